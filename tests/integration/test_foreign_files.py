@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import stat
 from collections.abc import Callable
@@ -155,6 +156,38 @@ def test_what_is_made_again_takes_the_place_of_what_was_laid_there(data, canary,
     after = (data / "ca" / name).lstat()
     assert (stat.S_IFMT(after.st_mode), after.st_nlink, after.st_uid) == (stat.S_IFREG, 1, os.geteuid())
     assert (data / "ca" / name).read_bytes() not in (before, SECRET)
+
+
+def too_long(*_: object) -> None:
+    """Ends what waits."""
+    raise AssertionError("it waits for a pipe")
+
+
+@pytest.mark.parametrize("attack", ["symbolic link", "hard link", "pipe"])
+@pytest.mark.parametrize("name", ["fleet.key", "ca/server.key", "ca/root.key", "ca/server.pem"])
+def test_a_backup_names_the_file_that_it_does_not_copy_and_doctor_too(
+    data, canary, tmp_path, capsys, name, attack
+):
+    """Root's nightly backup waited for ever for a pipe in place of `fleet.key`; of `ca` it named its own work folder only."""
+    ATTACKS[attack](data / name, canary)
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(30)
+    try:
+        assert run(["doctor"]) == 1
+        doctor = capsys.readouterr().out
+        code = run(["backup", str(tmp_path / "out")])
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    said = capsys.readouterr()
+    (line,) = (line for line in doctor.splitlines() if line.startswith("failed"))
+    assert f"{data / name}: " in line
+    assert SAID[attack] in line
+    assert code == 1
+    assert str(data / name) in said.err
+    assert SAID[attack] in said.err
+    assert "backup.work" not in said.err
+    assert not (tmp_path / "out").exists()
 
 
 ASKING = {

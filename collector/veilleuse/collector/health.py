@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
@@ -32,10 +34,17 @@ COMMIT_BUCKETS_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 """Upper bounds of the commit histogram; one more bucket holds the rest."""
 
 
+PAUSE_SECONDS: Final = 5 * 60.0
+"""A process that looks every few seconds and did not for longer was suspended, or its clock was set ahead."""
+
+
 class Health:
     """Counters shared by the receiver's threads and the writer."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: Unix seconds."""
+        self._clock = clock
+        self._ran, self._resumed = clock(), 0.0
         self._lock = threading.Lock()
         self._counts: dict[Count, Counter[str]] = {kind: Counter() for kind in Count}
         self._commit_buckets = [0] * (len(COMMIT_BUCKETS_SECONDS) + 1)
@@ -44,6 +53,15 @@ class Health:
         self._queue_pushes = 0
         self.years_not_kept: dict[int, str] = {}
         """Year → why its statistics could not be kept today; the daily upkeep sets it anew."""
+
+    def listening_since(self, started_unix_milliseconds: int) -> int:
+        """Its start, or the end of its last pause, Unix milliseconds; to be asked every few seconds, or it was one."""
+        with self._lock:
+            now = self._clock()
+            if now - self._ran > PAUSE_SECONDS:
+                self._resumed = now
+            self._ran = now
+            return max(started_unix_milliseconds, round(self._resumed * 1000))
 
     def count(self, kind: Count, label: str, number: int = 1) -> None:
         """Add `number` ≥ 0."""

@@ -6,7 +6,7 @@ A server is silent after two contact intervals without a contact. A PC is silent
 one that is used calls at least once in them, whatever the moment of its daily contact. Its population is told when the
 share heard of falls below a part of its usual share, the median of the last four open days on which all was well; days
 on which a site is closed, and school holidays for classrooms, do not count. Everything told of a PC population follows
-from a count floored to a multiple of k, as the caller took it once a day.
+from a count floored to a multiple of k, which `serve` takes once a day and notes for every reader.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -98,6 +98,8 @@ class Past:
     """The last one."""
     shares: Mapping[Population, Mapping[date, float]] = field(default_factory=dict)
     """By the last day of the window; the newest four."""
+    told: tuple[Condition, ...] | None = None
+    """What the first look of `day` found of PCs, for all who tell it; None: nobody has looked."""
 
     def to_json(self) -> str:
         """One line."""
@@ -111,6 +113,11 @@ class Past:
                     }
                     for population, days in self.shares.items()
                 },
+                "told": self.told
+                and [
+                    (one.population, one.level, one.silent, one.machines, one.since.isoformat())
+                    for one in self.told
+                ],
             }
         )
 
@@ -124,14 +131,17 @@ class Past:
                 for name, days in raw["shares"].items()
             }
             since, day = (date.fromisoformat(raw[name]) if raw[name] else None for name in ("since", "day"))
-            return cls(since, day, shares)
+            told = raw.get("told")
+            return cls(since, day, shares, None if told is None else tuple(map(_condition_of, told)))
         except (AttributeError, KeyError, TypeError, ValueError):
             return cls()
 
-    def listening_since(self, started_unix_milliseconds: int) -> date:
-        """The UTC day from which a collector that started then has run without a day's break."""
+    def listening_since(self, started_unix_milliseconds: int, heard: date | None = None) -> date:
+        """The UTC day from which a collector that started then has run without a day's break; `heard`: `heard_before`."""
         started = _day(started_unix_milliseconds)
-        if self.since is None or self.day is None or self.day < started - timedelta(days=1):
+        if self.since is None or self.day is None:
+            return started
+        if max(self.day, heard or self.day) < started - timedelta(days=1):
             return started
         return min(self.since, started)
 
@@ -188,17 +198,17 @@ class Judge:
 
     now_unix_milliseconds: int
     started_unix_milliseconds: int | None
-    """Start of the collector that listens; None: none does."""
+    """Start of the collector that listens, or the end of its last pause; None: none does."""
     past: Past
     k: int
 
     def conditions(
-        self, hosts: Iterable[Host], pcs: Mapping[Population, Count], rollouts: Mapping[Population, Rollout]
+        self, hosts: Iterable[Host], rollouts: Mapping[Population, Rollout]
     ) -> tuple[Condition, ...]:
-        """Of each population that can be judged; `hosts`: servers as they are now, `pcs`: `counted` at the first look of the day."""
+        """Of each population that can be judged: servers as they are now, PCs as the first look of the day found them."""
         servers = self.server_condition(hosts, rollouts.get(Population.SERVER) or Rollout(Population.SERVER))
-        found = (servers, *(self.pc_condition(population, pcs.get(population)) for population in RULES))
-        return tuple(one for one in found if one is not None)
+        pcs = (self._awaited(one) for one in self.past.told or () if one.machines >= self.k)
+        return (*((servers,) if servers else ()), *pcs)
 
     def server_condition(self, hosts: Iterable[Host], rollout: Rollout) -> Condition | None:
         """None where there is no server."""
@@ -223,21 +233,34 @@ class Judge:
             return None
         told = count.silent - count.silent % self.k
         level = _level(population, told, count.machines, self.past.usual(population))
-        started = self.started_unix_milliseconds
-        if level is not Level.GOOD and (
-            started is None or self.past.listening_since(started) >= count.window.first
-        ):
-            level = Level.WAITING
         machines = count.machines - count.machines % self.k
-        return Condition(population, level, told, machines, count.window.first)
+        return self._awaited(Condition(population, level, told, machines, count.window.first))
 
-    def noted(self, pcs: Mapping[Population, Count], today: date) -> Past:
-        """The past with this UTC day. No share is noted of days without news, so that a silence never becomes usual."""
-        since = self.past.listening_since(self.started_unix_milliseconds or self.now_unix_milliseconds)
-        shares = dict(self.past.shares)
-        for population, count in pcs.items():
-            condition = self.pc_condition(population, count)
-            if condition is None or since >= count.window.first:
+    def _awaited(self, one: Condition) -> Condition:
+        """Of PCs; not told where this collector has not listened since before these days."""
+        started = self.started_unix_milliseconds
+        if one.level is Level.GOOD or (
+            started is not None and self.past.listening_since(started) < one.since
+        ):
+            return one
+        return replace(one, level=Level.WAITING)
+
+    def noted(self, pcs: Mapping[Population, Count], today: date, heard: date | None = None) -> Past:
+        """The past with this UTC day, whose first look stays. No share is noted of days without news, so that a silence
+        never becomes usual. `pcs`: `counted`, `heard`: `heard_before` of now."""
+        since = self.past.listening_since(self.started_unix_milliseconds or self.now_unix_milliseconds, heard)
+        past = replace(self.past, since=since, day=today)
+        if self.past.day == today and self.past.told is not None:
+            return past
+        judge = replace(self, past=past)
+        shares, told = dict(self.past.shares), []
+        for population in RULES:
+            count = pcs.get(population)
+            condition = judge.pc_condition(population, count)
+            if condition is None or count is None:
+                continue
+            told.append(condition)
+            if since >= count.window.first:
                 continue
             is_known = self.past.usual(population) is not None
             if count.heard_share >= RULES[population].failed and not (
@@ -245,13 +268,13 @@ class Judge:
             ):
                 days = {count.window.last: count.heard_share} | dict(shares.get(population, {}))
                 shares[population] = dict(sorted(days.items())[-USUAL_DAYS:])
-        return Past(since, today, shares)
+        return replace(past, shares=shares, told=tuple(told))
 
 
 def judge_of(kind: DataKind, health: Mapping[str, Any] | None, now_unix_milliseconds: int, k: int) -> Judge:
     """From what the data directory and the running collector say; `health` None: no collector runs."""
     past = Past.from_json(kind.extra.get(PRESENCE))
-    started: int | None = (health or {}).get("started_unix_milliseconds")
+    started: int | None = (health or {}).get("listening_unix_milliseconds")
     return Judge(now_unix_milliseconds, started, past, k)
 
 
@@ -261,6 +284,20 @@ def last_sign(host: Host) -> int:
         return host.last_contact_unix_milliseconds
     end = datetime.combine(host.enrolled_on + timedelta(days=1), datetime.min.time(), UTC)
     return round(end.timestamp() * 1000)
+
+
+def heard_before(hosts: Iterable[Host], unix_milliseconds: int) -> date | None:
+    """The UTC day of the newest contact of any machine before then: this collector ran on it."""
+    contacts = (host.last_contact_unix_milliseconds for host in hosts)
+    earlier = [contact for contact in contacts if contact is not None and contact < unix_milliseconds]
+    return _day(max(earlier)) if earlier else None
+
+
+def _condition_of(raw: Any) -> Condition:
+    population, level, silent, machines, since = raw
+    return Condition(
+        Population(population), Level(level), int(silent), int(machines), date.fromisoformat(since)
+    )
 
 
 def _day(unix_milliseconds: int) -> date:

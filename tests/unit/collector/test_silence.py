@@ -4,42 +4,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-import httpx
 import pytest
 
-from tests.backups import directory
-from tests.filled import METER, Filled, cell, clock
-from tests.pushes import enrol
-from tests.waiting import until
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import Collector, open_collector
-from veilleuse.collector.cli.doctor import look
-from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.cli.top import screen
 from veilleuse.collector.model import AgentId, Host, HostId, HostStatus, MachineFacts, Site
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.rollout import Rollout
-from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import PRESENCE, Condition, Judge, Level, Past, counted, open_days
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.silence import (
+    Condition,
+    Judge,
+    Level,
+    Past,
+    counted,
+    heard_before,
+    open_days,
+)
 from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
-from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.pages import first_page
-from veilleuse.collector.web.words import words
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.configuration import Configuration
-from veilleuse.wire.vocabulary import Population, State
+from veilleuse.wire.vocabulary import Population
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -105,7 +92,9 @@ class Watch:
 
     def note(self, hosts: Iterable[Host]) -> None:
         """What `serve` does once a day."""
-        self.past = self.judge.noted(counted(hosts, self.windows()), self.now.date())
+        hosts = tuple(hosts)
+        heard = None if self.since is None else heard_before(hosts, at(self.since))
+        self.past = self.judge.noted(counted(hosts, self.windows()), self.now.date(), heard)
 
 
 def fleet(silent: int, heard: int, now: datetime, population: Population = WORKSTATION) -> list[Host]:
@@ -177,8 +166,34 @@ def test_a_nightly_restart_is_no_absence():
     """`serve` notes each day it runs on: a start of today with yesterday noted goes on."""
     watch = Watch(TUESDAY, since=TUESDAY, past=Past(date(2026, 11, 2), TUESDAY.date() - timedelta(days=1)))
     assert told(watch.pcs(fleet(40, 0, TUESDAY))) == ("failed", 40, 40)
+    watch.note(fleet(40, 0, TUESDAY))
+    assert watch.past.told
     assert Past.from_json(watch.past.to_json()) == watch.past
+    assert Past.from_json('{"since": null, "day": null, "shares": {}}').told is None, "of an earlier version"
     assert Past.from_json(None) == Past.from_json("[]") == Past.from_json('{"shares": 1}') == Past()
+
+
+def nightly(contact: Callable[[datetime], datetime]) -> int | None:
+    """Day of September from which dead PCs are told, where nothing could be noted since the 1st; restarted each night at two."""
+    watch = Watch(datetime(2026, 9, 15, 9, tzinfo=UTC), past=Past(date(2026, 9, 1), date(2026, 9, 1)))
+    for day in range(18, 25):
+        watch.since = datetime(2026, 9, day, 2, tzinfo=UTC)
+        watch.now = watch.since + timedelta(seconds=5)
+        hosts = [machine(SERVER, contact(watch.since))]
+        hosts += [machine(WORKSTATION, datetime(2026, 9, 15, 9, tzinfo=UTC))] * 40
+        watch.note(hosts)
+        assert watch.past.told is not None
+        if [one.level for one in watch.past.told] == [Level.FAILED]:
+            return day
+    return None
+
+
+def test_a_collector_that_anybody_called_the_day_before_was_not_away():
+    """A restart of seconds was an absence wherever yesterday's note was missing: told on 23 September in place of 18."""
+    assert nightly(lambda start: start - timedelta(minutes=10)) == 18
+    assert nightly(lambda start: start - timedelta(days=1)) == 18
+    assert nightly(lambda start: start - timedelta(days=3)) == 23, "three days down"
+    assert nightly(lambda start: start + timedelta(seconds=2)) == 23, "a call after the start says nothing"
 
 
 # --- PCs
@@ -284,163 +299,3 @@ def test_leave_and_a_slow_august_are_no_alarm():
     watch = Watch(datetime(2026, 7, 6, 9, tzinfo=UTC), since=datetime(2026, 6, 1, tzinfo=UTC))
     assert weeks(watch, [0.85] * 5 + [0.7] * 5 + [0.55] * 5 + [0.4] * 5) == ["good"] * 20
     assert weeks(watch, [0.13]) == ["warning"]
-
-
-# --- the outlets
-
-
-@contextmanager
-def running(settings: CollectorSettings, started_unix_milliseconds: int) -> Iterator[Collector]:
-    """A collector that answers on its socket as one that started then."""
-    with open_collector(settings) as opened:
-        operations = replace(opened.operations, started_unix_milliseconds=started_unix_milliseconds)
-        with closing(AdminServer(settings.data_dir, operations)):
-            yield replace(opened, operations=operations)
-
-
-def agents(collector: Collector, silent_days: float, numbers: dict[Population, int]) -> None:
-    """So many more machines, last heard of so many days ago."""
-    contact = at(datetime.now(UTC)) - round(silent_days * DAY)
-
-    def job() -> None:
-        registry = collector.store.registry
-        for population, number in numbers.items():
-            for _ in range(number):
-                host = enrol(registry, population, "Lyon", enrolled_on=date(2020, 1, 1))
-                registry.record_hello(host, facts_wire=None, health_wire=None, now_unix_milliseconds=contact)
-
-    collector.office.commit(job)
-
-
-@dataclass
-class Said:
-    """What each outlet says of silence."""
-
-    doctor: list[Finding]
-    page: dict[str, str]
-    top: list[str]
-    metrics: list[str]
-
-
-def said(settings: CollectorSettings) -> Said:
-    """By all outlets, now."""
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        outlook = Outlook(reader, settings)
-        app = make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0")
-
-        async def get(url: str) -> str:
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
-                return (await client.get(url)).text
-
-        return Said(
-            [finding for finding in look(settings) if finding.check == "silence"],
-            {
-                language: asyncio.run(get(f"/?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
-                for language in ("fr", "en")
-            },
-            [line for line in screen(outlook.look(), settings, words("en")).warnings if "silent" in line],
-            re.findall(
-                r"^veilleuse_(?:agents_silent|silence_level)\{.*", asyncio.run(get("/metrics")), re.MULTILINE
-            ),
-        )
-
-
-def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
-    """The outside attack read 'good' in `doctor`, nothing on the page, and 0 alerts for 1,440 PCs."""
-    settings = directory(tmp_path)
-    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
-        agents(collector, 13, {WORKSTATION: 1_300, CLASSROOM: 140, SERVER: 60})
-        found = said(settings)
-    assert [finding.outcome for finding in found.doctor] == ["failed"] * 3
-    assert [re.findall(r"[\d,]+ (?:\w+ )?\w+ of", finding.text)[0] for finding in found.doctor] == [
-        "60 servers of",
-        "1,300 workstations of",
-        "140 classroom PCs of",
-    ]
-    for finding in found.doctor:
-        assert all(word in finding.remedy for word in ("network", "DNS", "certificates", "door"))
-    assert re.search(r": [0-9a-f]{12}, [0-9a-f]{12}, [0-9a-f]{12} and 57 more$", found.doctor[0].text)
-    french = re.sub("[\u202f\u00a0]", " ", found.page["fr"])
-    for sentence in (
-        "60 serveurs sur 60 sont",
-        "Au moins 1 300 postes de travail",
-        "Au moins 140 PC de classe",
-    ):
-        assert french.index(sentence) < french.index('class="tiles"'), sentence
-    assert "At least 1,300 workstations" in found.page["en"]
-    assert not re.search("[0-9a-f]{12}", french.split("<main")[-1].split('class="tiles"')[0]), (
-        "no name on the page"
-    )
-    assert len(found.top) == 3
-    assert " and 57 more." in found.top[0]
-    assert found.metrics == [
-        'veilleuse_agents_silent{population="server"} 60',
-        'veilleuse_agents_silent{population="workstation"} 1300',
-        'veilleuse_agents_silent{population="classroom"} 140',
-        'veilleuse_silence_level{population="server"} 2',
-        'veilleuse_silence_level{population="workstation"} 2',
-        'veilleuse_silence_level{population="classroom"} 2',
-    ]
-
-
-def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
-    """No line of alarm anywhere; nine classroom PCs are in no count."""
-    settings = directory(tmp_path)
-    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
-        agents(collector, 0, {WORKSTATION: 30, SERVER: 2})
-        agents(collector, 13, {CLASSROOM: 9})
-        found = said(settings)
-    assert {finding.outcome for finding in found.doctor} == {"good"}
-    assert any("classroom: not judged" in finding.text for finding in found.doctor)
-    assert "silen" not in found.page["fr"].split('class="tiles"')[0]
-    assert found.top == []
-    assert [line for line in found.metrics if line.endswith(" 0")] == found.metrics
-    assert not [line for line in found.metrics if "classroom" in line]
-
-
-def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_says_why(tmp_path):
-    """Its first hours after 13 days: a warning of `doctor` alone; what it notes of the day is kept."""
-    settings = directory(tmp_path)
-    with running(settings, at(datetime.now(UTC))) as collector:
-        agents(collector, 13, {WORKSTATION: 30, SERVER: 2})
-        with upkeep(collector), closing(SqliteReader(settings.data_dir)) as reader:
-            until(lambda: PRESENCE in reader.data_kind().extra)
-        found = said(settings)
-    assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
-    assert all("not judged" in finding.text and "was away" in finding.remedy for finding in found.doctor)
-    assert "silen" not in found.page["fr"].split('class="tiles"')[0]
-    assert (found.top, found.metrics) == ([], [])
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        today = datetime.now(UTC).date()
-        assert Past.from_json(reader.data_kind().extra[PRESENCE]) == Past(today, today)
-    findings = [finding for finding in look(settings) if finding.check == "silence"]
-    assert [finding.outcome for finding in findings] == ["warning"] * 2
-    assert all("start 'veilleuse serve'" in finding.remedy for finding in findings)
-
-
-# --- watts
-
-
-def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
-    """They were `now` for 45 minutes; a server that sent its last 5 minutes 22 minutes ago is counted as missing."""
-    now = [TUESDAY.timestamp()]
-    with Filled(tmp_path / "data", clock=lambda: now[0]) as data:
-        for minutes in (20, 22):
-            start = at(TUESDAY - timedelta(minutes=minutes + 5))
-            record = (clock(start, 300_000), [cell(State.ON_ACTIVE, 300_000, energy_millijoules=30_000_000)])
-            data.push(data.add_host(), [record], METER)
-        data.add_host()
-        data.derive()
-        with closing(data.reader()) as reader:
-            outlook = Outlook(reader, CollectorSettings(data_dir=data.directory), lambda: now[0])
-            seen = outlook.look()
-            assert [power.watts for power in seen.fleet.power] == [100.0]
-            for language, note in (
-                ("en", "2 servers of 3 are not"),
-                ("fr", "2 serveurs sur 3 ne sont pas dans ce chiffre"),
-            ):
-                (tile,) = (tile for tile in first_page(seen, words(language)).tiles if "100" in tile.value)
-                assert any(note in text for text in tile.notes)
-            shown = dict(screen(seen, CollectorSettings(), words("en")).headline)
-            assert "2 of 3 not in the power" in shown["servers"]

@@ -20,6 +20,7 @@ from rich.console import Console
 from tests.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
 from tests.stack import program
 from tests.waiting import PATIENCE_SECONDS, at_its_best
+from veilleuse.collector.cli.main import run
 from veilleuse.collector.cli.top import _drawn, screen
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
@@ -114,6 +115,17 @@ def test_plain_lines(data):
     assert done.stdout.count("page http://") == 1
     assert done.stdout.count(server) >= 2
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--seconds", "--interval"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e999"])
+def test_a_time_that_never_comes_is_refused(data, monkeypatch, capsys, option, value):
+    """`--seconds inf` ran for ever; `--interval inf` ended with a traceback."""
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(data))
+    assert run(["top", "--seconds", "0", option, value]) == 2
+    said = capsys.readouterr()
+    assert option in said.err
+    assert said.err.count("\n") == 1
 
 
 def rest(terminal: int) -> bytes:

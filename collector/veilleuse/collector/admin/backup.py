@@ -27,7 +27,7 @@ from veilleuse.collector.store.sqlite.directory import (
     Reserve,
     database_bytes,
 )
-from veilleuse.wire.files import make_own_folder, open_owned, read_owned
+from veilleuse.wire.files import FileRefused, make_own_folder, open_owned, read_owned
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -74,6 +74,8 @@ class Backups:
             self.writer.submit(lambda: self._copy_into(folder), alone=True).result()
         except BaseException as error:
             self.discard()
+            if isinstance(error, FileRefused):
+                raise DataDirectoryError(f"cannot copy {error.filename}: {error.strerror}") from error
             if isinstance(error, OSError):
                 raise DataDirectoryError(f"cannot copy to {folder}: {error.strerror or error}") from error
             raise

@@ -158,6 +158,7 @@ class Operations:
             "pid": os.getpid(),
             "version": self.version,
             "started_unix_milliseconds": self.started_unix_milliseconds,
+            "listening_unix_milliseconds": self.health.listening_since(self.started_unix_milliseconds),
             "address": self.addresses.telemetry,
             "enrolment_address": self.addresses.enrolment,
         }

@@ -191,6 +191,7 @@ def _end_on_damage(collector: Collector, stop: Stop) -> None:
 
     def watch() -> None:
         while not collector.damaged.wait(LOOK_SECONDS):
+            collector.health.listening_since(0)  # a pause is noticed by its end
             with suppress(QueueFull):  # it is stopping
                 collector.writer.submit(lambda: None)  # a commit of nothing looks at the files too
         while not rescued(collector):

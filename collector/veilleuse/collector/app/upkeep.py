@@ -25,7 +25,7 @@ from veilleuse.collector.closing.keeping import due
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import child_environment
-from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, open_days
+from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.upkeep import note_size
@@ -67,7 +67,7 @@ def upkeep(
             if (
                 day != noted
                 and _note(collector, day)
-                and _note_presence(collector, day)
+                and note_presence(collector, day)
                 and _renew(collector, day)
                 and _trim(collector, day)
                 and _rematch(collector)
@@ -95,18 +95,21 @@ def _note(collector: Collector, day: date) -> bool:
     return True
 
 
-def _note_presence(collector: Collector, day: date) -> bool:
+def note_presence(collector: Collector, day: date) -> bool:
     """Likewise: that the collector runs on this day, and which share of the PCs was heard of."""
     try:
         with closing(SqliteReader(collector.settings.data_dir)) as reader:
+            operations = collector.operations
+            listening = operations.health.listening_since(operations.started_unix_milliseconds)
             judge = Judge(
                 collector.office.now_unix_milliseconds(),
-                collector.operations.started_unix_milliseconds,
+                listening,
                 Past.from_json(reader.data_kind().extra.get(PRESENCE)),
                 collector.settings.reporting.k_anonymity,
             )
             windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), day)
-            text = judge.noted(counted(reader.contacts(), windows), day).to_json()
+            hosts = reader.contacts()
+            text = judge.noted(counted(hosts, windows), day, heard_before(hosts, listening)).to_json()
         collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
     except CollectorError as error:
         log.warning("presence of the machines not noted", extra={"error": str(error)})

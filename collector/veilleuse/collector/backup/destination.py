@@ -19,7 +19,7 @@ from typing import Final
 from veilleuse.collector.backup.sealed import Writable
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
-from veilleuse.wire.files import open_owned, sync_folder
+from veilleuse.wire.files import FileRefused, open_owned, sync_folder
 
 SYNC_BYTES: Final = 8 << 20
 """As much as is on its way to the disk at once."""
@@ -140,10 +140,11 @@ def only_backup(data_dir: Path) -> Iterator[None]:
     A lock on the fleet key, which every backup has in it: the one on the folder is the collector's.
     """
     try:
-        descriptor = os.open(data_dir / FLEET_KEY_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_owned(data_dir / FLEET_KEY_FILE, os.O_RDONLY)
     except OSError as error:
+        remedy = "" if isinstance(error, FileRefused) else f"; {NO_DATA_DIRECTORY}"  # that says one itself
         raise DataDirectoryError(
-            f"cannot open {data_dir / FLEET_KEY_FILE}: {error.strerror}; {NO_DATA_DIRECTORY}"
+            f"cannot open {data_dir / FLEET_KEY_FILE}: {error.strerror}{remedy}"
         ) from error
     try:
         if not _locked(descriptor):

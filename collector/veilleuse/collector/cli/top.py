@@ -8,6 +8,7 @@ Servers show watts and state; workstations and classroom PCs the month that was 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections import Counter, defaultdict
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 app = typer.Typer(**APP)
 
 MINIMUM_INTERVAL_SECONDS: Final = 0.5
+MAXIMUM_INTERVAL_SECONDS: Final = 86_400
 MAXIMUM_ROWS: Final = 40
 """Servers shown, those that draw most first; the rest are counted in one line."""
 OTHER_LINES: Final = 4
@@ -85,14 +87,28 @@ class Screen:
     warnings: tuple[str, ...]
 
 
+def _finite(seconds: float | None) -> float | None:
+    """Raises BadParameter: an infinity or no number passes every bound, and never comes."""
+    if seconds is not None and not math.isfinite(seconds):
+        raise typer.BadParameter("it is no number of seconds: leave it out to go on until Ctrl-C")
+    return seconds
+
+
 @app.command()
 def top(
     config: ConfigOption = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0, help="stop by itself after this many seconds")
+        float | None,
+        typer.Option(min=0, callback=_finite, help="stop by itself after this many seconds"),
     ] = None,
     interval: Annotated[
-        float, typer.Option(min=MINIMUM_INTERVAL_SECONDS, help="seconds between two looks")
+        float,
+        typer.Option(
+            min=MINIMUM_INTERVAL_SECONDS,
+            max=MAXIMUM_INTERVAL_SECONDS,
+            callback=_finite,
+            help="seconds between two looks",
+        ),
     ] = 2.0,
     plain: Annotated[bool, typer.Option("--plain", help="plain lines, also on a terminal")] = False,
 ) -> None:

@@ -20,17 +20,14 @@ from veilleuse.collector.factored import FactorVersion
 from veilleuse.collector.factors.choose import FactorBook, KnownFactors
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, Count, counted, judge_of, open_days
-from veilleuse.collector.timetable import SchoolPeriod
+from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.grid import Grid, GridView
 from veilleuse.collector.web.month import MonthView
 from veilleuse.collector.web.published_indicators import MachineFigure
 from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, sobriety
-from veilleuse.wire.vocabulary import Population
 
 KEEP_SECONDS: Final = 1.0
 """A second request within this time gets the same look."""
@@ -100,7 +97,6 @@ class LookReader(Reader, HourReader, Protocol):
     """What a look reads."""
 
     def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # as FactorReader.versions
-    def school_periods(self) -> tuple[SchoolPeriod, ...]: ...  # as Calendars.school_periods
 
 
 class Outlook:
@@ -134,8 +130,6 @@ class Outlook:
         self._day_start: FleetView | None = None
         self._day_health: Mapping[str, Any] | None = None
         self._day_disk: Disk | None = None
-        self._almanac = Almanac(reader.calendars, reader.school_periods)
-        self._pcs: Mapping[Population, Count] = {}
 
     def look(self) -> Look:
         """As of now, or of at most a second ago. Raises StoreDamaged or another DataDirectoryError."""
@@ -149,9 +143,6 @@ class Outlook:
         fleet, health, disk = self._fleet.look(), self._health(), disk_of(self._settings)
         new_day = self._day_start is None or self._day_start.today.day != fleet.today.day
         if self._day_start is None or self._day_disk is None or new_day:
-            self._almanac.look_again()
-            windows = open_days(fleet.sites.values(), self._almanac, fleet.today.day)
-            self._pcs = counted(fleet.hosts.values(), windows)
             self._day_start, self._day_health, self._day_disk = fleet, health, disk
         judge = judge_of(
             fleet.kind, health, fleet.now_unix_milliseconds, self._settings.reporting.k_anonymity
@@ -171,7 +162,7 @@ class Outlook:
             self._machine_figures(),
             month,
             self._month_is_of_older_rule(),
-            judge.conditions(fleet.hosts.values(), self._pcs, fleet.rollouts),
+            judge.conditions(fleet.hosts.values(), fleet.rollouts),
         )
 
     def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:

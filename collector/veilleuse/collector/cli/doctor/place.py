@@ -15,15 +15,18 @@ from typing import Final
 from veilleuse.collector.assembly import is_initialised, what_is_missing
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.forecast import HISTORY_DAYS, days_until_full
+from veilleuse.collector.enrolment.authority import FOLDER
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED, Database, quick_check
 from veilleuse.collector.store.sqlite.directory import (
     DATA_FILE,
+    FLEET_KEY_FILE,
     IDENTITY_FILE,
     is_half_restored,
 )
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.upkeep import sizes
+from veilleuse.wire.files import FileRefused, check_owned
 
 SOON_DAYS: Final = 30
 """A disk that will be full so soon is worth a word."""
@@ -51,6 +54,7 @@ def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
             f"{names}: not {user}'s, whose {data_dir} is",
             f"as root: chown -R {user}:{group} {data_dir}",
         )
+    yield from _refused(data_dir)
     open_to_others = [path for path in (data_dir, *data_dir.rglob("*")) if _is_open(path)]
     if open_to_others:
         names = ", ".join(str(path) for path in open_to_others[:3])
@@ -65,6 +69,16 @@ def _foreign(data_dir: Path) -> Iterator[Path]:
     """What somebody else has put there: the service cannot write it."""
     owner = data_dir.stat().st_uid
     return (path for path in sorted(data_dir.rglob("*")) if path.lstat().st_uid != owner)
+
+
+def _refused(data_dir: Path) -> Iterator[Finding]:
+    """Keys and certificates that no command opens as they are."""
+    for path in (data_dir / FLEET_KEY_FILE, *sorted((data_dir / FOLDER).iterdir())):
+        try:
+            check_owned(path)
+        except FileRefused as error:
+            why, _, remedy = str(error.strerror).partition(": ")
+            yield Finding("directory", "failed", f"{path}: {why}", remedy)
 
 
 def _owner(path: Path) -> tuple[str, str]:

@@ -7,18 +7,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from veilleuse.collector.admin_client import ask
 from veilleuse.collector.cli.doctor.findings import Finding, Outcome
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model import HostStatus
-from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, Level, counted, judge_of, open_days
+from veilleuse.collector.silence import Condition, Level, judge_of
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.web.words import words
 from veilleuse.wire.vocabulary import Population
@@ -28,27 +25,28 @@ REMEDY: Final = (
     "door (above), then 'veilleuse-agent doctor' there; machines that are gone for good: 'veilleuse hosts revoke'"
 )
 STOPPED: Final = "no collector runs here, so no machine can call: start 'veilleuse serve'"
-WAIT: Final = "the collector was away until lately: look again after {when} from its start"
+WAIT: Final = "the collector was away or suspended until lately: look again after {when} from its start"
 
 
 def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
     """Each population that can be judged; others are named with the reason."""
     health = _health(settings)
-    now = time.time()
-    today = datetime.fromtimestamp(now, ZoneInfo(settings.reporting.time_zone)).date()
     k = settings.reporting.k_anonymity
     with closing(SqliteReader(settings.data_dir)) as reader:
-        judge = judge_of(reader.data_kind(), health, int(now * 1000), k)
+        judge = judge_of(reader.data_kind(), health, int(time.time() * 1000), k)
         rollouts = {rollout.population: rollout for rollout in reader.rollouts()}
-        windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), today)
         hosts = reader.contacts()
-        conditions = judge.conditions(hosts, counted(hosts, windows), rollouts)
+        conditions = judge.conditions(hosts, rollouts)
     yield from (_finding(one, settings, runs=health is not None) for one in conditions)
     present = {host.population for host in hosts if host.status is HostStatus.ACTIVE} - {
         one.population for one in conditions
     }
     for population in sorted(present):
-        text = f"{population}: not judged, fewer than {k} machines had enrolled two open days ago"
+        text = f"{population}: not judged, "
+        if judge.past.told is None:
+            text += "'veilleuse serve' looks at PCs once a day and has not yet"
+        else:
+            text += f"fewer than {k} machines had enrolled two open days before {judge.past.day}"
         yield Finding("silence", "good", text)
     if not hosts:
         yield Finding("silence", "good", "no machine is enrolled")

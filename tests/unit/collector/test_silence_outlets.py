@@ -1,0 +1,279 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What `doctor`, the page, `top` and /metrics say of silence: all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+
+import httpx
+
+from tests.backups import directory
+from tests.filled import METER, Filled, cell, clock
+from tests.pushes import enrol
+from tests.waiting import until
+from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin_client import ask
+from veilleuse.collector.app.upkeep import note_presence, upkeep
+from veilleuse.collector.assembly import Collector, open_collector
+from veilleuse.collector.cli.doctor import look
+from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.cli.top import screen
+from veilleuse.collector.health import Health
+from veilleuse.collector.model import HostId
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.silence import (
+    PRESENCE,
+    Past,
+)
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.pages import first_page
+from veilleuse.collector.web.words import words
+from veilleuse.wire.vocabulary import Population, State
+
+DAY = 86_400_000
+TUESDAY = datetime(2026, 11, 24, 9, tzinfo=UTC)
+SERVER, WORKSTATION, CLASSROOM = Population.SERVER, Population.WORKSTATION, Population.CLASSROOM
+
+
+def at(moment: datetime) -> int:
+    """Unix milliseconds."""
+    return round(moment.timestamp() * 1000)
+
+
+@contextmanager
+def running(
+    settings: CollectorSettings, started_unix_milliseconds: int, health: Health | None = None
+) -> Iterator[Collector]:
+    """A collector that answers on its socket as one that started then."""
+    with open_collector(settings) as opened:
+        operations = replace(
+            opened.operations,
+            started_unix_milliseconds=started_unix_milliseconds,
+            health=health or opened.health,
+        )
+        with closing(AdminServer(settings.data_dir, operations)):
+            yield replace(opened, operations=operations)
+
+
+def agents(collector: Collector, silent_days: float, numbers: dict[Population, int]) -> None:
+    """So many more machines, last heard of so many days ago."""
+    contact = at(datetime.now(UTC)) - round(silent_days * DAY)
+
+    def job() -> None:
+        registry = collector.store.registry
+        for population, number in numbers.items():
+            for _ in range(number):
+                host = enrol(registry, population, "Lyon", enrolled_on=date(2020, 1, 1))
+                hello(collector, host, contact)
+
+    collector.office.commit(job)
+
+
+def hello(collector: Collector, host: HostId, contact: int) -> None:
+    """A contact; a job of the writer."""
+    collector.store.registry.record_hello(
+        host, facts_wire=None, health_wire=None, now_unix_milliseconds=contact
+    )
+
+
+def look_of_day(collector: Collector) -> None:
+    """As `serve` begins to run, having run on the days before; a second one on the same day finds what the first noted."""
+    today = datetime.now(UTC).date()
+    operations = collector.operations
+    listening = operations.health.listening_since(operations.started_unix_milliseconds)
+    started = datetime.fromtimestamp(listening / 1000, UTC).date()
+
+    def read() -> Past:
+        with closing(SqliteReader(collector.settings.data_dir)) as reader:
+            return Past.from_json(reader.data_kind().extra.get(PRESENCE))
+
+    if read().told is None and started < today:
+        ran = Past(started, today - timedelta(days=1)).to_json()
+        collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, ran))
+    assert note_presence(collector, today)
+    assert read().told is not None
+
+
+@dataclass
+class Said:
+    """What each outlet says of silence."""
+
+    doctor: list[Finding]
+    page: dict[str, str]
+    top: list[str]
+    metrics: list[str]
+
+
+def said(settings: CollectorSettings) -> Said:
+    """By all outlets, now."""
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        outlook = Outlook(reader, settings)
+        app = make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0")
+
+        async def get(url: str) -> str:
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
+                return (await client.get(url)).text
+
+        return Said(
+            [finding for finding in look(settings) if finding.check == "silence"],
+            {
+                language: asyncio.run(get(f"/?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
+                for language in ("fr", "en")
+            },
+            [line for line in screen(outlook.look(), settings, words("en")).warnings if "silent" in line],
+            re.findall(
+                r"^veilleuse_(?:agents_silent|silence_level)\{.*", asyncio.run(get("/metrics")), re.MULTILINE
+            ),
+        )
+
+
+def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
+    """The outside attack read 'good' in `doctor`, nothing on the page, and 0 alerts for 1,440 PCs."""
+    settings = directory(tmp_path)
+    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
+        agents(collector, 13, {WORKSTATION: 1_300, CLASSROOM: 140, SERVER: 60})
+        look_of_day(collector)
+        found = said(settings)
+    assert [finding.outcome for finding in found.doctor] == ["failed"] * 3
+    assert [re.findall(r"[\d,]+ (?:\w+ )?\w+ of", finding.text)[0] for finding in found.doctor] == [
+        "60 servers of",
+        "1,300 workstations of",
+        "140 classroom PCs of",
+    ]
+    for finding in found.doctor:
+        assert all(word in finding.remedy for word in ("network", "DNS", "certificates", "door"))
+    assert re.search(r": [0-9a-f]{12}, [0-9a-f]{12}, [0-9a-f]{12} and 57 more$", found.doctor[0].text)
+    french = re.sub("[\u202f\u00a0]", " ", found.page["fr"])
+    for sentence in (
+        "60 serveurs sur 60 sont",
+        "Au moins 1 300 postes de travail",
+        "Au moins 140 PC de classe",
+    ):
+        assert french.index(sentence) < french.index('class="tiles"'), sentence
+    assert "At least 1,300 workstations" in found.page["en"]
+    assert not re.search("[0-9a-f]{12}", french.split("<main")[-1].split('class="tiles"')[0]), (
+        "no name on the page"
+    )
+    assert len(found.top) == 3
+    assert " and 57 more." in found.top[0]
+    assert found.metrics == [
+        'veilleuse_agents_silent{population="server"} 60',
+        'veilleuse_agents_silent{population="workstation"} 1300',
+        'veilleuse_agents_silent{population="classroom"} 140',
+        'veilleuse_silence_level{population="server"} 2',
+        'veilleuse_silence_level{population="workstation"} 2',
+        'veilleuse_silence_level{population="classroom"} 2',
+    ]
+
+
+def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
+    """No line of alarm anywhere; nine classroom PCs are in no count."""
+    settings = directory(tmp_path)
+    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
+        agents(collector, 0, {WORKSTATION: 30, SERVER: 2})
+        agents(collector, 13, {CLASSROOM: 9})
+        look_of_day(collector)
+        found = said(settings)
+    assert {finding.outcome for finding in found.doctor} == {"good"}
+    assert any("classroom: not judged" in finding.text for finding in found.doctor)
+    assert "silen" not in found.page["fr"].split('class="tiles"')[0]
+    assert found.top == []
+    assert [line for line in found.metrics if line.endswith(" 0")] == found.metrics
+    assert not [line for line in found.metrics if "classroom" in line]
+
+
+def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_says_why(tmp_path):
+    """Its first hours after 13 days: a warning of `doctor` alone; what it notes of the day is kept."""
+    settings = directory(tmp_path)
+    with running(settings, at(datetime.now(UTC))) as collector:
+        agents(collector, 13, {WORKSTATION: 30, SERVER: 2})
+        with upkeep(collector), closing(SqliteReader(settings.data_dir)) as reader:
+            until(lambda: PRESENCE in reader.data_kind().extra)
+        found = said(settings)
+    assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
+    assert all(
+        "not judged" in finding.text and "was away or suspended" in finding.remedy for finding in found.doctor
+    )
+    assert "silen" not in found.page["fr"].split('class="tiles"')[0]
+    assert (found.top, found.metrics) == ([], [])
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        today = datetime.now(UTC).date()
+        kept = Past.from_json(reader.data_kind().extra[PRESENCE])
+        assert (kept.since, kept.day, dict(kept.shares)) == (today, today, {})
+    findings = [finding for finding in look(settings) if finding.check == "silence"]
+    assert [finding.outcome for finding in findings] == ["warning"] * 2
+    assert all("start 'veilleuse serve'" in finding.remedy for finding in findings)
+
+
+def test_a_collector_that_was_suspended_was_away(tmp_path):
+    """SIGSTOP, or a paused machine: for five days nobody could call, and everything failed within seconds of its end."""
+    settings, now = directory(tmp_path), [time.time() - 5 * 86_400]
+    with running(settings, at(datetime.now(UTC)) - 40 * DAY, Health(lambda: now[0])) as collector:
+        agents(collector, 5, {WORKSTATION: 30, SERVER: 2})
+        now[0] += 60
+        assert (
+            ask(settings.data_dir, "health")["listening_unix_milliseconds"] < at(datetime.now(UTC)) - 39 * DAY
+        )
+        now[0] = time.time()
+        look_of_day(collector)
+        found = said(settings)
+    assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
+    assert all("suspended until lately" in finding.remedy for finding in found.doctor)
+    assert (found.top, found.metrics) == ([], [])
+    assert "silen" not in found.page["fr"].split('class="tiles"')[0]
+
+
+def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
+    """`doctor` and a new `top` counted anew: on the day the PCs were back they said good, the page and /metrics failed."""
+    settings = directory(tmp_path)
+    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
+        agents(collector, 13, {WORKSTATION: 30})
+        look_of_day(collector)
+        before = said(settings)
+        now = at(datetime.now(UTC))
+        for host in collector.store.registry.hosts():
+            collector.office.commit(partial(hello, collector, host.host_id, now))
+        look_of_day(collector)
+        assert said(settings) == before
+    assert [finding.outcome for finding in before.doctor] == ["failed"]
+    assert len(before.top) == 1
+    assert 'veilleuse_silence_level{population="workstation"} 2' in before.metrics
+
+
+# --- watts
+
+
+def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
+    """They were `now` for 45 minutes; a server that sent its last 5 minutes 22 minutes ago is counted as missing."""
+    now = [TUESDAY.timestamp()]
+    with Filled(tmp_path / "data", clock=lambda: now[0]) as data:
+        for minutes in (20, 22):
+            start = at(TUESDAY - timedelta(minutes=minutes + 5))
+            record = (clock(start, 300_000), [cell(State.ON_ACTIVE, 300_000, energy_millijoules=30_000_000)])
+            data.push(data.add_host(), [record], METER)
+        data.add_host()
+        data.derive()
+        with closing(data.reader()) as reader:
+            outlook = Outlook(reader, CollectorSettings(data_dir=data.directory), lambda: now[0])
+            seen = outlook.look()
+            assert [power.watts for power in seen.fleet.power] == [100.0]
+            for language, note in (
+                ("en", "2 servers of 3 are not"),
+                ("fr", "2 serveurs sur 3 ne sont pas dans ce chiffre"),
+            ):
+                (tile,) = (tile for tile in first_page(seen, words(language)).tiles if "100" in tile.value)
+                assert any(note in text for text in tile.notes)
+            shown = dict(screen(seen, CollectorSettings(), words("en")).headline)
+            assert "2 of 3 not in the power" in shown["servers"]
