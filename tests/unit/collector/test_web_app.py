@@ -29,6 +29,7 @@ from tests.filled import (
 )
 from tests.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings, Http
+from veilleuse.collector.silence import PRESENCE, Condition, Level, Past
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.bound import series_bound
@@ -209,6 +210,9 @@ def test_workstations_have_no_live_series(data, client):
         records.append((week(day - timedelta(days=10)), [cell(State.ON_ACTIVE, 90_000_000, busy_ratio=0.2)]))
         data.push(host, records)
     data.derive()
+    three_days_ago = day - timedelta(days=3)
+    good = Condition(Population.WORKSTATION, Level.GOOD, 0, 10, three_days_ago)
+    data.store.registry.put_meta(PRESENCE, Past(three_days_ago, day, told=(good,)).to_json())
     http = client(hosts_metrics=True)
     text = http.get("/metrics").text
     shown = {name for (name, labels), _ in samples(text).items() if ("population", "workstation") in labels}
