@@ -34,6 +34,7 @@ from veilleuse.collector.silence import (
     Past,
 )
 from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.upkeep import note_size
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.look import Outlook
@@ -250,6 +251,23 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
     assert [finding.outcome for finding in before.doctor] == ["failed"]
     assert len(before.top) == 1
     assert 'veilleuse_silence_level{population="workstation"} 2' in before.metrics
+
+
+def test_the_first_start_of_this_version_is_no_absence(tmp_path):
+    """Nothing is noted of PCs yet, but its sizes were on each of the days before: dead PCs were told three working days later."""
+    settings, today = directory(tmp_path), datetime.now(UTC).date()
+    levels = []
+    with running(settings, at(datetime.now(UTC))) as collector:
+        agents(collector, 13, {WORKSTATION: 30})
+        for days in ((), range(1, 12)):
+            collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, "{}"))
+            for back in days:
+                collector.office.commit(
+                    partial(note_size, collector.store.data, today - timedelta(days=back))
+                )
+            assert note_presence(collector, today)
+            levels += [finding.outcome for finding in said(settings).doctor]
+    assert levels == ["warning", "failed"]
 
 
 # --- watts

@@ -28,7 +28,9 @@ from veilleuse.collector.settings import child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
-from veilleuse.collector.store.sqlite.upkeep import note_size
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.upkeep import note_size, ran_since
 
 log = logging.getLogger(__name__)
 
@@ -100,11 +102,14 @@ def note_presence(collector: Collector, day: date) -> bool:
     try:
         with closing(SqliteReader(collector.settings.data_dir)) as reader:
             operations = collector.operations
+            past = Past.from_json(reader.data_kind().extra.get(PRESENCE))
+            if past.since is None:  # of a version that did not note it
+                past = Past(_ran_since(collector, day), day)
             listening = operations.health.listening_since(operations.started_unix_milliseconds)
             judge = Judge(
                 collector.office.now_unix_milliseconds(),
                 listening,
-                Past.from_json(reader.data_kind().extra.get(PRESENCE)),
+                past,
                 collector.settings.reporting.k_anonymity,
             )
             windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), day)
@@ -115,6 +120,11 @@ def note_presence(collector: Collector, day: date) -> bool:
         log.warning("presence of the machines not noted", extra={"error": str(error)})
         return False
     return True
+
+
+def _ran_since(collector: Collector, day: date) -> date:
+    with closing(Database(collector.settings.data_dir / DATA_FILE, writing=False)) as database:
+        return ran_since(database, day)
 
 
 def _renew(collector: Collector, day: date) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final
 
 from veilleuse.collector.codec import POPULATIONS
@@ -51,6 +51,14 @@ def sizes(database: Database) -> tuple[DaySize, ...]:
     """Oldest first."""
     rows = _rows(database, "SELECT day, data_bytes, records FROM sizes ORDER BY day")
     return tuple(DaySize(date.fromordinal(day), *rest) for day, *rest in rows)
+
+
+def ran_since(database: Database, today: date) -> date:
+    """The first of the days up to this one on each of which a size was noted: `serve` ran on them."""
+    noted, first = {size.day for size in sizes(database)}, today
+    while (before := first - timedelta(days=1)) in noted:
+        first = before
+    return first
 
 
 def latest_certificates(database: Database) -> tuple[LatestCertificate, ...]:
