@@ -7,9 +7,11 @@ One process, one connection that writes and checkpoints; every other connection,
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +26,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.store.sqlite.directory import missing
 from veilleuse.collector.store.sqlite.own_files import StoreFiles
-from veilleuse.wire.files import FileRefused, check_owned, open_owned
+from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ class Database:
             try:
                 yield connection
                 self._require_open()
+                if depth == 0 and self.files is not None:
+                    self.files.check_index()
                 connection.execute(end)
                 if depth == 0:
                     self.check_files()
@@ -188,6 +192,16 @@ class Database:
     def close(self) -> None:
         """Close. A writing one leaves no WAL behind when it is the last."""
         self.connection.close()
+
+    def close_without_index(self) -> None:
+        """Close, leave the WAL as it is, and remove its index, which is wrong: the next one to open makes it anew."""
+        if sys.version_info >= (3, 12):
+            self.connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+            self.connection.close()
+        else:  # to close it is to follow the index once more: it stays open until the process ends
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+        with suppress(OSError):
+            remove_owned(self.path.with_name(f"{self.path.name}-shm"))
 
 
 def quick_check(database: Database) -> tuple[str, ...]:
