@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -109,8 +109,10 @@ class SqliteStore:
                 self.kind = self.registry.data_kind()
             except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it
                 raise damaged(self.data.path, str(error)) from error
-            self.files = StoreFiles(*(_files(database, undo) for database in (self.data, self.identity)))
-            self.data.files = self.identity.files = self.files
+            own = [_files(database, undo) for database in (self.data, self.identity)]
+            self.files = StoreFiles(*own)
+            self.data.watch(self.files, own[0])
+            self.identity.watch(self.files, own[1])
             self.rescued: dict[Path, Path] = {}
             """What `rescue` has written, by the path of the database."""
             undo.pop_all()
@@ -148,6 +150,8 @@ class SqliteStore:
 
     def close(self) -> None:
         """Empty the WAL into the file where that is possible, and close."""
+        with suppress(CollectorError):  # said below
+            self.files.check_index()
         self.files.close()
         lost = self.files.lost
         for database in (self.data, self.identity):

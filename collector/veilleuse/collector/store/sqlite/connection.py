@@ -25,7 +25,7 @@ from veilleuse.collector.errors import (
     StoreFull,
 )
 from veilleuse.collector.store.sqlite.directory import missing
-from veilleuse.collector.store.sqlite.own_files import StoreFiles
+from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ _WAL_EVERY_SECONDS: Final = 1.0
 _WAL_WAIT_MILLISECONDS: Final = 100
 """For the readers that are in it now; those that come meanwhile read the file itself. Pages of a report take less."""
 
+_CHECKPOINT_PAGES: Final = 1000
 _WRITING: Final = (
     "PRAGMA page_size = 4096",  # only a new file listens
     "PRAGMA journal_mode = WAL",  # readers never wait for the writer, nor it for them
@@ -49,7 +50,7 @@ _WRITING: Final = (
     "PRAGMA secure_delete = ON",  # what retention removes is overwritten (PROMISES.md P7)
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -65536",  # KiB: the sums of some 100,000 host-hours
-    "PRAGMA wal_autocheckpoint = 1000",  # pages
+    f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit = {WAL_BYTES}",  # what the WAL file keeps once it begins again
 )
 _READING: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384")
@@ -83,6 +84,7 @@ class Database:
         self._wal_looked = 0.0
         self.files: StoreFiles | None = None
         """Looked at after each commit, before anybody is told of it."""
+        self._own: OwnFiles | None = None
         if writing:
             _create_private(path)
         known = _known(path)
@@ -138,6 +140,7 @@ class Database:
                 connection.execute(end)
                 if depth == 0:
                     self.check_files()
+                    self._checkpoint_grown()
             except BaseException:
                 # After a full disk or an I/O error SQLite has often rolled back by itself.
                 if connection.in_transaction:
@@ -150,6 +153,13 @@ class Database:
                 self._depth = depth
             if depth == 0:
                 self._bound_wal()
+
+    def watch(self, files: StoreFiles, own: OwnFiles) -> None:
+        """Look at the files around each commit, and before each checkpoint, which SQLite then no longer makes within a commit: with an
+        index that is wrong it would write over good pages of the database."""
+        self.files, self._own = files, own
+        with self.translated():
+            self.connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     def check_files(self) -> None:
         """Raises StoreLost when a file of the store is not what was opened."""
@@ -167,12 +177,22 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
+            if self.files is not None and _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                self.files.check_index()  # a wrong one shows wrong pages of a database that is whole
             _raise_translated(self.path, error)
 
     def checkpoint(self) -> None:
         """Move the WAL into the file and empty it, as far as readers allow."""
         with self.translated():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _checkpoint_grown(self) -> None:
+        """As SQLite does by itself; a disk that fails is met by the next commit."""
+        if self.files is None or self._own is None or self._own.wal_frames < _CHECKPOINT_PAGES:
+            return
+        with suppress(sqlite3.Error):
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.files.check_index()
 
     def _bound_wal(self) -> None:
         """Let a WAL that has grown begin again. SQLite does so by itself only when a commit meets no reader at all in it."""

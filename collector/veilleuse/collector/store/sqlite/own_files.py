@@ -66,6 +66,11 @@ class OwnFiles:
         """Whether the database's file was removed, or another took its name: only this process still sees it."""
         return os.fstat(self._descriptors[self._ids[self.path]]).st_nlink == 0
 
+    @property
+    def wal_frames(self) -> int:
+        """Committed in the WAL, at the last look."""
+        return self._wal_bytes // self._frame_bytes
+
     def check_index(self) -> None:
         """Raises StoreLost when another program wrote in the index. SQLite stores in its memory, which is not told; it writes only to
         make it longer, 32 KiB at a time."""
@@ -73,7 +78,7 @@ class OwnFiles:
         size = os.fstat(self._descriptors[self._ids[self._index]]).st_size
         if size < self._index_size or (written and size == self._index_size):
             raise StoreLost(
-                self._index, "was written by another program", self._whole(), index_only=True
+                self._index, "was written by another program", self._whole(" with its WAL"), index_only=True
             )
         self._index_size = size
 
@@ -114,8 +119,8 @@ class OwnFiles:
         remedy = "put it back, nothing of it is lost; then start 'veilleuse serve' again"
         raise StoreLost(each, what if replaced else "was moved away", remedy)
 
-    def _whole(self) -> str:
-        return f"{self.path.name} has all of it: {_AGAIN}"
+    def _whole(self, more: str = "") -> str:
+        return f"{self.path.name}{more} has all of it: {_AGAIN}"
 
     def _check_wal(self, *, written: bool) -> None:
         """Readers close it after use as a foreign program does: then all of it is read again."""
