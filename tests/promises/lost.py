@@ -148,14 +148,18 @@ def _follow_the_remedy(lost: Lost, data: Path, last_line: str) -> None:
 
 
 def _starts_again(trial: Trial, data: Path) -> None:
-    """What went with the folder is taken from the copy of before, as from a backup; then `serve` takes records again."""
+    """What went with the folder is taken from the copy of before, as from a backup; then `serve` starts."""
     original = trial.folder / "original"
     for each in original.iterdir():
         if not (data / each.name).exists() and not each.name.startswith(("data.db", "identity.db")):
             shutil.copytree(each, data / each.name) if each.is_dir() else shutil.copy(each, data)
+    (trial.folder / "veilleuse.log").write_text("")
     trial.start()
-    trial.load(PUSHES_PER_SECOND)
-    trial.wait_for_ack()
+    assert trial.collector is not None
+    until = time.monotonic() + 30.0
+    while "collector serves" not in trial.said():
+        assert trial.collector.poll() is None and time.monotonic() < until, trial.said()
+        time.sleep(0.05)
     trial.give_up()
 
 

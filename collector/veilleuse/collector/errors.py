@@ -72,7 +72,9 @@ class StoreDamaged(DataDirectoryError):
 class StoreLost(StoreDamaged):
     """A file of a database is not what it was when it was opened: nothing is acknowledged any more."""
 
-    def __init__(self, path: Path, what: str, remedy: str, *, rescue: bool = False, index_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, what: str, remedy: str, *, rescue: bool = False, index_only: bool = False
+    ) -> None:
         """`rescue`: only this process still sees the content; it is written to a new file before the process ends. `index_only`: the
         index of the WAL was written, which is made anew from the WAL by whoever opens the database next."""
         end = f"; {remedy}" if remedy else ""

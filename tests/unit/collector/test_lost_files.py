@@ -84,7 +84,9 @@ def _begin_again(directory: Path, lost: Lost, saved: list[Path]) -> None:
     if saved:
         assert "'veilleuse serve' does not start before" in (undecided(directory) or ("",))[0]
         if (directory / "data.db").exists():
-            with pytest.raises(DataDirectoryError, match=r"does not start before .* to take it: .* not wanted: mv "):
+            with pytest.raises(
+                DataDirectoryError, match=r"does not start before .* to take it: .* not wanted: mv "
+            ):
                 open_store(directory, limits)
         for each in saved:
             database = each.with_name(each.name.partition(".rescued")[0])

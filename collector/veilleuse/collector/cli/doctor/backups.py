@@ -15,7 +15,12 @@ from veilleuse.collector.backup.restoring import RESTORE_NOTE, RESTORED_BACKUP_N
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.directory import BACKUP_FOLDER, REPLACED_PREFIX, RESTORE_UNPACKED, undecided
+from veilleuse.collector.store.sqlite.directory import (
+    BACKUP_FOLDER,
+    REPLACED_PREFIX,
+    RESTORE_UNPACKED,
+    undecided,
+)
 
 OLD_DAYS: Final = 7
 """A backup older than this is worth a word. Agents send again what is younger than 3 days: the rest would be lost."""

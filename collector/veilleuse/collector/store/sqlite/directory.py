@@ -105,8 +105,10 @@ def undecided(directory: Path) -> tuple[str, str] | None:
     unwanted = ", ".join(f"mv {rescued} {rescued}{_UNWANTED}" for rescued in each)
     names = " and ".join(database.name for database in databases)
     return (
-        f"{lies} holds what a collector saved when it lost {names}, which may be older or damaged; "
-        "'veilleuse serve' does not start before one of them is chosen",
+        (
+            f"{lies} holds what a collector saved when it lost {names}, which may be older or damaged; 'veilleuse serve' does not start "
+            "before one of them is chosen"
+        ),
         f"to take it: {put_back(*databases)}; where it is not wanted: {unwanted}",
     )
 

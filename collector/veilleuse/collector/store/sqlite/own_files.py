@@ -231,8 +231,7 @@ class _Events:
         library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self._watches = {
-            library.inotify_add_watch(self._descriptor, os.fsencode(path), mask): path
-            for path in paths
+            library.inotify_add_watch(self._descriptor, os.fsencode(path), mask): path for path in paths
         }
         self._mask = mask
         if -1 in self._watches:
