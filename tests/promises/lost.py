@@ -153,13 +153,13 @@ def _starts_again(trial: Trial, data: Path) -> None:
     for each in original.iterdir():
         if not (data / each.name).exists() and not each.name.startswith(("data.db", "identity.db")):
             shutil.copytree(each, data / each.name) if each.is_dir() else shutil.copy(each, data)
-    (trial.folder / "veilleuse.log").write_text("")
     trial.start()
     assert trial.collector is not None
     until = time.monotonic() + 30.0
-    while "collector serves" not in trial.said():
-        assert trial.collector.poll() is None and time.monotonic() < until, trial.said()
-        time.sleep(0.05)
+    while not trial.serves():
+        assert trial.collector.poll() is None, trial.said()
+        assert time.monotonic() < until, trial.said()
+        time.sleep(0.1)
     trial.give_up()
 
 
