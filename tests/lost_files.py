@@ -21,6 +21,26 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def remove_both(path: Path) -> None:
+    """As `rm data.db identity.db` does."""
+    path.unlink()
+    path.with_name("identity.db").unlink()
+
+
+def zero(path: Path) -> None:
+    """The first half of it, in place."""
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size // 2))
+
+
+def put_older(path: Path) -> None:
+    """What it was 0.2 s ago, in place."""
+    older = path.read_bytes()
+    time.sleep(0.2)
+    with path.open("r+b") as file:
+        file.write(older)
+
+
 def move(path: Path) -> None:
     """As `mv` does."""
     path.rename(path.with_name(f"{path.name}.elsewhere"))
@@ -57,6 +77,18 @@ def _again_and_again(path: Path, do: Callable[[BinaryIO, int], object]) -> None:
         time.sleep(0.02)
 
 
+DONE: Final = {
+    "remove": "removed",
+    "remove_both": "and identity.db removed",
+    "move": "moved",
+    "replace": "replaced",
+    "truncate": "truncated",
+    "garble": "garbled",
+    "zero": "zeroed",
+    "put_older": "written over by an older one",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """One fault."""
@@ -68,7 +100,7 @@ class Lost:
     """What is told to be left: rescued (a new file), whole (the file itself), damaged, or goes on (nothing is lost)."""
 
     def __str__(self) -> str:
-        return f"{self.file or 'the folder'} {self.do.__name__}d"
+        return f"{self.file or 'the folder'} {DONE[self.do.__name__]}"
 
     def apply(self, data_dir: Path) -> None:
         """To the data directory of a running collector."""
@@ -77,6 +109,7 @@ class Lost:
 
 LOST: Final = (
     Lost("data.db", remove, "rescued"),
+    Lost("data.db", remove_both, "rescued"),
     Lost("data.db", move, "whole"),
     Lost("data.db", replace, "rescued"),
     Lost("data.db", truncate, "damaged"),
@@ -86,6 +119,9 @@ LOST: Final = (
     Lost("data.db-wal", truncate, "rescued"),
     Lost("data.db-wal", garble, "rescued"),
     Lost("data.db-shm", remove, "whole"),
+    Lost("data.db-shm", zero, "whole"),
+    Lost("data.db-shm", put_older, "whole"),
+    Lost("data.db-shm", garble, "whole"),
     Lost("identity.db", remove, "rescued"),
     Lost("identity.db", move, "whole"),
     Lost("identity.db", truncate, "damaged"),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.lost_files import LOST, Lost
+from tests.lost_files import DONE, LOST, Lost
 from tests.promises.check import Report
 from tests.promises.history import STORED, events
 from tests.promises.trial import ROOT, Trial
@@ -71,7 +71,7 @@ class Outcome:
             "goes on": "everything; a second `serve` is refused",
         }[self.lost.left]
         file = f"`{self.lost.file}`" if self.lost.file else "the folder"
-        return f"| {file} | {self.lost.do.__name__}d | {self.acknowledged_after} | {end} | {left} |"
+        return f"| {file} | {DONE[self.lost.do.__name__]} | {self.acknowledged_after} | {end} | {left} |"
 
 
 @contextmanager
@@ -102,6 +102,8 @@ def outcome(trial: Trial, lost: Lost) -> Outcome:
     trial.give_up()
     last_line = trial.said().strip().splitlines()[-1]
     _follow_the_remedy(lost, data, last_line)
+    if lost.left == "rescued" or lost.file.endswith("-shm"):
+        _starts_again(trial, data)
     return Outcome(
         lost, acknowledged, seconds, code, last_line, None if lost.left == "damaged" else trial.compare()
     )
@@ -143,6 +145,22 @@ def _follow_the_remedy(lost: Lost, data: Path, last_line: str) -> None:
         for ending in ("-wal", "-shm"):
             database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
         rescued.rename(database)
+
+
+def _starts_again(trial: Trial, data: Path) -> None:
+    """What went with the folder is taken from the copy of before, as from a backup; then `serve` starts."""
+    original = trial.folder / "original"
+    for each in original.iterdir():
+        if not (data / each.name).exists() and not each.name.startswith(("data.db", "identity.db")):
+            shutil.copytree(each, data / each.name) if each.is_dir() else shutil.copy(each, data)
+    trial.start()
+    assert trial.collector is not None
+    until = time.monotonic() + 30.0
+    while not trial.serves():
+        assert trial.collector.poll() is None, trial.said()
+        assert time.monotonic() < until, trial.said()
+        time.sleep(0.1)
+    trial.give_up()
 
 
 def main(arguments: Sequence[str]) -> None:

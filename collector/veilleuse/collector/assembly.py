@@ -301,7 +301,7 @@ def what_is_missing(data_dir: Path) -> tuple[str, str]:
         nothing = "no data" if DATA_FILE in lost else "no name of a machine, and no access journal"
         return (
             f"{data_dir} has lost {' and '.join(lost)}",
-            f"{put_back(data_dir / lost[0])}; where there is none, 'veilleuse init --new-data' begins with {nothing}",
+            f"{put_back(*(data_dir / name for name in lost))}; where there is none, 'veilleuse init --new-data' begins with {nothing}",
         )
     if has_data and not has_ca and not (data_dir / certificate_authority.DRAFT).exists():
         return (

@@ -72,12 +72,16 @@ class StoreDamaged(DataDirectoryError):
 class StoreLost(StoreDamaged):
     """A file of a database is not what it was when it was opened: nothing is acknowledged any more."""
 
-    def __init__(self, path: Path, what: str, remedy: str, *, rescue: bool = False) -> None:
-        """`rescue`: only this process still sees the content; it is written to a new file before the process ends."""
+    def __init__(
+        self, path: Path, what: str, remedy: str, *, rescue: bool = False, index_only: bool = False
+    ) -> None:
+        """`rescue`: only this process still sees the content; it is written to a new file before the process ends. `index_only`: the
+        index of the WAL was written, which is made anew from the WAL by whoever opens the database next."""
         end = f"; {remedy}" if remedy else ""
         super().__init__(f"{path} {what} while it was in use: nothing was acknowledged since{end}")
         self.database = path.with_name(path.name.removesuffix("-wal").removesuffix("-shm"))
         self.rescue = rescue
+        self.index_only = index_only
 
 
 class StoreTooNew(DataDirectoryError):

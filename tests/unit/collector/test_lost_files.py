@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.lost_files import LOST, Lost
+from tests.lost_files import LOST, Lost, remove_both
 from tests.machines import settings_in
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.rescue import rescued
 from veilleuse.collector.assembly import initialise, open_collector
-from veilleuse.collector.errors import StoreDamaged, StoreLost
+from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.health import Count, Health
 from veilleuse.collector.model import AppendOutcome
-from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
-from veilleuse.collector.store.sqlite.directory import put_back
+from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store, open_store
+from veilleuse.collector.store.sqlite.directory import put_back, undecided
 from veilleuse.collector.writer import Writer
 
 AFTER = 40
@@ -78,6 +78,25 @@ def loaded(directory: Path) -> Iterator[Loaded]:
             made.writer.stop()
 
 
+def _begin_again(directory: Path, lost: Lost, saved: list[Path]) -> None:
+    """As the remedy says, where it was rescued or the index alone was written: what is left is a store that opens."""
+    limits = settings.Store(free_bytes_minimum=0)
+    if saved:
+        assert "'veilleuse serve' does not start before" in (undecided(directory) or ("",))[0]
+        if (directory / "data.db").exists():
+            with pytest.raises(
+                DataDirectoryError, match=r"does not start before .* to take it: .* not wanted: mv "
+            ):
+                open_store(directory, limits)
+        for each in saved:
+            database = each.with_name(each.name.partition(".rescued")[0])
+            for ending in ("-wal", "-shm"):
+                database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
+            each.rename(database)
+    if saved or lost.file.endswith("-shm"):
+        open_store(directory, limits).close()
+
+
 @pytest.mark.parametrize("lost", [one for one in LOST if one.left != "goes on"], ids=str)
 def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
     """`rm data.db`: 2,778 pushes were acknowledged in the 75 s after it. Now none, and what was acknowledged before is in the file
@@ -94,13 +113,15 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
         kinds = made.health.snapshot()[Count.STORE_ERRORS]
         saved = made.writer.submit(lambda: made.store.rescue(lambda: None), alone=True).result()
     assert set(kinds) <= {"lost", "damaged"}, kinds
-    assert (saved is not None) == (lost.left == "rescued")
-    if saved is not None:
-        assert saved.stat().st_mode & 0o777 == 0o600
-        assert str(saved) in put_back(saved.with_name(saved.name.partition(".rescued")[0]))
+    both = lost.do is remove_both or (not lost.file and lost.left == "rescued")
+    assert len(saved) == (2 if both else lost.left == "rescued")
+    for each in saved:
+        assert each.stat().st_mode & 0o777 == 0o600
+        assert str(each) in put_back(each.with_name(each.name.partition(".rescued")[0]))
+    _begin_again(directory, lost, saved)
     if lost.left == "damaged" or lost.file.startswith("identity"):
         return
-    file = saved or next(
+    file = next(
         path
         for path in (
             directory / "data.db",
@@ -163,5 +184,5 @@ def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
         assert "do not stop the collector" in caplog.records[-1].remedy
         settings.data_dir.unlink()
         assert rescued(collector)
-    (found,) = settings.data_dir.iterdir()
-    assert found.name.startswith("data.db.rescued-")
+    found = sorted(path.name.partition("rescued-")[0] for path in settings.data_dir.iterdir())
+    assert found == ["data.db.", "identity.db."]

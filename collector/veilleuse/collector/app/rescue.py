@@ -5,15 +5,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Final
 
 from veilleuse.collector.assembly import Collector
-from veilleuse.collector.errors import CollectorError, QueueFull
+from veilleuse.collector.enrolment.authority import FOLDER
+from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost
+from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, put_back
 
 log = logging.getLogger(__name__)
 
 RESCUE_SECONDS: Final = 30.0
 """Between two tries, while there is no folder or no room for the copy: nothing is acknowledged meanwhile."""
+_SETTLE_SECONDS: Final = 1.0
+"""What takes one file away often takes the next ones too, and a copy that was just written."""
 
 
 def rescued(collector: Collector) -> bool:
@@ -24,7 +29,11 @@ def rescued(collector: Collector) -> bool:
         writer.serve_waiting()  # who waits is told at once that nothing is stored
 
     try:
-        copy = writer.submit(lambda: store.rescue(between), alone=True).result()
+        if store.files.lost is not None:
+            time.sleep(_SETTLE_SECONDS)
+        while copies := writer.submit(lambda: store.rescue(between), alone=True).result():
+            log.error("rescued a lost database", extra={"files": ", ".join(map(str, copies))})
+            time.sleep(_SETTLE_SECONDS)
     except QueueFull:  # somebody stops the service meanwhile
         return True
     except (CollectorError, OSError) as error:
@@ -33,6 +42,18 @@ def rescued(collector: Collector) -> bool:
         )
         log.error("rescue of a lost database failed", extra={"error": str(error), "remedy": remedy})
         return False
-    if copy is not None:
-        log.error("rescued a lost database", extra={"file": str(copy)})
     return True
+
+
+def told(collector: Collector, lost: StoreLost) -> StoreDamaged:
+    """The one line about what was lost: each database that was saved, how to put it back, and what is in a backup only."""
+    data_dir, saved = collector.settings.data_dir, collector.store.rescued
+    if not saved:
+        return lost
+    line = str(lost)
+    if others := [path.name for path in saved if path != lost.database]:
+        line += f"; {' and '.join(others)} was lost too"
+    wanted = (data_dir / FOLDER, data_dir / FLEET_KEY_FILE, collector.office.register.path)
+    if gone := [path.name for path in wanted if not path.exists()]:
+        line += f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then the next steps"
+    return StoreDamaged(f"{line}; {put_back(*saved)}")

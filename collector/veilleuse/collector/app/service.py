@@ -19,7 +19,7 @@ from veilleuse.collector.app.doorway import doorway
 from veilleuse.collector.app.memory import bound_arenas
 from veilleuse.collector.app.options import GRACE_SECONDS
 from veilleuse.collector.app.polling import polling
-from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued
+from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
 from veilleuse.collector.app.servers import Listener, listen, require_free
 from veilleuse.collector.app.service_manager import notify
 from veilleuse.collector.app.stopping import Stop
@@ -40,7 +40,6 @@ from veilleuse.collector.logs import configure
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.receiver import TelemetryServicer
 from veilleuse.collector.settings import CollectorSettings, child_environment
-from veilleuse.collector.store.sqlite.directory import put_back
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.version import product_version
 from veilleuse.collector.web.auth import open_door
@@ -66,7 +65,8 @@ def run(settings: CollectorSettings) -> int:
             notify("STOPPING=1")
             log.info("collector stops")
         if lost := collector.store.files.lost:
-            raise StoreDamaged(f"{lost}; {put_back(lost.database)}") if lost.rescue else lost
+            rescued(collector)  # once more: what went while it stopped
+            raise told(collector, lost)
         if collector.damaged.is_set():
             raise StoreDamaged(
                 f"a database in {settings.data_dir} is damaged: run 'veilleuse doctor', restore a backup"

@@ -15,7 +15,12 @@ from veilleuse.collector.backup.restoring import RESTORE_NOTE, RESTORED_BACKUP_N
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.directory import BACKUP_FOLDER, REPLACED_PREFIX, RESTORE_UNPACKED
+from veilleuse.collector.store.sqlite.directory import (
+    BACKUP_FOLDER,
+    REPLACED_PREFIX,
+    RESTORE_UNPACKED,
+    undecided,
+)
 
 OLD_DAYS: Final = 7
 """A backup older than this is worth a word. Agents send again what is younger than 3 days: the rest would be lost."""
@@ -61,6 +66,8 @@ def _ago(days: float) -> str:
 def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:
     """Folders that hold keys and names and that nobody needs any more."""
     data_dir = settings.data_dir
+    if rescue := undecided(data_dir):
+        yield Finding("leftovers", "failed", *rescue)
     for path in sorted(data_dir.glob(f"{REPLACED_PREFIX}*")):
         size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
         yield Finding(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ from veilleuse.collector.store.sqlite.directory import (
     Reserve,
     make_directory,
     missing,
+    undecided,
 )
 from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
 from veilleuse.collector.store.sqlite.following import SqliteFollowReader, SqliteFollows
@@ -108,8 +109,12 @@ class SqliteStore:
                 self.kind = self.registry.data_kind()
             except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it
                 raise damaged(self.data.path, str(error)) from error
-            self.files = StoreFiles(*(_files(database, undo) for database in (self.data, self.identity)))
-            self.data.files = self.identity.files = self.files
+            own = [_files(database, undo) for database in (self.data, self.identity)]
+            self.files = StoreFiles(*own)
+            self.data.watch(self.files, own[0])
+            self.identity.watch(self.files, own[1])
+            self.rescued: dict[Path, Path] = {}
+            """What `rescue` has written, by the path of the database."""
             undo.pop_all()
 
     @property
@@ -128,20 +133,31 @@ class SqliteStore:
         for database in (self.data, self.identity):
             copy_database(database, folder / database.path.name, between)
 
-    def rescue(self, between: Callable[[], None]) -> Path | None:
-        """Write what only this process still sees of a lost database to a new file beside its path; None when it is elsewhere.
+    def rescue(self, between: Callable[[], None]) -> list[Path]:
+        """Write each database that only this process still sees to a new file beside its path; those written now.
 
         In the writer's thread, as copy_into. Raises CollectorError or OSError when it cannot be written: then it may be tried again.
         """
-        lost = self.files.lost
-        if lost is None or not lost.rescue:
-            return None
-        return rescue_database(self.data if lost.database == self.data.path else self.identity, between)
+        written = []
+        if self.files.lost is not None:
+            gone = self.files.gone()
+            for database in (self.data, self.identity):
+                known = self.rescued.get(database.path)
+                if database.path in gone and (known is None or not known.exists()):
+                    self.rescued[database.path] = rescue_database(database, between)
+                    written.append(self.rescued[database.path])
+        return written
 
     def close(self) -> None:
         """Empty the WAL into the file where that is possible, and close."""
+        with suppress(CollectorError):  # said below
+            self.files.check_index()
         self.files.close()
+        lost = self.files.lost
         for database in (self.data, self.identity):
+            if lost is not None and lost.index_only and lost.database == database.path:
+                database.close_without_index()
+                continue
             try:
                 database.checkpoint()
             except CollectorError as error:  # said already to whoever wrote; the WAL stays for the next start
@@ -175,6 +191,8 @@ def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
     path = directory / DATA_FILE
     if not path.exists():
         raise DataDirectoryError(missing(path))
+    if left := undecided(directory):
+        raise DataDirectoryError(": ".join(left))
     for each in (path, directory / IDENTITY_FILE):
         # To make a new one in its place would make a stranger of every agent, or forget every name without a word.
         if not each.exists():

@@ -7,9 +7,11 @@ One process, one connection that writes and checkpoints; every other connection,
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,8 +25,8 @@ from veilleuse.collector.errors import (
     StoreFull,
 )
 from veilleuse.collector.store.sqlite.directory import missing
-from veilleuse.collector.store.sqlite.own_files import StoreFiles
-from veilleuse.wire.files import FileRefused, check_owned, open_owned
+from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
+from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ _WAL_EVERY_SECONDS: Final = 1.0
 _WAL_WAIT_MILLISECONDS: Final = 100
 """For the readers that are in it now; those that come meanwhile read the file itself. Pages of a report take less."""
 
+_CHECKPOINT_PAGES: Final = 1000
 _WRITING: Final = (
     "PRAGMA page_size = 4096",  # only a new file listens
     "PRAGMA journal_mode = WAL",  # readers never wait for the writer, nor it for them
@@ -47,7 +50,7 @@ _WRITING: Final = (
     "PRAGMA secure_delete = ON",  # what retention removes is overwritten (PROMISES.md P7)
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -65536",  # KiB: the sums of some 100,000 host-hours
-    "PRAGMA wal_autocheckpoint = 1000",  # pages
+    f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit = {WAL_BYTES}",  # what the WAL file keeps once it begins again
 )
 _READING: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384")
@@ -81,6 +84,7 @@ class Database:
         self._wal_looked = 0.0
         self.files: StoreFiles | None = None
         """Looked at after each commit, before anybody is told of it."""
+        self._own: OwnFiles | None = None
         if writing:
             _create_private(path)
         known = _known(path)
@@ -131,9 +135,12 @@ class Database:
             try:
                 yield connection
                 self._require_open()
+                if depth == 0 and self.files is not None:
+                    self.files.check_index()
                 connection.execute(end)
                 if depth == 0:
                     self.check_files()
+                    self._checkpoint_grown()
             except BaseException:
                 # After a full disk or an I/O error SQLite has often rolled back by itself.
                 if connection.in_transaction:
@@ -146,6 +153,13 @@ class Database:
                 self._depth = depth
             if depth == 0:
                 self._bound_wal()
+
+    def watch(self, files: StoreFiles, own: OwnFiles) -> None:
+        """Look at the files around each commit, and before each checkpoint, which SQLite then no longer makes within a commit: with an
+        index that is wrong it would write over good pages of the database."""
+        self.files, self._own = files, own
+        with self.translated():
+            self.connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     def check_files(self) -> None:
         """Raises StoreLost when a file of the store is not what was opened."""
@@ -163,12 +177,22 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
+            if self.files is not None and _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                self.files.check_index()  # a wrong one shows wrong pages of a database that is whole
             _raise_translated(self.path, error)
 
     def checkpoint(self) -> None:
         """Move the WAL into the file and empty it, as far as readers allow."""
         with self.translated():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _checkpoint_grown(self) -> None:
+        """As SQLite does by itself; a disk that fails is met by the next commit."""
+        if self.files is None or self._own is None or self._own.wal_frames < _CHECKPOINT_PAGES:
+            return
+        with suppress(sqlite3.Error):
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.files.check_index()
 
     def _bound_wal(self) -> None:
         """Let a WAL that has grown begin again. SQLite does so by itself only when a commit meets no reader at all in it."""
@@ -188,6 +212,16 @@ class Database:
     def close(self) -> None:
         """Close. A writing one leaves no WAL behind when it is the last."""
         self.connection.close()
+
+    def close_without_index(self) -> None:
+        """Close, leave the WAL as it is, and remove its index, which is wrong: the next one to open makes it anew."""
+        if sys.version_info >= (3, 12):
+            self.connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+            self.connection.close()
+        else:  # to close it is to follow the index once more: it stays open until the process ends
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+        with suppress(OSError):
+            remove_owned(self.path.with_name(f"{self.path.name}-shm"))
 
 
 def quick_check(database: Database) -> tuple[str, ...]:

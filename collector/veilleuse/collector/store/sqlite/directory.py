@@ -31,6 +31,8 @@ REPLACED_PREFIX: Final = "replaced-"
 """What a restore took away, with its UTC time behind."""
 RESCUED: Final = ".rescued-"
 """In the name of what a collector whose database was removed has written of it, with its UTC time behind."""
+_UNWANTED: Final = ".unwanted"
+"""Behind the name of a rescue that the operator does not take."""
 NO_DATA_DIRECTORY: Final = (
     "point VEILLEUSE__DATA_DIR, or data_dir in the file of --config, to the collector's ('make run' keeps it in "
     "var/collector); where there is none yet run 'veilleuse init'"
@@ -72,15 +74,48 @@ def missing(database: Path) -> str:
     return f"{directory} is no data directory: {NO_DATA_DIRECTORY}"
 
 
-def put_back(database: Path) -> str:
-    """What to do about a database that is not there: the newest rescue of it, else a backup."""
-    rescued = sorted(database.parent.glob(f"{database.name}{RESCUED}*Z"))
-    if not rescued:
-        return "restore a backup with 'veilleuse restore FILE'"
+def put_back(*databases: Path) -> str:
+    """What to do about databases that are not there: the newest rescue of each, else a backup."""
+    names, steps, first = [], [], ""
+    for database in databases:
+        if not (rescued := _rescued(database)):
+            first = "restore a backup with 'veilleuse restore FILE'"
+            continue
+        *older, newest = rescued
+        names.append(newest.name)
+        steps.append(f"rm -f {database}-wal {database}-shm, mv {newest} {database}")
+        steps += [f"mv {each} {each}{_UNWANTED}" for each in older]
+    if not names:
+        return first
+    begin = f"first {first}; then: " if first else ""
     return (
-        f"what the collector still held of it is in {rescued[-1].name}: stop 'veilleuse serve' if it runs, "
-        f"rm -f {database}-wal {database}-shm, mv {rescued[-1]} {database}, and start it again"
+        f"{begin}what the collector still held of it is in {' and '.join(names)}: stop 'veilleuse serve' if it runs, "
+        f"{', '.join(steps)}, and start it again"
     )
+
+
+def undecided(directory: Path) -> tuple[str, str] | None:
+    """Of a directory with a rescue that nobody has taken or put away: what it is, and the two remedies. Which file is right, the older
+    one under the name or the rescue, only the operator knows."""
+    databases = [path for name in (DATA_FILE, IDENTITY_FILE) if _rescued(path := directory / name)]
+    if not databases:
+        return None
+    each = [rescued for database in databases for rescued in _rescued(database)]
+    lies = " and ".join(str(rescued) for rescued in each)
+    unwanted = ", ".join(f"mv {rescued} {rescued}{_UNWANTED}" for rescued in each)
+    names = " and ".join(database.name for database in databases)
+    return (
+        (
+            f"{lies} holds what a collector saved when it lost {names}, which may be older or damaged; 'veilleuse serve' does not start "
+            "before one of them is chosen"
+        ),
+        f"to take it: {put_back(*databases)}; where it is not wanted: {unwanted}",
+    )
+
+
+def _rescued(database: Path) -> list[Path]:
+    """The oldest first."""
+    return sorted(database.parent.glob(f"{database.name}{RESCUED}*Z"))
 
 
 class DirectoryLock:

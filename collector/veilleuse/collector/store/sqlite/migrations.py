@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Final
 
 from veilleuse.collector.errors import DataDirectoryError, StoreTooNew
-from veilleuse.collector.store.sqlite.connection import Database, is_about_the_disk
+from veilleuse.collector.store.sqlite.connection import Database, damaged, is_about_the_disk
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ def check_schema(database: Database, kind: str) -> int:
 def require_current(database: Database, kind: str) -> None:
     """For who reads without migrating: raises StoreTooNew, or DataDirectoryError when nobody has migrated it yet."""
     version, known = check_schema(database, kind), migrations(kind)[-1].number
+    if version == 0 and database.path.stat().st_size == 0:
+        raise damaged(database.path, "it is empty")
     if version < known:
         raise DataDirectoryError(
             f"{database.path} has schema {version} of an earlier version, this program needs {known}: restart "

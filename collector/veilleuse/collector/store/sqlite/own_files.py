@@ -4,7 +4,8 @@
 
 SQLite does not look: it goes on writing in a file that was removed, and commits. Three looks, some 80 µs a commit of
 64 pushes (0.3 %): each file at its path is the inode that was opened; nothing has become shorter; nobody but this
-process has closed a file that was open for writing.
+process has closed a file that was open for writing. The index is looked at before each commit too: who follows another's
+index overwrites in the WAL what was committed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
@@ -23,6 +24,7 @@ from veilleuse.collector.errors import StoreFailing, StoreLost
 
 log = logging.getLogger(__name__)
 
+_MODIFY: Final = 0x2
 _CLOSE_WRITE: Final = 0x8
 _MOST_EVENTS_BYTES: Final = 64 * 1024
 _EVENT: Final = struct.Struct("=iIII")
@@ -49,12 +51,36 @@ class OwnFiles:
         self._signs: list[tuple[bool, bool]] = []
         self._frame_bytes = _FRAME_HEADER_BYTES + page_bytes
         self._salts, self._wal_bytes, self._wal_size, self._wal_crc = b"", 0, 0, 0
-        self._closings = _Closings((path, self._wal))
+        self._index_size = self._index.stat().st_size
+        self._closings = _Events((path, self._wal), _CLOSE_WRITE)
+        self._writings = _Events((self._index,), _MODIFY)
         self._follow_wal()
 
     def close(self) -> None:
         """Watch nothing any more; SQLite's own descriptors stay SQLite's."""
         self._closings.close()
+        self._writings.close()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the database's file was removed, or another took its name: only this process still sees it."""
+        return os.fstat(self._descriptors[self._ids[self.path]]).st_nlink == 0
+
+    @property
+    def wal_frames(self) -> int:
+        """Committed in the WAL, at the last look."""
+        return self._wal_bytes // self._frame_bytes
+
+    def check_index(self) -> None:
+        """Raises StoreLost when another program wrote in the index. SQLite stores in its memory, which is not told; it writes only to
+        make it longer, 32 KiB at a time."""
+        written = bool(self._writings.read())
+        size = os.fstat(self._descriptors[self._ids[self._index]]).st_size
+        if size < self._index_size or (written and size == self._index_size):
+            raise StoreLost(
+                self._index, "was written by another program", self._whole(" with its WAL"), index_only=True
+            )
+        self._index_size = size
 
     def check(self) -> None:
         """Raises StoreLost when one of the three is not the file at its path, is shorter than it was, or was written by others."""
@@ -71,6 +97,7 @@ class OwnFiles:
                     raise StoreLost(each, "was truncated", _damaged(each))
                 changed = here.st_mtime_ns != self._changed_at
                 self._size, self._changed_at = here.st_size, here.st_mtime_ns
+        self.check_index()
         closed = self._closings.read()
         if self._is_written(closed=self.path in closed, changed=changed):
             raise StoreLost(self.path, "was written by another program", _damaged(self.path))
@@ -86,11 +113,14 @@ class OwnFiles:
         """Raise: `each` is not at its path, or another file is."""
         what = "was replaced by another file" if replaced else "was removed"
         if each != self.path:
-            raise StoreLost(each, what, f"{self.path.name} has all of it: {_AGAIN}")
-        if os.fstat(self._descriptors[self._ids[each]]).st_nlink == 0:
+            raise StoreLost(each, what, self._whole())
+        if self.is_gone:
             raise StoreLost(each, what, "", rescue=True)
         remedy = "put it back, nothing of it is lost; then start 'veilleuse serve' again"
         raise StoreLost(each, what if replaced else "was moved away", remedy)
+
+    def _whole(self, more: str = "") -> str:
+        return f"{self.path.name}{more} has all of it: {_AGAIN}"
 
     def _check_wal(self, *, written: bool) -> None:
         """Readers close it after use as a foreign program does: then all of it is read again."""
@@ -134,10 +164,22 @@ class StoreFiles:
 
     def check(self) -> None:
         """Look at all of them. Raises StoreLost, or StoreFailing where the folder cannot be looked into."""
+        self._look(OwnFiles.check)
+
+    def check_index(self) -> None:
+        """As `check`, at what a commit follows: before it."""
+        self._look(OwnFiles.check_index)
+
+    def gone(self) -> set[Path]:
+        """The databases that only this process still sees. Raises OSError."""
+        gone = {one.path for one in self._each if one.is_gone}
+        return gone | {self.lost.database} if self.lost is not None and self.lost.rescue else gone
+
+    def _look(self, at: Callable[[OwnFiles], None]) -> None:
         self.require()
         try:
             for one in self._each:
-                one.check()
+                at(one)
         except StoreLost as error:
             self.lost = error
             raise
@@ -154,8 +196,8 @@ class StoreFiles:
 
 def _damaged(path: Path) -> str:
     return (
-        f"stop what wrote it, run 'veilleuse doctor', and restore a backup or rescue what is readable with "
-        f"`sqlite3 {path.name} .recover`"
+        "stop what wrote it and start 'veilleuse serve' again: it checks the file ('veilleuse doctor' does one of more than 64 MiB); "
+        f"only if that says damaged, restore a backup or rescue what is readable with `sqlite3 {path.name} .recover`"
     )
 
 
@@ -181,17 +223,17 @@ def _crc(descriptor: int, start: int, end: int, crc: int) -> int:
     return crc
 
 
-class _Closings:
-    """Which files were closed by a process that had them open for writing: inotify(7), through the C library."""
+class _Events:
+    """To which files something was done by whatever process: inotify(7), through the C library."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path], mask: int) -> None:
         """Where the kernel gives no watch, the log says so."""
         library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self._watches = {
-            library.inotify_add_watch(self._descriptor, os.fsencode(path), _CLOSE_WRITE): path
-            for path in paths
+            library.inotify_add_watch(self._descriptor, os.fsencode(path), mask): path for path in paths
         }
+        self._mask = mask
         if -1 in self._watches:
             reason = os.strerror(ctypes.get_errno())
             log.warning("writing by other programs is not noticed", extra={"reason": reason})
@@ -206,7 +248,7 @@ class _Closings:
         while at < len(told):
             watch, mask, _, length = _EVENT.unpack_from(told, at)
             at += _EVENT.size + length
-            if mask & _CLOSE_WRITE:
+            if mask & self._mask:
                 found.add(self._watches[watch])
         return found
 
