@@ -21,6 +21,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.rescue import rescued
 from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.cli.doctor.backups import check_leftovers
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.health import Count, Health
 from veilleuse.collector.model import AppendOutcome
@@ -186,3 +187,26 @@ def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
         assert rescued(collector)
     found = sorted(path.name.partition("rescued-")[0] for path in settings.data_dir.iterdir())
     assert found == ["data.db.", "identity.db."]
+
+
+def test_an_empty_database_is_damaged_and_not_old(tmp_path):
+    """`hosts list` said 'schema 0 of an earlier version: restart'."""
+    (tmp_path / "data.db").touch(mode=0o600)
+    with pytest.raises(StoreDamaged, match="it is empty"), closing(SqliteReader(tmp_path)) as reader:
+        reader.record_count()
+
+
+def test_doctor_says_that_a_rescue_waits_for_a_decision(tmp_path):
+    """A restart went on with the older file, and acknowledged into it."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    rescue = settings.data_dir / "data.db.rescued-20260101T000000Z"
+    shutil.copy(settings.data_dir / "data.db", rescue)
+    (finding,) = check_leftovers(settings)
+    assert finding.outcome == "failed"
+    assert f"mv {rescue} {rescue}.unwanted" in finding.remedy
+    with pytest.raises(DataDirectoryError, match="does not start before"), open_collector(settings):
+        pass
+    rescue.rename(f"{rescue}.unwanted")
+    with open_collector(settings):
+        assert not list(check_leftovers(settings))
