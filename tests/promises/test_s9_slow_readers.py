@@ -105,7 +105,11 @@ def asked(address: tuple[str, int], path: str) -> tuple[int, float]:
 @pytest.mark.promise("S9")
 @pytest.mark.parametrize(
     ("name", "bytes_a_second", "whole"),
-    [("that read nothing", 0, True), ("of 1 byte/s", 1, True), ("with half a request", 0, False)],
+    [
+        ("that read nothing", 0, True),
+        pytest.param("of 1 byte/s", 1, True, marks=pytest.mark.long),
+        pytest.param("with half a request", 0, False, marks=pytest.mark.long),
+    ],
 )
 def test_slow_readers_lock_nobody_out(
     tmp_path: Path, name: str, bytes_a_second: int, whole: bool, figure: Callable[[str], None]
