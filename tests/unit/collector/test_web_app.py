@@ -242,18 +242,21 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
         text = http.get("/metrics").text
         return [line for line in text.splitlines() if f'population="{population}"' in line]
 
-    before = of_population()
-    assert before
     day = reporting_day() - timedelta(days=4)
     gap = ((GapReason.SENSOR_LOST, "linux_rapl", 5_000),)
-    data.push(hosts[0], [(civil(day), [cell(State.ASLEEP, 1_000, Band.NIGHT)])], sensor_gaps=gap)
     health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20).SerializeToString()
-    now = int(time.time() * 1000) + 2 * 86_400_000
-    data.store.registry.record_hello(hosts[0], facts_wire=None, health_wire=health, now_unix_milliseconds=now)
-    data.add_host(population, DeviceClass.LAPTOP)
-    data.derive()
-    time.sleep(1.1)  # the look that is kept
-    moved = set(of_population()) ^ set(before)
+    for host in hosts[:2]:  # once more where midnight came between: a new day has a first look of its own
+        today, before = reporting_day(), of_population()
+        assert before
+        data.push(host, [(civil(day), [cell(State.ASLEEP, 1_000, Band.NIGHT)])], sensor_gaps=gap)
+        now = int(time.time() * 1000) + 2 * 86_400_000
+        data.store.registry.record_hello(host, facts_wire=None, health_wire=health, now_unix_milliseconds=now)
+        data.add_host(population, DeviceClass.LAPTOP)
+        data.derive()
+        time.sleep(1.1)  # the look that is kept
+        moved = set(of_population()) ^ set(before)
+        if reporting_day() == today:
+            break
     figure(f"{len(moved)} of {len(before)} lines of /metrics moved by a {population}'s call")
     assert moved == set()
 
