@@ -25,7 +25,7 @@ AT_ONCE = 56
 OPEN = 1_000
 """Records of a push, as after an outage, with which 1,500 agents of one call each can offer five times the capacity whatever they
 are answered: who is sent away is held for 12 s first (decision 0044)."""
-PUSHES = {3: 120, OPEN: 4}
+PUSHES = {3: 120, OPEN: 8}
 """That each agent prepares, by the records of one."""
 CAPACITY_SECONDS, LOAD_SECONDS = 20, 40
 """Shorter, what one machine stores in one of them differed by 5 % from the next."""
