@@ -28,7 +28,8 @@ def in_whole_days(tally: Tally, k: int) -> Tally:
     if not known or tally.tells_silence(k):
         return tally
     told = max(1, (known + step // 2) // step) * step
-    told -= step if told > tally.enrolled_milliseconds else 0
+    if told > tally.enrolled_milliseconds:
+        told = told - step or tally.enrolled_milliseconds  # enrolled for less than a day each: never 0
     rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
     states = REST_STATES if rest > LITTLE * abs(told - known) else KNOWN_STATES
     return _changed(tally, states, told - known, rest if states is REST_STATES else known)
