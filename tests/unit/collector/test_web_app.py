@@ -244,6 +244,8 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
 
     day = reporting_day() - timedelta(days=4)
     gap = ((GapReason.SENSOR_LOST, "linux_rapl", 5_000),)
+    before: list[str] = []
+    moved: set[str] = set()
     health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20).SerializeToString()
     for host in hosts[:2]:  # once more where midnight came between: a new day has a first look of its own
         today, before = reporting_day(), of_population()
