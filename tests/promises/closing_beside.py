@@ -21,8 +21,12 @@ from tests.promises.explaining import Equation, Explained
 from tests.promises.read_together import Key, Place, Row, Watched, What
 from tests.promises.summed import amount
 from tests.rolled import roll
+from veilleuse.collector.account.publishable import publishable, step_millijoules
 from veilleuse.collector.closing.making import Order, propose
+from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.reporting.emissions import emissions_report_of
 from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.wire.vocabulary import Band, State
 
 FILE: Final = "signed file"
@@ -48,6 +52,19 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
         *((TOTALS, *one) for row in figures["totals"] for one in _of_row(row)),
     ]
     return [_equation(data, found, *one) for one in told]
+
+
+def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRow, int]]:
+    """Rows and total of 2026 by entity and device class, as `report emissions --public` tells them once it is closed, each with its step, mJ."""
+    directory = data.data.directory
+    question = YearQuestion(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
+    with opened(directory, settings_in(directory.parent).reporting) as sources:
+        made = emissions_report_of(sources, question, compare=False)
+    told = publishable(made.statement, made.periods, k)
+    (period,) = made.periods
+    assert period.total is not None
+    steps = [step_millijoules(row, k) for row in (*period.rows, period.total)]
+    return list(zip((*told.rows, *told.totals), steps, strict=True))
 
 
 def _of_cell(cell: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], set[What], int]]:

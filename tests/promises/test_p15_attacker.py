@@ -24,7 +24,7 @@ from typing import Final
 
 import pytest
 
-from tests.promises.closing_beside import FILE, ROWS, TOTALS, closed_year
+from tests.promises.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
 from tests.promises.explaining import AVOIDABLE, Column, Equation, Explained
 from tests.promises.isolating import Isolated, dominated, smallest
 from tests.promises.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
@@ -235,6 +235,36 @@ def test_a_closed_year_beside_its_months_is_measured(
         alone, beside = (fewest(smallest(told, K)) for told in (year, year + months))
         cells.append(f"{outlet} {alone}, × API months {beside}")
     figure(f"machines told apart by a closed year ({story.__name__.replace('_', ' ')}): {', '.join(cells)}")
+
+
+@pytest.mark.promise("P15")
+def test_a_published_year_tells_nobody_beside_its_months(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """What exact rows and months tell of one machine together is less than half a step of the published row: it cannot be told from nothing."""
+    with Watched(tmp_path, 1) as data:
+        hosts, others = data.machines(60), data.machines(60, "B")
+        data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
+        data.month(SEP, [(host, NIGHT) for host in hosts + others])
+        data.look(IN_OCTOBER, [AUG, SEP])
+        found = solved(data)
+        exact = closed_year(data, found, date(2027, 1, 5))
+        rows = published_year(data, date(2027, 1, 5), K)
+    isolated = smallest(of(exact, "auditor", (ROWS,)) + of(found.equations, "reader", ("api",)), K)
+    assert isolated is not None
+    assert isolated.machines == {hosts[0]}
+    energies = data.versions[-1].amounts
+    whole = sum(amount for key, amount in energies.items() if key.host == hosts[0] and key.what.unit == "mJ")
+    assert {row.entity for row, _ in rows if row.energy_millijoules} == {"A", "B", None}
+    for row, step in rows:
+        assert 0 < whole < step / 2
+        assert row.energy_millijoules is not None
+        assert row.energy_millijoules % step == 0
+        assert row.machine_days_observed is None
+        assert row.kwh_measured is None
+    figure(
+        f"a published year's step is {min(step for _, step in rows) / whole:.0f} times the machine that exact rows tell"
+    )
 
 
 def fewest(isolated: Isolated | None) -> str:

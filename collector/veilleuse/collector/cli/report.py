@@ -38,7 +38,7 @@ from veilleuse.collector.report import (
     under_way,
 )
 from veilleuse.collector.report import indicators as indicators_report
-from veilleuse.collector.reporting.emissions import emissions_report_of, today
+from veilleuse.collector.reporting.emissions import emissions_report_of, for_publication, today
 from veilleuse.collector.reporting.indicative import indicative_report_of
 from veilleuse.collector.reporting.indicator_rows import indicator_rows
 from veilleuse.collector.reporting.sources import opened
@@ -82,6 +82,12 @@ def emissions(
     tree: Annotated[
         str, typer.Option(help="'then': machines where they stood; 'now', pro forma: where they stand now")
     ] = "then",
+    public: Annotated[
+        bool,
+        typer.Option(
+            "--public", help="of a closed year, rounded so that it may be published beside its months"
+        ),
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Energy and emissions of the use phase. With coverage, uncertainty, factor and method beside each figure."""
@@ -103,6 +109,7 @@ def emissions(
     write = _writer(form, language, output)
     with opened(settings.data_dir, settings.reporting) as sources:
         made = emissions_report_of(sources, question, random_roll_out=settings.reporting.random_roll_out)
+    made = for_publication(made) if public else made
     write(made.document)
     _warn(made.document.head, len(made.statement.withheld))
     for warning in made.warnings:

@@ -29,6 +29,8 @@ SHOWN: Final = "shown"
 
 HTML and PDF show it in place of the number; CSV, JSON and XLSX hold the number unrounded and leave this out."""
 LANGUAGES: Final = ("fr", "en")
+PUBLIC: Final = "public"
+"""Key of the head of a report that is rounded so that it may be published beside the months of the API."""
 UNDER_WAY_UNTIL: Final = "under_way_until"
 """Column and key of the head: the last day, begun or whole, that figures of a period go to which is not over."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, SHOWN, Chart, Document, Head, Row, Text
+from veilleuse.collector.report import LANGUAGES, PUBLIC, SHOWN, Chart, Document, Head, Row, Text
 from veilleuse.collector.report.words import words
 
 COLUMNS: Final = tuple(column.name for column in dataclasses.fields(EmissionsRow))
@@ -201,6 +201,15 @@ def _head_notes(head: Head) -> Iterable[Text]:
             f"conservées avant, sans machine, avec les facteurs d’aujourd’hui : {told}.",
             "en": "A year that is not closed and whose months of machines have gone: computed from the statistics that the collector had "
             f"kept of it before, without machines, with the factors of today: {told}.",
+        }
+    if head.get(PUBLIC):
+        yield {
+            "fr": "Version à publier : l’énergie de chaque ligne qui compte des PC, et du total, est arrondie de sorte que la moitié du pas dépasse "
+            f"ce que consomment {head['k_anonymity']} machines ; l’intervalle contient l’arrondi, la couverture est au vingtième. Une ligne sans valeur a trop peu de "
+            "machines. Les lignes arrondies ne se somment pas exactement au total.",
+            "en": "For publication: the energy of each row that holds PCs, and of the total, is rounded so that half of the step is more than "
+            f"{head['k_anonymity']} machines use; the interval holds the rounding, coverage is to a twentieth. A row without a value has too few machines. "
+            "Rounded rows do not sum exactly to the total.",
         }
     if without_day := head.get("devices_without_day"):
         yield {

@@ -18,12 +18,13 @@ from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.perimeter import slices
+from veilleuse.collector.account.publishable import publishable
 from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.closed import YearState
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Head, Row, Value, under_way
+from veilleuse.collector.report import LANGUAGES, PUBLIC, SHOWN, Document, Head, Row, Value, under_way
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
@@ -84,6 +85,20 @@ def emissions_report_of(
     head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
     made = _made(statement, periods, head)
     return replace(made, document=_under_way(made.document, question))
+
+
+def for_publication(made: Emissions) -> Emissions:
+    """Rounded so that nothing of few PCs is told beside the months that readers of the API were told. Raises UsageError where the report is of
+    no closed year: two days' reports of an open one can be subtracted."""
+    head = made.document.head
+    if head.get("state") not in (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value):
+        raise UsageError(
+            f"--public is of one whole year that is closed, and {head['from']} to {head['to']} is none: close it first "
+            "(veilleuse close YEAR), and ask for it without month"
+        )
+    k = head["k_anonymity"]
+    assert isinstance(k, int), "a closed year has it"
+    return _made(publishable(made.statement, made.periods, k), made.periods, {**head, PUBLIC: True})
 
 
 def _under_way(document: Document, question: YearQuestion) -> Document:

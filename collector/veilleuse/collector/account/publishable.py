@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A closed year as it may be published beside its months: rounded, so that no difference tells of few PCs (pure). docs/closing.md.
+
+A year and the months that the API released of it are two partitions of one time: their difference may be one machine. Energy is rounded
+to a step of which one half is more than k machines use in the period, each of the class that uses most: what fewer machines used cannot be
+told from nothing. All else that is told follows from the rounded energy, or is rounded to whole per cents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Final
+
+from veilleuse.collector.account.sample import MONITOR, PCS
+from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures
+from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+
+_OF_PCS: Final = frozenset({*PCS, MONITOR, AUTRES})
+_LEAST_STEPS: Final = 2
+"""Below, a figure would be rounding more than anything."""
+_PER_CENT: Final = 100
+_COVERAGE_STEPS: Final = 20
+_NICE: Final = (1, 2, 5, 10)
+_TOLD: Final = frozenset(
+    {
+        *("period_from", "period_to", "level", "entity", "site", "zone", "population", "device_class"),
+        *("power_context", "beges_item", "ghg_category", "beges_item_upstream", "ghg_category_upstream"),
+        *("n_fleet", "representativeness", "interval", "split_estimated", "data_type"),
+        *("factor_id", "factor_series", "factor_source", "factor_published", "factor_kgco2e_per_kwh"),
+        *("provisional", "basis", "incomplete", "in_beges_energie", "in_bilan_numerique"),
+        *("report_id", "revision", "state", "data", "method_version", "sha256"),
+    }
+)
+"""Columns that are no sum of what PCs told."""
+_SPLIT: Final = ("kgco2e_combustion", "kgco2e_upstream", "kgco2e_losses", "split_residual_kgco2e")
+_INTERVALS: Final = ("lo95", "hi95", "lo_sample", "hi_sample", "lo_sensitivity", "hi_sensitivity")
+
+
+def publishable(
+    statement: EmissionsStatement, periods: Sequence[PeriodFigures], k: int
+) -> EmissionsStatement:
+    """The statement of these periods, rows of PCs and totals rounded; without what is told of parts of a row, of changes and of months."""
+    rows = (row for period in periods for row in period.rows)
+    totals = (period.total for period in periods if period.total is not None)
+    return EmissionsStatement(
+        rows=tuple(_published(row, of, k) for row, of in zip(statement.rows, rows, strict=True)),
+        totals=tuple(_published(row, of, k) for row, of in zip(statement.totals, totals, strict=True)),
+        memo=statement.memo,
+        factors=statement.factors,
+        withheld=statement.withheld,
+        homes=statement.homes,
+    )
+
+
+def step_millijoules(row: FigureRow, k: int) -> int:
+    """What 2 k machines use of the row's class of PCs that uses most, up to the next 1, 2 or 5 × 10ⁿ kWh; 0 of a row without PCs."""
+    means = [
+        energy / max(1, figure.estimate.machines_fleet, figure.estimate.machines_sampled)
+        for name, figure in row.classes.items()
+        if name in _OF_PCS and (energy := figure.estimate.energy_millijoules)
+    ]
+    return round(_nice(2 * k * max(means) / MILLIJOULES_PER_KWH) * MILLIJOULES_PER_KWH) if means else 0
+
+
+def _nice(wanted: float) -> float:
+    """The next 1, 2 or 5 × 10ⁿ."""
+    unit = 10.0 ** math.floor(math.log10(wanted))
+    return next(nice * unit for nice in _NICE if nice * unit >= wanted * (1 - 1e-9))
+
+
+def _published(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
+    step = step_millijoules(of, k)
+    if not step:
+        return row
+    told = {one.name: getattr(row, one.name) for one in fields(row) if one.name in _TOLD}
+    made = EmissionsRow(**told, n=row.n // k * k, machine_days_observed=None)
+    exact = row.energy_millijoules
+    if exact is None or exact < _LEAST_STEPS * step:
+        return replace(made, interval=None)
+    energy = (exact + step // 2) // step * step
+    return replace(
+        made,
+        energy_millijoules=energy,
+        kwh_total=energy / MILLIJOULES_PER_KWH,
+        coverage_states=_rounded(row.coverage_states),
+        coverage_energy=_rounded(row.coverage_energy),
+        **dict(_ends(row, "kwh", energy / MILLIJOULES_PER_KWH, step / MILLIJOULES_PER_KWH)),
+        **dict(_emitted(row, energy / exact, step / exact)),
+    )
+
+
+def _emitted(row: EmissionsRow, ratio: float, step_ratio: float) -> Iterator[tuple[str, float]]:
+    """Emissions, by the factor of the row. Of several zones they are rounded apart: their ratio to the energy would tell each zone's part."""
+    total = row.kgco2e_total
+    if not total:
+        return
+    if row.zone is None:
+        step = _nice(step_ratio * total)
+        told = round(total / step) * step
+        yield "kgco2e_total", told
+    else:
+        step, told = step_ratio * total, ratio * total
+        yield from ((name, value * ratio) for name in _SPLIT if (value := getattr(row, name)) is not None)
+        yield "kgco2e_total", told
+    yield from _ends(row, "kgco2e", told, step)
+
+
+def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> Iterator[tuple[str, float]]:
+    """Ends of the intervals: in whole per cents of the figure and outward, the rounding beside them."""
+    total = getattr(row, f"{unit}_total")
+    for end in _INTERVALS:
+        value = getattr(row, f"{unit}_{end}")
+        if value is not None and total:
+            percent = value / total * _PER_CENT
+            yield (
+                f"{unit}_{end}",
+                (
+                    (told - step / 2) * math.floor(percent) / _PER_CENT
+                    if end.startswith("lo")
+                    else (told + step / 2) * math.ceil(percent) / _PER_CENT
+                ),
+            )
+
+
+def _rounded(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio * _COVERAGE_STEPS) / _COVERAGE_STEPS

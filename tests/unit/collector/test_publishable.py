@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A closed year as it may be published beside its months. Through the commands; what it keeps from an attacker is in P15."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.closed_years import PERIOD, YEAR, command, filled_year, report, told
+from tests.machines import settings_in
+from veilleuse.collector.account.publishable import _nice
+from veilleuse.collector.settings import settings_environment
+
+STEP_KWH = 500
+"""Of these towers: 20 of them use some 400 kWh a year."""
+
+
+@pytest.fixture
+def year(tmp_path, monkeypatch, capsys):
+    """60 towers of Voirie, 30 of Eau, and a server: not closed yet."""
+    settings = settings_in(tmp_path, **{"closing.coverage_minimum_ratio": "0"})
+    filled_year(settings, machines=90)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    return command(capsys)
+
+
+def entity(made: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The one row of an entity's PCs."""
+    (found,) = (row for row in made["rows"] if row.get("entity") == name and row["population"] != "server")
+    return found  # type: ignore[no-any-return]
+
+
+def test_a_published_year(year):
+    """Rounded to one step, with the interval of the exact one inside; parts, changes and days are not told; servers stay as they are."""
+    told(year, "close", str(YEAR))
+    exact, published = report(year), report(year, "--public")
+    assert published["report"]["public"] is True
+    for before, after in (
+        (entity(exact, "Voirie"), entity(published, "Voirie")),
+        (exact["totals"][0], published["totals"][0]),
+    ):
+        step = STEP_KWH
+        assert after["kwh_total"] % step == 0
+        assert abs(after["kwh_total"] - before["kwh_total"]) <= step / 2
+        assert after["kgco2e_total"] == pytest.approx(after["kwh_total"] * before["factor_kgco2e_per_kwh"])
+        for unit in ("kwh", "kgco2e"):
+            for end in ("sample", "sensitivity"):
+                assert after[f"{unit}_lo_{end}"] <= before[f"{unit}_lo_{end}"]
+                assert before[f"{unit}_hi_{end}"] <= after[f"{unit}_hi_{end}"]
+        assert after["coverage_energy"] * 20 == round(after["coverage_energy"] * 20)
+        assert after["n"] % 10 == 0
+        assert after["n_fleet"] == before["n_fleet"]
+        assert not {
+            "kwh_measured",
+            "method_mix",
+            "machine_days_observed",
+            "days_observed",
+            "u_sampling",
+        } & set(after)
+    few = entity(published, "Eau")
+    assert not [name for name in few if name.startswith(("kwh", "kgco2e", "coverage", "energy"))]
+    assert [row for row in published["rows"] if row["population"] == "server"] == [
+        row for row in exact["rows"] if row["population"] == "server"
+    ]
+    assert not published["items"]
+
+
+@pytest.mark.parametrize("words", [(), ("--group-by", "month")])
+def test_what_is_not_closed_is_not_published(year, words):
+    """Two days' reports of an open year can be subtracted, whatever their rounding."""
+    if words:
+        told(year, "close", str(YEAR))
+    code, out, err = year("report", "emissions", *PERIOD, "--public", *words)
+    assert (code, out) == (2, "")
+    assert "close" in err
+
+
+def test_steps():
+    """The next of 1, 2 and 5 × 10ⁿ: where a figure lies between them is not told by its step."""
+    assert [_nice(wanted) for wanted in (0.3, 1, 1.1, 4.9, 5, 5.1, 99, 1001)] == [
+        pytest.approx(step) for step in (0.5, 1, 2, 5, 5, 10, 100, 2000)
+    ]
