@@ -32,7 +32,7 @@ from veilleuse.wire.vocabulary import Band, State
 FILE: Final = "signed file"
 ROWS: Final = "rows of its report"
 TOTALS: Final = "totals of its report"
-SUMS: Final = ("kwh_measured", "measured_millijoules", "machine_days_observed")
+SUMS: Final = ("measured_millijoules", "machine_days_observed")
 """Of the rows and totals that a report tells."""
 
 

@@ -14,8 +14,8 @@ from tests.machines import settings_in
 from veilleuse.collector.account.publishable import _nice
 from veilleuse.collector.settings import settings_environment
 
-STEP_KWH = 500
-"""Of these towers: 20 of them use some 400 kWh a year."""
+STEP_KWH = 5_000
+"""Of these towers: 20 of them use some 4,000 kWh a year."""
 
 
 @pytest.fixture
