@@ -19,13 +19,13 @@ from typing import TypeVar
 
 from tests.records import clock_record, spool_of
 from tests.stack import Stack
-from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.enrolling import enrol
-from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.sending import Sending
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.enrol import enrol
+from veilleuse.agent.sending.process import Sending
 from veilleuse.agent.settings import read_settings
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.spool.database import FILE_NAME, connect
+from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

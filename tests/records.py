@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from veilleuse.agent.model import Cell, ClockPeriod, Point, Record
-from veilleuse.agent.salvage import open_spool
-from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool
+from veilleuse.agent.spool.database import FILE_NAME, Bounds, FileSpool
+from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     IDLE_RULE_VERSION,

@@ -19,13 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.conformance.machine import BATTERY, HWMON, RAPL, Device, Machine
 from tests.trees import context, put
-from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import Point, Reading, Record, Tick
 from veilleuse.agent.ports import Source
+from veilleuse.agent.resident.fold import Fold
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_battery import LinuxBattery
 from veilleuse.agent.sources.linux_hwmon import LinuxHwmon
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
-from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.vocabulary import GapReason, Population, State, Supply
 
 TICK = 10_000

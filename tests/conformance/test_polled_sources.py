@@ -16,8 +16,8 @@ from tests.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
 from veilleuse.agent.ports import Source
-from veilleuse.agent.publication import Outcome, Publication, Published, publish, read_publication
 from veilleuse.agent.sources import POLLED, SELF_DETECTING, polled_factory
+from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish, read_publication
 from veilleuse.wire.limits import FACT_PATTERN
 
 WORDS = {"no_device", "no_permission", "virtual_machine", "missing_library"}

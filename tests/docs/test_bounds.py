@@ -9,7 +9,8 @@ import re
 import pytest
 
 from tests.architecture.tree import ROOT
-from veilleuse.agent import identity, joinfile, meters
+from veilleuse.agent.identity import join_file, store
+from veilleuse.agent.sources import meters_file
 from veilleuse.collector.backup import manifest, sealed
 from veilleuse.collector.cli import calendar, pem_files, reen, verify
 from veilleuse.collector.cli import meters as shared_meters
@@ -23,7 +24,7 @@ from veilleuse.collector.web import auth
 from veilleuse.wire import files, settings_file
 
 BOUNDS = {
-    "configuration": (settings_file.LARGEST_BYTES, meters.LARGEST_BYTES),
+    "configuration": (settings_file.LARGEST_BYTES, meters_file.LARGEST_BYTES),
     "`inventory import`": (tables.MAXIMUM_BYTES, readings.MAX_BYTES),
     "--mapping`": (mapping.MAXIMUM_BYTES, calendar.MAXIMUM_BYTES, reen.MAXIMUM_BYTES),
     "`intensity import`": (intensity.MAXIMUM_BYTES, base_carbone.MAXIMUM_BYTES),
@@ -31,11 +32,11 @@ BOUNDS = {
     "keys and chains": (pem_files.MAX_BYTES,),
     "authorities to trust": (files.AUTHORITIES_BYTES,),
     "`verify`": (verifying.MOST_BYTES, verifying.SIGNATURE_BYTES, verify.KEY_BYTES),
-    "a join file": (joinfile.MAX_BYTES, glpi_http.MAXIMUM_FILE_BYTES),
+    "a join file": (join_file.MAX_BYTES, glpi_http.MAXIMUM_FILE_BYTES),
     "key file of backups": (sealed.KEY_FILE_BYTES, auth.TOKEN_BYTES),
     "`restore`": (manifest.MANIFEST_BYTES_MAXIMUM,),
     "the register": (register.MOST_BYTES, folder.MOST_BYTES),
-    "the identity": (identity.MOST_BYTES,),
+    "the identity": (store.MOST_BYTES,),
 }
 """What names a row → the bounds that it tells: one each, or one for all."""
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

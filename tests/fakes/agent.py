@@ -10,14 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.fakes.collector import FakeCollector
-from veilleuse.agent import enrolling
-from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.identity import Identity, IdentityStore
+from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.model import Cell, ClockPeriod, Gap, Point, Record
-from veilleuse.agent.outbox import Outbox, Ring
-from veilleuse.agent.sending import Sending
+from veilleuse.agent.sending import enrol
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.process import Sending
 from veilleuse.agent.settings import AgentSettings, read_settings
-from veilleuse.agent.spool import connect
+from veilleuse.agent.spool.database import connect
+from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, State, Supply
 
@@ -71,7 +71,7 @@ class Agent:
         self.ring = Ring()
 
     def enrol(self, collector: FakeCollector) -> Identity:
-        return enrolling.enrol(self.settings, collector.join_file(self.state.parent / "join"))
+        return enrol.enrol(self.settings, collector.join_file(self.state.parent / "join"))
 
     @property
     def identity(self) -> Identity:

@@ -333,6 +333,6 @@ class _Enrolment(rpc.EnrolmentServiceServicer):
 
 def _sha256(calendar: pb.Calendar) -> bytes:
     from veilleuse.agent.ports import ControlKey
-    from veilleuse.agent.pulled import calendar_control
+    from veilleuse.agent.sending.remote_config import calendar_control
 
     return bytes.fromhex(calendar_control(calendar).get(ControlKey.CALENDAR_SHA256) or "")

@@ -34,10 +34,10 @@ def main(state: Path) -> int:
     """Run it. 0 when it ended by itself."""
     sys.platform = "darwin"
     from tests.fakes.macos import FakeMacos
-    from veilleuse.agent import resident
+    from veilleuse.agent.platforms import SYSTEM
+    from veilleuse.agent.resident import process
     from veilleuse.agent.service.launchd import Launchd
     from veilleuse.agent.settings import read_settings
-    from veilleuse.agent.system import SYSTEM
 
     assert SYSTEM == "macos"
     kernel = FakeMacos({"kern.bootsessionuuid": BOOT, "hw.model": "Mac14,2", "hw.memsize": 2**34})
@@ -50,7 +50,7 @@ def main(state: Path) -> int:
         "measure.sources": "fake,macos_power,macos_battery",
         "measure.fake_watts": "5.0",
     }
-    code = resident.run(read_settings(None, {}, settings), None, Launchd(kernel))
+    code = process.run(read_settings(None, {}, settings), None, Launchd(kernel))
     strange = [name for name in sys.modules if name.startswith("veilleuse.agent.") and _STRANGE.search(name)]
     print(f"strange {' '.join(strange)}", flush=True)
     return code
@@ -58,7 +58,7 @@ def main(state: Path) -> int:
 
 def replace_kernel(kernel: FakeMacos) -> list[int]:
     """Ours for the table of calls and the clocks; the nanoseconds asleep, which are 0 until somebody changes them."""
-    from veilleuse.agent import macos_system
+    from veilleuse.agent.platforms.macos import system
 
     asleep = [0]
     true_time = time.time_ns
@@ -67,8 +67,8 @@ def replace_kernel(kernel: FakeMacos) -> list[int]:
         return time.monotonic_ns() + (asleep[0] if clock == WITH_SLEEP else 0)
 
     time.time_ns = lambda: true_time() + asleep[0]
-    macos_system.real_calls = lambda: kernel
-    macos_system.clocks.__defaults__ = (read,)
+    system.real_calls = lambda: kernel
+    system.clocks.__defaults__ = (read,)
     return asleep
 
 

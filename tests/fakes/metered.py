@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.fakes.measuring import RANGE, FakeClock
-from veilleuse.agent.contacts import Contacts
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.model import Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident import NoServiceManager, Resident
+from veilleuse.agent.resident.process import NoServiceManager, Resident
+from veilleuse.agent.resident.sender_child import Contacts
+from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.collector.model import HostId, ValidPush
 from veilleuse.collector.validate import Machine as MachineKind
 from veilleuse.collector.validate import check_push

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Point, PowerGauge, Reading
-from veilleuse.agent.pollworker import Job
+from veilleuse.agent.polling.worker import Job
 from veilleuse.agent.ports import SourceContext
 from veilleuse.wire.vocabulary import Boundary, PointKind
 

@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.sources import windows_battery as battery
-from veilleuse.agent.sources import windows_meters as emi
-from veilleuse.agent.sources.windows_emi import WindowsEmi
-from veilleuse.agent.windows_calls import (
+from veilleuse.agent.host.windows import STORAGE_QUERY_PROPERTY
+from veilleuse.agent.platforms.windows.calls import (
     ERROR_ACCESS_DENIED,
     ERROR_DEVICE_NOT_CONNECTED,
     ERROR_FILE_NOT_FOUND,
@@ -22,7 +19,10 @@ from veilleuse.agent.windows_calls import (
     CallFailed,
     CounterValue,
 )
-from veilleuse.agent.windows_facts import STORAGE_QUERY_PROPERTY
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources import windows_battery as battery
+from veilleuse.agent.sources import windows_meters as emi
+from veilleuse.agent.sources.windows_emi import WindowsEmi
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "windows"
 PICOWATT_HOURS_PER_JOULE = 1e9 / 3.6

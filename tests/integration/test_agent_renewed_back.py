@@ -18,8 +18,9 @@ import pytest
 from tests.fakes.agent import Agent
 from tests.machines import Served, served, settings_in
 from tests.records import clock_record
-from veilleuse.agent import beginning, enrolling
+from veilleuse.agent.identity import reset
 from veilleuse.agent.model import Gap
+from veilleuse.agent.sending import enrol
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -52,7 +53,7 @@ def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, rene
         shutil.copytree(tmp_path / "snapshot", agent.state)
         measure(10, 11)
         assert not agent.send()  # a newer certificate was used: for the collector this is another holder
-        assert beginning.settle(agent.settings)
+        assert reset.settle(agent.settings)
         stored = held(running.collector.settings.data_dir)
     with closing(agent.connection()) as db:
         gaps = [Gap.from_json(row[0]) for row in db.execute("SELECT body FROM pending")]
@@ -72,7 +73,7 @@ def enrolled(folder: Path, running: Served) -> Agent:
     join.pop("token_id")
     (folder / "join").touch(mode=0o600)
     (folder / "join").write_text(json.dumps(join))
-    enrolling.enrol(made.settings, folder / "join")
+    enrol.enrol(made.settings, folder / "join")
     return made
 
 

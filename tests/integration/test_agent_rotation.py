@@ -14,8 +14,8 @@ import pytest
 
 from tests.fakes.agent import Agent
 from tests.machines import Served, served, settings_in
-from veilleuse.agent import enrolling
-from veilleuse.agent.identity import ders_of
+from veilleuse.agent.identity.store import ders_of
+from veilleuse.agent.sending import enrol
 from veilleuse.collector.admin_client import ask
 
 
@@ -34,7 +34,7 @@ def agent(tmp_path: Path, running: Served) -> Agent:
     join.pop("token_id")
     (tmp_path / "join").touch(mode=0o600)
     (tmp_path / "join").write_text(json.dumps(join))
-    enrolling.enrol(made.settings, tmp_path / "join")
+    enrol.enrol(made.settings, tmp_path / "join")
     return made
 
 

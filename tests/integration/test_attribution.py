@@ -26,15 +26,15 @@ from tests.fleet import FleetAgent, now_unix_milliseconds
 from tests.machines import Served
 from tests.records import spool_of
 from tests.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.clock import SystemClock
-from veilleuse.agent.fold import Fold
-from veilleuse.agent.measuring import source_context
 from veilleuse.agent.model import UnitReading
+from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.resident.fold import Fold
+from veilleuse.agent.resident.open_sources import source_context
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.settings import read_settings
 from veilleuse.agent.sources.linux_units import LinuxUnits
 from veilleuse.agent.sources.utilisation import Utilisation
-from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.vocabulary import Population, Supply
 
 Veilleuse = Callable[..., tuple[int, str, str]]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack import Stack
-from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.model import Tick
+from veilleuse.agent.resident.fold import Fold, SiteCalendar
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, Population, State, Supply

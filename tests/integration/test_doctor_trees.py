@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from tests.trees import TREES, context
-from veilleuse.agent.clock import instant_now
-from veilleuse.agent.helper import Helper
+from veilleuse.agent.helpers.rapl import Helper
+from veilleuse.agent.platforms.clock import instant_now
 
 METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
 WARNINGS = 3

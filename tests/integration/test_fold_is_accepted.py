@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veilleuse.agent.encode import encode_record
-from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import LoadDelta, Point, PointEnergy, Record, Tick
+from veilleuse.agent.resident.fold import Fold
+from veilleuse.agent.sending.encode import encode_record
 from veilleuse.collector.validate.cells import Machine
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State, Supply

@@ -21,13 +21,13 @@ from pathlib import Path
 import pytest
 
 from tests.stack import Stack
-from veilleuse.agent.commands.peek import look_at_spool
+from veilleuse.agent.commands.state_view import look_at_spool
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.identity import IdentityStore, write_private
-from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
-from veilleuse.agent.publication import Publication, publish
+from veilleuse.agent.identity.store import IdentityStore, write_private
+from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.settings import AgentSettings, Paths
-from veilleuse.agent.spool import connect
+from veilleuse.agent.sources.snapshot import Publication, publish
+from veilleuse.agent.spool.database import connect
 from veilleuse.collector import admin_client
 from veilleuse.collector.app.door import messages
 from veilleuse.collector.backup.restoring import hand_over

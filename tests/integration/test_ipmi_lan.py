@@ -17,7 +17,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.ipmi_dcmi import IpmiDcmi, power_watts
-from veilleuse.agent.sources.program import Finished
+from veilleuse.agent.sources.run_program import Finished
 from veilleuse.wire.vocabulary import Boundary
 
 

@@ -21,8 +21,8 @@ from tests.fakes.polled import install_file_meter
 from tests.stack import COMMAND_SECONDS
 from tests.waiting import PATIENCE_SECONDS, comes, has_ended, until
 from veilleuse.agent.model import Record, body_from_json
-from veilleuse.agent.publication import Publication, read_publication
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.sources.snapshot import Publication, read_publication
+from veilleuse.agent.spool.database import FILE_NAME, connect
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -24,8 +24,8 @@ import pytest
 from tests.fleet import FleetAgent, now_unix_milliseconds
 from tests.machines import Served
 from tests.records import spool_of
-from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import LoadDelta, Point, PointEnergy, Record, Tick
+from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.settings import read_settings
 from veilleuse.wire.vocabulary import Boundary, PointKind, Population, State, Supply
 

@@ -17,10 +17,10 @@ from typing import Final
 
 import pytest
 
-from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.model import Instant
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.sender import next_contact_unix_milliseconds, retry_delay_milliseconds
+from veilleuse.agent.resident.sender_child import IDENTITY_FILE, Contacts
+from veilleuse.agent.sending.session import next_contact_unix_milliseconds, retry_delay_milliseconds
 from veilleuse.agent.settings import CONTACT_SECONDS
 from veilleuse.wire.vocabulary import Population
 
@@ -70,7 +70,9 @@ class Fleet:
         identity = self.state / IDENTITY_FILE
         identity.parent.mkdir(parents=True, exist_ok=True)
         identity.touch()
-        patch.setattr("veilleuse.agent.contacts.subprocess.Popen", lambda *_, **__: self.looking.popen())
+        patch.setattr(
+            "veilleuse.agent.resident.sender_child.subprocess.Popen", lambda *_, **__: self.looking.popen()
+        )
         self.chance = random.Random(self.seed)
         self.queue: list[tuple[int, int, Callable[[int], None]]] = []
         self._order = 0

@@ -20,15 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trees import context, put, zone
-from veilleuse.agent import helper, macos_powermetrics
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.grain import grain_of
+from veilleuse.agent.helpers import macos_powermetrics, rapl
 from veilleuse.agent.model import Instant
-from veilleuse.agent.publication import read_publication
-from veilleuse.agent.pulled import configuration_control
-from veilleuse.agent.resident import NoServiceManager
+from veilleuse.agent.remote_config import look
+from veilleuse.agent.resident.grain import grain_of
+from veilleuse.agent.resident.process import NoServiceManager
+from veilleuse.agent.sending.remote_config import configuration_control
 from veilleuse.agent.settings import read_settings
-from veilleuse.agent.trial import look
+from veilleuse.agent.sources.snapshot import read_publication
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -109,7 +109,7 @@ def test_the_helper_reads_and_serves_every_ten_seconds(tmp_path, figure, monkeyp
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(select, "select", waited)
     try:
-        assert helper.run(context(tmp_path), file, NoServiceManager()) == 0
+        assert rapl.run(context(tmp_path), file, NoServiceManager()) == 0
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -18,8 +18,8 @@ from tests.fakes.measuring import RANGE, FakeClock
 from tests.fakes.metered import RaplTree
 from veilleuse.agent.model import Tick
 from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
-from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.vocabulary import State, Supply
 
 TICK = 10_000

@@ -23,12 +23,12 @@ import pytest
 from tests.fakes.agent import Agent, record
 from tests.fakes.collector import FakeCollector
 from tests.fakes.measuring import FakeClock
-from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident import NoServiceManager, Resident
-from veilleuse.agent.spool import connect
+from veilleuse.agent.resident.process import NoServiceManager, Resident
+from veilleuse.agent.resident.sender_child import Contacts
+from veilleuse.agent.spool.database import connect
 from veilleuse.wire.vocabulary import GapReason
 
 SEED = 20_261_125

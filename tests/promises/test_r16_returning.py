@@ -20,7 +20,7 @@ import pytest
 from tests.machines import Machine, hello_request
 from tests.promises.returning import Fleet, Retry
 from tests.stack import Stack
-from veilleuse.agent.sender import retry_delay_milliseconds
+from veilleuse.agent.sending.session import retry_delay_milliseconds
 from veilleuse.wire.vocabulary import Population
 
 OUTAGE = 600_000

@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.pushes import Stream, enrol, site
-from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import Record, Tick
-from veilleuse.agent.spool import gap_over
+from veilleuse.agent.resident.fold import Fold
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.spool.database import gap_over
 from veilleuse.collector import settings
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition import catalogue as c

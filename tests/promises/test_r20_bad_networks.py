@@ -18,7 +18,7 @@ import pytest
 from tests.fakes.agent import record
 from tests.promises.networks import NAME, NEAR_ADDRESS, Wire, wire
 from tests.stack import Stack, program
-from veilleuse.agent.spool import connect
+from veilleuse.agent.spool.database import connect
 
 pytestmark = [pytest.mark.promise("R20"), pytest.mark.long]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import PATIENCE_SECONDS
-from veilleuse.agent.locks import SEND_LOCK, ProcessLock
+from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 
 CONFIG = '[paths]\nstate = "{state}"\n[measure]\nsources = ["fake"]\nfake_watts = 5.0\n'
 

@@ -23,12 +23,12 @@ from tests.promises.killed_agent import KilledAgent, held
 from tests.records import clock_record
 from tests.stack import Stack
 from tests.waiting import PATIENCE_SECONDS
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.model import Gap, Record, body_from_json
-from veilleuse.agent.outbox import Outbox, Ring
-from veilleuse.agent.salvage import open_spool
+from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import Spool
-from veilleuse.agent.spool import DISK_SHARE, FILE_NAME, Bounds, connect
+from veilleuse.agent.spool.database import DISK_SHARE, FILE_NAME, Bounds, connect
+from veilleuse.agent.spool.outbox import Outbox, Ring
+from veilleuse.agent.spool.recovery import open_spool
 
 MIB = 1024 * 1024
 DISK = 40 * MIB

@@ -11,8 +11,8 @@ import pytest
 from tests.promises.killed_agent import held
 from tests.records import clock_record
 from tests.stack import Stack
-from veilleuse.agent.salvage import open_spool
-from veilleuse.agent.spool import FILE_NAME, Bounds
+from veilleuse.agent.spool.database import FILE_NAME, Bounds
+from veilleuse.agent.spool.recovery import open_spool
 
 MINUTE, RECORDS, AT_ONCE = 60_000, 43_200, 240
 BOUND = 64 * 2**20

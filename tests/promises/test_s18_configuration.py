@@ -20,17 +20,17 @@ from hypothesis import strategies as st
 from tests.fakes.agent import Agent
 from tests.fakes.collector import FakeCollector
 from tests.fakes.measuring import FakeClock
-from veilleuse.agent.contacts import Contacts
-from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.grain import grain_of, period_milliseconds
 from veilleuse.agent.model import ClockPeriod, Instant, Record, body_from_json
-from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.pulled import configuration_control
-from veilleuse.agent.resident import NoServiceManager, Resident
+from veilleuse.agent.remote_config import MOST_RESTARTS, look
+from veilleuse.agent.resident.grain import grain_of, period_milliseconds
+from veilleuse.agent.resident.process import NoServiceManager, Resident
+from veilleuse.agent.resident.sender_child import Contacts
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.remote_config import configuration_control
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, Collector, Measure, read_settings
-from veilleuse.agent.spool import connect
-from veilleuse.agent.trial import MOST_RESTARTS, look
+from veilleuse.agent.spool.database import connect
+from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.wire.configuration import TRIAL_MILLISECONDS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population, State

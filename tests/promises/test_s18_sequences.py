@@ -19,17 +19,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.fakes.measuring import FakeClock
 from tests.unit.agent.delivery import Fault, ModelCollector
-from veilleuse.agent.contacts import Contacts
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Record, Tick
-from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident import NoServiceManager, Resident
-from veilleuse.agent.sender import Sender
+from veilleuse.agent.resident.fold import Fold
+from veilleuse.agent.resident.process import NoServiceManager, Resident
+from veilleuse.agent.resident.sender_child import Contacts
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.session import Sender
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.spool.database import FILE_NAME, connect
+from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.wire.configuration import TRIAL_MILLISECONDS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population, State, Supply

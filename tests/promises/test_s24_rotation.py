@@ -29,9 +29,9 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from tests.machines import settings_in
 from tests.peers import peer
-from veilleuse.agent import keys
 from veilleuse.agent.errors import IdentityError
-from veilleuse.agent.identity import Identity, Place
+from veilleuse.agent.identity import keys
+from veilleuse.agent.identity.store import Identity, Place
 from veilleuse.collector.admin import ca
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser

@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.agent import record
 from tests.promises.clones import Machine, Room, room
-from veilleuse.agent.spool import connect
+from veilleuse.agent.spool.database import connect
 
 FINE = {
     "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "10",

@@ -17,9 +17,10 @@ import pytest
 
 from tests.fakes.agent import Agent, energies, record
 from tests.machines import Served, served, settings_in
-from veilleuse.agent import beginning, enrolling
 from veilleuse.agent.errors import AgentError
+from veilleuse.agent.identity import reset
 from veilleuse.agent.model import Gap, body_from_json
+from veilleuse.agent.sending import enrol
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 OWNER_MILLIJOULES = 1_000_000
@@ -69,7 +70,7 @@ class Pair:
         self._join.write_text(json.dumps(collector.running.token(uses=4, admit_copies=True)))
         self.measured: Counter[int] = Counter()
         self.machines = {A: self._machine(folder / "state-a")}
-        enrolling.enrol(self.machines[A].settings, self._join)
+        enrol.enrol(self.machines[A].settings, self._join)
         self._measure(A, BEFORE)
         self.contact(A, measures=False)
         if waiting:
@@ -105,7 +106,7 @@ class Pair:
         except AgentError:
             went = False
         if (machine.state / "id/copied").exists():
-            beginning.settle(machine.settings)
+            reset.settle(machine.settings)
         return went
 
     def settle(self) -> None:

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.system import here
+from veilleuse.agent.platforms import here
 from veilleuse.wire.address import check_reachable
 from veilleuse.wire.settings_file import Section, load, setting
 from veilleuse.wire.vocabulary import Population

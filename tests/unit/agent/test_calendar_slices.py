@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.model import DatePeriod, Record, Tick, WeekPeriod
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.pulled import calendar_control
+from veilleuse.agent.resident.fold import Fold, SiteCalendar
+from veilleuse.agent.sending.remote_config import calendar_control
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, CalendarError, OpenSpan
 from veilleuse.wire.limits import HOUR_MILLISECONDS as HOUR
 from veilleuse.wire.units import MILLISECONDS_PER_DAY

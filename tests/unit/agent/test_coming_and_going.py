@@ -13,20 +13,20 @@ import pytest
 from tests.fakes.measuring import FakeClock
 from tests.trees import context, put, zone
 from veilleuse.agent import sources as table
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import PointsChanged, SourceUnavailable
-from veilleuse.agent.helper import Helper
-from veilleuse.agent.late import LateSources
+from veilleuse.agent.helpers.rapl import Helper
 from veilleuse.agent.model import EnergyCounter, Point, Reading, SupplyReading, Tick
+from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.publication import Publication, publish, read_publication
+from veilleuse.agent.resident.late import LateSources
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources import linux_rapl as rapl_module
 from veilleuse.agent.sources import open_all
 from veilleuse.agent.sources.linux_battery import LinuxBattery
 from veilleuse.agent.sources.linux_hwmon import LinuxHwmon
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
+from veilleuse.agent.sources.snapshot import Publication, publish, read_publication
 from veilleuse.agent.sources.utilisation import Utilisation
-from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.vocabulary import PointKind, Supply
 
 MINUTE = 60_000

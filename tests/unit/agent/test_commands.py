@@ -158,7 +158,7 @@ def test_sending_from_the_command_line(agent, collector):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert energies(collector.stored(agent.identity.agent_id)) == [1_000, 1_001]
-    from veilleuse.agent.locks import SEND_LOCK, ProcessLock
+    from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 
     with ProcessLock(agent.state, SEND_LOCK, what="a test"):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -427,8 +427,16 @@ def test_the_resident_process_imports_nothing_of_the_sender():
         "parse([sys.argv[1]]); importlib.import_module(sys.argv[2]); print(*sorted(sys.modules))"
     )
     for command, root, forbidden in (
-        ("run", "veilleuse.agent.resident", {"grpc", "google.protobuf", "cryptography", "ssl", "asyncio"}),
-        ("send", "veilleuse.agent.sending", {"cryptography", "psutil", "veilleuse.agent.keys", "random"}),
+        (
+            "run",
+            "veilleuse.agent.resident.process",
+            {"grpc", "google.protobuf", "cryptography", "ssl", "asyncio"},
+        ),
+        (
+            "send",
+            "veilleuse.agent.sending.process",
+            {"cryptography", "psutil", "veilleuse.agent.identity.keys", "random"},
+        ),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, command, root], capture_output=True, text=True, check=True

@@ -13,10 +13,10 @@ import pytest
 
 from tests.fakes.measuring import FakeClock
 from tests.waiting import until
-from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.salvage import open_spool
-from veilleuse.agent.spool import Bounds
+from veilleuse.agent.resident.sender_child import IDENTITY_FILE, Contacts
+from veilleuse.agent.spool.database import Bounds
+from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.vocabulary import Population
 
 

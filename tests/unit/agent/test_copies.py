@@ -15,13 +15,13 @@ import pytest
 from tests.fakes.agent import EPOCH_START, Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from tests.killing import run_program
-from veilleuse.agent import beginning
-from veilleuse.agent.copied import CONFLICT, REKEY_MILLISECONDS, Copies, Mark
 from veilleuse.agent.errors import AlreadyRunning, IdentityError
-from veilleuse.agent.fold import Fold
-from veilleuse.agent.identity import IdentityStore
-from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.identity import reset
+from veilleuse.agent.identity.clone import CONFLICT, REKEY_MILLISECONDS, Copies, Mark
+from veilleuse.agent.identity.store import IdentityStore
 from veilleuse.agent.model import Gap, body_from_json
+from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.resident.fold import Fold
 from veilleuse.wire.vocabulary import GapReason, Population
 
 ORIGINAL = {"product_uuid": "4c4c4544-0042-3510-8052-b4c04f4a4e32", "board_serial": "ORIG1NAL77"}
@@ -98,7 +98,7 @@ def test_a_machine_that_is_itself_goes_on(machine, collector):
     identity = machine.enrol(collector)
     machine.measure(record(0))
     for _ in range(2):
-        assert not beginning.settle(machine.settings)
+        assert not reset.settle(machine.settings)
     assert machine.identity == identity
     assert len(waiting(machine)) == 1
     assert not (machine.state / "original").exists()
@@ -107,8 +107,8 @@ def test_a_machine_that_is_itself_goes_on(machine, collector):
 def test_an_image_that_has_not_started_measures_and_says_so(machine, monkeypatch, tmp_path, caplog):
     """An empty machine-id: `run` is not refused, enrolling is."""
     (tmp_path / "machine-id").write_text("uninitialized\n")
-    monkeypatch.setattr(beginning, "MACHINE_ID", tmp_path / "machine-id")
-    assert not beginning.settle(machine.settings)
+    monkeypatch.setattr(reset, "MACHINE_ID", tmp_path / "machine-id")
+    assert not reset.settle(machine.settings)
     assert "measured and kept, not enrolled" in caplog.text
     assert "uninitialized" not in str(sorted((machine.state / "id").iterdir()))
 
@@ -121,7 +121,7 @@ def test_a_second_service_is_told_before_anything_is_touched(machine, collector,
         ProcessLock(copy.state, RUN_LOCK, what="x"),
         pytest.raises(AlreadyRunning, match="veilleuse-agent run"),
     ):
-        beginning.settle(copy.settings)
+        reset.settle(copy.settings)
     assert (copy.state / "id/certificate.pem").exists()
 
 
@@ -133,7 +133,7 @@ def test_a_copy_begins_in_a_spool_of_its_own(machine, collector, tmp_path):
     original = machine.enrol(collector)
     machine.measure(record(0), record(1))
     copy = cloned(machine, tmp_path / "copy")
-    assert beginning.settle(copy.settings)
+    assert reset.settle(copy.settings)
     assert not IdentityStore(copy.state).is_enrolled()
     assert waiting(copy) == []
     control = copy.control()
@@ -161,11 +161,11 @@ def test_the_originals_key_goes_once_it_has_its_own(machine, collector, tmp_path
     """No secret of the other machine is left; the copy is never taken for one again."""
     secret = machine.enrol(collector).key_pem
     copy = cloned(machine, tmp_path / "copy")
-    beginning.settle(copy.settings)
+    reset.settle(copy.settings)
     assert copy.send()
     assert not (copy.state / "original").exists()
     assert not [file for file in copy.state.rglob("*") if file.is_file() and secret in file.read_bytes()]
-    assert not beginning.settle(copy.settings)
+    assert not reset.settle(copy.settings)
     assert copy.send()
 
 
@@ -174,14 +174,14 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
     machine.enrol(collector)
     collector.approve = True
     first = cloned(machine, tmp_path / "first")
-    beginning.settle(first.settings)
+    reset.settle(first.settings)
     assert not first.send()
     assert "waits for an operator's approval" in first.control()["standing"]
     due = int(first.control()["next_send"]) - 900_000
     assert due > EPOCH_START  # not before the time the collector asked for
     other = {"product_uuid": "6e6e6e44-0042-3510-8052-b4c04f4a4e32", "board_serial": "THIRD99"}
     second = cloned(first, tmp_path / "second", other)
-    assert beginning.settle(second.settings)
+    assert reset.settle(second.settings)
     collector.approve = False
     assert first.send()
     assert second.send()
@@ -190,10 +190,10 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
 
 def test_fifty_copies_of_one_that_was_never_enrolled(machine, tmp_path):
     """What was measured on the template is the template's: its spool is set aside on other hardware all the same."""
-    beginning.settle(machine.settings)
+    reset.settle(machine.settings)
     machine.measure(record(0))
     copy = cloned(machine, tmp_path / "copy")
-    assert beginning.settle(copy.settings)
+    assert reset.settle(copy.settings)
     assert waiting(copy) == []
     assert waiting(machine) != []
 
@@ -202,7 +202,7 @@ def test_a_refused_copy_says_what_to_do_and_asks_rarely(machine, collector, tmp_
     """Its original was revoked: four tries an hour at most, and the way out in the standing."""
     collector.forbidden.add(machine.enrol(collector).agent_id)
     copy = cloned(machine, tmp_path / "copy")
-    beginning.settle(copy.settings)
+    reset.settle(copy.settings)
     now = EPOCH_START
     assert not copy.send(clock=lambda: now)
     control = copy.control()
@@ -215,7 +215,7 @@ def test_a_lost_answer_gives_a_copy_one_identity(machine, collector, tmp_path):
     """The same key asks again."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
-    beginning.settle(copy.settings)
+    reset.settle(copy.settings)
     collector.lose_replies = 1
     assert not copy.send()
     assert copy.send()
@@ -226,7 +226,7 @@ def test_a_join_file_comes_before_the_proof(machine, collector, tmp_path):
     """A token places the copy and needs no approval; the file is deleted."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
-    beginning.settle(copy.settings)
+    reset.settle(copy.settings)
     collector.token = "u" * 43
     collector.join_file(copy.state / "join.json")
     assert copy.send()
@@ -239,7 +239,7 @@ def test_a_join_file_that_is_no_good_leaves_the_proof(machine, collector, tmp_pa
     """The token was used up by others: it comes in as a copy."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
-    beginning.settle(copy.settings)
+    reset.settle(copy.settings)
     collector.join_file(copy.state / "join.json")
     assert copy.send()
     assert "as a copy then" in caplog.text
@@ -270,7 +270,7 @@ def test_hardware_that_moves_while_it_runs(machine, collector, tmp_path):
     assert "copy of another machine" in machine.control()["standing"]
     assert (machine.state / "id/copied").exists()
     with ProcessLock(machine.state, SEND_LOCK, what="x"), ProcessLock(machine.state, RUN_LOCK, what="y"):
-        beginning.begin_again(machine.settings)
+        reset.begin_again(machine.settings)
     assert machine.send()
 
 
@@ -297,7 +297,7 @@ def test_a_conflict_makes_an_identity_of_its_own(machine, collector):
     agent.with_outbox(lambda outbox: outbox.number_pending(1))
     now = EPOCH_START
     assert not agent.send(clock=lambda: now)
-    assert beginning.settle(agent.settings)
+    assert reset.settle(agent.settings)
     left = gaps(agent)
     assert {gap.reason for gap in left} == {GapReason.REFUSED}
     assert sum(gap.records for gap in left) == 3
@@ -318,7 +318,7 @@ def test_two_that_fight_do_so_once_an_hour(machine, collector):
     now = [EPOCH_START]
     clock = lambda: now[0]  # noqa: E731
     assert not machine.send(clock=clock)
-    beginning.begin_again(machine.settings)
+    reset.begin_again(machine.settings)
     assert machine.send()
     first = machine.identity.agent_id
     collector.conflicting.add(bytes.fromhex(machine.control()["instance_id"]))
@@ -328,7 +328,7 @@ def test_two_that_fight_do_so_once_an_hour(machine, collector):
     assert "used already" in machine.control()["standing"]
     now[0] += 1
     assert not machine.send(clock=clock)
-    beginning.begin_again(machine.settings)
+    reset.begin_again(machine.settings)
     assert machine.send()
     assert machine.identity.agent_id != first
 
@@ -338,7 +338,7 @@ def test_a_damaged_spool_is_no_reason_to_go_on_with_it(machine, collector):
     contested(machine, collector)
     Copies(machine.state).mark(Mark(CONFLICT, EPOCH_START))
     machine.path.write_bytes(b"\xff" * 8192)
-    assert beginning.settle(machine.settings)
+    assert reset.settle(machine.settings)
     assert [(gap.reason, gap.spans) for gap in gaps(machine)] == [(GapReason.SPOOL_DAMAGED, ())]
 
 
@@ -388,8 +388,8 @@ from tests.fakes.agent import Agent, record
 from tests.killing import dies_at, in_child, lines_of
 from tests.unit.agent.test_copies import COPY, ORIGINAL, become
 from veilleuse.agent import beginning
-from veilleuse.agent.copied import CONFLICT, Copies, Mark
-from veilleuse.agent.identity import IdentityStore
+from veilleuse.agent.identity.clone import CONFLICT, Copies, Mark
+from veilleuse.agent.identity.store import IdentityStore
 from veilleuse.agent.model import Gap, body_from_json
 
 OURS = ("/agent/beginning.py", "/agent/copied.py")

@@ -18,13 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.fakes.agent import EPOCH_START, record
 from tests.unit.agent.delivery import MINUTE, Fault, ModelCollector, is_gap, minutes_of
-from veilleuse.agent import sender, spool
-from veilleuse.agent.encode import WireEncoder, encode_record
 from veilleuse.agent.errors import AgentError, SpoolError
 from veilleuse.agent.model import Gap
-from veilleuse.agent.outbox import Outbox, Ring
-from veilleuse.agent.sender import Sender
-from veilleuse.agent.spool import Bounds, FileSpool, connect, gap_over, gap_row
+from veilleuse.agent.sending import session
+from veilleuse.agent.sending.encode import WireEncoder, encode_record
+from veilleuse.agent.sending.session import Sender
+from veilleuse.agent.spool import database
+from veilleuse.agent.spool.database import Bounds, FileSpool, connect, gap_over, gap_row
+from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 
@@ -69,9 +70,9 @@ class Delivery(RuleBasedStateMachine):
         self.connections = [connect(self.path, busy_timeout_milliseconds=0) for _ in range(2)]
         for connection in self.connections:
             connection.execute("PRAGMA synchronous = OFF")
-        resident, sender = self.connections
+        resident, session = self.connections
         self.spool = FileSpool(resident, self.path, BOUNDS)
-        self.outbox = Outbox(sender, self.path, WireEncoder(), RING)
+        self.outbox = Outbox(session, self.path, WireEncoder(), RING)
 
     def close(self) -> None:
         for connection in self.connections:
@@ -284,18 +285,18 @@ def forgets_former_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def believes_damaged_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are sent without a look at their chain."""
-    monkeypatch.setattr(sender, "_damaged", lambda chain, run: None)
+    monkeypatch.setattr(session, "_damaged", lambda chain, run: None)
 
 
 def drops_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gap that says one record fewer than it stands for."""
-    sound = spool.gap_over
+    sound = database.gap_over
 
     def one_fewer(reason: GapReason, bodies: Iterable[str]) -> Gap:
         gap = sound(reason, bodies)
         return gap._replace(records=max(1, gap.records - 1), spans=gap.spans[1:])
 
-    monkeypatch.setattr(spool, "gap_over", one_fewer)
+    monkeypatch.setattr(database, "gap_over", one_fewer)
 
 
 def numbers_and_keeps(monkeypatch: pytest.MonkeyPatch) -> None:

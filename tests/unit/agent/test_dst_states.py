@@ -21,12 +21,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.measuring import FakeClock
-from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Record, WeekPeriod, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident import NoServiceManager, Resident
+from veilleuse.agent.resident.process import NoServiceManager, Resident
+from veilleuse.agent.resident.sender_child import Contacts
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
-from veilleuse.agent.spool import FILE_NAME
+from veilleuse.agent.spool.database import FILE_NAME
 from veilleuse.wire.bands import DEFAULT_CALENDAR, day_segments
 from veilleuse.wire.vocabulary import Band, State, Supply
 

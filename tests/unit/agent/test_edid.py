@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.edids import make_edid
 from tests.peers import peer
-from veilleuse.agent.edid import diagonal_inches, identity, is_edid, size_class
+from veilleuse.agent.sources.edid import diagonal_inches, identity, is_edid, size_class
 from veilleuse.wire.limits import DISPLAY_SIZES
 
 EDIDS = Path(__file__).parents[2] / "fixtures" / "edid"

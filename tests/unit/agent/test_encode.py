@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.agent import record
-from veilleuse.agent.encode import WireEncoder, encode_gap, encode_record
 from veilleuse.agent.model import (
     Cell,
     ClockPeriod,
@@ -24,6 +23,7 @@ from veilleuse.agent.model import (
     WeekPeriod,
     body_from_json,
 )
+from veilleuse.agent.sending.encode import WireEncoder, encode_gap, encode_record
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.limits import BUCKETS, CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
-from veilleuse.agent.facts import host_facts, own_facts, parts_here
-from veilleuse.agent.hardware import Roots, asset_numbers, hardware_ids
-from veilleuse.agent.machine import detect
-from veilleuse.agent.parts import discrete_gpus, memory_modules, modules_of_table, modules_of_udev
+from veilleuse.agent.host.components import discrete_gpus, memory_modules, modules_of_table, modules_of_udev
+from veilleuse.agent.host.facts import host_facts, own_facts, parts_here
+from veilleuse.agent.host.hardware_ids import Roots, asset_numbers, hardware_ids
+from veilleuse.agent.host.machine import detect
 from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -16,14 +16,14 @@ import pytest
 
 from tests.fakes.measuring import FakeClock
 from tests.fakes.polled import ScriptedSource, job
-from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.errors import ReadFailed, SpoolFull
-from veilleuse.agent.pollworker import PATIENT_ATTEMPTS, Worker
-from veilleuse.agent.salvage import open_spool
+from veilleuse.agent.platforms import here
+from veilleuse.agent.polling.worker import PATIENT_ATTEMPTS, Worker
+from veilleuse.agent.resident.sender_child import Contacts
 from veilleuse.agent.sources.http_json import Endpoint, Exchange
 from veilleuse.agent.sources.nut_protocol import Conversation
-from veilleuse.agent.spool import Bounds
-from veilleuse.agent.system import here
+from veilleuse.agent.spool.database import Bounds
+from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.vocabulary import Population
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.measuring import METER, NOON, PACKAGE
-from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.model import ClockPeriod, DatePeriod, LoadDelta, PointEnergy, Record, Tick, WeekPeriod
+from veilleuse.agent.resident.fold import Fold, SiteCalendar
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, OpenSpan
 from veilleuse.wire.limits import HOUR_MILLISECONDS as HOUR
 from veilleuse.wire.limits import MAX_CELLS_PER_RECORD

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.measuring import METER, NOON, PACKAGE
-from veilleuse.agent.cells import UNITS_WHILE_GROWING
-from veilleuse.agent.encode import encode_record
-from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, PointEnergy, Record, Tick, body_from_json
+from veilleuse.agent.resident.cell_sums import UNITS_WHILE_GROWING
+from veilleuse.agent.resident.fold import Fold, SiteCalendar
+from veilleuse.agent.sending.encode import encode_record
 from veilleuse.wire.bands import DEFAULT_CALENDAR, OpenSpan
 from veilleuse.wire.limits import HOUR_MILLISECONDS as HOUR
 from veilleuse.wire.limits import MAX_RECORD_BYTES, MAX_UNITS_PER_CELL, OTHER_UNITS

@@ -17,10 +17,10 @@ from cryptography import x509
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.authority import TestAuthority
 from tests.fakes.collector import FakeCollector
-from veilleuse.agent import keys
 from veilleuse.agent.errors import CollectorAway, IdentityError, NotEnrolled, RequestRefused
-from veilleuse.agent.hardware import require_machine_id
-from veilleuse.agent.identity import IdentityStore, ders_of, pem_of
+from veilleuse.agent.host.hardware_ids import require_machine_id
+from veilleuse.agent.identity import keys
+from veilleuse.agent.identity.store import IdentityStore, ders_of, pem_of
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid, pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -108,7 +108,7 @@ def test_a_pinned_ca_is_remembered(tmp_path, collector):
 def test_an_impostor_is_refused(agent, collector, tmp_path):
     """A collector of another CA at the same address never gets the token."""
     other = TestAuthority()
-    from veilleuse.agent.enrolling import enrol
+    from veilleuse.agent.sending.enrol import enrol
 
     join = collector.join_file(
         tmp_path / "join",
@@ -137,7 +137,7 @@ def test_an_impostor_is_refused(agent, collector, tmp_path):
 )
 def test_a_spoilt_join_file_is_told_in_one_line(agent, collector, tmp_path, changes, words):
     """What is wrong and where; never the token."""
-    from veilleuse.agent.enrolling import enrol
+    from veilleuse.agent.sending.enrol import enrol
 
     join = collector.join_file(tmp_path / "join", **changes)
     with pytest.raises(IdentityError, match=words) as caught:
@@ -150,7 +150,7 @@ def test_a_spoilt_join_file_is_told_in_one_line(agent, collector, tmp_path, chan
 @pytest.mark.parametrize("content", [b"[" * 60_000, b"[]", b"\xff\xfe", b"", b" " * 70_000])
 def test_what_is_no_join_file_at_all(agent, tmp_path, content):
     """One line, whatever its depth or its length."""
-    from veilleuse.agent.enrolling import enrol
+    from veilleuse.agent.sending.enrol import enrol
 
     (tmp_path / "join").write_bytes(content)
     with pytest.raises(IdentityError, match="is not a join file"):
@@ -160,7 +160,7 @@ def test_what_is_no_join_file_at_all(agent, tmp_path, content):
 @pytest.mark.parametrize("name", ["folder", "pipe", "nothing"])
 def test_a_join_file_is_a_file(agent, tmp_path, name):
     """A pipe would be waited for, for ever."""
-    from veilleuse.agent.enrolling import enrol
+    from veilleuse.agent.sending.enrol import enrol
 
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -170,7 +170,7 @@ def test_a_join_file_is_a_file(agent, tmp_path, name):
 
 def test_only_the_certificate_that_was_pinned_is_trusted(agent, collector, tmp_path):
     """A second CA behind the first would make the fingerprint worthless: its collector is an impostor."""
-    from veilleuse.agent.enrolling import enrol
+    from veilleuse.agent.sending.enrol import enrol
 
     behind = TestAuthority("another")
     with FakeCollector(behind) as impostor:
@@ -335,7 +335,7 @@ def test_a_key_the_collector_will_never_take_is_dropped(agent, collector):
     """INVALID_ARGUMENT on a renewal: the next one is asked with another key."""
     from typing import cast
 
-    from veilleuse.agent import enrolment
+    from veilleuse.agent.identity import certificates
 
     agent.enrol(collector)
     store = IdentityStore(agent.state)
@@ -344,7 +344,7 @@ def test_a_key_the_collector_will_never_take_is_dropped(agent, collector):
         raise RequestRefused("key reused")
 
     with pytest.raises(RequestRefused):
-        enrolment.renew(refuses, cast("enrolment.Keys", keys), store)
+        certificates.renew(refuses, cast("enrolment.Keys", keys), store)
     assert store.pending_key() is None
 
 

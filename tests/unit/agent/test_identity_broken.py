@@ -18,10 +18,10 @@ from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from tests.killing import run_program
 from veilleuse.agent.commands.main import main
-from veilleuse.agent.enrolment import Introduction
-from veilleuse.agent.identity import Identity, IdentityStore, Place
-from veilleuse.agent.joinfile import JoinFile
-from veilleuse.agent.sending import send
+from veilleuse.agent.identity.certificates import Introduction
+from veilleuse.agent.identity.join_file import JoinFile
+from veilleuse.agent.identity.store import Identity, IdentityStore, Place
+from veilleuse.agent.sending.process import send
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 EMPTY_PEM = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
@@ -201,8 +201,8 @@ from pathlib import Path
 from tests.fakes.authority import DER, TestAuthority
 from tests.killing import dies_at, in_child, lines_of
 from veilleuse.agent import enrolment, keys
-from veilleuse.agent.copied import HARDWARE, Copies, Mark
-from veilleuse.agent.identity import IdentityStore, Place
+from veilleuse.agent.identity.clone import HARDWARE, Copies, Mark
+from veilleuse.agent.identity.store import IdentityStore, Place
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 OURS = ("/agent/identity.py", "/agent/enrolment.py", "/agent/copied.py")

@@ -16,7 +16,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.ipmi_dcmi import IpmiDcmi
-from veilleuse.agent.sources.program import LARGEST_OUTPUT_BYTES, Program
+from veilleuse.agent.sources.run_program import LARGEST_OUTPUT_BYTES, Program
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 TOOLS = ["ipmitool", "ipmi-dcmi"]

@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trees import put
-from veilleuse.agent.copied import Copies
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.measuring import open_sources, source_context
+from veilleuse.agent.identity.clone import Copies
 from veilleuse.agent.model import UnitReading
 from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.resident.open_sources import open_sources, source_context
+from veilleuse.agent.resident.unit_times import UnitTimes
 from veilleuse.agent.settings import read_settings
 from veilleuse.agent.sources import linux_units
 from veilleuse.agent.sources.linux_units import LinuxUnits
 from veilleuse.agent.sources.pseudonyms import pseudonym, siphash
 from veilleuse.agent.sources.unit_names import people_of, unit_name
-from veilleuse.agent.unit_times import UnitTimes
 from veilleuse.wire.limits import UNIT_PATTERN
 
 TREES = Path(__file__).parents[2] / "fixtures" / "cgroup"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from veilleuse.agent.machine import detect, root_of
+from veilleuse.agent.host.machine import detect, root_of
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass
 

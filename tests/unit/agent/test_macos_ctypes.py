@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from veilleuse.agent.macos_calls import CAN_SLEEP, WILL_SLEEP, CallFailed, number, text
-from veilleuse.agent.macos_ctypes import IOKIT, SYSTEM, MacosCalls
+from veilleuse.agent.platforms.macos.api import IOKIT, SYSTEM, MacosCalls
+from veilleuse.agent.platforms.macos.macos_calls import CAN_SLEEP, WILL_SLEEP, CallFailed, number, text
 
 QUEUE, PORT, ROOT, NOTIFIER = 0x7100, 0x7200, 0x1307, 0x2B03
 ARGUMENT = 0x7FFF_0123_4567

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from tests.fakes.measuring import FakeClock
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
-from veilleuse.agent.macos_helper import COMMAND, PACKAGE, Accumulator, Helper
-from veilleuse.agent.macos_powermetrics import LARGEST_SAMPLE_BYTES, Sample, Stream, parsed, sample
+from veilleuse.agent.helpers.macos_powermetrics import LARGEST_SAMPLE_BYTES, Sample, Stream, parsed, sample
+from veilleuse.agent.helpers.powermetrics import COMMAND, PACKAGE, Accumulator, Helper
 from veilleuse.agent.model import (
     EnergyCounter,
     GpuBusyReading,
@@ -31,11 +31,11 @@ from veilleuse.agent.model import (
     difference,
 )
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.publication import publish, read_publication
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.macos_battery import COMMAND as IOREG
 from veilleuse.agent.sources.macos_battery import EVERY_MILLISECONDS, MacosBattery, battery
 from veilleuse.agent.sources.macos_power import MacosPower
-from veilleuse.agent.ticker import Ticker
+from veilleuse.agent.sources.snapshot import publish, read_publication
 from veilleuse.wire.vocabulary import Supply
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "macos"

@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 
 from tests.fakes.macos import HOST_UUID, FakeMacos
 from tests.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent import macos_system
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.macos_calls import CAN_SLEEP, WILL_SLEEP
-from veilleuse.agent.macos_hardware import asset_numbers, hardware_ids
-from veilleuse.agent.macos_powerplan import power_plan
-from veilleuse.agent.macos_system import PowerWatch, boot_id, clocks, sync_folder, usage
+from veilleuse.agent.host.hardware_ids.macos import asset_numbers, hardware_ids
+from veilleuse.agent.host.macos_powerplan import power_plan
+from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.model import Instant
-from veilleuse.agent.powerplan import NEVER, PowerPlan
+from veilleuse.agent.platforms.macos import system
+from veilleuse.agent.platforms.macos.macos_calls import CAN_SLEEP, WILL_SLEEP
+from veilleuse.agent.platforms.macos.system import PowerWatch, boot_id, clocks, sync_folder, usage
+from veilleuse.agent.resident.state import asleep_milliseconds
 from veilleuse.agent.service.launchd import Launchd
-from veilleuse.agent.state import asleep_milliseconds
 
 BOOT = "A1B2C3D4-0001-4002-8003-0123456789AB"
 HAS_POWERED_ON = 0xE0000300
@@ -38,8 +38,8 @@ HAS_POWERED_ON = 0xE0000300
 
 def test_its_folders_are_those_of_macos():
     """That it has all of the seam: test_windows_system.py."""
-    assert str(macos_system.CONFIGURATION).startswith("/Library/Application Support/Veilleuse/")
-    assert not str(macos_system.STATE).startswith("/Library"), "an identity is no thing to migrate"
+    assert str(system.CONFIGURATION).startswith("/Library/Application Support/Veilleuse/")
+    assert not str(system.STATE).startswith("/Library"), "an identity is no thing to migrate"
 
 
 # ------------------------------------------------------------------------------------------ clocks
@@ -183,7 +183,9 @@ def test_a_folder_is_made_durable(tmp_path, monkeypatch):
     sync_folder(tmp_path)
     assert len(synced) == 1
     asked: list[int] = []
-    monkeypatch.setattr("veilleuse.agent.macos_system.fcntl.fcntl", lambda _handle, what: asked.append(what))
+    monkeypatch.setattr(
+        "veilleuse.agent.platforms.macos.system.fcntl.fcntl", lambda _handle, what: asked.append(what)
+    )
     sync_folder(tmp_path)
     assert (asked, len(synced)) == ([51], 1)
     with pytest.raises(OSError, match="No such file"):

@@ -23,16 +23,16 @@ from tests.metering import context_of, secret_file
 from tests.trees import TREES
 from tests.waiting import until
 from veilleuse.agent.commands.doctor import MACHINE, _no_meter, _source_lines, ladder
-from veilleuse.agent.commands.slow import Slow, rows
+from veilleuse.agent.commands.poll import Slow, rows
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
-from veilleuse.agent.machine import detect
-from veilleuse.agent.meters import read_meters
+from veilleuse.agent.host.machine import detect
 from veilleuse.agent.model import Point
-from veilleuse.agent.pollworker import Job, Worker
+from veilleuse.agent.polling.worker import Job, Worker
 from veilleuse.agent.ports import Source
 from veilleuse.agent.sources import POLLED, OpenedSource, Sources, polled_factory
-from veilleuse.agent.sources.metering import unreached
+from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.nut_ups import NutUps
+from veilleuse.agent.sources.readings import unreached
 from veilleuse.agent.sources.redfish import Redfish
 from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.snmp_meter import SnmpMeter

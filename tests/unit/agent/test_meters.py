@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
-from veilleuse.agent.meters import MAX_METERS, read_credentials, read_meters
-from veilleuse.agent.polling import options_of
+from veilleuse.agent.polling.process import options_of
 from veilleuse.agent.ports import MeterSpec
 from veilleuse.agent.sources import POLLED
+from veilleuse.agent.sources.meters_file import MAX_METERS, read_credentials, read_meters
 from veilleuse.wire.vocabulary import Boundary
 
 OPTIONS: dict[str, dict[str, type]] = {

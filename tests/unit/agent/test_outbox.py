@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.fakes.agent import EPOCH_START, record
-from veilleuse.agent.encode import WireEncoder, encode_record
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged
 from veilleuse.agent.model import Gap
-from veilleuse.agent.outbox import QUARANTINE_ROWS, Outbox, Ring
-from veilleuse.agent.spool import connect
+from veilleuse.agent.sending.encode import WireEncoder, encode_record
+from veilleuse.agent.spool.database import connect
+from veilleuse.agent.spool.outbox import QUARANTINE_ROWS, Outbox, Ring
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import MAX_PUSH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -293,8 +293,8 @@ def test_killed_at_any_moment_no_number_is_used_twice(tmp_path):
         db.executemany("INSERT INTO pending (body) VALUES (?)", rows)
         db.execute("COMMIT")
     code = (
-        "import sys; from pathlib import Path; from veilleuse.agent.outbox import Outbox, Ring;"
-        "from veilleuse.agent.encode import WireEncoder; from veilleuse.agent.spool import connect;"
+        "import sys; from pathlib import Path; from veilleuse.agent.spool.outbox import Outbox, Ring;"
+        "from veilleuse.agent.sending.encode import WireEncoder; from veilleuse.agent.spool.database import connect;"
         "path = Path(sys.argv[1]); box = Outbox(connect(path), path, WireEncoder(), Ring(0, 100_000, 1 << 30));"
         "print('on', flush=True)\n"
         "while box.number_pending(7):\n    box.acknowledge(box.last_seq(), 1)"

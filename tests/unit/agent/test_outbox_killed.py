@@ -16,9 +16,9 @@ from pathlib import Path
 from shutil import copy
 from tests.fakes.agent import EPOCH_START, record
 from tests.killing import dies_at, in_child, lines_of
-from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.outbox import Outbox, Ring
-from veilleuse.agent.spool import FileSpool, Bounds, connect
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.spool.outbox import Outbox, Ring
+from veilleuse.agent.spool.database import FileSpool, Bounds, connect
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -15,7 +15,7 @@ from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.trial import Remote, Trial
+from veilleuse.agent.remote_config import Remote, Trial
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.version import VERSION
 

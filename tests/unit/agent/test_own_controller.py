@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.polling import jobs_of
+from veilleuse.agent.polling.process import jobs_of
 from veilleuse.agent.settings import AgentSettings, Paths
 
 PLUG = '[[meter]]\nname = "desk"\nsource = "shelly_plug"\naddress = "192.0.2.1:80"\n'

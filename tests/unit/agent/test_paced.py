@@ -11,7 +11,7 @@ import pytest
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.ports import MeterSpec
-from veilleuse.agent.sources.metering import Paced, point_of
+from veilleuse.agent.sources.readings import Paced, point_of
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 METER = MeterSpec("desk-12", "shelly_plug", "192.0.2.1", "machine", Boundary.WALL, 10, 5.0, 3680.0, "", {})

@@ -30,7 +30,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.http_json import LARGEST_ANSWER_BYTES, Endpoint, Exchange
-from veilleuse.agent.sources.metering import OneQuantity, point_of, split_address
+from veilleuse.agent.sources.readings import OneQuantity, point_of, split_address
 from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
 from veilleuse.wire.vocabulary import Boundary, PointKind

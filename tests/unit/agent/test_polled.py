@@ -15,9 +15,9 @@ from tests.fakes.measuring import CounterSource, FakeClock
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading, Tick
 from veilleuse.agent.ports import Source, SourceContext
-from veilleuse.agent.publication import Outcome, Publication, Published, publish
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.polled import PolledSources
-from veilleuse.agent.ticker import Ticker
+from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 GPU = Point(PointKind.GPU, "gpu-0000_41_00.0", Boundary.COMPONENT)
@@ -368,7 +368,7 @@ def test_the_file_is_parsed_once(seam, monkeypatch):
         parsed.append(1)
         return loads(text)
 
-    monkeypatch.setattr("veilleuse.agent.publication.json.loads", counted)
+    monkeypatch.setattr("veilleuse.agent.sources.snapshot.json.loads", counted)
     seam.publish(PowerGauge(BMC, 1), every=60_000)
     seam.source.open()
     for _ in range(5):

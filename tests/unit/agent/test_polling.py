@@ -16,14 +16,20 @@ import pytest
 from tests.fakes.measuring import FakeClock
 from tests.fakes.polled import POINT, ScriptedSource, job
 from tests.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
-from veilleuse.agent.poller import EXIT_NOTHING, PUBLISHED_FILE, Poller, health_rows, something_to_poll
-from veilleuse.agent.polling import Polling, compose, jobs_of, look
-from veilleuse.agent.pollworker import INCOMPLETE_READS, READS_BEFORE_OPENING, Seen, Worker
-from veilleuse.agent.publication import Outcome, Publication, Published, publish, read_publication
+from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.polling.process import Polling, compose, jobs_of, look
+from veilleuse.agent.polling.worker import INCOMPLETE_READS, READS_BEFORE_OPENING, Seen, Worker
+from veilleuse.agent.resident.poller_child import (
+    EXIT_NOTHING,
+    PUBLISHED_FILE,
+    Poller,
+    health_rows,
+    something_to_poll,
+)
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
+from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish, read_publication
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 OTHER = Point(PointKind.PLUG, "printer", Boundary.WALL)
@@ -284,7 +290,7 @@ def test_look_waits_for_nobody_for_ever(monkeypatch):
         job(quick, "scripted quick", timeout_seconds=PATIENCE_SECONDS),
         job(slow, "scripted slow", timeout_seconds=0.1),
     )
-    monkeypatch.setattr("veilleuse.agent.polling.jobs_of", lambda _: jobs)
+    monkeypatch.setattr("veilleuse.agent.polling.process.jobs_of", lambda _: jobs)
     began = time.monotonic()
     first, second = look(AgentSettings())
     assert time.monotonic() - began < PATIENCE_SECONDS / 2

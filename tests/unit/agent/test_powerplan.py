@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.peers import peer
-from veilleuse.agent.powerplan import idle_action, locked_gnome, may_sleep, power_plan, span_seconds
+from veilleuse.agent.host.power_plan import idle_action, locked_gnome, may_sleep, power_plan, span_seconds
 
 POWER = "org/gnome/settings-daemon/plugins/power"
 KEYS = f"[{POWER}]\nsleep-inactive-ac-type='suspend'\nsleep-inactive-ac-timeout=1200\n[org/gnome/desktop/session]\nidle-delay=uint32 600\n"

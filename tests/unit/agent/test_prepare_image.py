@@ -15,7 +15,7 @@ import pytest
 from tests.fakes.agent import Agent, record
 from tests.fakes.collector import FakeCollector
 from veilleuse.agent.commands.main import main
-from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, SupplyReading
-from veilleuse.agent.publication import (
+from veilleuse.agent.sources.snapshot import (
     LARGEST_BYTES,
     Outcome,
     Publication,

@@ -22,15 +22,15 @@ from tests.fakes.measuring import FakeClock
 from tests.fakes.metered import RaplTree
 from tests.trees import LONG_RANGE, TREES, context, zone
 from tests.waiting import PATIENCE_SECONDS
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
-from veilleuse.agent.helper import EVERY_MILLISECONDS, Helper
+from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS, Helper
 from veilleuse.agent.model import EnergyCounter, Tick
+from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import Source
-from veilleuse.agent.publication import read_publication
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
 from veilleuse.agent.sources.rapl_published import RaplPublished
-from veilleuse.agent.ticker import Ticker
+from veilleuse.agent.sources.snapshot import read_publication
 from veilleuse.wire.vocabulary import Supply
 
 TICK = 10_000
@@ -329,7 +329,7 @@ import sys, json
 before = set(sys.modules)
 from veilleuse.agent.commands.main import parse
 parse(["rapl-helper"])
-import veilleuse.agent.helper, veilleuse.agent.service.systemd
+import veilleuse.agent.helpers.rapl, veilleuse.agent.service.systemd
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)

@@ -24,7 +24,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.redfish import Redfish
-from veilleuse.agent.sources.redfish_power import choose, measured
+from veilleuse.agent.sources.redfish_client import choose, measured
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 ONE = "/redfish/v1/Chassis/1"

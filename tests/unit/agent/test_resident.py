@@ -21,16 +21,16 @@ import pytest
 
 from tests.fakes.measuring import NOON, FakeClock
 from tests.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
+from veilleuse.agent.commands.glance import once
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.glance import once
-from veilleuse.agent.grain import period_milliseconds
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident import Resident
+from veilleuse.agent.resident.grain import period_milliseconds
+from veilleuse.agent.resident.process import Resident
+from veilleuse.agent.resident.sender_child import IDENTITY_FILE, Contacts
 from veilleuse.agent.service.systemd import SystemdNotifier
 from veilleuse.agent.settings import AgentSettings, Measure, Paths, read_settings
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import GapReason, Population, State
 
@@ -260,7 +260,7 @@ def test_a_clock_set_forward_by_two_hours_is_told_as_unknown(life):
 
 def test_a_busy_spool_loses_nothing(life, monkeypatch):
     """The other process holds the spool for minutes: rows wait in memory, then all arrive, in order, once."""
-    monkeypatch.setattr("veilleuse.agent.spool.BUSY_TIMEOUT_MILLISECONDS", 1)
+    monkeypatch.setattr("veilleuse.agent.spool.database.BUSY_TIMEOUT_MILLISECONDS", 1)
     life.begin()
     assert life.resident is not None
     life.resident._spool._connection.execute("PRAGMA busy_timeout = 1")
@@ -277,7 +277,7 @@ def test_a_busy_spool_loses_nothing(life, monkeypatch):
 
 def test_memory_is_bounded_too(life, monkeypatch):
     """A spool that cannot be written for days: the oldest rows in memory become one gap; produced = kept + gap."""
-    monkeypatch.setattr("veilleuse.agent.resident.QUEUED_ROWS", 10)
+    monkeypatch.setattr("veilleuse.agent.resident.process.QUEUED_ROWS", 10)
     life.begin()
     assert life.resident is not None
     life.resident._spool._connection.execute("PRAGMA busy_timeout = 1")

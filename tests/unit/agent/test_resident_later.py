@@ -11,7 +11,7 @@ from tests.trees import zone
 from tests.unit.agent.test_resident import TREES, Life
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings, Paths
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 
 

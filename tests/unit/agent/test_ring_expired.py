@@ -13,14 +13,14 @@ import pytest
 
 from tests.fakes.agent import EPOCH_START, record
 from tests.unit.agent.delivery import MINUTE, Fault, ModelCollector
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.model import Gap
-from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.salvage import open_spool
-from veilleuse.agent.sender import Sender
-from veilleuse.agent.spool import RING_FLOOR, Bounds, FileSpool, connect, gap_row
-from veilleuse.agent.stream import FORMER_EPOCHS, GAPS_KEPT, note_gaps, records_between
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.session import Sender
+from veilleuse.agent.spool.database import RING_FLOOR, Bounds, FileSpool, connect, gap_row
+from veilleuse.agent.spool.epochs import FORMER_EPOCHS, GAPS_KEPT, note_gaps, records_between
+from veilleuse.agent.spool.outbox import Outbox, Ring
+from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.agent import EPOCH_START, Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from veilleuse.agent.model import Gap
-from veilleuse.agent.outbox import Ring
+from veilleuse.agent.spool.outbox import Ring
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 

@@ -13,12 +13,12 @@ import pytest
 
 from tests.fakes.agent import energies, record
 from tests.fakes.collector import FakeCollector, Stream
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import CollectorAway, RequestRefused
-from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.sender import Sender
-from veilleuse.agent.spool import connect
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.session import Sender
+from veilleuse.agent.spool.database import connect
+from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -9,7 +9,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.agent.sender import next_contact_unix_milliseconds, retry_delay_milliseconds
+from veilleuse.agent.sending.session import next_contact_unix_milliseconds, retry_delay_milliseconds
 
 NOW = 1_772_442_000_000
 DAY = 86_400_000

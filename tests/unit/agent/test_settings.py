@@ -8,12 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.sending import Sending
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.process import Sending
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, Measure, Paths, allowed_population
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.spool.database import FILE_NAME, connect
+from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.wire.vocabulary import Population
 
 W, C, S = Population.WORKSTATION, Population.CLASSROOM, Population.SERVER

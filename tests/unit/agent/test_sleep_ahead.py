@@ -22,9 +22,9 @@ import pytest
 
 from tests.waiting import PATIENCE_SECONDS, comes, in_time, until
 from veilleuse.agent.commands.main import main
-from veilleuse.agent.locks import RUN_LOCK, holder
+from veilleuse.agent.platforms.locks import RUN_LOCK, holder
 from veilleuse.agent.service.systemd import SystemdNotifier
-from veilleuse.agent.spool import FILE_NAME
+from veilleuse.agent.spool.database import FILE_NAME
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """

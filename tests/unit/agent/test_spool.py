@@ -17,13 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.measuring import NOON
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Gap, Period, Record, body_from_json
-from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.salvage import open_spool
-from veilleuse.agent.spool import RING_FLOOR, Bounds, FileSpool, _create, connect, gap_over, translated
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.spool.database import (
+    RING_FLOOR,
+    Bounds,
+    FileSpool,
+    _create,
+    connect,
+    gap_over,
+    translated,
+)
+from veilleuse.agent.spool.outbox import Outbox, Ring
+from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, GapReason, State, Supply
 
@@ -254,7 +262,7 @@ def test_a_start_cut_while_it_mends_loses_nothing(tmp_path, step):
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"veilleuse.agent.salvage.os.{step}", _cut)
+        patch.setattr(f"veilleuse.agent.spool.recovery.os.{step}", _cut)
         with pytest.raises(KeyboardInterrupt):
             opened(path)
     with closing(opened(path)) as spool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.measuring import NOON, PACKAGE, FakeClock, FakeLoad, GaugeSource
-from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import ClockPeriod, Instant, LoadDelta, PointEnergy, Record, Tick
-from veilleuse.agent.state import (
+from veilleuse.agent.resident.fold import Fold
+from veilleuse.agent.resident.state import (
     CLOCK_PATIENCE_MILLISECONDS,
     HELD_TICKS,
     LONGEST_RECONSTRUCTION_MILLISECONDS,
@@ -26,7 +26,7 @@ from veilleuse.agent.state import (
     reconstruct,
     state_of,
 )
-from veilleuse.agent.ticker import Ticker
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.wire.vocabulary import Population, State, Supply
 
 HOUR = 3_600_000

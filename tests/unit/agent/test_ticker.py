@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fakes.measuring import METER, NOON, PACKAGE, RANGE, CounterSource, FakeClock, FakeLoad, GaugeSource
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading, Tick
 from veilleuse.agent.ports import Source
-from veilleuse.agent.ticker import Ticker
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.wire.vocabulary import State, Supply
 
 TICK = 10_000

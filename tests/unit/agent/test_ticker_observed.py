@@ -10,7 +10,7 @@ from tests.fakes.measuring import CounterSource, FakeClock, FakeLoad, GaugeSourc
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.model import DisplaysReading, GpuBusyReading, Point, Reading, Tick, UnitReading
 from veilleuse.agent.ports import Source
-from veilleuse.agent.ticker import Ticker
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.wire.vocabulary import State, Supply
 
 TICK = 10_000

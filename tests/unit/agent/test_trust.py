@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from tests.fakes.agent import Agent
 from tests.fakes.authority import DER, TestAuthority
 from tests.fakes.collector import FakeCollector
-from veilleuse.agent import enrolment, keys
 from veilleuse.agent.errors import IdentityError
-from veilleuse.agent.identity import IdentityStore, ders_of
-from veilleuse.agent.joinfile import fingerprints
+from veilleuse.agent.identity import certificates, keys
+from veilleuse.agent.identity.join_file import fingerprints
+from veilleuse.agent.identity.store import IdentityStore, ders_of
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
@@ -144,12 +144,12 @@ def test_a_pinned_ca_needs_no_other_word(agent, collector):
 
     own = cast("enrolment.Keys", keys)
     with pytest.raises(IdentityError, match="not vouched for"):
-        enrolment.renew(answers([new.root.der], new), own, store)
+        certificates.renew(answers([new.root.der], new), own, store)
     pinned = fingerprints(f"{'AB' * 32} , {hashlib.sha256(new.root.der).hexdigest()}")
-    enrolment.renew(answers([new.root.der], new), own, store, pinned)
+    certificates.renew(answers([new.root.der], new), own, store, pinned)
     assert ders_of(agent.identity.roots_pem) == [new.root.der]
     with pytest.raises(IdentityError, match="not vouched for"):
-        enrolment.renew(answers([old.root.der], old), own, store, pinned)
+        certificates.renew(answers([old.root.der], old), own, store, pinned)
 
 
 def test_both_roots_while_the_old_one_still_issues(agent, collector):
@@ -162,6 +162,6 @@ def test_both_roots_while_the_old_one_still_issues(agent, collector):
         issued.roots_der.append(new.root.der)
         return pb.RenewResponse(certificate=issued)
 
-    enrolment.renew(call, cast("enrolment.Keys", keys), store)
+    certificates.renew(call, cast("enrolment.Keys", keys), store)
     assert ders_of(agent.identity.roots_pem) == [collector.authority.root.der, new.root.der]
     assert agent.send()

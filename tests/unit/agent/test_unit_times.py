@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.agent.model import UnitReading
-from veilleuse.agent.unit_times import LONGEST_MILLISECONDS, MOST_REMEMBERED, UnitTimes
+from veilleuse.agent.resident.unit_times import LONGEST_MILLISECONDS, MOST_REMEMBERED, UnitTimes
 from veilleuse.wire.limits import OTHER_UNITS
 
 TICK = 10_000

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.fakes.windows import CONTEXT, Battery, FakeWindows
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge, SupplyReading
+from veilleuse.agent.platforms.windows.calls import ERROR_GEN_FAILURE
 from veilleuse.agent.sources.windows_battery import WindowsBattery
-from veilleuse.agent.windows_calls import ERROR_GEN_FAILURE
 from veilleuse.wire.vocabulary import PointKind, Supply
 
 ON_LINE, DISCHARGING, CHARGING = 1, 2, 4

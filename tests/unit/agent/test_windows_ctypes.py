@@ -15,9 +15,9 @@ import pytest
 
 from tests.fakes.windows import CONTEXT
 from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.platforms.windows.api import RawCounterItem, WindowsCalls
+from veilleuse.agent.platforms.windows.calls import CallFailed
 from veilleuse.agent.sources import BUILTIN, BY_SYSTEM, UNITS, open_all
-from veilleuse.agent.windows_calls import CallFailed
-from veilleuse.agent.windows_ctypes import RawCounterItem, WindowsCalls
 
 METER = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
 

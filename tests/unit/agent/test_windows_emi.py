@@ -14,10 +14,14 @@ from tests.fakes.measuring import FakeClock
 from tests.fakes.windows import CONTEXT, PICOWATT_HOURS_PER_JOULE, FakeWindows, Meter, opened
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter
+from veilleuse.agent.platforms.windows.calls import (
+    ERROR_ACCESS_DENIED,
+    ERROR_GEN_FAILURE,
+    ERROR_NOT_SUPPORTED,
+)
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.windows_emi import WindowsEmi
 from veilleuse.agent.sources.windows_meters import COUNTER, GET_MEASUREMENT, GET_METADATA, GET_METADATA_SIZE
-from veilleuse.agent.ticker import Ticker
-from veilleuse.agent.windows_calls import ERROR_ACCESS_DENIED, ERROR_GEN_FAILURE, ERROR_NOT_SUPPORTED
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.units import microjoules_from_picowatt_hours
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply

@@ -10,9 +10,11 @@ import uuid
 import pytest
 
 from tests.fakes.windows import Disk, FakeWindows, smbios
-from veilleuse.agent import windows_facts, windows_hardware, windows_power
-from veilleuse.agent.hardware import Roots
-from veilleuse.agent.powerplan import PowerPlan
+from veilleuse.agent.host import windows as windows_facts
+from veilleuse.agent.host import windows_power
+from veilleuse.agent.host.hardware_ids import Roots
+from veilleuse.agent.host.hardware_ids import windows as windows_hardware
+from veilleuse.agent.host.power_plan import PowerPlan
 
 UUID = "4c4c4544-0042-3510-8052-b4c04f4a4e32"
 VOLUME = "\\\\.\\C:"

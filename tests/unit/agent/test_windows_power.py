@@ -12,11 +12,13 @@ import pytest
 
 from tests.fakes.windows import Disk, FakeWindows, smbios
 from tests.waiting import PATIENCE_SECONDS
-from veilleuse.agent import windows_clock, windows_facts, windows_power
+from veilleuse.agent.host import windows as windows_facts
+from veilleuse.agent.host import windows_power
+from veilleuse.agent.host.power_plan import PowerPlan
 from veilleuse.agent.model import Instant
-from veilleuse.agent.powerplan import PowerPlan
-from veilleuse.agent.state import asleep_milliseconds
-from veilleuse.agent.windows_clock import SuspendWatch
+from veilleuse.agent.platforms.windows import windows_clock
+from veilleuse.agent.platforms.windows.windows_clock import SuspendWatch
+from veilleuse.agent.resident.state import asleep_milliseconds
 from veilleuse.wire.vocabulary import DeviceClass
 
 SUSPEND, RESUME = 4, 7

@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.windows import Disk, Meter, smbios, wide
-from veilleuse.agent import windows_ctypes
-from veilleuse.agent import windows_structures as layout
-from veilleuse.agent.smbios import dmi_texts, processor_sockets, structures, table_of_windows
-from veilleuse.agent.windows_calls import CallFailed
-from veilleuse.agent.windows_structures import EnergyChannel, EnergyValue, PowerStatus
+from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, structures, table_of_windows
+from veilleuse.agent.platforms.windows import api
+from veilleuse.agent.platforms.windows import structures as layout
+from veilleuse.agent.platforms.windows.calls import CallFailed
+from veilleuse.agent.platforms.windows.structures import EnergyChannel, EnergyValue, PowerStatus
 
 SOUP = st.binary(max_size=400)
 
 
 def test_documented_sizes():
     """Source: emi.h, pdh.h, guiddef.h, powrprof.h, poclass.h, winbase.h, of a 64-bit process."""
-    assert ctypes.sizeof(windows_ctypes.Guid) == 16
-    assert ctypes.sizeof(windows_ctypes.RawCounter) == 40
-    assert ctypes.sizeof(windows_ctypes.RawCounterItem) == 48
-    assert ctypes.sizeof(windows_ctypes.Subscription) == 16
+    assert ctypes.sizeof(api.Guid) == 16
+    assert ctypes.sizeof(api.RawCounter) == 40
+    assert ctypes.sizeof(api.RawCounterItem) == 48
+    assert ctypes.sizeof(api.Subscription) == 16
     assert layout.measurement_bytes(3) == 48
     assert len(layout.status_request(1)) == 20
     assert len(layout.information_request(1)) == 12
@@ -37,14 +37,14 @@ def test_documented_sizes():
 
 def test_a_guid_is_laid_out_as_windows_does():
     """The first three groups are little-endian."""
-    guid = windows_ctypes.Guid.of("{45BD8344-7ED6-49cf-A440-C276C933B053}")
+    guid = api.Guid.of("{45BD8344-7ED6-49cf-A440-C276C933B053}")
     assert bytes(guid).hex() == "4483bd45d67ecf49a440c276c933b053"
 
 
 def test_a_missing_function_is_a_failed_call(monkeypatch):
     """An older Windows lacks some: that is a CallFailed like any other, no AttributeError (seen under Wine)."""
     monkeypatch.setattr(ctypes, "WinDLL", lambda name, use_last_error: object(), raising=False)
-    calls = windows_ctypes.WindowsCalls()
+    calls = api.WindowsCalls()
     for ask in (
         calls.power_status,
         calls.interrupt_times,

@@ -25,22 +25,26 @@ import pytest
 
 from tests.fakes.windows import JOB, FakeWindows
 from tests.waiting import PATIENCE_SECONDS, comes, in_time
-from veilleuse.agent import clock, resident, system, windows_clock, windows_system
+from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
-from veilleuse.agent.locks import RUN_LOCK, ProcessLock, holder
+from veilleuse.agent.platforms import clock
+from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, holder
+from veilleuse.agent.platforms.windows import system as windows_system
+from veilleuse.agent.platforms.windows import windows_clock
+from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
 from veilleuse.agent.ports import ControlKey, SourceContext
+from veilleuse.agent.resident import process
+from veilleuse.agent.resident.state import LastSign
 from veilleuse.agent.settings import AgentSettings, Collector, Measure, Paths
 from veilleuse.agent.sources.utilisation import Utilisation
-from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, connect
-from veilleuse.agent.state import LastSign
-from veilleuse.agent.windows_calls import ERROR_ACCESS_DENIED, SUSPEND
+from veilleuse.agent.spool.database import FILE_NAME, Bounds, FileSpool, connect
 
 CTRL_C, CTRL_CLOSE, CTRL_LOGOFF = 0, 2, 5
 
 
 def members() -> dict[str, list[str] | None]:
     """Of the protocol System: name → parameters, None of what is no function."""
-    tree = ast.parse(Path(system.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(platforms.__file__).read_text(encoding="utf-8"))
     (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "System")
     wanted: dict[str, list[str] | None] = {}
     for node in found.body:
@@ -79,7 +83,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWindows]:
 
 SLEEPERS = [windows_system.EventSleeper]
 if sys.platform != "win32":
-    SLEEPERS += [importlib.import_module("veilleuse.agent.posix_system").PipeSleeper]
+    SLEEPERS += [importlib.import_module("veilleuse.agent.platforms.posix").PipeSleeper]
 
 
 @pytest.mark.parametrize("kind", SLEEPERS)
@@ -134,7 +138,7 @@ def test_where_a_suspend_is_not_announced_measuring_goes_on(windows, monkeypatch
     """One warning; the clocks find the sleep."""
 
     def refused(told: object) -> None:
-        from veilleuse.agent.windows_calls import CallFailed
+        from veilleuse.agent.platforms.windows.calls import CallFailed
 
         raise CallFailed("PowerRegisterSuspendResumeNotification", 1)
 
@@ -331,7 +335,7 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
     windows.room = (10**12, 10**12)
     ticks = lambda: (time.monotonic_ns() // 100,) * 2  # noqa: E731
     monkeypatch.setattr(windows, "interrupt_times", ticks)
-    for module in (clock, resident):
+    for module in (clock, process):
         monkeypatch.setattr(module, "here", windows_system)
     settings = AgentSettings(
         paths=Paths(state=tmp_path / "state", meters=tmp_path / "none"),
@@ -358,7 +362,7 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
 
     thread = threading.Thread(target=suspends_then_stops)
     thread.start()
-    assert resident.run(settings) == 0
+    assert process.run(settings) == 0
     thread.join(PATIENCE_SECONDS)
     assert seen.why == "suspend"
     assert seen.held_seconds < 1.4, "the suspend ran into the time that Windows gives"

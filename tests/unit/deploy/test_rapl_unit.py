@@ -11,7 +11,7 @@ import pytest
 
 from tests.peers import peer
 from tests.unit.deploy.test_systemd import SYSTEMD, exposure, settings
-from veilleuse.agent.helper import EVERY_MILLISECONDS
+from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS
 from veilleuse.agent.settings import Paths
 
 UNIT = "veilleuse-rapl.service"

@@ -12,7 +12,6 @@ import json
 from datetime import date
 from pathlib import Path
 
-from veilleuse.agent.encode import encode_gap, encode_record
 from veilleuse.agent.model import (
     Cell,
     ClockPeriod,
@@ -22,6 +21,7 @@ from veilleuse.agent.model import (
     Record,
     WeekPeriod,
 )
+from veilleuse.agent.sending.encode import encode_gap, encode_record
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb

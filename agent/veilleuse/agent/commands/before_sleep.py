@@ -16,14 +16,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import SpoolError
-from veilleuse.agent.locks import RUN_LOCK, holder
+from veilleuse.agent.platforms import here
+from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms.locks import RUN_LOCK, holder
 from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.resident.state import WHY_SUSPEND, LastSign
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import FILE_NAME, reading
-from veilleuse.agent.state import WHY_SUSPEND, LastSign
-from veilleuse.agent.system import here
+from veilleuse.agent.spool.database import FILE_NAME, reading
 
 DEFAULT_TIMEOUT_SECONDS: Final = 3.0
 """A step and a durable write: some tens of milliseconds, seconds on a slow disk."""

@@ -10,20 +10,20 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from veilleuse.agent.commands import outlook, slow
-from veilleuse.agent.commands.clear import seconds_text, utc_text
-from veilleuse.agent.commands.peek import SpoolView, look_at_identity, look_at_spool
+from veilleuse.agent.commands import doctor_spool, poll
+from veilleuse.agent.commands.plain_text import seconds_text, utc_text
+from veilleuse.agent.commands.state_view import SpoolView, look_at_identity, look_at_spool
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.hardware import MACHINE_ID, require_machine_id
-from veilleuse.agent.identity import Identity
-from veilleuse.agent.machine import Machine
-from veilleuse.agent.measuring import open_sources
+from veilleuse.agent.host.hardware_ids import MACHINE_ID, require_machine_id
+from veilleuse.agent.host.machine import Machine
+from veilleuse.agent.identity.store import Identity
 from veilleuse.agent.model import Point
 from veilleuse.agent.ports import ControlKey, SeesMore
+from veilleuse.agent.resident.open_sources import open_sources
+from veilleuse.agent.resident.state import LastSign, is_plausible
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
-from veilleuse.agent.spool import counted, whole
-from veilleuse.agent.state import LastSign, is_plausible
+from veilleuse.agent.spool.database import counted, whole
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Boundary, PointKind
@@ -59,8 +59,8 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     now = time.time_ns() // 1_000_000
     machine, sources = open_sources(settings)
     sources.close()
-    polled = slow.look_slowly(settings)
-    sources = slow.joined(sources, polled)
+    polled = poll.look_slowly(settings)
+    sources = poll.joined(sources, polled)
     identity, no_identity = look_at_identity(settings)
     spool = look_at_spool(settings)
     result: dict[str, Any] = {
@@ -70,14 +70,14 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "identity": _identity(settings, identity, no_identity, now),
         "spool": _spool(spool),
         "clock": _clock(identity, now),
-        "room": outlook.room(settings, spool) if not spool.trouble else None,
-        "versions": outlook.versions(spool),
-        "configuration": outlook.configuration(settings, spool),
+        "room": doctor_spool.room(settings, spool) if not spool.trouble else None,
+        "versions": doctor_spool.versions(spool),
+        "configuration": doctor_spool.configuration(settings, spool),
         "warnings": list(_warnings(settings, sources, identity, no_identity, spool, now)),
     }
-    result["warnings"] += slow.warnings(polled)
+    result["warnings"] += poll.warnings(polled)
     if result["room"] is not None:
-        result["warnings"] += outlook.warnings(result)
+        result["warnings"] += doctor_spool.warnings(result)
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
@@ -85,9 +85,9 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return EXIT_WARNINGS if result["warnings"] else 0
 
 
-def source_rows(sources: Sources, polled: slow.Slow) -> list[dict[str, Any]]:
+def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
     """Each source: available, its points, or the reason and the remedy; what it sees and does not count."""
-    tried_now = slow.rows(polled)
+    tried_now = poll.rows(polled)
     apart = {row["name"] for row in tried_now}
     rows: list[dict[str, Any]] = [
         _row(one.source.name, [_point(point) for point in one.points]) | _not_counted(one.source)
@@ -102,7 +102,7 @@ def source_rows(sources: Sources, polled: slow.Slow) -> list[dict[str, Any]]:
         for one in sources.unavailable
         if one.name not in apart
     ]
-    tried = {row["name"] for row in rows} | {slow.TAKES_THEM}
+    tried = {row["name"] for row in rows} | {poll.TAKES_THEM}
     rows += [
         _row(name, [], available=False, word="not_chosen", reason="measure.sources does not name it")
         for name in BUILTIN
@@ -337,7 +337,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield from _identity_lines(result["identity"])
     yield from _spool_lines(result["spool"])
     if result["room"] is not None:
-        yield from outlook.lines(result)
+        yield from doctor_spool.lines(result)
     yield f"Clock: {utc_text(result['clock']['unix_milliseconds'])}, {'plausible' if result['clock']['plausible'] else 'not plausible'}"
     yield ""
     for warning in result["warnings"]:
@@ -355,7 +355,7 @@ def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
                 f"{p['kind']} {p['domain']} ({p['boundary']}{'' if p['subject'] == MACHINE else ', shared'})"
                 for p in row["points"]
             )
-            now = "; ".join(filter(None, map(slow.watts_text, row.get("readings", ()))))
+            now = "; ".join(filter(None, map(poll.watts_text, row.get("readings", ()))))
             yield f"  + {row['name']}: {points or 'works'}" + (f", {now} now" if now else "")
             yield from _not_counted_lines(row)
         else:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from veilleuse.agent.commands.peek import SpoolView
-from veilleuse.agent.grain import grain_of
+from veilleuse.agent.commands.state_view import SpoolView
+from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.remote_config import NONE, Remote, Trial, in_use, readable
+from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.settings import AgentSettings, allowed_population
-from veilleuse.agent.spool import DISK_SHARE, Bounds
-from veilleuse.agent.system import here
-from veilleuse.agent.trial import NONE, Remote, Trial, in_use, readable
+from veilleuse.agent.spool.database import DISK_SHARE, Bounds
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.version import VERSION

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """0 when enrolled, 3 when the join file could not be deleted. After any failure run it again: the same key asks."""
-    from veilleuse.agent.enrolling import enrol
+    from veilleuse.agent.sending.enrol import enrol
 
     identity = enrol(settings, parsed.join_file, keep=parsed.keep)
     place = identity.place

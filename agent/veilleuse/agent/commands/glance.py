@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from veilleuse.agent.clock import SystemClock
-from veilleuse.agent.fold import Fold
-from veilleuse.agent.machine import Machine
-from veilleuse.agent.measuring import make_ticker, open_sources
+from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.model import Reading, Record, Tick
+from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.ports import Clock
+from veilleuse.agent.resident.fold import Fold
+from veilleuse.agent.resident.open_sources import make_ticker, open_sources
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import Sources
 from veilleuse.wire.limits import HOUR_MILLISECONDS

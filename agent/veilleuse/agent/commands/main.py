@@ -14,8 +14,8 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings, read_settings
-from veilleuse.agent.system import here
 from veilleuse.wire.process import finish
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from veilleuse.agent.commands.clear import plain, record_lines
-from veilleuse.agent.encode import encode_record
+from veilleuse.agent.commands.glance import once
+from veilleuse.agent.commands.plain_text import plain, record_lines
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.glance import once
+from veilleuse.agent.sending.encode import encode_record
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import Sources
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from veilleuse.agent.commands.poll import plain
+from veilleuse.agent.commands.poll_2 import plain
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.polling import look
-from veilleuse.agent.pollworker import Seen
+from veilleuse.agent.polling.process import look
+from veilleuse.agent.polling.worker import Seen
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import POLLED, SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, PowerGauge, Reading
-from veilleuse.agent.pollworker import Seen
+from veilleuse.agent.polling.worker import Seen
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Poll until SIGTERM; with --once 0, or 3 when a source failed. Raises AgentError or ConfigurationError."""
-    from veilleuse.agent.polling import look, poll
+    from veilleuse.agent.polling.process import look, poll
 
     if not parsed.once:
         if parsed.json:

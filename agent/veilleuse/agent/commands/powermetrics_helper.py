@@ -15,6 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Publish until SIGTERM."""
-    from veilleuse.agent.macos_helper import run as publish
+    from veilleuse.agent.helpers.powermetrics import run as publish
 
     return publish(settings.paths.rapl_helper)

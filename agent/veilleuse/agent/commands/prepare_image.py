@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from veilleuse.agent.commands.peek import look_at_spool
+from veilleuse.agent.commands.state_view import look_at_spool
+from veilleuse.agent.identity.image import Wiped, wipe
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.wiping import Wiped, wipe
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Publish until SIGTERM."""
-    from veilleuse.agent.helper import run as publish
+    from veilleuse.agent.helpers.rapl import run as publish
     from veilleuse.agent.ports import SourceContext
     from veilleuse.agent.service.systemd import SystemdNotifier
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.system import here
 
 if TYPE_CHECKING:
     import argparse  # not in the process that stays
@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Measure until asked to end."""
     if getattr(parsed, "check", False):
-        from veilleuse.agent.beginning import settle
+        from veilleuse.agent.identity.reset import settle
 
         settle(settings)
         return 0
-    from veilleuse.agent.resident import AGAIN
-    from veilleuse.agent.resident import run as measure
+    from veilleuse.agent.resident.process import AGAIN
+    from veilleuse.agent.resident.process import run as measure
 
     while (code := _checked(parsed)) == 0 and (
         code := measure(settings, parsed.config, service_manager())

@@ -29,6 +29,6 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """0 when the contact went well, 1 when nothing could be delivered: the reason is logged and in `doctor`."""
     if not parsed.hold:
         gc.disable()  # the process is over before there is anything to collect; imports alone would trigger it
-    from veilleuse.agent.sending import send
+    from veilleuse.agent.sending.process import send
 
     return send(settings, hold_for=parsed.parent if parsed.hold else None)

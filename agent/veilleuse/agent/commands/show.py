@@ -11,20 +11,20 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from veilleuse.agent.commands.clear import period_text, plain, record_lines, utc_text
-from veilleuse.agent.commands.peek import (
+from veilleuse.agent.commands.plain_text import period_text, plain, record_lines, utc_text
+from veilleuse.agent.commands.state_view import (
     Quarantined,
     SpoolView,
     look_at_identity,
     look_at_quarantine,
     look_at_spool,
 )
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.facts import own_facts
+from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import points_of, whole
+from veilleuse.agent.spool.database import points_of, whole
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 NEVER_SENT: Final = (

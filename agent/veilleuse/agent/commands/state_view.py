@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from veilleuse.agent.errors import AgentError, SpoolError
-from veilleuse.agent.identity import Identity, IdentityStore
+from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import FILE_NAME, reading, set_aside
+from veilleuse.agent.spool.database import FILE_NAME, reading, set_aside
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.macos_powermetrics import INTERVAL_MILLISECONDS, PACKAGE_CEILING_WATTS, Sample, Stream
+from veilleuse.agent.helpers.macos_powermetrics import (
+    INTERVAL_MILLISECONDS,
+    PACKAGE_CEILING_WATTS,
+    Sample,
+    Stream,
+)
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Instant, Point
-from veilleuse.agent.publication import Outcome, Publication, Published, publish
+from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point
+from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.ports import ServiceManager, SourceContext
-from veilleuse.agent.publication import Outcome, Publication, Published, publish
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
+from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)

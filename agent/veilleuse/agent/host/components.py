@@ -13,7 +13,7 @@ import os
 import re
 from typing import Final, NamedTuple
 
-from veilleuse.agent.powerplan import PowerPlan
+from veilleuse.agent.host.power_plan import PowerPlan
 
 _LARGEST_BYTES: Final = 1 << 20
 _MEMORY_DEVICE: Final = 17

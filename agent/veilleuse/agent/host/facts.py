@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
-from veilleuse.agent.machine import Machine, detect_here
-from veilleuse.agent.parts import Parts
+from veilleuse.agent.host.components import Parts
+from veilleuse.agent.host.machine import Machine, detect_here
+from veilleuse.agent.platforms import of
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.system import of
 from veilleuse.wire.limits import MAX_POINTS_PER_RECORD, fact_text
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.version import VERSION

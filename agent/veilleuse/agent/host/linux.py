@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from veilleuse.agent.machine import Machine, detect, root_of
+from veilleuse.agent.host.machine import Machine, detect, root_of
 
 if TYPE_CHECKING:
-    from veilleuse.agent.parts import Parts  # the sender's: not in the process that stays
+    from veilleuse.agent.host.components import Parts  # the sender's: not in the process that stays
 
 
 def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
@@ -19,8 +19,8 @@ def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
 
 def parts_here(machine: Machine, sysfs: str) -> Parts:
     """Read them. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
-    from veilleuse.agent.parts import Parts, discrete_gpus, memory_modules
-    from veilleuse.agent.powerplan import power_plan
+    from veilleuse.agent.host.components import Parts, discrete_gpus, memory_modules
+    from veilleuse.agent.host.power_plan import power_plan
 
     root = root_of(sysfs)
     plan = power_plan(root or "/")

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
-from veilleuse.agent.system import of
-from veilleuse.agent.virtual import virtualisation
+from veilleuse.agent.host.virtualization import virtualisation
+from veilleuse.agent.platforms import of
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.machine import Machine
-from veilleuse.agent.macos_calls import CallFailed, Calls, number, text
+from veilleuse.agent.host.machine import Machine
+from veilleuse.agent.platforms.macos.macos_calls import CallFailed, Calls, number, text
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
 if TYPE_CHECKING:
-    from veilleuse.agent.parts import Parts  # the sender's: not in the process that stays
+    from veilleuse.agent.host.components import Parts  # the sender's: not in the process that stays
 
 _BY_PREFIX: Final = (
     ("MacBook", DeviceClass.LAPTOP),
@@ -37,16 +37,16 @@ _BY_IDENTIFIER: Final = {
 
 def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine:
     """As `machine.detect_here`; there is nothing to read in those folders."""
-    from veilleuse.agent.macos_system import real_calls
+    from veilleuse.agent.platforms.macos.system import real_calls
 
     return machine_of(real_calls(), has_battery=_has_battery(), device_class=device_class)
 
 
 def parts_here(machine: Machine, _sysfs: str) -> Parts:
     """The power plan. Memory is soldered or not told without a serial number beside it; so are graphics cards and displays."""
-    from veilleuse.agent.macos_powerplan import FOLDER, power_plan
-    from veilleuse.agent.macos_system import real_calls
-    from veilleuse.agent.parts import Parts
+    from veilleuse.agent.host.components import Parts
+    from veilleuse.agent.host.macos_powerplan import FOLDER, power_plan
+    from veilleuse.agent.platforms.macos.system import real_calls
 
     try:
         host = real_calls().host_uuid()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from xml.parsers.expat import ExpatError
 
-from veilleuse.agent.powerplan import NEVER, PowerPlan
+from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 
 FOLDER: Final = Path("/Library/Preferences")
 _ON_MAINS: Final = "AC Power"

@@ -12,13 +12,13 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from veilleuse.agent.machine import Machine, class_of, firmware_year, vendor_and_model
-from veilleuse.agent.parts import Parts, modules_of_table
-from veilleuse.agent.smbios import dmi_texts, processor_sockets, table_of_windows
-from veilleuse.agent.virtual import by_texts
-from veilleuse.agent.windows_calls import CallFailed, Calls
-from veilleuse.agent.windows_power import power_plan
-from veilleuse.agent.windows_structures import (
+from veilleuse.agent.host.components import Parts, modules_of_table
+from veilleuse.agent.host.machine import Machine, class_of, firmware_year, vendor_and_model
+from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, table_of_windows
+from veilleuse.agent.host.virtualization import by_texts
+from veilleuse.agent.host.windows_power import power_plan
+from veilleuse.agent.platforms.windows.calls import CallFailed, Calls
+from veilleuse.agent.platforms.windows.structures import (
     DISK_DESCRIPTOR_BYTES,
     SEEK_PENALTY_BYTES,
     disk,
@@ -26,7 +26,7 @@ from veilleuse.agent.windows_structures import (
     property_request,
     seek_penalty,
 )
-from veilleuse.agent.windows_system import table
+from veilleuse.agent.platforms.windows.system import table
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.agent.powerplan import NEVER, PowerPlan
-from veilleuse.agent.windows_calls import CallFailed, PowerCalls
+from veilleuse.agent.host.power_plan import NEVER, PowerPlan
+from veilleuse.agent.platforms.windows.calls import CallFailed, PowerCalls
 
 VIDEO, VIDEO_IDLE = "{7516b95f-f776-4464-8c53-06167f40cc99}", "{3c0bc021-c8a8-4e07-a973-6b14cbcb2b7e}"
 """GUID_VIDEO_SUBGROUP, GUID_VIDEO_POWERDOWN_TIMEOUT."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, IdentityError, RequestRefused
-from veilleuse.agent.identity import Identity, IdentityStore, Place, ders_of
+from veilleuse.agent.identity.store import Identity, IdentityStore, Place, ders_of
 from veilleuse.wire.limits import AGENT_ID_BYTES, AGENT_ID_DIGITS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
-from veilleuse.agent.identity import DIRECTORY, Identity, IdentityStore
-from veilleuse.agent.system import here
+from veilleuse.agent.identity.store import DIRECTORY, Identity, IdentityStore
+from veilleuse.agent.platforms import here
 from veilleuse.wire.files import read_owned, remove_owned
 
 ORIGINAL: Final = "original"

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from veilleuse.agent.copied import DROPPED, ORIGINAL
 from veilleuse.agent.errors import AgentError, AlreadyRunning
-from veilleuse.agent.identity import DIRECTORY, as_owner_of, write_private
-from veilleuse.agent.joinfile import MAX_BYTES, read_join_file
-from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
-from veilleuse.agent.poller import POLL_LOCK, PUBLISHED_FILE
+from veilleuse.agent.identity.clone import DROPPED, ORIGINAL
+from veilleuse.agent.identity.join_file import MAX_BYTES, read_join_file
+from veilleuse.agent.identity.store import DIRECTORY, as_owner_of, write_private
+from veilleuse.agent.platforms import here
+from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.resident.poller_child import POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.settings import AgentSettings, join_file_path
-from veilleuse.agent.spool import FILE_NAME
-from veilleuse.agent.system import here
+from veilleuse.agent.spool.database import FILE_NAME
 from veilleuse.wire.files import read_named, read_owned
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError
-from veilleuse.agent.system import here
+from veilleuse.agent.platforms import here
 from veilleuse.wire.address import check_reachable
 from veilleuse.wire.files import TooLong, read_with_status
 

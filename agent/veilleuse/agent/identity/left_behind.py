@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Period, WeekPeriod
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool import gap_over
+from veilleuse.agent.spool.database import gap_over
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 

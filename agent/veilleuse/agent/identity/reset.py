@@ -15,16 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.copied import CONFLICT, HARDWARE, Copies, Mark
 from veilleuse.agent.errors import AgentError, AlreadyRunning, IdentityError, SpoolBusy, SpoolError
-from veilleuse.agent.hardware import MACHINE_ID, Roots, hardware_ids, require_machine_id
-from veilleuse.agent.identity import IdentityStore, as_owner_of
-from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
+from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, Copies, Mark
+from veilleuse.agent.identity.store import IdentityStore, as_owner_of
 from veilleuse.agent.model import Gap
+from veilleuse.agent.platforms import here
+from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import FILE_NAME, connect, gap_row, translated
-from veilleuse.agent.system import here
+from veilleuse.agent.spool.database import FILE_NAME, connect, gap_row, translated
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def _left_behind(path: Path, *, of_this_machine: bool) -> tuple[str | None, list
             population = None if row is None else str(row[0])
             if not of_this_machine:
                 return population, []
-            from veilleuse.agent.left_behind import gaps_of  # protobuf: in this rare case only
+            from veilleuse.agent.identity.left_behind import gaps_of  # protobuf: in this rare case only
 
             return population, gaps_of(db)
     except SpoolBusy:

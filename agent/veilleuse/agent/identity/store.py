@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
-from veilleuse.agent.system import here
+from veilleuse.agent.platforms import here
 from veilleuse.wire.files import FileRefused, open_owned, read_owned, remove_owned
 from veilleuse.wire.limits import AGENT_ID_BYTES
 

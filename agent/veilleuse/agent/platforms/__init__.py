@@ -3,7 +3,7 @@
 """What each operating system does its own way. `sys.platform` is asked here, and in sources/ for the sources.
 
 `here` is what the processes ask of the system they run on. What the machine is, and what tells it from another one, are
-modules of their own, chosen by `of`: `<system>_facts`, `<system>_hardware`. Those of another system are never imported.
+modules of their own in `host/`, chosen by `of`. Those of another system are never imported.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 SYSTEM: Final = {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
-_MODULES: Final = {"linux_system": "posix_system"}
+_MODULES: Final = {
+    "system": {"linux": "posix"}.get(SYSTEM, f"{SYSTEM}.system"),
+    "facts": f"host.{SYSTEM}",
+    "hardware": f"host.hardware_ids.{SYSTEM}",
+}
 """Linux' own is also what macOS shares."""
 
 
 def of(concern: str) -> Any:
     """The module of this system for `system`, `facts` or `hardware`."""
-    name = f"{SYSTEM}_{concern}"
-    return importlib.import_module(f"veilleuse.agent.{_MODULES.get(name, name)}")
+    folder = "platforms." if concern == "system" else ""
+    return importlib.import_module(f"veilleuse.agent.{folder}{_MODULES[concern]}")
 
 
 here: Final = cast("System", of("system"))

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from veilleuse.agent.model import Instant
-from veilleuse.agent.system import here
+from veilleuse.agent.platforms import here
 
 
 def instant_now() -> Instant:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.errors import AgentError, AlreadyRunning
-from veilleuse.agent.system import here
+from veilleuse.agent.platforms import here
 from veilleuse.wire.files import read_owned
 
 RUN_LOCK: Final = "run.lock"

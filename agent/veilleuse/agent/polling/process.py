@@ -17,18 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
-from veilleuse.agent.locks import ProcessLock
-from veilleuse.agent.machine import detect_here
-from veilleuse.agent.meters import read_meters
-from veilleuse.agent.poller import EXIT_NOTHING, POLL_LOCK, PUBLISHED_FILE
-from veilleuse.agent.pollworker import OWN_TIMEOUT_SECONDS, Job, Seen, Worker
+from veilleuse.agent.host.machine import detect_here
+from veilleuse.agent.platforms import here
+from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms.locks import ProcessLock
+from veilleuse.agent.polling.worker import OWN_TIMEOUT_SECONDS, Job, Seen, Worker
 from veilleuse.agent.ports import MeterSpec, Source, SourceContext
-from veilleuse.agent.publication import Outcome, Publication, publish
+from veilleuse.agent.resident.poller_child import EXIT_NOTHING, POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, POLLED, SELF_DETECTING, polled_factory, polls
-from veilleuse.agent.system import here
+from veilleuse.agent.sources.meters_file import read_meters
+from veilleuse.agent.sources.snapshot import Outcome, Publication, publish
 
 log = logging.getLogger(__name__)
 

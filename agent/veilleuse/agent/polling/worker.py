@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, PowerGauge, Reading
+from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import Source
-from veilleuse.agent.publication import Outcome, Published, is_publishable
+from veilleuse.agent.sources.snapshot import Outcome, Published, is_publishable
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)

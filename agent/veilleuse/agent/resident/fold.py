@@ -14,8 +14,8 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from veilleuse.agent.cells import EMPTY, ON, Share, add_share, shares
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Period, Record, Tick, WeekPeriod
+from veilleuse.agent.resident.cell_sums import EMPTY, ON, Share, add_share, shares
 from veilleuse.wire.bands import (
     DEFAULT_CALENDAR,
     Calendar,

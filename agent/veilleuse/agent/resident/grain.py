@@ -8,8 +8,8 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.remote_config import coarser
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
-from veilleuse.agent.trial import coarser
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND

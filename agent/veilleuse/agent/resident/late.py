@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources import Sources
-from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.agent.machine import Machine, detect_here
-from veilleuse.agent.poller import PUBLISHED_FILE, something_to_poll
+from veilleuse.agent.host.machine import Machine, detect_here
+from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import Clock, SourceContext
+from veilleuse.agent.resident.poller_child import PUBLISHED_FILE, something_to_poll
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.settings import AgentSettings, Measure
 from veilleuse.agent.sources import UNITS, Sources, Unavailable, open_all
-from veilleuse.agent.system import here
-from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.vocabulary import Population, Supply
 
 SALT_FILE: Final = "id/salt"

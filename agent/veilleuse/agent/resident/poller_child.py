@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.agent.model import Instant
-from veilleuse.agent.publication import Outcome, read_publication
+from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import SELF_DETECTING, polls
-from veilleuse.agent.system import here
+from veilleuse.agent.sources.snapshot import Outcome, read_publication
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)

@@ -13,21 +13,20 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.agent.clock import SystemClock
-from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.errors import AgentError, SpoolDamaged, SpoolError
-from veilleuse.agent.fold import Fold, SiteCalendar
-from veilleuse.agent.grain import grain_of
-from veilleuse.agent.late import LateSources
-from veilleuse.agent.locks import RUN_LOCK, ProcessLock
-from veilleuse.agent.measuring import default_supply, make_ticker, open_sources, source_context
 from veilleuse.agent.model import Gap, Instant, Tick
-from veilleuse.agent.poller import Poller, something_to_poll
+from veilleuse.agent.platforms import here
+from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
-from veilleuse.agent.salvage import open_spool
-from veilleuse.agent.settings import AgentSettings, allowed_population, join_file_path
-from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over, gap_row
-from veilleuse.agent.state import (
+from veilleuse.agent.remote_config import Standing, look
+from veilleuse.agent.resident.fold import Fold, SiteCalendar
+from veilleuse.agent.resident.grain import grain_of
+from veilleuse.agent.resident.late import LateSources
+from veilleuse.agent.resident.open_sources import default_supply, make_ticker, open_sources, source_context
+from veilleuse.agent.resident.poller_child import Poller, something_to_poll
+from veilleuse.agent.resident.sender_child import Contacts
+from veilleuse.agent.resident.state import (
     WHY_SHUTDOWN,
     WHY_STOP,
     WHY_TICK,
@@ -37,8 +36,9 @@ from veilleuse.agent.state import (
     Timeline,
     reconstruct,
 )
-from veilleuse.agent.system import here
-from veilleuse.agent.trial import Standing, look
+from veilleuse.agent.settings import AgentSettings, allowed_population, join_file_path
+from veilleuse.agent.spool.database import FILE_NAME, Bounds, FileSpool, gap_over, gap_row
+from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.bands import Calendar, CalendarError
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import GapReason, Population

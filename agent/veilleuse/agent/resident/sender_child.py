@@ -14,9 +14,9 @@ from typing import Final
 
 from veilleuse.agent.errors import SpoolError
 from veilleuse.agent.model import Instant
+from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey, ResidentSpool
 from veilleuse.agent.settings import CONTACT_SECONDS
-from veilleuse.agent.system import here
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population
 

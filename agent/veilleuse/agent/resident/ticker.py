@@ -30,8 +30,8 @@ from veilleuse.agent.model import (
     difference,
 )
 from veilleuse.agent.ports import Clock, LoadSource, Source
-from veilleuse.agent.state import asleep_milliseconds, state_of
-from veilleuse.agent.unit_times import UnitTimes
+from veilleuse.agent.resident.state import asleep_milliseconds, state_of
+from veilleuse.agent.resident.unit_times import UnitTimes
 from veilleuse.wire.limits import DISPLAY_SIZES, MAX_DISPLAYS_PER_SIZE
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE

@@ -18,7 +18,7 @@ from veilleuse.agent.errors import (
     IdentityError,
     RequestRefused,
 )
-from veilleuse.agent.identity import Identity
+from veilleuse.agent.identity.store import Identity
 from veilleuse.wire import metadata
 from veilleuse.wire.limits import MAX_MESSAGE_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb

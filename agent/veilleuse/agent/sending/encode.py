@@ -25,7 +25,7 @@ from veilleuse.agent.model import (
     WeekPeriod,
     body_from_json,
 )
-from veilleuse.agent.spool import MAX_SPANS, SALVAGED
+from veilleuse.agent.spool.database import MAX_SPANS, SALVAGED
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import (
     CELL_BUCKETS,

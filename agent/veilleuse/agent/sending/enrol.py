@@ -14,21 +14,27 @@ from contextlib import closing
 from pathlib import Path
 from typing import cast
 
-from veilleuse.agent import enrolment, keys
-from veilleuse.agent.beginning import settle_for_enrolment
-from veilleuse.agent.copied import Copies
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import AgentError, IdentityError, NotAdmitted, NotEnrolled, RequestRefused
-from veilleuse.agent.facts import own_facts
-from veilleuse.agent.hardware import MACHINE_ID, Roots, asset_numbers, hardware_ids, require_machine_id
-from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of
-from veilleuse.agent.joinfile import JoinFile, fingerprints, read_join_file
-from veilleuse.agent.locks import SEND_LOCK, ProcessLock
-from veilleuse.agent.outbox import Outbox, Ring, adopt_identity
+from veilleuse.agent.host.facts import own_facts
+from veilleuse.agent.host.hardware_ids import (
+    MACHINE_ID,
+    Roots,
+    asset_numbers,
+    hardware_ids,
+    require_machine_id,
+)
+from veilleuse.agent.identity import certificates, keys
+from veilleuse.agent.identity.clone import Copies
+from veilleuse.agent.identity.join_file import JoinFile, fingerprints, read_join_file
+from veilleuse.agent.identity.reset import settle_for_enrolment
+from veilleuse.agent.identity.store import Identity, IdentityStore, Place, as_owner_of
+from veilleuse.agent.platforms import here
+from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
+from veilleuse.agent.sending.client import EnrolmentCalls, open_channel
+from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings, join_file_path
-from veilleuse.agent.spool import FILE_NAME, connect
-from veilleuse.agent.system import here
-from veilleuse.agent.transport import EnrolmentCalls, open_channel
+from veilleuse.agent.spool.database import FILE_NAME, connect
+from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
 from veilleuse.wire.pseudonym import pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -96,12 +102,14 @@ def checked_join_file(settings: AgentSettings, path: Path) -> JoinFile:
     return join
 
 
-def introduce(settings: AgentSettings, token: str, fleet_key: bytes, roots: Roots) -> enrolment.Introduction:
+def introduce(
+    settings: AgentSettings, token: str, fleet_key: bytes, roots: Roots
+) -> certificates.Introduction:
     """What this machine says of itself when it enrols, as far as the local file allows. No fleet key, no pseudonyms."""
     told = settings.privacy.send_asset_pseudonyms and fleet_key
     serial, uuid = asset_numbers(roots) if told else (None, None)
     named = settings.privacy.send_host_name and settings.measure.population == "server"
-    return enrolment.Introduction(
+    return certificates.Introduction(
         token=token,
         facts=own_facts(settings, []),
         chassis_pseudonym=pseudonym(fleet_key, serial) if serial else b"",
@@ -122,7 +130,7 @@ def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
     def place_of(placement: pb.Placement) -> Place:
         return _place(placement, join.address, join.enrolment_address, pinned=bool(pinned))
 
-    trust = enrolment.Trust(join.ca_pem, pinned)
+    trust = certificates.Trust(join.ca_pem, pinned)
     return _asked(settings, address, introduction, place_of, trust)
 
 
@@ -135,22 +143,22 @@ def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
     def place_of(placement: pb.Placement) -> Place:
         return _place(placement, known.address, known.enrolment_address, pinned=known.ca_pinned)
 
-    trust = enrolment.Trust(original.roots_pem, fingerprints(settings.collector.ca_sha256))
+    trust = certificates.Trust(original.roots_pem, fingerprints(settings.collector.ca_sha256))
     return _asked(settings, address, introduction, place_of, trust, original)
 
 
 def _asked(
     settings: AgentSettings,
     address: str,
-    introduction: enrolment.Introduction,
+    introduction: certificates.Introduction,
     place_of: Callable[[pb.Placement], Place],
-    trust: enrolment.Trust,
+    trust: certificates.Trust,
     original: Identity | None = None,
 ) -> Identity:
     store = IdentityStore(settings.paths.state)
     with open_channel(address, None, trust.roots_pem) as channel:
         desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
-        identity = enrolment.enrol(
+        identity = certificates.enrol(
             desk, cast("enrolment.Keys", keys), store, introduction, place_of, trust, original
         )
     log.info("enrolled", extra={"as": "copy" if original is not None else "new"})
@@ -174,7 +182,7 @@ def _place(placement: pb.Placement, address: str, enrolment_address: str, *, pin
         enrolment_address=enrolment_address,
         org_entity=placement.org_entity,
         site=placement.site,
-        population=enrolment.population_word(placement.population),
+        population=certificates.population_word(placement.population),
         ca_pinned=pinned,
     )
 

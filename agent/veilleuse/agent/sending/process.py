@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Final, cast
 
-from veilleuse.agent.copied import CONFLICT, HARDWARE, Copies, Mark
-from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import (
     AgentError,
     CertificateNotValid,
@@ -29,24 +27,26 @@ from veilleuse.agent.errors import (
     SpoolBusy,
     SpoolError,
 )
-from veilleuse.agent.facts import own_facts
-from veilleuse.agent.hardware import MACHINE_ID, Roots, hardware_ids, require_machine_id
-from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of
-from veilleuse.agent.joinfile import fingerprints
-from veilleuse.agent.locks import SEND_LOCK, ProcessLock
-from veilleuse.agent.outbox import Outbox, Ring, adopt_identity
+from veilleuse.agent.host.facts import own_facts
+from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
+from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, Copies, Mark
+from veilleuse.agent.identity.join_file import fingerprints
+from veilleuse.agent.identity.store import Identity, IdentityStore, Place, as_owner_of
+from veilleuse.agent.platforms import here
+from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.sender import (
+from veilleuse.agent.remote_config import coarser, in_use, on_trial
+from veilleuse.agent.sending.client import Channel, EnrolmentCalls, TelemetryCalls, open_channel
+from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.session import (
     Contact,
     Sender,
     next_contact_unix_milliseconds,
     retry_delay_milliseconds,
 )
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
-from veilleuse.agent.spool import FILE_NAME, Bounds, connect, points_of, whole
-from veilleuse.agent.system import here
-from veilleuse.agent.transport import Channel, EnrolmentCalls, TelemetryCalls, open_channel
-from veilleuse.agent.trial import coarser, in_use, on_trial
+from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, points_of, whole
+from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -267,9 +267,9 @@ class Connection(AbstractContextManager["Connection"]):
         try:
             return self._store.load()
         except NotEnrolled:
-            from veilleuse.agent import enrolling
+            from veilleuse.agent.sending import enrol
 
-            return enrolling.by_itself(self._settings)
+            return enrol.by_itself(self._settings)
 
     def _require_own_hardware(self) -> None:
         """Raises CopyFound when it is another's: the mark makes the service begin again."""
@@ -322,7 +322,7 @@ class Connection(AbstractContextManager["Connection"]):
 
     def _renew(self, identity: Identity) -> None:
         """A renewal that fails is tried again at the next contact: a third of the certificate's life is left."""
-        from veilleuse.agent import enrolment, keys
+        from veilleuse.agent.identity import certificates, keys
 
         if self._channel is None:
             return
@@ -333,7 +333,7 @@ class Connection(AbstractContextManager["Connection"]):
         )
         try:
             pinned = fingerprints(self._settings.collector.ca_sha256)
-            enrolment.renew(calls.renew, cast("enrolment.Keys", keys), self._store, pinned)
+            certificates.renew(calls.renew, cast("enrolment.Keys", keys), self._store, pinned)
             self.close()
         except AgentError as error:
             left = identity.not_after_unix_milliseconds - self._now()
@@ -355,13 +355,13 @@ class Connection(AbstractContextManager["Connection"]):
             raise error from other
 
     def _renewed_after_expiry(self, identity: Identity) -> Identity:
-        from veilleuse.agent import enrolment, keys
+        from veilleuse.agent.identity import certificates, keys
 
         address = self._settings.collector.enrolment_address or identity.place.enrolment_address
         with open_channel(address, None, identity.roots_pem) as channel:
             desk = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
             pinned = fingerprints(self._settings.collector.ca_sha256)
-            return enrolment.renew_expired(desk, cast("enrolment.Keys", keys), self._store, pinned)
+            return certificates.renew_expired(desk, cast("enrolment.Keys", keys), self._store, pinned)
 
 
 def _require_a_way_in(settings: AgentSettings) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.trial import NONE, Remote, Trial, readable
+from veilleuse.agent.remote_config import NONE, Remote, Trial, readable
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

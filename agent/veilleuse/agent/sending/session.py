@@ -16,15 +16,15 @@ from typing import Any, Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, RequestRefused
 from veilleuse.agent.ports import ControlKey, Numbered, SenderSpool
-from veilleuse.agent.pulled import (
+from veilleuse.agent.remote_config import Trial, readable
+from veilleuse.agent.sending.remote_config import (
     calendar_control,
     configuration_control,
     configuration_status,
     confirmation,
     unhex,
 )
-from veilleuse.agent.spool import counted
-from veilleuse.agent.trial import Trial, readable
+from veilleuse.agent.spool.database import counted
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import (
     MAX_PUSH_BYTES,

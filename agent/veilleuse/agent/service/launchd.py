@@ -7,7 +7,7 @@ Source: launchd.plist(5); sysctl kern.willshutdown (xnu, iokit/Kernel/IOPMrootDo
 
 from __future__ import annotations
 
-from veilleuse.agent.macos_calls import Calls, number
+from veilleuse.agent.platforms.macos.macos_calls import Calls, number
 
 
 class Launchd:
@@ -28,7 +28,7 @@ class Launchd:
     def machine_is_going_down(self) -> bool:
         """Whether this stop is the machine's: what ends user space sets kern.willshutdown to 1 first. False when it cannot be told."""
         if self._calls is None:
-            from veilleuse.agent.macos_system import real_calls
+            from veilleuse.agent.platforms.macos.system import real_calls
 
             self._calls = real_calls()
         return number(self._calls, "kern.willshutdown") == 1

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.ports import MeterSpec
-from veilleuse.agent.sources.metering import address_of, unreached
+from veilleuse.agent.sources.readings import address_of, unreached
 from veilleuse.wire.files import read_authorities
 
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024

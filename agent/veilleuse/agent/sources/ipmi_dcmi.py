@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from typing import ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.meters import read_credentials
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.files import entries
 from veilleuse.agent.sources.http_json import endpoint_of
-from veilleuse.agent.sources.metering import MILLIWATTS_PER_WATT, Paced, point_of
-from veilleuse.agent.sources.program import Finished, Program
+from veilleuse.agent.sources.meters_file import read_credentials
+from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, Paced, point_of
+from veilleuse.agent.sources.run_program import Finished, Program
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 CEILING_WATTS: Final = 20_000.0

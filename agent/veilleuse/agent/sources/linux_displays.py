@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from typing import Final, NamedTuple
 
-from veilleuse.agent.edid import identity, size_class
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import DisplaysReading, Point, Reading
 from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.edid import identity, size_class
 from veilleuse.agent.sources.files import entries, text_or_none
 from veilleuse.wire.limits import DISPLAY_SIZES
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 from xml.parsers.expat import ExpatError
 
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Instant, Point, PowerGauge, Reading, SupplyReading
+from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.sources.program import Program
+from veilleuse.agent.sources.run_program import Program
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 COMMAND: Final = ("/usr/sbin/ioreg", "-r", "-n", "AppleSmartBattery", "-d", "1", "-a")

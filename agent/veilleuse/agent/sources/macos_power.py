@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Instant, Point, Reading
+from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.publication import read_publication
 from veilleuse.agent.sources.polled import PolledSources
+from veilleuse.agent.sources.snapshot import read_publication
 from veilleuse.wire.vocabulary import PointKind
 
 _REMEDY: Final = "load the helper's launchd job as root: `veilleuse-agent powermetrics-helper`"

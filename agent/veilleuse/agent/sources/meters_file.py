@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
+from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import MeterSpec
-from veilleuse.agent.system import here
 from veilleuse.wire.files import read_named, read_with_status
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.settings_file import parse_toml

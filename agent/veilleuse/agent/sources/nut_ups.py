@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.meters import read_credentials
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
-from veilleuse.agent.sources.metering import MILLIWATTS_PER_WATT, address_of, meter_of, point_of, unreached
+from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.nut_protocol import DEFAULT_PORT, Conversation, NotUnderstood, Refused
+from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, address_of, meter_of, point_of, unreached
 from veilleuse.wire.files import read_authorities
 from veilleuse.wire.vocabulary import PointKind
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading
+from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.publication import read_publication
 from veilleuse.agent.sources.polled import PolledSources
+from veilleuse.agent.sources.snapshot import read_publication
 from veilleuse.wire.vocabulary import PointKind
 
 _REMEDY = "see `systemctl status veilleuse-rapl`"

@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.meters import read_credentials
 from veilleuse.agent.model import Point, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.http_json import Exchange, endpoint_of, tls_context
-from veilleuse.agent.sources.metering import (
+from veilleuse.agent.sources.meters_file import read_credentials
+from veilleuse.agent.sources.readings import (
     MICROJOULES_PER_KILOWATT_HOUR,
     OneQuantity,
     Paced,
     meter_of,
     point_of,
 )
-from veilleuse.agent.sources.redfish_power import Chosen, Fetch, choose, measured
+from veilleuse.agent.sources.redfish_client import Chosen, Fetch, choose, measured
 from veilleuse.agent.sources.redfish_session import Service
 from veilleuse.wire.vocabulary import PointKind
 

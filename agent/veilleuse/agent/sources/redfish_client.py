@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.sources.metering import inside, number
+from veilleuse.agent.sources.readings import inside, number
 from veilleuse.agent.sources.redfish_session import ROOT
 from veilleuse.wire.limits import fact_text
 

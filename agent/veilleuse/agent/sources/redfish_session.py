@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.sources.http_json import Answer, Endpoint, Exchange, basic, document_of, refusal
-from veilleuse.agent.sources.metering import inside
+from veilleuse.agent.sources.readings import inside
 
 ROOT: Final = "/redfish/v1/"
 _SESSIONS: Final = "/redfish/v1/SessionService/Sessions"

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.meters import read_credentials
 from veilleuse.agent.model import Point, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.http_json import Endpoint, Exchange, basic, digest, document_of, endpoint_of
-from veilleuse.agent.sources.metering import (
+from veilleuse.agent.sources.meters_file import read_credentials
+from veilleuse.agent.sources.readings import (
     MICROJOULES_PER_WATT_HOUR,
     MICROJOULES_PER_WATT_MINUTE,
     OneQuantity,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
-from veilleuse.agent.system import here
+from veilleuse.agent.platforms import here
 from veilleuse.wire.files import TooLong, open_owned, read_with_status
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import Boundary, PointKind

@@ -15,10 +15,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.meters import read_credentials
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
-from veilleuse.agent.sources.metering import (
+from veilleuse.agent.sources.meters_file import read_credentials
+from veilleuse.agent.sources.readings import (
     LARGEST_ENERGY_MICROJOULES,
     MICROJOULES_PER_JOULE,
     address_of,

@@ -13,9 +13,8 @@ from typing import Final
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
-from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.windows_calls import CallFailed, Calls
-from veilleuse.agent.windows_structures import (
+from veilleuse.agent.platforms.windows.calls import CallFailed, Calls
+from veilleuse.agent.platforms.windows.structures import (
     BATTERY_CHARGING,
     BATTERY_DISCHARGING,
     BATTERY_INFORMATION_BYTES,
@@ -32,6 +31,7 @@ from veilleuse.agent.windows_structures import (
     power_status,
     status_request,
 )
+from veilleuse.agent.ports import SourceContext
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 BATTERY_INTERFACE: Final = "{72631E54-78A4-11D0-BCF7-00AA00B7B32A}"
@@ -75,7 +75,7 @@ class WindowsBattery:
         if self._virtualisation not in ("none", "container"):
             raise SourceUnavailable("virtual_machine", "virtual machine: a battery it shows is its host's")
         if self._calls is None:
-            from veilleuse.agent.windows_ctypes import WindowsCalls  # heavy, and of no use elsewhere
+            from veilleuse.agent.platforms.windows.api import WindowsCalls  # heavy, and of no use elsewhere
 
             self._calls = WindowsCalls()
         try:

@@ -16,10 +16,10 @@ from typing import Final, NamedTuple, Protocol
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
+from veilleuse.agent.platforms.windows.calls import Calls
+from veilleuse.agent.platforms.windows.structures import EnergyValue
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.windows_meters import Devices, NothingThere, PerformanceCounters
-from veilleuse.agent.windows_calls import Calls
-from veilleuse.agent.windows_structures import EnergyValue
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.units import microjoules_from_picowatt_hours
 from veilleuse.wire.vocabulary import Boundary, PointKind
@@ -96,7 +96,7 @@ class WindowsEmi:
                 "virtual_machine", "virtual machine: energy is its host's", "measure the host"
             )
         if self._calls is None:
-            from veilleuse.agent.windows_ctypes import WindowsCalls  # heavy, and of no use elsewhere
+            from veilleuse.agent.platforms.windows.api import WindowsCalls  # heavy, and of no use elsewhere
 
             self._calls = WindowsCalls()
         said: list[NothingThere] = []

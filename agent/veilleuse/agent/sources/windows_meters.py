@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed
-from veilleuse.agent.windows_calls import ERROR_ACCESS_DENIED, CallFailed, CounterCalls, DeviceCalls
-from veilleuse.agent.windows_structures import (
+from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, CallFailed, CounterCalls, DeviceCalls
+from veilleuse.agent.platforms.windows.structures import (
     EMI_PICOWATT_HOURS,
     EnergyChannel,
     EnergyValue,

@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
+from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.system import here
 from veilleuse.wire.files import FileRefused, check_owned
 from veilleuse.wire.limits import GAP_ID_BYTES
 from veilleuse.wire.vocabulary import Boundary, GapReason, PointKind

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool import counted
+from veilleuse.agent.spool.database import counted
 from veilleuse.wire.chain import chain_start
 
 FORMER_EPOCHS: Final = 8

@@ -20,8 +20,8 @@ from typing import Final
 from veilleuse.agent.errors import SpoolDamaged
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey, Encoder, Numbered
-from veilleuse.agent.spool import counted, new_epoch, translated
-from veilleuse.agent.stream import (
+from veilleuse.agent.spool.database import counted, new_epoch, translated
+from veilleuse.agent.spool.epochs import (
     control,
     edge,
     epoch_of,

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged
 from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
+from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool import (
+from veilleuse.agent.spool.database import (
     ASIDE,
     MAX_SPANS,
     SALVAGED,
@@ -32,7 +33,6 @@ from veilleuse.agent.spool import (
     set_aside,
     translate,
 )
-from veilleuse.agent.system import here
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 """Words of inventories → our device classes. What is in no table is listed, never guessed; a mapping file adds to it.
 
 Computers: names of chassis types as SMBIOS and dmidecode write them (GLPI's agent fills the type with them) are sorted as the
-agent sorts their numbers (veilleuse.agent.machine.class_of), so that both say the same of one machine. The French words are
+agent sorts their numbers (veilleuse.agent.host.machine.class_of), so that both say the same of one machine. The French words are
 those in common use in GLPI.
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from veilleuse.agent.errors import IdentityError
-from veilleuse.agent.system import of
+from veilleuse.agent.platforms import of
 from veilleuse.wire.files import read_named
 
 MACHINE_ID: Final = Path("/etc/machine-id")

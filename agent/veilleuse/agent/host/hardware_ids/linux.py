@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from veilleuse.agent.hardware import LARGEST_BYTES, NOT_YET, Roots
+from veilleuse.agent.host.hardware_ids import LARGEST_BYTES, NOT_YET, Roots
 from veilleuse.wire.files import read_named
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 

@@ -14,7 +14,7 @@ from typing import Final
 from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.sources.program import Program
+from veilleuse.agent.sources.run_program import Program
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 
 COMMAND: Final = ("/usr/sbin/ioreg", "-r", "-c", "IOPlatformExpertDevice", "-d", "1", "-a")

@@ -12,11 +12,11 @@ import uuid
 from collections.abc import Iterator
 from typing import Final
 
-from veilleuse.agent.hardware import Roots
-from veilleuse.agent.smbios import structures, table_of_windows
-from veilleuse.agent.windows_calls import CallFailed, Calls
-from veilleuse.agent.windows_structures import disk_serial, property_request
-from veilleuse.agent.windows_system import table
+from veilleuse.agent.host.hardware_ids import Roots
+from veilleuse.agent.host.smbios import structures, table_of_windows
+from veilleuse.agent.platforms.windows.calls import CallFailed, Calls
+from veilleuse.agent.platforms.windows.structures import disk_serial, property_request
+from veilleuse.agent.platforms.windows.system import table
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 
 MACHINE_GUID: Final = (r"SOFTWARE\Microsoft\Cryptography", "MachineGuid")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ctypes import byref, c_char_p, c_int, c_long, c_size_t, c_uint32, c_void_p
 from typing import Any, Final
 
-from veilleuse.agent.macos_calls import CAN_SLEEP, WILL_SLEEP, CallFailed
+from veilleuse.agent.platforms.macos.macos_calls import CAN_SLEEP, WILL_SLEEP, CallFailed
 
 SYSTEM: Final = "/usr/lib/libSystem.B.dylib"
 IOKIT: Final = "/System/Library/Frameworks/IOKit.framework/IOKit"

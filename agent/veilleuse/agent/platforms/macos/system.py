@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.macos_calls import WILL_SLEEP, CallFailed, Calls, text
-from veilleuse.agent.posix_system import (
+from veilleuse.agent.platforms.macos.macos_calls import WILL_SLEEP, CallFailed, Calls, text
+from veilleuse.agent.platforms.posix import (
     ACCESS_BY_MODE,
     CHILD_FLAGS,
     SignalWatch,
@@ -88,7 +88,7 @@ _F_FULLFSYNC: Final = 51
 
 def real_calls() -> Calls:
     """The table of this system."""
-    from veilleuse.agent.macos_ctypes import MacosCalls
+    from veilleuse.agent.platforms.macos.api import MacosCalls
 
     return MacosCalls()
 

@@ -17,7 +17,7 @@ from ctypes import byref, c_byte, c_longlong, c_size_t, c_uint32, c_ulonglong, c
 from typing import Any, Final
 
 from veilleuse.agent.errors import SourceUnavailable
-from veilleuse.agent.windows_calls import NO_ANSWER, CallFailed, CounterValue
+from veilleuse.agent.platforms.windows.calls import NO_ANSWER, CallFailed, CounterValue
 
 # Not those of ctypes.wintypes: a DWORD there is a C long, eight bytes wherever the tests run.
 DWORD = ULONG = c_uint32

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.agent import windows_clock
-from veilleuse.agent.windows_calls import ERROR_ACCESS_DENIED, CallFailed, Calls
+from veilleuse.agent.platforms.windows import windows_clock
+from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, CallFailed, Calls
 
 if TYPE_CHECKING:
     import subprocess
@@ -56,7 +56,7 @@ _100NS_PER_MILLISECOND: Final = 10_000
 @functools.cache
 def table() -> Calls:
     """The real table of calls. Raises SourceUnavailable on any other system."""
-    from veilleuse.agent.windows_ctypes import WindowsCalls
+    from veilleuse.agent.platforms.windows.api import WindowsCalls
 
     return WindowsCalls()
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from veilleuse.agent.windows_calls import SUSPEND, FactCalls, PowerCalls
+from veilleuse.agent.platforms.windows.calls import SUSPEND, FactCalls, PowerCalls
 
 _NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 _100NS_PER_MILLISECOND: Final = 10_000
