@@ -1,29 +1,120 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rounding for people: once, after summing, to no more digits than the half-width has (pure). METHOD.md §5.
-
-Files and machine formats are never rounded.
-"""
+"""What people read of a row: rounded once, to no more digits than the half-width of its interval has (pure). METHOD.md §5."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Final
 
-DIGITS = 2
-"""Of the half-width that are told: METHOD.md gives ± 36,051.8 as 36,000; ours."""
+from veilleuse.collector.account.fleet_estimate import SELECTION
+from veilleuse.collector.account.rounding import decimals
+from veilleuse.collector.figures import EmissionsRow, Ends
+
+_KWH: Final = (
+    "kwh_total",
+    "kwh_lo95",
+    "kwh_hi95",
+    "kwh_lo_sample",
+    "kwh_hi_sample",
+    "kwh_lo_sensitivity",
+    "kwh_hi_sensitivity",
+    "kwh_measured",
+    "kwh_modelled",
+    "kwh_imputed",
+    "kwh_extrapolated",
+    "kwh_it",
+    "kwh_ups_loss",
+    "kwh_overhead",
+    "top_down_kwh",
+)
+_KGCO2E: Final = (
+    "kgco2e_total",
+    "kgco2e_lo95",
+    "kgco2e_hi95",
+    "kgco2e_lo_sample",
+    "kgco2e_hi_sample",
+    "kgco2e_lo_sensitivity",
+    "kgco2e_hi_sensitivity",
+    "kgco2e_combustion",
+    "kgco2e_upstream",
+    "kgco2e_losses",
+    "split_residual_kgco2e",
+    "kgco2e_market",
+    "factor_effect_kgco2e",
+    "as_published_kgco2e",
+)
+_CHANGES: Final = ("change", "fleet_effect", "mix_effect", "hours_effect", "watts_effect")
+_FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
+"""Thousands apart by a narrow space that does not break; a decimal comma."""
 
 
-def decimals(half_width: float) -> int:
-    """Decimal places that a half-width ≥ 0 leaves to its figure; negative: tens, hundreds. Exact (0): none are cut, 0."""
-    return DIGITS - 1 - math.floor(math.log10(half_width)) if half_width > 0 else 0
+def shown(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping[str, str]]:
+    """Column → language → text, of what has an interval and of its parts; nothing of a row without energy.
 
-
-def rounded(figure: tuple[float, float, float]) -> tuple[str, str, str]:
-    """(value, lower, upper end of its interval), all to the two leading digits of the half-width.
-
-    1,124,000 between 1,088,520.4 and 1,160,636.2 is 1124000, 1089000, 1161000.
+    `in_words`: a total has its interval beside it; a table of many rows has it in columns of its own.
     """
-    _, low, high = figure
-    digits = decimals((high - low) / 2)
-    value, low_text, high_text = (f"{round(one, digits):.{max(0, digits)}f}" for one in figure)
-    return value, low_text, high_text
+    found: dict[str, Mapping[str, str]] = dict(_of_change(row))
+    for names, unit, ends, wider in (
+        (_KWH, "kWh", row.kwh_interval, row.kwh_sensitivity),
+        (_KGCO2E, "kgCO2e", row.kgco2e_interval, row.kgco2e_sensitivity),
+    ):
+        if ends is None:
+            continue
+        digits = decimals((ends[1] - ends[0]) / 2)
+        for name in names:
+            value = getattr(row, name)
+            if value is not None:
+                found[name] = written(value, digits)
+        if in_words and row.level == "total" and names[0] in found:
+            found[names[0]] = _with_interval(
+                found[names[0]], unit, _range(ends, digits), wider and _range(wider, digits)
+            )
+    return found
+
+
+def _of_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
+    """Days out of those of the period; effects with their margins, which a figure smaller than its margin has too."""
+    first, end = date.fromisoformat(row.period_from), date.fromisoformat(row.period_to)
+    if row.days_observed is not None:
+        days, whole = round(row.days_observed), (end - first).days
+        yield "days_observed", {"fr": f"{days} sur {whole}", "en": f"{days} of {whole}"}
+    if row.days_observed_before is not None:
+        yield "days_observed_before", written(row.days_observed_before, 0)
+    for name in _CHANGES:
+        value, margin = getattr(row, f"{name}_kwh"), getattr(row, f"{name}_margin_kwh")
+        if value is not None and margin is not None:
+            digits = decimals(margin)
+            texts, margins = written(value, digits), written(margin, digits)
+            yield (
+                f"{name}_kwh",
+                {language: f"{text} ± {margins[language]}" for language, text in texts.items()},
+            )
+
+
+def _with_interval(
+    value: Mapping[str, str], unit: str, ends: Mapping[str, str], wider: Mapping[str, str] | None
+) -> dict[str, str]:
+    """`wider`: the sensitivity, of an interval that may not be called 95 %."""
+    if wider is None:
+        return {language: f"{text} {unit} ({ends[language]})" for language, text in value.items()}
+    factor = written(SELECTION, 1)
+    return {
+        "fr": f"{value['fr']} {unit} (intervalle d’échantillonnage seulement\u00a0: {ends['fr']}\u00a0; sensibilité, si les machines "
+        f"non mesurées consomment de 1/{factor['fr']} à {factor['fr']} fois ce que disent les mesurées\u00a0: {wider['fr']})",
+        "en": f"{value['en']} {unit} (sample interval only: {ends['en']}; sensitivity, if machines not measured draw 1/{factor['en']} "
+        f"to {factor['en']} times what measured ones say: {wider['en']})",
+    }
+
+
+def _range(ends: Ends, digits: int) -> dict[str, str]:
+    low, high = (written(end, digits) for end in ends)
+    return {"fr": f"{low['fr']} à {high['fr']}", "en": f"{low['en']} to {high['en']}"}
+
+
+def written(value: float, digits: int) -> dict[str, str]:
+    """A number to so many decimal places (negative: tens, hundreds), in both languages. 1124000, −3 → 1 124 000 and 1,124,000."""
+    rounded = round(value, digits) + 0.0  # no minus before a zero
+    text = f"{rounded:,.{max(0, digits)}f}"
+    return {"fr": text.translate(_FRENCH), "en": text}

@@ -1,266 +1,476 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups × factors → the rows of the emissions report (pure): sums of what was observed, not the fleet's figure. docs/methodology.md.
+"""Rows of a period × factors → the yearly export's rows (pure). METHOD.md §2, §5 and §7.
 
-Uncertainty: errors are taken as common (linear) within one device class, for all that rests on its priors, and within
-one measuring method; as independent between them. The factor's enters once, on the row's or the total's own sum.
+The factor comes in once, on the row's or the total's own sum, and so does its uncertainty.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from fractions import Fraction
+from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.account.billing import METHOD_VERSION, told_factor, with_factor, with_split
-from veilleuse.collector.account.emissions import (
-    emissions,
-    factor_u,
-    interval,
-    kwh,
-    sum_emissions,
-)
-from veilleuse.collector.account.gather import Gathered
-from veilleuse.collector.figures import (
-    AUTRES,
-    FULL_INTERVAL,
-    OBSERVED,
-    Detail,
-    EmissionsRow,
-    EmissionsStatement,
-    EnergyClass,
-    Group,
-    GroupKey,
-)
-from veilleuse.collector.ports import ChosenFactor
-from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.collector.account.bilan import DEFAULT_MAPPING, BilanLine, bilan_lines
+from veilleuse.collector.account.change import Change, change
+from veilleuse.collector.account.comparable import NotCompared, covered_days, why_not
+from veilleuse.collector.account.decomposition import factor_effect_kgco2e
+from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
+from veilleuse.collector.account.market import Consumption, market
+from veilleuse.collector.account.pedigree import written
+from veilleuse.collector.account.telework import HomeTold
+from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RowKey
+from veilleuse.collector.calibrated import MILLION
+from veilleuse.collector.errors import UnknownZone
+from veilleuse.collector.factored import ChosenFactor, Contract
+from veilleuse.collector.factored import Mapping as BilanMapping
+from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
-from veilleuse.wire.vocabulary import DeviceClass
+
+METHOD_VERSION: Final = "0.5"
+"""Of derivation and accounting together; raised when a figure of the same data would change."""
+ESTIMATED_ABOVE: Final = 0.20
+"""Imputed share above which a figure is labelled estimated. METHOD.md §4."""
+
+EFFECTS: Final = ("fleet", "mix", "hours", "watts")
+_COMPLETE: Final = (0.3, 0.6, 0.9)
+"""Coverage of energy from which completeness scores 3, 4 and 5."""
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
-
-
-def statement(gathered: Gathered, choose: ChooseFactor, *, data: str) -> EmissionsStatement:
-    """Rows, one total per period (none without fleet rows), virtual machines as memo; `data`: real or simulated.
-
-    Raises UnknownZone.
-    """
-    bill = _Bill(choose, data)
-    fleet = [group for group in gathered.groups if not group.key.memo]
-    memo = [group for group in gathered.groups if group.key.memo]
-    periods: defaultdict[tuple[date, date], list[Group]] = defaultdict(list)
-    for group in fleet:
-        periods[group.key.period_from, group.key.period_to].append(group)
-    return EmissionsStatement(
-        rows=tuple(bill.row(group, AUTRES if group.key.autres else "row") for group in fleet),
-        totals=tuple(bill.total(groups) for _, groups in sorted(periods.items())),
-        memo=tuple(bill.row(group, "memo") for group in memo),
-        factors=tuple(bill.factors()),
-        withheld=tuple(withheld(key) for key in gathered.withheld),
-    )
+_Name: TypeAlias = tuple[RowKey, bool]
+"""(key, whether it is of rooms): of the rows of a period, each has its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
-    """The energy under one factor within a row."""
+class Terms:
+    """What rows are billed by."""
 
-    kwh: Fraction
-    chosen: ChosenFactor
+    choose: ChooseFactor
+    data: str
+    """real or simulated."""
+    mapping: BilanMapping = DEFAULT_MAPPING
+    contracts: Sequence[Contract] = ()
+    before: Mapping[int, PeriodFigures] = field(default_factory=dict)
+    """Period by its place → the period it is compared with, under the same method and grouping."""
+    not_compared: Mapping[int, str] = field(default_factory=dict)
+    """Period by its place → why there is none, one of comparable.NotCompared."""
+
+
+def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement:
+    """Rows, one total per period, virtual machines as memo. Raises UnknownZone, also for a row whose site has no zone."""
+    rows: list[EmissionsRow] = []
+    totals: list[EmissionsRow] = []
+    items: list[Mapping[str, str | float | bool]] = []
+    contracts: list[Mapping[str, str | float | bool]] = []
+    memo: list[EmissionsRow] = []
+    applied: dict[tuple[str, int], ChosenFactor] = {}
+    for number, period in enumerate(periods):
+        bill = _Bill(period, terms, applied, number)
+        rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
+        if period.total is not None:
+            totals.append(bill.total(period.total))
+        items += bill.items()
+        contracts += bill.contracts()
+        memo += [bill.row(row, "memo") for row in period.memo]
+    return EmissionsStatement(
+        rows=tuple(rows),
+        totals=tuple(totals),
+        memo=tuple(memo),
+        factors=tuple(told_factor(year, chosen) for (_, year), chosen in sorted(applied.items())),
+        withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
+        items=tuple(items),
+        contracts=tuple(contracts),
+        homes=tuple(told_home(period.first, period.end, one) for period in periods for one in period.homes),
+    )
 
 
 class _Bill:
-    """Rows out of groups, remembering the factors it applied."""
+    """One period."""
 
-    def __init__(self, choose: ChooseFactor, data: str) -> None:
-        self._choose = choose
-        self._data = data
-        self._applied: dict[tuple[str, int], ChosenFactor] = {}
+    def __init__(
+        self,
+        period: PeriodFigures,
+        terms: Terms,
+        applied: dict[tuple[str, int], ChosenFactor],
+        number: int,
+    ) -> None:
+        self._period = period
+        self._terms = terms
+        self._applied = applied
+        self._days = (period.end - period.first).days
+        self._number = number
+        self._before = terms.before.get(number)
+        self._covered: defaultdict[int, Fraction] = defaultdict(Fraction)
+        self._market = self._by_contract()
+        self._lines: list[BilanLine] = []
 
-    def row(self, group: Group, level: str) -> EmissionsRow:
-        key = group.key
-        return replace(
-            self._row([group], level),
+    def row(self, row: FigureRow, level: str) -> EmissionsRow:
+        key = row.key
+        line = self._terms.mapping.of(key.power_context)
+        made = replace(
+            self._row(row, level),
+            zone=key.zone or None,
             entity=key.entity,
             site=key.site,
-            population=key.population.value,
+            population=str(key.population) if key.population else None,
             device_class=key.device_class,
+            power_context=str(key.power_context),
+            beges_item=line.combustion.beges_item or None,
+            ghg_category=line.combustion.ghg_category or None,
+            in_beges_energie=line.in_beges_energie and level != "memo",
+            in_bilan_numerique=line.in_bilan_numerique and level != "memo",
+        )
+        shares = Counter({key.zone: row.estimate.energy_millijoules})
+        previous = None if self._before is None else _same(self._before.rows, row)
+        made, bill = self._with_emissions(made, row, shares, previous, self._market.get(_name(row)))
+        if bill is None:
+            return made
+        if level != "memo":
+            self._lines += bilan_lines(key.power_context, bill, self._terms.mapping)
+        if line.rest is None or bill.combustion_kgco2e is None:
+            return made
+        return replace(
+            made,
+            beges_item_upstream=line.rest.beges_item or None,
+            ghg_category_upstream=line.rest.ghg_category or None,
         )
 
-    def total(self, groups: Sequence[Group]) -> EmissionsRow:
-        return self._row(groups, "total")
+    def items(self) -> Iterator[dict[str, str | float | bool]]:
+        """kgCO2e of the rows so far, by item."""
+        sums: defaultdict[tuple[str, str, bool, bool], Fraction] = defaultdict(Fraction)
+        for one in self._lines:
+            item = one.item
+            sums[item.beges_item, item.ghg_category, one.in_beges_energie, one.in_bilan_numerique] += (
+                one.kgco2e
+            )
+        for (beges_item, ghg_category, in_energie, in_numerique), kgco2e in sorted(sums.items()):
+            item_of: dict[str, str | float | bool] = (
+                {"beges_item": beges_item, "ghg_category": ghg_category} if beges_item else {}
+            )
+            yield {
+                "period_from": self._period.first.isoformat(),
+                "period_to": self._period.end.isoformat(),
+                **item_of,
+                "kgco2e_total": float(kgco2e),
+                "in_beges_energie": in_energie,
+                "in_bilan_numerique": in_numerique,
+            }
 
-    def _row(self, groups: Sequence[Group], level: str) -> EmissionsRow:
-        key = groups[0].key
-        enrolled = _enrolled(groups)
-        observed = sum(group.sums.observed_milliseconds for group in groups)
-        derived = sum(group.sums.derived_milliseconds for group in groups)
-        row = EmissionsRow(
-            period_from=key.period_from.isoformat(),
-            period_to=key.period_to.isoformat(),
+    def total(self, row: FigureRow) -> EmissionsRow:
+        shares: Counter[str] = Counter()
+        for one in filter(_is_billed, self._period.rows):
+            shares[one.key.zone] += one.estimate.energy_millijoules
+        made = replace(self._row(row, "total"), zone=row.key.zone or None, incomplete=self._period.incomplete)
+        by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
+        previous = None if self._before is None else self._before.total
+        return self._with_emissions(made, row, shares, previous, by_contract)[0]
+
+    def _row(self, row: FigureRow, level: str) -> EmissionsRow:
+        told, key = row.estimate, row.key
+        made = EmissionsRow(
+            period_from=self._period.first.isoformat(),
+            period_to=self._period.end.isoformat(),
             level=level,
-            zone=key.zone if len({group.key.zone for group in groups}) == 1 else None,
-            n=_machines(groups, level),
-            machine_days_observed=None if _are_of_screens(groups) else observed / MILLISECONDS_PER_DAY,
-            coverage_states=_ratio(observed, enrolled),
-            coverage_energy=None if _withheld(groups, Detail.DERIVED) else _ratio(derived, enrolled),
-            basis=OBSERVED,
-            apportioned=any(group.sums.apportioned for group in groups),
-            incomplete=any(group.sums.incomplete for group in groups) or None,
-            data=self._data,
+            n=row.machines,
+            n_fleet=told.machines_fleet if not key.memo else None,
+            machine_days_observed=told.observed_milliseconds / MILLISECONDS_PER_DAY,
+            machine_days_fleet=told.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
+            days_observed=covered_days(row, self._days),
+            coverage_states=told.coverage_states if not key.memo else None,
+            coverage_energy=told.coverage_energy if not key.memo else None,
+            representativeness=str(told.representativeness) if not key.memo else None,
+            basis=str(told.basis) if not key.memo else None,
+            data_type=str(told.data_type),
+            pedigree=_pedigree(row),
+            apportioned=row.apportioned,
+            data=self._terms.data,
             method_version=METHOD_VERSION,
         )
-        energies = _by_class_and_method(groups)
-        return self._with_energy(row, groups, energies) if energies else row
+        return made if row.hides_methods else _with_parts(made, row)
 
-    def _with_energy(
+    def _with_emissions(
         self,
-        row: EmissionsRow,
-        groups: Sequence[Group],
-        energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
-    ) -> EmissionsRow:
-        total = sum(energy for energy, _ in energies.values())
-        u = u_model(groups)
-        low, high = interval(float(kwh(total)), u)
-        shares = self._shares(groups)
-        billed = sum_emissions(emissions(share.kwh, share.chosen.factor) for share in shares)
-        u_factor = _factor_u(shares)
-        u_both = math.hypot(u, u_factor)
-        kg_low, kg_high = interval(float(billed.total_kgco2e), u_both)
-        row = replace(
-            row,
-            energy_millijoules=total,
-            kwh_total=float(kwh(total)),
-            interval=FULL_INTERVAL,
-            kwh_lo95=low,
-            kwh_hi95=high,
-            kgco2e_lo95=kg_low,
-            kgco2e_hi95=kg_high,
-            u_model=u,
+        made: EmissionsRow,
+        row: FigureRow,
+        shares: Counter[str],
+        before: FigureRow | None,
+        by_contract: Fraction | None,
+    ) -> tuple[EmissionsRow, Emissions | None]:
+        told = row.estimate
+        if not _is_billed(row):
+            return made, None
+        chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
+            (Fraction(0), self._factor(zone)) for zone in shares
+        ]
+        bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
+        u_factor = _factor_u(chosen)
+        made = replace(
+            made,
+            energy_millijoules=told.energy_millijoules,
+            kwh_total=float(kwh(told.energy_millijoules)),
+            **intervals(told, float(bill.total_kgco2e), u_factor),
+            u_sampling=told.u_sampling,
+            u_model=told.u_model,
             u_factor=u_factor,
-            gsd2=math.exp(2 * u_both),
+            kgco2e_market=None if by_contract is None else float(by_contract),
         )
-        if not _withheld(groups, Detail.METHODS):
-            row = _with_methods(row, energies, total)
-        return with_factor(with_split(row, billed), [share.chosen for share in shares])
+        made = with_factor(with_split(_with_room(made, row), bill), [one for _, one in chosen])
+        return self._with_effects(made, row, before, [one for _, one in chosen]), bill
 
-    def _shares(self, groups: Iterable[Group]) -> list[_Share]:
-        """Energy per factor: a total may span several zones."""
-        energies: defaultdict[str, int] = defaultdict(int)
-        factors: dict[str, ChosenFactor] = {}
-        for group in groups:
-            if group.sums.energies:
-                chosen = self._factor(group.key.zone, group.key.period_from.year)
-                factors[chosen.factor.factor_id] = chosen
-                energies[chosen.factor.factor_id] += sum(
-                    sums.energy_millijoules for sums in group.sums.energies.values()
-                )
-        return [_Share(kwh(energy), factors[factor_id]) for factor_id, energy in energies.items()]
-
-    def _factor(self, zone: str, year: int) -> ChosenFactor:
+    def _factor(self, zone: str) -> ChosenFactor:
+        year = self._period.first.year
         if (zone, year) not in self._applied:
-            self._applied[zone, year] = self._choose(zone, year)
+            self._applied[zone, year] = self._terms.choose(zone, year)
         return self._applied[zone, year]
 
-    def factors(self) -> Iterable[Mapping[str, str | float | int | bool]]:
-        """What was applied, and where it comes from."""
-        for (_, year), chosen in sorted(self._applied.items()):
-            yield told_factor(year, chosen)
+    def _with_effects(
+        self, made: EmissionsRow, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
+    ) -> EmissionsRow:
+        if row.key.memo:
+            return made
+        if self._before is None:
+            return replace(made, not_compared=self._terms.not_compared.get(self._number))
+        if before is None:
+            return replace(made, not_compared=NotCompared.NO_ROW.value)
+        made = replace(made, days_observed_before=covered_days(before, self._days))
+        reason = why_not(before, row, self._days)
+        if made.level == "total" and (self._period.incomplete or self._before.incomplete):
+            reason = NotCompared.MACHINES
+        found = None if reason else change(before, row)
+        if found is None:
+            return replace(made, not_compared=(reason or NotCompared.NO_DATA).value)
+        made = replace(made, **_effects(found))
+        if len(chosen) != 1:
+            return made
+        try:
+            old = self._terms.choose(chosen[0].factor.zone, self._before.first.year).factor
+        except UnknownZone:  # its first factor is of a later year: nothing to compare with
+            return made
+        effect = factor_effect_kgco2e(
+            old.total_kgco2e_per_kwh,
+            chosen[0].factor.total_kgco2e_per_kwh,
+            kwh(row.estimate.energy_millijoules),
+        )
+        return replace(made, factor_effect_kgco2e=float(effect))
+
+    def _by_contract(self) -> dict[_Name, Fraction]:
+        """Market-based kgCO2e of each row that stands in places; nothing without a contract that meets the period."""
+        found: dict[_Name, Fraction] = {}
+        if not self._terms.contracts:
+            return found
+        consumptions: list[Consumption] = []
+        names: list[_Name] = []
+        for row in filter(_is_billed, self._period.rows):
+            for place, energy in row.places:
+                consumptions.append(
+                    Consumption(
+                        place.entity,
+                        place.site,
+                        self._period.first,
+                        self._period.end,
+                        kwh(energy),
+                        self._factor(place.zone).factor,
+                        bought=self._terms.mapping.of(place.power_context).in_beges_energie,
+                    )
+                )
+                names.append(_name(row))
+        lines = market(consumptions, self._terms.contracts) if consumptions else None
+        for name, line in zip(names, lines or (), strict=False):
+            found[name] = found.get(name, Fraction(0)) + line.kgco2e_market
+            for number, energy_kwh in line.by_contract:
+                self._covered[number] += energy_kwh
+        return found
+
+    def contracts(self) -> Iterator[dict[str, str | float | bool]]:
+        """What each covers here, of those that cover anything."""
+        for one in self._terms.contracts:
+            if one.contract_id in self._covered:
+                yield {
+                    "period_from": self._period.first.isoformat(),
+                    "period_to": self._period.end.isoformat(),
+                    "contract_id": one.contract_id,
+                    "supplier": one.supplier,
+                    "kwh_covered": float(self._covered[one.contract_id]),
+                    "factor_kgco2e_per_kwh": float(one.factor_kgco2e_per_kwh),
+                    "guarantees_of_origin": one.guarantees_of_origin,
+                    "source": one.source,
+                }
 
 
-def _are_of_screens(groups: Iterable[Group]) -> bool:
-    """Whether they have no state to be known: the time of a screen is that of its machine."""
-    return all(group.key.device_class == EnergyClass.MONITOR.value for group in groups)
-
-
-def _machines(groups: Sequence[Group], level: str) -> int:
-    """Machines behind a row; a total counts none twice for its screens."""
-    monitors = EnergyClass.MONITOR.value
-    return sum(group.sums.hosts for group in groups if level != "total" or group.key.device_class != monitors)
-
-
-def _by_class_and_method(
-    groups: Iterable[Group],
-) -> dict[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]]:
-    """(class, method) → (mJ, standard uncertainty in mJ, linear)."""
-    found: defaultdict[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]] = defaultdict(
-        lambda: (0, 0)
-    )
-    for group in groups:
-        for (device_class, method, _, _), sums in group.sums.energies.items():
-            energy, u = found[device_class, method]
-            found[device_class, method] = (energy + sums.energy_millijoules, u + sums.uncertainty_millijoules)
-    return dict(found)
-
-
-def u_model(groups: Iterable[Group]) -> float:
-    """Relative standard uncertainty of the energy of groups: linear within a class for everything that rests on its priors, and within a
-    measuring method; else quadratic. Of groups that do not tell their methods it is linear over all: `autres` has no classes, and a sum must
-    not seem better known because one of its classes is there."""
-    total = 0
-    errors: defaultdict[tuple[DeviceClass | EnergyClass, Method | None] | None, int] = defaultdict(int)
-    for group in groups:
-        for (device_class, method, _, _), sums in group.sums.energies.items():
-            total += sums.energy_millijoules
-            told = (device_class, method if method in MEASURED else None)
-            errors[None if Detail.METHODS in group.sums.withheld else told] += sums.uncertainty_millijoules
-    return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0
-
-
-def _with_methods(
-    row: EmissionsRow,
-    energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
-    total: int,
-) -> EmissionsRow:
-    """How the energy is known: measured, modelled, and method → share, best first; no shares of nothing."""
-    sums: defaultdict[Method, int] = defaultdict(int)
-    for (_, method), (energy, _) in energies.items():
-        sums[method] += energy
-    measured = sum(energy for method, energy in sums.items() if method in MEASURED)
+def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
+    """How the energy is known; no shares of nothing."""
+    told, total = row.estimate, row.estimate.energy_millijoules
+    mix = {str(method): energy / total for method, energy in told.methods.items() if energy} if total else {}
+    for name, energy in (
+        ("imputed", told.imputed_millijoules),
+        ("extrapolated", told.extrapolated_millijoules),
+    ):
+        if energy:
+            mix[name] = energy / total
     return replace(
-        row,
-        kwh_measured=float(kwh(measured)),
-        kwh_modelled=float(kwh(total - measured)),
-        method_mix={one.value: sums[one] / total for one in Method if one in sums} if total else None,
+        made,
+        measured_millijoules=told.measured_millijoules,
+        modelled_millijoules=told.modelled_millijoules,
+        imputed_millijoules=told.imputed_millijoules,
+        extrapolated_millijoules=told.extrapolated_millijoules,
+        kwh_measured=float(kwh(told.measured_millijoules)),
+        kwh_modelled=float(kwh(told.modelled_millijoules)),
+        kwh_imputed=float(kwh(told.imputed_millijoules)),
+        kwh_extrapolated=float(kwh(told.extrapolated_millijoules)),
+        method_mix=mix or None,
+        imputed_share=told.imputed_millijoules / total if total else None,
+        estimated=told.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
     )
 
 
-def _factor_u(shares: Sequence[_Share]) -> float:
+def _pedigree(row: FigureRow) -> str:
+    """Scores of the activity data, after ABC; which one a figure gets is ours [P]. Year and place are always the figure's own."""
+    told = row.estimate
+    measured = told.measured_millijoules >= told.energy_millijoules / 2
+    coverage = told.coverage_energy if told.fleet_milliseconds else 1.0
+    return written(
+        {
+            "reliability": 5 if measured else 3,
+            "technicalRepresentativeness": 5 if measured else 4,
+            "geographicRepresentativeness": 5,
+            "temporalRepresentativeness": 5,
+            "completeness": 2 + sum((coverage or 0.0) >= edge for edge in _COMPLETE),
+        }
+    )
+
+
+def _with_room(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
+    room = row.room
+    if room is None:
+        return made
+    return replace(
+        made,
+        kwh_it=float(kwh(room.it_millijoules)),
+        kwh_ups_loss=_kwh(room.ups_loss_millijoules),
+        kwh_overhead=_kwh(room.overhead_millijoules),
+        overhead=room.overhead,
+        pue=None if room.pue_ppm is None else room.pue_ppm / MILLION,
+        top_down_kwh=float(kwh(room.top_down_millijoules)),
+    )
+
+
+def _kwh(millijoules: int | None) -> float | None:
+    return None if millijoules is None else float(kwh(millijoules))
+
+
+def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
+    """The emissions' columns, total and components."""
+    return replace(
+        made,
+        kgco2e_total=float(bill.total_kgco2e),
+        kgco2e_combustion=_float(bill.combustion_kgco2e),
+        kgco2e_upstream=_float(bill.upstream_kgco2e),
+        kgco2e_losses=_float(bill.losses_kgco2e),
+        split_residual_kgco2e=_float(bill.split_residual_kgco2e),
+        split_estimated=bill.split_estimated,
+    )
+
+
+def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
+    """The factor's columns; a total over several has none but `provisional`."""
+    provisional = any(chosen.provisional for chosen in applied)
+    if len({chosen.factor.factor_id for chosen in applied}) != 1:
+        return replace(made, provisional=provisional)
+    factor = applied[0].factor
+    return replace(
+        made,
+        provisional=provisional,
+        factor_id=factor.factor_id,
+        factor_series=factor.series,
+        factor_source=factor.source,
+        factor_published=factor.published or None,
+        factor_kgco2e_per_kwh=float(factor.total_kgco2e_per_kwh),
+    )
+
+
+def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
     """u of the factor on a sum over zones, independent between zones; of one zone it is the factor's own."""
     if len(shares) == 1:
-        return factor_u(shares[0].chosen)
-    weights = [float(share.kwh * Fraction(share.chosen.factor.total_kgco2e_per_kwh)) for share in shares]
+        return shares[0][1].u
+    weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
     whole = sum(weights)
     if not whole:
         return 0.0
-    squares = ((weight * factor_u(share.chosen)) ** 2 for weight, share in zip(weights, shares, strict=True))
-    return math.sqrt(sum(squares)) / whole
+    errors = [weight * chosen.u for weight, (_, chosen) in zip(weights, shares, strict=True)]
+    return math.hypot(*errors) / whole
 
 
-def withheld(key: GroupKey) -> dict[str, str]:
-    """A population, or its screens, too small to be shown, as a row."""
+def _effects(found: Change) -> dict[str, Any]:
+    """The change's columns."""
+    told = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
+    told["change"] = found.effects.total_kwh
+    columns = {f"{name}_kwh": float(value) for name, value in told.items()}
+    return columns | {f"{name}_margin_kwh": margin for name, margin in zip(told, found.margins, strict=True)}
+
+
+def _is_billed(row: FigureRow) -> bool:
+    """Whether any energy of it is known, 0 too: what is not needs no factor."""
+    told = row.estimate
+    return bool(told.energy_millijoules or told.derived_milliseconds or row.room is not None)
+
+
+def _name(row: FigureRow) -> _Name:
+    """Where device classes are not told apart, a room's row has the key of the servers' beside it."""
+    return row.key, row.room is not None
+
+
+def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
+    return next((one for one in rows if _name(one) == _name(row)), None)
+
+
+def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
+    """A factor that was applied, and where it comes from."""
+    factor = chosen.factor
     return {
-        "period_from": key.period_from.isoformat(),
-        "period_to": key.period_to.isoformat(),
-        "zone": key.zone,
-        "population": key.population.value,
-        "level": "memo" if key.memo else "row",
-        **({} if key.device_class is None else {"device_class": key.device_class}),
+        "factor_id": factor.factor_id,
+        "zone": factor.zone,
+        "year": year,
+        "factor_series": factor.series,
+        "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
+        "provisional": chosen.provisional,
+        "uncertainty_percent": float(factor.uncertainty_percent),
+        "uncertainty_inherited": factor.uncertainty_inherited,
+        "u_factor": chosen.u,
+        "factor_source": factor.source,
+        "factor_published": factor.published,
+        "factor_sourced": factor.sourced,
+        "licence": factor.licence,
     }
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
+    """A population too small to be shown, as a row."""
+    return {
+        "period_from": period.first.isoformat(),
+        "period_to": period.end.isoformat(),
+        "zone": key.zone,
+        "population": str(key.population or ""),
+        "power_context": str(key.power_context),
+        "level": "memo" if key.memo else "row",
+    }
 
 
-def _enrolled(groups: Iterable[Group]) -> int:
-    """0 where one of them may not tell."""
-    return 0 if _withheld(groups, Detail.COVERAGE) else sum(one.sums.enrolled_milliseconds for one in groups)
+def told_home(first: date, end: date, one: HomeTold) -> dict[str, str | float | bool]:
+    """A share at home that [first, end) was divided by, as a row."""
+    return {
+        "period_from": first.isoformat(),
+        "period_to": end.isoformat(),
+        "entity": one.entity,
+        "device_class": one.device_class,
+        "home_share": float(one.share),
+        "declared_by": one.declared_by,
+    }
 
 
-def _withheld(groups: Iterable[Group], detail: Detail) -> bool:
-    """A sum tells what all of its groups tell."""
-    return any(detail in group.sums.withheld for group in groups)
+def _float(value: Fraction | None) -> float | None:
+    return None if value is None else float(value)

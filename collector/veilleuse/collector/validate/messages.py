@@ -1,67 +1,73 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Bytes of a request → its message, measured before it is parsed; and what a Hello must be."""
+"""How many sub-messages are there, asked of the bytes: a parser would make an object of each first. PROMISES.md S8.
+
+A megabyte of empty sub-messages is half a million objects, some hundred MiB. Only messages too long to be ordinary are
+looked at. Source of the format: protobuf.dev/programming-guides/encoding.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from google.protobuf.message import DecodeError
+ORDINARY_BYTES: Final = 8 * 1024
+"""What fits in here is parsed as it is: at most some thousand objects."""
 
-from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.holders import INSTANCE_ID_BYTES
-from veilleuse.collector.validate.crowds import ORDINARY_BYTES, crowded
-from veilleuse.wire.limits import (
-    CHAIN_BYTES,
-    EPOCH_BYTES,
-    MAX_MESSAGE_BYTES,
-    MAX_RECORDS_PER_PUSH,
-    PROTOCOL_MINOR_MAXIMUM,
-    PROTOCOL_MINOR_MINIMUM,
-)
-from veilleuse.wire.v1 import telemetry_pb2 as pb
-
-MAXIMUM_FEATURES: Final = 32
-_RECORDS: Final = pb.PushRequest.RECORDS_FIELD_NUMBER
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-def parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
-    """The message of that kind. Raises MalformedRequest: message_too_large, not_a_message."""
-    if len(wire) > maximum_bytes:
-        raise MalformedRequest(
-            "message_too_large", f"a {kind.__name__} has at most {maximum_bytes} bytes, not {len(wire)}"
-        )
-    try:
-        return kind.FromString(wire)
-    except DecodeError as error:
-        raise MalformedRequest("not_a_message", f"this is no {kind.__name__}") from error
+def crowded(wire: bytes, most: Mapping[int, int]) -> int | None:
+    """Number of the first field that occurs more often than `most` says; None when none does, or the bytes end early."""
+    return _count(wire, 0, len(wire), most, Counter())
 
 
-def parsed_push(wire: bytes) -> Any:
-    """A PushRequest. Raises MalformedRequest: message_too_large, record_count, not_a_message."""
-    if len(wire) > ORDINARY_BYTES and crowded(wire, {_RECORDS: MAX_RECORDS_PER_PUSH}) is not None:
-        raise MalformedRequest("record_count", f"a push has 1 to {MAX_RECORDS_PER_PUSH} records")
-    return parsed(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
+def crowded_inside(wire: bytes, outer: int, most: Mapping[int, int]) -> int | None:
+    """The same of the fields inside the sub-messages `outer`, all of them together."""
+    counts: Counter[int] = Counter()
+    for number, start, end in _fields(wire, 0, len(wire)):
+        if number == outer and (found := _count(wire, start, end, most, counts)) is not None:
+            return found
+    return None
 
 
-def check_hello(request: Any) -> int:
-    """The protocol version to speak. Raises MalformedRequest."""
-    if len(request.epoch) != EPOCH_BYTES:
-        raise MalformedRequest("epoch_length", f"the epoch has {EPOCH_BYTES} bytes, not {len(request.epoch)}")
-    if len(request.instance_id) not in (0, INSTANCE_ID_BYTES):
-        raise MalformedRequest("instance_id_length", f"instance_id has {INSTANCE_ID_BYTES} bytes, or none")
-    for document in (request.configuration, request.calendar):
-        if len(document.sha256) not in (0, CHAIN_BYTES):
-            raise MalformedRequest(
-                "document_hash_length", f"a document's sha256 has {CHAIN_BYTES} bytes, or none"
-            )
-    if len(request.features) > MAXIMUM_FEATURES:
-        raise MalformedRequest("too_many_features", f"at most {MAXIMUM_FEATURES} features")
-    chosen = min(request.protocol.maximum, PROTOCOL_MINOR_MAXIMUM)
-    if chosen < max(request.protocol.minimum, PROTOCOL_MINOR_MINIMUM):
-        raise MalformedRequest(
-            "protocol_unsupported",
-            f"this collector speaks versions {PROTOCOL_MINOR_MINIMUM} to {PROTOCOL_MINOR_MAXIMUM}, the agent "
-            f"{request.protocol.minimum} to {request.protocol.maximum}: upgrade one of the two",
-        )
-    return int(chosen)
+def _count(wire: bytes, start: int, end: int, most: Mapping[int, int], counts: Counter[int]) -> int | None:
+    for number, _, _ in _fields(wire, start, end):
+        if number in most:
+            counts[number] += 1
+            if counts[number] > most[number]:
+                return number
+    return None
+
+
+def _fields(wire: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(field number, start, end of its content); stops where the bytes make no sense: the parser will say so."""
+    while position < end:
+        tag, position = _varint(wire, position, end)
+        kind, start = tag & 7, position
+        if kind == _VARINT:
+            _, position = _varint(wire, position, end)
+        elif kind == _LENGTH:
+            length, start = _varint(wire, position, end)
+            position = start + length
+        elif kind in (_FIXED64, _FIXED32):
+            position += 8 if kind == _FIXED64 else 4
+        else:
+            return  # groups: none of ours
+        if position > end:
+            return
+        yield tag >> 3, start, position
+
+
+def _varint(wire: bytes, position: int, end: int) -> tuple[int, int]:
+    """(value, position after it); a position beyond `end` when it does not end."""
+    value = shift = 0
+    while position < end and shift < 70:
+        byte = wire[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    return value, end + 1
