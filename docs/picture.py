@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.filled import METER, RAPL, Filled, cell, civil, clock, week
 from tests.pages import body, standalone
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.look import Look, Outlook
+from veilleuse.collector.web.metrics.snapshot import Look, Outlook
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 OUTPUT = Path(__file__).resolve().parent / "images" / "page.png"

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.machines import settings_in
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.backup.archive import describe_copies, write_archive
-from veilleuse.collector.backup.restoring import Restored, restore
+from veilleuse.collector.backup.restore import Restored, restore
 from veilleuse.collector.settings import CollectorSettings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -18,13 +18,20 @@ import pytest
 from tests.filled import Filled
 from tests.machines import settings_in
 from tests.rolled import roll, server_day, workstation_days
-from veilleuse.collector.assembly import initialise
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.closed import ClosedFile, ClosedYear, YearState, canonical, packed, sha256
-from veilleuse.collector.closing.signing import sign, signing_key
-from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.closed_years.signatures import sign, signing_key
+from veilleuse.collector.enrolment.ca import Authority
+from veilleuse.collector.model.closed_years import (
+    ClosedFile,
+    ClosedYear,
+    YearState,
+    canonical,
+    packed,
+    sha256,
+)
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 Command = Callable[..., tuple[int, str, str]]

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.machines import SECONDS, Served, enrolled
 from tests.pushes import Stream, cell, day, measurement, rapl, week
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

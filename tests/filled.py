@@ -14,17 +14,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.pushes import accepted, enrol, new_stream
-from veilleuse.collector.codec import number
 from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
 from veilleuse.collector.derive.worker import DeriveWorker
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.model import (
-    AppendResult,
-    HostId,
-    Site,
-)
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.model.records import AppendResult, HostId, Site
 from veilleuse.collector.settings import CollectorSettings, Store
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Machine, Stratum
-from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.fleet.estimate import Estimate
+from veilleuse.collector.fleet.fleet_inputs import Cell, Days, InService, Machine, Stratum
+from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY = 86_400_000

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from tests import pushes
 from tests.pushes import clock
-from veilleuse.collector.codec import number
-from veilleuse.collector.model import AppendResult, HostId
+from veilleuse.collector.model.records import AppendResult, HostId
 from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,

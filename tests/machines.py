@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.service import serving
-from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.renewal import copy_of_message, renew_expired_message

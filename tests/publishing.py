@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import date
 
 from tests.filled import Filled
+from veilleuse.collector.model.publications import Kind, Publication, content_of
 from veilleuse.collector.ports.published import Told
-from veilleuse.collector.published import Kind, Publication, content_of
-from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 
 
 class Publishing:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from veilleuse.collector.codec import cells_from_measurement, record_period
-from veilleuse.collector.model import AgentId, DecodedRecord, HostId, HostStatus, Site, ValidPush
+from veilleuse.collector.model.records import AgentId, DecodedRecord, HostId, HostStatus, Site, ValidPush
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.wire_codec import cells_from_measurement, record_period
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -19,20 +19,20 @@ from starlette.routing import Route
 
 from tests.filled import Filled
 from tests.publishing import Publishing
-from veilleuse.collector.admitted import Role, new_token, token_sha256
 from veilleuse.collector.enrolment.tokens import FailureLimiter
-from veilleuse.collector.factors.choose import book_of
-from veilleuse.collector.published import Publication
+from veilleuse.collector.factors.book import book_of
+from veilleuse.collector.model.accounts import Role, new_token, token_sha256
+from veilleuse.collector.model.publications import Publication
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.web.api.figures import Figures
+from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.gate import Gate
-from veilleuse.collector.web.indicators import MachineIndicators
-from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.middleware import Gate
 from veilleuse.collector.web.tokens import Admission
 
 DAY = 86_400_000

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from veilleuse.collector.derive.calibrating.moments import Unit
+from veilleuse.collector.derive.calibration.moments import Unit
 
 SAMPLE_MILLISECONDS = 60_000
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
-from veilleuse.collector.attributed import Attribution, Basis, IdlePower, Share, Why
-from veilleuse.collector.report import Chart, Document, Row
-from veilleuse.collector.report import attribution as attribution_report
-from veilleuse.collector.report.emissions import COLUMNS, FIRST_COLUMNS
-from veilleuse.collector.report.indicators import ASSUMPTIONS
-from veilleuse.collector.report.words import shown_interval
+from veilleuse.collector.documents.document import Chart, Document, Row
+from veilleuse.collector.documents.text import shown_interval
+from veilleuse.collector.model.attribution import Attribution, Basis, IdlePower, Share, Why
+from veilleuse.collector.reports import attribution as attribution_report
+from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
+from veilleuse.collector.reports.indicators_2 import ASSUMPTIONS
 from veilleuse.wire.ladder import Method
 
 ENTITIES = ("Collège d'Oullins (annexe)", "Direction de l'eau > Études", "Voirie", "DSI")

@@ -9,11 +9,11 @@ from datetime import date, timedelta
 from typing import Any
 
 from tests.filled import RAPL, Filled, cell, civil, clock, week
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.model import HostId
-from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.rolling.retention import Retention
-from veilleuse.collector.rolling.worker import RollWorker
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.months.retention import Retention
+from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.worker import RollWorker
 from veilleuse.collector.settings import Retention as Kept
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.wire.bands import DEFAULT_CALENDAR

@@ -22,14 +22,14 @@ from tests.pushes import (
     Stream,
     enrol,
 )
-from veilleuse.collector.configuring import Configuring
+from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
-from veilleuse.collector.health import Health
-from veilleuse.collector.model import Caller, CertificateChain, Host, HostStatus
-from veilleuse.collector.receiver import TelemetryServicer
+from veilleuse.collector.ingest.configuring import Configuring
+from veilleuse.collector.ingest.receiver import TelemetryServicer
+from veilleuse.collector.ingest.writer import Writer
+from veilleuse.collector.model.records import Caller, CertificateChain, Host, HostStatus
 from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import SqliteStore
-from veilleuse.collector.writer import Writer
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 from veilleuse.wire.vocabulary import Population
 

@@ -16,15 +16,15 @@ from datetime import date
 from typing import NamedTuple
 
 from tests.unit.collector.year import DAY, figures, vector
-from veilleuse.collector.account.census import Standing
 from veilleuse.collector.account.change import Change, change
 from veilleuse.collector.account.decomposition import ClassYear, Effects, decompose
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.sample import Observed
-from veilleuse.collector.account.yearly_rows import FigureRow
-from veilleuse.collector.inventoried import PowerContext
-from veilleuse.collector.model import HostId
-from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.collector.account.row import FigureRow
+from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.observed import Observed
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Band, Population, State
 
 DAYS = 365

@@ -14,10 +14,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from veilleuse.collector.account.fleet import Assumptions, Fleet
-from veilleuse.collector.account.fleet_inputs import Cell, InService, Machine, Stratum, age_band
-from veilleuse.collector.account.fleet_sums import Alike, Sample, summed
-from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.fleet_inputs import Cell, InService, Machine, Stratum, age_band
+from veilleuse.collector.fleet.samples import Alike, Sample, summed
+from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY = 86_400_000

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from veilleuse.agent.sources import BUILTIN, BY_SYSTEM, POLLED
-from veilleuse.collector.web.health import SOURCES
+from veilleuse.collector.web.metrics.health import SOURCES
 
 
 def test_every_source_of_the_agent_has_its_label():

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.machines import Machine
 from tests.pushes import Stream, realistic
 from tests.stack import Stack
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 PERIOD = 300_000

@@ -21,8 +21,8 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.reference_units import Truth, simulated
-from veilleuse.collector.calibrated import Hardware
-from veilleuse.collector.derive.calibrating.judge import Reference, wall_outcome
+from veilleuse.collector.derive.calibration.acceptance import Reference, wall_outcome
+from veilleuse.collector.model.calibration import Hardware
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.vocabulary import DeviceClass
 

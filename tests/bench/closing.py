@@ -25,16 +25,16 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.report import YEAR, fill, peak_mebibytes
-from veilleuse.collector.assembly import initialise
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.close import _send
-from veilleuse.collector.closed import canonical
-from veilleuse.collector.closing.making import Order, propose
-from veilleuse.collector.closing.verifying import verify_file
-from veilleuse.collector.reporting.closed_json import kept_document
-from veilleuse.collector.reporting.emissions import emissions_report_of
-from veilleuse.collector.reporting.keep_year import keep_year
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.closed_years.document import kept_document
+from veilleuse.collector.closed_years.verify import verify_file
+from veilleuse.collector.model.closed_years import canonical
+from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.keep_year import keep_year
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store.sqlite import open_store
 

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests import simulated_changes
 from tests.bench.independent_coverage import report
 from tests.simulated_fleets import Shape, Simulated, simulated
-from veilleuse.collector.account.fleet import Fleet
-from veilleuse.collector.account.fleet_estimate import Representativeness
-from veilleuse.collector.account.fleet_inputs import Machine, Stratum
+from veilleuse.collector.fleet.estimate import Representativeness
+from veilleuse.collector.fleet.estimator import Fleet
+from veilleuse.collector.fleet.fleet_inputs import Machine, Stratum
 from veilleuse.collector.quantiles import quantile95
 
 BAND = (0.93, 0.97)

@@ -34,18 +34,18 @@ from tests.unit.collector.test_loadmodel import server_watts
 from tests.unit.collector.test_room_report import Room, kwh, stands
 from tests.unit.collector.test_yearly import asked, monitors
 from tests.unit.collector.year import census, worked, workstation
-from veilleuse.collector.account.class_defaults import class_microwatts
-from veilleuse.collector.account.fleet import Assumptions, Fleet
-from veilleuse.collector.account.fleet_errors import DEFAULT_U
-from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.account.sample import MONITOR
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.errors import DEFAULT_U
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.observed import MONITOR
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.reporting.assumptions import assumptions
-from veilleuse.collector.reporting.emissions import emissions_report_of
-from veilleuse.collector.reporting.keep_year import keep_year
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.reports.assumptions import assumptions
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.keep_year import keep_year
 from veilleuse.collector.settings import Reporting, settings_environment
 from veilleuse.collector.simulate.fleet import Order
 from veilleuse.wire.vocabulary import DeviceClass

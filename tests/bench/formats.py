@@ -19,10 +19,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.reported import HEAD
-from veilleuse.collector.report import FORMATS, Document, Row, renderer
-from veilleuse.collector.report import pdf as pdf_format
-from veilleuse.collector.report.columns import Column, Kind, catalogue
-from veilleuse.collector.report.emissions import COLUMNS, FIRST_COLUMNS
+from veilleuse.collector.documents.columns import Column, Kind, catalogue
+from veilleuse.collector.documents.document import FORMATS, Document, Row, renderer
+from veilleuse.collector.documents.formats import pdf as pdf_format
+from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
 
 SAME = ("period_from", "period_to", "zone", "data", "method_version")
 

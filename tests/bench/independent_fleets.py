@@ -18,9 +18,9 @@ from functools import lru_cache
 from statistics import fmean, pvariance
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.fleet import Assumptions, Fleet
-from veilleuse.collector.account.fleet_inputs import Days, InService, Machine, Stratum
-from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.fleet_inputs import Days, InService, Machine, Stratum
+from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY: Final = 86_400_000

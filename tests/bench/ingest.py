@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
 from veilleuse.collector import settings
-from veilleuse.collector.health import Health
-from veilleuse.collector.model import AppendOutcome, AppendResult
+from veilleuse.collector.counters import Health
+from veilleuse.collector.ingest.writer import Writer
+from veilleuse.collector.model.records import AppendOutcome, AppendResult
 from veilleuse.collector.store.sqlite import create_store
 from veilleuse.collector.validate import check_push
-from veilleuse.collector.writer import Writer
 
 IN_FLIGHT = 192
 """Pushes queued at once: three groups, as when many agents come together."""

@@ -28,12 +28,12 @@ from tests.filled import Filled, cell, clock, start_of_minute
 from tests.publishing import Publishing
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod
+from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.vectors import COLUMNS, DayType, HostPeriod
-from veilleuse.collector.web.indicators import MachineIndicators
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
+from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000

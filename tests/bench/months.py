@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.filled import Filled
 from tests.rolled import workstation
-from veilleuse.collector.model import HostId
-from veilleuse.collector.rolling.reading import Periods
-from veilleuse.collector.vectors import COLUMNS, DayType, HostPeriod
+from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.months.reader import Periods
 from veilleuse.wire.vocabulary import Band
 
 FILLED_COLUMNS = 33

@@ -23,18 +23,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench.months import FILLED_COLUMNS, KEYS, _row
 from tests.machines import settings_in
 from tests.pushes import enrol
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.admitted import Account, Role
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import QueryTooSlow
-from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.model.accounts import Account, Role
+from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
+from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS
-from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.web.access import open_door
 from veilleuse.collector.web.api.handlers import Desk
+from veilleuse.collector.web.api.query import Asked
 from veilleuse.collector.web.api.resources import Kind
-from veilleuse.collector.web.auth import open_door
-from veilleuse.collector.web.desk import open_desk
+from veilleuse.collector.web.api.wiring import open_desk
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 

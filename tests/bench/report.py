@@ -30,8 +30,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench import unrolled
-from veilleuse.collector.codec import number
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.documents.document import renderer
+from veilleuse.collector.model.inventory import (
     AssetRecord,
     Entity,
     InventoryChange,
@@ -39,15 +39,15 @@ from veilleuse.collector.inventoried import (
     Placement,
     PowerContext,
 )
-from veilleuse.collector.model import AgentId, HostId, HostStatus, Site
-from veilleuse.collector.report import renderer
-from veilleuse.collector.reporting.emissions import emissions_report_of
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.model.months import COLUMNS, PLACE, DayType, Vector
+from veilleuse.collector.model.records import AgentId, HostId, HostStatus, Site
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import Reporting, Store
 from veilleuse.collector.store.sqlite import SqliteStore, create_store
-from veilleuse.collector.store.sqlite.vector_rows import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
-from veilleuse.collector.vectors import COLUMNS, PLACE, DayType, Vector
+from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

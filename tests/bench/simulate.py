@@ -23,12 +23,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.reporting.emissions import emissions_report_of, today
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, Reporting
-from veilleuse.collector.simulate.filling import simulate
+from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import Order
 from veilleuse.collector.simulate.truth import Truth
 

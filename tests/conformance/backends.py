@@ -14,9 +14,7 @@ from tests.pushes import (
     NOW,
 )
 from veilleuse.collector import settings
-from veilleuse.collector.model import (
-    Point,
-)
+from veilleuse.collector.model.records import Point
 from veilleuse.collector.ports import (
     Calendars,
     Calibrations,

@@ -34,12 +34,8 @@ from tests.pushes import (
     site,
     week,
 )
-from veilleuse.collector.codec import cells_from_wire
-from veilleuse.collector.model import (
-    AppendResult,
-    Grain,
-    HostId,
-)
+from veilleuse.collector.model.records import AppendResult, Grain, HostId
+from veilleuse.collector.wire_codec import cells_from_wire
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (

@@ -24,7 +24,7 @@ from tests.pushes import (
     realistic,
     week,
 )
-from veilleuse.collector.model import AppendResult, Grain
+from veilleuse.collector.model.records import AppendResult, Grain
 from veilleuse.collector.validate import check_push
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population, State

@@ -10,9 +10,9 @@ import pytest
 
 from tests.conformance.backends import Backend
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, gap, realistic
-from veilleuse.collector.calibrated import Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model import DirtyPeriod, Grain, MachineFacts
+from veilleuse.collector.model.calibration import Fit, Hardware, KeptFit, Provenance
+from veilleuse.collector.model.records import DirtyPeriod, Grain, MachineFacts
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 MODEL = Hardware("acme", "desk 7", DeviceClass.SFF)

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from tests.pushes import NOW, enrol
-from veilleuse.collector.model import AppliedConfiguration, AppliedState
-from veilleuse.collector.rollout import OWN_FILE, Rollout
+from veilleuse.collector.model.records import AppliedConfiguration, AppliedState
+from veilleuse.collector.model.remote_config import OWN_FILE, Rollout
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.vocabulary import Population
 

@@ -20,13 +20,7 @@ from tests.pushes import (
     realistic,
     site,
 )
-from veilleuse.collector.model import (
-    DerivedCell,
-    DerivedRecord,
-    DirtyPeriod,
-    Grain,
-    LedgerEntry,
-)
+from veilleuse.collector.model.records import DerivedCell, DerivedRecord, DirtyPeriod, Grain, LedgerEntry
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import (
     Band,

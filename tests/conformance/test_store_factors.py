@@ -12,10 +12,10 @@ import pytest
 
 from tests.conformance.backends import Backend
 from tests.pushes import NOW
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING, with_eple
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, with_eple
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.factored import Contract, Factor, FactorImport, FactorStatus
-from veilleuse.collector.factors.choose import factor_book
+from veilleuse.collector.factors.book import factor_book
+from veilleuse.collector.model.factors import Contract, Factor, FactorImport, FactorStatus
 
 FILE = FactorImport("Base_Carbone_V23.csv", "ab" * 32, "marie", "spring 2026")
 SPLIT = factor_book().named("ADEME-FR-2022-MOY")

@@ -11,7 +11,7 @@ import pytest
 from tests.conformance.backends import Backend
 from tests.pushes import HOUR, NOW
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.intensities import Intensity, IntensityKind, IntensityStatus, Stored
+from veilleuse.collector.model.grid import Intensity, IntensityKind, IntensityStatus, Stored
 
 START = NOW - NOW % HOUR
 QUARTER = 15 * 60_000

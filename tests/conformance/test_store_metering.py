@@ -10,7 +10,7 @@ import pytest
 
 from tests.conformance.backends import Backend
 from tests.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.meters import (
     FOR_EVER,
     NOT_SHARED,
     DeclaredMeter,
@@ -23,7 +23,7 @@ from veilleuse.collector.metering import (
     SharedEnergy,
     SharePart,
 )
-from veilleuse.collector.model import DirtyPeriod, Grain, HostId
+from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId
 from veilleuse.wire.vocabulary import PointKind
 
 FIRST = date(2026, 1, 1)

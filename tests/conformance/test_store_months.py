@@ -19,9 +19,9 @@ from tests.pushes import (
     realistic,
     week,
 )
-from veilleuse.collector.model import DerivedCell, DirtyPeriod, Grain, HostId
+from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, added
+from veilleuse.collector.model.records import DerivedCell, DirtyPeriod, Grain, HostId
 from veilleuse.collector.ports.months import Limits, StaleMonth
-from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, added
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Population, State, Supply

@@ -27,9 +27,9 @@ from tests.pushes import (
     site,
     week,
 )
-from veilleuse.collector.figures import EnergySums, StateSums
-from veilleuse.collector.model import DerivedCell, DerivedRecord, Grain
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration
+from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration
+from veilleuse.collector.model.figures import EnergySums, StateSums
+from veilleuse.collector.model.records import DerivedCell, DerivedRecord, Grain
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb

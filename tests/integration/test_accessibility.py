@@ -30,11 +30,11 @@ from tests.pages import body, standalone
 from tests.peers import peer
 from tests.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.indicators import MachineIndicators
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.month import last_month
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.released_month import last_month
+from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")

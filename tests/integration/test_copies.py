@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.machines import SECONDS, enrolled, refused
 from tests.pushes import Stream, gap
-from veilleuse.collector.enrolment import copies
-from veilleuse.collector.model import HostId, HostStatus
+from veilleuse.collector.enrolment import clones
+from veilleuse.collector.model.records import HostId, HostStatus
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode
@@ -146,7 +146,7 @@ def test_refusals_do_not_use_a_connection_up(running):
 
 def test_copies_that_wait_are_bounded(running, monkeypatch):
     """A stolen key makes no list without end; who waits already may still ask."""
-    monkeypatch.setattr(copies, "MAX_PENDING_COPIES", 2)
+    monkeypatch.setattr(clones, "MAX_PENDING_COPIES", 2)
     machine = enrolled(running)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
     for key in keys[:2]:

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.machines import SECONDS, Machine, Served, hello_request, refused, served, settings_in
 from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, at_its_best, until
-from veilleuse.collector.admin_client import ask
-from veilleuse.collector.assembly import initialise
-from veilleuse.collector.enrolment.authority import create
+from veilleuse.collector.app.data_directory import initialise
+from veilleuse.collector.enrolment.ca import create
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

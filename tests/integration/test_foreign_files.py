@@ -28,16 +28,16 @@ from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.agent.sources.snapshot import Publication, publish
 from veilleuse.agent.spool.database import connect
-from veilleuse.collector import admin_client
-from veilleuse.collector.app.door import messages
-from veilleuse.collector.backup.restoring import hand_over
+from veilleuse.collector.app.gateway import messages
+from veilleuse.collector.backup.restore import hand_over
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.closed import ClosedFile, ClosedYear, YearState
-from veilleuse.collector.closing.exporting import FOLDER as CLOSED
-from veilleuse.collector.closing.exporting import export
-from veilleuse.collector.enrolment.authority import Authority, draft
+from veilleuse.collector.closed_years.exporting import FOLDER as CLOSED
+from veilleuse.collector.closed_years.exporting import export
+from veilleuse.collector.enrolment.ca import Authority, draft
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.private_socket import PrivateServer
+from veilleuse.collector.ipc import admin_client
+from veilleuse.collector.ipc.unix_socket import PrivateServer
+from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, YearState
 from veilleuse.collector.settings import Pki
 
 SECRET = b"the canary's own content\n"

@@ -26,9 +26,9 @@ from tests.command_words import Typist, commands_of_agent, commands_of_collector
 from tests.hostile_files import TABLES, write_all
 from tests.machines import settings_in
 from veilleuse.agent.commands.main import main
-from veilleuse.collector.app.door.messages import Certificate, Opening, as_head, decode, encode
+from veilleuse.collector.app.gateway.messages import Certificate, Opening, as_head, decode, encode
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.private_socket import DOOR_FILE, DOOR_INNER_FILE, PrivateServer
+from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, PrivateServer
 from veilleuse.collector.settings import settings_environment
 
 CODES = {0, 1, 2, 3}
@@ -274,7 +274,7 @@ def test_a_disk_error_in_the_door(tmp_path):
         writing.write(encode(as_head(opening)))
 
     environment = {**os.environ, "VEILLEUSE__DATA_DIR": str(tmp_path)}
-    words = [sys.executable, "-m", "veilleuse.collector.app.door"]
+    words = [sys.executable, "-m", "veilleuse.collector.app.gateway"]
     with closing(PrivateServer(tmp_path, DOOR_FILE, answer, places=4)):
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.crowd import crowd
 from tests.machines import SECONDS, Machine, Served, enrolled, refusal, refused, served, settings_in
 from tests.pushes import Stream, cell, clock, gap, measurement, rapl
-from veilleuse.collector.model import AgentId, AppendResult, HostId
+from veilleuse.collector.model.records import AgentId, AppendResult, HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb

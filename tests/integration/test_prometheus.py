@@ -40,14 +40,14 @@ from tests.peers import peer
 from tests.ports import free_ports
 from tests.stack import get
 from tests.waiting import PATIENCE_SECONDS, comes
-from veilleuse.collector.admin import published
-from veilleuse.collector.admin_client import SOCKET_FILE
-from veilleuse.collector.health import Count, Health
-from veilleuse.collector.published import Kind, Publication, content_of
-from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.admin import publications
+from veilleuse.collector.counters import Count, Health
+from veilleuse.collector.ipc.admin_client import SOCKET_FILE
+from veilleuse.collector.model.publications import Kind, Publication, content_of
+from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.published import SqlitePublications
+from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
 QUERIES = [
@@ -95,7 +95,7 @@ class Admin:
     def __init__(self, directory: Path) -> None:
         self.file = directory / DATA_FILE
         self.health = Health()
-        self.publishing = published.new_uploads()
+        self.publishing = publications.new_uploads()
         self.health.count(Count.PUSHES, "stored", 5)
         self.health.count(Count.RECORDS, "stored", 50)
         self.health.count(Count.CALLS_REFUSED, "expired", 1)
@@ -119,7 +119,7 @@ class Admin:
                 self.health.commit(0.003)
                 match asked.pop("op"):
                     case "publish_part":
-                        result = published.part(self, **asked)  # type: ignore[arg-type]  # only publishing is used
+                        result = publications.part(self, **asked)  # type: ignore[arg-type]  # only publishing is used
                     case "publish":
                         result = self.keep(**asked)
                     case _:
@@ -134,7 +134,7 @@ class Admin:
         return {**self.health.snapshot(), "certificates": {"root": now + 10**11, "server": now + 10**8}}
 
     def keep(self, *, kind: str, first: str, end: str, upload: str, **other: Any) -> dict[str, Any]:
-        """As veilleuse.collector.admin.published, by a connection of its own: the test's own thread uses the store's."""
+        """As veilleuse.collector.admin.publications, by a connection of its own: the test's own thread uses the store's."""
         since, until = date.fromisoformat(first), date.fromisoformat(end)
         one = Publication(
             Kind(kind),

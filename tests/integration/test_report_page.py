@@ -16,7 +16,7 @@ from tests.integration.test_accessibility import SCREENS, axe_says
 from tests.peers import peer
 from tests.report_files import bare
 from tests.reported import attribution, everything
-from veilleuse.collector.report import Document, renderer
+from veilleuse.collector.documents.document import Document, renderer
 
 DOCUMENTS = {"yearly": everything, "attribution": lambda: attribution("nginx.service", "backup.service")}
 

@@ -17,7 +17,7 @@ from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStr
 from tests.machines import Machine, Served, served, settings_in
 from tests.promises.raw import PUSH, Connection, tls
 from tests.waiting import PATIENCE_SECONDS
-from veilleuse.collector.app import servers
+from veilleuse.collector.app import grpc_server
 from veilleuse.collector.app.options import OPTIONS
 from veilleuse.wire.limits import MAX_PUSH_BYTES
 
@@ -95,7 +95,7 @@ def test_messages_are_bounded_before_they_are_read(collector, machine):
     """A push of 512 KiB and its framing passes gRPC; a larger message does not; at the enrolment port 64 KiB is the end."""
     for message, status in (
         (b"\x22\x80\x80\x20" + bytes(MAX_PUSH_BYTES), "3"),
-        (bytes(servers.TELEMETRY_MESSAGE_BYTES + 1), "8"),
+        (bytes(grpc_server.TELEMETRY_MESSAGE_BYTES + 1), "8"),
     ):
         connection = Connection(machine, machine.join["address"])
         call = connection.call(PUSH, message)
@@ -128,7 +128,7 @@ def test_connections_end(tmp_path, monkeypatch, option, real, scaled):
     assert options[option] == real
     assert options["grpc.max_connection_age_grace_ms"] == 300_000
     options |= {option: scaled}
-    monkeypatch.setattr(servers, "OPTIONS", tuple(options.items()))
+    monkeypatch.setattr(grpc_server, "OPTIONS", tuple(options.items()))
     with served(settings_in(tmp_path)) as made:
         machine = Machine(made.token())
         machine.enrol()

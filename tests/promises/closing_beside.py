@@ -22,11 +22,11 @@ from tests.promises.read_together import Key, Place, Row, Watched, What
 from tests.promises.summed import amount
 from tests.rolled import roll
 from veilleuse.collector.account.publishable import publishable, step_millijoules
-from veilleuse.collector.closing.making import Order, propose
-from veilleuse.collector.figures import EmissionsRow
-from veilleuse.collector.reporting.emissions import emissions_report_of
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.wire.vocabulary import Band, State
 
 FILE: Final = "signed file"

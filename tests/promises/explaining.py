@@ -24,9 +24,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tests.promises.read_together import Key, Row, Version, What
 from tests.promises.summed import SILENT, Cell, Found, Selector, Sums, amount, cell_of, month_of, sums_of
-from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.derive.priors import STATE_POWERS
-from veilleuse.collector.model import Grain
+from veilleuse.collector.model.records import Grain
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from veilleuse.collector.__main__ import main
-from veilleuse.collector.model import AppendOutcome, AppendResult, DecodedRecord, ValidPush
-from veilleuse.collector.rolling.retention import Expired, Retention
+from veilleuse.collector.ingest.writer import Writer
+from veilleuse.collector.model.records import AppendOutcome, AppendResult, DecodedRecord, ValidPush
+from veilleuse.collector.months.retention import Expired, Retention
 from veilleuse.collector.store.sqlite import connection
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.periods import Elsewhere
-from veilleuse.collector.writer import Writer
 
 
 def keeps_all() -> None:

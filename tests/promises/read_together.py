@@ -24,12 +24,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.filled import METER, Filled, cell, civil, clock, week
 from tests.reading import DOOR_TOKEN, Reading
-from veilleuse.collector.account.perimeter import Slice, day_start_unix_milliseconds, enrolled_milliseconds
-from veilleuse.collector.admitted import Role
-from veilleuse.collector.codec import number
+from veilleuse.collector.calendars.periods import Slice, day_start_unix_milliseconds, enrolled_milliseconds
+from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
-from veilleuse.collector.model import Grain, HostId, HostStatus
-from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.model.accounts import Role
+from veilleuse.collector.model.records import Grain, HostId, HostStatus
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import MEASURED
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tests.promises.read_together import Key, Place, What
-from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.model import Grain
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.model.records import Grain
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, State
 

@@ -29,9 +29,9 @@ from tests.promises.explaining import AVOIDABLE, Column, Equation, Explained
 from tests.promises.isolating import Isolated, dominated, smallest
 from tests.promises.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
 from tests.promises.summed import amount
-from veilleuse.collector.factors.choose import book_of
-from veilleuse.collector.model import Grain, HostId
-from veilleuse.collector.web.words import words
+from veilleuse.collector.factors.book import book_of
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K: Final = 10

@@ -14,7 +14,7 @@ from tests.fakes.authority import TestAuthority
 from tests.pushes import NOW, site
 from tests.service import Service
 from veilleuse.collector import settings
-from veilleuse.collector.model import Grain
+from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

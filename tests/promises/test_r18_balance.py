@@ -23,13 +23,13 @@ from veilleuse.agent.spool.database import gap_over
 from veilleuse.collector import settings
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.figures import BalanceRow
-from veilleuse.collector.model import AppendResult, Grain, HostId, ValidPush
+from veilleuse.collector.model.figures import BalanceRow
+from veilleuse.collector.model.records import AppendResult, Grain, HostId, ValidPush
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
 from veilleuse.collector.validate import Machine, check_push
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.metrics import fleet_exposition
+from veilleuse.collector.web.metrics.samples import fleet_exposition
+from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population, State, Supply
 
 HOUR = 3_600_000

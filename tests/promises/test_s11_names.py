@@ -19,7 +19,7 @@ from tests.machines import SECONDS, hello_request
 from tests.promises.served import served
 from tests.pushes import Stream, cell, clock, measurement, rapl
 from tests.stack import Stack, get
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 NAMES = 100_000

@@ -19,7 +19,7 @@ from tests.promises.oracle import Sender, complaint
 from tests.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, cell, clock, enrol, measurement, rapl, site
 from veilleuse.collector import settings as collector_settings
 from veilleuse.collector.errors import RecordRefused
-from veilleuse.collector.model import AppendResult, Grain
+from veilleuse.collector.model.records import AppendResult, Grain
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.collector.validate import Machine, check_push
 from veilleuse.collector.validate.push import check_record

@@ -19,8 +19,8 @@ import pytest
 from tests.filled import Filled, cell, civil, clock
 from tests.machines import SECONDS, Machine, refused, served, settings_in
 from tests.reading import DOOR_TOKEN, Reading
-from veilleuse.collector.admitted import Role, new_token
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
+from veilleuse.collector.model.accounts import Role, new_token
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

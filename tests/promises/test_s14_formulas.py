@@ -18,8 +18,8 @@ from tests.hostile import EVERYTHING, everywhere
 from tests.peers import peer
 from tests.report_files import sheet_rows, workbook
 from tests.reported import attribution, small
-from veilleuse.collector.report import Document, Row, renderer
-from veilleuse.collector.report.plain import plain
+from veilleuse.collector.documents.document import Document, Row, renderer
+from veilleuse.collector.documents.plain import plain
 
 OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 TYPE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}value-type"
@@ -48,7 +48,7 @@ def all_at_once() -> Document:
 def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
     """openpyxl: every hostile name is a string, unchanged but for signs nobody sees; no link, no defined name from a text."""
     if large:
-        monkeypatch.setattr("veilleuse.collector.report.xlsx.LARGE", 1)
+        monkeypatch.setattr("veilleuse.collector.documents.formats.xlsx.LARGE", 1)
     cells = 0
     documents = [
         all_at_once(),

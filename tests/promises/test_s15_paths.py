@@ -18,7 +18,7 @@ import pytest
 from tests.hostile import combined, everywhere
 from tests.reported import everything, small
 from veilleuse.collector.cli.output import write_output
-from veilleuse.collector.report import BINARY, FORMATS, renderer
+from veilleuse.collector.documents.document import BINARY, FORMATS, renderer
 
 _watching: list[list[tuple[str, str]]] = []
 

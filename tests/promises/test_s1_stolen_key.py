@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.pushes import Stream, gap
-from veilleuse.collector.model import AgentId, HostId
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

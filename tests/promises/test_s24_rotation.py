@@ -33,14 +33,14 @@ from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.identity import keys
 from veilleuse.agent.identity.store import Identity, Place
 from veilleuse.collector.admin import ca
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
-from veilleuse.collector.enrolment.authority import Authority
-from veilleuse.collector.enrolment.joining import Application, Joining
-from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.ca import Authority
+from veilleuse.collector.enrolment.enrol import Application, Joining
+from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.model import AgentId, CertificateChain
+from veilleuse.collector.model.records import AgentId, CertificateChain
 from veilleuse.wire.vocabulary import Population
 
 HERE = ip_address("192.0.2.9")

@@ -25,8 +25,8 @@ from tests.machines import SECONDS, Machine, Served, refusal, refused, served, s
 from tests.promises.served import served as serving_http
 from tests.stack import Stack
 from tests.waiting import PATIENCE_SECONDS, until
-from veilleuse.collector.admitted import new_token
 from veilleuse.collector.enrolment.tokens import FAILED_TRIES
+from veilleuse.collector.model.accounts import new_token
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 CLIENTS = 100

@@ -27,7 +27,7 @@ from tests.promises.served import served
 from tests.pushes import Stream
 from tests.stack import Stack
 from tests.unit.collector.sound import ACCEPTED
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 A_PUSH = 600

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 
 OTHERS: Final = AUTRES

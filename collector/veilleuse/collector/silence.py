@@ -21,10 +21,10 @@ from functools import cache
 from statistics import median
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.model import DataKind, Host, HostStatus, Site
-from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.rollout import Rollout
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.records import DataKind, Host, HostStatus, Site
+from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.months.site_days import Almanac
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 

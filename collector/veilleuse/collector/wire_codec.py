@@ -12,7 +12,15 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from veilleuse.collector.model import Cell, Grain, HostHealth, MachineFacts, Point, RecordPeriod, SourceHealth
+from veilleuse.collector.model.records import (
+    Cell,
+    Grain,
+    HostHealth,
+    MachineFacts,
+    Point,
+    RecordPeriod,
+    SourceHealth,
+)
 from veilleuse.wire.limits import DISPLAY_SIZES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (

@@ -344,7 +344,7 @@ def test_a_key_the_collector_will_never_take_is_dropped(agent, collector):
         raise RequestRefused("key reused")
 
     with pytest.raises(RequestRefused):
-        certificates.renew(refuses, cast("enrolment.Keys", keys), store)
+        certificates.renew(refuses, cast("certificates.Keys", keys), store)
     assert store.pending_key() is None
 
 

@@ -142,7 +142,7 @@ def test_a_pinned_ca_needs_no_other_word(agent, collector):
 
         return call
 
-    own = cast("enrolment.Keys", keys)
+    own = cast("certificates.Keys", keys)
     with pytest.raises(IdentityError, match="not vouched for"):
         certificates.renew(answers([new.root.der], new), own, store)
     pinned = fingerprints(f"{'AB' * 32} , {hashlib.sha256(new.root.der).hexdigest()}")
@@ -162,6 +162,6 @@ def test_both_roots_while_the_old_one_still_issues(agent, collector):
         issued.roots_der.append(new.root.der)
         return pb.RenewResponse(certificate=issued)
 
-    certificates.renew(call, cast("enrolment.Keys", keys), store)
+    certificates.renew(call, cast("certificates.Keys", keys), store)
     assert ders_of(agent.identity.roots_pem) == [collector.authority.root.der, new.root.der]
     assert agent.send()

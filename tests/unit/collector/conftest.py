@@ -15,7 +15,7 @@ from tests.fakes.authority import TestAuthority
 from tests.machines import settings_in
 from tests.pushes import NOW, site
 from tests.service import Service
-from veilleuse.collector.assembly import initialise
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.settings import CollectorSettings, Store, read_settings
 from veilleuse.collector.store.sqlite import create_store
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
-from veilleuse.collector.figures import ON_STATES, BalanceRow, EnergySums, StateSums
-from veilleuse.collector.model import (
+from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
+from veilleuse.collector.model.figures import ON_STATES, BalanceRow, EnergySums, StateSums
+from veilleuse.collector.model.records import (
     AgentId,
     Cell,
     DataKind,
@@ -28,8 +29,7 @@ from veilleuse.collector.model import (
     SumRow,
     UnitSumRow,
 )
-from veilleuse.collector.rollout import Rollout
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion
+from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply

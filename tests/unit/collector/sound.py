@@ -26,7 +26,7 @@ from tests.pushes import (
     week,
 )
 from veilleuse.collector.errors import RecordRefused
-from veilleuse.collector.model import DecodedRecord
+from veilleuse.collector.model.records import DecodedRecord
 from veilleuse.collector.validate import Machine
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -9,13 +9,19 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, cast
 
-from veilleuse.collector.figures import EnergySums
-from veilleuse.collector.inventoried import Asset, Headcount
-from veilleuse.collector.metering import Metering, MeterReading
-from veilleuse.collector.model import DataKind, Host, HostId, Site
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
-from veilleuse.collector.vectors import HostPeriod
+from veilleuse.collector.model.calendars import (
+    BEFORE_ALL,
+    CalendarVersion,
+    Declaration,
+    SchoolPeriod,
+    SchoolZone,
+)
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.inventory import Asset, Headcount
+from veilleuse.collector.model.meters import Metering, MeterReading
+from veilleuse.collector.model.months import HostPeriod
+from veilleuse.collector.model.records import DataKind, Host, HostId, Site
+from veilleuse.collector.reports.inputs import Sources
 from veilleuse.wire.bands import Calendar
 from veilleuse.wire.vocabulary import Population
 

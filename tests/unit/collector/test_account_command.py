@@ -18,12 +18,12 @@ from tests.machines import settings_in
 from tests.pushes import enrol
 from tests.waiting import until
 from veilleuse.collector.admin.accounts import expire
-from veilleuse.collector.admitted import JOURNAL_DAYS, TOKEN_PREFIX, is_within, token_sha256
-from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.app.scheduled import upkeep
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.inventoried import Entity, InventoryChange
+from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, is_within, token_sha256
+from veilleuse.collector.model.inventory import Entity, InventoryChange
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 
 DAY = timedelta(days=1)

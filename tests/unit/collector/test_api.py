@@ -19,9 +19,9 @@ import pytest
 from tests.filled import METER, Filled, cell, clock
 from tests.reading import DOOR_TOKEN, Reading
 from tests.waiting import PATIENCE_SECONDS, in_time, until
-from veilleuse.collector.admitted import TOKEN_PREFIX, Role, new_token
 from veilleuse.collector.errors import AdminError, QueryTooSlow
-from veilleuse.collector.web.api.bounds import Rate, Turns
+from veilleuse.collector.model.accounts import TOKEN_PREFIX, Role, new_token
+from veilleuse.collector.web.api.limits import Rate, Turns
 from veilleuse.collector.web.problems import MEDIA_TYPE, TITLES, Problem
 from veilleuse.wire.vocabulary import State
 

@@ -15,14 +15,14 @@ import pytest
 from tests.filled import METER, Filled, cell, civil, clock
 from tests.reading import DOOR_TOKEN, Reading
 from tests.rolled import days_of, retention, roll
-from veilleuse.collector.admitted import Role
+from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import QueryTooSlow
-from veilleuse.collector.model import HostId
-from veilleuse.collector.report import Document
-from veilleuse.collector.report.emissions import ASSUMPTIONS
-from veilleuse.collector.vectors import NOTHING, DayType, HostPeriod
+from veilleuse.collector.model.accounts import Role
+from veilleuse.collector.model.months import NOTHING, DayType, HostPeriod
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.reports.emissions_document import ASSUMPTIONS
 from veilleuse.collector.web.api import handlers
-from veilleuse.collector.web.api.figures import NOT_OF_SUMS, OBSERVED_NOTES
+from veilleuse.collector.web.api.answers import NOT_OF_SUMS, OBSERVED_NOTES
 from veilleuse.collector.web.api.fleet import _Watched
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

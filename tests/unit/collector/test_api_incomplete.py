@@ -13,7 +13,7 @@ from tests.filled import Filled, cell, civil
 from tests.reading import Reading
 from tests.unit.collector.test_api_release import NOW, OCTOBER, Fleet, Seen, a_dozen, release
 from veilleuse.collector.web.api.release import shown
-from veilleuse.collector.web.api.released_month import FORM, Month
+from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.filled import RAPL, Filled, cell, civil
 from tests.reading import Reading
 from tests.rolled import HOUR, days_of, retention, roll
-from veilleuse.collector.admitted import Role
+from veilleuse.collector.model.accounts import Role
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
@@ -86,9 +86,9 @@ def test_a_month_that_is_being_taken_apart_is_whole(data):
 
 def test_days_alone_say_what_months_say(data):
     """What was asked of days before is what months answer: energy by method, time by state and band, nights."""
-    from veilleuse.collector.account.gather import Question, gather
-    from veilleuse.collector.account.gather_periods import gather_periods
-    from veilleuse.collector.rolling.reading import Periods
+    from veilleuse.collector.account.observed_days import Question, gather
+    from veilleuse.collector.account.observed_months import gather_periods
+    from veilleuse.collector.months.reader import Periods
 
     question = Question(
         date(2026, 5, 1),

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 
 from tests.filled import Filled, cell, civil
 from tests.reading import Reading
-from veilleuse.collector.account.perimeter import Slice, slices
-from veilleuse.collector.account.released import released
-from veilleuse.collector.account.tally import Tally
-from veilleuse.collector.admitted import is_within
-from veilleuse.collector.figures import Group, GroupKey, StateSums
-from veilleuse.collector.model import HostId
+from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.release_tables import released
+from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.documents.document import SHOWN
+from veilleuse.collector.model.accounts import is_within
+from veilleuse.collector.model.figures import Group, GroupKey, StateSums
+from veilleuse.collector.model.publications import Kind, Publication
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.published import Told
-from veilleuse.collector.published import Kind, Publication
-from veilleuse.collector.report import SHOWN
 from veilleuse.collector.web.api.release import Shown, is_month, shown
-from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.published import Published
+from veilleuse.collector.web.api.release_format import FORM, Month
+from veilleuse.collector.web.publications import Published
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 3
@@ -419,7 +419,7 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
 def test_a_released_month_stays_as_it_was(tmp_path):
     """A machine whose October comes late is no difference between two looks, nor months later, nor after a restart; an admin sees it at
     once, and an operator can have the month computed anew."""
-    from veilleuse.collector.admitted import Role
+    from veilleuse.collector.model.accounts import Role
 
     moment = [NOW.timestamp()]
     with (
@@ -449,10 +449,10 @@ def test_a_released_month_stays_as_it_was(tmp_path):
 
 def test_who_may_see_all_gets_the_report(tmp_path):
     """An admin's rows are those of `veilleuse report emissions`, number by number."""
-    from veilleuse.collector.admitted import Role
-    from veilleuse.collector.reporting.emissions import emissions_report_of, today
-    from veilleuse.collector.reporting.sources import opened
-    from veilleuse.collector.reporting.year import YearQuestion
+    from veilleuse.collector.model.accounts import Role
+    from veilleuse.collector.reports.emissions import emissions_report_of, today
+    from veilleuse.collector.reports.fleet_year import YearQuestion
+    from veilleuse.collector.reports.inputs import opened
     from veilleuse.collector.settings import Reporting
 
     with (

@@ -20,10 +20,10 @@ from tests.waiting import until
 from veilleuse.collector.app import certificate
 from veilleuse.collector.app import child as child_module
 from veilleuse.collector.app.child import Child
-from veilleuse.collector.app.servers import listen
+from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.app.grpc_server import listen
 from veilleuse.collector.app.service_manager import notify
-from veilleuse.collector.assembly import initialise, open_collector
-from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AddressUnavailable, ConfigurationError, DataDirectoryError
 from veilleuse.collector.logs import FactsFormatter, RepeatFilter
 from veilleuse.collector.settings import Pki, read_settings, settings_environment

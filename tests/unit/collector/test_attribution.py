@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.filled import METER, Filled, cell, clock
-from veilleuse.collector.attributed import Basis, HostHour, Share, Why
-from veilleuse.collector.cli.attribution import attribution_document
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive.attribution import attribution, idle_powers
 from veilleuse.collector.derive.priors import MILLION, STATE_POWERS
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.figures import EnergySums
-from veilleuse.collector.model import Cell, MachineFacts
-from veilleuse.collector.report.attribution import document
+from veilleuse.collector.model.attribution import Basis, HostHour, Share, Why
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.records import Cell, MachineFacts
+from veilleuse.collector.reports.attribution import document
+from veilleuse.collector.reports.attribution_2 import attribution_document
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite import host_hours as pages
 from veilleuse.wire.ladder import Method

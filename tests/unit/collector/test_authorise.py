@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing, Standings
-from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import NotAuthorised
-from veilleuse.collector.model import AgentId, Host, HostId, HostStatus, MachineFacts
+from veilleuse.collector.model.records import AgentId, Host, HostId, HostStatus, MachineFacts
 from veilleuse.collector.settings import Pki
 from veilleuse.wire.vocabulary import Population
 

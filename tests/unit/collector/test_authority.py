@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.enrolment import certificates
-from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.enrolment.certificates import read_request
 from veilleuse.collector.errors import DataDirectoryError, EnrolmentRefused, NotAuthorised
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import Pki
 from veilleuse.wire.vocabulary import Population
 

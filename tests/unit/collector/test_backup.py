@@ -28,7 +28,7 @@ from tests.backups import (
 from tests.machines import settings_in
 from tests.promises.disks import MIB, fill, tmpfs
 from tests.pushes import enrol
-from veilleuse.collector.assembly import open_collector
+from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.backup.destination import (
     destination,
     new_backup,

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.backups import add_tokens, content_of, directory, make_backup, put_back, tokens_in
 from tests.killing import dies_at, in_child, lines_of
 from tests.machines import settings_in
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
 
 OURS = ("/collector/backup/", "/enrolment/forms.py", "/store/sqlite/directory.py", "/store/sqlite/connection.py")

@@ -16,12 +16,12 @@ from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from tests.waiting import PATIENCE_SECONDS, comes, until
 from veilleuse.collector import settings
 from veilleuse.collector.admin.backup import Backups
+from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import AdminError, StoreFailing
-from veilleuse.collector.health import Health
+from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.store.sqlite import SqliteStore, create_store
 from veilleuse.collector.store.sqlite.connection import Database, quick_check
 from veilleuse.collector.store.sqlite.copy import STEP_PAGES, copy_database
-from veilleuse.collector.writer import Writer
 
 LIMITS = settings.Store(free_bytes_minimum=0)
 STEPS = 40

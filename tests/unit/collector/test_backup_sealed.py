@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from veilleuse.collector.backup.sealed import (
+from veilleuse.collector.backup.encryption import (
     CHUNK_BYTES,
     KEY_BYTES,
     MAGIC,

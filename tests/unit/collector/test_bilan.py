@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.account.bilan import (
+from veilleuse.collector.account.emissions import emissions
+from veilleuse.collector.account.ghg_items import (
     DEFAULT_MAPPING,
     METHOD_CHANGE,
     bilan_lines,
@@ -22,10 +23,9 @@ from veilleuse.collector.account.bilan import (
     unresolved,
     with_eple,
 )
-from veilleuse.collector.account.emissions import emissions
-from veilleuse.collector.factored import BilanItem
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.inventoried import Headcount, PowerContext
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.model.factors import BilanItem
+from veilleuse.collector.model.inventory import Headcount, PowerContext
 
 ADEME_2022 = emissions(Fraction(10_000), choose("FR", 2022).factor)
 JANUARY, NEXT = date(2026, 1, 1), date(2027, 1, 1)

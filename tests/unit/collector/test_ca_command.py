@@ -27,15 +27,15 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.authorities import Organisation
 from tests.machines import served, settings_in
 from veilleuse.collector.admin import ca
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
-from veilleuse.collector.enrolment.authority import Authority
-from veilleuse.collector.enrolment.joining import Application, Joined, Joining
-from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.ca import Authority
+from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
+from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model import CertificateChain
+from veilleuse.collector.model.records import CertificateChain
 from veilleuse.collector.settings import settings_environment
 
 HERE = ip_address("192.0.2.9")

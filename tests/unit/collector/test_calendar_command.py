@@ -18,13 +18,13 @@ from tests.architecture.tree import ROOT
 from tests.machines import settings_in
 from tests.pushes import enrol
 from tests.waiting import until
-from veilleuse.collector.admin.calendar import renew
-from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import Collector, initialise, open_collector
-from veilleuse.collector.calendars.composing import calendar_year
+from veilleuse.collector.admin.calendars import renew
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.app.scheduled import upkeep
+from veilleuse.collector.calendars.compose import calendar_year
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, UsageError
-from veilleuse.collector.greeting import calendar_message
+from veilleuse.collector.ingest.hello import calendar_message
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
@@ -338,7 +338,7 @@ def command(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, *words
 def test_the_commands(settings, monkeypatch, tmp_path, capsys):
     """Import, show, export, school holidays: for people and as JSON; warnings are exit code 3. Told on a certain day: what is known of
     school holidays ends with 2028-08."""
-    monkeypatch.setattr("veilleuse.collector.admin.calendar._today", lambda operations, site: TODAY)
+    monkeypatch.setattr("veilleuse.collector.admin.calendars._today", lambda operations, site: TODAY)
     file, again = tmp_path / "lyon.toml", tmp_path / "again.toml"
     file.write_text(LYON + BRIDGE, encoding="utf-8")
     site = ("--site", "Lyon")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.calendars.composing import calendar_year, compose, first_day
+from veilleuse.collector.calendars.compose import calendar_year, compose, first_day
 from veilleuse.collector.calendars.day_types import day_type, is_open, open_milliseconds, week_types
 from veilleuse.collector.calendars.public_holidays import public_holidays
 from veilleuse.collector.calendars.school import (
@@ -21,9 +21,9 @@ from veilleuse.collector.calendars.school import (
     read_school_holidays,
     shipped,
 )
-from veilleuse.collector.calendars.showing import weekly_text, windows_of, year_of
+from veilleuse.collector.calendars.show import weekly_text, windows_of, year_of
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.timetable import (
+from veilleuse.collector.model.calendars import (
     BEFORE_ALL,
     CalendarVersion,
     Closure,
@@ -32,7 +32,7 @@ from veilleuse.collector.timetable import (
     SchoolZone,
     in_force,
 )
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.model.months import DayType
 from veilleuse.wire.bands import DEFAULT_CALENDAR, OpenSpan
 from veilleuse.wire.vocabulary import Population
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.calendars.reading import read_calendar
+from veilleuse.collector.calendars.files import read_calendar
 from veilleuse.collector.calendars.writing import write_calendar
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.timetable import Closure, Declaration, SchoolZone
+from veilleuse.collector.model.calendars import Closure, Declaration, SchoolZone
 from veilleuse.wire.bands import CalendarError, OpenSpan
 
 FORMER = Declaration(tuple(OpenSpan(day, 480, 1_080) for day in range(1, 6)), school_zone=SchoolZone.B)

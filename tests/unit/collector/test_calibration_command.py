@@ -30,15 +30,15 @@ from tests.laboratory import (
     wall,
 )
 from tests.pushes import clock
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.assembly import open_collector
-from veilleuse.collector.calibrated import Hardware, facts_of, from_facts
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.calibration import Hardware, facts_of, from_facts
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader, open_store
-from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
+from veilleuse.collector.store.sqlite.calibration import ReferenceReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply

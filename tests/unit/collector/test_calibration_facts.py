@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from veilleuse.collector.calibrated import Fit, Hardware, KeptFit, Provenance, facts_of, from_facts
+from veilleuse.collector.model.calibration import Fit, Hardware, KeptFit, Provenance, facts_of, from_facts
 from veilleuse.wire.vocabulary import DeviceClass
 
 KEPT = KeptFit(

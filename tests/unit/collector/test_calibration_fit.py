@@ -15,18 +15,23 @@ from hypothesis import strategies as st
 
 from tests.bench.calibration import BAND, FLEETS, MODEL, SAMPLES, UNITS, coverage
 from tests.reference_units import Truth, simulated
-from veilleuse.collector.calibrated import Fit
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.calibrating.algebra import Pair, Square, outer
-from veilleuse.collector.derive.calibrating.fit import (
+from veilleuse.collector.derive.calibration.acceptance import (
+    Outcome,
+    Reference,
+    standby_outcome,
+    wall_outcome,
+)
+from veilleuse.collector.derive.calibration.algebra import Pair, Square, outer
+from veilleuse.collector.derive.calibration.fit import (
     BETWEEN_UNITS,
     NotIdentified,
     UnitLine,
     model_line,
     unit_line,
 )
-from veilleuse.collector.derive.calibrating.judge import Outcome, Reference, standby_outcome, wall_outcome
-from veilleuse.collector.derive.calibrating.moments import Unit, parted
+from veilleuse.collector.derive.calibration.moments import Unit, parted
+from veilleuse.collector.model.calibration import Fit
 from veilleuse.collector.quantiles import Z95, quantile95, tail
 
 METER = Reference("readings", "plug", 9_901)

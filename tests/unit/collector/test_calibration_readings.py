@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.derive.calibrating import readings
-from veilleuse.collector.derive.calibrating.readings import Reading, parse_readings
+from veilleuse.collector.derive.calibration import readings
+from veilleuse.collector.derive.calibration.readings import Reading, parse_readings
 from veilleuse.collector.errors import UsageError
 
 PARIS = ZoneInfo("Europe/Paris")

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from veilleuse.collector.calibrated import Hardware
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.calibrating.matching import FILE, file_samples
-from veilleuse.collector.derive.calibrating.moments import Moments
-from veilleuse.collector.derive.calibrating.readings import Reading
-from veilleuse.collector.derive.calibrating.samples import (
+from veilleuse.collector.derive.calibration.matching import FILE, file_samples
+from veilleuse.collector.derive.calibration.moments import Moments
+from veilleuse.collector.derive.calibration.readings import Reading
+from veilleuse.collector.derive.calibration.samples import (
     Samples,
     StoredRecord,
     battery_samples,
@@ -22,7 +21,8 @@ from veilleuse.collector.derive.calibrating.samples import (
     trusts_psys,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import Cell, MachineFacts, Point
+from veilleuse.collector.model.calibration import Hardware
+from veilleuse.collector.model.records import Cell, MachineFacts, Point
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
 
 FACTS = MachineFacts(DeviceClass.SFF, vendor="Acme  Inc", model="Desk 7")

@@ -10,10 +10,10 @@ import pytest
 
 from tests.unit.collector.memory import host, site
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, weekday, workstation
-from veilleuse.collector.account.census import Census, DayTypes
-from veilleuse.collector.inventoried import Placement, PowerContext
-from veilleuse.collector.model import HostId, HostStatus
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.fleet.census import Census, DayTypes
+from veilleuse.collector.model.inventory import Placement, PowerContext
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.records import HostId, HostStatus
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 

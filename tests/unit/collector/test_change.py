@@ -15,21 +15,21 @@ from tests.bench.estimator import BAND, CHANGES, change_coverage
 from tests.simulated_changes import Shape, changed
 from tests.unit.collector.test_billing import TERMS, fleet, only
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, told, vector, worked
-from veilleuse.collector.account.billing import billed
 from veilleuse.collector.account.change import change, class_years
 from veilleuse.collector.account.comparable import LEAST_DAYS
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.keeping import keep
-from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.account.shown import shown
-from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.figures import EmissionsRow
-from veilleuse.collector.model import Host
-from veilleuse.collector.report.emissions import document
-from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.account.rounding import shown
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.server_rooms import with_rooms
+from veilleuse.collector.account.statement import billed
+from veilleuse.collector.closed_years.document import kept_document, kept_from_document
+from veilleuse.collector.closed_years.reduce import keep
+from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.records import Host
+from veilleuse.collector.reports.emissions_document import document
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, State
 

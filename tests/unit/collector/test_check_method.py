@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from veilleuse.collector import quantiles
-from veilleuse.collector.account import emissions, fleet, pedigree, rounding
+from veilleuse.collector.account import emissions, pedigree, rounding_2
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.derive import tec, wall
-from veilleuse.collector.factors import choose
-from veilleuse.collector.model import WallEnergy
-from veilleuse.collector.reporting.worked_answers import answers
+from veilleuse.collector.derive import wall
+from veilleuse.collector.factors import book
+from veilleuse.collector.fleet import estimator
+from veilleuse.collector.model.records import WallEnergy
+from veilleuse.collector.reports import tec
+from veilleuse.collector.reports.worked_examples import answers
 from veilleuse.wire import units
 
 SECTION_8 = {
@@ -90,7 +92,7 @@ def _rounded(_: Callable[..., Any]) -> Callable[..., Any]:
     return lambda figure: tuple(str(round(one)) for one in figure)
 
 
-def _book(function: Callable[[], choose.FactorBook]) -> Callable[[], choose.FactorBook]:
+def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBook]:
     """A year early."""
 
     class _Late:
@@ -114,8 +116,8 @@ def _book(function: Callable[[], choose.FactorBook]) -> Callable[[], choose.Fact
         (pedigree, "gsd2", _slightly, "pedigree, nothing known"),
         (quantiles, "quantile95", _slightly, "stratified mean, half-width"),
         (wall, "wall_energy", _wall, "wall model, laptop"),
-        (rounding, "rounded", _rounded, "rounded for people, upper end"),
-        (choose, "factor_book", _book, "ADEME 2025"),
+        (rounding_2, "rounded", _rounded, "rounded for people, upper end"),
+        (book, "factor_book", _book, "ADEME 2025"),
     ],
 )
 def test_a_broken_function_is_found(monkeypatch, capsys, module, name, breaking, differing):
@@ -130,13 +132,13 @@ def test_a_broken_function_is_found(monkeypatch, capsys, module, name, breaking,
 
 def test_a_broken_variance_is_found(monkeypatch, capsys):
     """The stratified mean asks the estimator itself: a sampling variance 1 % too small is seen in its error, not in its energy."""
-    right = fleet.Fleet.total
+    right = estimator.Fleet.total
 
-    def broken(self: fleet.Fleet) -> Any:
+    def broken(self: estimator.Fleet) -> Any:
         total = right(self)
         return replace(total, sampling_variance=total.sampling_variance * 0.99)
 
-    monkeypatch.setattr(fleet.Fleet, "total", broken)
+    monkeypatch.setattr(estimator.Fleet, "total", broken)
     assert run(["check-method", "--json"]) == 1
     wrong = {one["what"] for one in json.loads(capsys.readouterr().out)["answers"] if not one["ok"]}
     assert "stratified mean, standard error" in wrong

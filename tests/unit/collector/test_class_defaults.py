@@ -8,15 +8,15 @@ from fractions import Fraction
 
 import pytest
 
-from veilleuse.collector.account.class_defaults import class_defaults, class_microwatts
 from veilleuse.collector.account.equivalences import DEFAULT, PUBLISHED, equivalences
-from veilleuse.collector.account.fleet import Assumptions, Fleet
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, InService, Stratum
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import InventoryClass
-from veilleuse.collector.tables import load_table
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.fleet.class_defaults import class_defaults, class_microwatts
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, InService, Stratum
+from veilleuse.collector.model.inventory import InventoryClass
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire.vocabulary import DeviceClass
 
 HOURS = 8760

@@ -31,21 +31,21 @@ from tests.closed_years import (
 from tests.filled import Filled
 from tests.machines import served, settings_in
 from tests.rolled import retention, roll, server_day
-from veilleuse.collector.assembly import open_collector
-from veilleuse.collector.closed import ClosedFile, canonical, packed, sha256
-from veilleuse.collector.closing import refusals
-from veilleuse.collector.closing.making import Order, propose
+from veilleuse.collector.app.data_directory import open_collector
+from veilleuse.collector.closed_years import preconditions
+from veilleuse.collector.closed_years.published_rows import load_closed
+from veilleuse.collector.documents import text as report_words
+from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.factors.choose import factor_book
-from veilleuse.collector.factors.restating import factor_document
-from veilleuse.collector.inventoried import Asset, Placement
-from veilleuse.collector.model import HostStatus
-from veilleuse.collector.ports.closing import Waiting
-from veilleuse.collector.report import LANGUAGES
-from veilleuse.collector.report import words as report_words
-from veilleuse.collector.reporting.closed_report import load_closed
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.collector.factors.book import factor_book
+from veilleuse.collector.factors.versions import factor_document
+from veilleuse.collector.model.closed_years import ClosedFile, canonical, packed, sha256
+from veilleuse.collector.model.inventory import Asset, Placement
+from veilleuse.collector.model.records import HostStatus
+from veilleuse.collector.ports.readers import Waiting
+from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 # --- the way of a year
@@ -330,11 +330,11 @@ def test_unresolved_rows_of_the_inventory_refuse():
         return Asset(number, device_class, (Placement(date(2020, 1, 1), "E", ""),), out_of_service_on=out)
 
     assets = [asset(1, "unknown"), asset(2, "unknown", date(2024, 6, 1)), asset(3, "tower")]
-    assert list(refusals.of_inventory(0, assets[1:], YEAR)) == []
-    first, second = refusals.of_inventory(3, assets, YEAR)
+    assert list(preconditions.of_inventory(0, assets[1:], YEAR)) == []
+    first, second = preconditions.of_inventory(3, assets, YEAR)
     assert "3 rows of the inventory are in doubt" in first
     assert "1 assets in service in 2025" in second
-    assert list(refusals.of_data(YEAR, Waiting(0, 0))) == []
+    assert list(preconditions.of_data(YEAR, Waiting(0, 0))) == []
 
 
 def test_the_item_of_a_college_is_asked_for(place, veilleuse):

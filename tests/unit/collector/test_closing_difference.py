@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 
 from tests.unit.collector.test_keeping import fleet, keep
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.fleet_inputs import CalibratedWall
-from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.calibrated import Fit
-from veilleuse.collector.closed import ClosedYear, YearState, canonical
-from veilleuse.collector.closing.difference import difference
+from veilleuse.collector.closed_years.closed_terms import FrozenTerms, terms_document, terms_from_document
+from veilleuse.collector.closed_years.closed_years import Closed
+from veilleuse.collector.closed_years.difference import difference
+from veilleuse.collector.closed_years.frozen import frozen_documents, is_same
+from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.factored import ChosenFactor, Contract
-from veilleuse.collector.factors.choose import choose, factor_book
-from veilleuse.collector.reporting.closed_terms import FrozenTerms, terms_document, terms_from_document
-from veilleuse.collector.reporting.closed_years import Closed
-from veilleuse.collector.reporting.frozen import frozen_documents, is_same
+from veilleuse.collector.factors.book import choose, factor_book
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.fleet_inputs import CalibratedWall
+from veilleuse.collector.model.calibration import Fit
+from veilleuse.collector.model.closed_years import ClosedYear, YearState, canonical
+from veilleuse.collector.model.factors import ChosenFactor, Contract
 
 YEAR = 2025
 ROOM = RoomFigure("r1", "hq", "FR", 9 * 10**12, 2 * 10**12, 10**11, None, "not_included", 0)

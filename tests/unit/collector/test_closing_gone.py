@@ -22,14 +22,14 @@ from tests.filled import Filled
 from tests.machines import settings_in
 from tests.rolled import retention, roll, workstation_days
 from tests.unit.collector.test_reen_command import two_years
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.assembly import initialise, open_collector
-from veilleuse.collector.closing.making import Order, propose
+from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import AssetRecord, Entity, InventoryChange, Placement
-from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
-from veilleuse.collector.model import DirtyPeriod, Grain
-from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.model.inventory import AssetRecord, Entity, InventoryChange, Placement
+from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
+from veilleuse.collector.model.records import DirtyPeriod, Grain
+from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.vocabulary import PointKind, Population
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.closed import file_parts, sha256
-from veilleuse.collector.closing.signing import parse_public_key
-from veilleuse.collector.closing.verifying import verify_file
-from veilleuse.collector.reporting.closed_years import read_closed
-from veilleuse.collector.reporting.frozen import frozen_documents, reproduces
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.closed_years.closed_years import read_closed
+from veilleuse.collector.closed_years.frozen import frozen_documents, reproduces
+from veilleuse.collector.closed_years.signatures import parse_public_key
+from veilleuse.collector.closed_years.verify import verify_file
+from veilleuse.collector.model.closed_years import file_parts, sha256
 
 KEPT = Path(__file__).parents[2] / "fixtures" / "closed_year"
 FILES = sorted(KEPT.glob("**/*.json"))

@@ -26,9 +26,9 @@ from tests.closed_years import (
 from tests.filled import Filled
 from tests.machines import settings_in
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.closed import canonical
-from veilleuse.collector.closing.signing import sign, signing_key
-from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.closed_years.signatures import sign, signing_key
+from veilleuse.collector.enrolment.ca import Authority
+from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.settings import CollectorSettings
 
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from tests.machines import EPOCH, SECONDS, Machine, Served, served, settings_in
 from veilleuse.collector.admin.operations import OPERATIONS
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.configuration import milliseconds
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.rollout import CEILINGS, OWN_FILE, duration, sha256_of
+from veilleuse.collector.model.remote_config import CEILINGS, OWN_FILE, duration, sha256_of
 from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -27,7 +27,6 @@ from tests.unit.collector.test_wall import (
     only,
     point,
 )
-from veilleuse.collector.calibrated import Calibration, Fit, Hardware
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import (
     METERS,
@@ -38,8 +37,9 @@ from veilleuse.collector.derive.counters import (
     psys_is_trusted,
 )
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import MachineFacts, Point
+from veilleuse.collector.model.calibration import Calibration, Fit, Hardware
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.records import MachineFacts, Point
 from veilleuse.wire.ladder import METER_KINDS, Method
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, State, Supply
 

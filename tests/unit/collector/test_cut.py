@@ -11,7 +11,7 @@ import signal, sys
 from pathlib import Path
 from tests.killing import dies_at, in_child, lines_of
 from tests.machines import settings_in
-from veilleuse.collector.assembly import initialise, is_initialised, open_collector
+from veilleuse.collector.app.data_directory import initialise, is_initialised, open_collector
 
 OURS = ("/collector/assembly.py", "/enrolment/authority.py", "/enrolment/forms.py", "/store/sqlite/")
 

@@ -18,9 +18,9 @@ from tests.backups import add_tokens, directory, make_backup, put_back
 from tests.machines import settings_in
 from tests.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
 from tests.waiting import until
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.app.scheduled import upkeep
 from veilleuse.collector.backup.destination import only_backup
 from veilleuse.collector.cli.doctor import CHECKS, look
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
@@ -34,10 +34,10 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_versions,
 )
 from veilleuse.collector.cli.doctor.forecast import days_until_full
-from veilleuse.collector.cli.doctor.place import check_directory, check_forecast
 from veilleuse.collector.cli.doctor.service import check_service
+from veilleuse.collector.cli.doctor.storage import check_directory, check_forecast
 from veilleuse.collector.errors import DataDirectoryError
-from veilleuse.collector.model import AgentId, Certificate, HostId, HostStatus, ValidPush
+from veilleuse.collector.model.records import AgentId, Certificate, HostId, HostStatus, ValidPush
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.upkeep import DaySize, note_size, sizes

@@ -12,12 +12,12 @@ from tests.closed_years import YEAR, told
 from tests.filled import Filled
 from tests.machines import settings_in
 from tests.rolled import retention
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.assembly import initialise
-from veilleuse.collector.cli.doctor.closing import closing_on, goes_on
-from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
-from veilleuse.collector.model import DirtyPeriod, Grain
-from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.app.data_directory import initialise
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.cli.doctor.closed_years import closing_on, goes_on
+from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
+from veilleuse.collector.model.records import DirtyPeriod, Grain
+from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import PointKind, Population
 

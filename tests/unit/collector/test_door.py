@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.app.door.budget import Budget
-from veilleuse.collector.app.door.messages import (
+from veilleuse.collector.app.gateway.budget import Budget
+from veilleuse.collector.app.gateway.messages import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
     Certificate,
@@ -31,7 +31,7 @@ from veilleuse.collector.app.door.messages import (
     reasons_from,
     reply_from,
 )
-from veilleuse.collector.app.door.relay import Relay, bind
+from veilleuse.collector.app.gateway.relay import Relay, bind
 
 
 def test_a_budget_lets_a_burst_through_and_then_its_rate():

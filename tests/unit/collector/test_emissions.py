@@ -22,7 +22,7 @@ from veilleuse.collector.account.emissions import (
     kwh,
     sum_emissions,
 )
-from veilleuse.collector.factors.choose import choose, factor_book
+from veilleuse.collector.factors.book import choose, factor_book
 from veilleuse.wire.units import millijoules_from_watts
 
 ADEME_2022 = factor_book().named("ADEME-FR-2022-MOY")

@@ -14,9 +14,9 @@ import grpc
 import pytest
 
 from tests.machines import Machine, refusal, served, settings_in
-from veilleuse.collector.enrolment.copies import Copying
-from veilleuse.collector.enrolment.joining import Joining
-from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.clones import Copying
+from veilleuse.collector.enrolment.enrol import Joining
+from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import StoreFull

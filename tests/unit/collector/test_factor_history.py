@@ -17,11 +17,11 @@ import pytest
 from tests.pushes import NOW
 from veilleuse.collector import settings
 from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageError
-from veilleuse.collector.factored import FactorImport, FactorStatus, FactorVersion
-from veilleuse.collector.factors.choose import FactorBook, book_of, factor_book
+from veilleuse.collector.factors.book import FactorBook, book_of, factor_book
 from veilleuse.collector.factors.history import history, in_force
-from veilleuse.collector.factors.restating import changes, factor_document, factor_from_document
 from veilleuse.collector.factors.static import AdemeFactors
+from veilleuse.collector.factors.versions import changes, factor_document, factor_from_document
+from veilleuse.collector.model.factors import FactorImport, FactorStatus, FactorVersion
 from veilleuse.collector.ports import Factor
 from veilleuse.collector.store.sqlite import create_store
 

@@ -12,7 +12,7 @@ import pytest
 
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors import BUILTIN, load
-from veilleuse.collector.factors.choose import FactorBook, choose, factor_book
+from veilleuse.collector.factors.book import FactorBook, choose, factor_book
 from veilleuse.collector.factors.static import AdemeFactors, OwidFactors
 from veilleuse.collector.ports import Factor, FactorSource
 

@@ -16,23 +16,23 @@ from typing import Any
 import pytest
 
 from tests.machines import served, settings_in
-from veilleuse.collector.admitted import Account, Role
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.factors.choose import factor_book
-from veilleuse.collector.factors.restating import factor_document
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.zones import chooser
+from veilleuse.collector.factors.book import factor_book
+from veilleuse.collector.factors.versions import factor_document
+from veilleuse.collector.model.accounts import Account, Role
+from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.zones import chooser
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.api.query import Asked
 from veilleuse.collector.web.api.resources import Kind
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.desk import open_desk
-from veilleuse.collector.web.look import KEEP_SECONDS, Outlook
-from veilleuse.collector.web.metrics import fleet_exposition
-from veilleuse.collector.web.pages import first_page
-from veilleuse.collector.web.words import words
+from veilleuse.collector.web.api.wiring import open_desk
+from veilleuse.collector.web.metrics.samples import fleet_exposition
+from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, Outlook
+from veilleuse.collector.web.pages.first_page import first_page
+from veilleuse.collector.web.text import words
 
 FILE = Path(__file__).parents[2] / "fixtures" / "base_carbone" / "base_carbone.csv"
 ADMIN = Account(1, "admin", Role.ADMIN, (), b"", 0, 2**62)

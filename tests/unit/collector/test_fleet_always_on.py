@@ -10,10 +10,10 @@ import random
 import pytest
 
 from tests.fleet_machines import KWH, A, B, in_service, kwh, machine
-from veilleuse.collector.account.fleet import Fleet
-from veilleuse.collector.account.fleet_inputs import Machine, Stratum
-from veilleuse.collector.account.fleet_pool import DRAWS, FEWEST, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
-from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, parts
+from veilleuse.collector.fleet.estimator import Fleet
+from veilleuse.collector.fleet.fleet_inputs import Machine, Stratum
+from veilleuse.collector.fleet.pool import DRAWS, FEWEST, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, parts
 
 
 def some(stratum: Stratum, n: int, always: int, seed: int = 1) -> list[Machine]:

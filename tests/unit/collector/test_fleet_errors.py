@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from tests.fleet_machines import A, B, in_service, machine
-from veilleuse.collector.account.fleet import Assumptions, Fleet
-from veilleuse.collector.account.fleet_inputs import CalibratedWall, Stratum
-from veilleuse.collector.calibrated import Fit
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.fleet_inputs import CalibratedWall, Stratum
+from veilleuse.collector.model.calibration import Fit
 from veilleuse.wire.ladder import Method
 
 PRIOR = Method.COUNTER_MODELLED

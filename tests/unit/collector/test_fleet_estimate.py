@@ -13,15 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fleet_machines import DAY, KWH, YEAR, A, B, in_service, kwh, machine
-from veilleuse.collector.account.fleet import Assumptions, Fleet
-from veilleuse.collector.account.fleet_estimate import Basis, DataType, Representativeness
-from veilleuse.collector.account.fleet_inputs import (
-    Cell,
-    InService,
-    Machine,
-    Stratum,
-)
-from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.fleet.estimate import Basis, DataType, Representativeness
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.fleet_inputs import Cell, InService, Machine, Stratum
+from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 

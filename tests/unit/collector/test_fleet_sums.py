@@ -10,8 +10,8 @@ import pytest
 
 from tests.fleet_machines import A, in_service, machine
 from tests.simulated_fleets import Shape, simulated, together
-from veilleuse.collector.account.fleet import Fleet
-from veilleuse.collector.account.fleet_sums import Alike, Sample, summed
+from veilleuse.collector.fleet.estimator import Fleet
+from veilleuse.collector.fleet.samples import Alike, Sample, summed
 
 SHAPE = Shape(((100, 5), (300, 20), (400, 40), (600, 80)), always_on=0.15)
 

@@ -15,9 +15,9 @@ import pytest
 
 from tests.filled import Filled, cell, civil, clock
 from veilleuse.collector.errors import AdminError, StoreDamaged
-from veilleuse.collector.followed import Action, FollowTable, Line, LineChange
-from veilleuse.collector.model import Grain
-from veilleuse.collector.sobriety import Load
+from veilleuse.collector.model.actions import Action, FollowTable, Line, LineChange
+from veilleuse.collector.model.indicators import Load
+from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store.sqlite import (
     SqliteFollowReader,
     SqliteLoadReader,

@@ -9,7 +9,7 @@ import gc
 import pytest
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.garbage import OBJECTS_BETWEEN, settle, without_garbage_collection
+from veilleuse.collector.gc_pause import OBJECTS_BETWEEN, settle, without_garbage_collection
 
 
 def test_garbage_is_collected_again_once_figures_are_made():

@@ -14,20 +14,14 @@ from hypothesis import strategies as st
 
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.gather import Question, gather
+from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.parts import NO_PARTS
-from veilleuse.collector.account.perimeter import (
-    Slice,
-    WeekShares,
-    enrolled_milliseconds,
-    evening_of,
-    slices,
-)
-from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.calendars.periods import Slice, WeekShares, enrolled_milliseconds, evening_of, slices
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
-from veilleuse.collector.model import Cell, Grain, HostId, HostStatus, SumRow
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion
+from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
+from veilleuse.collector.model.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.model.records import Cell, Grain, HostId, HostStatus, SumRow
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply

@@ -13,13 +13,13 @@ import pytest
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host
 from tests.unit.collector.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
 from tests.unit.collector.year import vector
-from veilleuse.collector.account.gather import Gathered, Question, gather
-from veilleuse.collector.account.gather_periods import gather_periods
-from veilleuse.collector.account.statement import statement
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.figures import EmissionsRow
-from veilleuse.collector.model import HostId
-from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.collector.account.observed_days import Gathered, Question, gather
+from veilleuse.collector.account.observed_months import gather_periods
+from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -10,11 +10,11 @@ from datetime import date
 import pytest
 
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host
-from veilleuse.collector.account.gather import Question, gather
-from veilleuse.collector.account.statement import statement
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.figures import EmissionsRow
-from veilleuse.collector.model import DerivedCell, DerivedRow, Grain, HostId
+from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.model.records import DerivedCell, DerivedRow, Grain, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 

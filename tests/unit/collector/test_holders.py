@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.buckets import Buckets
-from veilleuse.collector.holders import NONCES_KEPT, Holders, Meeting, meet, packed, unpacked
+from veilleuse.collector.ingest.buckets import Buckets
+from veilleuse.collector.model.clones import NONCES_KEPT, Holders, Meeting, meet, packed, unpacked
 
 REFUSED = (Meeting.WAITS, Meeting.CONFLICT)
 

@@ -10,7 +10,7 @@ from datetime import date
 import pytest
 
 from veilleuse.collector import indicators
-from veilleuse.collector.figures import (
+from veilleuse.collector.model.figures import (
     EnergySums,
     GroupKey,
     GroupSums,

@@ -18,15 +18,15 @@ import pytest
 
 from tests.filled import METER, Filled, cell, clock
 from tests.machines import served, settings_in
-from veilleuse.collector.assembly import initialise, open_collector
-from veilleuse.collector.cli.doctor.intensity import check_intensity
+from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.cli.doctor.grid import check_intensity
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.intensities import LABEL, Intensity, IntensityKind, IntensityStatus
+from veilleuse.collector.model.grid import LABEL, Intensity, IntensityKind, IntensityStatus
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.web.grid import Grid, add_grid
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.metrics import fleet_exposition
+from veilleuse.collector.web.metrics.grid import Grid, add_grid
+from veilleuse.collector.web.metrics.samples import fleet_exposition
+from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.wire.vocabulary import State
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "intensity"

@@ -26,12 +26,12 @@ from tests.fakes.devices import FakeDevice, dripping, endless, reply
 from tests.fakes.grid import TOKEN, FakeGrid
 from tests.machines import served, settings_in
 from tests.waiting import in_time, until
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.polling import Polling
-from veilleuse.collector.assembly import Collector, initialise, open_collector
-from veilleuse.collector.intensities import BY_DATASET, CONNECTORS, PollState
-from veilleuse.collector.intensity.beside import LedgerBeside
-from veilleuse.collector.intensity.fetching import FetchFailed, Way, get_json, read_token
-from veilleuse.collector.intensity.polling import Polled, due, enabled, poll, window
+from veilleuse.collector.grid.beside import LedgerBeside
+from veilleuse.collector.grid.http_client import FetchFailed, Way, get_json, read_token
+from veilleuse.collector.grid.poll import Polled, due, enabled, poll, window
+from veilleuse.collector.model.grid import BY_DATASET, CONNECTORS, PollState
 from veilleuse.collector.settings import CollectorSettings, Intensity, child_environment
 
 NOON = datetime(2026, 3, 10, 12, 7, tzinfo=UTC)
@@ -386,7 +386,7 @@ def test_off_by_default(tmp_path: Path):
 
 def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):
     """As the running collector starts it: over the socket; a second one at once finds only real time due."""
-    command = [sys.executable, "-m", "veilleuse.collector.intensity"]
+    command = [sys.executable, "-m", "veilleuse.collector.grid"]
     with served(place) as one:
         for _ in range(2):
             done = subprocess.run(

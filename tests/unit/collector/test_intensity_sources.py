@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.intensities import BY_DATASET, Intensity, IntensityKind, IntensityStatus
-from veilleuse.collector.intensity import electricity_maps, odre
-from veilleuse.collector.intensity.files import Plain, read_file
-from veilleuse.collector.intensity.numbers import Unreadable
+from veilleuse.collector.grid import electricity_maps, odre
+from veilleuse.collector.grid.files import Plain, read_file
+from veilleuse.collector.grid.values import Unreadable
+from veilleuse.collector.model.grid import BY_DATASET, Intensity, IntensityKind, IntensityStatus
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "intensity"
 REALTIME = BY_DATASET["eco2mix-national-tr"]

@@ -20,11 +20,11 @@ from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
 from tests.machines import served, settings_in
 from tests.pushes import NOW, enrol
 from tests.waiting import until
-from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import initialise, open_collector, read_fleet_key
+from veilleuse.collector.app.data_directory import initialise, open_collector, read_fleet_key
+from veilleuse.collector.app.scheduled import upkeep
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import OvertakenImport
-from veilleuse.collector.inventoried import Asset, Entity, InventoryChange, PowerContext
+from veilleuse.collector.model.inventory import Asset, Entity, InventoryChange, PowerContext
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite import SqliteInventoryReader
 from veilleuse.wire.pseudonym import pseudonym
@@ -130,7 +130,7 @@ def test_dry_run_import_and_again(place: Place, veilleuse: Command):
 
 def test_through_the_running_collector(place: Place, veilleuse: Command, monkeypatch: pytest.MonkeyPatch):
     """The same over admin.sock, in pieces where a line of the socket would be too long."""
-    monkeypatch.setattr("veilleuse.collector.admin_client.PIECE_BYTES", 4_096)
+    monkeypatch.setattr("veilleuse.collector.ipc.admin_client.PIECE_BYTES", 4_096)
     rows = "".join(
         f'"PC{n}";"A";"";"";"SN{n:05}{"X" * 90}";"Tower";"M{n}";"";"";"{n}";""\n' for n in range(3, 1_000)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.killing import run_program
-from veilleuse.collector.admin.uploads import KEPT_SECONDS, Uploads
+from veilleuse.collector.admin.server import KEPT_SECONDS, Uploads
 from veilleuse.collector.errors import AdminError, UsageError
 
 PROGRAM = r"""
@@ -22,7 +22,7 @@ from veilleuse.collector.store.sqlite import SqliteInventoryReader, create_store
 from veilleuse.collector import settings
 from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.planning import plan
+from veilleuse.collector.inventory.plan import plan
 from datetime import date
 
 OURS = ("/store/sqlite/inventory", "/store/sqlite/connection.py")

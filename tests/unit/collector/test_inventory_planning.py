@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.inventory.matching import match
+from veilleuse.collector.inventory.plan import Plan, next_month, plan
+from veilleuse.collector.inventory.rows import AssetRow, EntityRow, Reading, Refusal, RetirementRow, Value
+from veilleuse.collector.model.inventory import (
     AssetRecord,
     Candidate,
     Decision,
@@ -28,10 +31,7 @@ from veilleuse.collector.inventoried import (
     Retirement,
     Verdict,
 )
-from veilleuse.collector.inventory.matching import match
-from veilleuse.collector.inventory.planning import Plan, next_month, plan
-from veilleuse.collector.inventory.rows import AssetRow, EntityRow, Reading, Refusal, RetirementRow, Value
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 
 DAY = date(2026, 3, 17)
 NEXT = date(2026, 4, 1)

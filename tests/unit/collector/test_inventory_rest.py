@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, FakeGlpi, computer, fake_glpi
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import finished
-from veilleuse.collector.inventory.glpi_http import (
+from veilleuse.collector.inventory.glpi_api import (
     Credentials,
     GlpiFailed,
     Wire,

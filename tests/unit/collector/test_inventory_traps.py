@@ -15,17 +15,17 @@ import pytest
 from tests.inventories import WORDS, read
 from veilleuse.collector import settings
 from veilleuse.collector.errors import OvertakenImport, StoreFull, UsageError
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.inventory.cells import CellRefused, decimal_of
+from veilleuse.collector.inventory.mapping import Words, read_mapping
+from veilleuse.collector.inventory.plan import Plan, plan
+from veilleuse.collector.inventory.rows import AssetRow, Reading, Refusal, RetirementRow, Value
+from veilleuse.collector.model.inventory import (
     AssetRecord,
     InventorySnapshot,
     KeptRetirement,
     Placement,
     Retirement,
 )
-from veilleuse.collector.inventory.cells import CellRefused, decimal_of
-from veilleuse.collector.inventory.mapping import Words, read_mapping
-from veilleuse.collector.inventory.planning import Plan, plan
-from veilleuse.collector.inventory.rows import AssetRow, Reading, Refusal, RetirementRow, Value
 from veilleuse.collector.store.sqlite import create_store
 from veilleuse.collector.store.sqlite import inventory_rows as store_rows
 
@@ -152,7 +152,7 @@ def test_utf_8_with_a_broken_character_is_not_read_as_another_encoding():
 
 def test_rows_are_counted_while_they_are_read(monkeypatch: pytest.MonkeyPatch):
     """64 MiB of `x` lines would be 4 GB in memory before anybody counted them."""
-    monkeypatch.setattr("veilleuse.collector.inventory.tables.MAXIMUM_ROWS", 10)
+    monkeypatch.setattr("veilleuse.collector.inventory.csv_table.MAXIMUM_ROWS", 10)
     with pytest.raises(UsageError, match="parc: more than 10 rows"):
         read("key;device_class\n" + "K;tower\n" * 11)
     assert read("key;device_class\n" + "K;tower\n" * 10).rows == 10

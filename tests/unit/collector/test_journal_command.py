@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from tests.machines import settings_in
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.admitted import Role
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 
 ZONE = "Europe/Paris"

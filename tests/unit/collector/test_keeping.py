@@ -26,22 +26,22 @@ from tests.unit.collector.year import (
     worked,
     workstation,
 )
-from veilleuse.collector.account.census import Standing
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.fleet_inputs import Cell, Stratum
-from veilleuse.collector.account.keeping import Keeper
-from veilleuse.collector.account.keeping_merge import ANY, Share, is_exempt, merged_cells, merged_strata
-from veilleuse.collector.account.kept import STACKED, Kept, W, triangle
-from veilleuse.collector.account.kept_rows import covered, kept_figures
-from veilleuse.collector.account.sample import MONITOR, Observed, Place
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.closed import canonical
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.inventoried import Asset, Placement, PowerContext
-from veilleuse.collector.model import Host, HostId
-from veilleuse.collector.privacy import is_safe
-from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
-from veilleuse.collector.vectors import PLACE, DayType, HostPeriod
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.closed_years.document import kept_document, kept_from_document
+from veilleuse.collector.closed_years.merge_strata import ANY, Share, is_exempt, merged_cells, merged_strata
+from veilleuse.collector.closed_years.reduce import Keeper
+from veilleuse.collector.closed_years.restate import covered, kept_figures
+from veilleuse.collector.closed_years.year_statistics import STACKED, Kept, W, triangle
+from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.fleet_inputs import Cell, Stratum
+from veilleuse.collector.fleet.observed import MONITOR, Observed, Place
+from veilleuse.collector.model.closed_years import canonical
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
+from veilleuse.collector.model.months import PLACE, DayType, HostPeriod
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 

@@ -21,20 +21,20 @@ from tests.filled import Filled
 from tests.machines import served, settings_in
 from tests.rolled import retention, roll, server_day, workstation_days
 from tests.waiting import until
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.account.sample import Place
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.upkeep import keep_apart, run_day
-from veilleuse.collector.assembly import Collector, initialise, open_collector
-from veilleuse.collector.cli.doctor.closing import closing_on
-from veilleuse.collector.closed import KeptYear
-from veilleuse.collector.closing.keeping import keep_due
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.app.scheduled import keep_apart, run_day
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.cli.doctor.closed_years import closing_on
 from veilleuse.collector.errors import StoreFull
-from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
-from veilleuse.collector.model import DirtyPeriod, Grain, HostId
-from veilleuse.collector.reporting.kept_years import load_kept
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.model.closed_years import KeptYear
+from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
+from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId
+from veilleuse.collector.reports.keep_years import keep_due
+from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
 
 YEAR = 2022

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.sample import MONITOR
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.model import Host
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.observed import MONITOR
+from veilleuse.collector.model.records import Host
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 K = 3

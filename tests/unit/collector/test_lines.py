@@ -15,7 +15,7 @@ import pytest
 
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.lines import Line, Methods, Reader, WayOut
+from veilleuse.collector.ingest.call_queue import Line, Methods, Reader, WayOut
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 SERVICE = "test.Service"

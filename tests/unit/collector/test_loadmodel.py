@@ -16,7 +16,7 @@ import pytest
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES
 from veilleuse.collector.derive.loadmodel import modelled, rest_microwatts
-from veilleuse.collector.model import Cell, MachineFacts
+from veilleuse.collector.model.records import Cell, MachineFacts
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply

@@ -19,15 +19,15 @@ from tests.machines import settings_in
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
+from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.rescue import rescued
-from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.cli.doctor.backups import check_leftovers
+from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
-from veilleuse.collector.health import Count, Health
-from veilleuse.collector.model import AppendOutcome
+from veilleuse.collector.ingest.writer import Writer
+from veilleuse.collector.model.records import AppendOutcome
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store, open_store
 from veilleuse.collector.store.sqlite.directory import put_back, undecided
-from veilleuse.collector.writer import Writer
 
 AFTER = 40
 """Pushes sent once the fault is there."""

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.account.market import Consumption, MarketLine, market
-from veilleuse.collector.factored import Contract
-from veilleuse.collector.factors.choose import factor_book
+from veilleuse.collector.account.market_based import Consumption, MarketLine, market
+from veilleuse.collector.factors.book import factor_book
+from veilleuse.collector.model.factors import Contract
 
 FR_2022 = factor_book().named("ADEME-FR-2022-MOY")
 YEAR = (date(2022, 1, 1), date(2023, 1, 1))

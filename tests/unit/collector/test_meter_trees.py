@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.filled import Filled
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, measurement, rapl
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.meters import (
     FOR_EVER,
     WHOLE_PPM,
     DeclaredMeter,
@@ -24,7 +24,7 @@ from veilleuse.collector.metering import (
     MeterShare,
     SharePart,
 )
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -19,15 +19,15 @@ from tests.machines import Served, served, settings_in
 from tests.pushes import HOUR, enrol
 from tests.unit.collector.memory import host as memory_host
 from tests.waiting import in_time
-from veilleuse.collector.admin.meter_checks import check
 from veilleuse.collector.admin.meter_files import Row, rows_of
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.admin.meter_rows import check
+from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import AssetRecord, Placement
-from veilleuse.collector.metering import Metering, MeterReading, RoomServer
-from veilleuse.collector.model import AgentId, DirtyPeriod, Grain, Host, HostId, HostStatus
+from veilleuse.collector.model.inventory import AssetRecord, Placement
+from veilleuse.collector.model.meters import Metering, MeterReading, RoomServer
+from veilleuse.collector.model.records import AgentId, DirtyPeriod, Grain, Host, HostId, HostStatus
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population

@@ -10,15 +10,16 @@ from dataclasses import replace
 from datetime import date
 
 from tests.unit.collector.memory import HOUR, MemoryReader, host
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.gather import Question, gather
-from veilleuse.collector.account.statement import statement
-from veilleuse.collector.calibrated import Calibration, Fit, Hardware
+from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.derive.context import ALONE, Context
 from veilleuse.collector.derive.rooms import room_balance
 from veilleuse.collector.derive.worker import derive_period
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.metering import (
+from veilleuse.collector.documents.document import Document, Row
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.model.calibration import Calibration, Fit, Hardware
+from veilleuse.collector.model.meters import (
     FOR_EVER,
     DeclaredMeter,
     MeterBoundary,
@@ -30,10 +31,9 @@ from veilleuse.collector.metering import (
     SharedEnergy,
     SharePart,
 )
-from veilleuse.collector.model import Cell, HostId, MachineFacts, Point, RecordCells
-from veilleuse.collector.report import Document, Row
-from veilleuse.collector.report import emissions as emissions_report
-from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.collector.model.records import Cell, HostId, MachineFacts, Point, RecordCells
+from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports import indicators_2 as indicators_report
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State, Supply
 

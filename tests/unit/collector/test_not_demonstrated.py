@@ -18,16 +18,16 @@ import pytest
 from tests.report_files import Page, pdf_text, sheet_rows, workbook
 from tests.simulated_fleets import Shape, simulated
 from tests.unit.collector.year import END, FIRST, census, figures, worked, workstation
-from veilleuse.collector.account.billing import Terms, billed
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.fleet_estimate import Estimate, Representativeness
-from veilleuse.collector.account.shown import shown
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import FORMATS, LANGUAGES, Document, renderer
-from veilleuse.collector.report.emissions import SAMPLE_NOTES, document
-from veilleuse.collector.report.words import words
+from veilleuse.collector.account.rounding import shown
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.statement import Terms, billed
+from veilleuse.collector.documents.document import FORMATS, LANGUAGES, Document, renderer
+from veilleuse.collector.documents.text import words
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.fleet.estimate import Estimate, Representativeness
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.reports.emissions_document import SAMPLE_NOTES, document
 from veilleuse.wire.vocabulary import DeviceClass
 
 CLAIM = re.compile(r"95[\s\u00a0\u202f]*%|(lo|hi)_?95")

@@ -13,14 +13,14 @@ import pytest
 from tests.unit.collector.memory import host
 from tests.unit.collector.stored_year import StoredYear
 from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SITES, _told
-from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.figures import SINCE_PUBLICATION
-from veilleuse.collector.inventoried import Asset, Placement
-from veilleuse.collector.model import Host
-from veilleuse.collector.reporting.assumptions import assumptions
-from veilleuse.collector.reporting.emissions import emissions_report_of
-from veilleuse.collector.reporting.keep_year import keep_year
-from veilleuse.collector.reporting.year import YearQuestion, year_figures
+from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.model.figures import SINCE_PUBLICATION
+from veilleuse.collector.model.inventory import Asset, Placement
+from veilleuse.collector.model.records import Host
+from veilleuse.collector.reports.assumptions import assumptions
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion, year_figures
+from veilleuse.collector.reports.keep_year import keep_year
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 FIRST, END, TODAY = date(2024, 1, 1), date(2025, 1, 1), date(2025, 6, 1)

@@ -15,8 +15,9 @@ import pytest
 
 from tests.filled import Filled
 from tests.reading import Reading
-from veilleuse.collector.figures import EmissionsRow
-from veilleuse.collector.report import UNDER_WAY_UNTIL
+from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
+from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.web.api.openapi import description
 from veilleuse.collector.web.api.resources import (
     COVERAGE_COLUMNS,
     ENERGY_COLUMNS,
@@ -24,8 +25,7 @@ from veilleuse.collector.web.api.resources import (
     RESOURCES,
     Kind,
 )
-from veilleuse.collector.web.api_page import api_words
-from veilleuse.collector.web.openapi import description
+from veilleuse.collector.web.pages.api import api_words
 from veilleuse.collector.web.problems import TITLES, of_status
 
 SPEC = description("0.1.0")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import Cell, is_safe, publish
+from veilleuse.collector.disclosure import Cell, is_safe, publish
+from veilleuse.collector.model.records import HostId
 
 K = 10
 

@@ -19,14 +19,14 @@ import pytest
 from tests.filled import Filled, cell, civil
 from tests.machines import settings_in
 from tests.reading import Reading
-from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.account.released import Hidden
-from veilleuse.collector.admin.published import expire
-from veilleuse.collector.admin_client import pieces_of
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.account.release_tables import Hidden
+from veilleuse.collector.admin.publications import expire
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
-from veilleuse.collector.figures import (
+from veilleuse.collector.ipc.admin_client import pieces_of
+from veilleuse.collector.model.figures import (
     Detail,
     EnergyClass,
     EnergySums,
@@ -35,13 +35,13 @@ from veilleuse.collector.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model import HostId
-from veilleuse.collector.published import MAXIMUM_BYTES, Kind, Publication, content_of
+from veilleuse.collector.model.publications import MAXIMUM_BYTES, Kind, Publication, content_of
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
-from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.desk import publisher
-from veilleuse.collector.web.published import Published
+from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.web.api.release_format import FORM, Month
+from veilleuse.collector.web.api.wiring import publisher
+from veilleuse.collector.web.publications import Published
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -183,7 +183,7 @@ def test_the_first_stays(data):
 
 def test_the_store_has_an_end(data, monkeypatch):
     """Too many periods, or too many bytes, are refused by name."""
-    where = "veilleuse.collector.store.sqlite.published"
+    where = "veilleuse.collector.store.sqlite.publications"
     store = data.store.publications
     store.put(publication())
     for name, most in (("MAXIMUM_PERIODS", 1), ("MAXIMUM_ALL_BYTES", 2 * len(GOLDEN) - 1)):

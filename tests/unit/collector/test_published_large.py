@@ -30,20 +30,20 @@ from tests.unit.collector.test_published import (
     last_month,
     publication,
 )
-from veilleuse.collector.account.gather_periods import tally_periods
-from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.admin_client import MAX_REQUEST_BYTES
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.account.observed_months import tally_periods
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.figures import EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.published import Kind
+from veilleuse.collector.ipc.admin_client import MAX_REQUEST_BYTES
+from veilleuse.collector.model.figures import EnergySums, Group, GroupSums, StateSums
+from veilleuse.collector.model.publications import Kind
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.api import release
-from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.desk import publisher
-from veilleuse.collector.web.published import Published
+from veilleuse.collector.web.api.release_format import FORM, Month
+from veilleuse.collector.web.api.wiring import publisher
+from veilleuse.collector.web.publications import Published
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
@@ -156,7 +156,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
 def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
     """One line says how large it is, and how large it may be."""
     first, end = last_month()
-    monkeypatch.setattr("veilleuse.collector.web.desk.MAXIMUM_BYTES", 9_999)
+    monkeypatch.setattr("veilleuse.collector.web.api.wiring.MAXIMUM_BYTES", 9_999)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
         web = Published(FORM, reader, publisher(served), 10)
         with pytest.raises(AdminError, match="9999 at most may be kept"):
@@ -166,7 +166,7 @@ def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
 
 def test_large_months_are_not_kept_in_memory(data, monkeypatch):
     """Decoded ones within bounds; one that was taken back and made anew is not the one before, however it is kept."""
-    monkeypatch.setattr("veilleuse.collector.web.published.DECODED_BYTES", 2 * len(GOLDEN))
+    monkeypatch.setattr("veilleuse.collector.web.publications.DECODED_BYTES", 2 * len(GOLDEN))
     store = data.store.publications
     for day in (1, 2, 3):
         store.put(publication(first=date(2026, 10, day), published_unix_milliseconds=day))

@@ -9,11 +9,11 @@ from datetime import date
 
 import pytest
 
+from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.account.rates import rates_of
-from veilleuse.collector.account.released import Released, released
-from veilleuse.collector.account.tally import Tally
-from veilleuse.collector.figures import Detail, EnergySums, Group, GroupKey, StateSums
-from veilleuse.collector.model import HostId
+from veilleuse.collector.account.release_tables import Released, released
+from veilleuse.collector.model.figures import Detail, EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

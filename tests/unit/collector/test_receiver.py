@@ -31,9 +31,9 @@ from tests.service import Service
 from tests.unit.collector.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
 from tests.waiting import until
 from veilleuse.collector import settings
-from veilleuse.collector.admission import Admission
 from veilleuse.collector.errors import StoreFailing
-from veilleuse.collector.model import AgentId, Caller, HostId, HostStatus
+from veilleuse.collector.ingest.admission import Admission
+from veilleuse.collector.model.records import AgentId, Caller, HostId, HostStatus
 from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.collector.store.sqlite.directory import Reserve

@@ -23,7 +23,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.options import OPTIONS
 from veilleuse.collector.errors import StoreFull
-from veilleuse.collector.receiver import SERVICE
+from veilleuse.collector.ingest.receiver import SERVICE
 from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import create_store
 
@@ -74,7 +74,7 @@ def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service
     """A stolen key, and twenty calls of each kind that send no message: another agent notices nothing, nor does a third while
     they wait; they end when a call must."""
     deadline = 5.0
-    monkeypatch.setattr("veilleuse.collector.receiver.DEADLINE_SECONDS", deadline)
+    monkeypatch.setattr("veilleuse.collector.ingest.receiver.DEADLINE_SECONDS", deadline)
     (_, stolen), (stub, stream) = service.agent(), service.agent()
     channel, silent = service.channels[-2], threading.Event()
 

@@ -17,8 +17,8 @@ from tests.filled import Filled
 from tests.machines import served, settings_in
 from tests.rolled import retention, roll, server_day, workstation, workstation_days
 from tests.unit.collector.test_savings import DAY
-from veilleuse.collector.assembly import initialise
-from veilleuse.collector.inventory.follow_csv import KINDS, checked, read, template
+from veilleuse.collector.app.data_directory import initialise
+from veilleuse.collector.inventory.actions_csv import KINDS, checked, read, template
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -22,7 +22,7 @@ from tests.unit.collector.test_reen_command import (
     veilleuse,
     written,
 )
-from veilleuse.collector.reporting.reen_values import ratio_interval
+from veilleuse.collector.reports.reen_values import ratio_interval
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

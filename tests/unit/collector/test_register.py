@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.machines import settings_in
 from tests.unit.collector.test_enrolment import csr, new_key
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import check_standing
-from veilleuse.collector.enrolment.joining import Application, Joined, Joining
+from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import NotAuthorised, StoreFailing
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.settings import CollectorSettings
 
 DATABASES = ("data.db", "identity.db")

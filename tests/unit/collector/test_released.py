@@ -20,7 +20,9 @@ from tests.filled import Filled, cell, civil
 from tests.reading import Reading
 from tests.unit.collector.test_published import publication
 from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.gather import Gathered
+from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.observed_days import Gathered
+from veilleuse.collector.account.observed_statement import statement, u_model
 from veilleuse.collector.account.parts import (
     LEVELS,
     ON,
@@ -29,12 +31,10 @@ from veilleuse.collector.account.parts import (
     Part,
     may_be_told_together,
 )
-from veilleuse.collector.account.released import Released, released
-from veilleuse.collector.account.statement import statement, u_model
-from veilleuse.collector.account.tally import Tally
-from veilleuse.collector.admitted import Role
-from veilleuse.collector.factors.choose import book_of
-from veilleuse.collector.figures import (
+from veilleuse.collector.account.release_tables import Released, released
+from veilleuse.collector.factors.book import book_of
+from veilleuse.collector.model.accounts import Role
+from veilleuse.collector.model.figures import (
     Detail,
     EnergyClass,
     EnergySums,
@@ -43,7 +43,7 @@ from veilleuse.collector.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

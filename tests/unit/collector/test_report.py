@@ -14,17 +14,17 @@ from datetime import UTC, date, datetime
 import pytest
 
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
-from veilleuse.collector.account.gather import Question, gather
-from veilleuse.collector.account.statement import statement
+from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.documents.document import Document, renderer
+from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.figures import AUTRES, EmissionsStatement, Thresholds
+from veilleuse.collector.factors.book import choose
 from veilleuse.collector.indicators import BUILTIN, load
-from veilleuse.collector.model import Grain
-from veilleuse.collector.report import Document, renderer
-from veilleuse.collector.report import csv as csv_format
-from veilleuse.collector.report import emissions as emissions_report
-from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.collector.model.figures import AUTRES, EmissionsStatement, Thresholds
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports import indicators_2 as indicators_report
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -12,37 +12,39 @@ from typing import Any
 import pytest
 
 from tests.reported import everything
-from veilleuse.collector.drawing import COLOURS
-from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
-from veilleuse.collector.inventoried import InventoryClass, PowerContext
-from veilleuse.collector.report import (
+from veilleuse.collector.documents.columns import NUMERIC, Kind, catalogue, column
+from veilleuse.collector.documents.document import (
     FORMATS,
     LANGUAGES,
     SHOWN,
     Document,
     Value,
-    attribution,
     cleaned,
-    emissions,
-    indicative,
-    indicators,
-    reen,
     renderer,
-    sobriety,
 )
-from veilleuse.collector.report.columns import NUMERIC, Kind, catalogue, column
-from veilleuse.collector.report.words import shown_interval, words
+from veilleuse.collector.documents.drawing import COLOURS
+from veilleuse.collector.documents.text import shown_interval, words
+from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
+from veilleuse.collector.model.inventory import InventoryClass, PowerContext
+from veilleuse.collector.reports import (
+    attribution,
+    emissions_document,
+    indicative,
+    indicators_2,
+    indicators_document,
+    reen_2,
+)
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 REPORTS = {
-    "emissions": (emissions.COLUMNS, emissions.ASSUMPTIONS),
-    "indicators": (indicators.COLUMNS, indicators.ASSUMPTIONS),
+    "emissions": (emissions_document.COLUMNS, emissions_document.ASSUMPTIONS),
+    "indicators": (indicators_2.COLUMNS, indicators_2.ASSUMPTIONS),
     "attribution": (attribution.COLUMNS, attribution.ASSUMPTIONS),
     "indicative": (indicative.COLUMNS, indicative.ASSUMPTIONS),
-    "sobriety": (sobriety.COLUMNS, sobriety.ASSUMPTIONS),
-    "servers": (sobriety.SERVER_COLUMNS, sobriety.SERVER_ASSUMPTIONS),
-    "reen": (reen.COLUMNS, reen.ASSUMPTIONS),
+    "sobriety": (indicators_document.COLUMNS, indicators_document.ASSUMPTIONS),
+    "servers": (indicators_document.SERVER_COLUMNS, indicators_document.SERVER_ASSUMPTIONS),
+    "reen": (reen_2.COLUMNS, reen_2.ASSUMPTIONS),
 }
 LISTS: dict[str, Iterable[str]] = {
     "device_class": [*DeviceClass, *InventoryClass, "monitor", "autres"],
@@ -193,7 +195,7 @@ def test_the_colours_are_those_of_the_pages():
     pages = files("veilleuse.collector.web").joinpath("static", "veilleuse.css").read_text("utf-8")
     light, dark = re.findall(r"(?:--c\d: #[0-9a-f]{6};\s*)+", pages)
     assert tuple(re.findall("#[0-9a-f]{6}", light)) == COLOURS
-    report = files("veilleuse.collector.report").joinpath("templates", "screen.css").read_text("utf-8")
+    report = files("veilleuse.collector.documents").joinpath("templates", "screen.css").read_text("utf-8")
     assert re.findall(r"\.c\d \{ fill: (#[0-9a-f]{6})", report) == re.findall("#[0-9a-f]{6}", dark)
 
 

@@ -20,16 +20,12 @@ import pytest
 from tests.filled import Filled, cell, civil
 from tests.unit.collector.memory import HOUR
 from tests.unit.collector.test_worker import SECOND, START, Fleet, enrol_virtual
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.assembly import open_collector
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.derive import _MONTH_LOOKS
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.model import (
-    DirtyPeriod,
-    Grain,
-    MachineFacts,
-)
+from veilleuse.collector.model.records import DirtyPeriod, Grain, MachineFacts
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

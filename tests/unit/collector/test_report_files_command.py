@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.report_files import Page, workbook
-from veilleuse.collector.assembly import initialise
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.report import FORMATS
-from veilleuse.collector.reporting.emissions import today
+from veilleuse.collector.documents.document import FORMATS
+from veilleuse.collector.reports.emissions import today
 from veilleuse.collector.settings import read_settings
 
 PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")

@@ -24,9 +24,8 @@ from openpyxl.utils import get_column_letter
 from tests.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
 from tests.reported import attribution, everything
 from tests.unit.collector.test_report import documents, servers
-from veilleuse.collector.drawing import COLOURS
-from veilleuse.collector.errors import UsageError
-from veilleuse.collector.report import (
+from veilleuse.collector.documents.columns import MACHINE, Kind, column
+from veilleuse.collector.documents.document import (
     FORMATS,
     LANGUAGES,
     MEDIA_TYPES,
@@ -36,12 +35,13 @@ from veilleuse.collector.report import (
     renderer,
     under_way,
 )
-from veilleuse.collector.report import pdf as pdf_format
-from veilleuse.collector.report.columns import MACHINE, Kind, column
-from veilleuse.collector.report.html import ON_PAPER_TOO, page
-from veilleuse.collector.report.view import sections, title_of
-from veilleuse.collector.report.words import words
-from veilleuse.collector.report.xlsx import HEAD_ROWS, sheet_name
+from veilleuse.collector.documents.drawing import COLOURS
+from veilleuse.collector.documents.formats import pdf as pdf_format
+from veilleuse.collector.documents.formats.html import ON_PAPER_TOO, page
+from veilleuse.collector.documents.formats.xlsx import HEAD_ROWS, sheet_name
+from veilleuse.collector.documents.layout import sections, title_of
+from veilleuse.collector.documents.text import words
+from veilleuse.collector.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def test_the_workbook_is_made_for_work(written):
 
 def test_a_large_workbook_is_written_row_by_row(monkeypatch, written):
     """In constant memory: the same cells."""
-    monkeypatch.setattr("veilleuse.collector.report.xlsx.LARGE", 10)
+    monkeypatch.setattr("veilleuse.collector.documents.formats.xlsx.LARGE", 10)
     large = workbook(renderer("xlsx")(everything()))
     for sheet in workbook(written["xlsx"]):
         assert list(sheet.values) == list(large[sheet.title].values)
@@ -382,7 +382,7 @@ def test_the_pdf_is_tagged(written):
 
 def test_squares_of_a_legend_have_the_colours_of_its_drawing():
     """On paper they are no drawings: the style sheet repeats the colours."""
-    sheet = files("veilleuse.collector.report").joinpath("templates", "paper.css").read_text("utf-8")
+    sheet = files("veilleuse.collector.documents").joinpath("templates", "paper.css").read_text("utf-8")
     assert re.findall(r"\.s\d { background: (#\w+); }", sheet) == list(COLOURS)
 
 

@@ -14,11 +14,11 @@ import pytest
 from tests.filled import RAPL, Filled, cell, civil
 from tests.rolled import HOUR, ZONE, days_of, retention, roll, server_day, workstation, workstation_days
 from tests.unit.collector.test_rolling_months import YEAR, months, periods, total
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import ConfigurationError
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Grain, HostId
-from veilleuse.collector.rolling.retention import limits, months_before
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.months.retention import limits, months_before
 from veilleuse.collector.settings import Retention as Kept
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.store.sqlite.copy import copy_database

@@ -28,10 +28,10 @@ from tests.rolled import (
     workstation_days,
 )
 from tests.unit.collector.test_rolling_months import YEAR, periods, total
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.metering import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
-from veilleuse.collector.model import HostId
-from veilleuse.collector.rolling.retention import Retention
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.model.meters import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.settings import Retention as Kept
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -10,13 +10,13 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.months.imputation import imputed, rescaled
+from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import Known, MonthSource, Units
-from veilleuse.collector.rolling.almanac import SiteDays
-from veilleuse.collector.rolling.gaps import imputed, rescaled
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion
-from veilleuse.collector.vectors import DayType
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, Population
 

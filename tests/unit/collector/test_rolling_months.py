@@ -25,14 +25,20 @@ from tests.rolled import (
     workstation,
     workstation_days,
 )
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.calendars.composing import compose
+from veilleuse.collector.calendars.compose import compose
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import Grain, HostId
-from veilleuse.collector.rolling.reading import Periods
-from veilleuse.collector.rolling.worker import ended_by
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
-from veilleuse.collector.vectors import COLUMNS, DayType, HostPeriod
+from veilleuse.collector.model.calendars import (
+    BEFORE_ALL,
+    CalendarVersion,
+    Declaration,
+    SchoolPeriod,
+    SchoolZone,
+)
+from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.months.worker import ended_by
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tests.filled import RAPL, Filled, cell, civil, clock, week
 from tests.rolled import HOUR, ZONE, retention, roll, workstation
 from tests.unit.collector.test_rolling_months import months, total
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.model import HostId
-from veilleuse.collector.vectors import IMPUTED_COLUMNS
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.model.months import IMPUTED_COLUMNS
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 

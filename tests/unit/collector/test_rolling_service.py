@@ -16,12 +16,12 @@ from tests.filled import Filled
 from tests.machines import settings_in
 from tests.rolled import roll, workstation, workstation_days
 from tests.waiting import until
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.app.scheduled import upkeep
 from veilleuse.collector.cli.derive import _here, _in_the_collector
 from veilleuse.collector.cli.doctor.retention import check_retention
-from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 

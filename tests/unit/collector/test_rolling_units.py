@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rolled import ZONE
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Grain, HostId, Point
+from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.months import COLUMNS, PLACE
+from veilleuse.collector.model.records import Grain, HostId, Point
+from veilleuse.collector.months.aggregate import Months, contributions
+from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import CARRIED_COLUMNS, UnitEnergy, UnitPoint, Units, UnitSum
-from veilleuse.collector.rolling.almanac import SiteDays
-from veilleuse.collector.rolling.units import Months, contributions
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion
-from veilleuse.collector.vectors import COLUMNS, PLACE
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State, Supply

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import (
+from veilleuse.collector.model.records import (
     AgentId,
     AppliedConfiguration,
     AppliedState,
@@ -25,7 +25,7 @@ from veilleuse.collector.model import (
     HostStatus,
     MachineFacts,
 )
-from veilleuse.collector.rollout import (
+from veilleuse.collector.model.remote_config import (
     CEILINGS,
     OWN_FILE,
     HostState,

@@ -20,12 +20,11 @@ from tests.closed_years import TODAY, put
 from tests.filled import Filled, cell, clock
 from tests.machines import settings_in
 from tests.rolled import roll
-from veilleuse.collector.assembly import initialise
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.closing.making import Order, propose
-from veilleuse.collector.inventoried import AssetRecord, Entity, InventoryChange, Matching, Placement
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.inventory import AssetRecord, Entity, InventoryChange, Matching, Placement
+from veilleuse.collector.model.meters import (
     FOR_EVER,
     DeclaredMeter,
     MeterBoundary,
@@ -37,8 +36,9 @@ from veilleuse.collector.metering import (
     SharePart,
     rooms_without_meter,
 )
-from veilleuse.collector.model import DirtyPeriod, Grain, HostId, Site
-from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId, Site
+from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State

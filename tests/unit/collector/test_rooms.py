@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.derive.rooms import RoomBalance, room_balance, whole_hours, with_servers
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.meters import (
     FOR_EVER,
     WHOLE_PPM,
     DeclaredMeter,
@@ -23,7 +23,7 @@ from veilleuse.collector.metering import (
     Pue,
     SharePart,
 )
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import PointKind
 
 HOUR = 3_600_000

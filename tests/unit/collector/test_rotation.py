@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.authorities import Organisation
 from tests.killing import run_program
 from tests.peers import peer
+from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment import folder as folders
-from veilleuse.collector.enrolment import rotation
-from veilleuse.collector.enrolment.authority import Authority, create, root_key_files
-from veilleuse.collector.enrolment.forms import pem
-from veilleuse.collector.enrolment.holdings import PREVIOUS_KEPT, Phase, fingerprint, is_issued_by
-from veilleuse.collector.enrolment.imported import read_brought
+from veilleuse.collector.enrolment.ca import Authority, create, root_key_files
+from veilleuse.collector.enrolment.ca_files import PREVIOUS_KEPT, Phase, fingerprint, is_issued_by
+from veilleuse.collector.enrolment.external_ca import read_brought
+from veilleuse.collector.enrolment.x509 import pem
 from veilleuse.collector.errors import AdminError, DataDirectoryError, NotAuthorised, UsageError
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import Pki
 from veilleuse.wire.files import replace_owned
 from veilleuse.wire.vocabulary import Population
@@ -79,13 +79,13 @@ def test_a_rotation_step_by_step(authority, tmp_path, clock):
         return held.phase, len(held.roots), len(chain), held.current.root == first
 
     assert see() == (Phase.STEADY, 1, 2, True)
-    authority.change(rotation.rotate(None))
+    authority.change(ca_rotation.rotate(None))
     assert see() == (Phase.OVERLAP, 2, 2, True)
     assert [path.name for path in root_key_files(tmp_path)] == ["next-root.key", "root.key"]
-    authority.change(rotation.switch)
+    authority.change(ca_rotation.switch)
     assert see() == (Phase.SWITCHED, 2, 3, False)
     assert [path.name for path in root_key_files(tmp_path)] == ["old-root.key", "root.key"]
-    authority.change(rotation.retire)
+    authority.change(ca_rotation.retire)
     assert see() == (Phase.STEADY, 1, 2, False)
     assert first not in authority.holdings.roots
     assert [path.name for path in root_key_files(tmp_path)] == ["root.key"]
@@ -95,7 +95,7 @@ def test_a_rotation_step_by_step(authority, tmp_path, clock):
 def test_the_cross_certificate_is_a_self_issued_step(authority):
     """Both roots have one name, so that the old root's path length of 1 holds for the longer chain too (RFC 5280 §4.2.1.9)."""
     old = authority.root
-    held = authority.change(rotation.rotate(None))
+    held = authority.change(ca_rotation.rotate(None))
     assert held.cross is not None
     assert held.coming is not None
     assert held.cross.subject == held.cross.issuer == old.subject
@@ -109,8 +109,8 @@ def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority
     """A verifier that is stricter than gRPC's: the server's chain hangs on the old root, on the new one, and on both."""
     openssl = str(peer("openssl"))
     old = authority.root
-    authority.change(rotation.rotate(None))
-    held = authority.change(rotation.switch)
+    authority.change(ca_rotation.rotate(None))
+    held = authority.change(ca_rotation.switch)
     roots = {"old": (old,), "new": (held.current.root,), "both": (old, held.current.root)}[trusting]
     server, *above = x509.load_pem_x509_certificates(authority.server_identity().chain_pem)
     for name, certificates in (("roots", roots), ("above", above), ("server", [server])):
@@ -138,15 +138,15 @@ def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority
 def test_leaves_of_earlier_intermediates_stay_recognised(authority, clock):
     """Through a new intermediate and a whole rotation, until no such leaf could be renewed any more; unless forgotten."""
     first = leaf(authority)
-    authority.change(rotation.renew_intermediate(None))
+    authority.change(ca_rotation.renew_intermediate(None))
     second = leaf(authority)
-    authority.change(rotation.rotate(None))
-    authority.change(rotation.switch)
-    authority.change(rotation.retire)
+    authority.change(ca_rotation.rotate(None))
+    authority.change(ca_rotation.switch)
+    authority.change(ca_rotation.retire)
     for certificate in (first, second, leaf(authority)):
         assert authority.recognise(certificate).agent_id == AGENT
     clock.now += PREVIOUS_KEPT + timedelta(days=1)
-    later = authority.change(rotation.renew_intermediate(None))  # any change looks at the clock
+    later = authority.change(ca_rotation.renew_intermediate(None))  # any change looks at the clock
     assert len(later.previous) == 1
     with pytest.raises(NotAuthorised) as refused:
         authority.recognise(first)
@@ -157,23 +157,23 @@ def test_a_stolen_intermediate_can_be_forgotten(authority):
     """From then on its certificates are not ours, whatever was recognised before."""
     stolen = authority.intermediate
     certificate = leaf(authority)
-    authority.change(rotation.renew_intermediate(None))
+    authority.change(ca_rotation.renew_intermediate(None))
     assert authority.recognise(certificate).agent_id == AGENT
-    authority.change(rotation.forget(fingerprint(stolen)[:12].upper()))
+    authority.change(ca_rotation.forget(fingerprint(stolen)[:12].upper()))
     with pytest.raises(NotAuthorised):
         authority.recognise(certificate)
     with pytest.raises(UsageError, match="0 earlier intermediates"):
-        authority.change(rotation.forget(fingerprint(stolen)))
+        authority.change(ca_rotation.forget(fingerprint(stolen)))
     with pytest.raises(UsageError, match="8 digits"):
-        authority.change(rotation.forget(""))
+        authority.change(ca_rotation.forget(""))
 
 
 def test_a_certificate_goes_out_with_the_intermediate_that_signed_it(authority):
     """Handed out again after the switch, an earlier one still hangs on a root that is sent along."""
     certificate = leaf(authority)
-    authority.change(rotation.rotate(None))
+    authority.change(ca_rotation.rotate(None))
     before = authority.bundle(certificate)
-    authority.change(rotation.switch)
+    authority.change(ca_rotation.switch)
     intermediates, roots = authority.bundle(certificate)
     assert intermediates == before[0]
     assert set(roots) == set(before[1])
@@ -183,9 +183,9 @@ def test_a_certificate_goes_out_with_the_intermediate_that_signed_it(authority):
 
 def test_a_backup_of_before_the_switch_still_serves_those_of_after_it(authority, tmp_path, clock):
     """Restored in the overlap, the authority recognises what the next intermediate had issued, and its root is trusted."""
-    authority.change(rotation.rotate(None))
+    authority.change(ca_rotation.rotate(None))
     backup = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()}
-    authority.change(rotation.switch)
+    authority.change(ca_rotation.switch)
     certificate = leaf(authority)
     for path in (tmp_path / "ca").iterdir():
         path.unlink()
@@ -200,17 +200,17 @@ def test_a_backup_of_before_the_switch_still_serves_those_of_after_it(authority,
 
 def test_steps_in_the_wrong_order_say_what_comes_next(authority):
     """One clear line each, and nothing changes."""
-    early: tuple[rotation.Step, ...] = (rotation.switch, rotation.retire, rotation.cancel)
+    early: tuple[ca_rotation.Step, ...] = (ca_rotation.switch, ca_rotation.retire, ca_rotation.cancel)
     for step in early:
         with pytest.raises(AdminError, match="veilleuse ca rotate"):
             authority.change(step)
-    authority.change(rotation.rotate(None))
-    steps: tuple[rotation.Step, ...] = (rotation.rotate(None), rotation.retire)
+    authority.change(ca_rotation.rotate(None))
+    steps: tuple[ca_rotation.Step, ...] = (ca_rotation.rotate(None), ca_rotation.retire)
     for step in steps:
         with pytest.raises(AdminError, match="veilleuse ca switch"):
             authority.change(step)
-    authority.change(rotation.switch)
-    late: tuple[rotation.Step, ...] = (rotation.rotate(None), rotation.switch, rotation.cancel)
+    authority.change(ca_rotation.switch)
+    late: tuple[ca_rotation.Step, ...] = (ca_rotation.rotate(None), ca_rotation.switch, ca_rotation.cancel)
     for step in late:
         with pytest.raises(AdminError, match="veilleuse ca retire"):
             authority.change(step)
@@ -219,10 +219,10 @@ def test_steps_in_the_wrong_order_say_what_comes_next(authority):
 def test_a_rotation_given_up_leaves_nothing(authority, tmp_path):
     """As if it had never begun; another can begin."""
     before = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()}
-    authority.change(rotation.rotate(None))
-    authority.change(rotation.cancel)
+    authority.change(ca_rotation.rotate(None))
+    authority.change(ca_rotation.cancel)
     assert {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()} == before
-    assert authority.change(rotation.rotate(None)).phase is Phase.OVERLAP
+    assert authority.change(ca_rotation.rotate(None)).phase is Phase.OVERLAP
 
 
 def test_the_root_key_off_line(authority, tmp_path):
@@ -238,20 +238,20 @@ def test_the_root_key_off_line(authority, tmp_path):
         (foreign.encrypted_key_pem(b"secret"), "encrypted"),
         (Organisation("Ed25519").key_pem, "Ed25519"),
     ):
-        for step in (rotation.rotate(given), rotation.renew_intermediate(given)):
+        for step in (ca_rotation.rotate(given), ca_rotation.renew_intermediate(given)):
             with pytest.raises(UsageError, match=words):
                 authority.change(step)
-    assert authority.change(rotation.rotate(key)).cross is not None
+    assert authority.change(ca_rotation.rotate(key)).cross is not None
     assert [each.name for each in root_key_files(tmp_path)] == ["next-root.key"]
-    authority.change(rotation.cancel)
-    assert authority.change(rotation.rotate(None, cross=False)).cross is None
+    authority.change(ca_rotation.cancel)
+    assert authority.change(ca_rotation.rotate(None, cross=False)).cross is None
 
 
 def test_a_second_rotation_follows_the_first(authority):
     """Three roots in a row: each time old and new are trusted together, and leaves of all intermediates recognised."""
     certificates = [leaf(authority)]
     for _ in range(3):
-        for step in (rotation.rotate(None), rotation.switch, rotation.retire):
+        for step in (ca_rotation.rotate(None), ca_rotation.switch, ca_rotation.retire):
             authority.change(step)
         certificates.append(leaf(authority))
     assert {authority.recognise(each).agent_id for each in certificates} == {AGENT}
@@ -265,13 +265,13 @@ def test_an_imported_intermediate_under_the_present_root_issues_at_once(tmp_path
     assert root_key_files(tmp_path) == []
     assert len(authority.bundle(leaf(authority))[0]) == 3
     with pytest.raises(UsageError, match="issues already"):
-        authority.change(rotation.bring(brought(organisation), None))
+        authority.change(ca_rotation.bring(brought(organisation), None))
     before = leaf(authority)
-    held = authority.change(rotation.bring(brought(organisation.next_intermediate()), None))
+    held = authority.change(ca_rotation.bring(brought(organisation.next_intermediate()), None))
     assert held.phase is Phase.STEADY
     assert authority.recognise(before).agent_id == authority.recognise(leaf(authority)).agent_id
     with pytest.raises(UsageError, match="ca import"):
-        authority.change(rotation.renew_intermediate(None))
+        authority.change(ca_rotation.renew_intermediate(None))
 
 
 def test_leaves_end_with_the_first_of_their_chain(tmp_path):
@@ -290,7 +290,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tests.killing import dies_at, in_child, lines_of
 from veilleuse.collector.enrolment import rotation
-from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.settings import Pki
 
@@ -369,11 +369,11 @@ def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, m
 
     monkeypatch.setattr(folders, "replace_owned", writing)
     with pytest.raises(DataDirectoryError, match="nothing was changed"):
-        authority.change(rotation.rotate(None))
+        authority.change(ca_rotation.rotate(None))
     assert Authority(tmp_path, Pki(), Clock()).holdings.phase is Phase.STEADY
     room = 2
     with pytest.raises(DataDirectoryError, match="finished at the next start"):
-        authority.change(rotation.rotate(None))
+        authority.change(ca_rotation.rotate(None))
     assert authority.holdings.phase is Phase.STEADY  # this process goes on with what it had
     room = 100
     assert Authority(tmp_path, Pki(), Clock()).holdings.phase is Phase.OVERLAP
@@ -394,7 +394,7 @@ def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, m
 )
 def test_a_damaged_file_is_one_clear_line(authority, tmp_path, name, content):
     """Which file, and what to do."""
-    authority.change(rotation.rotate(None))
+    authority.change(ca_rotation.rotate(None))
     (tmp_path / "ca" / name).write_bytes(content)
     with pytest.raises(DataDirectoryError, match=f"{name} \\(damaged\\): restore"):
         Authority(tmp_path, Pki())
@@ -402,7 +402,7 @@ def test_a_damaged_file_is_one_clear_line(authority, tmp_path, name, content):
 
 def test_a_rotation_counts_from_a_minute_later(authority, tmp_path):
     """A certificate on its way in the moment of the step may still carry the bundle of before."""
-    held = authority.change(rotation.rotate(None))
+    held = authority.change(ca_rotation.rotate(None))
     assert held.began_unix_milliseconds == round((NOW + timedelta(minutes=1)).timestamp() * 1000)
     assert json.loads((tmp_path / "ca/rotation.json").read_text()) == {
         "began_unix_milliseconds": held.began_unix_milliseconds

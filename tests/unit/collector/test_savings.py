@@ -15,15 +15,15 @@ import pytest
 from tests.unit.collector.memory import host
 from tests.unit.collector.test_sobriety import SCOPE
 from tests.unit.collector.year import vector
-from veilleuse.collector.followed import Action
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.indicators.measured_savings import arm, saving
-from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.model.actions import Action
+from veilleuse.collector.model.indicators import Comparison, SiteEnergy, SobrietyGroup, Targets
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reporting.savings import Windows, comparisons, moved, windows
-from veilleuse.collector.reporting.sobriety import disclosed
-from veilleuse.collector.sobriety import Comparison, SiteEnergy, SobrietyGroup, Targets
-from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.collector.reports.indicators import disclosed
+from veilleuse.collector.reports.savings import Windows, comparisons, moved, windows
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 KWH = 3_600_000_000

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from veilleuse.collector.account.shown import shown, written
-from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.account.rounding import shown, written
+from veilleuse.collector.model.figures import EmissionsRow
 
 ROW = EmissionsRow("2025-01-01", "2026-01-01", "row", 10, 1.0)
 

@@ -11,9 +11,16 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from veilleuse.collector.model import AgentId, Host, HostId, HostStatus, MachineFacts, Site
-from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.rollout import Rollout
+from veilleuse.collector.model.calendars import (
+    BEFORE_ALL,
+    CalendarVersion,
+    Declaration,
+    SchoolPeriod,
+    SchoolZone,
+)
+from veilleuse.collector.model.records import AgentId, Host, HostId, HostStatus, MachineFacts, Site
+from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.months.site_days import Almanac
 from veilleuse.collector.silence import (
     Condition,
     Judge,
@@ -23,7 +30,6 @@ from veilleuse.collector.silence import (
     heard_before,
     open_days,
 )
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.vocabulary import Population

@@ -19,15 +19,15 @@ from tests.backups import directory
 from tests.filled import METER, Filled, cell, clock
 from tests.pushes import enrol
 from tests.waiting import until
-from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.admin_client import ask
-from veilleuse.collector.app.upkeep import note_presence, upkeep
-from veilleuse.collector.assembly import Collector, open_collector
+from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.app.data_directory import Collector, open_collector
+from veilleuse.collector.app.scheduled import note_presence, upkeep
 from veilleuse.collector.cli.doctor import look
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
-from veilleuse.collector.health import Health
-from veilleuse.collector.model import HostId
+from veilleuse.collector.counters import Health
+from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import (
     PRESENCE,
@@ -35,11 +35,11 @@ from veilleuse.collector.silence import (
 )
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.upkeep import note_size
+from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.pages import first_page
-from veilleuse.collector.web.words import words
+from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.pages.first_page import first_page
+from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Population, State
 
 DAY = 86_400_000

@@ -16,22 +16,22 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from veilleuse.collector.assembly import initialise
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.documents.document import renderer
 from veilleuse.collector.errors import DataDirectoryError, UsageError
-from veilleuse.collector.figures import EmissionsRow
-from veilleuse.collector.report import renderer
-from veilleuse.collector.reporting.emissions import Emissions, emissions_report_of
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.reports.emissions import Emissions, emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, Reporting
-from veilleuse.collector.simulate.filling import simulate
+from veilleuse.collector.simulate.agent_stream import Agent
+from veilleuse.collector.simulate.calendars import Timetable, days, period_of
+from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import COLLEGES, PLACES, ROOM, Device, Order, Trouble, devices
 from veilleuse.collector.simulate.models import VIRTUAL
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import routine_of
-from veilleuse.collector.simulate.telling import Agent
-from veilleuse.collector.simulate.timetables import Timetable, days, period_of
 from veilleuse.collector.simulate.truth import Truth
 from veilleuse.collector.validate import Machine, check_push
 from veilleuse.wire.chain import chain_start

@@ -15,9 +15,7 @@ from hypothesis import strategies as some
 from veilleuse.collector.indicators import SOBRIETY, load_sobriety, server_loads
 from veilleuse.collector.indicators.avoidable_energy import causes_of
 from veilleuse.collector.indicators.comatose_server import verdict
-from veilleuse.collector.inventoried import Purchase, Retirement, ServerRole
-from veilleuse.collector.model import HostId
-from veilleuse.collector.sobriety import (
+from veilleuse.collector.model.indicators import (
     BandUse,
     Device,
     Disposal,
@@ -30,6 +28,8 @@ from veilleuse.collector.sobriety import (
     Targets,
     Verdict,
 )
+from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT, MEMORY_BUCKET_EDGES_PERCENT
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 

@@ -11,15 +11,15 @@ import pytest
 
 from tests.unit.collector.test_sobriety import HOUR, SCOPE, device, machine, of, the
 from tests.unit.collector.year import vector
-from veilleuse.collector.codec import facts_from_wire
-from veilleuse.collector.followed import FollowTable, Line
 from veilleuse.collector.indicators import load_sobriety
-from veilleuse.collector.inventoried import Headcount, Retirement
-from veilleuse.collector.reporting.inventoried_groups import fleet_groups, user_groups
-from veilleuse.collector.reporting.sobriety import disclosed, fit_to_show
-from veilleuse.collector.reporting.sobriety_sources import targets_of
+from veilleuse.collector.model.actions import FollowTable, Line
+from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
+from veilleuse.collector.model.inventory import Headcount, Retirement
+from veilleuse.collector.reports.indicators import disclosed, fit_to_show
+from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
+from veilleuse.collector.reports.sobriety_sources import targets_of
 from veilleuse.collector.settings import read_settings
-from veilleuse.collector.sobriety import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
+from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.settings_file import ConfigurationError
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Population

@@ -20,7 +20,7 @@ import pytest
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, enrol, gap, measurement, realistic, site
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
-from veilleuse.collector.model import Grain, ValidPush
+from veilleuse.collector.model.records import Grain, ValidPush
 from veilleuse.collector.store.sqlite import (
     DirectoryLock,
     SqliteReader,

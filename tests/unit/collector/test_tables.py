@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from veilleuse.collector.tables import load_table, read_table
+from veilleuse.collector.shipped_tables import load_table, read_table
 from veilleuse.wire.settings_file import ConfigurationError
 
 DATA = Path(__file__).parents[3] / "collector" / "veilleuse" / "collector" / "data"

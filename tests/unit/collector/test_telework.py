@@ -18,25 +18,25 @@ from hypothesis import strategies as st
 
 from tests.unit.collector.memory import host
 from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked
-from veilleuse.collector.account.billing import Terms, billed
-from veilleuse.collector.account.census import Standing
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.fleet_inputs import InService
-from veilleuse.collector.account.keeping import Keeper
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.account.sample import Observed, Place
+from veilleuse.collector.account.row import FigureRow, PeriodFigures
+from veilleuse.collector.account.server_rooms import with_rooms
+from veilleuse.collector.account.statement import Terms, billed
 from veilleuse.collector.account.telework import HomeShare, merged_shares
-from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures
-from veilleuse.collector.closed import canonical
-from veilleuse.collector.factored import Contract
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.inventoried import Headcount, PowerContext
-from veilleuse.collector.model import Host
-from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
+from veilleuse.collector.closed_years.document import kept_document, kept_from_document
+from veilleuse.collector.closed_years.reduce import Keeper
+from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.fleet_inputs import InService
+from veilleuse.collector.fleet.observed import Observed, Place
+from veilleuse.collector.model.closed_years import canonical
+from veilleuse.collector.model.factors import Contract
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.inventory import Headcount, PowerContext
+from veilleuse.collector.model.records import Host
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -17,7 +17,7 @@ from tests.filled import Filled
 from tests.machines import settings_in
 from tests.report_files import Page, bare, pdf_text, sheet_rows, workbook
 from tests.rolled import retention, roll, server_day, workstation_days
-from veilleuse.collector.assembly import initialise
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

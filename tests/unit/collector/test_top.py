@@ -24,8 +24,8 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.cli.top import _drawn, screen
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.words import words
+from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 

@@ -39,10 +39,10 @@ from tests.unit.collector.sound import (
     refused,
     with_cell,
 )
-from veilleuse.collector.codec import cells_from_wire, number
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.model import Grain, HostId, RecordPeriod, ValidPush
+from veilleuse.collector.model.records import Grain, HostId, RecordPeriod, ValidPush
 from veilleuse.collector.validate import Machine, Reason, check_push
+from veilleuse.collector.wire_codec import cells_from_wire, number
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -7,8 +7,8 @@ from __future__ import annotations
 from tests.pushes import (
     rapl,
 )
-from veilleuse.collector.codec import facts_from_wire, health_from_wire
 from veilleuse.collector.validate import clean_facts, clean_health
+from veilleuse.collector.wire_codec import facts_from_wire, health_from_wire
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     DeviceClass,

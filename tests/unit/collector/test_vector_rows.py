@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.store.sqlite.vector_rows import Layouts, packed, packed_sparse
-from veilleuse.collector.vectors import COLUMNS, PLACE
+from veilleuse.collector.model.months import COLUMNS, PLACE
+from veilleuse.collector.store.sqlite.month_vectors import Layouts, packed, packed_sparse
 
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 

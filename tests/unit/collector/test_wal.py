@@ -15,7 +15,7 @@ import pytest
 
 from tests.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
 from veilleuse.collector import settings
-from veilleuse.collector.model import Grain
+from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store.sqlite import SqliteReader, connection, create_store, reader
 from veilleuse.collector.store.sqlite.connection import WAL_BYTES, Database
 from veilleuse.collector.validate import check_push

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.calibrated import Calibration, Fit, Hardware
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.model import Cell, MachineFacts, Point, WallEnergy
+from veilleuse.collector.model.calibration import Calibration, Fit, Hardware
+from veilleuse.collector.model.records import Cell, MachineFacts, Point, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
 

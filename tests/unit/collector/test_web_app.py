@@ -30,12 +30,12 @@ from tests.filled import (
 from tests.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Level, Past
+from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.bound import series_bound
-from veilleuse.collector.web.indicators import MachineIndicators
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.month import MonthView, last_month
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.released_month import MonthView, last_month
+from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State, Supply
 

@@ -10,7 +10,7 @@ import pytest
 
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.settings import Http, read_settings
-from veilleuse.collector.web.auth import Door, open_door
+from veilleuse.collector.web.access import Door, open_door
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 

@@ -12,9 +12,9 @@ from tests.peers import peer
 from tests.publishing import Publishing
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.indicators import MachineIndicators
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.metrics import fleet_exposition
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.samples import fleet_exposition
+from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)

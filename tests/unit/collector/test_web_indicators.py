@@ -25,21 +25,25 @@ from tests.unit.collector.test_sobriety import server as a_server
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
-from veilleuse.collector.inventoried import ServerRole
-from veilleuse.collector.published import Kind, Publication
-from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, sobriety_of
-from veilleuse.collector.reporting.sobriety_sources import opened_for_sobriety
+from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
+from veilleuse.collector.model.inventory import ServerRole
+from veilleuse.collector.model.publications import Kind, Publication
+from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, sobriety_of
+from veilleuse.collector.reports.sobriety_sources import opened_for_sobriety
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.collector.sobriety import BandUse, Figure, Load, Scope, Targets
+from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.bound import series_bound
-from veilleuse.collector.web.desk import publisher
-from veilleuse.collector.web.indicator_page import indicator_part
-from veilleuse.collector.web.indicators import MachineIndicators, add_machine_figures, verdicts
-from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.published_indicators import FORM, MachineFigure
-from veilleuse.collector.web.words import words
+from veilleuse.collector.web.metrics.indicators_monthly import (
+    MachineIndicators,
+    add_machine_figures,
+    verdicts,
+)
+from veilleuse.collector.web.metrics.published_indicators import FORM, MachineFigure
+from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.pages.indicators import indicator_part
+from veilleuse.collector.web.text import words
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

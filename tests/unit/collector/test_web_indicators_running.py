@@ -14,13 +14,13 @@ from tests.unit.collector.test_sobriety import SCOPE
 from tests.unit.collector.test_web_indicators import GOOD, MONTH, NOW
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.indicators import load_sobriety
-from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion
+from veilleuse.collector.model.indicators import Figure
+from veilleuse.collector.reports.indicators import Found, SobrietyQuestion
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.sobriety import Figure
-from veilleuse.collector.web.indicator_page import indicator_part
-from veilleuse.collector.web.indicators import MachineIndicators, _due
-from veilleuse.collector.web.published_indicators import MachineFigure
-from veilleuse.collector.web.words import words
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators, _due
+from veilleuse.collector.web.metrics.published_indicators import MachineFigure
+from veilleuse.collector.web.pages.indicators import indicator_part
+from veilleuse.collector.web.text import words
 
 
 class Defective:

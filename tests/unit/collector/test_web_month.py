@@ -18,18 +18,18 @@ from tests.pages import body
 from tests.publishing import Publishing
 from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
-from veilleuse.collector.figures import Group
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.figures import Group
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings, Reporting
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.api.release import Releases
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.indicators import MachineIndicators
-from veilleuse.collector.web.look import Look, Outlook
-from veilleuse.collector.web.metrics import fleet_exposition
-from veilleuse.collector.web.words import words
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.samples import fleet_exposition
+from veilleuse.collector.web.metrics.snapshot import Look, Outlook
+from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MONTH, END = date(2026, 10, 1), date(2026, 11, 1)

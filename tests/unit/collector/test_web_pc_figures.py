@@ -12,8 +12,8 @@ from datetime import date
 import pytest
 
 from tests.unit.collector.test_sobriety import HOUR, machine, of, the
-from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.figures import (
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.model.figures import (
     Detail,
     EnergyClass,
     EnergyKey,
@@ -23,11 +23,11 @@ from veilleuse.collector.figures import (
     GroupSums,
     StateSums,
 )
+from veilleuse.collector.model.indicators import BandUse, Figure, Machine, PowerPlan, Targets
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.sobriety import BandUse, Figure, Machine, PowerPlan, Targets
-from veilleuse.collector.web.api.released_month import Month
-from veilleuse.collector.web.month import Family
-from veilleuse.collector.web.pc_figures import Beside, Place, avoidable, compliance, night_ratio
+from veilleuse.collector.web.api.release_format import Month
+from veilleuse.collector.web.metrics.pc_figures import Beside, Place, avoidable, compliance, night_ratio
+from veilleuse.collector.web.metrics.released_month import Family
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from veilleuse.collector.web.words import LANGUAGES, choose_language, words
+from veilleuse.collector.web.text import LANGUAGES, choose_language, words
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population, State

@@ -21,12 +21,13 @@ from tests.pushes import enrol
 from tests.unit.collector.memory import host as memory_host
 from tests.unit.collector.memory import site as memory_site
 from tests.waiting import PATIENCE_SECONDS, until
+from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.health import Health
-from veilleuse.collector.model import (
+from veilleuse.collector.factors.book import choose
+from veilleuse.collector.ingest.writer import Writer
+from veilleuse.collector.model.records import (
     Cell,
     DecodedRecord,
     DirtyPeriod,
@@ -40,7 +41,6 @@ from veilleuse.collector.model import (
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
-from veilleuse.collector.writer import Writer
 from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -15,8 +15,8 @@ import pytest
 
 from tests.filled import Filled
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, measurement, rapl
-from veilleuse.collector.metering import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.meters import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, Population

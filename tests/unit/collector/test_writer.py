@@ -16,13 +16,13 @@ import pytest
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from tests.waiting import PATIENCE_SECONDS
 from veilleuse.collector import settings
+from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull
-from veilleuse.collector.health import Health
-from veilleuse.collector.holders import Holders
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.ingest.writer import GROUP_PUSHES, Writer
+from veilleuse.collector.model.clones import Holders
+from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
 from veilleuse.collector.store.sqlite.directory import Reserve
-from veilleuse.collector.writer import GROUP_PUSHES, Writer
 
 
 class Bench:
@@ -93,7 +93,7 @@ def test_what_waits_is_committed_together(bench):
 
 def test_a_commit_has_only_so_many_records_unless_one_push_has_more(bench, monkeypatch):
     """With 100 at most, backlogs of 40, 60, 30 and 150 records take three commits: none fits beside the last two."""
-    monkeypatch.setattr("veilleuse.collector.writer.GROUP_RECORDS", 100)
+    monkeypatch.setattr("veilleuse.collector.ingest.writer.GROUP_RECORDS", 100)
     streams = [Stream(enrol(bench.store.registry)) for _ in range(4)]
     pushes = [
         stream.send(*(realistic(MONDAY_10H + number * 300_000) for number in range(size)))

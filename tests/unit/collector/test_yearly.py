@@ -11,14 +11,14 @@ import pytest
 
 from tests.unit.collector.memory import host
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, vector, worked, workstation
-from veilleuse.collector.account.census import Standing, standing_of
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.fleet_estimate import Basis
-from veilleuse.collector.account.sample import MONITOR, Observed, Place, observed
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.inventoried import Asset, Placement, PowerContext
-from veilleuse.collector.model import Host, HostId
-from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.fleet.census import Standing, standing_of
+from veilleuse.collector.fleet.estimate import Basis
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.observed import MONITOR, Observed, Place, observed
+from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

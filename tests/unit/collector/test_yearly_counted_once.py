@@ -18,13 +18,13 @@ from tests.unit.collector.test_billing import TERMS, fleet, only, period
 from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, gone, month
 from tests.unit.collector.test_yearly_rooms import ROOM, servers
 from tests.unit.collector.year import END, FIRST, vector
-from veilleuse.collector.account.billing import billed
-from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.factored import Contract, KeptContract
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement, EnergySums
-from veilleuse.collector.inventoried import Asset, Placement
-from veilleuse.collector.metering import (
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.server_rooms import with_rooms
+from veilleuse.collector.account.statement import billed
+from veilleuse.collector.model.factors import Contract, KeptContract
+from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement, EnergySums
+from veilleuse.collector.model.inventory import Asset, Placement
+from veilleuse.collector.model.meters import (
     FOR_EVER,
     DeclaredMeter,
     MeterBoundary,
@@ -33,10 +33,10 @@ from veilleuse.collector.metering import (
     MeterShare,
     SharePart,
 )
-from veilleuse.collector.model import Host, MachineFacts
-from veilleuse.collector.reporting.emissions import emissions_report_of
-from veilleuse.collector.reporting.year import YearQuestion
-from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import Host, MachineFacts
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, PointKind, Population
 

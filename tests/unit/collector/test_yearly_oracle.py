@@ -18,13 +18,13 @@ from tests.unit.collector import yearly_oracle as oracle
 from tests.unit.collector.memory import host
 from tests.unit.collector.stored_year import StoredYear
 from tests.unit.collector.year import vector
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
-from veilleuse.collector.inventoried import Asset, Placement, PowerContext
-from veilleuse.collector.model import Host, HostId, HostStatus, Site
-from veilleuse.collector.reporting.emissions import emissions_report_of
-from veilleuse.collector.reporting.year import YearQuestion
-from veilleuse.collector.timetable import SchoolPeriod, SchoolZone
-from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.collector.model.calendars import SchoolPeriod, SchoolZone
+from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import Host, HostId, HostStatus, Site
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.unit.collector.memory import host
 from tests.unit.collector.test_billing import TERMS, fleet, only, period
 from tests.unit.collector.year import FIRST
-from veilleuse.collector.account.billing import billed
-from veilleuse.collector.account.fleet_inputs import Stratum
 from veilleuse.collector.account.rooms import RoomFigure, RoomServers, Silent, settled
-from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import PeriodFigures
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.server_rooms import with_rooms
+from veilleuse.collector.account.statement import billed
+from veilleuse.collector.fleet.fleet_inputs import Stratum
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population

@@ -20,10 +20,10 @@ from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.inventoried import Asset
-from veilleuse.collector.model import Host, HostId, HostStatus, Site
-from veilleuse.collector.timetable import SchoolPeriod
-from veilleuse.collector.vectors import COLUMNS, HostPeriod
+from veilleuse.collector.model.calendars import SchoolPeriod
+from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.months import COLUMNS, HostPeriod
+from veilleuse.collector.model.records import Host, HostId, HostStatus, Site
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 KINDS = ("open", "school_holiday", "closed")

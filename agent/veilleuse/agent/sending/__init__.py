@@ -1,2 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
+"""The sender: a process that lives for one contact with the collector."""

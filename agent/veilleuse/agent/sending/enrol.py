@@ -159,7 +159,7 @@ def _asked(
     with open_channel(address, None, trust.roots_pem) as channel:
         desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
         identity = certificates.enrol(
-            desk, cast("enrolment.Keys", keys), store, introduction, place_of, trust, original
+            desk, cast("certificates.Keys", keys), store, introduction, place_of, trust, original
         )
     log.info("enrolled", extra={"as": "copy" if original is not None else "new"})
     Copies(settings.paths.state).drop_original()

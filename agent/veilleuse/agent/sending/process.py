@@ -333,7 +333,7 @@ class Connection(AbstractContextManager["Connection"]):
         )
         try:
             pinned = fingerprints(self._settings.collector.ca_sha256)
-            certificates.renew(calls.renew, cast("enrolment.Keys", keys), self._store, pinned)
+            certificates.renew(calls.renew, cast("certificates.Keys", keys), self._store, pinned)
             self.close()
         except AgentError as error:
             left = identity.not_after_unix_milliseconds - self._now()
@@ -361,7 +361,7 @@ class Connection(AbstractContextManager["Connection"]):
         with open_channel(address, None, identity.roots_pem) as channel:
             desk = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
             pinned = fingerprints(self._settings.collector.ca_sha256)
-            return certificates.renew_expired(desk, cast("enrolment.Keys", keys), self._store, pinned)
+            return certificates.renew_expired(desk, cast("certificates.Keys", keys), self._store, pinned)
 
 
 def _require_a_way_in(settings: AgentSettings) -> None:

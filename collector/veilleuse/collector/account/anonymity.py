@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rule of veilleuse.collector.privacy on the groups of a report (pure). docs/decisions/0046; servers are exempt.
+"""The rule of veilleuse.collector.disclosure on the groups of a report (pure). docs/decisions/0046; servers are exempt.
 
 Families (period, zone, population, memo; screens apart) are settled apart, so that no total less its rows ever leaves fewer than k
 machines, and no row has the energy of two grid zones. That holds within one report: two reports that group one period differently can
@@ -13,10 +13,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.account.rates import rates_of
-from veilleuse.collector.account.tally import Tally
-from veilleuse.collector.figures import AUTRES, Detail, EnergyClass, Group, GroupKey
-from veilleuse.collector.privacy import EXEMPT, publish
+from veilleuse.collector.disclosure import EXEMPT, publish
+from veilleuse.collector.model.figures import AUTRES, Detail, EnergyClass, Group, GroupKey
 
 Member = tuple[GroupKey, Tally]
 

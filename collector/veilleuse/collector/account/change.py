@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.decomposition import ClassYear, Effects, decompose
 from veilleuse.collector.account.emissions import kwh
-from veilleuse.collector.account.random_groups import StateSums
-from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow
-from veilleuse.collector.model import HostId
+from veilleuse.collector.account.row import ClassFigure, FigureRow
+from veilleuse.collector.fleet.random_groups import StateSums
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.wire.vocabulary import State
 

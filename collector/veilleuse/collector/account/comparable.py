@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
-from veilleuse.collector.account.fleet_estimate import Basis
-from veilleuse.collector.account.sample import MONITOR
-from veilleuse.collector.account.yearly_rooms import OTHER_ROOM
-from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow
+from veilleuse.collector.account.row import ClassFigure, FigureRow
+from veilleuse.collector.account.server_rooms import OTHER_ROOM
+from veilleuse.collector.fleet.estimate import Basis
+from veilleuse.collector.fleet.observed import MONITOR
 
 LEAST_DAYS: Final = 30
 """Days of each year that k machines must cover: ours. A month holds every day of the week four times."""

@@ -14,8 +14,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.figures import FULL_INTERVAL, SAMPLE_INTERVAL
+from veilleuse.collector.fleet.estimate import Estimate
+from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
 from veilleuse.collector.ports import ChosenFactor, Factor
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.tables import load_table
+from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 
 MOST: Final = 3

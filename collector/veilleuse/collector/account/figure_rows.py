@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.account.fleet_inputs import Stratum
-from veilleuse.collector.account.sample import Place
+from veilleuse.collector.account.row import ClassFigure, DaysCovered, FigureRow, RowKey
 from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold
-from veilleuse.collector.account.yearly_rows import ClassFigure, DaysCovered, FigureRow, RowKey
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.fleet.estimate import Estimate
+from veilleuse.collector.fleet.fleet_inputs import Stratum
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.wire.vocabulary import State
 
 

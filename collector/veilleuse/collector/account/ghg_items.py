@@ -15,8 +15,8 @@ from fractions import Fraction
 from typing import Final
 
 from veilleuse.collector.account.emissions import Emissions
-from veilleuse.collector.factored import BilanItem, ContextMapping, Mapping
-from veilleuse.collector.inventoried import Headcount, PowerContext
+from veilleuse.collector.model.factors import BilanItem, ContextMapping, Mapping
+from veilleuse.collector.model.inventory import Headcount, PowerContext
 from veilleuse.collector.ports import ChosenFactor
 
 READ, REMEMBERED, ENTERED = "read in the method", "remembered, not verified", "entered"

@@ -21,7 +21,8 @@ from veilleuse.collector.account.parts import (
     Part,
 )
 from veilleuse.collector.account.rates import BY_CLASS, Rates, away, rates_of, spent_of, unknown
-from veilleuse.collector.figures import (
+from veilleuse.collector.disclosure import Cell, count, is_nobodys_or_safe
+from veilleuse.collector.model.figures import (
     ON_STATES,
     REST_STATES,
     Detail,
@@ -31,8 +32,7 @@ from veilleuse.collector.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import Cell, count, is_nobodys_or_safe
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

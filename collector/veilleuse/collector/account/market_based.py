@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from veilleuse.collector.factored import Contract
+from veilleuse.collector.model.factors import Contract
 from veilleuse.collector.ports import Factor
 
 _Days: TypeAlias = tuple[date, date]

@@ -18,8 +18,9 @@ from typing import Final
 
 from veilleuse.collector.account import check_period
 from veilleuse.collector.account.anonymity import fit_to_show
+from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.account.parts import Part
-from veilleuse.collector.account.perimeter import (
+from veilleuse.collector.calendars.periods import (
     Slice,
     WeekShares,
     day_start_unix_milliseconds,
@@ -27,10 +28,9 @@ from veilleuse.collector.account.perimeter import (
     evening_of,
     slices,
 )
-from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import EnergyClass, EnergySums, Group, GroupKey, StateSums
-from veilleuse.collector.model import Grain, Host, HostId, Site
+from veilleuse.collector.model.figures import EnergyClass, EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.model.records import Grain, Host, HostId, Site
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

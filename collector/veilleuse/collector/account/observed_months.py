@@ -14,15 +14,15 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.gather import Gathered, Question, gather, group_key, order_of
+from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.observed_days import Gathered, Question, gather, group_key, order_of
 from veilleuse.collector.account.parts import Part
-from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds, slices
-from veilleuse.collector.account.tally import Tally
-from veilleuse.collector.figures import EnergyClass, EnergySums, GroupKey, StateSums
-from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
+from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.model.figures import EnergyClass, EnergySums, GroupKey, StateSums
+from veilleuse.collector.model.months import IDLE_COLUMNS, PLACE, SCREEN_COLUMNS, HostPeriod, Vector, added
+from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader, Reader
-from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.vectors import IDLE_COLUMNS, PLACE, SCREEN_COLUMNS, HostPeriod, Vector, added
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 
-from veilleuse.collector.account.billing import METHOD_VERSION, told_factor, with_factor, with_split
 from veilleuse.collector.account.emissions import (
     emissions,
     factor_u,
@@ -23,8 +22,9 @@ from veilleuse.collector.account.emissions import (
     kwh,
     sum_emissions,
 )
-from veilleuse.collector.account.gather import Gathered
-from veilleuse.collector.figures import (
+from veilleuse.collector.account.observed_days import Gathered
+from veilleuse.collector.account.statement import METHOD_VERSION, told_factor, with_factor, with_split
+from veilleuse.collector.model.figures import (
     AUTRES,
     FULL_INTERVAL,
     OBSERVED,

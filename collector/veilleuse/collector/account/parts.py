@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
 
-from veilleuse.collector.figures import ON_STATES, REST_STATES, Detail
+from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Detail
 from veilleuse.wire.vocabulary import Band, State
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 
-from veilleuse.collector.tables import load_table
+from veilleuse.collector.shipped_tables import load_table
 
 SCORES = (1, 2, 3, 4, 5)
 """Very bad to very good; None = not known, which counts as very bad."""

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Final
 
-from veilleuse.collector.account.sample import MONITOR, PCS
-from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures
-from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
+from veilleuse.collector.account.row import FigureRow, PeriodFigures
+from veilleuse.collector.fleet.observed import MONITOR, PCS
+from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
 _OF_PCS: Final = frozenset({*PCS, MONITOR, AUTRES})

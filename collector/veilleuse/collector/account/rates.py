@@ -15,13 +15,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from veilleuse.collector.account.parts import Part
-from veilleuse.collector.figures import REST_STATES
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.figures import REST_STATES
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 if TYPE_CHECKING:
-    from veilleuse.collector.account.tally import Tally
+    from veilleuse.collector.account.group_sums import Tally
 
 Rates: TypeAlias = tuple[tuple[State, float], ...]
 """Watts by state, in a fixed order."""

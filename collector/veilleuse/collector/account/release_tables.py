@@ -17,20 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from veilleuse.collector.account.anonymity import Family, Member, autres, families, together
+from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.observed_statement import u_model
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
 from veilleuse.collector.account.rates import Rates, rates_of
-from veilleuse.collector.account.statement import u_model
-from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.account.whole_days import in_whole_days
-from veilleuse.collector.figures import (
-    Detail,
-    EnergyClass,
-    EnergyKey,
-    EnergySums,
-    Group,
-    GroupKey,
-)
-from veilleuse.collector.privacy import publish
+from veilleuse.collector.disclosure import publish
+from veilleuse.collector.model.figures import Detail, EnergyClass, EnergyKey, EnergySums, Group, GroupKey
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, State

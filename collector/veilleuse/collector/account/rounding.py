@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.fleet_estimate import SELECTION
-from veilleuse.collector.account.rounding import decimals
-from veilleuse.collector.figures import EmissionsRow, Ends
+from veilleuse.collector.account.rounding_2 import decimals
+from veilleuse.collector.fleet.estimate import SELECTION
+from veilleuse.collector.model.figures import EmissionsRow, Ends
 
 _KWH: Final = (
     "kwh_total",

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Days
-from veilleuse.collector.account.random_groups import StateSums
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import HomeTold
-from veilleuse.collector.inventoried import PowerContext
-from veilleuse.collector.model import HostId
+from veilleuse.collector.fleet.estimate import Estimate
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Days
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.random_groups import StateSums
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population, State
 

@@ -14,11 +14,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate, Representativeness
-from veilleuse.collector.account.fleet_variance import most_down
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.account.sample import Place
-from veilleuse.collector.account.yearly_rows import (
+from veilleuse.collector.account.row import (
     ClassFigure,
     DaysCovered,
     FigureRow,
@@ -26,7 +23,10 @@ from veilleuse.collector.account.yearly_rows import (
     RoomParts,
     RowKey,
 )
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.fleet.estimate import Basis, DataType, Estimate, Representativeness
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.variance import most_down
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY

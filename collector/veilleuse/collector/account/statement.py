@@ -15,20 +15,20 @@ from datetime import date
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.change import Change, change
 from veilleuse.collector.account.comparable import NotCompared, covered_days, why_not
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
-from veilleuse.collector.account.market import Consumption, market
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
+from veilleuse.collector.account.market_based import Consumption, market
 from veilleuse.collector.account.pedigree import written
+from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
 from veilleuse.collector.account.telework import HomeTold
-from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RowKey
-from veilleuse.collector.calibrated import MILLION
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.factored import ChosenFactor, Contract
-from veilleuse.collector.factored import Mapping as BilanMapping
-from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.calibration import MILLION
+from veilleuse.collector.model.factors import ChosenFactor, Contract
+from veilleuse.collector.model.factors import Mapping as BilanMapping
+from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.5"

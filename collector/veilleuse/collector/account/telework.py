@@ -17,15 +17,15 @@ from fractions import Fraction
 from operator import mul
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.bilan import declarations, home_share, split_home
-from veilleuse.collector.account.class_defaults import class_microwatts
-from veilleuse.collector.account.fleet import Fleet
-from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, InService, Stratum
-from veilleuse.collector.account.sample import Place
-from veilleuse.collector.calibrated import MILLION
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.inventoried import Headcount, PowerContext
+from veilleuse.collector.account.ghg_items import declarations, home_share, split_home
+from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimate import Estimate
+from veilleuse.collector.fleet.estimator import Fleet
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, InService, Stratum
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.model.calibration import MILLION
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.inventory import Headcount, PowerContext
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

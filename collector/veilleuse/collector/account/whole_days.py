@@ -9,8 +9,8 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-from veilleuse.collector.account.tally import Tally
-from veilleuse.collector.figures import KNOWN_STATES, REST_STATES
+from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.model.figures import KNOWN_STATES, REST_STATES
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import State
 

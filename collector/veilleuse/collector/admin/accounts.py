@@ -10,7 +10,10 @@ from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.admitted import (
+from veilleuse.collector.enrolment.register import ACCOUNT_REVOKED, Notes
+from veilleuse.collector.enrolment.tokens import checked_name
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.model.accounts import (
     DEFAULT_DAYS,
     ENTITY_SEPARATOR,
     JOURNAL_DAYS,
@@ -22,9 +25,6 @@ from veilleuse.collector.admitted import (
     new_token,
     token_sha256,
 )
-from veilleuse.collector.enrolment.register import ACCOUNT_REVOKED, Notes
-from veilleuse.collector.enrolment.tokens import checked_name
-from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.followed import FollowTable, Line, LineChange
-from veilleuse.collector.inventory.follow_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
+from veilleuse.collector.inventory.actions_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
+from veilleuse.collector.model.actions import FollowTable, Line, LineChange
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations

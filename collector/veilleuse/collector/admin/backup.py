@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from veilleuse.collector import settings
-from veilleuse.collector.enrolment.authority import FOLDER
+from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.folder import MOST_BYTES
 from veilleuse.collector.errors import AdminError, CollectorError, DataDirectoryError
 from veilleuse.collector.ports import Committer

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from veilleuse.collector.enrolment import rotation
-from veilleuse.collector.enrolment.authority import root_key_files
-from veilleuse.collector.enrolment.holdings import Holdings, Phase, fingerprint
-from veilleuse.collector.enrolment.imported import read_brought
+from veilleuse.collector.enrolment import ca_rotation
+from veilleuse.collector.enrolment.ca import root_key_files
+from veilleuse.collector.enrolment.ca_files import Holdings, Phase, fingerprint
+from veilleuse.collector.enrolment.ca_rotation import Step
+from veilleuse.collector.enrolment.external_ca import read_brought
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
-from veilleuse.collector.enrolment.renewal import EXPIRED_LIMIT
-from veilleuse.collector.enrolment.rotation import Step
+from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT
 from veilleuse.collector.enrolment.trial import try_out
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model import CertificateDates
+from veilleuse.collector.model.records import CertificateDates
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def show(operations: Operations) -> dict[str, Any]:
 
 def rotate(operations: Operations, *, root_key_pem: str | None = None, cross: bool = True) -> dict[str, Any]:
     """Begin a rotation: agents are given the next root beside the present one."""
-    return _made(operations, "rotate", rotation.rotate(_bytes(root_key_pem), cross=cross))
+    return _made(operations, "rotate", ca_rotation.rotate(_bytes(root_key_pem), cross=cross))
 
 
 def renew_intermediate(operations: Operations, *, root_key_pem: str | None = None) -> dict[str, Any]:
     """A new intermediate under the present root."""
-    return _made(operations, "renew_intermediate", rotation.renew_intermediate(_bytes(root_key_pem)))
+    return _made(operations, "renew_intermediate", ca_rotation.renew_intermediate(_bytes(root_key_pem)))
 
 
 def bring(
@@ -84,7 +84,7 @@ def bring(
     now = operations.office.authority.now
     brought = read_brought(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
     try_out(brought, operations.settings.pki.server_names, now)
-    return _made(operations, "import", rotation.bring(brought, _bytes(root_key_pem), cross=cross))
+    return _made(operations, "import", ca_rotation.bring(brought, _bytes(root_key_pem), cross=cross))
 
 
 def switch(operations: Operations, *, force: bool = False) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def switch(operations: Operations, *, force: bool = False) -> dict[str, Any]:
                 f"{missing} machine(s) do not have the new root yet and, without a cross certificate, would never believe "
                 "this collector again: wait for them, or use --force"
             )
-    return _made(operations, "switch", rotation.switch)
+    return _made(operations, "switch", ca_rotation.switch)
 
 
 def retire(operations: Operations, *, force: bool = False) -> dict[str, Any]:
@@ -110,17 +110,17 @@ def retire(operations: Operations, *, force: bool = False) -> dict[str, Any]:
                 f"{found.hosts_with_old_intermediate} would be refused until they have noticed: wait for them "
                 "('veilleuse ca show'), or use --force"
             )
-    return _made(operations, "retire", rotation.retire)
+    return _made(operations, "retire", ca_rotation.retire)
 
 
 def cancel(operations: Operations) -> dict[str, Any]:
     """Give a rotation up before its switch."""
-    return _made(operations, "cancel", rotation.cancel)
+    return _made(operations, "cancel", ca_rotation.cancel)
 
 
 def forget(operations: Operations, *, sha256: str) -> dict[str, Any]:
     """Recognise the certificates of an earlier intermediate no more."""
-    return _made(operations, "forget", rotation.forget(sha256))
+    return _made(operations, "forget", ca_rotation.forget(sha256))
 
 
 def census(operations: Operations) -> Census:

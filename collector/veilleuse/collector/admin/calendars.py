@@ -14,10 +14,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.composing import calendar_year, compose, declared, first_day
-from veilleuse.collector.calendars.reading import WEEKDAYS, read_calendar, span_text
+from veilleuse.collector.calendars.compose import calendar_year, compose, declared, first_day
+from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text
 from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
-from veilleuse.collector.calendars.showing import (
+from veilleuse.collector.calendars.show import (
     DayView,
     WindowView,
     changes,
@@ -28,10 +28,10 @@ from veilleuse.collector.calendars.showing import (
 )
 from veilleuse.collector.calendars.writing import write_calendar
 from veilleuse.collector.enrolment.register import SITE, Notes
-from veilleuse.collector.enrolment.replay import site_facts
+from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import Site
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
+from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
+from veilleuse.collector.model.records import Site
 from veilleuse.wire.bands import Calendar, CalendarError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.calibrated import Hardware, KeptFit, StoredFit, from_facts
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.model.calibration import Hardware, KeptFit, StoredFit, from_facts
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations

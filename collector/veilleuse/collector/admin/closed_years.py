@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.closed import ClosedFile, KeptYear, PackedFile, YearState, sha256
-from veilleuse.collector.closing.exporting import FOLDER, export
-from veilleuse.collector.closing.signing import (
+from veilleuse.collector.closed_years.closed_years import NotAClosedYear, read_report
+from veilleuse.collector.closed_years.exporting import FOLDER, export
+from veilleuse.collector.closed_years.signatures import (
     known_public_key,
     missing_key,
     public_hex,
@@ -20,7 +20,7 @@ from veilleuse.collector.closing.signing import (
     signing_key,
 )
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
-from veilleuse.collector.reporting.closed_years import NotAClosedYear, read_report
+from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, PackedFile, YearState, sha256
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations

@@ -13,9 +13,18 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING, ENTERED, with_eple, with_line
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_eple, with_line
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.factored import (
+from veilleuse.collector.factors.book import factor_book
+from veilleuse.collector.factors.history import before_withdrawal, in_force
+from veilleuse.collector.factors.versions import (
+    MAXIMUM_FACTORS,
+    Change,
+    changes,
+    factor_document,
+    factor_from_document,
+)
+from veilleuse.collector.model.factors import (
     INHERITED_UNCERTAINTY_PERCENT,
     BilanItem,
     ContextMapping,
@@ -24,16 +33,7 @@ from veilleuse.collector.factored import (
     FactorStatus,
     Mapping,
 )
-from veilleuse.collector.factors.choose import factor_book
-from veilleuse.collector.factors.history import before_withdrawal, in_force
-from veilleuse.collector.factors.restating import (
-    MAXIMUM_FACTORS,
-    Change,
-    changes,
-    factor_document,
-    factor_from_document,
-)
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.ports import Factor
 
 if TYPE_CHECKING:

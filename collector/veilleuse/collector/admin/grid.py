@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.intensities import (
+from veilleuse.collector.model.grid import (
     CONNECTORS,
     ELECTRICITY_MAPS,
     ODRE,

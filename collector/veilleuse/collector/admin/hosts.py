@@ -8,12 +8,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.enrolment.authorise import agent_id_sha256
 from veilleuse.collector.enrolment.register import FORGOTTEN, Notes
-from veilleuse.collector.enrolment.replay import rewrite
+from veilleuse.collector.enrolment.register_replay import rewrite
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import Host, HostStatus
+from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.model.records import Host, HostStatus
 from veilleuse.collector.ports import Forgetting, Registry
 
 if TYPE_CHECKING:

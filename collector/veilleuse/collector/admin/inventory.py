@@ -13,9 +13,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.errors import AdminError, OvertakenImport, UsageError
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.inventory.matching import match
+from veilleuse.collector.inventory.plan import Plan, plan
+from veilleuse.collector.inventory.rows import Reading, Refusal, from_document
+from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.model.inventory import (
     AssetRecord,
     Decision,
     DoubtKind,
@@ -24,9 +27,6 @@ from veilleuse.collector.inventoried import (
     Matching,
     Verdict,
 )
-from veilleuse.collector.inventory.matching import match
-from veilleuse.collector.inventory.planning import Plan, plan
-from veilleuse.collector.inventory.rows import Reading, Refusal, from_document
 from veilleuse.wire.pseudonym import pseudonym
 
 if TYPE_CHECKING:

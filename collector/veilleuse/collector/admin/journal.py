@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.admitted import MAX_JOURNAL_LINES, Journal
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations

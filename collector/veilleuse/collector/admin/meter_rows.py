@@ -17,10 +17,10 @@ from itertools import groupby
 from typing import Final, TypeVar
 
 from veilleuse.collector.admin.meter_files import METER_KEYS, Row
-from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.inventoried import AssetRecord
-from veilleuse.collector.metering import (
+from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.model.inventory import AssetRecord
+from veilleuse.collector.model.meters import (
     EVERY_OTHER,
     FOR_EVER,
     WHOLE_PPM,
@@ -32,7 +32,7 @@ from veilleuse.collector.metering import (
     RoomServer,
     SharePart,
 )
-from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from veilleuse.collector.admin.meter_checks import Checked, check
 from veilleuse.collector.admin.meter_files import rows_of
-from veilleuse.collector.metering import Metering, MeterShare, Pue, RoomServer
+from veilleuse.collector.admin.meter_rows import Checked, check
+from veilleuse.collector.model.meters import Metering, MeterShare, Pue, RoomServer
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations

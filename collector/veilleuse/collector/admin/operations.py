@@ -14,35 +14,36 @@ from typing import Any, Final, TypeVar
 
 from veilleuse.collector.admin import (
     accounts,
+    actions,
     backup,
     ca,
-    calendar,
-    calibrate,
-    closing,
-    configuration,
+    calibration,
+    closed_years,
     factors,
-    following,
+    grid,
     hosts,
-    intensity,
     inventory,
     journal,
     meters,
-    published,
+    remote_config,
     school_holidays,
 )
-from veilleuse.collector.admin.uploads import Uploads
-from veilleuse.collector.admin_client import one_host
+from veilleuse.collector.admin import calendars as calendar
+from veilleuse.collector.admin import publications as published
+from veilleuse.collector.admin.server import Uploads
 from veilleuse.collector.calendars.default import default_calendar
-from veilleuse.collector.configuring import Configuring
+from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import Office, unix_milliseconds
 from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, SITE, TOKEN, TOKEN_REVOKED, Notes
-from veilleuse.collector.enrolment.replay import site_facts, token_facts
+from veilleuse.collector.enrolment.register_replay import site_facts, token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.factors.choose import KnownFactors
-from veilleuse.collector.health import Health
-from veilleuse.collector.model import Host, HostStatus, Site
+from veilleuse.collector.factors.book import KnownFactors
+from veilleuse.collector.ingest.configuring import Configuring
+from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.model.records import Host, HostStatus, Site
+from veilleuse.collector.months.worker import RollWorker, ended_by
 from veilleuse.collector.ports import (
     Accounts,
     Calendars,
@@ -56,9 +57,8 @@ from veilleuse.collector.ports import (
     InventoryStore,
     MeteringStore,
 )
-from veilleuse.collector.ports.closing import ClosedYears
 from veilleuse.collector.ports.published import Publications
-from veilleuse.collector.rolling.worker import RollWorker, ended_by
+from veilleuse.collector.ports.readers import ClosedYears
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
 from veilleuse.wire.bands import CalendarError
@@ -474,22 +474,22 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "ca_forget": ca.forget,
     "backup_copy": backup.copy,
     "backup_done": backup.done,
-    "configuration_show": configuration.show,
-    "configuration_set": configuration.set_candidate,
-    "configuration_rollout": configuration.advance,
-    "configuration_accept": configuration.accept,
-    "configuration_withdraw": configuration.withdraw,
-    "calibration_put": calibrate.put,
-    "calibration_withdraw": calibrate.withdraw,
+    "configuration_show": remote_config.show,
+    "configuration_set": remote_config.set_candidate,
+    "configuration_rollout": remote_config.advance,
+    "configuration_accept": remote_config.accept,
+    "configuration_withdraw": remote_config.withdraw,
+    "calibration_put": calibration.put,
+    "calibration_withdraw": calibration.withdraw,
     "meters_import": meters.bring,
-    **intensity.OPERATIONS,
-    **following.OPERATIONS,
+    **grid.OPERATIONS,
+    **actions.OPERATIONS,
     **accounts.OPERATIONS,
     **journal.OPERATIONS,
     **published.OPERATIONS,
     **inventory.OPERATIONS,
     **factors.OPERATIONS,
-    **closing.OPERATIONS,
+    **closed_years.OPERATIONS,
     "calendar_import": calendar.bring,
     "calendar_show": calendar.show,
     "calendar_export": calendar.export,

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.admin.uploads import Uploads
+from veilleuse.collector.admin.server import Uploads
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.published import MAXIMUM_BYTES, MAXIMUM_DAYS, Kind, Publication, content_of
-from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.model.publications import MAXIMUM_BYTES, MAXIMUM_DAYS, Kind, Publication, content_of
+from veilleuse.collector.months.retention import months_before
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from veilleuse.collector.model import Host
-from veilleuse.collector.rollout import (
+from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.remote_config import (
     Rollout,
     Stage,
     accepted,

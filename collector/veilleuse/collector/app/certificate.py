@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Final
 
-from veilleuse.collector.enrolment.authority import Authority, ServerIdentity
+from veilleuse.collector.enrolment.ca import Authority, ServerIdentity
 from veilleuse.collector.errors import CollectorError
 
 log = logging.getLogger(__name__)

@@ -18,27 +18,28 @@ from typing import Any, Final
 from veilleuse.collector.admin.backup import Backups
 from veilleuse.collector.admin.hosts import forget_left
 from veilleuse.collector.admin.operations import Addresses, Operations, new_site
-from veilleuse.collector.admin_client import SOCKET_FILE
-from veilleuse.collector.closing.exporting import FOLDER as CLOSED_FOLDER
-from veilleuse.collector.configuring import Configuring
+from veilleuse.collector.closed_years.exporting import FOLDER as CLOSED_FOLDER
+from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
-from veilleuse.collector.enrolment import authority as certificate_authority
+from veilleuse.collector.enrolment import ca as certificate_authority
 from veilleuse.collector.enrolment.authorise import Standing, Standings
-from veilleuse.collector.enrolment.authority import Authority
-from veilleuse.collector.enrolment.imported import Brought
+from veilleuse.collector.enrolment.ca import Authority
+from veilleuse.collector.enrolment.external_ca import Brought
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
 from veilleuse.collector.enrolment.register import Register, register_file
-from veilleuse.collector.enrolment.replay import open_register, replay
+from veilleuse.collector.enrolment.register_replay import open_register, replay
 from veilleuse.collector.errors import DataDirectoryError
-from veilleuse.collector.factors.choose import KnownFactors, choose
-from veilleuse.collector.health import Health
-from veilleuse.collector.model import AgentId, Site
+from veilleuse.collector.factors.book import KnownFactors, choose
+from veilleuse.collector.ingest.configuring import Configuring
+from veilleuse.collector.ingest.writer import Writer
+from veilleuse.collector.ipc.admin_client import SOCKET_FILE
+from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE
+from veilleuse.collector.model.records import AgentId, Site
+from veilleuse.collector.months.retention import Retention
+from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.worker import RollWorker
 from veilleuse.collector.ports import Calendars, Calibrations, Forgetting, MeteringStore, Registry
-from veilleuse.collector.private_socket import DOOR_FILE, DOOR_INNER_FILE
-from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.rolling.retention import Retention
-from veilleuse.collector.rolling.worker import RollWorker
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
     DirectoryLock,
@@ -59,7 +60,6 @@ from veilleuse.collector.store.sqlite.directory import (
     require_whole_directory,
 )
 from veilleuse.collector.version import product_version
-from veilleuse.collector.writer import Writer
 from veilleuse.wire.files import read_owned, replace_owned
 
 log = logging.getLogger(__name__)

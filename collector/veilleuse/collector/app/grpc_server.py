@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The gRPC server of :8641, which asks for client certificates. That of :8642 is veilleuse.collector.app.door."""
+"""The gRPC server of :8641, which asks for client certificates. That of :8642 is veilleuse.collector.app.gateway."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def listen(address: str, setting_name: str, certificate: ServerCertificate) -> L
     """Bind :8641, for callers with a certificate of ours. Raises AddressUnavailable with the setting to change."""
     require_free(address, setting_name)  # gRPC would write a line of its own beside ours
     server = grpc.server(
-        ThreadPoolExecutor(1),  # of no use: each method has its own (veilleuse.collector.lines)
+        ThreadPoolExecutor(1),  # of no use: each method has its own (veilleuse.collector.ingest.call_queue)
         options=(
             *OPTIONS,
             ("grpc.max_receive_message_length", TELEMETRY_MESSAGE_BYTES),

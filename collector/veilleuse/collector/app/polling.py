@@ -109,7 +109,7 @@ def polling(settings: CollectorSettings) -> Iterator[None]:
         yield
         return
     found = Polling(
-        leashed("veilleuse.collector.intensity"),
+        leashed("veilleuse.collector.grid"),
         child_environment(settings),
         settings.intensity.poll_minutes * 60.0,
         random.uniform(*FIRST_SECONDS),

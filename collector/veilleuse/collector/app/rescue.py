@@ -8,8 +8,8 @@ import logging
 import time
 from typing import Final
 
-from veilleuse.collector.assembly import Collector
-from veilleuse.collector.enrolment.authority import FOLDER
+from veilleuse.collector.app.data_directory import Collector
+from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost
 from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, put_back
 

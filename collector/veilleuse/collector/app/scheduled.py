@@ -16,18 +16,18 @@ from datetime import UTC, date, datetime
 from typing import Final, TypeAlias
 
 from veilleuse.collector.admin.accounts import expire as expire_accesses
-from veilleuse.collector.admin.calendar import renew
+from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.inventory import rematch
-from veilleuse.collector.admin.published import expire as expire_published
+from veilleuse.collector.admin.publications import expire as expire_published
 from veilleuse.collector.app.child import leashed, output_of
-from veilleuse.collector.assembly import Collector
-from veilleuse.collector.closing.keeping import due
+from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.reports.keep_years import due
 from veilleuse.collector.settings import child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.upkeep import note_size, ran_since
@@ -45,7 +45,7 @@ Keep: TypeAlias = Callable[[Collector, date, threading.Event], dict[int, str]]
 
 def keep_apart(collector: Collector, day: date, stop: threading.Event) -> dict[int, str]:
     """In a process of its own, so that no acknowledgement waits for it."""
-    command = leashed("veilleuse.collector.closing", day.isoformat())
+    command = leashed("veilleuse.collector.app.year_keeper", day.isoformat())
     environment = child_environment(collector.settings)
     told = json.loads(output_of(command, environment, stop, KEEPING_SECONDS))
     return {int(year): str(reason) for year, reason in told.items()}

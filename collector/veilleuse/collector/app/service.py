@@ -11,38 +11,38 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.server_2 import AdminServer
 from veilleuse.collector.app.certificate import ServerCertificate
 from veilleuse.collector.app.child import Child, leashed
+from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.descriptors import raise_descriptor_limit
-from veilleuse.collector.app.doorway import doorway
+from veilleuse.collector.app.gateway.backend import doorway
+from veilleuse.collector.app.grpc_server import Listener, listen, require_free
 from veilleuse.collector.app.memory import bound_arenas
 from veilleuse.collector.app.options import GRACE_SECONDS
 from veilleuse.collector.app.polling import polling
 from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
-from veilleuse.collector.app.servers import Listener, listen, require_free
+from veilleuse.collector.app.scheduled import upkeep
 from veilleuse.collector.app.service_manager import notify
 from veilleuse.collector.app.stopping import Stop
-from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import Collector, open_collector
-from veilleuse.collector.buckets import conflict_buckets
+from veilleuse.collector.counters import Count
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing
-from veilleuse.collector.enrolment.copies import Copying
-from veilleuse.collector.enrolment.joining import Joining
-from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.clones import Copying
+from veilleuse.collector.enrolment.enrol import Joining
+from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import QueueFull, StoreDamaged
-from veilleuse.collector.garbage import settle
-from veilleuse.collector.health import Count
-from veilleuse.collector.holders import named
+from veilleuse.collector.gc_pause import settle
+from veilleuse.collector.ingest.buckets import conflict_buckets
+from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.logs import configure
-from veilleuse.collector.model import AgentId
-from veilleuse.collector.receiver import TelemetryServicer
+from veilleuse.collector.model.clones import named
+from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.version import product_version
-from veilleuse.collector.web.auth import open_door
+from veilleuse.collector.web.access import open_door
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.closing DAY`: keeps the years that are due, beside `veilleuse serve`, which starts it each day.
+"""`python -m veilleuse.collector.closed_years DAY`: keeps the years that are due, beside `veilleuse serve`, which starts it each day.
 
 A process of its own: computing a year of 10,000 machines takes seconds, and no acknowledgement waits for them. Standard output: JSON,
 year → why it could not be kept. Exit codes 0, 1, 2.
@@ -16,8 +16,8 @@ from datetime import date
 from functools import partial
 from typing import Any, Final
 
-from veilleuse.collector.admin_client import ask
-from veilleuse.collector.closing.keeping import keep_due
+from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.reports.keep_years import keep_due
 from veilleuse.collector.settings import read_settings
 from veilleuse.wire.process import finish
 

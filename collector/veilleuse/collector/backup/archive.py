@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
+from veilleuse.collector.backup.encryption import MAGIC, SealingFile, UnsealingFile, Writable, is_sealed
 from veilleuse.collector.backup.manifest import (
     DATABASES,
     MANIFEST_BYTES_MAXIMUM,
@@ -22,12 +23,11 @@ from veilleuse.collector.backup.manifest import (
     file_facts,
     manifest_from_json,
 )
-from veilleuse.collector.backup.sealed import MAGIC, SealingFile, UnsealingFile, Writable, is_sealed
 from veilleuse.collector.errors import BackupUnusable, CollectorError, StoreTooNew
 from veilleuse.collector.store.sqlite.connection import Database, quick_check
 from veilleuse.collector.store.sqlite.inspect import table_counts
 from veilleuse.collector.store.sqlite.migrations import check_schema
-from veilleuse.collector.store.sqlite.rows import read_data_kind
+from veilleuse.collector.store.sqlite.registry_rows import read_data_kind
 from veilleuse.wire.files import FileRefused, make_own_folder, open_named, open_owned
 
 _BLOCK_BYTES: Final = 1 << 20

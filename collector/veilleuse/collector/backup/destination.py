@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.backup.sealed import Writable
+from veilleuse.collector.backup.encryption import Writable
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
 from veilleuse.wire.files import FileRefused, open_owned, sync_folder

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.enrolment.authority import FOLDER
+from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.errors import BackupUnusable
 from veilleuse.collector.store.sqlite.directory import DATA_FILE, FLEET_KEY_FILE, IDENTITY_FILE
 from veilleuse.wire.files import open_owned

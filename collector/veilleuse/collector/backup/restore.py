@@ -32,7 +32,7 @@ from veilleuse.collector.backup.manifest import (
     Manifest,
     manifest_from_json,
 )
-from veilleuse.collector.enrolment.authority import DRAFT, FOLDER
+from veilleuse.collector.enrolment.ca import DRAFT, FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import (
@@ -46,7 +46,7 @@ from veilleuse.collector.store.sqlite.directory import (
     DirectoryLock,
     make_directory,
 )
-from veilleuse.collector.store.sqlite.rows import read_data_kind
+from veilleuse.collector.store.sqlite.registry_rows import read_data_kind
 from veilleuse.wire.files import (
     make_own_folder,
     open_owned,

@@ -13,7 +13,7 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.calendars.public_holidays import public_holidays
-from veilleuse.collector.timetable import Declaration
+from veilleuse.collector.model.calendars import Declaration
 from veilleuse.wire.bands import Calendar
 
 YEAR_TURNS_IN_MONTH: Final = 10

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from veilleuse.collector.calendars.school import SchoolHolidays
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.model.months import DayType
 from veilleuse.wire.bands import Calendar, day_segments
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band

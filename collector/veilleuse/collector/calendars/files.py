@@ -17,9 +17,9 @@ from datetime import date, datetime
 from difflib import get_close_matches
 from typing import Any, Final
 
-from veilleuse.collector.calendars.composing import MAXIMUM_CLOSURE_DAYS
+from veilleuse.collector.calendars.compose import MAXIMUM_CLOSURE_DAYS
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.timetable import Closure, Declaration, SchoolZone
+from veilleuse.collector.model.calendars import Closure, Declaration, SchoolZone
 from veilleuse.wire.bands import MINIMUM_OPEN_SPAN_MINUTES, Calendar, CalendarError, OpenSpan
 from veilleuse.wire.settings_file import parse_toml
 

@@ -12,8 +12,8 @@ from itertools import accumulate
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.model import Host, HostStatus, Site
-from veilleuse.collector.timetable import CalendarVersion, in_force
+from veilleuse.collector.model.calendars import CalendarVersion, in_force
+from veilleuse.collector.model.records import Host, HostStatus, Site
 from veilleuse.wire.bands import day_segments
 from veilleuse.wire.vocabulary import Band, Population
 

@@ -21,8 +21,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.tables import load_table
-from veilleuse.collector.timetable import SchoolPeriod, SchoolZone
+from veilleuse.collector.model.calendars import SchoolPeriod, SchoolZone
+from veilleuse.collector.shipped_tables import load_table
 
 TABLE: Final = "school_holidays_fr"
 MAXIMUM_PERIODS: Final = 5_000

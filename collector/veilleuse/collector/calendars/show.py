@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.calendars.composing import closure_names
+from veilleuse.collector.calendars.compose import closure_names
 from veilleuse.collector.calendars.day_types import day_type
-from veilleuse.collector.calendars.reading import WEEKDAYS, span_text
+from veilleuse.collector.calendars.files import WEEKDAYS, span_text
 from veilleuse.collector.calendars.school import SchoolHolidays
-from veilleuse.collector.timetable import CalendarVersion, Closure, Declaration, in_force
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.model.calendars import CalendarVersion, Closure, Declaration, in_force
+from veilleuse.collector.model.months import DayType
 from veilleuse.wire.bands import MINIMUM_WINDOW_PART_MINUTES, Calendar, OpenSpan, coarse_windows, day_segments
 from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE

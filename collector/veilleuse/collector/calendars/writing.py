@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 
-from veilleuse.collector.calendars.reading import COUNTRIES, WEEKDAYS, span_text
-from veilleuse.collector.timetable import Closure, Declaration
+from veilleuse.collector.calendars.files import COUNTRIES, WEEKDAYS, span_text
+from veilleuse.collector.model.calendars import Closure, Declaration
 from veilleuse.wire.bands import OpenSpan
 
 

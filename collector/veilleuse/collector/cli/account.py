@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from veilleuse.collector.admitted import DEFAULT_DAYS, Role
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -25,6 +24,7 @@ from veilleuse.collector.cli.shared import (
     print_table,
     settings_of,
 )
+from veilleuse.collector.model.accounts import DEFAULT_DAYS, Role
 
 app = typer.Typer(**APP)
 

@@ -20,8 +20,8 @@ from veilleuse.collector.cli.shared import (
     print_table,
     settings_of,
 )
-from veilleuse.collector.followed import KeptAction
-from veilleuse.collector.inventory.follow_csv import ACTIONS, SITES_SEPARATOR, checked
+from veilleuse.collector.inventory.actions_csv import ACTIONS, SITES_SEPARATOR, checked
+from veilleuse.collector.model.actions import KeptAction
 from veilleuse.collector.store.sqlite import SqliteFollowReader
 
 app = typer.Typer(**APP)

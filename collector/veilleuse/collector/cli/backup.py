@@ -24,8 +24,8 @@ from veilleuse.collector.backup.destination import (
     require_room,
     rotate,
 )
+from veilleuse.collector.backup.encryption import new_key_file, read_key_file
 from veilleuse.collector.backup.manifest import Manifest
-from veilleuse.collector.backup.sealed import new_key_file, read_key_file
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,

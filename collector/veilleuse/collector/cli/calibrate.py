@@ -13,8 +13,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.calibrated import WALL, facts_of
-from veilleuse.collector.cli.references import (
+from veilleuse.collector.cli.calibrate_references import (
     Asked,
     from_battery,
     from_meters,
@@ -36,11 +35,12 @@ from veilleuse.collector.cli.shared import (
     settings_of,
     signed,
 )
-from veilleuse.collector.derive.calibrating.judge import Outcome
+from veilleuse.collector.derive.calibration.acceptance import Outcome
 from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model.calibration import WALL, facts_of
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
+from veilleuse.collector.store.sqlite.calibration import ReferenceReader
 
 app = typer.Typer(**APP)
 

@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from veilleuse.collector.admin_client import one_host
-from veilleuse.collector.calibrated import STANDBY, WALL, Hardware
 from veilleuse.collector.cli.shared import content_of, date_of
-from veilleuse.collector.derive.calibrating.judge import (
+from veilleuse.collector.derive.calibration.acceptance import (
     Outcome,
     Reference,
     standby_outcome,
     wall_outcome,
 )
-from veilleuse.collector.derive.calibrating.matching import FILE, file_samples
-from veilleuse.collector.derive.calibrating.moments import Unit
-from veilleuse.collector.derive.calibrating.readings import MAX_BYTES, Reading, parse_readings
-from veilleuse.collector.derive.calibrating.samples import (
+from veilleuse.collector.derive.calibration.matching import FILE, file_samples
+from veilleuse.collector.derive.calibration.moments import Unit
+from veilleuse.collector.derive.calibration.readings import MAX_BYTES, Reading, parse_readings
+from veilleuse.collector.derive.calibration.samples import (
     BATTERY_FLOOR_U_PPM,
     Samples,
     StoredRecord,
@@ -39,10 +37,12 @@ from veilleuse.collector.derive.counters import METERS
 from veilleuse.collector.derive.priors import BATTERY_U_PPM, u_ppm_of_percent
 from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import Grain, Host
+from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
+from veilleuse.collector.model.records import Grain, Host
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
+from veilleuse.collector.store.sqlite.calibration import ReferenceReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population

@@ -8,9 +8,9 @@ import sys
 
 import typer
 
-from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.shared import APP, JsonOption, print_json, print_table
-from veilleuse.collector.reporting.worked_answers import Answer, answers
+from veilleuse.collector.reports.worked_examples import Answer, answers
 
 app = typer.Typer(**APP)
 

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilleuse.collector.account import FIRST_YEAR, LAST_YEAR
-from veilleuse.collector.admin_client import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -30,15 +29,16 @@ from veilleuse.collector.cli.shared import (
     print_table,
     settings_of,
 )
-from veilleuse.collector.closed import ClosedYear, YearState, packed
-from veilleuse.collector.closing.exporting import export
-from veilleuse.collector.closing.making import Order, Proposal, propose
-from veilleuse.collector.closing.signing import known_public_key, missing_key
+from veilleuse.collector.closed_years.closed_years import NotAClosedYear
+from veilleuse.collector.closed_years.exporting import export
+from veilleuse.collector.closed_years.signatures import known_public_key, missing_key
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
-from veilleuse.collector.reporting.closed_years import NotAClosedYear
-from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask, pieces_of
+from veilleuse.collector.model.closed_years import ClosedYear, YearState, packed
+from veilleuse.collector.reports.close_year import Order, Proposal, propose
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 
 app = typer.Typer(**APP)
 
@@ -129,7 +129,9 @@ def _send(settings: CollectorSettings, made: Proposal) -> Any:
             ask(settings.data_dir, "close_part", timeout_seconds=SECONDS, **part)
         return ask(settings.data_dir, "close_put", timeout_seconds=SECONDS, **last)
     except CollectorNotRunning:
-        from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
+        from veilleuse.collector.app.data_directory import (
+            open_collector,  # only now: it brings the whole store along
+        )
 
         with open_collector(settings) as collector:
             for part in parts:

@@ -21,7 +21,7 @@ from veilleuse.collector.cli.shared import (
     signed,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.rollout import UNITS, duration
+from veilleuse.collector.model.remote_config import UNITS, duration
 from veilleuse.wire.configuration import CONTACT_MILLISECONDS, PERIOD_MILLISECONDS, TICK_MILLISECONDS
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population

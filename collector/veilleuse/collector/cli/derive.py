@@ -12,8 +12,8 @@ from typing import Annotated, Final
 
 import typer
 
-from veilleuse.collector.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, plural, print_json, settings_of
+from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 
@@ -87,7 +87,9 @@ def _watch_months(settings: CollectorSettings, reader: SqliteReader) -> None:
 
 def _here(settings: CollectorSettings, everything: bool) -> int:
     """No collector runs: under the directory's lock, in this process."""
-    from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
+    from veilleuse.collector.app.data_directory import (
+        open_collector,  # only now: it brings the whole store along
+    )
 
     with open_collector(settings) as collector:
         if everything:

@@ -14,8 +14,8 @@ import typer
 
 from veilleuse.collector.cli.shared import date_of, settings_of
 from veilleuse.collector.errors import CollectorError, ConfigurationError
-from veilleuse.collector.factored import FactorVersion
-from veilleuse.collector.factors.choose import FactorBook, book_of
+from veilleuse.collector.factors.book import FactorBook, book_of
+from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader

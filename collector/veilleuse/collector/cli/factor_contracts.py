@@ -21,9 +21,9 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factored import KeptContract
 from veilleuse.collector.factors.numbers import french_decimal
 from veilleuse.collector.inventory.cells import is_ambiguous
+from veilleuse.collector.model.factors import KeptContract
 
 app = typer.Typer(**APP)
 

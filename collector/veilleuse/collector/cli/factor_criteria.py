@@ -12,7 +12,7 @@ import typer
 from veilleuse.collector.cli.shared import ConfigOption, JsonOption, print_json, settings_of
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.boavizta import CRITERIA, LABEL, other_criteria
-from veilleuse.collector.factors.choose import factor_book
+from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.static import alpha3_of
 
 

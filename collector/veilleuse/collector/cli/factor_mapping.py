@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING, unresolved
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, unresolved
 from veilleuse.collector.cli.factor_books import factor_reader
 from veilleuse.collector.cli.shared import (
     APP,
@@ -22,8 +22,8 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factored import BilanItem, ContextMapping, Mapping
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model.factors import BilanItem, ContextMapping, Mapping
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 
 app = typer.Typer(**APP)

@@ -27,9 +27,9 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, Parsed, read_base_carbone
-from veilleuse.collector.factors.choose import FactorBook, factor_book
+from veilleuse.collector.factors.book import FactorBook, factor_book
 from veilleuse.collector.factors.history import InForce, history
-from veilleuse.collector.factors.restating import factor_document
+from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.ports import Factor
 
 app = typer.Typer(**APP)

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
@@ -32,7 +31,8 @@ from veilleuse.collector.cli.shared import (
     signed,
 )
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import Host, HostStatus
+from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.model.records import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.directory import REPLACED_PREFIX

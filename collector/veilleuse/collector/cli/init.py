@@ -16,8 +16,8 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
 
 if TYPE_CHECKING:
-    from veilleuse.collector.assembly import Initialised
-    from veilleuse.collector.enrolment.imported import Brought
+    from veilleuse.collector.app.data_directory import Initialised
+    from veilleuse.collector.enrolment.external_ca import Brought
 
 app = typer.Typer(**APP)
 
@@ -65,7 +65,7 @@ def init(
     settings = settings_of(config)
     if site is None and (zone or time_zone):
         raise UsageError("--zone and --time-zone are of a site: give --site NAME too")
-    from veilleuse.collector.assembly import initialise, is_initialised
+    from veilleuse.collector.app.data_directory import initialise, is_initialised
 
     if if_missing and is_initialised(settings.data_dir):
         if as_json:
@@ -115,7 +115,7 @@ def _brought(
             raise UsageError("--ca-certificate, --ca-key and --ca-root go together: give all three, or none")
         return None
     from veilleuse.collector.cli.pem_files import read_key, read_pem
-    from veilleuse.collector.enrolment.imported import read_brought
+    from veilleuse.collector.enrolment.external_ca import read_brought
     from veilleuse.collector.enrolment.trial import try_out
 
     now = datetime.now(UTC)

@@ -31,7 +31,11 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.intensities import (
+from veilleuse.collector.grid.beside import LedgerBeside
+from veilleuse.collector.grid.files import MAXIMUM_BYTES, Plain, read_file
+from veilleuse.collector.grid.poll import enabled
+from veilleuse.collector.grid.poll import poll as poll_all
+from veilleuse.collector.model.grid import (
     LABEL,
     MILLIGRAMS_PER_GRAM,
     Intensity,
@@ -39,10 +43,6 @@ from veilleuse.collector.intensities import (
     IntensityStatus,
     Stored,
 )
-from veilleuse.collector.intensity.beside import LedgerBeside
-from veilleuse.collector.intensity.files import MAXIMUM_BYTES, Plain, read_file
-from veilleuse.collector.intensity.polling import enabled
-from veilleuse.collector.intensity.polling import poll as poll_all
 from veilleuse.collector.ports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader

@@ -21,7 +21,6 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.admin_client import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.cli.inventory_text import print_import
 from veilleuse.collector.cli.shared import (
     APP,
@@ -38,11 +37,12 @@ from veilleuse.collector.cli.shared import (
     text_of,
 )
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.inventory import FORMATS, finished, glpi, read_files
+from veilleuse.collector.inventory import FORMATS, finished, glpi_files, read_files
 from veilleuse.collector.inventory.cells import CellRefused, entity_of, shown
-from veilleuse.collector.inventory.classes import ITEMS
-from veilleuse.collector.inventory.exporting import csv_of
-from veilleuse.collector.inventory.glpi_http import Wire, read_credentials
+from veilleuse.collector.inventory.csv_table import MAXIMUM_BYTES
+from veilleuse.collector.inventory.device_classes import ITEMS
+from veilleuse.collector.inventory.export import csv_of
+from veilleuse.collector.inventory.glpi_api import Wire, read_credentials
 from veilleuse.collector.inventory.glpi_rest import Glpi
 from veilleuse.collector.inventory.glpi_rest import pull as pull_glpi
 from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
@@ -50,7 +50,7 @@ from veilleuse.collector.inventory.mapping import Words, read_mapping
 from veilleuse.collector.inventory.plain_csv import KINDS
 from veilleuse.collector.inventory.plain_csv import template as template_of
 from veilleuse.collector.inventory.rows import Reading, to_document
-from veilleuse.collector.inventory.tables import MAXIMUM_BYTES
+from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteInventoryReader, SqliteReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
@@ -130,7 +130,7 @@ def pull(
     ],
     config: ConfigOption = None,
     items: Annotated[
-        str, typer.Option("--items", help=f"comma-separated: {', '.join(glpi.ITEM_TYPES)}")
+        str, typer.Option("--items", help=f"comma-separated: {', '.join(glpi_files.ITEM_TYPES)}")
     ] = "computer,monitor",
     mapping: MappingOption = None,
     entity: EntityOption = "",
@@ -143,11 +143,11 @@ def pull(
     """Import from GLPI's REST API. The same as an import of its lists, with their IDs."""
     asked = [item.strip() for item in items.split(",") if item.strip()]
     for item in asked or [""]:
-        _require("--items", item, tuple(glpi.ITEM_TYPES))
+        _require("--items", item, tuple(glpi_files.ITEM_TYPES))
     settings = settings_of(config)
     words = _words(settings, mapping, entity)
     who = read_credentials(credentials)
-    reading = Reading(glpi.SOURCE)
+    reading = Reading(glpi_files.SOURCE)
     with Glpi(Wire(who), who.user_token) as session:
         pull_glpi(reading, words, session, asked)
     finished(reading, words)
@@ -358,7 +358,9 @@ def _perform_all(settings: CollectorSettings, parts: list[dict[str, Any]], last:
             ask(settings.data_dir, "inventory_part", timeout_seconds=SECONDS, **part)
         return ask(settings.data_dir, "inventory_import", timeout_seconds=SECONDS, **last)
     except CollectorNotRunning:
-        from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
+        from veilleuse.collector.app.data_directory import (
+            open_collector,  # only now: it brings the whole store along
+        )
 
         with open_collector(settings) as collector:
             for part in parts:

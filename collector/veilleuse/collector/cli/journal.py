@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from veilleuse.collector.admitted import MAX_JOURNAL_LINES, Journal
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -24,6 +23,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
     signed,
 )
+from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
 
 app = typer.Typer(**APP)
 

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.account.rooms import RoomServers
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -38,7 +38,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.derive.rooms import NodeBalance, RoomBalance
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.meters import (
     EVERY_OTHER,
     FOR_EVER,
     WHOLE_PPM,
@@ -47,16 +47,16 @@ from veilleuse.collector.metering import (
     RoomServer,
     rooms_without_meter,
 )
-from veilleuse.collector.model import HostId
-from veilleuse.collector.reporting.emissions import today
-from veilleuse.collector.reporting.rooms import balance_of, room_warnings
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.undeclared import servers_in_no_room_on
-from veilleuse.collector.reporting.year import YearQuestion, servers_in_rooms
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.reports.emissions import today
+from veilleuse.collector.reports.fleet_year import YearQuestion, servers_in_rooms
+from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.rooms import balance_of, room_warnings
+from veilleuse.collector.reports.undeclared import servers_in_no_room_on
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.days import civil_day
-from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
+from veilleuse.collector.store.sqlite.civil_days import civil_day
+from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
 

@@ -26,10 +26,10 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.followed import FollowTable
+from veilleuse.collector.inventory.actions_csv import KINDS, Read, read
+from veilleuse.collector.inventory.actions_csv import template as template_of
 from veilleuse.collector.inventory.cells import shown
-from veilleuse.collector.inventory.follow_csv import KINDS, Read, read
-from veilleuse.collector.inventory.follow_csv import template as template_of
+from veilleuse.collector.model.actions import FollowTable
 from veilleuse.collector.store.sqlite import SqliteFollowReader
 
 app = typer.Typer(**APP)

@@ -15,19 +15,14 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question
-from veilleuse.collector.account.gather_periods import gather_kept
-from veilleuse.collector.account.hours import DIMENSIONS as HOURLY
-from veilleuse.collector.account.hours import HourlyQuestion
-from veilleuse.collector.account.statement import withheld
-from veilleuse.collector.cli.attribution import attribution_document
+from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question
+from veilleuse.collector.account.observed_months import gather_kept
+from veilleuse.collector.account.observed_statement import withheld
+from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.output import refuse_terminal, write_output
+from veilleuse.collector.cli.report_indicators import reen_sheet, servers_of, with_sobriety
 from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, plural, settings_of
-from veilleuse.collector.cli.sobriety import reen_sheet, servers_of, with_sobriety
-from veilleuse.collector.errors import UsageError
-from veilleuse.collector.ports import Reader
-from veilleuse.collector.report import (
+from veilleuse.collector.documents.document import (
     BINARY,
     FORMATS,
     LANGUAGES,
@@ -37,13 +32,18 @@ from veilleuse.collector.report import (
     renderer,
     under_way,
 )
-from veilleuse.collector.report import indicators as indicators_report
-from veilleuse.collector.reporting.emissions import emissions_report_of, for_publication, today
-from veilleuse.collector.reporting.indicative import indicative_report_of
-from veilleuse.collector.reporting.indicator_rows import indicator_rows
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
-from veilleuse.collector.rolling.reading import Periods
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
+from veilleuse.collector.grid.ledger import HourlyQuestion
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.ports import Reader
+from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports.attribution_2 import attribution_document
+from veilleuse.collector.reports.emissions import emissions_report_of, for_publication, today
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.indicative_2 import indicative_report_of
+from veilleuse.collector.reports.indicator_rows import indicator_rows
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

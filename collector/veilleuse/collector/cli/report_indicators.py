@@ -7,14 +7,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 
-from veilleuse.collector.figures import Thresholds
-from veilleuse.collector.report import Document
-from veilleuse.collector.report.sobriety import row, servers_document, with_rows, withheld_row
-from veilleuse.collector.reporting.emissions import today
-from veilleuse.collector.reporting.reen import reen_document
-from veilleuse.collector.reporting.servers import server_rows
-from veilleuse.collector.reporting.sobriety import SobrietyQuestion, sobriety_of
-from veilleuse.collector.reporting.sobriety_sources import opened_for_sobriety, targets_of
+from veilleuse.collector.documents.document import Document
+from veilleuse.collector.model.figures import Thresholds
+from veilleuse.collector.reports.emissions import today
+from veilleuse.collector.reports.indicators import SobrietyQuestion, sobriety_of
+from veilleuse.collector.reports.indicators_document import row, servers_document, with_rows, withheld_row
+from veilleuse.collector.reports.reen import reen_document
+from veilleuse.collector.reports.servers import server_rows
+from veilleuse.collector.reports.sobriety_sources import opened_for_sobriety, targets_of
 from veilleuse.collector.settings import CollectorSettings
 
 

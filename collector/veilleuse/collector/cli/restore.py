@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.assembly import open_collector, require_ours
-from veilleuse.collector.backup.restoring import Restored, hand_over
-from veilleuse.collector.backup.restoring import restore as put_back
+from veilleuse.collector.app.data_directory import open_collector, require_ours
+from veilleuse.collector.backup.restore import Restored, hand_over
+from veilleuse.collector.backup.restore import restore as put_back
 from veilleuse.collector.cli.backup import KeyFileOption, key_of
 from veilleuse.collector.cli.shared import (
     APP,
@@ -25,7 +25,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.store.sqlite.directory import DATA_FILE, is_half_restored
 
 app = typer.Typer(**APP)

@@ -17,9 +17,9 @@ from typing import Annotated, Any, Final, TextIO
 import typer
 
 from veilleuse.collector.account import check_day
-from veilleuse.collector.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.model import Host
+from veilleuse.collector.ipc.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
+from veilleuse.collector.model.records import Host
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.files import TooLong, read_named
 from veilleuse.wire.limits import AGENT_ID_DIGITS
@@ -60,7 +60,9 @@ def perform(
     try:
         return ask(settings.data_dir, operation, timeout_seconds=timeout_seconds, **arguments)
     except CollectorNotRunning:
-        from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
+        from veilleuse.collector.app.data_directory import (
+            open_collector,  # only now: it brings the whole store along
+        )
 
         with open_collector(settings) as collector:
             return json.loads(json.dumps(collector.operations.perform(operation, arguments)))

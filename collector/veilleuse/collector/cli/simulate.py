@@ -13,7 +13,7 @@ import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, date_of, print_json, settings_of
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.simulate.filling import simulate as fill
+from veilleuse.collector.simulate.fill import simulate as fill
 from veilleuse.collector.simulate.fleet import Order
 
 app = typer.Typer(**APP)

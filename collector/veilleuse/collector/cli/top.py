@@ -22,18 +22,18 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
-from veilleuse.collector.model import Host, HostId, SumRow
+from veilleuse.collector.model.records import Host, HostId, SumRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Level
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
-from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.fleet import group_of, is_virtual
-from veilleuse.collector.web.look import Look, Outlook, local_time
-from veilleuse.collector.web.metrics import energy_today, grams_of_month
-from veilleuse.collector.web.month import MonthView, energy_of, last_month, month_view
-from veilleuse.collector.web.published import Published
-from veilleuse.collector.web.words import Words, words
+from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.web.api.release_format import FORM, Month
+from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
+from veilleuse.collector.web.metrics.released_month import MonthView, energy_of, last_month, month_view
+from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
+from veilleuse.collector.web.metrics.snapshot import Look, Outlook, local_time
+from veilleuse.collector.web.publications import Published
+from veilleuse.collector.web.text import Words, words
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Population, State
 

@@ -18,10 +18,10 @@ from veilleuse.collector.cli.shared import (
     print_json,
     settings_of,
 )
-from veilleuse.collector.closing.signing import parse_public_key
-from veilleuse.collector.closing.verifying import Verdict, verify_file, verify_year
+from veilleuse.collector.closed_years.signatures import parse_public_key
+from veilleuse.collector.closed_years.verify import Verdict, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.files import read_named
 
 app = typer.Typer(**APP)

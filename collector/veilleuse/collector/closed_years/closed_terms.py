@@ -11,13 +11,13 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.fleet_inputs import CalibratedWall
-from veilleuse.collector.calibrated import Fit
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.factored import BilanItem, ChosenFactor, ContextMapping, Contract, Mapping
-from veilleuse.collector.factors.restating import factor_document, factor_from_document
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.factors.versions import factor_document, factor_from_document
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.fleet_inputs import CalibratedWall
+from veilleuse.collector.model.calibration import Fit
+from veilleuse.collector.model.factors import BilanItem, ChosenFactor, ContextMapping, Contract, Mapping
+from veilleuse.collector.model.inventory import PowerContext
 
 
 @dataclass(frozen=True, slots=True)

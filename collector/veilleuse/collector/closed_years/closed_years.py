@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.closed import FORMAT, ClosedFile, ClosedYear, YearState, canonical, sha256
+from veilleuse.collector.closed_years.closed_terms import FrozenTerms, terms_from_document
+from veilleuse.collector.closed_years.document import kept_from_document
+from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.reporting.closed_json import kept_from_document
-from veilleuse.collector.reporting.closed_terms import FrozenTerms, terms_from_document
+from veilleuse.collector.model.closed_years import (
+    FORMAT,
+    ClosedFile,
+    ClosedYear,
+    YearState,
+    canonical,
+    sha256,
+)
 
 KIND = "veilleuse closed year"
 

@@ -16,16 +16,16 @@ from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.account.emissions import kwh
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.kept_rows import estimator
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.account.sample import Place
-from veilleuse.collector.account.yearly_rooms import OTHER_ROOM, with_rooms
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.reporting.closed_terms import FrozenTerms
-from veilleuse.collector.reporting.closed_years import Closed
-from veilleuse.collector.reporting.frozen import EXACT, decimal
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.server_rooms import OTHER_ROOM, with_rooms
+from veilleuse.collector.closed_years.closed_terms import FrozenTerms
+from veilleuse.collector.closed_years.closed_years import Closed
+from veilleuse.collector.closed_years.frozen import EXACT, decimal
+from veilleuse.collector.closed_years.restate import estimator
+from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.observed import Place
 
 CAUSES: Final = ("method", "perimeter", "late_data", "factor")
 _Key: TypeAlias = tuple[str, str]

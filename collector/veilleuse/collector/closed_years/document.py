@@ -10,14 +10,22 @@ from datetime import date
 from fractions import Fraction
 from typing import Any, Final
 
-from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
-from veilleuse.collector.account.fleet_sums import Alike
-from veilleuse.collector.account.kept import DAY_TYPES, STACKED, Kept, KeptCell, W, Withheld, triangle
 from veilleuse.collector.account.rooms import RoomFigure, RoomServers
-from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import HomeShare
-from veilleuse.collector.inventoried import PowerContext
-from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, Vector
+from veilleuse.collector.closed_years.year_statistics import (
+    DAY_TYPES,
+    STACKED,
+    Kept,
+    KeptCell,
+    W,
+    Withheld,
+    triangle,
+)
+from veilleuse.collector.fleet.fleet_inputs import Cell, Days, InService, Stratum
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.samples import Alike
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, Vector
 from veilleuse.wire.vocabulary import Band, Population
 
 _NAMES: Final = tuple(f"{kind}.{name}" for kind in DAY_TYPES for name in W)

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.closed import ClosedFile, ClosedYear
-from veilleuse.collector.closing.signing import public_pem
+from veilleuse.collector.closed_years.signatures import public_pem
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear
 from veilleuse.wire.files import make_own_folder, replace_owned
 
 FOLDER: Final = "closed"

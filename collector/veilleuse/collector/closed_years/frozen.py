@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
-from veilleuse.collector.account.billing import ChooseFactor, Terms, billed
 from veilleuse.collector.account.emissions import kwh
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.factored import ChosenFactor
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
-from veilleuse.collector.reporting.closed_terms import FrozenTerms
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.statement import ChooseFactor, Terms, billed
+from veilleuse.collector.closed_years.closed_terms import FrozenTerms
+from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.model.factors import ChosenFactor
+from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 
 GROUPING: Final = ("entity", "device_class")
 """Of the frozen rows: METHOD.md §7."""

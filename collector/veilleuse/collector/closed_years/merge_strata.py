@@ -3,7 +3,7 @@
 """Which strata and cells are kept as one, so that none stands on fewer than k machines (pure). DESIGN.md §6 and §7.
 
 What is too small goes with its siblings: first the sites of an entity, then the entities of a class, then the classes of a population,
-then the populations of a zone; the rule of veilleuse.collector.privacy at each step. Nothing is dropped, but in a zone with fewer than k
+then the populations of a zone; the rule of veilleuse.collector.disclosure at each step. Nothing is dropped, but in a zone with fewer than k
 machines in all. Servers are exempt.
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
-from veilleuse.collector.account.fleet_inputs import Cell, Stratum
-from veilleuse.collector.account.sample import MONITOR, Place
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.inventoried import PowerContext
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import EXEMPT, is_nobodys_or_safe, publish
-from veilleuse.collector.privacy import Cell as Figure
+from veilleuse.collector.disclosure import EXEMPT, is_nobodys_or_safe, publish
+from veilleuse.collector.disclosure import Cell as Figure
+from veilleuse.collector.fleet.fleet_inputs import Cell, Stratum
+from veilleuse.collector.fleet.observed import MONITOR, Place
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 
 _K = TypeVar("_K")

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.bilan import unresolved
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.kept_rows import covered
-from veilleuse.collector.account.sample import Place
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.inventoried import Asset, PowerContext
-from veilleuse.collector.ports.closing import Waiting
-from veilleuse.collector.reporting.closed_terms import FrozenTerms
-from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.account.ghg_items import unresolved
+from veilleuse.collector.closed_years.closed_terms import FrozenTerms
+from veilleuse.collector.closed_years.restate import covered
+from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.inventory import Asset, PowerContext
+from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.ports.readers import Waiting
 from veilleuse.wire.vocabulary import DeviceClass
 
 MEASURABLE: Final = frozenset(one.value for one in DeviceClass) - {

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from veilleuse.collector.account.billing import METHOD_VERSION, told_home
 from veilleuse.collector.account.comparable import NotCompared
 from veilleuse.collector.account.figure_rows import homes_told
-from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.closed import ClosedYear
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.statement import METHOD_VERSION, told_home
+from veilleuse.collector.closed_years.closed_years import Closed, NotAClosedYear, closed_of
+from veilleuse.collector.closed_years.frozen import GROUPING, Compared, frozen_figures, frozen_statement
+from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.errors import StoreDamaged, UsageError
-from veilleuse.collector.factored import ChosenFactor
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
-from veilleuse.collector.ports.closing import ClosedYearReader
-from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of
-from veilleuse.collector.reporting.frozen import GROUPING, Compared, frozen_figures, frozen_statement
+from veilleuse.collector.model.closed_years import ClosedYear
+from veilleuse.collector.model.factors import ChosenFactor
+from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.ports.readers import ClosedYearReader
 
 Asked = Callable[[str], bool]
 """Whether an entity may be shown."""

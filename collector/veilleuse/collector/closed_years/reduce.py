@@ -14,17 +14,9 @@ from datetime import date
 from operator import add, sub
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.account.census import Standing
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Cell, Days, InService, Machine, Stratum
-from veilleuse.collector.account.fleet_sums import Alike
-from veilleuse.collector.account.keeping_merge import (
-    ANY,
-    Share,
-    is_exempt,
-    merged_cells,
-    merged_strata,
-)
-from veilleuse.collector.account.kept import (
+from veilleuse.collector.account.telework import Telework, merged_shares
+from veilleuse.collector.closed_years.merge_strata import ANY, Share, is_exempt, merged_cells, merged_strata
+from veilleuse.collector.closed_years.year_statistics import (
     SCREENS,
     W_OF_MACHINES,
     W_OF_SCREENS,
@@ -36,8 +28,10 @@ from veilleuse.collector.account.kept import (
     sample_of,
     triangle,
 )
-from veilleuse.collector.account.random_groups import Groups
-from veilleuse.collector.account.sample import (
+from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell, Days, InService, Machine, Stratum
+from veilleuse.collector.fleet.observed import (
     MONITOR,
     PCS,
     FleetBook,
@@ -47,12 +41,12 @@ from veilleuse.collector.account.sample import (
     screens,
     state_energies,
 )
-from veilleuse.collector.account.telework import Telework, merged_shares
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.inventoried import Headcount
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import is_safe
-from veilleuse.collector.vectors import NOTHING, PLACE, DayType, Vector, added
+from veilleuse.collector.fleet.random_groups import Groups
+from veilleuse.collector.fleet.samples import Alike
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.inventory import Headcount
+from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, added
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band

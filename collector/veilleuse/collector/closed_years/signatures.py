@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from veilleuse.collector.closed import canonical, sha256
-from veilleuse.collector.enrolment.authority import FOLDER, Authority
-from veilleuse.collector.enrolment.holdings import fingerprint, is_issued_by
+from veilleuse.collector.enrolment.ca import FOLDER, Authority
+from veilleuse.collector.enrolment.ca_files import fingerprint, is_issued_by
 from veilleuse.collector.errors import DataDirectoryError, UsageError
+from veilleuse.collector.model.closed_years import canonical, sha256
 from veilleuse.wire.files import read_owned, replace_owned
 
 KEY_BYTES: Final = 4096

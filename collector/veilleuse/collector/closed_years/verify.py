@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.closed import ClosedFile, ClosedYear, file_parts, sha256
-from veilleuse.collector.closing.exporting import FILE_NAME, FOLDER, signature_path
-from veilleuse.collector.closing.signing import SignatureWrong, Signed, check, known_public_key
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.closed_years.closed_years import Closed, NotAClosedYear, closed_of, read_closed
+from veilleuse.collector.closed_years.exporting import FILE_NAME, FOLDER, signature_path
+from veilleuse.collector.closed_years.frozen import frozen_documents, reproduces
+from veilleuse.collector.closed_years.signatures import SignatureWrong, Signed, check, known_public_key
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.ports.closing import ClosedYearReader
-from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of, read_closed
-from veilleuse.collector.reporting.frozen import frozen_documents, reproduces
+from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
+from veilleuse.collector.ports.readers import ClosedYearReader
 from veilleuse.wire.files import read_owned, read_with_status
 
 MOST_BYTES: Final = 1 << 30

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from veilleuse.collector.attributed import Attribution, Basis, HostHour, IdlePower, Share, Why
 from veilleuse.collector.derive.counters import ON_STATES, scaled
 from veilleuse.collector.derive.loadmodel import rest_microwatts
 from veilleuse.collector.derive.priors import MILLION
-from veilleuse.collector.figures import EnergySums
-from veilleuse.collector.model import MachineFacts
+from veilleuse.collector.model.attribution import Attribution, Basis, HostHour, IdlePower, Share, Why
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.records import MachineFacts
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

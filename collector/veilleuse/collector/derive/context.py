@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.calibrated import Calibration
 from veilleuse.collector.derive.counters import base_microwatts, psys_check, psys_is_trusted, sees_psys
 from veilleuse.collector.derive.meters import readings
 from veilleuse.collector.derive.priors import WALL_PRIORS
-from veilleuse.collector.metering import NOT_SHARED, PsysCheck, Shared
-from veilleuse.collector.model import DirtyPeriod, Grain, MachineFacts, RecordCells
+from veilleuse.collector.model.calibration import Calibration
+from veilleuse.collector.model.meters import NOT_SHARED, PsysCheck, Shared
+from veilleuse.collector.model.records import DirtyPeriod, Grain, MachineFacts, RecordCells
 from veilleuse.collector.ports import MeteringStore
 from veilleuse.wire.vocabulary import DeviceClass
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Cell, Point
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.records import Cell, Point
 from veilleuse.wire.ladder import METER_KINDS
 from veilleuse.wire.vocabulary import Boundary, PointKind, State, Supply
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import math
 
-from veilleuse.collector.calibrated import Calibration
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, scaled
 from veilleuse.collector.derive.priors import MILLION
-from veilleuse.collector.model import Cell, MachineFacts, WallEnergy
+from veilleuse.collector.model.calibration import Calibration
+from veilleuse.collector.model.records import Cell, MachineFacts, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 

@@ -15,8 +15,8 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import METERS, best_meter, scaled
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.wall import merged, within
-from veilleuse.collector.metering import SUBJECT_PREFIX, MeterReading, SharedEnergy
-from veilleuse.collector.model import Cell, Point, RecordCells, WallEnergy
+from veilleuse.collector.model.meters import SUBJECT_PREFIX, MeterReading, SharedEnergy
+from veilleuse.collector.model.records import Cell, Point, RecordCells, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

@@ -15,7 +15,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from veilleuse.collector.tables import load_table
+from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT
 from veilleuse.wire.vocabulary import DeviceClass
 

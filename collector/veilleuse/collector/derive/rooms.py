@@ -14,7 +14,7 @@ from typing import Final
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import scaled
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.meters import (
     WHOLE_PPM,
     DeclaredMeter,
     MeterBoundary,
@@ -23,7 +23,7 @@ from veilleuse.collector.metering import (
     MeterShare,
     Pue,
 )
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 
 Hours = Mapping[str, Mapping[int, MeterReading]]
 """Meter → hour (Unix ms) → what was read."""

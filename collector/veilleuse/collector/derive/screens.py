@@ -14,8 +14,8 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import scaled
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.meters import of_time, u_ppm
-from veilleuse.collector.metering import Shared
-from veilleuse.collector.model import Cell, WallEnergy
+from veilleuse.collector.model.meters import Shared
+from veilleuse.collector.model.records import Cell, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 

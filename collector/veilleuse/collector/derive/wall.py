@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from veilleuse.collector.calibrated import Calibration
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import counter_signal, discharge, meters, scaled
 from veilleuse.collector.derive.loadmodel import modelled, part
-from veilleuse.collector.model import Cell, MachineFacts, WallEnergy
+from veilleuse.collector.model.calibration import Calibration
+from veilleuse.collector.model.records import Cell, MachineFacts, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass
 

@@ -14,13 +14,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calibrated import CalibrationBook
 from veilleuse.collector.derive.context import ALONE, Context, look_around
 from veilleuse.collector.derive.meters import laid_over
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
-from veilleuse.collector.model import (
+from veilleuse.collector.model.calibration import CalibrationBook
+from veilleuse.collector.model.records import (
     Cell,
     CellKey,
     DerivedCell,
@@ -58,7 +58,7 @@ RETRY_SECONDS: Final = 5.0
 _PERIODS_PER_SLICE: Final = 64
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
-"""(zone, year) → factor; raises UnknownZone. veilleuse.collector.factors.choose.FactorBook.choose."""
+"""(zone, year) → factor; raises UnknownZone. veilleuse.collector.factors.book.FactorBook.choose."""
 
 
 @dataclass(frozen=True, slots=True)

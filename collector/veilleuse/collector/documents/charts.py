@@ -13,10 +13,10 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from veilleuse.collector.drawing import COLOURS, Series, nice_ticks
-from veilleuse.collector.report import Chart, Document, Row
-from veilleuse.collector.report.columns import column
-from veilleuse.collector.report.words import DASH, Words
+from veilleuse.collector.documents.columns import column
+from veilleuse.collector.documents.document import Chart, Document, Row
+from veilleuse.collector.documents.drawing import COLOURS, Series, nice_ticks
+from veilleuse.collector.documents.text import DASH, Words
 
 WIDTH: Final = 720
 MARGIN: Final = 16

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from veilleuse.collector.report import Document, Value
+from veilleuse.collector.documents.document import Document, Value
 
 
 class Kind(StrEnum):
@@ -83,7 +83,7 @@ class Column:
 @cache
 def catalogue() -> Mapping[str, Column]:
     """Name → column, of all that columns.toml tells. Raises KeyError or ValueError on a column that is not whole."""
-    text = files("veilleuse.collector.report").joinpath("columns.toml").read_text("utf-8")
+    text = files("veilleuse.collector.documents").joinpath("columns.toml").read_text("utf-8")
     return {name: _column(name, entry) for name, entry in tomllib.loads(text).items()}
 
 

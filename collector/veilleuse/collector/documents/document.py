@@ -14,7 +14,7 @@ from datetime import date
 from importlib import import_module
 from typing import Final, Literal, TypeAlias, TypeVar, cast
 
-from veilleuse.collector.report.plain import plain
+from veilleuse.collector.documents.plain import plain
 
 Text: TypeAlias = "str | Mapping[str, str]"
 """For people: one text, or language → text. A plain English one is put into French by locale/fr.toml, if it is there."""
@@ -111,11 +111,11 @@ def _is_ahead(end: object, today: str) -> bool:
 
 
 FORMATS: Final[Mapping[str, str]] = {
-    "csv": "veilleuse.collector.report.csv:render",
-    "xlsx": "veilleuse.collector.report.xlsx:render",
-    "json": "veilleuse.collector.report.json:render",
-    "html": "veilleuse.collector.report.html:render",
-    "pdf": "veilleuse.collector.report.pdf:render",
+    "csv": "veilleuse.collector.documents.formats.csv:render",
+    "xlsx": "veilleuse.collector.documents.formats.xlsx:render",
+    "json": "veilleuse.collector.documents.formats.json:render",
+    "html": "veilleuse.collector.documents.formats.html:render",
+    "pdf": "veilleuse.collector.documents.formats.pdf:render",
 }
 """Format → function (Document → bytes); nothing is imported until chosen."""
 MEDIA_TYPES: Final[Mapping[str, str]] = {

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.report import SHOWN, UNDER_WAY_UNTIL, Chart, Document, Row, Value
-from veilleuse.collector.report.columns import GROUPS, KEY, MACHINE, NUMERIC, Column, Kind, column
-from veilleuse.collector.report.words import DASH, Words
+from veilleuse.collector.documents.columns import GROUPS, KEY, MACHINE, NUMERIC, Column, Kind, column
+from veilleuse.collector.documents.document import SHOWN, UNDER_WAY_UNTIL, Chart, Document, Row, Value
+from veilleuse.collector.documents.text import DASH, Words
 
 WIDEST: Final = 8
 """Columns of figures beside each other: more do not fit on A4 across."""

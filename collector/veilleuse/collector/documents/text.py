@@ -1,28 +1,29 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Words, numbers and dates in French and English, for people. Nothing is rounded before this. Pure but for reading locale/."""
+"""What a report says to people, in French and English. Pure but for reading locale/.
+
+No figure is computed here. One that the account did not round (report.SHOWN) is written with three significant digits.
+"""
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from fractions import Fraction
+from datetime import UTC, date, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from veilleuse.collector.silence import Condition
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
-from veilleuse.wire.vocabulary import Population
+from veilleuse.collector.documents.columns import Column, Kind, catalogue
+from veilleuse.collector.documents.document import LANGUAGES, SHOWN, UNDER_WAY_UNTIL, Row, Text, Value
 
-LANGUAGES: Final = ("fr", "en")
-DEFAULT_LANGUAGE: Final = "fr"
+SIGNIFICANT: Final = 3
+HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, "inventory_imported_on")
+"""What of a document's head is a day."""
+DASH: Final = "–"
 NO_BREAK: Final = "\u00a0"
-DIGITS: Final = 3
-"""Significant digits of a figure on a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,143 +32,137 @@ class Words:
 
     texts: Mapping[str, Any]
 
+    @property
+    def language(self) -> str:
+        """fr or en."""
+        return str(self.texts["lang"])
+
     def __call__(self, key: str, /, **values: object) -> str:
         """The text of a dotted key, filled in. Raises KeyError on an unknown key."""
-        return str(self._find(key)).format(**values)
+        section, _, name = key.partition(".")
+        found = self.texts[section][name] if name else self.texts[section]
+        return str(found).format(**values) if values else str(found)
 
-    def has(self, key: str) -> bool:
-        """Whether there is such a text."""
-        try:
-            return isinstance(self._find(key), str)
-        except KeyError:
-            return False
+    def get(self, section: str, name: str) -> str:
+        """The text of a name that may have none: the name itself then, with spaces."""
+        return str(self.texts[section].get(name, name.replace("_", " ")))
 
-    def count(self, key: str, number: int, **values: object) -> str:
-        """Singular or plural, filled in; French says singular for 0 and 1, English for 1 alone."""
-        one, many = self._find(key)
-        single = number == 1 or (number == 0 and self.texts["lang"] == "fr")
-        return str(one if single else many).format(n=self.number(number), **values)
+    def text(self, text: Text) -> tuple[str, str]:
+        """(text, the language that it is in)."""
+        if isinstance(text, str):
+            translated = self.texts["notes"].get(text)
+            return (str(translated), self.language) if translated else (text, "en")
+        language = next((one for one in (self.language, *LANGUAGES) if one in text), next(iter(text), ""))
+        return text.get(language, ""), language
 
-    def silence(self, one: Condition) -> str:
-        """What is said of a population that is silent."""
-        values = {"whole": self.number(one.machines), "since": self.day(one.since)}
-        if one.population is Population.SERVER:
-            return self.count("silence.server", one.silent, **values)
-        return self(f"silence.{one.population.value}", n=self.number(one.silent), **values)
+    def word(self, words: str | None, value: str) -> str:
+        """A word of a closed list; as it is where the list does not know it: it may be somebody's name."""
+        return str(self.texts["words"].get(words, {}).get(value, value))
 
     def number(self, value: float) -> str:
-        """At most three significant digits, no exponent; whole numbers whole."""
-        if isinstance(value, int) or (value == round(value) and abs(value) >= 100):
-            return self._separate(f"{value:,.0f}")
-        if value == 0:
-            return "0"
-        decimals = max(0, DIGITS - 1 - math.floor(math.log10(abs(value))))
-        return self._separate(f"{value:,.{min(decimals, 6)}f}")
+        """At least three significant digits, whole numbers whole, no exponent above 10⁻⁶."""
+        if isinstance(value, int) or value == 0 or (value == round(value) and abs(value) >= 100):
+            return self.plain_number(f"{value:.0f}")
+        decimals = SIGNIFICANT - 1 - math.floor(math.log10(abs(value)))
+        if decimals > 8:
+            return self.plain_number(f"{value:.{SIGNIFICANT - 1}e}")
+        return self.plain_number(f"{value:.{max(0, decimals)}f}")
 
-    def tick(self, value: float) -> str:
-        """A round step of an axis, without useless zeros."""
-        return self._separate(f"{value:,.6f}".rstrip("0").rstrip("."))
+    def plain_number(self, text: str) -> str:
+        """A number's digits, as Python writes them, with this language's marks: `1089000.5` is 1 089 000,5."""
+        mantissa, _, exponent = text.partition("e")
+        whole, point, decimals = mantissa.partition(".")
+        digits = f"{int(whole):,}".replace(",", str(self.texts["thousands"]))
+        if whole.startswith("-") and not digits.startswith("-"):
+            digits = f"-{digits}"
+        written = digits.replace("-", "−") + (f"{self('decimal')}{decimals}" if point else "")
+        return f"{written} × 10^{int(exponent)}" if exponent else written
 
     def percent(self, ratio: float) -> str:
-        """A ratio 0 to 1 as a percentage; 0 and 100 are exactly that."""
-        mark = f"{NO_BREAK}%" if self.texts["lang"] == "fr" else "%"
-        shown = f"{100 * ratio:.1f}"
-        if ratio > 0 and shown == "0.0":
-            shown = f"<{NO_BREAK}0.1"
-        elif ratio < 1 and shown == "100.0":
-            shown = f">{NO_BREAK}99.9"
-        return self._separate(shown.removesuffix(".0") if shown in ("0.0", "100.0") else shown) + mark
+        """A ratio 0 to 1."""
+        return self("percent", number=self.plain_number(f"{ratio:.1%}"[:-1]))
 
-    def energy(self, energy_millijoules: int) -> str:
-        """kWh, or Wh when small, or MWh when large."""
-        scale, unit = energy_unit(energy_millijoules)
-        return f"{self.number(energy_millijoules / scale)}{NO_BREAK}{unit}"
+    def day(self, text: str) -> str:
+        """An ISO date in full; what is none, as it is."""
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            return text
+        first = day.day == 1 and self.language == "fr"
+        months: Sequence[str] = self.texts["day"]["months"]
+        return self("day.format", day="1er" if first else day.day, month=months[day.month - 1], year=day.year)
 
-    def grams(self, grams: Fraction) -> str:
-        """gCO2e, or mg, kg, t."""
-        for limit, unit in (
-            (Fraction(1_000_000), "t"),
-            (Fraction(GRAMS_PER_KILOGRAM), "kg"),
-            (Fraction(1), "g"),
-        ):
-            if grams >= limit:
-                return f"{self.number(float(grams / limit))}{NO_BREAK}{unit}CO₂e"
-        if grams == 0:
-            return f"0{NO_BREAK}gCO₂e"
-        return f"{self.number(float(grams * GRAMS_PER_KILOGRAM))}{NO_BREAK}mgCO₂e"
+    def time(self, unix_milliseconds: int) -> str:
+        """To the minute, UTC."""
+        moment = instant(unix_milliseconds)
+        return self("day.time", day=self.day(moment.date().isoformat()), time=f"{moment:%H:%M}")
 
-    def watts(self, watts: float) -> str:
-        """W, or kW from 10,000 W on."""
-        if watts >= 10_000:
-            return f"{self.number(watts / 1000)}{NO_BREAK}kW"
-        return f"{self.number(watts)}{NO_BREAK}W"
+    def value(self, column: Column, value: Value, row: Row) -> str:
+        """A value of a row as people read it: as the account has shown it, or by its kind."""
+        shown = row.get(SHOWN)
+        if isinstance(shown, Mapping) and column.name in shown:
+            text = shown[column.name]
+            return str(text) if isinstance(text, (int, float)) else self.text(text)[0]
+        unit = row.get(column.unit_from) if column.unit_from else None
+        if isinstance(value, bool):
+            return self("yes") if value else self("no")
+        if isinstance(value, Mapping):
+            return ", ".join(
+                f"{self.word(column.words, name)} {self._share(share)}" for name, share in value.items()
+            )
+        if isinstance(value, str):
+            return self.day(value) if column.kind is Kind.DATE else self.word(column.words, value)
+        if not column.grouped:
+            return str(value)
+        if column.kind is Kind.TIME:
+            return self.time(int(value))
+        return self.percent(value) if column.kind is Kind.RATIO or unit == "ratio" else self.number(value)
 
-    def day(self, day: date) -> str:
-        """With its weekday, in full."""
-        words: Mapping[str, Any] = self.texts["day"]
-        number = "1er" if day.day == 1 and self.texts["lang"] == "fr" else str(day.day)
-        return str(words["format"]).format(
-            weekday=words["weekdays"][day.weekday()],
-            day=number,
-            month=words["months"][day.month - 1],
-            year=day.year,
+    def head(self, name: str, value: Value | Sequence[str]) -> str:
+        """A value of the document's head."""
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            known = catalogue()
+            return (
+                ", ".join(known[one].labels[self.language] if one in known else one for one in value) or DASH
+            )
+        if name.endswith("_unix_milliseconds") and isinstance(value, int):
+            return self.time(value)
+        column = catalogue().get(name)
+        if column is None:
+            kind = Kind.DATE if name in HEAD_DAYS else Kind.TEXT
+            column = Column(name, kind, "", {}, {}, words=name)
+        return self.value(column, value, {})
+
+    def _share(self, share: float | str | Mapping[str, str]) -> str:
+        return self.percent(share) if isinstance(share, (int, float)) else self.text(share)[0]
+
+
+def instant(unix_milliseconds: int) -> datetime:
+    """UTC, to the second."""
+    return datetime.fromtimestamp(unix_milliseconds // 1000, UTC)
+
+
+def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
+    """For a row's SHOWN: (value, lower, upper end), digits that the account has rounded, in every language.
+
+    ("1124000", "1089000", "1161000") of kWh is `1 124 000 kWh (1 089 000 à 1 161 000)` in French.
+    """
+    value, low, high = figure
+    return {
+        language: w(
+            "interval",
+            value=w.plain_number(value),
+            low=w.plain_number(low),
+            high=w.plain_number(high),
+            unit=f"{NO_BREAK}{unit}",
         )
-
-    def month(self, day: date) -> str:
-        """The month of a day, in full, and its year."""
-        return f"{self.texts['day']['months'][day.month - 1]} {day.year}"
-
-    def short_day(self, day: date) -> str:
-        """Without its weekday, as briefly as the language can."""
-        words: Mapping[str, Any] = self.texts["day"]
-        return str(words["short"]).format(day=day.day, number=day.month, year=day.year)
-
-    def _find(self, key: str) -> Any:
-        found: Any = self.texts
-        for part in key.split("."):
-            found = found[part]
-        return found
-
-    def _separate(self, text: str) -> str:
-        marks = {",": str(self.texts["thousands"]), ".": str(self.texts["decimal"])}
-        return "".join(marks.get(character, character) for character in text)
-
-
-def energy_unit(energy_millijoules: int) -> tuple[int, str]:
-    """(mJ per unit, unit) fit for an amount."""
-    if energy_millijoules >= 1000 * MILLIJOULES_PER_KWH:
-        return 1000 * MILLIJOULES_PER_KWH, "MWh"
-    if energy_millijoules >= MILLIJOULES_PER_KWH // 10:
-        return MILLIJOULES_PER_KWH, "kWh"
-    return MILLIJOULES_PER_KWH // 1000, "Wh"
+        for language in LANGUAGES
+        for w in (words(language),)
+    }
 
 
 @cache
 def words(language: str) -> Words:
     """The words of `fr` or `en`."""
-    text = files("veilleuse.collector.web").joinpath("locale", f"{language}.toml").read_text("utf-8")
+    text = files("veilleuse.collector.documents").joinpath("locale", f"{language}.toml").read_text("utf-8")
     return Words(tomllib.loads(text))
-
-
-def choose_language(asked: str | None, accept_language: str) -> str:
-    """`?lang=` if known, else the best of Accept-Language, else French."""
-    if asked in LANGUAGES:
-        return asked
-    best, best_quality = DEFAULT_LANGUAGE, 0.0
-    for part in accept_language.split(",")[:20]:
-        tag, _, rest = part.strip().partition(";")
-        language = tag.split("-")[0].lower()
-        quality = _quality(rest)
-        if language in LANGUAGES and quality > best_quality:
-            best, best_quality = language, quality
-    return best
-
-
-def _quality(text: str) -> float:
-    name, _, value = text.strip().partition("=")
-    if name.strip() != "q":
-        return 1.0
-    try:
-        return min(1.0, max(0.0, float(value)))
-    except ValueError:
-        return 0.0

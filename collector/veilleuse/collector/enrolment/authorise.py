@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.certificates import AgentCertificate
 from veilleuse.collector.errors import NotAuthorised
-from veilleuse.collector.model import AgentId, Caller, Host, HostId, HostStatus
+from veilleuse.collector.model.records import AgentId, Caller, Host, HostId, HostStatus
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The certificate authority: agents' certificates, the collector's own, and the authority's own files.
 
-What lies in `<data_dir>/ca` is told by veilleuse.collector.enrolment.holdings. The root key signs an intermediate, and
+What lies in `<data_dir>/ca` is told by veilleuse.collector.enrolment.ca_files. The root key signs an intermediate, and
 may be moved off-line at once: until the next one nothing else needs it. An organisation's own intermediate does as well.
 
 Usages bound what each key can do: the root signs certificates only (path length 1), the intermediate signs leaves
@@ -29,9 +29,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from veilleuse.collector.enrolment.ca_files import Holdings, fingerprint, load
+from veilleuse.collector.enrolment.ca_rotation import Step
 from veilleuse.collector.enrolment.certificates import AgentCertificate, agent_extensions, read_certificate
+from veilleuse.collector.enrolment.external_ca import Brought
 from veilleuse.collector.enrolment.folder import Folder
-from veilleuse.collector.enrolment.forms import (
+from veilleuse.collector.enrolment.x509 import (
     CLOCK_SKEW,
     INTERMEDIATE_LIFE,
     INTERMEDIATE_NAME,
@@ -46,11 +49,8 @@ from veilleuse.collector.enrolment.forms import (
     new_key,
     pem,
 )
-from veilleuse.collector.enrolment.holdings import Holdings, fingerprint, load
-from veilleuse.collector.enrolment.imported import Brought
-from veilleuse.collector.enrolment.rotation import Step
 from veilleuse.collector.errors import DataDirectoryError
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import Pki
 from veilleuse.wire.files import make_own_folder, remove_owned, rename_owned, replace_owned, sync_folder
 from veilleuse.wire.vocabulary import Population

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from veilleuse.collector.enrolment.certificates import AgentCertificate, read_certificate
 from veilleuse.collector.enrolment.folder import Folder, unreadable
-from veilleuse.collector.enrolment.forms import AuthorityKey, pem, subject_key_id
+from veilleuse.collector.enrolment.x509 import AuthorityKey, pem, subject_key_id
 from veilleuse.collector.errors import DataDirectoryError, NotAuthorised
 
 PREVIOUS_KEPT: Final = timedelta(days=460)

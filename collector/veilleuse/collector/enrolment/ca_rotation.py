@@ -14,8 +14,18 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
+from veilleuse.collector.enrolment.ca_files import (
+    Holdings,
+    Issuer,
+    Phase,
+    fingerprint,
+    parse_key,
+    previous_content,
+    previous_name,
+)
+from veilleuse.collector.enrolment.external_ca import Brought
 from veilleuse.collector.enrolment.folder import Folder
-from veilleuse.collector.enrolment.forms import (
+from veilleuse.collector.enrolment.x509 import (
     INTERMEDIATE_LIFE,
     INTERMEDIATE_NAME,
     ROOT_LIFE,
@@ -27,16 +37,6 @@ from veilleuse.collector.enrolment.forms import (
     new_key,
     pem,
 )
-from veilleuse.collector.enrolment.holdings import (
-    Holdings,
-    Issuer,
-    Phase,
-    fingerprint,
-    parse_key,
-    previous_content,
-    previous_name,
-)
-from veilleuse.collector.enrolment.imported import Brought
 from veilleuse.collector.errors import AdminError, UsageError
 
 Changes: TypeAlias = Mapping[str, bytes | None]

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES, MAX_CERTIFICATE_REQUEST_BYTES
 
 AGENT_URI_PREFIX: Final = "urn:veilleuse:agent:"

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from veilleuse.collector.enrolment.certificates import public_key_sha256, read_request
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.enrolment.register import HOST, Notes
-from veilleuse.collector.enrolment.replay import host_facts
+from veilleuse.collector.enrolment.register_replay import host_facts
 from veilleuse.collector.enrolment.tokens import (
     Address,
     FailureLimiter,
@@ -24,7 +24,7 @@ from veilleuse.collector.enrolment.tokens import (
     used_token,
 )
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, StoreFailing
-from veilleuse.collector.model import AgentId, Certificate, CertificateChain, Host, HostStatus, Token
+from veilleuse.collector.model.records import AgentId, Certificate, CertificateChain, Host, HostStatus, Token
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.vocabulary import Population
 

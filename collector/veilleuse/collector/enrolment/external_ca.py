@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from veilleuse.collector.enrolment.forms import AuthorityKey
-from veilleuse.collector.enrolment.holdings import is_issued_by, parse_key
+from veilleuse.collector.enrolment.ca_files import is_issued_by, parse_key
+from veilleuse.collector.enrolment.x509 import AuthorityKey
 from veilleuse.collector.errors import UsageError
 
 T = TypeVar("T", bound=x509.ExtensionType)

@@ -15,7 +15,6 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.buckets import Buckets
 from veilleuse.collector.enrolment.authorise import check_standing
 from veilleuse.collector.enrolment.certificates import (
     AgentCertificate,
@@ -25,7 +24,8 @@ from veilleuse.collector.enrolment.certificates import (
 )
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
-from veilleuse.collector.model import AgentId, Caller, Certificate, CertificateChain
+from veilleuse.collector.ingest.buckets import Buckets
+from veilleuse.collector.model.records import AgentId, Caller, Certificate, CertificateChain
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.renewal import renew_expired_message
 

@@ -10,12 +10,12 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import grpc
 
-from veilleuse.collector.enrolment.copies import Copying, CopyProof
-from veilleuse.collector.enrolment.joining import Application, Joined, Joining
-from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.clones import Copying, CopyProof
+from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
+from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import peer_address
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, NotAuthorised
-from veilleuse.collector.model import AgentId, CertificateChain
+from veilleuse.collector.model.records import AgentId, CertificateChain
 from veilleuse.wire import metadata
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc

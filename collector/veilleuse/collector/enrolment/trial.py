@@ -19,7 +19,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from veilleuse.collector.enrolment.certificates import agent_extensions
-from veilleuse.collector.enrolment.forms import (
+from veilleuse.collector.enrolment.external_ca import Brought
+from veilleuse.collector.enrolment.x509 import (
     digest,
     general_names,
     issued_by,
@@ -28,9 +29,8 @@ from veilleuse.collector.enrolment.forms import (
     new_key,
     pem,
 )
-from veilleuse.collector.enrolment.imported import Brought
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES
 
 ROUNDS: Final = 10

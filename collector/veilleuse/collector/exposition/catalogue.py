@@ -15,7 +15,7 @@ from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the 
 from veilleuse.collector.exposition.fleet_metrics import FLEET, PER_HOST
 from veilleuse.collector.exposition.grid_metrics import *  # noqa: F403  # idem
 from veilleuse.collector.exposition.grid_metrics import GRID
-from veilleuse.collector.exposition.kinds import Kind, Metric, Origin
+from veilleuse.collector.exposition.metric import Kind, Metric, Origin
 from veilleuse.collector.exposition.service_metrics import *  # noqa: F403  # idem
 from veilleuse.collector.exposition.service_metrics import AGENTS, COLLECTOR, HTTP_DURATION
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.collector.exposition.kinds import Origin, counter, gauge
+from veilleuse.collector.exposition.metric import Origin, counter, gauge
 
 GROUP: Final = ("entity", "site", "population", "device_class")
 """The labels of a group of machines, from our own registry only."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.exposition.fleet_metrics import GROUP
-from veilleuse.collector.exposition.kinds import Origin, gauge
+from veilleuse.collector.exposition.metric import Origin, gauge
 
 # A name of its own beside the label: a sum over veilleuse_day_emissions_grams can never hold both ledgers by mistake.
 INDICATIVE_DAY_EMISSIONS: Final = gauge(

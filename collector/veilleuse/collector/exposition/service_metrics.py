@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.collector.exposition.kinds import Origin, counter, gauge, histogram, summary
+from veilleuse.collector.exposition.metric import Origin, counter, gauge, histogram, summary
 
 OTHER: Final = "other"
 """Label value of what is not in a closed list."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factored import FactorStatus
 from veilleuse.collector.factors.base_carbone_rows import (
     COLUMNS,
     OPTIONAL,
@@ -29,6 +28,7 @@ from veilleuse.collector.factors.base_carbone_rows import (
     factor_of,
 )
 from veilleuse.collector.factors.zones import fold
+from veilleuse.collector.model.factors import FactorStatus
 from veilleuse.collector.ports import Factor
 
 UNIT: Final = "kgco2e/kwh"

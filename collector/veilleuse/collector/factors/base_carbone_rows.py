@@ -11,10 +11,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from veilleuse.collector.factored import COMPONENTS, INHERITED_UNCERTAINTY_PERCENT, FactorStatus
 from veilleuse.collector.factors.numbers import french_decimal
 from veilleuse.collector.factors.static import SHARES_2022
 from veilleuse.collector.factors.zones import MAINLAND, fold, zones_named
+from veilleuse.collector.model.factors import COMPONENTS, INHERITED_UNCERTAINTY_PERCENT, FactorStatus
 from veilleuse.collector.ports import Factor
 
 COLUMNS: Final[Mapping[str, str]] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from veilleuse.collector.factored import FactorStatus, FactorVersion
+from veilleuse.collector.model.factors import FactorStatus, FactorVersion
 from veilleuse.collector.ports import Factor
 
 

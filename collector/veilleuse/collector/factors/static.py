@@ -14,10 +14,10 @@ from decimal import Decimal
 from functools import cache
 from typing import Final
 
-from veilleuse.collector.factored import INHERITED_UNCERTAINTY_PERCENT
 from veilleuse.collector.factors.zones import fold
+from veilleuse.collector.model.factors import INHERITED_UNCERTAINTY_PERCENT
 from veilleuse.collector.ports import Factor
-from veilleuse.collector.tables import load_table
+from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 
 SHARES_2022: Final = (

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factored import COMPONENTS, Basis, FactorStatus, FactorVersion
+from veilleuse.collector.model.factors import COMPONENTS, Basis, FactorStatus, FactorVersion
 from veilleuse.collector.ports import Factor
 
 MAXIMUM_FACTORS: Final = 1_000

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Cell
-from veilleuse.collector.account.fleet_strata import Part, Rates
-from veilleuse.collector.account.fleet_sums import Alike, summed
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell
+from veilleuse.collector.fleet.samples import Alike, summed
+from veilleuse.collector.fleet.strata import Part, Rates
 from veilleuse.collector.quantiles import chi_square99
 
 FEWEST_OF_CELL: Final = 10

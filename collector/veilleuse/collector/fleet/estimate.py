@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.fleet_inputs import Stratum
-from veilleuse.collector.account.fleet_strata import Known
+from veilleuse.collector.fleet.fleet_inputs import Stratum
+from veilleuse.collector.fleet.strata import Known
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.account.fleet_composition import Composition, composition, is_balanced
-from veilleuse.collector.account.fleet_errors import ErrorModel, Errors
-from veilleuse.collector.account.fleet_estimate import Basis, Estimate, Representativeness, data_type
-from veilleuse.collector.account.fleet_inputs import (
+from veilleuse.collector.account.rooms import RoomFigure, Silent, settled
+from veilleuse.collector.fleet.composition import Composition, composition, is_balanced
+from veilleuse.collector.fleet.errors import ErrorModel, Errors
+from veilleuse.collector.fleet.estimate import Basis, Estimate, Representativeness, data_type
+from veilleuse.collector.fleet.fleet_inputs import (
     CalibratedWall,
     Cell,
     Days,
@@ -27,21 +28,13 @@ from veilleuse.collector.account.fleet_inputs import (
     Machine,
     Stratum,
 )
-from veilleuse.collector.account.fleet_pool import Pool, is_mixed
-from veilleuse.collector.account.fleet_prediction import Prediction, predict, scaled, with_errors
-from veilleuse.collector.account.fleet_screens import with_time_on
-from veilleuse.collector.account.fleet_strata import (
-    Known,
-    Part,
-    class_rates,
-    missing_share,
-    parts,
-    unseen_share,
-)
-from veilleuse.collector.account.fleet_sums import Sample
-from veilleuse.collector.account.fleet_variance import sampling
-from veilleuse.collector.account.rooms import RoomFigure, Silent, settled
-from veilleuse.collector.figures import EnergyClass
+from veilleuse.collector.fleet.fleet_screens import with_time_on
+from veilleuse.collector.fleet.pool import Pool, is_mixed
+from veilleuse.collector.fleet.prediction import Prediction, predict, scaled, with_errors
+from veilleuse.collector.fleet.samples import Sample
+from veilleuse.collector.fleet.strata import Known, Part, class_rates, missing_share, parts, unseen_share
+from veilleuse.collector.fleet.variance import sampling
+from veilleuse.collector.model.figures import EnergyClass
 
 MOST_UNSEEN: Final = 0.25
 """Share of the sampled machines' time in service: a sample that saw less of it demonstrates nothing about the rest. Ours."""

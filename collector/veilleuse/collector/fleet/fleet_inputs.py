@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.calibrated import MILLION, Fit
-from veilleuse.collector.figures import SCREEN_STANDBY_MICROWATTS, EnergySums
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.model.calibration import MILLION, Fit
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS, EnergySums
+from veilleuse.collector.model.months import DayType
 from veilleuse.wire.ladder import MEASURED, Method
 
 DAY_TYPES: Final = tuple(DayType)

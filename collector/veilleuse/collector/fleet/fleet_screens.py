@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES
-from veilleuse.collector.account.fleet_pool import FEWEST, PRIOR_SPREAD, Pool
-from veilleuse.collector.account.fleet_prediction import Prediction
-from veilleuse.collector.account.fleet_sums import summed
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES
+from veilleuse.collector.fleet.pool import FEWEST, PRIOR_SPREAD, Pool
+from veilleuse.collector.fleet.prediction import Prediction
+from veilleuse.collector.fleet.samples import summed
 
 _NOTHING = (0.0,) * len(DAY_TYPES)
 _ALL = (1.0,) * len(DAY_TYPES)

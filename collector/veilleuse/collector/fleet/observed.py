@@ -16,8 +16,8 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.census import Standing
-from veilleuse.collector.account.fleet_inputs import (
+from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.fleet_inputs import (
     DAY_TYPES,
     Cell,
     Days,
@@ -26,11 +26,10 @@ from veilleuse.collector.account.fleet_inputs import (
     Stratum,
     age_band,
 )
-from veilleuse.collector.account.fleet_pool import FEWEST
-from veilleuse.collector.figures import EnergyClass, EnergySums
-from veilleuse.collector.inventoried import PowerContext
-from veilleuse.collector.model import HostId
-from veilleuse.collector.vectors import (
+from veilleuse.collector.fleet.pool import FEWEST
+from veilleuse.collector.model.figures import EnergyClass, EnergySums
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.months import (
     METHOD_COLUMNS,
     PLACE,
     SCREEN_COLUMNS,
@@ -40,6 +39,7 @@ from veilleuse.collector.vectors import (
     HostPeriod,
     Vector,
 )
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-from veilleuse.collector.account.fleet_inputs import Days
-from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, Kind, Part, Rates, merged
-from veilleuse.collector.account.fleet_sums import Alike, summed
+from veilleuse.collector.fleet.fleet_inputs import Days
+from veilleuse.collector.fleet.samples import Alike, summed
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, Kind, Part, Rates, merged
 
 THIN: Final = 60
 """Below this many machines a stratum's spread is its class's. METHOD.md §5."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from operator import mul
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.fleet_composition import Composition, sample_shares, unobserved_shares
-from veilleuse.collector.account.fleet_errors import STANDBY_U, ErrorModel, Errors, by_default
-from veilleuse.collector.account.fleet_inputs import Cell, Days
-from veilleuse.collector.account.fleet_pool import FEWEST, THIN, Pool, Spread
-from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, Part, merged
+from veilleuse.collector.fleet.composition import Composition, sample_shares, unobserved_shares
+from veilleuse.collector.fleet.errors import STANDBY_U, ErrorModel, Errors, by_default
+from veilleuse.collector.fleet.fleet_inputs import Cell, Days
+from veilleuse.collector.fleet.pool import FEWEST, THIN, Pool, Spread
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, Part, merged
 
 MICROWATTS_PER_WATT = 1_000_000
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Days, Stratum
-from veilleuse.collector.account.fleet_pool import FEWEST
-from veilleuse.collector.account.fleet_strata import Part
-from veilleuse.collector.model import HostId
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Days, Stratum
+from veilleuse.collector.fleet.pool import FEWEST
+from veilleuse.collector.fleet.strata import Part
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import State
 
 GROUPS: Final = 32

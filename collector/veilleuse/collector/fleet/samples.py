@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from operator import add, sub
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Cell, Days, Machine, Stratum
-from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell, Days, Machine, Stratum
+from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import MEASURED, Method
 
 DAY_TYPE_COUNT: Final = len(DAY_TYPES)

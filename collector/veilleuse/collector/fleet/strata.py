@@ -14,15 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.fleet_inputs import (
-    DAY_TYPES,
-    Cell,
-    Days,
-    InService,
-    Machine,
-    Stratum,
-)
-from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell, Days, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import Alike, Key, Sample
 from veilleuse.wire.ladder import Method
 
 Rates: TypeAlias = tuple[float | None, ...]

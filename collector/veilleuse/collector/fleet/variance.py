@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from veilleuse.collector.account.fleet_composition import Composition
-from veilleuse.collector.account.fleet_inputs import Cell
-from veilleuse.collector.account.fleet_pool import CUT, DRAWS, Pool, normals
-from veilleuse.collector.account.fleet_prediction import Prediction, Terms, total
+from veilleuse.collector.fleet.composition import Composition
+from veilleuse.collector.fleet.fleet_inputs import Cell
+from veilleuse.collector.fleet.pool import CUT, DRAWS, Pool, normals
+from veilleuse.collector.fleet.prediction import Prediction, Terms, total
 from veilleuse.collector.quantiles import Z95, quantile95
 
 _LEAST: Final = 1e-6

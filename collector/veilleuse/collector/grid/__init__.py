@@ -3,5 +3,5 @@
 """Where intensities of grids come from: connectors that are polled once, centrally, and files. Agents never poll.
 
 `odre` and `electricity_maps` turn answers into values (pure), `fetching` asks, `polling` says what to ask, `files` reads what
-was downloaded elsewhere. `python -m veilleuse.collector.intensity` is one poll, in a process of its own.
+was downloaded elsewhere. `python -m veilleuse.collector.grid` is one poll, in a process of its own.
 """

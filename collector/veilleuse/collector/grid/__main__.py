@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.intensity`: one poll of what is due, beside `veilleuse serve`, which starts it. Exit codes 0, 1, 2, 3.
+"""`python -m veilleuse.collector.grid`: one poll of what is due, beside `veilleuse serve`, which starts it. Exit codes 0, 1, 2, 3.
 
 A process of its own: whatever an answer from outside is like, it delays no acknowledgement and takes no memory of the collector's.
 """
@@ -15,14 +15,14 @@ import time
 from functools import partial
 from typing import Final
 
-from veilleuse.collector.admin_client import ask
-from veilleuse.collector.intensity.beside import LedgerBeside
-from veilleuse.collector.intensity.polling import due, enabled, poll
+from veilleuse.collector.grid.beside import LedgerBeside
+from veilleuse.collector.grid.poll import due, enabled, poll
+from veilleuse.collector.ipc.admin_client import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.process import finish
 
-log = logging.getLogger("veilleuse.collector.intensity")
+log = logging.getLogger("veilleuse.collector.grid")
 
 _NICE: Final = 10
 _ASK_SECONDS: Final = 60.0

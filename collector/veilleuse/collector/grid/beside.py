@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from veilleuse.collector.intensities import (
+from veilleuse.collector.model.grid import (
     Intensity,
     IntensityKind,
     IntensityStatus,

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from veilleuse.collector.intensities import ELECTRICITY_MAPS, Intensity, IntensityKind, IntensityStatus
-from veilleuse.collector.intensity.numbers import (
+from veilleuse.collector.grid.values import (
     Read,
     Unreadable,
     current,
@@ -24,6 +23,7 @@ from veilleuse.collector.intensity.numbers import (
     step_minutes,
     unix_milliseconds,
 )
+from veilleuse.collector.model.grid import ELECTRICITY_MAPS, Intensity, IntensityKind, IntensityStatus
 
 DATASET: Final = "electricity-maps-v3"
 TOKEN_HEADER: Final = "auth-token"

@@ -19,7 +19,9 @@ from itertools import pairwise
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.intensities import (
+from veilleuse.collector.grid import electricity_maps, odre
+from veilleuse.collector.grid.values import Read, Unreadable, current, milligrams, unix_milliseconds
+from veilleuse.collector.model.grid import (
     BY_DATASET,
     DATASETS,
     Dataset,
@@ -28,8 +30,6 @@ from veilleuse.collector.intensities import (
     IntensityStatus,
     checked,
 )
-from veilleuse.collector.intensity import electricity_maps, odre
-from veilleuse.collector.intensity.numbers import Read, Unreadable, current, milligrams, unix_milliseconds
 
 MAXIMUM_BYTES: Final = 128 * 2**20
 """All of ODRÉ's consolidated table since 2012, with every column, is some 60 MB."""

@@ -12,11 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from veilleuse.collector.figures import AUTRES, EnergySums, GroupKey
-from veilleuse.collector.hourly import MINUTES_PER_HOUR, STATUSES, HourIntensity, Ledger, Line, Sums
-from veilleuse.collector.intensities import Intensity, IntensityStatus
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import EXEMPT, Cell, publish
+from veilleuse.collector.disclosure import EXEMPT, Cell, publish
+from veilleuse.collector.model.figures import AUTRES, EnergySums, GroupKey
+from veilleuse.collector.model.grid import Intensity, IntensityStatus
+from veilleuse.collector.model.hourly import MINUTES_PER_HOUR, STATUSES, HourIntensity, Ledger, Line, Sums
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 

@@ -11,12 +11,12 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.account import check_period
-from veilleuse.collector.account.indicative import by_hour, ledger
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import EnergySums, GroupKey
-from veilleuse.collector.hourly import NOTHING, HourIntensity, Hourly
-from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.grid.indicative import by_hour, ledger
+from veilleuse.collector.model.figures import EnergySums, GroupKey
+from veilleuse.collector.model.hourly import NOTHING, HourIntensity, Hourly
+from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.collector.ports import HourReader, IntensityReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population

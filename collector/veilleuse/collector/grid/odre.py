@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from veilleuse.collector.intensities import ODRE_ZONE, Dataset, Intensity, IntensityStatus
-from veilleuse.collector.intensity.numbers import (
+from veilleuse.collector.grid.values import (
     Read,
     Unreadable,
     current,
@@ -25,6 +24,7 @@ from veilleuse.collector.intensity.numbers import (
     step_minutes,
     unix_milliseconds,
 )
+from veilleuse.collector.model.grid import ODRE_ZONE, Dataset, Intensity, IntensityStatus
 
 PAGE_ROWS: Final = 100
 """`limit` of /records; more is refused."""

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from veilleuse.collector.intensities import (
+from veilleuse.collector.grid import electricity_maps, odre
+from veilleuse.collector.grid.http_client import FetchFailed, Way, get_json, read_token
+from veilleuse.collector.grid.values import Unreadable
+from veilleuse.collector.model.grid import (
     CONNECTORS,
     CONSOLIDATED,
     DATASETS,
@@ -27,9 +30,6 @@ from veilleuse.collector.intensities import (
     SeriesState,
     Stored,
 )
-from veilleuse.collector.intensity import electricity_maps, odre
-from veilleuse.collector.intensity.fetching import FetchFailed, Way, get_json, read_token
-from veilleuse.collector.intensity.numbers import Unreadable
 from veilleuse.collector.settings import Intensity as Settings
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 

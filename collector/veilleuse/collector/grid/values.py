@@ -12,12 +12,7 @@ from decimal import Decimal, InvalidOperation
 from math import gcd
 from typing import Any, Final
 
-from veilleuse.collector.intensities import (
-    HIGHEST_MILLIGRAMS_PER_KWH,
-    MILLIGRAMS_PER_GRAM,
-    MINUTES,
-    Intensity,
-)
+from veilleuse.collector.model.grid import HIGHEST_MILLIGRAMS_PER_KWH, MILLIGRAMS_PER_GRAM, MINUTES, Intensity
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

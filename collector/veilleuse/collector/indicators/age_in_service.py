@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Final
 
-from veilleuse.collector.figures import IndicatorMeta
-from veilleuse.collector.sobriety import Detail, Device, Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import Detail, Device, Figure, SobrietyGroup, Targets
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
 """5, 6 and 8: METHOD.md §6; 10: where the duty to have equipment reused stops (décret 2023-266)."""

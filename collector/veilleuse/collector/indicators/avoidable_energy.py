@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.figures import SCREEN_STANDBY_MICROWATTS, IndicatorMeta
 from veilleuse.collector.indicators.comatose_server import verdict
-from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.sobriety import (
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS, IndicatorMeta
+from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
     Contributions,
@@ -24,6 +23,7 @@ from veilleuse.collector.sobriety import (
     Verdict,
     contributions,
 )
+from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population

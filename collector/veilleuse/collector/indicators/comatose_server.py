@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.figures import IndicatorMeta
 from veilleuse.collector.indicators.server_loads import (
     COMATOSE_DAYS,
     SUSPECT_DAYS,
@@ -17,7 +16,8 @@ from veilleuse.collector.indicators.server_loads import (
     network_p95_below,
     observed,
 )
-from veilleuse.collector.sobriety import Detail, Figure, Machine, SobrietyGroup, Targets, Verdict
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import Detail, Figure, Machine, SobrietyGroup, Targets, Verdict
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from veilleuse.collector.figures import EnergyClass, IndicatorMeta
-from veilleuse.collector.sobriety import (
+from veilleuse.collector.model.figures import EnergyClass, IndicatorMeta
+from veilleuse.collector.model.indicators import (
     PC_CLASSES,
     Contributions,
     Detail,

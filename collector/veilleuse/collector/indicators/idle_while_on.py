@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from veilleuse.collector.figures import (
+from veilleuse.collector.model.figures import (
     ON_STATES,
     GroupKey,
     GroupSums,

@@ -9,9 +9,16 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from veilleuse.collector.figures import IndicatorMeta
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import (
+    Comparison,
+    Detail,
+    Figure,
+    SiteEnergy,
+    SobrietyGroup,
+    Targets,
+)
 from veilleuse.collector.quantiles import Z95, quantile95
-from veilleuse.collector.sobriety import Comparison, Detail, Figure, SiteEnergy, SobrietyGroup, Targets
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
 LEAST_WEEKS: Final = 8

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final
 
-from veilleuse.collector.figures import IndicatorMeta
-from veilleuse.collector.sobriety import Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import Figure, SobrietyGroup, Targets
 from veilleuse.wire.vocabulary import Band
 
 _MILLIJOULES_PER_MILLISECOND_WATT: Final = 1

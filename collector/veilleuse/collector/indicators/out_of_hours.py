@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.collector.figures import (
+from veilleuse.collector.model.figures import (
     KNOWN_STATES,
     ON_STATES,
     GroupKey,

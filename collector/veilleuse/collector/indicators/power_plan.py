@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.figures import IndicatorMeta
-from veilleuse.collector.sobriety import PCS, Figure, Machine, SobrietyGroup, Targets, contributions
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import PCS, Figure, Machine, SobrietyGroup, Targets, contributions
 
 _MINUTE_SECONDS: Final = 60
 

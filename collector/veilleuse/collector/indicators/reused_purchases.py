@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 
-from veilleuse.collector.figures import IndicatorMeta
-from veilleuse.collector.sobriety import Detail, Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import Detail, Figure, SobrietyGroup, Targets
 
 
 class ReusedPurchases:

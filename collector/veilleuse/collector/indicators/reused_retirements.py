@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.figures import IndicatorMeta
-from veilleuse.collector.inventoried import Retirement
-from veilleuse.collector.sobriety import Detail, Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import Detail, Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.inventory import Retirement
 
 DUTY_STOPS_YEARS: Final = 10
 REUSE: Final = "reuse"

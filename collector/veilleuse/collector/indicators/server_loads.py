@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilleuse.collector.sobriety import Load, Machine
+from veilleuse.collector.model.indicators import Load, Machine
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     MEMORY_BUCKET_EDGES_PERCENT,

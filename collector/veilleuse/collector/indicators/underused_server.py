@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from veilleuse.collector.figures import IndicatorMeta
 from veilleuse.collector.indicators.server_loads import UNDERUSED_DAYS, cpu_p95_below, observed
-from veilleuse.collector.sobriety import Figure, Machine, SobrietyGroup, Targets
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import Figure, Machine, SobrietyGroup, Targets
 from veilleuse.wire.vocabulary import Population
 
 

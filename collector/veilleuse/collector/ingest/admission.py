@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from veilleuse.collector.buckets import Buckets
 from veilleuse.collector.errors import QueueFull
-from veilleuse.collector.model import Caller, HostId
+from veilleuse.collector.ingest.buckets import Buckets
+from veilleuse.collector.model.records import Caller, HostId
 
 BACKLOG_BYTES: Final = 32 * 1024
 """A longer push is backlog. A contact's live data are 15 records of 0.5 kB (a server's 15 min) or less; a drain sends 256."""

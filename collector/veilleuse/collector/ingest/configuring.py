@@ -7,9 +7,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from veilleuse.collector.model import AppliedConfiguration, AppliedState, Caller
+from veilleuse.collector.model.records import AppliedConfiguration, AppliedState, Caller
+from veilleuse.collector.model.remote_config import OWN_FILE, Rollout, sha256_of
 from veilleuse.collector.ports import Configurations
-from veilleuse.collector.rollout import OWN_FILE, Rollout, sha256_of
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
-from veilleuse.collector.buckets import conflict_buckets
-from veilleuse.collector.configuring import Configuring
+from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import NotAuthorised, OlderInstance
-from veilleuse.collector.health import Count, Health
-from veilleuse.collector.holders import (
+from veilleuse.collector.ingest.buckets import conflict_buckets
+from veilleuse.collector.ingest.configuring import Configuring
+from veilleuse.collector.model.clones import (
     CHANCE_BYTES,
     Meeting,
     look_again_milliseconds,
@@ -26,10 +26,10 @@ from veilleuse.collector.holders import (
     named,
     wait_milliseconds,
 )
-from veilleuse.collector.model import Caller, StreamPosition
+from veilleuse.collector.model.records import Caller, StreamPosition
 from veilleuse.collector.ports import Committer, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health
-from veilleuse.collector.validate.messages import check_hello, parsed
+from veilleuse.collector.validate.messages_2 import check_hello, parsed
 from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.limits import MAX_HELLO_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_DAY

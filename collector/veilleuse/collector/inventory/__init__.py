@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory import fusioninventory, glpi, glpi_csv, glpi_json, plain_csv
-from veilleuse.collector.inventory.building import add_entities
+from veilleuse.collector.inventory import fusioninventory, glpi_csv, glpi_files, glpi_json, plain_csv
+from veilleuse.collector.inventory.assets import add_entities
+from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import Reading
-from veilleuse.collector.inventory.tables import table_of
 
 FORMATS: Final = ("glpi_csv", "glpi_json", "fusioninventory", "csv")
 _SOURCES: Final = {
-    "glpi_csv": glpi.SOURCE,
-    "glpi_json": glpi.SOURCE,
+    "glpi_csv": glpi_files.SOURCE,
+    "glpi_json": glpi_files.SOURCE,
     "fusioninventory": fusioninventory.SOURCE,
     "csv": plain_csv.SOURCE,
 }

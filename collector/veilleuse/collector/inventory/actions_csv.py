@@ -15,7 +15,6 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.followed import KEYS, OBJECTIVES, Action, Cells, FollowTable, Line, key_of
 from veilleuse.collector.inventory.cells import (
     CellRefused,
     boolean_of,
@@ -27,9 +26,10 @@ from veilleuse.collector.inventory.cells import (
     is_blank,
     name_of,
 )
+from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.plain_csv import without_notes
 from veilleuse.collector.inventory.rows import Refusal
-from veilleuse.collector.inventory.tables import table_of
+from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, Cells, FollowTable, Line, key_of
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from veilleuse.collector.inventoried import PowerContext, ServerRole
 from veilleuse.collector.inventory.cells import (
     CellRefused,
     boolean_of,
@@ -21,9 +20,10 @@ from veilleuse.collector.inventory.cells import (
     parent_of,
     shown,
 )
-from veilleuse.collector.inventory.classes import DEVICE_CLASSES
+from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import AssetRow, EntityRow, Reading, Refusal, Value
+from veilleuse.collector.model.inventory import PowerContext, ServerRole
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 from veilleuse.wire.vocabulary import Population
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from veilleuse.collector.figures import EnergyClass
-from veilleuse.collector.inventoried import InventoryClass
 from veilleuse.collector.inventory.cells import folded
+from veilleuse.collector.model.figures import EnergyClass
+from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.wire.vocabulary import DeviceClass
 
 ITEMS: Final = (

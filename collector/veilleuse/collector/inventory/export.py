@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.inventoried import Asset
+from veilleuse.collector.model.inventory import Asset
 
 _NAMES: Final = ("source", "key", "name", "inventory_number")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")

@@ -15,7 +15,7 @@ from typing import Any, Final
 from xml.parsers import expat
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory.building import Found, add_asset
+from veilleuse.collector.inventory.assets import Found, add_asset
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import Reading
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid

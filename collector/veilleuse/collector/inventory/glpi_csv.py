@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory import glpi
-from veilleuse.collector.inventory.building import Found, add_asset
+from veilleuse.collector.inventory import glpi_files
+from veilleuse.collector.inventory.assets import Found, add_asset
+from veilleuse.collector.inventory.csv_table import Row, Table, table_of
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import Reading, Refusal
-from veilleuse.collector.inventory.tables import Row, Table, table_of
 
 MARKS: Final = frozenset({"serial", "inventory_number", "id", "entity", "model", "vendor"})
 """At least three of these make a list of GLPI."""
@@ -45,7 +45,7 @@ def keyed(item: str, cells: dict[str, str]) -> dict[str, str]:
     """The cells with GLPI's number as our key."""
     number = cells.pop("id", "")
     if number and "key" not in cells:
-        cells["key"] = glpi.key_of(item, number)
+        cells["key"] = glpi_files.key_of(item, number)
     return cells
 
 
@@ -53,7 +53,7 @@ def fields_of(table: Table, more: Mapping[str, str]) -> dict[int, str]:
     """Column → field; the first column that is a field counts."""
     found: dict[int, str] = {}
     for place, heading in enumerate(table.columns):
-        field = glpi.field_of(heading, more)
+        field = glpi_files.field_of(heading, more)
         if field is not None and field not in found.values():
             found[place] = field
     return found

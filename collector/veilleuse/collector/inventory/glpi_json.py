@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory import glpi
-from veilleuse.collector.inventory.building import Found, add_asset
+from veilleuse.collector.inventory import glpi_files
+from veilleuse.collector.inventory.assets import Found, add_asset
+from veilleuse.collector.inventory.csv_table import text_of
 from veilleuse.collector.inventory.glpi_csv import keyed
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import Reading, Refusal
-from veilleuse.collector.inventory.tables import text_of
 
 
 def read(reading: Reading, words: Words, data: bytes, name: str, item: str) -> None:
@@ -26,7 +26,7 @@ def read(reading: Reading, words: Words, data: bytes, name: str, item: str) -> N
     for kind, things in _lists(document, name, item):
         reading.complete.add(kind)
         for number, thing in enumerate(things, 1):
-            add_item(reading, words, thing, f"{name}, {glpi.ITEM_TYPES.get(kind, kind)} {number}", kind)
+            add_item(reading, words, thing, f"{name}, {glpi_files.ITEM_TYPES.get(kind, kind)} {number}", kind)
 
 
 def _lists(document: Any, name: str, item: str) -> Iterator[tuple[str, list[Any]]]:
@@ -35,7 +35,7 @@ def _lists(document: Any, name: str, item: str) -> Iterator[tuple[str, list[Any]
     if isinstance(document, list):
         yield item, document
         return
-    ours = {theirs: kind for kind, theirs in glpi.ITEM_TYPES.items()}
+    ours = {theirs: kind for kind, theirs in glpi_files.ITEM_TYPES.items()}
     if not isinstance(document, dict) or not any(key in ours for key in document):
         raise UsageError(f'{name} holds no list of items: [...], {{"data": [...]}} or {{"Computer": [...]}}')
     for key, things in document.items():
@@ -63,7 +63,11 @@ def add_item(
     cells: dict[str, str] = {}
     headings: dict[str, str] = {"key": "id"}
     for key, value in thing.items():
-        field = glpi.REST_FIELDS.get(key) or glpi.INFOCOM_FIELDS.get(key) or glpi.field_of(key, words.columns)
+        field = (
+            glpi_files.REST_FIELDS.get(key)
+            or glpi_files.INFOCOM_FIELDS.get(key)
+            or glpi_files.field_of(key, words.columns)
+        )
         if field is None or field in cells or isinstance(value, (dict, list)):
             continue
         if key.endswith("_id") and isinstance(value, int) and value:
@@ -79,13 +83,13 @@ def add_item(
 
 
 def _key(item: str, thing: Mapping[str, Any]) -> str:
-    return glpi.key_of(item, str(thing.get("id", "")))
+    return glpi_files.key_of(item, str(thing.get("id", "")))
 
 
 def _text(key: str, value: Any) -> str:
     if value is None or (key.endswith("_id") and value == 0):  # a dropdown that says nothing
         return ""
-    return glpi.plain(str(value))
+    return glpi_files.plain(str(value))
 
 
 def _is_set(value: Any) -> bool:

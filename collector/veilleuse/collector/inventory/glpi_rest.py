@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote
 
-from veilleuse.collector.inventory import glpi
+from veilleuse.collector.inventory import glpi_files
 from veilleuse.collector.inventory.cells import CellRefused, entity_of
-from veilleuse.collector.inventory.glpi_http import Answer, GlpiFailed, Wire
+from veilleuse.collector.inventory.glpi_api import Answer, GlpiFailed, Wire
 from veilleuse.collector.inventory.glpi_json import add_item
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import MAXIMUM_ROWS, EntityRow, Reading, Refusal
@@ -123,7 +123,7 @@ def pull(reading: Reading, words: Words, session: Glpi, items: Iterable[str]) ->
     _entities(reading, session)
     days = _days(reading, session)
     for item in items:
-        kind = glpi.ITEM_TYPES[item]
+        kind = glpi_files.ITEM_TYPES[item]
         displays = _displays(reading, session) if item == "computer" else None
         for thing in session.items(kind):
             number = thing.get("id")
@@ -138,7 +138,7 @@ def _entities(reading: Reading, session: Glpi) -> None:
     for thing in session.items("Entity"):
         where = f"GLPI, Entity {thing.get('id')}"
         try:
-            name = entity_of(glpi.plain(str(thing.get("completename") or thing.get("name") or "")))
+            name = entity_of(glpi_files.plain(str(thing.get("completename") or thing.get("name") or "")))
         except CellRefused as error:
             reading.refuse(Refusal(where, "completename", error.what, error.remedy))
             continue
@@ -152,7 +152,7 @@ def _days(reading: Reading, session: Glpi) -> dict[tuple[Any, Any], dict[str, st
     for thing in _or_none(reading, session, "Infocom") or ():
         days = {
             field: str(thing.get(theirs) or "")[:10]
-            for theirs, field in glpi.INFOCOM_FIELDS.items()
+            for theirs, field in glpi_files.INFOCOM_FIELDS.items()
             if theirs in thing
         }
         found[thing.get("itemtype"), thing.get("items_id")] = days

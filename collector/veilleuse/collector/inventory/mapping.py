@@ -37,9 +37,8 @@ from fnmatch import translate
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.inventory.cells import CellRefused, entity_of, folded
-from veilleuse.collector.inventory.classes import (
+from veilleuse.collector.inventory.device_classes import (
     DEVICE_CLASSES,
     IN_SERVICE,
     ITEMS,
@@ -47,6 +46,7 @@ from veilleuse.collector.inventory.classes import (
     class_of,
 )
 from veilleuse.collector.inventory.rows import FIELDS
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import Population
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final, TypeVar
 
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.inventory.device_classes import AGENT_CLASSES
+from veilleuse.collector.model.inventory import (
     AssetRecord,
     Candidate,
     Decision,
@@ -24,8 +25,7 @@ from veilleuse.collector.inventoried import (
     Matching,
     Verdict,
 )
-from veilleuse.collector.inventory.classes import AGENT_CLASSES
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import DeviceClass
 
 T = TypeVar("T")

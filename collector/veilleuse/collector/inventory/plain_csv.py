@@ -15,14 +15,7 @@ from decimal import Decimal
 from typing import Final, TypeVar
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import (
-    RETIREMENT_DESTINATIONS,
-    Headcount,
-    PowerContext,
-    Purchase,
-    Retirement,
-)
-from veilleuse.collector.inventory.building import Found, add_asset
+from veilleuse.collector.inventory.assets import Found, add_asset
 from veilleuse.collector.inventory.cells import (
     CellRefused,
     boolean_of,
@@ -35,11 +28,18 @@ from veilleuse.collector.inventory.cells import (
     name_of,
     tidy,
 )
-from veilleuse.collector.inventory.classes import DEVICE_CLASSES, ITEMS
+from veilleuse.collector.inventory.csv_table import Table, table_of
+from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES, ITEMS
 from veilleuse.collector.inventory.glpi_csv import wrong_width
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import EntityRow, Reading, Refusal, RetirementRow
-from veilleuse.collector.inventory.tables import Table, table_of
+from veilleuse.collector.model.inventory import (
+    RETIREMENT_DESTINATIONS,
+    Headcount,
+    PowerContext,
+    Purchase,
+    Retirement,
+)
 from veilleuse.wire.pseudonym import normalised_serial
 from veilleuse.wire.vocabulary import Population
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, TypeAlias, TypeVar
 
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.inventory.cells import parent_of
+from veilleuse.collector.inventory.rows import AssetRow, Reading, Refusal, RetirementRow, Value
+from veilleuse.collector.model.inventory import (
     AssetRecord,
     Entity,
     InventoryChange,
@@ -26,8 +28,6 @@ from veilleuse.collector.inventoried import (
     PowerContext,
     ServerRole,
 )
-from veilleuse.collector.inventory.cells import parent_of
-from veilleuse.collector.inventory.rows import AssetRow, Reading, Refusal, RetirementRow, Value
 from veilleuse.wire.pseudonym import normalised_serial
 from veilleuse.wire.vocabulary import Population
 

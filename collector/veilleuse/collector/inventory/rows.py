@@ -15,8 +15,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import Headcount, PowerContext, Purchase, Retirement
 from veilleuse.collector.inventory.cells import shown
+from veilleuse.collector.model.inventory import Headcount, PowerContext, Purchase, Retirement
 from veilleuse.wire.vocabulary import Population
 
 Value: TypeAlias = str | int | bool | date | None

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import Host
-from veilleuse.collector.private_socket import connect
+from veilleuse.collector.ipc.unix_socket import connect
+from veilleuse.collector.model.records import Host
 from veilleuse.wire.limits import AGENT_ID_DIGITS_MINIMUM
 
 SOCKET_FILE: Final = "admin.sock"

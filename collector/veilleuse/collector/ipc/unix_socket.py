@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 Conversation: TypeAlias = Callable[[BufferedIOBase, BufferedIOBase], None]
 """Reads what a caller says from the first, answers on the second; the connection is closed when it returns."""
 DOOR_FILE: Final = "door.sock"
-"""Of veilleuse.collector.app.door: on it the collector answers."""
+"""Of veilleuse.collector.app.gateway: on it the collector answers."""
 DOOR_INNER_FILE: Final = "door-inner.sock"
 """The same: on it the door's own gRPC listens."""
 IDLE_SECONDS: Final = 10.0

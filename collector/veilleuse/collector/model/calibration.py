@@ -3,7 +3,7 @@
 """What calibration knows of a hardware model, and what derive makes of it. Integers only, no I/O. METHOD.md §3.
 
 A fit is kept per hardware model and quantity: the wall line of one sum of counters (`wall:package+dram`), the power
-off, the power asleep. How it is found: veilleuse.collector.derive.calibrating.
+off, the power asleep. How it is found: veilleuse.collector.derive.calibration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import isqrt
 from typing import Any, Final, NamedTuple
 
-from veilleuse.collector.model import MachineFacts
+from veilleuse.collector.model.records import MachineFacts
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 MILLION: Final = 1_000_000

@@ -10,7 +10,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.wire.vocabulary import Word
 
 INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)

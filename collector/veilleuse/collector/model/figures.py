@@ -10,7 +10,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Word
 

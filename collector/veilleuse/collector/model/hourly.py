@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from veilleuse.collector.figures import GroupKey
-from veilleuse.collector.intensities import MILLIGRAMS_PER_GRAM, IntensityStatus, SeriesState
+from veilleuse.collector.model.figures import GroupKey
+from veilleuse.collector.model.grid import MILLIGRAMS_PER_GRAM, IntensityStatus, SeriesState
 from veilleuse.wire.units import (
     GRAMS_PER_KILOGRAM,
     MILLIJOULES_PER_KWH,

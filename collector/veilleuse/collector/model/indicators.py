@@ -13,9 +13,9 @@ from datetime import date
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.inventoried import Purchase, Retirement, ServerRole
-from veilleuse.collector.model import HostId
-from veilleuse.collector.vectors import IDLE_COLUMNS, METHOD_COLUMNS, PLACE, Vector
+from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
+from veilleuse.collector.model.months import IDLE_COLUMNS, METHOD_COLUMNS, PLACE, Vector
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final
 
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import PointKind
 
 WHOLE_PPM: Final = 1_000_000

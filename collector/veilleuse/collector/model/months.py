@@ -13,7 +13,7 @@ from datetime import date
 from operator import add
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import BUCKETS, DISPLAY_BUCKETS
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

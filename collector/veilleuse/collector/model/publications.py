@@ -27,7 +27,7 @@ class Kind(Word):
     RELEASE = "release"
     """A month of the release that readers of the API see: veilleuse.collector.web.api.release."""
     INDICATORS = "indicators"
-    """I3 to I5 of a month on `/metrics` and the page: veilleuse.collector.web.indicators."""
+    """I3 to I5 of a month on `/metrics` and the page: veilleuse.collector.web.metrics.indicators_monthly."""
 
 
 @dataclass(frozen=True, slots=True)

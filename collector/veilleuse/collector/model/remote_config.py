@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import AgentId, AppliedState, Host, HostStatus
+from veilleuse.collector.model.records import AgentId, AppliedState, Host, HostStatus
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 from veilleuse.wire.units import (
     MILLISECONDS_PER_DAY,

@@ -15,13 +15,13 @@ from datetime import date
 from operator import add
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.perimeter import evening_of
+from veilleuse.collector.calendars.periods import evening_of
 from veilleuse.collector.derive.counters import counter_signal, discharge, psys_is_trusted, scaled
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Cell, Grain, HostId
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.months import COLUMNS, NIGHT_ON_MILLISECONDS, PLACE, DayType, HostPeriod
+from veilleuse.collector.model.records import Cell, Grain, HostId
+from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import CARRIED_COLUMNS, UnitPoint, Units, UnitSum
-from veilleuse.collector.rolling.almanac import SiteDays
-from veilleuse.collector.vectors import COLUMNS, NIGHT_ON_MILLISECONDS, PLACE, DayType, HostPeriod
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, Population, State, Supply
 

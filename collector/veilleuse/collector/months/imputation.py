@@ -17,10 +17,10 @@ from datetime import date
 from typing import Final, TypeAlias
 
 from veilleuse.collector.derive.counters import scaled
-from veilleuse.collector.model import Grain
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.months.aggregate import Key
+from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import HISTORY_DAYS, Known, MonthSource
-from veilleuse.collector.rolling.almanac import SiteDays
-from veilleuse.collector.rolling.units import Key
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from veilleuse.collector.model.months import COLUMNS, IMPUTED_COLUMNS, PLACE, HostPeriod
+from veilleuse.collector.months.aggregate import Key, Months, added_rows, contributions
+from veilleuse.collector.months.imputation import Imputed, imputed, rescaled
+from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import MonthSource
-from veilleuse.collector.rolling.almanac import SiteDays
-from veilleuse.collector.rolling.gaps import Imputed, imputed, rescaled
-from veilleuse.collector.rolling.units import Key, Months, added_rows, contributions
-from veilleuse.collector.vectors import COLUMNS, IMPUTED_COLUMNS, PLACE, HostPeriod
 from veilleuse.wire.vocabulary import State, Supply
 
 _IMPUTED: Final = tuple(PLACE[name] for name in IMPUTED_COLUMNS)

@@ -14,14 +14,14 @@ from datetime import date
 from operator import neg
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.months.aggregate import Key
+from veilleuse.collector.months.month import month_rows
+from veilleuse.collector.months.site_days import Almanac, SiteDays
 from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
-from veilleuse.collector.rolling.almanac import Almanac, SiteDays
-from veilleuse.collector.rolling.month import month_rows
-from veilleuse.collector.rolling.units import Key
-from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.vocabulary import Band, Population
 
 PAGE_HOSTS: Final = 512

@@ -20,13 +20,13 @@ from functools import partial
 from typing import Final
 
 from veilleuse.collector import settings
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.months.aggregate import contributions
+from veilleuse.collector.months.site_days import Almanac
 from veilleuse.collector.ports import Committer, Registry
-from veilleuse.collector.ports.closing import MayGo
 from veilleuse.collector.ports.months import Limits, RollStore
-from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.rolling.units import contributions
+from veilleuse.collector.ports.readers import MayGo
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)

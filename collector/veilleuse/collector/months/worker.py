@@ -12,10 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.months.month import month_rows
+from veilleuse.collector.months.site_days import Almanac
 from veilleuse.collector.ports import Committer, DeriveStore, Registry
 from veilleuse.collector.ports.months import RollStore, StaleMonth
-from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.rolling.month import month_rows
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Every seam of the collector and its contract: `core` for the way of the data, `factors`, `accounts` for the yearly figure."""
 
-from veilleuse.collector.factored import ChosenFactor, Factor
+from veilleuse.collector.model.factors import ChosenFactor, Factor
 from veilleuse.collector.ports.accounts import InventoryReader, PeriodReader
 from veilleuse.collector.ports.admitted import AccountReader, Accounts
 from veilleuse.collector.ports.core import (

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Protocol
 
-from veilleuse.collector.inventoried import Asset, Entity, Headcount, Purchase, Retirement
-from veilleuse.collector.vectors import HostPeriod
+from veilleuse.collector.model.inventory import Asset, Entity, Headcount, Purchase, Retirement
+from veilleuse.collector.model.months import HostPeriod
 
 
 class PeriodReader(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from veilleuse.collector.admitted import Access, Account, Role
+from veilleuse.collector.model.accounts import Access, Account, Role
 
 
 class Accounts(Protocol):

@@ -9,8 +9,10 @@ from concurrent.futures import Future
 from datetime import date
 from typing import Protocol, TypeVar
 
-from veilleuse.collector.calibrated import CalibrationBook, Hardware, KeptFit, StoredFit
-from veilleuse.collector.figures import (
+from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
+from veilleuse.collector.model.calibration import CalibrationBook, Hardware, KeptFit, StoredFit
+from veilleuse.collector.model.clones import Holders
+from veilleuse.collector.model.figures import (
     BalanceRow,
     EnergySums,
     GroupKey,
@@ -20,8 +22,7 @@ from veilleuse.collector.figures import (
     StateSums,
     Thresholds,
 )
-from veilleuse.collector.holders import Holders
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.meters import (
     DeclaredMeter,
     Metering,
     MeterReading,
@@ -31,7 +32,7 @@ from veilleuse.collector.metering import (
     RoomServer,
     Shared,
 )
-from veilleuse.collector.model import (
+from veilleuse.collector.model.records import (
     AgentId,
     AppendOutcome,
     AppliedConfiguration,
@@ -59,8 +60,7 @@ from veilleuse.collector.model import (
     UnitSumRow,
     ValidPush,
 )
-from veilleuse.collector.rollout import Rollout
-from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod
+from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from veilleuse.collector.factored import (
+from veilleuse.collector.model.factors import (
     Contract,
     Factor,
     FactorImport,

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from veilleuse.collector.figures import EnergySums
-from veilleuse.collector.intensities import Intensity, PollState, Replaced, SeriesState, Stored
-from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.grid import Intensity, PollState, Replaced, SeriesState, Stored
+from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.wire.vocabulary import Population
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.model.inventory import (
     Candidate,
     Decision,
     InventoryChange,

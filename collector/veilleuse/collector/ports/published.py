@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import date
 from typing import NamedTuple, Protocol
 
-from veilleuse.collector.published import Kind, Publication
+from veilleuse.collector.model.publications import Kind, Publication
 
 
 class Told(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import date
 from typing import NamedTuple, Protocol
 
-from veilleuse.collector.closed import ClosedFile, ClosedYear, KeptYear, PackedFile
+from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile
 from veilleuse.wire.vocabulary import Population
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Protocol
 
-from veilleuse.collector.calibrated import CalibrationBook
-from veilleuse.collector.figures import IndicatorMeta
-from veilleuse.collector.followed import Action, FollowTable, KeptAction, Line, LineChange
-from veilleuse.collector.model import HostId
-from veilleuse.collector.sobriety import Figure, Load, SobrietyGroup, Targets
+from veilleuse.collector.model.actions import Action, FollowTable, KeptAction, Line, LineChange
+from veilleuse.collector.model.calibration import CalibrationBook
+from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.indicators import Figure, Load, SobrietyGroup, Targets
+from veilleuse.collector.model.records import HostId
 
 
 class SobrietyIndicator(Protocol):

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from veilleuse.collector.account.class_defaults import class_microwatts
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.fleet_inputs import CalibratedWall, HardwareModel
-from veilleuse.collector.account.sample import hardware_name
-from veilleuse.collector.calibrated import WALL
-from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.fleet_inputs import CalibratedWall, HardwareModel
+from veilleuse.collector.fleet.observed import hardware_name
+from veilleuse.collector.model.calibration import WALL
+from veilleuse.collector.reports.inputs import Sources
 
 
 def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptions:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.collector.attributed import Attribution, Basis, Share, Why
-from veilleuse.collector.report import Document, Row, Value
+from veilleuse.collector.documents.document import Document, Row, Value
+from veilleuse.collector.model.attribution import Attribution, Basis, Share, Why
 from veilleuse.wire.limits import CONTAINERS
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH
 

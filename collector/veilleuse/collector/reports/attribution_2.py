@@ -7,14 +7,14 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.admin_client import one_host
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.derive.attribution import attribution
+from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model import Host
-from veilleuse.collector.report import Document
-from veilleuse.collector.report.attribution import document
+from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.model.records import Host
+from veilleuse.collector.reports.attribution import document
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import DeviceClass, Population

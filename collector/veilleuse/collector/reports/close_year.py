@@ -10,21 +10,28 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.class_defaults import class_microwatts
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.sample import Place
-from veilleuse.collector.closed import FORMAT, ClosedFile, ClosedYear, YearState, canonical, sha256
-from veilleuse.collector.closing import refusals
-from veilleuse.collector.closing.basis import LATER, ROOMS_BASIS, Basis, rests_on
-from veilleuse.collector.closing.difference import difference
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.closed_years import preconditions
+from veilleuse.collector.closed_years.closed_terms import FrozenTerms, terms_document
+from veilleuse.collector.closed_years.closed_years import KIND, Closed, closed_of
+from veilleuse.collector.closed_years.difference import difference
+from veilleuse.collector.closed_years.frozen import frozen_documents
+from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.reporting.closed_terms import FrozenTerms, terms_document
-from veilleuse.collector.reporting.closed_years import KIND, Closed, closed_of
-from veilleuse.collector.reporting.frozen import frozen_documents
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.zones import chooser
+from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.model.closed_years import (
+    FORMAT,
+    ClosedFile,
+    ClosedYear,
+    YearState,
+    canonical,
+    sha256,
+)
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.year_basis import LATER, ROOMS_BASIS, Basis, rests_on
+from veilleuse.collector.reports.zones import chooser
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.version import product_version
 
@@ -81,7 +88,7 @@ class Proposal:
 def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Proposal:
     """Raises UsageError when it is too early or too late, UnknownZone for a place without a factor, NotAClosedYear for a damaged one."""
     last = _last(sources, order.year)
-    if reason := refusals.not_over(order.year, order.today):
+    if reason := preconditions.not_over(order.year, order.today):
         raise UsageError(reason)
     rests = rests_on(sources, settings, order.year, order.today, last)
     kept, facts, statistics = rests.kept, rests.facts, rests.statistics
@@ -165,11 +172,11 @@ def _refusals(
     *,
     of_machines: bool,
 ) -> list[str]:
-    found = list(refusals.of_terms(terms, kept))
+    found = list(preconditions.of_terms(terms, kept))
     if of_machines:  # else what came in since is in no figure any more
-        found += refusals.of_data(year, sources.closings.waiting(year))
-        found += refusals.of_inventory(len(sources.inventory.doubts()), sources.inventory.assets(), year)
-    return [*found, *refusals.of_coverage(kept, settings.closing.coverage_minimum_ratio)]
+        found += preconditions.of_data(year, sources.closings.waiting(year))
+        found += preconditions.of_inventory(len(sources.inventory.doubts()), sources.inventory.assets(), year)
+    return [*found, *preconditions.of_coverage(kept, settings.closing.coverage_minimum_ratio)]
 
 
 def _compared(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,30 +11,39 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING
-from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
 from veilleuse.collector.account.comparable import NotCompared
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.perimeter import slices
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.account.publishable import publishable
-from veilleuse.collector.account.shown import shown
-from veilleuse.collector.account.yearly_rows import PeriodFigures
-from veilleuse.collector.closed import YearState
+from veilleuse.collector.account.rounding import shown
+from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.statement import METHOD_VERSION, Terms, billed
+from veilleuse.collector.calendars.periods import slices
+from veilleuse.collector.closed_years.published_rows import closed_figures, require_shown
+from veilleuse.collector.documents.document import (
+    LANGUAGES,
+    PUBLIC,
+    SHOWN,
+    Document,
+    Head,
+    Row,
+    Value,
+    under_way,
+)
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, PUBLIC, SHOWN, Document, Head, Row, Value, under_way
-from veilleuse.collector.report import emissions as emissions_report
-from veilleuse.collector.reporting.assumptions import assumptions
-from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
-from veilleuse.collector.reporting.kept_months import is_cut
-from veilleuse.collector.reporting.kept_years import statistics_of
-from veilleuse.collector.reporting.rooms import in_no_room, room_warnings
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
-from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
-from veilleuse.collector.reporting.zones import chooser
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.model.closed_years import YearState
+from veilleuse.collector.model.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
+from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports.assumptions import assumptions
+from veilleuse.collector.reports.fleet_year import YearQuestion, before, is_whole_year, year_figures
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.kept_months import is_cut
+from veilleuse.collector.reports.kept_years import statistics_of
+from veilleuse.collector.reports.rooms import in_no_room, room_warnings
+from veilleuse.collector.reports.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
+from veilleuse.collector.reports.zones import chooser
 
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose days are looked at one by one: workstations' days are kept for as long."""

@@ -8,9 +8,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, PUBLIC, SHOWN, Chart, Document, Head, Row, Text
-from veilleuse.collector.report.words import words
+from veilleuse.collector.documents.document import LANGUAGES, PUBLIC, SHOWN, Chart, Document, Head, Row, Text
+from veilleuse.collector.documents.text import words
+from veilleuse.collector.model.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 
 COLUMNS: Final = tuple(column.name for column in dataclasses.fields(EmissionsRow))
 FIRST_COLUMNS: Final = (

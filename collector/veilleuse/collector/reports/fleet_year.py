@@ -11,27 +11,27 @@ from datetime import date
 from itertools import groupby
 
 from veilleuse.collector.account import FIRST_YEAR, check_period
-from veilleuse.collector.account.census import Census, DayTypes, Standing, standing_of
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.keeping import keep
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.account.perimeter import Slice, slices
-from veilleuse.collector.account.sample import Observed, observed
-from veilleuse.collector.account.yearly_rows import DIMENSIONS, PeriodFigures
-from veilleuse.collector.closed import ClosedYear, KeptYear, YearState
+from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
+from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.closed_years.published_rows import load_closed, require_shown
+from veilleuse.collector.closed_years.reduce import keep
+from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.garbage import without_garbage_collection
-from veilleuse.collector.inventoried import Asset, Headcount
-from veilleuse.collector.model import Host, HostId, Site
-from veilleuse.collector.reporting.closed_report import load_closed, require_shown
-from veilleuse.collector.reporting.kept_months import is_cut
-from veilleuse.collector.reporting.kept_years import alone, kept_rooms, load_kept, require_told
-from veilleuse.collector.reporting.room_servers import ServersInRooms
-from veilleuse.collector.reporting.rooms import rooms
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.collector.fleet.census import Census, DayTypes, Standing, standing_of
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.observed import Observed, observed
+from veilleuse.collector.gc_pause import without_garbage_collection
+from veilleuse.collector.model.closed_years import ClosedYear, KeptYear, YearState
+from veilleuse.collector.model.inventory import Asset, Headcount
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.kept_months import is_cut
+from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
+from veilleuse.collector.reports.room_servers import ServersInRooms
+from veilleuse.collector.reports.rooms import rooms
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 

@@ -8,15 +8,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from veilleuse.collector.figures import AUTRES, GroupKey
-from veilleuse.collector.hourly import Hourly, Line, Sums
-from veilleuse.collector.intensities import (
-    LABEL,
-    MILLIGRAMS_PER_GRAM,
-    IntensityKind,
-    SeriesState,
-)
-from veilleuse.collector.report import Chart, Document, Head, Row, Text, Value
+from veilleuse.collector.documents.document import Chart, Document, Head, Row, Text, Value
+from veilleuse.collector.model.figures import AUTRES, GroupKey
+from veilleuse.collector.model.grid import LABEL, MILLIGRAMS_PER_GRAM, IntensityKind, SeriesState
+from veilleuse.collector.model.hourly import Hourly, Line, Sums
 from veilleuse.wire.vocabulary import Population
 
 INDICATIVE: Final = "indicative"

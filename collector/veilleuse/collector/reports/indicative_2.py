@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from veilleuse.collector.account.hours import HourlyQuestion, indicative
-from veilleuse.collector.hourly import Hourly
+from veilleuse.collector.documents.document import Document, Head
+from veilleuse.collector.grid.ledger import HourlyQuestion, indicative
+from veilleuse.collector.model.hourly import Hourly
 from veilleuse.collector.ports import HourReader, Reader
-from veilleuse.collector.report import Document, Head
-from veilleuse.collector.report import indicative as indicative_report
+from veilleuse.collector.reports import indicative as indicative_report
 
 
 class MachineReader(Reader, HourReader, Protocol):

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from veilleuse.collector.figures import Group, Thresholds
+from veilleuse.collector.documents.document import Row
 from veilleuse.collector.indicators import BUILTIN, load
-from veilleuse.collector.report import Row
-from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.collector.model.figures import Group, Thresholds
+from veilleuse.collector.reports import indicators_2 as indicators_report
 from veilleuse.collector.settings import CollectorSettings
 
 

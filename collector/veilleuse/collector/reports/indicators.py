@@ -10,17 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
+from veilleuse.collector.disclosure import EXEMPT, Cell, is_safe, publish
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import AUTRES, IndicatorMeta
 from veilleuse.collector.indicators import SOBRIETY, load_sobriety
-from veilleuse.collector.model import Host, HostId
-from veilleuse.collector.privacy import EXEMPT, Cell, is_safe, publish
-from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reporting.kept_months import cut_populations
-from veilleuse.collector.reporting.machines import Stretch, machines_of
-from veilleuse.collector.reporting.savings import comparisons, in_force, moved
-from veilleuse.collector.reporting.sobriety_sources import SobrietySources
-from veilleuse.collector.sobriety import (
+from veilleuse.collector.model.figures import AUTRES, IndicatorMeta
+from veilleuse.collector.model.indicators import (
     Contributions,
     Device,
     Figure,
@@ -29,6 +23,12 @@ from veilleuse.collector.sobriety import (
     SobrietyGroup,
     Targets,
 )
+from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reports.kept_months import cut_populations
+from veilleuse.collector.reports.machines import Stretch, machines_of
+from veilleuse.collector.reports.savings import comparisons, in_force, moved
+from veilleuse.collector.reports.sobriety_sources import SobrietySources
 from veilleuse.wire.vocabulary import Population
 
 DIMENSIONS: Final = ("entity", "site", "device_class")

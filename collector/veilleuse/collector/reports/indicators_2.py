@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.figures import AUTRES, GroupKey, IndicatorFigure, IndicatorMeta
-from veilleuse.collector.report import Document, Row, Value
+from veilleuse.collector.documents.document import Document, Row, Value
+from veilleuse.collector.model.figures import AUTRES, GroupKey, IndicatorFigure, IndicatorMeta
 
 COLUMNS: Final = (
     "indicator",

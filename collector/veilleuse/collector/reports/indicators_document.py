@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from veilleuse.collector.figures import AUTRES, IndicatorMeta
-from veilleuse.collector.report import Document, Head, Row, Value
-from veilleuse.collector.sobriety import Figure, Scope
+from veilleuse.collector.documents.document import Document, Head, Row, Value
+from veilleuse.collector.model.figures import AUTRES, IndicatorMeta
+from veilleuse.collector.model.indicators import Figure, Scope
 
 COLUMNS: Final = (
     "numerator",

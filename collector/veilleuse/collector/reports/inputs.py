@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from veilleuse.collector.inventoried import Asset
-from veilleuse.collector.model import Host
+from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.records import Host
+from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import FactorReader, PeriodReader
-from veilleuse.collector.ports.closing import ClosedYearReader
-from veilleuse.collector.rolling.reading import Periods
+from veilleuse.collector.ports.readers import ClosedYearReader
 from veilleuse.collector.settings import Reporting
 from veilleuse.collector.store.sqlite import SqliteFactorsReader, SqliteInventoryReader, SqliteReader
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
-from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.census import DAYS_PER_YEAR
-from veilleuse.collector.followed import FollowTable
-from veilleuse.collector.inventoried import Asset, Headcount, Retirement
+from veilleuse.collector.fleet.census import DAYS_PER_YEAR
+from veilleuse.collector.model.actions import FollowTable
+from veilleuse.collector.model.indicators import Device, Disposal, Machine, Scope, SobrietyGroup
+from veilleuse.collector.model.inventory import Asset, Headcount, Retirement
 from veilleuse.collector.ports import FollowReader, InventoryReader
-from veilleuse.collector.sobriety import Device, Disposal, Machine, Scope, SobrietyGroup
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 SEPARATOR: Final = " > "

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from datetime import date
 
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.year import YearQuestion, year_kept
+from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.reports.fleet_year import YearQuestion, year_kept
+from veilleuse.collector.reports.inputs import Sources
 
 
 def keep_year(sources: Sources, year: int, *, k: int, today: date) -> Kept:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Keeps the statistics of years that nobody has closed, before anything that they are made of goes. docs/closing.md.
 
-The running collector looks each day what is due, and has it computed in a process of its own (`python -m veilleuse.collector.closing`).
+The running collector looks each day what is due, and has it computed in a process of its own (`python -m veilleuse.collector.closed_years`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any, NamedTuple, TypeAlias
 
-from veilleuse.collector.admin_client import pieces_of
-from veilleuse.collector.closed import KeptYear, packed, sha256
-from veilleuse.collector.closing.basis import are_gone, of_kept, of_machines
-from veilleuse.collector.closing.refusals import not_over
+from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.ports.closing import ClosedYearReader
-from veilleuse.collector.reporting.kept_years import kept_file
-from veilleuse.collector.reporting.sources import Sources, opened
-from veilleuse.collector.rolling.retention import month_limit, months_before
+from veilleuse.collector.ipc.admin_client import pieces_of
+from veilleuse.collector.model.closed_years import KeptYear, packed, sha256
+from veilleuse.collector.months.retention import month_limit, months_before
+from veilleuse.collector.ports.readers import ClosedYearReader
+from veilleuse.collector.reports.inputs import Sources, opened
+from veilleuse.collector.reports.kept_years import kept_file
+from veilleuse.collector.reports.year_basis import are_gone, of_kept, of_machines
 from veilleuse.collector.settings import CollectorSettings, Retention
 from veilleuse.wire.vocabulary import Population
 

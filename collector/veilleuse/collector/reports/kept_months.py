@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
-from veilleuse.collector.model import Host, HostStatus
+from veilleuse.collector.model.records import Host, HostStatus
 from veilleuse.collector.ports import PeriodReader
-from veilleuse.collector.reporting.savings import moved
+from veilleuse.collector.reports.savings import moved
 from veilleuse.wire.vocabulary import Population
 
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
-from veilleuse.collector.calibrated import CalibrationBook
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.indicators.server_loads import WINDOWS
-from veilleuse.collector.inventoried import Asset
-from veilleuse.collector.model import Host, HostId
-from veilleuse.collector.reporting.kept_months import is_enrolled
-from veilleuse.collector.reporting.sobriety_sources import SobrietySources
-from veilleuse.collector.sobriety import BandUse, Load, Machine, PowerPlan, added, use_of
+from veilleuse.collector.model.calibration import CalibrationBook
+from veilleuse.collector.model.indicators import BandUse, Load, Machine, PowerPlan, added, use_of
+from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.reports.kept_months import is_enrolled
+from veilleuse.collector.reports.sobriety_sources import SobrietySources
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Band, Population, State
 

@@ -10,22 +10,22 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Document, Head, Row, under_way
+from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
-from veilleuse.collector.followed import OBJECTIVES, Cells, FollowTable
-from veilleuse.collector.report import UNDER_WAY_UNTIL, Document, Head, Row, under_way
-from veilleuse.collector.report import Value as Shown
-from veilleuse.collector.report import reen as sheet
-from veilleuse.collector.reporting.emissions import Emissions, emissions_report_of
-from veilleuse.collector.reporting.inventoried_groups import year_of
-from veilleuse.collector.reporting.reen_bilan import bilan_rows, number_of, tidy
-from veilleuse.collector.reporting.reen_values import Value, YearValues, year_values
-from veilleuse.collector.reporting.savings import moved
-from veilleuse.collector.reporting.sobriety import SobrietyQuestion, action_groups, disclosed, figures_of
-from veilleuse.collector.reporting.sobriety_sources import SobrietySources
-from veilleuse.collector.reporting.year import YearQuestion
-from veilleuse.collector.sobriety import Targets
+from veilleuse.collector.model.actions import OBJECTIVES, Cells, FollowTable
+from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
+from veilleuse.collector.model.indicators import Targets
+from veilleuse.collector.reports import reen_2 as sheet
+from veilleuse.collector.reports.emissions import Emissions, emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.indicators import SobrietyQuestion, action_groups, disclosed, figures_of
+from veilleuse.collector.reports.inventory_groups import year_of
+from veilleuse.collector.reports.reen_bilan import bilan_rows, number_of, tidy
+from veilleuse.collector.reports.reen_values import Value, YearValues, year_values
+from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.reports.sobriety_sources import SobrietySources
 from veilleuse.wire.vocabulary import Population
 
 SERVES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilleuse.collector.report import UNDER_WAY_UNTIL, Chart, Document, Head, Row, Text
-from veilleuse.collector.report.emissions import sample_notes
+from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Chart, Document, Head, Row, Text
+from veilleuse.collector.reports.emissions_document import sample_notes
 
 OBJECTIVE_COLUMNS: Final = (
     "objective",

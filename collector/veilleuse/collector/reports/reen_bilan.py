@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from veilleuse.collector.figures import EmissionsRow
-from veilleuse.collector.followed import Cells
-from veilleuse.collector.report import Row, Value
+from veilleuse.collector.documents.document import Row, Value
+from veilleuse.collector.model.actions import Cells
+from veilleuse.collector.model.figures import EmissionsRow
 
 KG_PER_TONNE: Final = 1000.0
 WHOLE: Final = "whole"

@@ -9,8 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.fleet_estimate import Representativeness
-from veilleuse.collector.figures import (
+from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.fleet.estimate import Representativeness
+from veilleuse.collector.indicators import SOBRIETY, load, load_sobriety
+from veilleuse.collector.indicators.comatose_server import verdict
+from veilleuse.collector.indicators.oversized_server import is_oversized
+from veilleuse.collector.indicators.power_plan import complies
+from veilleuse.collector.indicators.underused_server import is_underused
+from veilleuse.collector.model.figures import (
     SAMPLE_INTERVAL,
     EmissionsRow,
     Ends,
@@ -19,21 +25,23 @@ from veilleuse.collector.figures import (
     StateSums,
     Thresholds,
 )
-from veilleuse.collector.indicators import SOBRIETY, load, load_sobriety
-from veilleuse.collector.indicators.comatose_server import verdict
-from veilleuse.collector.indicators.oversized_server import is_oversized
-from veilleuse.collector.indicators.power_plan import complies
-from veilleuse.collector.indicators.underused_server import is_underused
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import is_safe
+from veilleuse.collector.model.indicators import (
+    PCS,
+    BandUse,
+    Device,
+    Machine,
+    SobrietyGroup,
+    Targets,
+    Verdict,
+)
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reporting.kept_months import cut_populations
-from veilleuse.collector.reporting.kept_years import alone
-from veilleuse.collector.reporting.machines import machines_of
-from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, disclosed, figures_of
-from veilleuse.collector.reporting.sobriety_sources import SobrietySources
-from veilleuse.collector.sobriety import PCS, BandUse, Device, Machine, SobrietyGroup, Targets, Verdict
+from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, disclosed, figures_of
+from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reports.kept_months import cut_populations
+from veilleuse.collector.reports.kept_years import alone
+from veilleuse.collector.reports.machines import machines_of
+from veilleuse.collector.reports.sobriety_sources import SobrietySources
 from veilleuse.wire.vocabulary import Band, Population, State
 
 SERVERS: Final = frozenset({Population.SERVER})

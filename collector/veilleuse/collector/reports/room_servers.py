@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 
-from veilleuse.collector.account.census import Standing
-from veilleuse.collector.account.fleet_inputs import Stratum
 from veilleuse.collector.account.rooms import RoomServers
-from veilleuse.collector.account.sample import Place
-from veilleuse.collector.metering import Metering, MeterShare, ServerRooms
-from veilleuse.collector.model import HostId
-from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.fleet_inputs import Stratum
+from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.model.meters import Metering, MeterShare, ServerRooms
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.reports.inputs import Sources
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 

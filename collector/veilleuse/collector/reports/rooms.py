@@ -9,14 +9,14 @@ from dataclasses import replace
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.account.rooms import RoomFigure, RoomServers
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.derive.rooms import Hours, ServersBalance, whole_hours, with_servers
-from veilleuse.collector.metering import Metering
-from veilleuse.collector.reporting.room_servers import ServersInRooms
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.rolling.retention import months_before
-from veilleuse.collector.store.sqlite.days import civil_day
+from veilleuse.collector.model.meters import Metering
+from veilleuse.collector.months.retention import months_before
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.room_servers import ServersInRooms
+from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
 
 

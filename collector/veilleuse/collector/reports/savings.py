@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.followed import Action, KeptAction
-from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.model.actions import Action, KeptAction
+from veilleuse.collector.model.indicators import Comparison, Contributions, SiteEnergy, use_of
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.collector.ports import PeriodReader
-from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.sobriety import Comparison, Contributions, SiteEnergy, use_of
-from veilleuse.collector.vectors import DayType
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 

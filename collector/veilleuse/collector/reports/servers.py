@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.indicators.oversized_server import is_oversized
 from veilleuse.collector.indicators.server_loads import (
@@ -17,8 +18,7 @@ from veilleuse.collector.indicators.server_loads import (
     p95_edge,
 )
 from veilleuse.collector.indicators.underused_server import is_underused
-from veilleuse.collector.report import Row, Value
-from veilleuse.collector.sobriety import Load, Machine, Targets, Verdict
+from veilleuse.collector.model.indicators import Load, Machine, Targets, Verdict
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     MEMORY_BUCKET_EDGES_PERCENT,

@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.ports import FollowReader, LoadReader
-from veilleuse.collector.reporting.sources import Sources, opened
+from veilleuse.collector.reports.inputs import Sources, opened
 from veilleuse.collector.settings import Indicators, Reporting
-from veilleuse.collector.sobriety import Targets
 from veilleuse.collector.store.sqlite import SqliteFollowReader, SqliteLoadReader
 
 

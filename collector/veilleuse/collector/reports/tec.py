@@ -16,7 +16,7 @@ from functools import cache
 from typing import Final
 
 from veilleuse.collector.derive.priors import MILLION, StatePowers
-from veilleuse.collector.tables import load_table
+from veilleuse.collector.shipped_tables import load_table
 
 EU_617_2013: Final = "EU 617/2013 and ENERGY STAR 5.2"
 ENERGY_STAR_8: Final = "ENERGY STAR 8.0"

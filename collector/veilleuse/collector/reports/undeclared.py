@@ -10,12 +10,12 @@ from datetime import date, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.inventoried import Asset
-from veilleuse.collector.report import Value
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.year import YearQuestion, servers_in_rooms
-from veilleuse.collector.store.sqlite.days import civil_day
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.documents.document import Value
+from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.reports.fleet_year import YearQuestion, servers_in_rooms
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.wire.vocabulary import DeviceClass
 
 IN_NO_ROOM: Final = "servers_in_no_room"

@@ -16,13 +16,15 @@ from fractions import Fraction
 from typing import Final, TypeAlias
 
 from veilleuse.collector import quantiles
-from veilleuse.collector.account import emissions, fleet, pedigree, rounding
-from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, InService, Machine, Stratum
-from veilleuse.collector.derive import loadmodel, priors, tec, wall
-from veilleuse.collector.factors import choose
-from veilleuse.collector.figures import EnergySums
-from veilleuse.collector.model import Cell, MachineFacts, Point, WallEnergy
+from veilleuse.collector.account import emissions, pedigree, rounding_2
+from veilleuse.collector.derive import loadmodel, priors, wall
+from veilleuse.collector.factors import book as choose
+from veilleuse.collector.fleet import estimator
+from veilleuse.collector.fleet.estimate import Estimate
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, InService, Machine, Stratum
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.records import Cell, MachineFacts, Point, WallEnergy
+from veilleuse.collector.reports import tec
 from veilleuse.wire import units
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
@@ -162,7 +164,7 @@ def _stratified_total() -> Estimate:
         away = deviation * math.sqrt((observed - 1) / observed)
         machines += [_machine(stratum, mean + (away if one % 2 else -away)) for one in range(observed)]
         in_service.append(InService(stratum, number, _days(number * _YEAR_MILLISECONDS)))
-    return fleet.Fleet(machines, in_service).total()
+    return estimator.Fleet(machines, in_service).total()
 
 
 def _machine(stratum: Stratum, kwh: float) -> Machine:
@@ -282,7 +284,7 @@ def _uncertainty() -> Iterator[Answer]:
     yield _answer("5", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
     yield _answer("5", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200))
     yield _answer("5", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
-    shown = rounding.rounded((1_124_000.0, 1_088_520.4, 1_160_636.2))
+    shown = rounding_2.rounded((1_124_000.0, 1_088_520.4, 1_160_636.2))
     for what, expected, text in zip(
         ("value", "lower end", "upper end"), ("1124000", "1089000", "1161000"), shown, strict=True
     ):

@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.calibrated import facts_of
-from veilleuse.collector.closed import KeptYear, YearState, canonical, sha256
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.closed_years.closed_years import Closed
+from veilleuse.collector.closed_years.document import kept_document
+from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import Host, Site
-from veilleuse.collector.reporting.assumptions import assumptions
-from veilleuse.collector.reporting.closed_json import kept_document
-from veilleuse.collector.reporting.closed_years import Closed
-from veilleuse.collector.reporting.keep_year import keep_year
-from veilleuse.collector.reporting.kept_years import load_kept
-from veilleuse.collector.reporting.rooms import readings_gone_before
-from veilleuse.collector.reporting.savings import moved
-from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
-from veilleuse.collector.rolling.retention import month_limit
+from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.model.calibration import facts_of
+from veilleuse.collector.model.closed_years import KeptYear, YearState, canonical, sha256
+from veilleuse.collector.model.records import Host, Site
+from veilleuse.collector.months.retention import month_limit
+from veilleuse.collector.reports.assumptions import assumptions
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.keep_year import keep_year
+from veilleuse.collector.reports.kept_years import load_kept
+from veilleuse.collector.reports.rooms import readings_gone_before
+from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.reports.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
 from veilleuse.collector.settings import CollectorSettings, Retention
 from veilleuse.wire.vocabulary import Population
 

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from veilleuse.collector.account.billing import ChooseFactor
+from veilleuse.collector.account.statement import ChooseFactor
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.factored import ChosenFactor
-from veilleuse.collector.factors.choose import book_of
-from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.factors.book import book_of
+from veilleuse.collector.model.factors import ChosenFactor
+from veilleuse.collector.reports.inputs import Sources
 
 
 def chooser(sources: Sources) -> ChooseFactor:

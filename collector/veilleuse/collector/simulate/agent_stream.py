@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.codec import number
+from veilleuse.collector.simulate.calendars import Slot, Timetable
 from veilleuse.collector.simulate.cells import (
     UNTOLD,
     Cells,
@@ -23,7 +23,7 @@ from veilleuse.collector.simulate.cells import (
 from veilleuse.collector.simulate.fleet import Device
 from veilleuse.collector.simulate.physics import Physics, Watts
 from veilleuse.collector.simulate.routines import Span
-from veilleuse.collector.simulate.timetables import Slot, Timetable
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import GAP_ID_BYTES, IDLE_RULE_VERSION
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State

@@ -8,16 +8,11 @@ import hashlib
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
-from veilleuse.collector.calendars.composing import (
-    YEAR_TURNS_IN_MONTH,
-    calendar_year,
-    compose,
-    first_day,
-)
-from veilleuse.collector.rolling.almanac import SiteDays
+from veilleuse.collector.calendars.compose import YEAR_TURNS_IN_MONTH, calendar_year, compose, first_day
+from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolZone, in_force
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.simulate.fleet import Order, Place
-from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolZone, in_force
-from veilleuse.collector.vectors import DayType
 from veilleuse.wire.bands import Calendar, OpenSpan, day_segments
 from veilleuse.wire.vocabulary import Band, Population
 

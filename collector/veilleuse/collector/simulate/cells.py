@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from veilleuse.collector.codec import number
-from veilleuse.collector.model import CellKey
+from veilleuse.collector.model.records import CellKey
+from veilleuse.collector.simulate.calendars import Slot
 from veilleuse.collector.simulate.physics import Watts
 from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
-from veilleuse.collector.simulate.timetables import Slot
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import (
     BUSY_CORE_RATIO,
     CELL_BUCKETS,

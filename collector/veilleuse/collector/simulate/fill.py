@@ -12,23 +12,23 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from veilleuse.collector.assembly import Collector, initialise, is_initialised, open_collector
-from veilleuse.collector.calibrated import facts_of
+from veilleuse.collector.app.data_directory import Collector, initialise, is_initialised, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import to_document
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.calibration import facts_of
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.simulate import listing
-from veilleuse.collector.simulate.enrolling import agent_id_of, enrol, put_sites
+from veilleuse.collector.simulate.agent_stream import Agent, Powers
+from veilleuse.collector.simulate.calendars import Timetable, days, period_of
 from veilleuse.collector.simulate.fleet import COLLEGES, PLACES, ROOM, Device, Order, Place, devices
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.records import Pushes, Stream
-from veilleuse.collector.simulate.room import METERS, ServerRoom, mean_watts
+from veilleuse.collector.simulate.registry import agent_id_of, enrol, put_sites
 from veilleuse.collector.simulate.routines import Span, routine_of
-from veilleuse.collector.simulate.telling import Agent, Powers
-from veilleuse.collector.simulate.timetables import Timetable, days, period_of
+from veilleuse.collector.simulate.server_room import METERS, ServerRoom, mean_watts
 from veilleuse.collector.simulate.truth import OTHER_ROOM, Truth
 from veilleuse.collector.validate import Machine
 from veilleuse.wire.limits import EPOCH_BYTES

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.simulate.models import (
     COLLEGE_MODELS,
     DIRECTION_MODELS,

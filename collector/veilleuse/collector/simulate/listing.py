@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.figures import EnergyClass
-from veilleuse.collector.inventoried import InventoryClass
+from veilleuse.collector.model.figures import EnergyClass
+from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.simulate.fleet import COLLEGES, DIRECTIONS, PLACES, Device, Order, Place
 from veilleuse.collector.simulate.models import VENDOR
 

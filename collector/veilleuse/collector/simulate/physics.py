@@ -13,15 +13,15 @@ import math
 import random
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.class_defaults import class_defaults
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES
-from veilleuse.collector.calibrated import WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.derive import priors
-from veilleuse.collector.figures import SCREEN_STANDBY_MICROWATTS
+from veilleuse.collector.fleet.class_defaults import class_defaults
+from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES
+from veilleuse.collector.model.calibration import WALL, Fit, Hardware, KeptFit, Provenance
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
+from veilleuse.collector.model.months import DayType
 from veilleuse.collector.simulate.fleet import Device, Order
 from veilleuse.collector.simulate.models import VENDOR, Model
 from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
-from veilleuse.collector.vectors import DayType
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 _MILLION: Final = priors.MILLION

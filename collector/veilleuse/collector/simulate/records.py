@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.model import AppendOutcome, AppendResult, HostId
+from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId
 from veilleuse.collector.ports import Committer
 from veilleuse.collector.validate import Machine, check_push
 from veilleuse.wire.chain import chain_next, chain_start

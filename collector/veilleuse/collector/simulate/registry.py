@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import Any, Final
 
 from veilleuse.collector.admin.operations import Operations
-from veilleuse.collector.codec import number
 from veilleuse.collector.enrolment.issuing import store_moment
-from veilleuse.collector.model import AgentId, HostId, HostStatus, Site
+from veilleuse.collector.model.records import AgentId, HostId, HostStatus, Site
 from veilleuse.collector.ports import Registry
+from veilleuse.collector.simulate.agent_stream import points_of
+from veilleuse.collector.simulate.calendars import TIME_ZONE, Timetable
 from veilleuse.collector.simulate.cells import SCREEN_SIZE
 from veilleuse.collector.simulate.fleet import PLACES, Device, Order, Place
 from veilleuse.collector.simulate.listing import key_of
 from veilleuse.collector.simulate.models import VENDOR, VIRTUAL
-from veilleuse.collector.simulate.room import METERS
-from veilleuse.collector.simulate.telling import points_of
-from veilleuse.collector.simulate.timetables import TIME_ZONE, Timetable
+from veilleuse.collector.simulate.server_room import METERS
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.version import product_version
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.pseudonym import normalised_serial, pseudonym
 from veilleuse.wire.units import MILLISECONDS_PER_DAY

@@ -12,9 +12,9 @@ import random
 from datetime import date
 from typing import Final, NamedTuple, Protocol
 
+from veilleuse.collector.model.months import DayType
 from veilleuse.collector.simulate.fleet import ROOM, Device
 from veilleuse.collector.simulate.models import VIRTUAL
-from veilleuse.collector.vectors import DayType
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 

@@ -11,11 +11,11 @@ from math import exp
 from typing import Final
 
 from veilleuse.collector.derive.priors import MILLION, SHARE_U_PPM
-from veilleuse.collector.metering import EVERY_OTHER
+from veilleuse.collector.model.meters import EVERY_OTHER
+from veilleuse.collector.simulate.calendars import Timetable, days
 from veilleuse.collector.simulate.fleet import ROOM, Device, Order
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import Span, routine_of
-from veilleuse.collector.simulate.timetables import Timetable, days
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import PointKind

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.figures import EnergyClass
+from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.simulate.fleet import Device, Order, Place
 from veilleuse.collector.simulate.models import VIRTUAL
 from veilleuse.wire.units import kwh_from_millijoules

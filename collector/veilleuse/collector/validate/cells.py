@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from veilleuse.collector.codec import (
+from veilleuse.collector.errors import RecordRefused
+from veilleuse.collector.model.records import Cell, Point
+from veilleuse.collector.validate.reasons import Reason
+from veilleuse.collector.wire_codec import (
     BANDS,
     BOUNDARIES,
     GAP_REASONS,
@@ -19,9 +22,6 @@ from veilleuse.collector.codec import (
     SUPPLIES,
     cell_from_fields,
 )
-from veilleuse.collector.errors import RecordRefused
-from veilleuse.collector.model import Cell, Point
-from veilleuse.collector.validate.reasons import Reason
 from veilleuse.wire.limits import (
     CELL_BUCKETS,
     DISPLAY_SIZES,

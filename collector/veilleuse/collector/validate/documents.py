@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from veilleuse.collector.codec import BOUNDARIES, DEVICE_CLASSES, GAP_REASONS, POINT_KINDS, number
 from veilleuse.collector.validate.cells import SOURCE_PATTERN, SUBJECT_PATTERN
+from veilleuse.collector.wire_codec import BOUNDARIES, DEVICE_CLASSES, GAP_REASONS, POINT_KINDS, number
 from veilleuse.wire.limits import FACT_PATTERN, MAX_POINTS_PER_RECORD
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass

@@ -9,8 +9,8 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.holders import INSTANCE_ID_BYTES
-from veilleuse.collector.validate.crowds import ORDINARY_BYTES, crowded
+from veilleuse.collector.model.clones import INSTANCE_ID_BYTES
+from veilleuse.collector.validate.messages import ORDINARY_BYTES, crowded
 from veilleuse.wire.limits import (
     CHAIN_BYTES,
     EPOCH_BYTES,

@@ -8,9 +8,8 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from veilleuse.collector.codec import GAP_REASONS, gap_spans, record_period
 from veilleuse.collector.errors import MalformedRequest, RecordRefused
-from veilleuse.collector.model import DecodedRecord, HostId, ValidPush
+from veilleuse.collector.model.records import DecodedRecord, HostId, ValidPush
 from veilleuse.collector.validate.cells import (
     MAXIMUM_LIST,
     Machine,
@@ -18,9 +17,10 @@ from veilleuse.collector.validate.cells import (
     check_points,
     check_sensor_gaps,
 )
-from veilleuse.collector.validate.crowds import ORDINARY_BYTES, crowded_inside
+from veilleuse.collector.validate.messages import ORDINARY_BYTES, crowded_inside
 from veilleuse.collector.validate.periods import LONGEST_GAP_MILLISECONDS, check_period
 from veilleuse.collector.validate.reasons import Reason
+from veilleuse.collector.wire_codec import GAP_REASONS, gap_spans, record_period
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import (
     CHAIN_BYTES,

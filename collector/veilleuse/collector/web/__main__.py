@@ -19,15 +19,15 @@ import uvicorn
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.version import product_version
+from veilleuse.collector.web.access import Door, open_door
+from veilleuse.collector.web.api.wiring import open_desk, publisher
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.auth import Door, open_door
-from veilleuse.collector.web.bound import series_bound
-from veilleuse.collector.web.desk import open_desk, publisher
-from veilleuse.collector.web.indicators import MachineIndicators
-from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
 from veilleuse.wire.process import finish
 

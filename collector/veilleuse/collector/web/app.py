@@ -33,18 +33,18 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.api.handlers import Desk
-from veilleuse.collector.web.api_page import api_page, api_words
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.bound import series_bound
-from veilleuse.collector.web.gate import ErrorPage, Gate
-from veilleuse.collector.web.indicator_page import indicator_part
-from veilleuse.collector.web.look import Look, Outlook
-from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
-from veilleuse.collector.web.pages import first_page, no_month
+from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
+from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.snapshot import Look, Outlook
+from veilleuse.collector.web.middleware import ErrorPage, Gate
+from veilleuse.collector.web.pages.api import api_page, api_words
+from veilleuse.collector.web.pages.first_page import first_page, no_month
+from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.problems import of_status
+from veilleuse.collector.web.text import Words, choose_language
 from veilleuse.collector.web.tokens import Admission
-from veilleuse.collector.web.words import Words, choose_language
 
 log = logging.getLogger(__name__)
 

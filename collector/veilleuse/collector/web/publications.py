@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Generic, TypeVar
 
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.closed import canonical
+from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
-from veilleuse.collector.garbage import without_garbage_collection
+from veilleuse.collector.gc_pause import without_garbage_collection
+from veilleuse.collector.model.closed_years import canonical
+from veilleuse.collector.model.publications import Kind, Publication
 from veilleuse.collector.ports.published import PublicationReader, Told
-from veilleuse.collector.published import Kind, Publication
 
 T = TypeVar("T")
 Publish = Callable[[Publication], None]

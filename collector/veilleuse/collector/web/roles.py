@@ -11,7 +11,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from veilleuse.collector.admitted import Account, Role
+from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 
 STATE: Final = "caller"

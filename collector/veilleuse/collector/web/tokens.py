@@ -14,11 +14,11 @@ from ipaddress import ip_address
 
 from starlette.requests import Request
 
-from veilleuse.collector.admitted import TOKEN_PREFIX, Account, day_number, token_sha256
 from veilleuse.collector.enrolment.tokens import Address, FailureLimiter
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused
+from veilleuse.collector.model.accounts import TOKEN_PREFIX, Account, day_number, token_sha256
 from veilleuse.collector.ports import AccountReader
-from veilleuse.collector.web.auth import Door, secret_of
+from veilleuse.collector.web.access import Door, secret_of
 from veilleuse.collector.web.roles import Caller
 
 log = logging.getLogger(__name__)

@@ -4,5 +4,5 @@
 
 gRPC serves all ports of a process from the same threads: strangers who flood the open port with frames would hold up agents
 on the other one. This process holds the collector's own key and certificate, no database and no authority; each call goes on
-to the collector over `<data_dir>/door.sock`, to veilleuse.collector.app.doorway.
+to the collector over `<data_dir>/door.sock`, to veilleuse.collector.app.gateway.backend.
 """

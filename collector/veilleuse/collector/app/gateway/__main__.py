@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.app.door`: started by `veilleuse serve`, with all settings in the environment. Exit codes 0, 1, 2."""
+"""`python -m veilleuse.collector.app.gateway`: started by `veilleuse serve`, with all settings in the environment. Exit codes 0, 1, 2."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _main() -> int:
         os.nice(NICE)
     raise_descriptor_limit()
     bound_arenas()
-    from veilleuse.collector.app.door.serving import run  # only now: gRPC reads its environment
+    from veilleuse.collector.app.gateway.serving import run  # only now: gRPC reads its environment
 
     return run(settings.data_dir)
 

@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from veilleuse.collector.app.certificate import ServerCertificate
 from veilleuse.collector.app.child import Child, leashed
-from veilleuse.collector.app.door.messages import (
+from veilleuse.collector.app.gateway.messages import (
     Certificate,
     Opening,
     Reply,
@@ -27,11 +27,11 @@ from veilleuse.collector.app.door.messages import (
     encode,
     reasons_from,
 )
-from veilleuse.collector.app.servers import unavailable
-from veilleuse.collector.enrolment.authority import FOLDER
+from veilleuse.collector.app.grpc_server import unavailable
+from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.private_socket import DOOR_FILE, PrivateServer
+from veilleuse.collector.ipc.unix_socket import DOOR_FILE, PrivateServer
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.wire import metadata
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -58,7 +58,7 @@ def doorway(
     """
     desk = _Desk(settings, _Methods(servicer), certificate, count_refusal)
     with closing(PrivateServer(settings.data_dir, DOOR_FILE, desk.converse, places=PLACES)):
-        child = Child("door", leashed("veilleuse.collector.app.door"), child_environment(settings))
+        child = Child("door", leashed("veilleuse.collector.app.gateway"), child_environment(settings))
         child.start()
         try:
             yield desk.wait_until_open()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import grpc
 
-from veilleuse.collector.app.door.messages import Opening, Unanswered, ask, certificate_from
+from veilleuse.collector.app.gateway.messages import Opening, Unanswered, ask, certificate_from
 
 log = logging.getLogger(__name__)
 

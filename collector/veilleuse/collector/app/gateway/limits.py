@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from veilleuse.collector.app.door.messages import SECONDS, Reply, Unanswered, reply_from
+from veilleuse.collector.app.gateway.messages import SECONDS, Reply, Unanswered, reply_from
 from veilleuse.wire import metadata
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.private_socket import DOOR_FILE, connect
+from veilleuse.collector.ipc.unix_socket import DOOR_FILE, connect
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """A chain of certificates and its key are some 4 KiB."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, Final
 
-from veilleuse.collector.app.door.budget import Budget
+from veilleuse.collector.app.gateway.budget import Budget
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import grpc
 
-from veilleuse.collector.app.door.certificate import Showing
-from veilleuse.collector.app.door.gate import CALLS_AT_WORK, Gate
-from veilleuse.collector.app.door.messages import MAX_BODY_BYTES, SECONDS, Opening, ask, opening_from
-from veilleuse.collector.app.door.relay import Relay, bind
+from veilleuse.collector.app.gateway.certificate import Showing
+from veilleuse.collector.app.gateway.limits import CALLS_AT_WORK, Gate
+from veilleuse.collector.app.gateway.messages import MAX_BODY_BYTES, SECONDS, Opening, ask, opening_from
+from veilleuse.collector.app.gateway.relay import Relay, bind
 from veilleuse.collector.app.options import GRACE_SECONDS, OPTIONS
 from veilleuse.collector.errors import AddressUnavailable
-from veilleuse.collector.private_socket import DOOR_INNER_FILE, socket_path
+from veilleuse.collector.ipc.unix_socket import DOOR_INNER_FILE, socket_path
 
 
 def run(data_dir: Path) -> int:

@@ -11,11 +11,11 @@ from typing import Final
 
 from cryptography import x509
 
-from veilleuse.collector.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.enrolment.authority import FOLDER, SERVER_RENEWAL, root_key_files
+from veilleuse.collector.enrolment.ca import FOLDER, SERVER_RENEWAL, root_key_files
+from veilleuse.collector.enrolment.ca_files import Phase
 from veilleuse.collector.enrolment.folder import MOST_BYTES
-from veilleuse.collector.enrolment.holdings import Phase
+from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE

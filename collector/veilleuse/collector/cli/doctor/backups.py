@@ -11,7 +11,7 @@ from typing import Final
 
 from veilleuse.collector.admin.backup import BACKUP_NOTE
 from veilleuse.collector.backup.destination import is_being_made
-from veilleuse.collector.backup.restoring import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
+from veilleuse.collector.backup.restore import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader

@@ -10,22 +10,22 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.admin_client import ask
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.retention import GRACE_DAYS
-from veilleuse.collector.closed import KeptYear
-from veilleuse.collector.closing.basis import are_gone
-from veilleuse.collector.closing.keeping import due
-from veilleuse.collector.closing.refusals import not_over
+from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.rolling.retention import months_before
-from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.model.closed_years import KeptYear
+from veilleuse.collector.months.retention import months_before
+from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.keep_years import due
+from veilleuse.collector.reports.year_basis import are_gone
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
-from veilleuse.collector.store.sqlite.days import civil_day
-from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
+from veilleuse.collector.store.sqlite.civil_days import civil_day
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
 from veilleuse.wire.vocabulary import Population
 
 SOON_DAYS: Final = 90

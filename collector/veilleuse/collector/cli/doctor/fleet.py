@@ -13,7 +13,7 @@ from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.shared import names_of
-from veilleuse.collector.model import Host, HostStatus
+from veilleuse.collector.model.records import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.version import product_version

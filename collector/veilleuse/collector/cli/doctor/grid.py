@@ -10,7 +10,9 @@ from contextlib import closing
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.intensities import (
+from veilleuse.collector.grid.http_client import FetchFailed, read_token
+from veilleuse.collector.grid.poll import enabled
+from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     ELECTRICITY_MAPS,
     ODRE,
@@ -18,8 +20,6 @@ from veilleuse.collector.intensities import (
     PollState,
     SeriesState,
 )
-from veilleuse.collector.intensity.fetching import FetchFailed, read_token
-from veilleuse.collector.intensity.polling import enabled
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

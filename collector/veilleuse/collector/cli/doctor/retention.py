@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.months.retention import limits
+from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import Limits, OldestKept
-from veilleuse.collector.rolling.retention import limits
-from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.vocabulary import Population

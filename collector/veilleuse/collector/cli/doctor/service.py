@@ -8,9 +8,9 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from veilleuse.collector.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.errors import AdminError
+from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 
 

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
-from veilleuse.collector.admin_client import ask
 from veilleuse.collector.cli.doctor.findings import Finding, Outcome
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, Level, judge_of
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.web.words import words
+from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Population
 
 REMEDY: Final = (

@@ -12,10 +12,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.assembly import is_initialised, what_is_missing
+from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.forecast import HISTORY_DAYS, days_until_full
-from veilleuse.collector.enrolment.authority import FOLDER
+from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED, Database, quick_check
 from veilleuse.collector.store.sqlite.directory import (

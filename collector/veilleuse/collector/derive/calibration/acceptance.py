@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.calibrated import MILLION, WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.calibrating.algebra import Pair
-from veilleuse.collector.derive.calibrating.fit import (
+from veilleuse.collector.derive.calibration.algebra import Pair
+from veilleuse.collector.derive.calibration.fit import (
     BETWEEN_UNITS,
     ModelLine,
     NotIdentified,
@@ -26,8 +25,9 @@ from veilleuse.collector.derive.calibrating.fit import (
     model_line,
     unit_line,
 )
-from veilleuse.collector.derive.calibrating.moments import Moments, Unit, summed
-from veilleuse.collector.derive.calibrating.standby import standby_fit
+from veilleuse.collector.derive.calibration.moments import Moments, Unit, summed
+from veilleuse.collector.derive.calibration.standby import standby_fit
+from veilleuse.collector.model.calibration import MILLION, WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.derive.calibrating.algebra import ZERO, Pair, Square, outer
-from veilleuse.collector.derive.calibrating.moments import Moments, Unit, parted, summed
+from veilleuse.collector.derive.calibration.algebra import ZERO, Pair, Square, outer
+from veilleuse.collector.derive.calibration.moments import Moments, Unit, parted, summed
 from veilleuse.collector.quantiles import Z95, quantile95
 
 BETWEEN_UNITS: Final = 0.10

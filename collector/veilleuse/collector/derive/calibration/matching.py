@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Final
 
-from veilleuse.collector.calibrated import Hardware
-from veilleuse.collector.derive.calibrating.readings import Reading
-from veilleuse.collector.derive.calibrating.samples import (
+from veilleuse.collector.derive.calibration.readings import Reading
+from veilleuse.collector.derive.calibration.samples import (
     COVERED,
     ON,
     Samples,
@@ -23,7 +22,8 @@ from veilleuse.collector.derive.calibrating.samples import (
     state_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import Cell, MachineFacts
+from veilleuse.collector.model.calibration import Hardware
+from veilleuse.collector.model.records import Cell, MachineFacts
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 FILE: Final = "file"

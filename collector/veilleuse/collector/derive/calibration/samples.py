@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.calibrated import STANDBY, WALL, Hardware
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.calibrating.moments import Unit
+from veilleuse.collector.derive.calibration.moments import Unit
 from veilleuse.collector.derive.counters import (
     METERS,
     ON_STATES,
@@ -24,8 +23,9 @@ from veilleuse.collector.derive.counters import (
     psys_is_trusted,
 )
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Cell, MachineFacts, Point
+from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.records import Cell, MachineFacts, Point
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Supply
 
 COVERED: Final = 0.9

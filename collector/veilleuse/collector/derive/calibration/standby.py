@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from statistics import fmean, variance
 from typing import Final, NamedTuple
 
-from veilleuse.collector.derive.calibrating.algebra import Square
-from veilleuse.collector.derive.calibrating.fit import BETWEEN_UNITS
+from veilleuse.collector.derive.calibration.algebra import Square
+from veilleuse.collector.derive.calibration.fit import BETWEEN_UNITS
 
 METER_FLOOR_WATTS: Final = 0.1
 """k = 1: what a plug or a PDU outlet can tell at all at a watt or less; ours."""

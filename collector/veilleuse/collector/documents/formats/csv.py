@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from veilleuse.collector.report import Document, Value
+from veilleuse.collector.documents.document import Document, Value
 
 _FORMULA: Final = re.compile(r"(^|[;,|\t\r\n])(\s*[=+\-@＝＋－＠])|^(?=[\t\r])")
 """Where a spreadsheet may begin a formula: a cell's start, or after what another country's spreadsheet takes for a border

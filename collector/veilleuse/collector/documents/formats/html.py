@@ -18,10 +18,10 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from veilleuse.collector.report import Document, Text
-from veilleuse.collector.report.columns import column
-from veilleuse.collector.report.drawing import draw, legend, swatch
-from veilleuse.collector.report.view import (
+from veilleuse.collector.documents.charts import draw, legend, swatch
+from veilleuse.collector.documents.columns import column
+from veilleuse.collector.documents.document import Document, Text
+from veilleuse.collector.documents.layout import (
     Cell,
     Grid,
     chart_grid,
@@ -33,7 +33,7 @@ from veilleuse.collector.report.view import (
     period,
     sections,
 )
-from veilleuse.collector.report.words import Words, instant, words
+from veilleuse.collector.documents.text import Words, instant, words
 
 _FORMULA: Final = re.compile(r"\s*[=+\-@＝＋－＠]")
 _WORD_JOINER: Final = "\N{WORD JOINER}"
@@ -132,7 +132,7 @@ def _note(document: Document, text: Text, w: Words) -> Note:
 
 @cache
 def _style(name: str) -> str:
-    return files("veilleuse.collector.report").joinpath("templates", name).read_text("utf-8")
+    return files("veilleuse.collector.documents").joinpath("templates", name).read_text("utf-8")
 
 
 def _guarded(value: object) -> object:
@@ -144,7 +144,7 @@ def _guarded(value: object) -> object:
 @cache
 def _environment(paper: bool) -> Environment:
     environment = Environment(
-        loader=PackageLoader("veilleuse.collector.report", "templates"),
+        loader=PackageLoader("veilleuse.collector.documents", "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,

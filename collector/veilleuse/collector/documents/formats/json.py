@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from veilleuse.collector.report import SHOWN, Document, Text
+from veilleuse.collector.documents.document import SHOWN, Document, Text
 
 
 def render(document: Document) -> bytes:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final, NoReturn
 
+from veilleuse.collector.documents.document import Document
+from veilleuse.collector.documents.formats.html import ON_PAPER_TOO, page
+from veilleuse.collector.documents.layout import sections
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.report import Document
-from veilleuse.collector.report.html import ON_PAPER_TOO, page
-from veilleuse.collector.report.view import sections
-from veilleuse.collector.report.words import words
 
 MOST_CELLS: Final = 30_000
 """A PDF is laid out whole, in memory: 0.5 to 0.9 ms of processor and 23 KiB a cell (`make bench-formats`, WeasyPrint 70).

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from xlsxwriter import Workbook
 
-from veilleuse.collector.drawing import COLOURS
-from veilleuse.collector.report import UNDER_WAY_UNTIL, Chart, Document, Row, Value
-from veilleuse.collector.report.columns import KEY, NUMERIC, Column, Kind, column
-from veilleuse.collector.report.html import dictionary
-from veilleuse.collector.report.view import (
+from veilleuse.collector.documents.columns import KEY, NUMERIC, Column, Kind, column
+from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Chart, Document, Row, Value
+from veilleuse.collector.documents.drawing import COLOURS
+from veilleuse.collector.documents.formats.html import dictionary
+from veilleuse.collector.documents.layout import (
     document_title,
     drawn,
     facts,
@@ -29,7 +29,7 @@ from veilleuse.collector.report.view import (
     period,
     title_of,
 )
-from veilleuse.collector.report.words import Words, instant, words
+from veilleuse.collector.documents.text import Words, instant, words
 
 if TYPE_CHECKING:
     from xlsxwriter.chart import Chart as XlsxChart

@@ -14,10 +14,10 @@ from typing import Final
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
 from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
+from veilleuse.collector.store.sqlite.actions import SqliteFollowReader, SqliteFollows
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
-from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
-from veilleuse.collector.store.sqlite.closings import SqliteClosings
-from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
+from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosings
 from veilleuse.collector.store.sqlite.connection import (
     Database,
     check_sqlite_version,
@@ -36,21 +36,21 @@ from veilleuse.collector.store.sqlite.directory import (
     undecided,
 )
 from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
-from veilleuse.collector.store.sqlite.following import SqliteFollowReader, SqliteFollows
-from veilleuse.collector.store.sqlite.forgetting import SqliteForgetting
 from veilleuse.collector.store.sqlite.gaps import fill
+from veilleuse.collector.store.sqlite.grid import SqliteIntensities
+from veilleuse.collector.store.sqlite.host_data import SqliteForgetting
+from veilleuse.collector.store.sqlite.hours import SqliteLoadReader
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
-from veilleuse.collector.store.sqlite.intensities import SqliteIntensities
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
-from veilleuse.collector.store.sqlite.metering import SqliteMetering
+from veilleuse.collector.store.sqlite.meters import SqliteMetering
 from veilleuse.collector.store.sqlite.migrations import migrate
+from veilleuse.collector.store.sqlite.months import SqliteRolls
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
-from veilleuse.collector.store.sqlite.published import SqlitePublications
+from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
-from veilleuse.collector.store.sqlite.rolls import SqliteRolls
-from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
-from veilleuse.collector.store.sqlite.stale import StaleMonths
+from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
+from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 
 __all__ = [
     "DirectoryLock",

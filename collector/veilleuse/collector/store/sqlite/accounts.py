@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from veilleuse.collector.admitted import Access, Account, Role, day_number
-from veilleuse.collector.store.sqlite.beside import BesideReader
+from veilleuse.collector.model.accounts import Access, Account, Role, day_number
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.read_connection import BesideReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 _COLUMNS: Final = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.followed import Action, FollowTable, KeptAction, Line, LineChange
+from veilleuse.collector.model.actions import Action, FollowTable, KeptAction, Line, LineChange
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current

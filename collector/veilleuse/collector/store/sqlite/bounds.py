@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilleuse.collector.codec import BOUNDARIES, POINT_KINDS
-from veilleuse.collector.model import DecodedRecord, HostId, Point
+from veilleuse.collector.model.records import DecodedRecord, HostId, Point
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.wire_codec import BOUNDARIES, POINT_KINDS
 from veilleuse.wire.limits import OTHER_UNITS
 
 MOST_POINTS: Final = 256

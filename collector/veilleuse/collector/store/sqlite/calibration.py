@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.calibrated import (
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model.calibration import (
     CalibrationBook,
     Fit,
     Hardware,
@@ -19,12 +20,11 @@ from veilleuse.collector.calibrated import (
     Provenance,
     StoredFit,
 )
-from veilleuse.collector.codec import cells_from_wire, number
-from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model import Cell, Grain, HostId
-from veilleuse.collector.store.sqlite.beside import BesideReader
+from veilleuse.collector.model.records import Cell, Grain, HostId
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.learning import MARK_HOST
+from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.wire_codec import cells_from_wire, number
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind
 

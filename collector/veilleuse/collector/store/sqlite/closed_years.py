@@ -9,14 +9,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.closed import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
-from veilleuse.collector.codec import number
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model import Grain
-from veilleuse.collector.ports.closing import MayGo, Waiting
+from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.ports.readers import MayGo, Waiting
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.codec import cells_from_wire, number
-from veilleuse.collector.model import (
+from veilleuse.collector.model.records import (
     DerivedCell,
     DerivedRecord,
     DirtyPeriod,
@@ -19,9 +18,10 @@ from veilleuse.collector.model import (
     LedgerEntry,
     RecordCells,
 )
+from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.days import civil_day
-from veilleuse.collector.store.sqlite.stale import StaleMonths
+from veilleuse.collector.store.sqlite.stale_months import StaleMonths
+from veilleuse.collector.wire_codec import cells_from_wire, number
 
 NOT_DERIVABLE: Final = -1
 """records.derived_energy_millijoules of a record from which no energy could be derived; NULL = not yet tried."""

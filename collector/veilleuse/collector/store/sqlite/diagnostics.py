@@ -15,10 +15,10 @@ from datetime import date
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.codec import POPULATIONS, gap_spans
-from veilleuse.collector.figures import BalanceRow
-from veilleuse.collector.model import Grain, HostId
-from veilleuse.collector.store.sqlite.days import civil_day, day_bounds, days_milliseconds
+from veilleuse.collector.model.figures import BalanceRow
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.store.sqlite.civil_days import civil_day, day_bounds, days_milliseconds
+from veilleuse.collector.wire_codec import POPULATIONS, gap_spans
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.factored import (
+from veilleuse.collector.model.factors import (
     Basis,
     BilanItem,
     ContextMapping,
@@ -25,7 +25,7 @@ from veilleuse.collector.factored import (
     KeptContract,
     Mapping,
 )
-from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current

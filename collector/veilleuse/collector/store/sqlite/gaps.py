@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.codec import gap_spans
-from veilleuse.collector.model import Grain, HostId, RecordPeriod
+from veilleuse.collector.model.records import Grain, HostId, RecordPeriod
 from veilleuse.collector.store.sqlite.batch import GAP_PERIOD
+from veilleuse.collector.store.sqlite.civil_days import day_bounds, day_of_hour
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.days import day_bounds, day_of_hour
+from veilleuse.collector.wire_codec import gap_spans
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

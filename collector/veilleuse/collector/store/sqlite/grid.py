@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.intensities import (
+from veilleuse.collector.model.grid import (
     BY_DATASET,
     MINUTES,
     Intensity,

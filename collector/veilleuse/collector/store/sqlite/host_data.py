@@ -11,9 +11,9 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from veilleuse.collector.codec import number
-from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.vocabulary import Population
 
 SLICE_ROWS: Final = 400

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.attributed import HostHour
-from veilleuse.collector.codec import STATES, number
-from veilleuse.collector.figures import EnergySums
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.attribution import HostHour
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.wire_codec import STATES, number
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.vocabulary import State

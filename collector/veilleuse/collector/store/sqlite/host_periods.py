@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.codec import BANDS, POPULATIONS
-from veilleuse.collector.model import Grain, Host, HostId, Site
+from veilleuse.collector.model.months import HostPeriod
+from veilleuse.collector.model.records import Grain, Host, HostId, Site
 from veilleuse.collector.ports.months import KeptRows, MonthSource, OldestKept, StaleMonth
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.month_sources import month_source
-from veilleuse.collector.store.sqlite.vector_rows import DAY_TYPES, Layouts
-from veilleuse.collector.vectors import HostPeriod
+from veilleuse.collector.store.sqlite.month_rows import month_source
+from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPES, Layouts
+from veilleuse.collector.wire_codec import BANDS, POPULATIONS
 from veilleuse.wire.vocabulary import Population
 
 _PAGE: Final = "host_id > ? AND host_id <= ?"

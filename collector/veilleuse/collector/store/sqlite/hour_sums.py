@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.codec import number
-from veilleuse.collector.figures import EnergySums
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.vocabulary import Population
 
 Ask: TypeAlias = Callable[..., list[Any]]

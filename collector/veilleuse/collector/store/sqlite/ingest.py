@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.codec import POPULATIONS
-from veilleuse.collector.model import (
+from veilleuse.collector.model.records import (
     AppendOutcome,
     AppendResult,
     DecodedRecord,
@@ -25,14 +24,15 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.store.sqlite.batch import Batch, Points
 from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_begin_a_stream
+from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.collector.store.sqlite.gaps import periods_of
 from veilleuse.collector.store.sqlite.numbering import first_number, next_number
 from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of
-from veilleuse.collector.store.sqlite.stale import StaleMonths
+from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 from veilleuse.collector.validate import Reason
+from veilleuse.collector.wire_codec import POPULATIONS
 from veilleuse.wire.chain import chain_start
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlite_utils
 
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.store.sqlite.connection import Database
 
 

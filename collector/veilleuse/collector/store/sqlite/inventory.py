@@ -16,9 +16,8 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.codec import facts_from_wire
 from veilleuse.collector.errors import OvertakenImport, StoreFailing, StoreFull
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.model.inventory import (
     Asset,
     AssetRecord,
     Candidate,
@@ -35,11 +34,12 @@ from veilleuse.collector.inventoried import (
     Retirement,
     Verdict,
 )
-from veilleuse.collector.model import HostId, HostStatus
+from veilleuse.collector.model.records import HostId, HostStatus
 from veilleuse.collector.store.sqlite import inventory_rows as rows
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-from veilleuse.collector.inventoried import (
+from veilleuse.collector.model.inventory import (
     AssetRecord,
     Entity,
     Headcount,
@@ -26,7 +26,7 @@ from veilleuse.collector.inventoried import (
     Retirement,
     ServerRole,
 )
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 
 GENERATION: Final = "inventory_generation"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.store.sqlite.connection import Database
 
 _COLUMNS: Final = ("unix_milliseconds", "who", "what", "why")

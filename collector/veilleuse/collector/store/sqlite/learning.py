@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.collector.codec import facts_from_wire
-from veilleuse.collector.model import Host, HostId, MachineFacts
+from veilleuse.collector.model.records import Host, HostId, MachineFacts
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.numbering import TURN
+from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.vocabulary import DeviceClass
 
 MARK_HOST: Final = (

@@ -11,8 +11,7 @@ from datetime import date
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.codec import POINT_KINDS, number
-from veilleuse.collector.metering import (
+from veilleuse.collector.model.meters import (
     NOT_SHARED,
     WHOLE_PPM,
     DeclaredMeter,
@@ -27,12 +26,13 @@ from veilleuse.collector.metering import (
     SharedEnergy,
     SharePart,
 )
-from veilleuse.collector.model import DirtyPeriod, Grain, HostId
-from veilleuse.collector.store.sqlite.beside import BesideReader
+from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId
+from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.learning import MARK_HOST
 from veilleuse.collector.store.sqlite.numbering import TURN
+from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.wire_codec import POINT_KINDS, number
 from veilleuse.wire.ladder import METER_KINDS
 from veilleuse.wire.sums import apportion
 

@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.codec import BANDS, BOUNDARIES, POINT_KINDS, STATES, SUPPLIES, number
-from veilleuse.collector.figures import ON_STATES
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Grain, Host, HostId, Point, Site
+from veilleuse.collector.model.figures import ON_STATES
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.months import HostPeriod, without_imputed
+from veilleuse.collector.model.records import Grain, Host, HostId, Point, Site
 from veilleuse.collector.ports.months import (
     AFTER_DAYS,
     CARRIED_COLUMNS,
@@ -25,9 +25,9 @@ from veilleuse.collector.ports.months import (
     Units,
     UnitSum,
 )
-from veilleuse.collector.store.sqlite.days import day_bounds
-from veilleuse.collector.store.sqlite.vector_rows import DAY_TYPES, Layouts
-from veilleuse.collector.vectors import HostPeriod, without_imputed
+from veilleuse.collector.store.sqlite.civil_days import day_bounds
+from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPES, Layouts
+from veilleuse.collector.wire_codec import BANDS, BOUNDARIES, POINT_KINDS, STATES, SUPPLIES, number
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State

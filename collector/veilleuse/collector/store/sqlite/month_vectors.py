@@ -14,7 +14,7 @@ from operator import itemgetter
 from struct import Struct
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.vectors import COLUMNS, DayType, Vector
+from veilleuse.collector.model.months import COLUMNS, DayType, Vector
 from veilleuse.wire.vocabulary import Band
 
 Unpack: TypeAlias = Callable[[bytes], Vector]

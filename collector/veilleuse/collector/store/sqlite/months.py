@@ -9,13 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.codec import number
-from veilleuse.collector.metering import PsysCheck
-from veilleuse.collector.model import Grain, Host, HostId, Site
+from veilleuse.collector.model.meters import PsysCheck
+from veilleuse.collector.model.months import NOTHING, HostPeriod, added, without_imputed
+from veilleuse.collector.model.records import Grain, Host, HostId, Site
 from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.expiring import delete_unit, expire_population, expire_rest
-from veilleuse.collector.store.sqlite.month_sources import (
+from veilleuse.collector.store.sqlite.month_rows import (
     host_period,
     kept_month,
     month_source,
@@ -23,15 +22,16 @@ from veilleuse.collector.store.sqlite.month_sources import (
     psys_seen,
     units,
 )
-from veilleuse.collector.store.sqlite.stale import StaleMonths, months_of
-from veilleuse.collector.store.sqlite.vector_rows import (
+from veilleuse.collector.store.sqlite.month_vectors import (
     DAY_TYPE_NUMBERS,
     ROW_ORDER,
     Layouts,
     packed,
     packed_sparse,
 )
-from veilleuse.collector.vectors import NOTHING, HostPeriod, added, without_imputed
+from veilleuse.collector.store.sqlite.retention import delete_unit, expire_population, expire_rest
+from veilleuse.collector.store.sqlite.stale_months import StaleMonths, months_of
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.vocabulary import Population
 
 _DUE: Final = (

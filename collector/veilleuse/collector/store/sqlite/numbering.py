@@ -12,7 +12,7 @@ import sqlite3
 from hashlib import sha256
 from typing import Final
 
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 
 _RANGE: Final = 2**32

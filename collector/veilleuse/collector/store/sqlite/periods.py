@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from veilleuse.collector.model import DecodedRecord, Grain, HostId, RecordPeriod
+from veilleuse.collector.model.records import DecodedRecord, Grain, HostId, RecordPeriod
 from veilleuse.collector.store.sqlite.batch import gap_bucket
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR

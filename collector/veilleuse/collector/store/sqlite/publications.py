@@ -8,14 +8,14 @@ from collections.abc import Collection
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.codec import number
+from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model import Grain
+from veilleuse.collector.model.publications import MAXIMUM_ALL_BYTES, MAXIMUM_PERIODS, Kind, Publication
+from veilleuse.collector.model.records import Grain
 from veilleuse.collector.ports.published import Told
-from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.published import MAXIMUM_ALL_BYTES, MAXIMUM_PERIODS, Kind, Publication
-from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 _COLUMNS: Final = "kind, first_day, end_day, format, k_anonymity, method_version, published_unix_milliseconds"

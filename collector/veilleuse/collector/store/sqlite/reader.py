@@ -11,21 +11,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.attributed import HostHour
-from veilleuse.collector.calibrated import StoredFit
-from veilleuse.collector.codec import (
-    BANDS,
-    BOUNDARIES,
-    GAP_REASONS,
-    POINT_KINDS,
-    POPULATIONS,
-    STATES,
-    SUPPLIES,
-    number,
-)
-from veilleuse.collector.factored import FactorVersion
-from veilleuse.collector.figures import BalanceRow, EnergySums, StateSums
-from veilleuse.collector.model import (
+from veilleuse.collector.model.attribution import HostHour
+from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
+from veilleuse.collector.model.calibration import StoredFit
+from veilleuse.collector.model.factors import FactorVersion
+from veilleuse.collector.model.figures import BalanceRow, EnergySums, StateSums
+from veilleuse.collector.model.records import (
     Cell,
     DataKind,
     DerivedCell,
@@ -41,22 +32,21 @@ from veilleuse.collector.model import (
     SumRow,
     UnitSumRow,
 )
+from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.ports.months import KeptRows, MonthSource, OldestKept
-from veilleuse.collector.rollout import Rollout
-from veilleuse.collector.store.sqlite.balance import balance
 from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
-from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
-from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
+from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.diagnostics import balance
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
+from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_hours import host_hours
 from veilleuse.collector.store.sqlite.host_periods import PeriodRows
 from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
-from veilleuse.collector.store.sqlite.intensities import SqliteIntensities
 from veilleuse.collector.store.sqlite.migrations import require_current
-from veilleuse.collector.store.sqlite.rows import (
+from veilleuse.collector.store.sqlite.registry_rows import (
     CONTACT_COLUMNS,
     HOST_COLUMNS,
     SITE_COLUMNS,
@@ -64,7 +54,17 @@ from veilleuse.collector.store.sqlite.rows import (
     read_data_kind,
     site_from_row,
 )
-from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod
+from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
+from veilleuse.collector.wire_codec import (
+    BANDS,
+    BOUNDARIES,
+    GAP_REASONS,
+    POINT_KINDS,
+    POPULATIONS,
+    STATES,
+    SUPPLIES,
+    number,
+)
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.admitted import day_number, first_moment
-from veilleuse.collector.codec import POPULATIONS, number
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.holders import Holders, packed, unpacked
-from veilleuse.collector.model import (
+from veilleuse.collector.model.accounts import day_number, first_moment
+from veilleuse.collector.model.clones import Holders, packed, unpacked
+from veilleuse.collector.model.records import (
     AgentId,
     Certificate,
     CertificateDates,
@@ -25,15 +24,16 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.store.sqlite import journal
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.forgetting import LAST_FORGOTTEN
+from veilleuse.collector.store.sqlite.host_data import LAST_FORGOTTEN
 from veilleuse.collector.store.sqlite.learning import Learning
-from veilleuse.collector.store.sqlite.rows import (
+from veilleuse.collector.store.sqlite.registry_rows import (
     HOST_COLUMNS,
     SITE_COLUMNS,
     host_from_row,
     read_data_kind,
     site_from_row,
 )
+from veilleuse.collector.wire_codec import POPULATIONS, number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 

@@ -8,8 +8,7 @@ import sqlite3
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.codec import POPULATIONS, facts_from_wire, health_from_wire
-from veilleuse.collector.model import (
+from veilleuse.collector.model.records import (
     AgentId,
     AppliedConfiguration,
     AppliedState,
@@ -19,6 +18,7 @@ from veilleuse.collector.model import (
     HostStatus,
     Site,
 )
+from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire
 
 HOST_COLUMNS: Final = (
     "host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact_unix_milliseconds, facts, health,"

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from veilleuse.collector.codec import POPULATIONS, number
-from veilleuse.collector.model import AppliedConfiguration, HostId
-from veilleuse.collector.rollout import Rollout
+from veilleuse.collector.model.records import AppliedConfiguration, HostId
+from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.wire_codec import POPULATIONS, number
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 
 

@@ -9,7 +9,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.store.sqlite.connection import Database
 
 Changed: TypeAlias = tuple[HostId, tuple[int, int]]

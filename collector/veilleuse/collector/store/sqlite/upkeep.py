@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
 
-from veilleuse.collector.codec import POPULATIONS
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import database_bytes
+from veilleuse.collector.wire_codec import POPULATIONS
 from veilleuse.wire.vocabulary import Population
 
 SIZES_KEPT_DAYS: Final = 400

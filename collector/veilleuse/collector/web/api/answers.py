@@ -11,28 +11,28 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.gather import Gathered, Question, gather
-from veilleuse.collector.account.gather_periods import gather_kept
-from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.account.statement import statement, withheld
-from veilleuse.collector.admitted import Account, Role, is_within
-from veilleuse.collector.factors.choose import FactorBook
-from veilleuse.collector.figures import EnergyClass, Group
-from veilleuse.collector.model import Host
+from veilleuse.collector.account.observed_days import Gathered, Question, gather
+from veilleuse.collector.account.observed_months import gather_kept
+from veilleuse.collector.account.observed_statement import statement, withheld
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.documents.document import Document, Row, Value, under_way
+from veilleuse.collector.factors.book import FactorBook
+from veilleuse.collector.model.accounts import Account, Role, is_within
+from veilleuse.collector.model.figures import EnergyClass, Group
+from veilleuse.collector.model.records import Host
+from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Factor
 from veilleuse.collector.ports.published import PublicationReader
-from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.report import Document, Row, Value, under_way
-from veilleuse.collector.report import emissions as emissions_report
-from veilleuse.collector.report import indicators as indicators_report
-from veilleuse.collector.reporting.indicator_rows import indicator_rows
-from veilleuse.collector.rolling.reading import Periods
+from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports.indicator_rows import indicator_rows
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
-from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.collector.web.api.fleet import fleet_document
+from veilleuse.collector.web.api.query import Asked
 from veilleuse.collector.web.api.release import (
     READERS_DIMENSIONS,
     Looked,
@@ -42,9 +42,9 @@ from veilleuse.collector.web.api.release import (
     shown,
     under_the_rule,
 )
-from veilleuse.collector.web.api.released_month import Month
+from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, Kind
-from veilleuse.collector.web.published import Publish
+from veilleuse.collector.web.publications import Publish
 
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
+from veilleuse.collector.documents.document import SHOWN, Document, Row
+from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.ports import PeriodReader
-from veilleuse.collector.report import SHOWN, Document, Row
-from veilleuse.collector.reporting.emissions import emissions_report_of, today
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.vectors import HostPeriod
-from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.web.api.query import Asked
 
 
 def fleet_document(reader: BoundedReader, settings: CollectorSettings, asked: Asked) -> Document:

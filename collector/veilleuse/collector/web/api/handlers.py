@@ -19,16 +19,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from veilleuse.collector.admitted import Account
+from veilleuse.collector.documents.document import MEDIA_TYPES, Document, renderer
 from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone, UsageError
-from veilleuse.collector.report import MEDIA_TYPES, Document, renderer
+from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.api.asking import Asked, asked
-from veilleuse.collector.web.api.bounds import AT_ONCE, RETRY_SECONDS, Rate, Turns
-from veilleuse.collector.web.api.figures import Figures
-from veilleuse.collector.web.api.pages import Page, page_of, with_withheld
+from veilleuse.collector.web.api.answers import Figures
+from veilleuse.collector.web.api.limits import AT_ONCE, RETRY_SECONDS, Rate, Turns
+from veilleuse.collector.web.api.openapi import description
+from veilleuse.collector.web.api.pagination import Page, page_of, with_withheld
+from veilleuse.collector.web.api.query import Asked, asked
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Kind, Resource
-from veilleuse.collector.web.openapi import description
 from veilleuse.collector.web.problems import Problem
 from veilleuse.collector.web.roles import caller_of
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from veilleuse.collector.admitted import Account
+from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.web.problems import Problem
 
 AT_ONCE: Final = 2

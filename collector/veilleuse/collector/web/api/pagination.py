@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from veilleuse.collector.report import Document, Row
-from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.documents.document import Document, Row
+from veilleuse.collector.web.api.query import Asked
 from veilleuse.collector.web.problems import Problem
 
 WHY: Final = ("reason", "released_on")

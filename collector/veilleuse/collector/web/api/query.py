@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS
+from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS
 from veilleuse.collector.web.api.resources import (
     DEFAULT_LIMIT,
     FORMATS,

@@ -3,7 +3,7 @@
 """What readers see of workstations and classroom PCs: one release, of which every answer is made. docs/decisions/0035.
 
 Any number of readers may ask any number of questions and put the answers together. So there is one partition of the fleet,
-entity × device class × calendar month, made safe over the whole fleet once (veilleuse.collector.privacy); a reader of some
+entity × device class × calendar month, made safe over the whole fleet once (veilleuse.collector.disclosure); a reader of some
 entities is shown those of its cells that lie wholly inside; and every answer is a sum of shown cells, whatever its period
 and grouping. Any difference of answers, of one reader or of several, is then made of cells that each have k machines behind
 them. A month is released once it is over for so long that it is complete; it is then kept in the store as it was first computed
@@ -23,13 +23,14 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.gather import Question, order_of
-from veilleuse.collector.account.gather_periods import tally_periods
-from veilleuse.collector.account.perimeter import Slice, slices
-from veilleuse.collector.account.released import Hidden, released
-from veilleuse.collector.account.statement import withheld
-from veilleuse.collector.admitted import is_within
-from veilleuse.collector.figures import (
+from veilleuse.collector.account.observed_days import Question, order_of
+from veilleuse.collector.account.observed_months import tally_periods
+from veilleuse.collector.account.observed_statement import withheld
+from veilleuse.collector.account.release_tables import Hidden, released
+from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.model.accounts import is_within
+from veilleuse.collector.model.figures import (
     AUTRES,
     Detail,
     EnergyClass,
@@ -40,17 +41,16 @@ from veilleuse.collector.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model import Host
+from veilleuse.collector.model.records import Host
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.months.retention import months_before
+from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.ports.published import PublicationReader
-from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.rolling.reading import Periods
-from veilleuse.collector.rolling.retention import months_before
-from veilleuse.collector.rolling.worker import WAIT_DAYS
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
-from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.published import Publish, Published
+from veilleuse.collector.web.api.release_format import FORM, Month
+from veilleuse.collector.web.publications import Publish, Published
 from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")

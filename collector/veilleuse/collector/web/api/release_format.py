@@ -13,9 +13,9 @@ from datetime import date
 from functools import cache
 from typing import Any, Final
 
-from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.account.released import Hidden
-from veilleuse.collector.figures import (
+from veilleuse.collector.account.release_tables import Hidden
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.model.figures import (
     Detail,
     EnergyClass,
     EnergyKey,
@@ -25,8 +25,8 @@ from veilleuse.collector.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.published import Kind
-from veilleuse.collector.web.published import Form
+from veilleuse.collector.model.publications import Kind
+from veilleuse.collector.web.publications import Form
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -36,7 +36,7 @@ _HIDDEN: Final = ("hidden_cells", "hidden_uses")
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """One released month: three tables, as veilleuse.collector.account.released says. Keys are of its period."""
+    """One released month: three tables, as veilleuse.collector.account.release_tables says. Keys are of its period."""
 
     part: Slice
     cells: tuple[Group, ...]

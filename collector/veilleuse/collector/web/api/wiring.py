@@ -8,18 +8,18 @@ import secrets
 from contextlib import ExitStack
 from typing import Any
 
-from veilleuse.collector.admin_client import ask, pieces_of
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.factors.choose import KnownFactors
-from veilleuse.collector.published import MAXIMUM_BYTES, Publication
+from veilleuse.collector.factors.book import KnownFactors
+from veilleuse.collector.ipc.admin_client import ask, pieces_of
+from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
-from veilleuse.collector.web.api.figures import Figures
+from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import Desk
-from veilleuse.collector.web.auth import Door
-from veilleuse.collector.web.published import Publish
+from veilleuse.collector.web.publications import Publish
 from veilleuse.collector.web.tokens import Admission
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.privacy import EXEMPT
 from veilleuse.wire.vocabulary import Population
 
 KEEP_SECONDS: Final = 600.0

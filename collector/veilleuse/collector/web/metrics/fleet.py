@@ -11,8 +11,8 @@ from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.model import (
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.model.records import (
     DataKind,
     DerivedRow,
     Grain,
@@ -24,8 +24,8 @@ from veilleuse.collector.model import (
     Site,
     SumRow,
 )
+from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.rollout import Rollout
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 

@@ -11,11 +11,11 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.hours import DIMENSIONS, HourlyQuestion, indicative
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.hourly import Line, Sums
-from veilleuse.collector.intensities import CONSOLIDATED, MILLIGRAMS_PER_GRAM, PollState, SeriesState
+from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuestion, indicative
+from veilleuse.collector.model.grid import CONSOLIDATED, MILLIGRAMS_PER_GRAM, PollState, SeriesState
+from veilleuse.collector.model.hourly import Line, Sums
 from veilleuse.collector.ports import HourReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any, Final
 
+from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.kinds import Metric
+from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model import AppendResult, Host
-from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.rollout import Rollout, state_of
+from veilleuse.collector.model.records import AppendResult, Host
+from veilleuse.collector.model.remote_config import Rollout, state_of
 from veilleuse.collector.silence import Level, last_sign
 from veilleuse.collector.validate import Reason
-from veilleuse.collector.web.fleet import FleetView
-from veilleuse.collector.web.look import Look
+from veilleuse.collector.web.metrics.fleet import FleetView
+from veilleuse.collector.web.metrics.snapshot import Look
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 

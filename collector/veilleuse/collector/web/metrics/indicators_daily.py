@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.gather import Question, gather
-from veilleuse.collector.figures import (
+from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.indicators import load
+from veilleuse.collector.model.figures import (
     EnergyKey,
     EnergySums,
     GroupKey,
@@ -18,10 +19,9 @@ from veilleuse.collector.figures import (
     IndicatorFigure,
     StateSums,
 )
-from veilleuse.collector.indicators import load
-from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.web.fleet import is_virtual
+from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population, State
 

@@ -20,29 +20,35 @@ from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure import EXEMPT, MIXED
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.kinds import Metric
+from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.model.indicators import Figure, Verdict
+from veilleuse.collector.model.records import Host, HostId
 from veilleuse.collector.ports.published import PublicationReader
-from veilleuse.collector.privacy import EXEMPT, MIXED
-from veilleuse.collector.reporting.machines import Stretch, machines_of
-from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, figures_of_machines
-from veilleuse.collector.reporting.sobriety_sources import SobrietySources, opened_for_sobriety, targets_of
+from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, figures_of_machines
+from veilleuse.collector.reports.machines import Stretch, machines_of
+from veilleuse.collector.reports.sobriety_sources import SobrietySources, opened_for_sobriety, targets_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.sobriety import Figure, Verdict
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.release import made_month
-from veilleuse.collector.web.api.released_month import FORM as RELEASE
-from veilleuse.collector.web.api.released_month import Month
-from veilleuse.collector.web.fleet import is_virtual
-from veilleuse.collector.web.month import Family, MonthView, families_of, last_month, month_view
-from veilleuse.collector.web.pc_figures import Beside, Place, told_beside
-from veilleuse.collector.web.published import Publish, Published
-from veilleuse.collector.web.published_indicators import FORM, MachineFigure
-from veilleuse.collector.web.sobriety import millijoules
+from veilleuse.collector.web.api.release_format import FORM as RELEASE
+from veilleuse.collector.web.api.release_format import Month
+from veilleuse.collector.web.metrics.fleet import is_virtual
+from veilleuse.collector.web.metrics.indicators_daily import millijoules
+from veilleuse.collector.web.metrics.pc_figures import Beside, Place, told_beside
+from veilleuse.collector.web.metrics.published_indicators import FORM, MachineFigure
+from veilleuse.collector.web.metrics.released_month import (
+    Family,
+    MonthView,
+    families_of,
+    last_month,
+    month_view,
+)
+from veilleuse.collector.web.publications import Publish, Published
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
 
 log = logging.getLogger(__name__)

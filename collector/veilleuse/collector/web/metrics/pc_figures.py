@@ -14,21 +14,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from veilleuse.collector.figures import KNOWN_STATES, GroupSums
-from veilleuse.collector.figures import Detail as Part
+from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.indicators.avoidable_energy import (
     OUTSIDE,
     causes_of,
     lower_microwatts,
     not_avoidable_millijoules,
 )
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import is_safe
+from veilleuse.collector.model.figures import KNOWN_STATES, GroupSums
+from veilleuse.collector.model.figures import Detail as Part
+from veilleuse.collector.model.indicators import Detail, Figure, Machine, Targets
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.reporting.sobriety import Found
-from veilleuse.collector.sobriety import Detail, Figure, Machine, Targets
-from veilleuse.collector.web.api.released_month import Month
-from veilleuse.collector.web.month import Family, energy_of, family_of
+from veilleuse.collector.reports.indicators import Found
+from veilleuse.collector.web.api.release_format import Month
+from veilleuse.collector.web.metrics.released_month import Family, energy_of, family_of
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, State
 

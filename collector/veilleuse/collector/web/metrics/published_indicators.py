@@ -14,10 +14,10 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 
 from veilleuse.collector.indicators import load_sobriety
-from veilleuse.collector.published import Kind
-from veilleuse.collector.reporting.sobriety import Found
-from veilleuse.collector.sobriety import Figure, Scope
-from veilleuse.collector.web.published import Form
+from veilleuse.collector.model.indicators import Figure, Scope
+from veilleuse.collector.model.publications import Kind
+from veilleuse.collector.reports.indicators import Found
+from veilleuse.collector.web.publications import Form
 from veilleuse.wire.vocabulary import Population
 
 

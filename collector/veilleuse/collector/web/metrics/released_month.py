@@ -15,11 +15,11 @@ from datetime import date, timedelta
 from functools import partial, reduce
 from typing import Final, NamedTuple
 
-from veilleuse.collector.figures import ON_STATES, REST_STATES, Group, GroupKey, GroupSums
-from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Group, GroupKey, GroupSums
+from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.web.api.release import added
-from veilleuse.collector.web.api.released_month import Month
-from veilleuse.collector.web.sobriety import Sobriety, of_sums
+from veilleuse.collector.web.api.release_format import Month
+from veilleuse.collector.web.metrics.indicators_daily import Sobriety, of_sums
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"

@@ -11,17 +11,17 @@ from fractions import Fraction
 from typing import Final
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model import DerivedRow, Host, HostId
-from veilleuse.collector.web.fleet import Day, FleetView, Group, group_of, is_virtual
-from veilleuse.collector.web.grid import add_grid
-from veilleuse.collector.web.health import add_agents, add_collector
-from veilleuse.collector.web.indicators import add_machine_figures
-from veilleuse.collector.web.look import Look
-from veilleuse.collector.web.month import MONTH, energy_of, times_of
-from veilleuse.collector.web.sobriety import millijoules
+from veilleuse.collector.model.records import DerivedRow, Host, HostId
+from veilleuse.collector.web.metrics.fleet import Day, FleetView, Group, group_of, is_virtual
+from veilleuse.collector.web.metrics.grid import add_grid
+from veilleuse.collector.web.metrics.health import add_agents, add_collector
+from veilleuse.collector.web.metrics.indicators_daily import millijoules
+from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
+from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, times_of
+from veilleuse.collector.web.metrics.snapshot import Look
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules

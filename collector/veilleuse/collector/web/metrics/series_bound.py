@@ -8,17 +8,17 @@ from collections.abc import Iterable
 from math import prod
 from typing import Final
 
+from veilleuse.collector.counters import COMMIT_BUCKETS_SECONDS
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.kinds import Kind, Metric
-from veilleuse.collector.health import COMMIT_BUCKETS_SECONDS
-from veilleuse.collector.intensities import CONNECTORS
-from veilleuse.collector.model import HostStatus
-from veilleuse.collector.rollout import HostState
-from veilleuse.collector.sobriety import Verdict
-from veilleuse.collector.web.fleet import FleetView
-from veilleuse.collector.web.health import MAXIMUM_LABELS, SOURCES
-from veilleuse.collector.web.indicators import CAUSES
-from veilleuse.collector.web.month import Family, MonthView
+from veilleuse.collector.exposition.metric import Kind, Metric
+from veilleuse.collector.model.grid import CONNECTORS
+from veilleuse.collector.model.indicators import Verdict
+from veilleuse.collector.model.records import HostStatus
+from veilleuse.collector.model.remote_config import HostState
+from veilleuse.collector.web.metrics.fleet import FleetView
+from veilleuse.collector.web.metrics.health import MAXIMUM_LABELS, SOURCES
+from veilleuse.collector.web.metrics.indicators_monthly import CAUSES
+from veilleuse.collector.web.metrics.released_month import Family, MonthView
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.admin_client import ask
+from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import AdminError, UnknownZone
-from veilleuse.collector.factored import FactorVersion
-from veilleuse.collector.factors.choose import FactorBook, KnownFactors
+from veilleuse.collector.factors.book import FactorBook, KnownFactors
+from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
-from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
-from veilleuse.collector.web.accounts import Account, Accounts
-from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
-from veilleuse.collector.web.grid import Grid, GridView
-from veilleuse.collector.web.month import MonthView
-from veilleuse.collector.web.published_indicators import MachineFigure
-from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, sobriety
+from veilleuse.collector.web.metrics.balance import Account, Accounts
+from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
+from veilleuse.collector.web.metrics.grid import Grid, GridView
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, Sobriety, sobriety
+from veilleuse.collector.web.metrics.published_indicators import MachineFigure
+from veilleuse.collector.web.metrics.released_month import MonthView
 
 KEEP_SECONDS: Final = 1.0
 """A second request within this time gets the same look."""

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 from veilleuse.collector.web.problems import TITLES
-from veilleuse.collector.web.words import Words, words
+from veilleuse.collector.web.text import Words, words
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.web import svg
-from veilleuse.collector.web.fleet import is_virtual
-from veilleuse.collector.web.look import Look
-from veilleuse.collector.web.month import ON, REST, Row, times_of
-from veilleuse.collector.web.words import Words, energy_unit
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.web.metrics.fleet import is_virtual
+from veilleuse.collector.web.metrics.released_month import ON, REST, Row, times_of
+from veilleuse.collector.web.metrics.snapshot import Look
+from veilleuse.collector.web.pages import svg
+from veilleuse.collector.web.text import Words, energy_unit
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population, State

@@ -13,12 +13,17 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
-from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.model import DerivedRow
-from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.records import DerivedRow
 from veilleuse.collector.silence import Level
 from veilleuse.collector.web.api.release import released_on
-from veilleuse.collector.web.charts import (
+from veilleuse.collector.web.metrics.fleet import is_virtual
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, Sobriety, millijoules
+from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, Row, energy_of, last_month
+from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
+from veilleuse.collector.web.metrics.snapshot import Look, local_time
+from veilleuse.collector.web.pages.charts import (
     DASH,
     Chart,
     Table,
@@ -27,12 +32,7 @@ from veilleuse.collector.web.charts import (
     machines_name,
     states_chart,
 )
-from veilleuse.collector.web.fleet import is_virtual
-from veilleuse.collector.web.look import Look, local_time
-from veilleuse.collector.web.metrics import energy_today, grams_of_month
-from veilleuse.collector.web.month import MONTH, MonthView, Row, energy_of, last_month
-from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, millijoules
-from veilleuse.collector.web.words import Words
+from veilleuse.collector.web.text import Words
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 from veilleuse.wire.vocabulary import Population

@@ -10,17 +10,17 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Final
 
+from veilleuse.collector.disclosure import MIXED
 from veilleuse.collector.indicators.server_loads import COMATOSE_DAYS, OVERSIZED_DAYS, UNDERUSED_DAYS
-from veilleuse.collector.privacy import MIXED
-from veilleuse.collector.reporting.sobriety_sources import targets_of
+from veilleuse.collector.model.indicators import Figure, Targets
+from veilleuse.collector.reports.sobriety_sources import targets_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.sobriety import Figure, Targets
-from veilleuse.collector.web import svg
-from veilleuse.collector.web.charts import DASH, Chart, Legend, Table, machines_name
-from veilleuse.collector.web.indicators import CAUSES, causes
-from veilleuse.collector.web.published_indicators import MachineFigure
-from veilleuse.collector.web.sobriety import millijoules
-from veilleuse.collector.web.words import Words
+from veilleuse.collector.web.metrics.indicators_daily import millijoules
+from veilleuse.collector.web.metrics.indicators_monthly import CAUSES, causes
+from veilleuse.collector.web.metrics.published_indicators import MachineFigure
+from veilleuse.collector.web.pages import svg
+from veilleuse.collector.web.pages.charts import DASH, Chart, Legend, Table, machines_name
+from veilleuse.collector.web.text import Words
 from veilleuse.wire.vocabulary import Population
 
 GLOSSARY: Final = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I13")

@@ -12,7 +12,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from veilleuse.collector.drawing import Series, nice_ticks
+from veilleuse.collector.documents.drawing import Series, nice_ticks
 
 __all__ = ["Series", "columns", "nice_ticks", "shares"]
 

@@ -10,7 +10,7 @@ CREATE TABLE configurations (
     candidate_json   TEXT,
     -- Share of the population that gets the candidate: 1, 10 or 100.
     candidate_percent INTEGER NOT NULL DEFAULT 0,
-    -- Machines whose draw (veilleuse.collector.rollout) is not above this get the candidate; -1 = none.
+    -- Machines whose draw (veilleuse.collector.model.remote_config) is not above this get the candidate; -1 = none.
     candidate_reach  INTEGER NOT NULL DEFAULT -1,
     changed_unix_milliseconds INTEGER NOT NULL DEFAULT 0
 ) STRICT;

@@ -3,7 +3,7 @@
 -- What was published of a period, as it was published: docs/decisions/0042. Sums that may be shown; no machine is in it.
 
 CREATE TABLE published_periods (
-    -- veilleuse.collector.published.Kind.
+    -- veilleuse.collector.model.publications.Kind.
     kind                        TEXT NOT NULL,
     -- Day number (date.toordinal).
     first_day                   INTEGER NOT NULL,
