@@ -10,9 +10,9 @@ told from nothing. All else that is told follows from the rounded energy, or is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Final
+from typing import Any, Final
 
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.fleet.observed import MONITOR, PCS
@@ -88,42 +88,39 @@ def _published(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
         kwh_total=energy / MILLIJOULES_PER_KWH,
         coverage_states=_rounded(row.coverage_states),
         coverage_energy=_rounded(row.coverage_energy),
-        **dict(_ends(row, "kwh", energy / MILLIJOULES_PER_KWH, step / MILLIJOULES_PER_KWH)),
-        **dict(_emitted(row, energy / exact, step / exact)),
+        **_ends(row, "kwh", energy / MILLIJOULES_PER_KWH, step / MILLIJOULES_PER_KWH),
+        **_emitted(row, energy / exact, step / exact),
     )
 
 
-def _emitted(row: EmissionsRow, ratio: float, step_ratio: float) -> Iterator[tuple[str, float]]:
+def _emitted(row: EmissionsRow, ratio: float, step_ratio: float) -> dict[str, Any]:
     """Emissions, by the factor of the row. Of several zones they are rounded apart: their ratio to the energy would tell each zone's part."""
     total = row.kgco2e_total
     if not total:
-        return
+        return {}
+    split: dict[str, Any] = {}
+    step, told = step_ratio * total, ratio * total
     if row.zone is None:
-        step = _nice(step_ratio * total)
+        step = _nice(step)
         told = round(total / step) * step
-        yield "kgco2e_total", told
     else:
-        step, told = step_ratio * total, ratio * total
-        yield from ((name, value * ratio) for name in _SPLIT if (value := getattr(row, name)) is not None)
-        yield "kgco2e_total", told
-    yield from _ends(row, "kgco2e", told, step)
+        split = {name: value * ratio for name in _SPLIT if (value := getattr(row, name)) is not None}
+    return {"kgco2e_total": told, **split, **_ends(row, "kgco2e", told, step)}
 
 
-def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> Iterator[tuple[str, float]]:
+def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> dict[str, Any]:
     """Ends of the intervals: in whole per cents of the figure and outward, the rounding beside them."""
-    total = getattr(row, f"{unit}_total")
+    total, found = getattr(row, f"{unit}_total"), {}
     for end in _INTERVALS:
         value = getattr(row, f"{unit}_{end}")
         if value is not None and total:
             percent = value / total * _PER_CENT
-            yield (
-                f"{unit}_{end}",
-                (
-                    (told - step / 2) * math.floor(percent) / _PER_CENT
-                    if end.startswith("lo")
-                    else (told + step / 2) * math.ceil(percent) / _PER_CENT
-                ),
+            found[f"{unit}_{end}"] = (
+                (told - step / 2) * math.floor(percent) / _PER_CENT
+                if end.startswith("lo")
+                else (told + step / 2) * math.ceil(percent) / _PER_CENT
             )
+    return found
 
 
 def _rounded(ratio: float | None) -> float | None:
