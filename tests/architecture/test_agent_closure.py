@@ -33,8 +33,9 @@ sys.path[:0] = {roots!r}
 import veilleuse.agent.__main__
 from veilleuse.agent.commands.main import parse
 parsed, command = parse(["run"])
-from veilleuse.agent import resident, system
-system.of("facts")
+from veilleuse.agent.resident import process
+from veilleuse.agent.platforms import of
+of("facts")
 from veilleuse.agent.service import systemd
 from veilleuse.agent.sources import UTILISATION, BUILTIN, NOT_BY_DEFAULT
 import importlib

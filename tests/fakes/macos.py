@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from veilleuse.agent.platforms.macos.macos_calls import CallFailed
+from veilleuse.agent.platforms.macos.api import CallFailed
 
 HOST_UUID = "564D7A1B-0C2D-4E3F-8A9B-CDEF01234567"
 

@@ -21,7 +21,7 @@ from veilleuse.agent.platforms.windows.calls import (
 )
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources import windows_battery as battery
-from veilleuse.agent.sources import windows_meters as emi
+from veilleuse.agent.sources import windows_emi as emi
 from veilleuse.agent.sources.windows_emi import WindowsEmi
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "windows"

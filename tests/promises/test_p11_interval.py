@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tests.trees import context, put, zone
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.helpers import macos_powermetrics, rapl
+from veilleuse.agent.helpers import powermetrics, rapl
 from veilleuse.agent.model import Instant
 from veilleuse.agent.remote_config import look
 from veilleuse.agent.resident.grain import grain_of
@@ -114,5 +114,5 @@ def test_the_helper_reads_and_serves_every_ten_seconds(tmp_path, figure, monkeyp
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert waits == [FINEST / 1000] * PUBLISHED
-    assert {one.every_milliseconds for one in told} == {FINEST} == {macos_powermetrics.INTERVAL_MILLISECONDS}
+    assert {one.every_milliseconds for one in told} == {FINEST} == {powermetrics.INTERVAL_MILLISECONDS}
     figure(f"the helper: {len(told)} readings served, {waits[0]:g} s between two, its shortest")

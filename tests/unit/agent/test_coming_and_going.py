@@ -18,7 +18,7 @@ from veilleuse.agent.helpers.rapl import Helper
 from veilleuse.agent.model import EnergyCounter, Point, Reading, SupplyReading, Tick
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.resident.late import LateSources
+from veilleuse.agent.resident.open_sources import LateSources
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources import linux_rapl as rapl_module
 from veilleuse.agent.sources import open_all

@@ -387,18 +387,18 @@ sys.path.insert(0, ".")
 from tests.fakes.agent import Agent, record
 from tests.killing import dies_at, in_child, lines_of
 from tests.unit.agent.test_copies import COPY, ORIGINAL, become
-from veilleuse.agent import beginning
+from veilleuse.agent.identity import reset
 from veilleuse.agent.identity.clone import CONFLICT, Copies, Mark
 from veilleuse.agent.identity.store import IdentityStore
 from veilleuse.agent.model import Gap, body_from_json
 
-OURS = ("/agent/beginning.py", "/agent/copied.py")
+OURS = ("/agent/identity/reset.py", "/agent/identity/clone.py")
 
 
 def prepare(folder, conflict):
     become(folder, ORIGINAL)
     agent = Agent(folder / "state", **{"paths.sysfs": str(folder / "sys")})
-    beginning.settle(agent.settings)
+    reset.settle(agent.settings)
     for name in ("certificate.pem", "key.pem", "agent_id"):
         IdentityStore(agent.state).write(name, b"the original's")
     agent.measure(record(0), record(1))
@@ -410,7 +410,7 @@ def prepare(folder, conflict):
 
 
 def settled(agent):
-    beginning.settle(agent.settings)
+    reset.settle(agent.settings)
 
 
 def sound(agent, conflict):
@@ -424,7 +424,7 @@ def sound(agent, conflict):
     with closing(__import__("sqlite3").connect(aside)) as db:
         assert db.execute("SELECT count(*) FROM pending").fetchone()[0] == 2
     assert not list(agent.state.glob("spool.db.new*"))
-    assert not beginning.settle(agent.settings)
+    assert not reset.settle(agent.settings)
 
 
 folder = Path(sys.argv[1])

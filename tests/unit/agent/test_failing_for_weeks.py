@@ -21,7 +21,7 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.polling.worker import PATIENT_ATTEMPTS, Worker
 from veilleuse.agent.resident.sender_child import Contacts
 from veilleuse.agent.sources.http_json import Endpoint, Exchange
-from veilleuse.agent.sources.nut_protocol import Conversation
+from veilleuse.agent.sources.nut_ups import Conversation
 from veilleuse.agent.spool.database import Bounds
 from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.vocabulary import Population

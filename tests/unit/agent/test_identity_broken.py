@@ -200,12 +200,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tests.fakes.authority import DER, TestAuthority
 from tests.killing import dies_at, in_child, lines_of
-from veilleuse.agent import enrolment, keys
+from veilleuse.agent.identity import certificates, keys
 from veilleuse.agent.identity.clone import HARDWARE, Copies, Mark
 from veilleuse.agent.identity.store import IdentityStore, Place
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
-OURS = ("/agent/identity.py", "/agent/enrolment.py", "/agent/copied.py")
+OURS = ("/agent/identity/store.py", "/agent/identity/certificates.py", "/agent/identity/clone.py")
 authority = TestAuthority()
 PLACE = Place("h:1", "h:2", "DSI", "Lyon", "server", False)
 
@@ -240,23 +240,23 @@ class Desk:
 
 
 def enrol(state):
-    words = enrolment.Introduction("t" * 43, pb.Facts())
-    trust = enrolment.Trust(authority.root.pem)
-    enrolment.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE, trust)
+    words = certificates.Introduction("t" * 43, pb.Facts())
+    trust = certificates.Trust(authority.root.pem)
+    certificates.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE, trust)
 
 
 def enrol_copy(state):
     if IdentityStore(state).is_enrolled():
         return
     original = Copies(state).original()
-    words = enrolment.Introduction("", pb.Facts())
-    trust = enrolment.Trust(original.roots_pem)
-    enrolment.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE, trust, original)
+    words = certificates.Introduction("", pb.Facts())
+    trust = certificates.Trust(original.roots_pem)
+    certificates.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE, trust, original)
     Copies(state).drop_original()
 
 
 def renew(state):
-    enrolment.renew(Desk().renew, keys, IdentityStore(state))
+    certificates.renew(Desk().renew, keys, IdentityStore(state))
 
 
 def sound(state):

@@ -12,8 +12,16 @@ from typing import Any
 
 import pytest
 
-from veilleuse.agent.platforms.macos.api import IOKIT, SYSTEM, MacosCalls
-from veilleuse.agent.platforms.macos.macos_calls import CAN_SLEEP, WILL_SLEEP, CallFailed, number, text
+from veilleuse.agent.platforms.macos.api import (
+    CAN_SLEEP,
+    IOKIT,
+    SYSTEM,
+    WILL_SLEEP,
+    CallFailed,
+    MacosCalls,
+    number,
+    text,
+)
 
 QUEUE, PORT, ROOT, NOTIFIER = 0x7100, 0x7200, 0x1307, 0x2B03
 ARGUMENT = 0x7FFF_0123_4567

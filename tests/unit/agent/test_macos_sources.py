@@ -19,8 +19,17 @@ from hypothesis import strategies as st
 from tests.fakes.measuring import FakeClock
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
-from veilleuse.agent.helpers.macos_powermetrics import LARGEST_SAMPLE_BYTES, Sample, Stream, parsed, sample
-from veilleuse.agent.helpers.powermetrics import COMMAND, PACKAGE, Accumulator, Helper
+from veilleuse.agent.helpers.powermetrics import (
+    COMMAND,
+    LARGEST_SAMPLE_BYTES,
+    PACKAGE,
+    Accumulator,
+    Helper,
+    Sample,
+    Stream,
+    parsed,
+    sample,
+)
 from veilleuse.agent.model import (
     EnergyCounter,
     GpuBusyReading,

@@ -23,11 +23,11 @@ from tests.fakes.macos import HOST_UUID, FakeMacos
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.host.hardware_ids.macos import asset_numbers, hardware_ids
-from veilleuse.agent.host.macos_powerplan import power_plan
+from veilleuse.agent.host.macos import power_plan
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.model import Instant
 from veilleuse.agent.platforms.macos import system
-from veilleuse.agent.platforms.macos.macos_calls import CAN_SLEEP, WILL_SLEEP
+from veilleuse.agent.platforms.macos.api import CAN_SLEEP, WILL_SLEEP
 from veilleuse.agent.platforms.macos.system import PowerWatch, boot_id, clocks, sync_folder, usage
 from veilleuse.agent.resident.state import asleep_milliseconds
 from veilleuse.agent.service.launchd import Launchd

@@ -19,8 +19,7 @@ from tests.peers import peer
 from tests.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge
-from veilleuse.agent.sources.nut_protocol import quoted, words_of
-from veilleuse.agent.sources.nut_ups import NutUps
+from veilleuse.agent.sources.nut_ups import NutUps, quoted, words_of
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 WATTS = {"ups.realpower": "187.5", "ups.status": "OL"}

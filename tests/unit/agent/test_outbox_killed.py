@@ -23,7 +23,7 @@ from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 folder, name, arguments = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-parts = ("veilleuse/agent/outbox.py", "veilleuse/agent/stream.py", "veilleuse/agent/spool.py", "veilleuse/agent/encode.py")
+parts = ("agent/spool/outbox.py", "agent/spool/epochs.py", "agent/spool/database.py", "agent/sending/encode.py")
 path, first = folder / "spool.db", folder / "first.db"
 
 def outbox(where):

@@ -29,7 +29,7 @@ from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
-from veilleuse.agent.sources.rapl_published import RaplPublished
+from veilleuse.agent.sources.rapl_snapshot import RaplPublished
 from veilleuse.agent.sources.snapshot import read_publication
 from veilleuse.wire.vocabulary import Supply
 
@@ -349,6 +349,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert not loaded & set(heavy)
     ours = {name.removeprefix("veilleuse.agent.") for name in loaded if name.startswith("veilleuse.agent.")}
     assert ours <= {
-        "clock", "commands", "commands.main", "commands.rapl_helper", "errors", "helper", "model", "ports",
-        "posix_system", "publication", "system", "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl",
+        "commands", "commands.main", "commands.rapl_helper", "errors", "helpers", "helpers.rapl", "model", "platforms", "platforms.clock",
+        "platforms.posix", "ports", "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl", "sources.snapshot",
     }  # fmt: skip

@@ -21,7 +21,7 @@ import pytest
 
 from tests.fakes.measuring import NOON, FakeClock
 from tests.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.commands.glance import once
+from veilleuse.agent.commands.once import once
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey

@@ -20,8 +20,13 @@ from veilleuse.agent.platforms.windows.calls import (
     ERROR_NOT_SUPPORTED,
 )
 from veilleuse.agent.resident.ticker import Ticker
-from veilleuse.agent.sources.windows_emi import WindowsEmi
-from veilleuse.agent.sources.windows_meters import COUNTER, GET_MEASUREMENT, GET_METADATA, GET_METADATA_SIZE
+from veilleuse.agent.sources.windows_emi import (
+    COUNTER,
+    GET_MEASUREMENT,
+    GET_METADATA,
+    GET_METADATA_SIZE,
+    WindowsEmi,
+)
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.units import microjoules_from_picowatt_hours
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.windows import Disk, FakeWindows, smbios
 from veilleuse.agent.host import windows as windows_facts
-from veilleuse.agent.host import windows_power
+from veilleuse.agent.host import windows as windows_power
 from veilleuse.agent.host.hardware_ids import Roots
 from veilleuse.agent.host.hardware_ids import windows as windows_hardware
 from veilleuse.agent.host.power_plan import PowerPlan

@@ -13,11 +13,10 @@ import pytest
 from tests.fakes.windows import Disk, FakeWindows, smbios
 from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.host import windows as windows_facts
-from veilleuse.agent.host import windows_power
 from veilleuse.agent.host.power_plan import PowerPlan
 from veilleuse.agent.model import Instant
-from veilleuse.agent.platforms.windows import windows_clock
-from veilleuse.agent.platforms.windows.windows_clock import SuspendWatch
+from veilleuse.agent.platforms.windows import clock
+from veilleuse.agent.platforms.windows.clock import SuspendWatch
 from veilleuse.agent.resident.state import asleep_milliseconds
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -29,9 +28,9 @@ def test_the_time_asleep_is_between_the_two_interrupt_times():
     """Biased goes on, unbiased stands still: boottime and monotonic."""
     windows = FakeWindows()
     windows.times = (2 * HOUR_100NS, 2 * HOUR_100NS)
-    before = Instant(*windows_clock.clocks(windows))
+    before = Instant(*clock.clocks(windows))
     windows.times = (5 * HOUR_100NS, 3 * HOUR_100NS)
-    after = Instant(*windows_clock.clocks(windows))
+    after = Instant(*clock.clocks(windows))
     assert before.boottime_milliseconds == 7_200_000
     assert asleep_milliseconds(before, after) == 7_200_000
     assert abs(before.unix_milliseconds - time.time() * 1000) < 5_000
@@ -42,8 +41,8 @@ def test_boot_id(told, expected):
     """The number of the boot; what is not one is not known."""
     windows = FakeWindows()
     if told is not None:
-        windows.keys[windows_clock.BOOT_KEY, windows_clock.BOOT_VALUE] = told
-    assert windows_clock.boot_id(windows) == expected
+        windows.keys[clock.BOOT_KEY, clock.BOOT_VALUE] = told
+    assert clock.boot_id(windows) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,13 +60,13 @@ def test_power_plan(video, standby, hibernate, expected):
     """Seconds on mains, 0 is never; the sooner of standby and hibernation; what cannot be read is not known."""
     windows = FakeWindows()
     for key, value in (
-        ((windows_power.VIDEO, windows_power.VIDEO_IDLE), video),
-        ((windows_power.SLEEP, windows_power.STANDBY_IDLE), standby),
-        ((windows_power.SLEEP, windows_power.HIBERNATE_IDLE), hibernate),
+        ((windows_facts.VIDEO, windows_facts.VIDEO_IDLE), video),
+        ((windows_facts.SLEEP, windows_facts.STANDBY_IDLE), standby),
+        ((windows_facts.SLEEP, windows_facts.HIBERNATE_IDLE), hibernate),
     ):
         if value is not None:
             windows.plan[key] = value
-    assert windows_power.power_plan(windows) == expected
+    assert windows_facts.power_plan(windows) == expected
 
 
 def test_a_suspend_waits_for_the_sign_of_life():

@@ -29,8 +29,8 @@ from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
 from veilleuse.agent.platforms import clock
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, holder
+from veilleuse.agent.platforms.windows import clock as windows_clock
 from veilleuse.agent.platforms.windows import system as windows_system
-from veilleuse.agent.platforms.windows import windows_clock
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
 from veilleuse.agent.ports import ControlKey, SourceContext
 from veilleuse.agent.resident import process
@@ -55,12 +55,12 @@ def members() -> dict[str, list[str] | None]:
     return wanted
 
 
-@pytest.mark.parametrize("module", ["posix_system", "macos_system", "windows_system"])
+@pytest.mark.parametrize("module", ["posix", "macos.system", "windows.system"])
 def test_every_system_has_all_of_the_seam(module):
     """Each member, with the parameters of the protocol; each module loads on any system that has its standard library."""
-    if sys.platform == "win32" and module != "windows_system":
+    if sys.platform == "win32" and module != "windows.system":
         pytest.skip("fcntl is not there")
-    one = importlib.import_module(f"veilleuse.agent.{module}")
+    one = importlib.import_module(f"veilleuse.agent.platforms.{module}")
     wanted = members()
     assert len(wanted) > 20
     for name, parameters in wanted.items():

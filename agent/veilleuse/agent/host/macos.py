@@ -8,16 +8,21 @@ seconds. Sources: sysctl(3), sysctl(8); Apple's pages on how to identify each mo
 
 from __future__ import annotations
 
+import plistlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.host.machine import Machine
-from veilleuse.agent.platforms.macos.macos_calls import CallFailed, Calls, number, text
+from veilleuse.agent.host.power_plan import NEVER, PowerPlan
+from veilleuse.agent.platforms.macos.api import CallFailed, Calls, number, text
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
 if TYPE_CHECKING:
     from veilleuse.agent.host.components import Parts  # the sender's: not in the process that stays
+
 
 _BY_PREFIX: Final = (
     ("MacBook", DeviceClass.LAPTOP),
@@ -45,7 +50,7 @@ def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine
 def parts_here(machine: Machine, _sysfs: str) -> Parts:
     """The power plan. Memory is soldered or not told without a serial number beside it; so are graphics cards and displays."""
     from veilleuse.agent.host.components import Parts
-    from veilleuse.agent.host.macos_powerplan import FOLDER, power_plan
+    from veilleuse.agent.host.macos import FOLDER, power_plan
     from veilleuse.agent.platforms.macos.system import real_calls
 
     try:
@@ -102,3 +107,44 @@ def _class_of(model: str, *, virtual: bool, has_battery: bool) -> DeviceClass:
 def _count(calls: Calls, name: str) -> int | None:
     found = number(calls, name)
     return found if found is not None and found > 0 else None
+
+
+FOLDER: Final = Path("/Library/Preferences")
+_ON_MAINS: Final = "AC Power"
+_DISPLAY: Final = "Display Sleep Timer"
+_SLEEP: Final = "System Sleep Timer"
+_LONGEST_MINUTES: Final = 7 * 1_440
+"""Beyond a week a timeout is none, as on Windows."""
+_SECONDS_PER_MINUTE: Final = 60
+_LARGEST_BYTES: Final = 1 << 20
+
+
+def power_plan(folder: Path, host_uuid: str) -> PowerPlan:
+    """Of the first file that tells of mains: this hardware's own (others may have come with a copied disk), or the plain one.
+
+    `host_uuid`: empty = not known.
+    """
+    names = ([f".{host_uuid}"] if host_uuid else []) + [""]
+    for name in names:
+        told = _mains(folder / f"com.apple.PowerManagement{name}.plist")
+        if told is not None:
+            return PowerPlan(_seconds(told.get(_DISPLAY)), _seconds(told.get(_SLEEP)))
+    return PowerPlan(None, None)
+
+
+def _mains(path: Path) -> dict[object, object] | None:
+    """None when there is no such file, when it is no property list, or when it does not tell of mains."""
+    try:
+        with path.open("rb") as file:
+            told = plistlib.loads(file.read(_LARGEST_BYTES))
+    except (OSError, ExpatError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
+        return None
+    mains = told.get(_ON_MAINS) if isinstance(told, dict) else None
+    return mains if isinstance(mains, dict) else None
+
+
+def _seconds(minutes: object) -> int | None:
+    """0 is never, as pmset writes it; None for what is no number of minutes."""
+    if isinstance(minutes, bool) or not isinstance(minutes, int) or minutes < 0:
+        return None
+    return minutes * _SECONDS_PER_MINUTE if minutes <= _LONGEST_MINUTES else NEVER

@@ -14,10 +14,10 @@ from typing import Final
 
 from veilleuse.agent.host.components import Parts, modules_of_table
 from veilleuse.agent.host.machine import Machine, class_of, firmware_year, vendor_and_model
+from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, table_of_windows
 from veilleuse.agent.host.virtualization import by_texts
-from veilleuse.agent.host.windows_power import power_plan
-from veilleuse.agent.platforms.windows.calls import CallFailed, Calls
+from veilleuse.agent.platforms.windows.calls import CallFailed, Calls, PowerCalls
 from veilleuse.agent.platforms.windows.structures import (
     DISK_DESCRIPTOR_BYTES,
     SEEK_PENALTY_BYTES,
@@ -29,6 +29,35 @@ from veilleuse.agent.platforms.windows.structures import (
 from veilleuse.agent.platforms.windows.system import table
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
+
+VIDEO, VIDEO_IDLE = "{7516b95f-f776-4464-8c53-06167f40cc99}", "{3c0bc021-c8a8-4e07-a973-6b14cbcb2b7e}"
+"""GUID_VIDEO_SUBGROUP, GUID_VIDEO_POWERDOWN_TIMEOUT."""
+SLEEP: Final = "{238c9fa8-0aad-41ed-83f4-97be242c8f20}"
+"""GUID_SLEEP_SUBGROUP."""
+STANDBY_IDLE, HIBERNATE_IDLE = (
+    "{29f6c1db-86da-48c5-9fdb-f2b67b1f44da}",
+    "{9d7815a6-7ee4-497e-8888-515a05f02364}",
+)
+"""GUID_STANDBY_TIMEOUT, GUID_HIBERNATE_TIMEOUT."""
+_LONGEST_SECONDS: Final = 7 * 86_400
+"""Beyond a week a timeout is none; Windows' own programs write 0 for never, some tools write 0xFFFFFFFF."""
+
+
+def power_plan(calls: PowerCalls) -> PowerPlan:
+    """Of the active plan, which is the machine's, not a user's; None for what cannot be read."""
+    standby, hibernate = _seconds(calls, SLEEP, STANDBY_IDLE), _seconds(calls, SLEEP, HIBERNATE_IDLE)
+    told = [seconds for seconds in (standby, hibernate) if seconds]
+    sleep = min(told) if told else (None if standby is None else NEVER)
+    return PowerPlan(_seconds(calls, VIDEO, VIDEO_IDLE), sleep)
+
+
+def _seconds(calls: PowerCalls, subgroup: str, setting: str) -> int | None:
+    try:
+        value = calls.plan_value(subgroup, setting)
+    except CallFailed:
+        return None
+    return value if 0 <= value <= _LONGEST_SECONDS else NEVER
+
 
 PROCESSOR_KEY: Final = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
 SYSTEM_KEY: Final = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Final
 
 from veilleuse.agent.host.machine import Machine, detect_here
@@ -13,6 +15,7 @@ from veilleuse.agent.resident.poller_child import PUBLISHED_FILE, something_to_p
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.settings import AgentSettings, Measure
 from veilleuse.agent.sources import UNITS, Sources, Unavailable, open_all
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population, Supply
 
 SALT_FILE: Final = "id/salt"
@@ -70,3 +73,45 @@ def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseco
         tick_milliseconds=tick_milliseconds,
         usage=here.usage,
     )
+
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
+LONGEST_WAIT_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
+"""Some thirty looks a day: to ask Windows for its energy meters costs tens of milliseconds."""
+_AT_EVERY_LOOK: Final = "polled"
+"""It opens nothing: a few looks at names (poller.something_to_poll)."""
+_RETRIED: Final = frozenset({"no_device", "no_permission"})
+"""A virtual machine stays one, a library is installed with a restart."""
+
+
+class LateSources:
+    """Tries again what was unavailable: at the first looks often, since drivers load while the machine starts, then once an hour."""
+
+    def __init__(self, context: Callable[[], SourceContext]) -> None:
+        """`context`: what a source may know now; whether there is something to poll may change."""
+        self._context = context
+        self._due = 0  # boot-time, ms
+        self._wait = FIRST_WAIT_MILLISECONDS
+
+    def look(self, sources: Sources, ticker: Ticker, boottime_milliseconds: int) -> Sources:
+        """The sources with those that are there now, and the ticker polls them too."""
+        due = boottime_milliseconds >= self._due
+        if due:
+            self._due = boottime_milliseconds + self._wait
+            self._wait = min(2 * self._wait, LONGEST_WAIT_MILLISECONDS)
+        wanted = [
+            missing.name
+            for missing in sources.unavailable
+            if missing.name == _AT_EVERY_LOOK or (due and missing.word in _RETRIED)
+        ]
+        if not wanted:
+            return sources
+        context = self._context()
+        for name in wanted:
+            sources, late = sources.tried_again(name, context)
+            if late is not None:
+                log.info("source available now", extra={"source": name})
+                ticker.add(*late)
+        return sources

@@ -22,8 +22,13 @@ from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
 from veilleuse.agent.remote_config import Standing, look
 from veilleuse.agent.resident.fold import Fold, SiteCalendar
 from veilleuse.agent.resident.grain import grain_of
-from veilleuse.agent.resident.late import LateSources
-from veilleuse.agent.resident.open_sources import default_supply, make_ticker, open_sources, source_context
+from veilleuse.agent.resident.open_sources import (
+    LateSources,
+    default_supply,
+    make_ticker,
+    open_sources,
+    source_context,
+)
 from veilleuse.agent.resident.poller_child import Poller, something_to_poll
 from veilleuse.agent.resident.sender_child import Contacts
 from veilleuse.agent.resident.state import (

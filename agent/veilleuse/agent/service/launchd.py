@@ -7,7 +7,7 @@ Source: launchd.plist(5); sysctl kern.willshutdown (xnu, iokit/Kernel/IOPMrootDo
 
 from __future__ import annotations
 
-from veilleuse.agent.platforms.macos.macos_calls import Calls, number
+from veilleuse.agent.platforms.macos.api import Calls, number
 
 
 class Launchd:

@@ -23,7 +23,7 @@ from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, i
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 if TYPE_CHECKING:
-    from veilleuse.agent.sources.rapl_published import RaplPublished
+    from veilleuse.agent.sources.rapl_snapshot import RaplPublished
 
 PACKAGE_CEILING_WATTS: Final = 1_000.0
 """Twice the largest processor package of 2025 (500 W)."""
@@ -218,7 +218,7 @@ class LinuxRapl:
         """The points that the helper publishes, or why not, to be added to the reason. A virtual machine has none to ask."""
         if not self._context.helper or self._is_virtual():
             return (), ""
-        from veilleuse.agent.sources.rapl_published import RaplPublished  # only where it is of use
+        from veilleuse.agent.sources.rapl_snapshot import RaplPublished  # only where it is of use
 
         helper = RaplPublished(self._context)
         try:

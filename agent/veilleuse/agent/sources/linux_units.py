@@ -18,8 +18,7 @@ from typing import Final, NamedTuple
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, Reading, UnitReading
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.sources.pseudonyms import KEY_BYTES, pseudonym
-from veilleuse.agent.sources.unit_names import People, unit_name
+from veilleuse.agent.sources.unit_names import KEY_BYTES, People, pseudonym, unit_name
 from veilleuse.wire.limits import CONTAINERS
 
 MOST_GROUPS: Final = 512

@@ -23,8 +23,7 @@ from veilleuse.agent.sources.readings import (
     meter_of,
     point_of,
 )
-from veilleuse.agent.sources.redfish_client import Chosen, Fetch, choose, measured
-from veilleuse.agent.sources.redfish_session import Service
+from veilleuse.agent.sources.redfish_client import Chosen, Fetch, Service, choose, measured
 from veilleuse.wire.vocabulary import PointKind
 
 MOST_RESOURCES: Final = 256

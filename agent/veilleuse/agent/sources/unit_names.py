@@ -95,3 +95,46 @@ def unit_name(folder: str, people: frozenset[str] = frozenset()) -> str:
 def _names_somebody(name: str, people: frozenset[str]) -> bool:
     """Whether an account's word stands in the name, alone: `alice` in `backup-of-alice`, not in `malice`."""
     return any(re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", name) is not None for word in people)
+
+
+KEY_BYTES: Final = 16
+_UINT64_MAX: Final = 2**64 - 1
+_BEGINNING: Final = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+
+
+def pseudonym(key: bytes, name: str) -> str:
+    """16 hexadecimal digits, the same for a name as long as the key stays. Raises ValueError unless the key has 16 bytes."""
+    return f"{siphash(key, name.encode()):016x}"
+
+
+def siphash(key: bytes, text: bytes) -> int:
+    """SipHash-2-4 of `text`, 64 bits. Raises ValueError unless the key has 16 bytes."""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key of {len(key)} bytes, not {KEY_BYTES}")
+    low, high = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
+    state = tuple(one ^ half for one, half in zip(_BEGINNING, (low, high, low, high), strict=True))
+    whole = text + bytes(-(len(text) + 1) % 8) + bytes([len(text) % 256])
+    for start in range(0, len(whole), 8):
+        word = int.from_bytes(whole[start : start + 8], "little")
+        v0, v1, v2, v3 = state
+        state = _rounds((v0, v1, v2, v3 ^ word), 2)
+        state = (state[0] ^ word, *state[1:])
+    v0, v1, v2, v3 = state
+    v0, v1, v2, v3 = _rounds((v0, v1, v2 ^ 0xFF, v3), 4)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+def _rounds(state: tuple[int, int, int, int], times: int) -> tuple[int, int, int, int]:
+    v0, v1, v2, v3 = state
+    for _ in range(times):
+        v0, v2 = (v0 + v1) & _UINT64_MAX, (v2 + v3) & _UINT64_MAX
+        v1, v3 = _turned(v1, 13) ^ v0, _turned(v3, 16) ^ v2
+        v0 = _turned(v0, 32)
+        v2, v0 = (v2 + v1) & _UINT64_MAX, (v0 + v3) & _UINT64_MAX
+        v1, v3 = _turned(v1, 17) ^ v2, _turned(v3, 21) ^ v0
+        v2 = _turned(v2, 32)
+    return v0, v1, v2, v3
+
+
+def _turned(word: int, bits: int) -> int:
+    return (word << bits | word >> (64 - bits)) & _UINT64_MAX

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.platforms.macos.macos_calls import WILL_SLEEP, CallFailed, Calls, text
+from veilleuse.agent.platforms.macos.api import WILL_SLEEP, CallFailed, Calls, text
 from veilleuse.agent.platforms.posix import (
     ACCESS_BY_MODE,
     CHILD_FLAGS,

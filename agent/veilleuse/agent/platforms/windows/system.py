@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.agent.platforms.windows import windows_clock
+from veilleuse.agent.platforms.windows import clock
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, CallFailed, Calls
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def prepare_process() -> None:
 
 def clocks() -> tuple[int, int, int]:
     """`System.clocks`: interrupt time, with bias and without."""
-    return windows_clock.clocks(table())
+    return clock.clocks(table())
 
 
 def boot_id(procfs: str) -> str:
     """`System.boot_id`: `procfs` is Linux'."""
-    return windows_clock.boot_id(table())
+    return clock.boot_id(table())
 
 
 class EventSleeper:
@@ -132,9 +132,9 @@ def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
     return undo
 
 
-def on_sleep_ahead(announce: Callable[[], None]) -> windows_clock.SuspendWatch:
+def on_sleep_ahead(announce: Callable[[], None]) -> clock.SuspendWatch:
     """`System.on_sleep_ahead`: where Windows does not tell, sleep is found from the clocks."""
-    watch = windows_clock.SuspendWatch(announce)
+    watch = clock.SuspendWatch(announce)
     try:
         watch.start(table())
     except CallFailed as error:
