@@ -14,7 +14,7 @@ from veilleuse.collector.documents.text import shown_interval
 from veilleuse.collector.model.attribution import Attribution, Basis, IdlePower, Share, Why
 from veilleuse.collector.reports import attribution as attribution_report
 from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
-from veilleuse.collector.reports.indicators_2 import ASSUMPTIONS
+from veilleuse.collector.reports.indicators_document import ASSUMPTIONS
 from veilleuse.wire.ladder import Method
 
 ENTITIES = ("Collège d'Oullins (annexe)", "Direction de l'eau > Études", "Voirie", "DSI")

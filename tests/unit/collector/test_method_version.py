@@ -33,7 +33,7 @@ from veilleuse.collector.model.meters import (
 )
 from veilleuse.collector.model.records import Cell, HostId, MachineFacts, Point, RecordCells
 from veilleuse.collector.reports import emissions_document as emissions_report
-from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State, Supply
 

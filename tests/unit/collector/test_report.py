@@ -24,7 +24,7 @@ from veilleuse.collector.indicators import BUILTIN, load
 from veilleuse.collector.model.figures import AUTRES, EmissionsStatement, Thresholds
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.reports import emissions_document as emissions_report
-from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

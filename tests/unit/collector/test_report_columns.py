@@ -26,14 +26,9 @@ from veilleuse.collector.documents.drawing import COLOURS
 from veilleuse.collector.documents.text import shown_interval, words
 from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
-from veilleuse.collector.reports import (
-    attribution,
-    emissions_document,
-    indicative,
-    indicators_2,
-    indicators_document,
-    reen_2,
-)
+from veilleuse.collector.reports import indicators_document as indicators_2
+from veilleuse.collector.reports import sobriety_document
+from veilleuse.collector.reports import attribution, emissions_document, indicative, reen_2
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -42,8 +37,8 @@ REPORTS = {
     "indicators": (indicators_2.COLUMNS, indicators_2.ASSUMPTIONS),
     "attribution": (attribution.COLUMNS, attribution.ASSUMPTIONS),
     "indicative": (indicative.COLUMNS, indicative.ASSUMPTIONS),
-    "sobriety": (indicators_document.COLUMNS, indicators_document.ASSUMPTIONS),
-    "servers": (indicators_document.SERVER_COLUMNS, indicators_document.SERVER_ASSUMPTIONS),
+    "sobriety": (sobriety_document.COLUMNS, sobriety_document.ASSUMPTIONS),
+    "servers": (sobriety_document.SERVER_COLUMNS, sobriety_document.SERVER_ASSUMPTIONS),
     "reen": (reen_2.COLUMNS, reen_2.ASSUMPTIONS),
 }
 LISTS: dict[str, Iterable[str]] = {

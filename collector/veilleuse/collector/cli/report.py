@@ -37,7 +37,7 @@ from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
 from veilleuse.collector.grid.ledger import HourlyQuestion
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution_2 import attribution_document
 from veilleuse.collector.reports.emissions import emissions_report_of, for_publication, today
 from veilleuse.collector.reports.fleet_year import YearQuestion

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.indicators import BUILTIN, load
 from veilleuse.collector.model.figures import Group, Thresholds
-from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.settings import CollectorSettings
 
 

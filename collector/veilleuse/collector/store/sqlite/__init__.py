@@ -39,7 +39,7 @@ from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactor
 from veilleuse.collector.store.sqlite.gaps import fill
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_data import SqliteForgetting
-from veilleuse.collector.store.sqlite.hours import SqliteLoadReader
+from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
 from veilleuse.collector.store.sqlite.meters import SqliteMetering

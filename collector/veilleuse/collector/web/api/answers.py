@@ -26,7 +26,7 @@ from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Factor
 from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.reports import emissions_document as emissions_report
-from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.indicator_rows import indicator_rows
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader

@@ -12,7 +12,7 @@ from typing import Any, Final
 from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
 from veilleuse.collector.model.figures import OBSERVED, EmissionsRow
-from veilleuse.collector.reports import indicators_2 as indicators_report
+from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.vocabulary import Word
 
 PREFIX: Final = "/api/v1"
