@@ -26,9 +26,8 @@ from veilleuse.collector.documents.drawing import COLOURS
 from veilleuse.collector.documents.text import shown_interval, words
 from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
+from veilleuse.collector.reports import attribution, emissions_document, indicative, reen_2, sobriety_document
 from veilleuse.collector.reports import indicators_document as indicators_2
-from veilleuse.collector.reports import sobriety_document
-from veilleuse.collector.reports import attribution, emissions_document, indicative, reen_2
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Final
 
 from veilleuse.collector.account.emissions import Emissions
-from veilleuse.collector.model.factors import BilanItem, ContextMapping, Mapping
+from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
 from veilleuse.collector.model.inventory import Headcount, PowerContext
 from veilleuse.collector.ports import ChosenFactor
 
@@ -24,7 +24,7 @@ READ, REMEMBERED, ENTERED = "read in the method", "remembered, not verified", "e
 _ELECTRICITY: Final = (BilanItem("2.1", "2"), BilanItem("4.1", "3.3"))
 _UNKNOWN: Final = BilanItem("", "")
 
-DEFAULT_MAPPING: Final = Mapping(
+DEFAULT_MAPPING: Final = BilanMapping(
     (
         ContextMapping(PowerContext.OWN_SITE, *_ELECTRICITY, True, True, READ),
         ContextMapping(
@@ -55,7 +55,7 @@ class BilanLine:
     in_bilan_numerique: bool
 
 
-def with_eple(mapping: Mapping, own_contract: bool, entered: BilanItem | None = None) -> Mapping:
+def with_eple(mapping: BilanMapping, own_contract: bool, entered: BilanItem | None = None) -> BilanMapping:
     """The mapping with a college's own meter decided: as own_site where the contract is the authority's, else as entered.
 
     Raises ValueError when the contract is the college's and no item is entered.
@@ -71,19 +71,19 @@ def with_eple(mapping: Mapping, own_contract: bool, entered: BilanItem | None = 
     return with_line(mapping, line)
 
 
-def with_line(mapping: Mapping, line: ContextMapping) -> Mapping:
+def with_line(mapping: BilanMapping, line: ContextMapping) -> BilanMapping:
     """The mapping with one line in the place of its context's."""
     return replace(
         mapping, lines=tuple(line if one.context is line.context else one for one in mapping.lines)
     )
 
 
-def unresolved(mapping: Mapping) -> tuple[PowerContext, ...]:
+def unresolved(mapping: BilanMapping) -> tuple[PowerContext, ...]:
     """Contexts whose item is still to be entered."""
     return tuple(line.context for line in mapping.lines if not line.combustion.beges_item)
 
 
-def bilan_lines(context: PowerContext, billed: Emissions, mapping: Mapping) -> tuple[BilanLine, ...]:
+def bilan_lines(context: PowerContext, billed: Emissions, mapping: BilanMapping) -> tuple[BilanLine, ...]:
     """Where the emissions of a context go; the lines sum to its total, exactly.
 
     Split: combustion apart from upstream and losses; what the published total differs from its parts goes with the latter,

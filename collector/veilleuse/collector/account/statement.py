@@ -26,8 +26,7 @@ from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
 from veilleuse.collector.account.telework import HomeTold
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.model.calibration import MILLION
-from veilleuse.collector.model.factors import ChosenFactor, Contract
-from veilleuse.collector.model.factors import Mapping as BilanMapping
+from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, Contract
 from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 

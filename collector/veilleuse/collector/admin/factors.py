@@ -27,11 +27,11 @@ from veilleuse.collector.factors.versions import (
 from veilleuse.collector.model.factors import (
     INHERITED_UNCERTAINTY_PERCENT,
     BilanItem,
+    BilanMapping,
     ContextMapping,
     Contract,
     FactorImport,
     FactorStatus,
-    Mapping,
 )
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.ports import Factor
@@ -171,7 +171,7 @@ def mapping_confirm(
         for context, pair in (items or {}).items()
     }
 
-    def job() -> Mapping:
+    def job() -> BilanMapping:
         kept = operations.factors.mappings()
         mapping = _entered(kept[-1] if kept else DEFAULT_MAPPING, eple, entered)
         confirmed = replace(
@@ -190,7 +190,7 @@ def mapping_confirm(
     return {"contexts": len(mapping.lines), "confirmed_by": mapping.confirmed_by}
 
 
-def _entered(mapping: Mapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> Mapping:
+def _entered(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> BilanMapping:
     """Raises UsageError when something is still to be said."""
     for context, item in entered.items():
         if context is PowerContext.OWN_SITE:

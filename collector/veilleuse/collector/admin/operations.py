@@ -493,6 +493,6 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "calendar_import": calendar.bring,
     "calendar_show": calendar.show,
     "calendar_export": calendar.export,
-    "calendar_school": school_holidays.bring,
+    "calendar_school": school_holidays.bring_school_holidays,
 }
 """Name on the socket → what it does; arguments by keyword."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def bring(
+def bring_school_holidays(
     operations: Operations, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
 ) -> dict[str, Any]:
     """Over the span that a zone has in the file, the file counts; what was imported outside it stays. Raises UsageError."""

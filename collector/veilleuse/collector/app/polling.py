@@ -21,7 +21,7 @@ FIRST_SECONDS: Final = (10.0, 90.0)
 """Before the first one: a collector that restarts in a loop would else ask each time."""
 LONGEST_SECONDS: Final = 15 * 60.0
 """Of one poll, all of it: then it is ended."""
-STOP_SECONDS: Final = 2.0
+POLL_STOP_SECONDS: Final = 2.0
 _SPREAD: Final = 0.1
 
 
@@ -60,7 +60,7 @@ class Polling:
         if process is not None:
             _end(process)
         if self._thread.ident is not None:
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(POLL_STOP_SECONDS)
 
     def _run(self) -> None:
         wait = self._first
@@ -95,11 +95,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(POLL_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
+                process.wait(POLL_STOP_SECONDS)
 
 
 @contextmanager

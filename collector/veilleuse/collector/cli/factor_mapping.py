@@ -22,7 +22,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.factors import BilanItem, ContextMapping, Mapping
+from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 
@@ -90,7 +90,7 @@ def confirm(
         print(f"{found['contexts']} power contexts confirmed by {found['confirmed_by']}")
 
 
-def _current(config: Any) -> Mapping:
+def _current(config: Any) -> BilanMapping:
     settings = settings_of(config)
     if not (settings.data_dir / DATA_FILE).exists():
         return DEFAULT_MAPPING

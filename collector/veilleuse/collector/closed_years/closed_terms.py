@@ -16,7 +16,7 @@ from veilleuse.collector.factors.versions import factor_document, factor_from_do
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.fleet_inputs import CalibratedWall
 from veilleuse.collector.model.calibration import Fit
-from veilleuse.collector.model.factors import BilanItem, ChosenFactor, ContextMapping, Contract, Mapping
+from veilleuse.collector.model.factors import BilanItem, BilanMapping, ChosenFactor, ContextMapping, Contract
 from veilleuse.collector.model.inventory import PowerContext
 
 
@@ -26,7 +26,7 @@ class FrozenTerms:
 
     factors: Keyed[str, ChosenFactor]
     """By grid zone."""
-    mapping: Mapping
+    mapping: BilanMapping
     contracts: Sequence[Contract]
     assumptions: Assumptions
     data: str
@@ -102,7 +102,7 @@ def terms_from_document(document: Keyed[str, Any]) -> FrozenTerms:
     )
 
 
-def _mapping_document(mapping: Mapping) -> dict[str, Any]:
+def _mapping_document(mapping: BilanMapping) -> dict[str, Any]:
     return {
         "confirmed_unix_milliseconds": mapping.confirmed_unix_milliseconds,
         "confirmed_by": mapping.confirmed_by,
@@ -121,8 +121,8 @@ def _mapping_document(mapping: Mapping) -> dict[str, Any]:
     }
 
 
-def _mapping(document: Keyed[str, Any]) -> Mapping:
-    return Mapping(
+def _mapping(document: Keyed[str, Any]) -> BilanMapping:
+    return BilanMapping(
         tuple(
             ContextMapping(
                 PowerContext(line["context"]),

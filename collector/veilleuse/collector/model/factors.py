@@ -195,7 +195,7 @@ class ContextMapping:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class BilanMapping:
     """The mapping of all contexts, and whether a user ever confirmed it."""
 
     lines: tuple[ContextMapping, ...]

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from veilleuse.collector.model.factors import (
+    BilanMapping,
     Contract,
     Factor,
     FactorImport,
     FactorVersion,
     KeptContract,
-    Mapping,
 )
 
 
@@ -35,7 +35,7 @@ class FactorReader(Protocol):
     def contracts(self) -> tuple[KeptContract, ...]:
         """All that ever were, withdrawn ones too."""
 
-    def mappings(self) -> tuple[Mapping, ...]:
+    def mappings(self) -> tuple[BilanMapping, ...]:
         """All that were ever confirmed, oldest first; the last is in force."""
 
 
@@ -60,5 +60,5 @@ class Factors(FactorReader, Protocol):
     def withdraw_contract(self, contract_id: int, who: str, why: str, now_unix_milliseconds: int) -> None:
         """From now on it counts no more. Raises AdminError when there is none, or it was withdrawn already."""
 
-    def confirm(self, mapping: Mapping) -> None:
+    def confirm(self, mapping: BilanMapping) -> None:
         """In force from now on."""

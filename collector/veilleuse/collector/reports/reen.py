@@ -23,7 +23,7 @@ from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.indicators import SobrietyQuestion, action_groups, disclosed, figures_of
 from veilleuse.collector.reports.inventory_groups import year_of
 from veilleuse.collector.reports.reen_bilan import bilan_rows, number_of, tidy
-from veilleuse.collector.reports.reen_values import Value, YearValues, year_values
+from veilleuse.collector.reports.reen_values import SheetValue, YearValues, year_values
 from veilleuse.collector.reports.savings import moved
 from veilleuse.collector.reports.sobriety_sources import SobrietySources
 from veilleuse.wire.vocabulary import Population
@@ -113,7 +113,7 @@ def reen_document(
     def told(row: Row) -> Row:
         return {**row, **(until if row.get("origin") == "computed" else {}), "data": data}
 
-    document = sheet.document(
+    document = sheet.sheet_document(
         list(map(told, _objectives(made))),
         list(map(told, _measures(made))),
         list(map(told, bilan_rows(*_items(made)))),
@@ -196,7 +196,7 @@ def _rows(made: _Sheet, cells: Cells) -> Iterator[Row]:
         yield tidy({**_common(cells), "origin": "computed", "indicator": cells["indicator"]})
 
 
-def _computed(made: _Sheet, cells: Cells, population: Population | None, value: Value) -> Row:
+def _computed(made: _Sheet, cells: Cells, population: Population | None, value: SheetValue) -> Row:
     indicator = cells["indicator"]
     year = int(cells["baseline_year"]) if "baseline_year" in cells else None
     comparable = indicator not in SUMS or _is_of_twelve_months(made)
@@ -227,7 +227,7 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
     )
 
 
-def _bounds(value: Value) -> dict[str, Shown | None]:
+def _bounds(value: SheetValue) -> dict[str, Shown | None]:
     """The interval's columns, by what it may be called."""
     if value.interval is None:
         return {}
@@ -245,7 +245,7 @@ def _bounds(value: Value) -> dict[str, Shown | None]:
 
 
 def _restated(
-    made: _Sheet, indicator: str, population: Population | None, value: Value, year: int
+    made: _Sheet, indicator: str, population: Population | None, value: SheetValue, year: int
 ) -> float | None:
     if indicator in NO_HISTORY:
         return None

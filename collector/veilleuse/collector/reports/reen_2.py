@@ -104,7 +104,7 @@ TITLES: Final = {
 }
 
 
-def document(
+def sheet_document(
     rows: Sequence[Row],
     measures: Sequence[Row],
     bilan: Sequence[Row],

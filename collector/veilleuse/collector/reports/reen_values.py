@@ -62,7 +62,7 @@ Pair = tuple[float, float]
 """Of one machine: (part, whole) of a ratio of sums."""
 
 
-class Value(NamedTuple):
+class SheetValue(NamedTuple):
     """One figure of the sheet."""
 
     name: str
@@ -98,16 +98,16 @@ class YearValues:
     """Populations of which some months are gone."""
     of_statistics: bool = False
     """It is a whole year that nobody closed and that is told by the statistics kept of it."""
-    cache: dict[tuple[str, str], tuple[Value, ...]] = field(default_factory=dict)
+    cache: dict[tuple[str, str], tuple[SheetValue, ...]] = field(default_factory=dict)
 
-    def of(self, indicator: str, population: Population | None = None) -> tuple[Value, ...]:
+    def of(self, indicator: str, population: Population | None = None) -> tuple[SheetValue, ...]:
         """Its figures: none where there is nothing to say, one a category of I10."""
         key = (indicator, population.value if population else "")
         if key not in self.cache:
             self.cache[key] = tuple(self._of(indicator, population))
         return self.cache[key]
 
-    def _of(self, indicator: str, population: Population | None) -> Iterable[Value]:
+    def _of(self, indicator: str, population: Population | None) -> Iterable[SheetValue]:
         if indicator == "server_kwh":
             return self._energy_of_servers()
         if indicator == "use_phase_kgco2e":
@@ -136,7 +136,7 @@ class YearValues:
         machines: Sequence[Machine],
         wanted: Collection[Population],
         population: Population | None,
-    ) -> Iterable[Value]:
+    ) -> Iterable[SheetValue]:
         devices = self.devices if indicator == "I9" else ()
         if population is not None:
             devices = tuple(one for one in devices if one.population is population)
@@ -152,7 +152,7 @@ class YearValues:
             is_share = bool(pairs) and interval is None
             if pairs and is_share and figure.value is not None:
                 interval = ratio_interval([pairs(one, self.targets) for one in machines], covered)
-            yield Value(
+            yield SheetValue(
                 one.meta.name,
                 one.meta.unit,
                 one.meta.direction,
@@ -166,12 +166,12 @@ class YearValues:
 
     def _of_sums(
         self, indicator: str, machines: Sequence[Machine], wanted: Collection[Population]
-    ) -> Iterable[Value]:
+    ) -> Iterable[SheetValue]:
         made, covered = load(indicator), self.coverage(wanted)
         meta = made.meta
         if indicator == "I13":
             if covered is not None:
-                yield Value(meta.name, meta.unit, meta.direction, covered, coverage_states=covered)
+                yield SheetValue(meta.name, meta.unit, meta.direction, covered, coverage_states=covered)
             return
         seen = [one for one in machines if one.bands]
         if not seen:
@@ -182,11 +182,11 @@ class YearValues:
         pairs = [_OF_SUMS[indicator](one) for one in seen]
         behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
         if not self._may_show(seen, behind) or self._is_told_apart(wanted):
-            yield Value(meta.name, meta.unit, meta.direction, None, withheld=True)
+            yield SheetValue(meta.name, meta.unit, meta.direction, None, withheld=True)
         elif figure is not None and figure.value is not None:
             interval = ratio_interval(pairs, covered)
             threshold = made.threshold(self.thresholds)
-            yield Value(
+            yield SheetValue(
                 meta.name,
                 meta.unit,
                 meta.direction,
@@ -197,14 +197,14 @@ class YearValues:
                 is_sample_only=not self._is_demonstrated(wanted),
             )
 
-    def _energy_of_servers(self) -> Iterable[Value]:
+    def _energy_of_servers(self) -> Iterable[SheetValue]:
         """Of all together, though rows part where they stand and by year; bounds added up, since what is not known of priors is common."""
         rows = [one for one in self.emissions if one.population == Population.SERVER.value]
         if not rows:
             return
         values = [one.kwh_total for one in rows if one.kwh_total is not None]
         known = len(values) == len(rows)
-        yield Value(
+        yield SheetValue(
             "energy of servers",
             "kWh",
             "lower",
@@ -278,14 +278,14 @@ def _wanted(indicator: str, population: Population | None) -> frozenset[Populati
     return frozenset({population}) & (frozenset(Population) if indicator in _OF_ALL else wanted)
 
 
-def _no_value(indicator: str) -> Value:
+def _no_value(indicator: str) -> SheetValue:
     meta = load_sobriety(indicator).meta if indicator in SOBRIETY else load(indicator).meta
-    return Value(meta.name, meta.unit, meta.direction, None)
+    return SheetValue(meta.name, meta.unit, meta.direction, None)
 
 
-def _of_inventory(one: Found, k: int) -> Value:
+def _of_inventory(one: Found, k: int) -> SheetValue:
     figure = disclosed(one.figure, one.scope, k)
-    return Value(
+    return SheetValue(
         one.meta.name,
         one.meta.unit,
         one.meta.direction,
@@ -363,9 +363,9 @@ def _beyond(use: BandUse) -> tuple[int, int, int]:
     return use.beyond(15), use.beyond(30), use.beyond(60)
 
 
-def _emitted(total: EmissionsRow | None) -> Iterable[Value]:
+def _emitted(total: EmissionsRow | None) -> Iterable[SheetValue]:
     if total is not None and total.kgco2e_total is not None:
-        yield Value(
+        yield SheetValue(
             "emissions of the use phase",
             "kgCO2e",
             "lower",

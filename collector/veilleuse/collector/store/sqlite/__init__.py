@@ -39,7 +39,6 @@ from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactor
 from veilleuse.collector.store.sqlite.gaps import fill
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_data import SqliteForgetting
-from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
 from veilleuse.collector.store.sqlite.meters import SqliteMetering
@@ -50,6 +49,7 @@ from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
+from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 
 __all__ = [

@@ -16,6 +16,7 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.factors import (
     Basis,
     BilanItem,
+    BilanMapping,
     ContextMapping,
     Contract,
     Factor,
@@ -23,7 +24,6 @@ from veilleuse.collector.model.factors import (
     FactorStatus,
     FactorVersion,
     KeptContract,
-    Mapping,
 )
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.store.sqlite.connection import Database, damaged
@@ -63,7 +63,7 @@ class SqliteFactors:
         """All that ever were, withdrawn ones too. Raises StoreDamaged."""
         return tuple(self._made(_contract, row) for row in self._rows(_CONTRACTS))
 
-    def mappings(self) -> tuple[Mapping, ...]:
+    def mappings(self) -> tuple[BilanMapping, ...]:
         """All that were ever confirmed, oldest first. Raises StoreDamaged."""
         rows = self._rows(
             "SELECT unix_milliseconds, who, why, lines_json FROM factor_mappings ORDER BY mapping_id"
@@ -140,7 +140,7 @@ class SqliteFactors:
                 (contract_id, now_unix_milliseconds, who, why),
             )
 
-    def confirm(self, mapping: Mapping) -> None:
+    def confirm(self, mapping: BilanMapping) -> None:
         """In force from now on."""
         with self._data.transaction() as connection:
             connection.execute(
@@ -267,9 +267,9 @@ def _line_document(line: ContextMapping) -> dict[str, Any]:
     }
 
 
-def _mapping(row: Any) -> Mapping:
+def _mapping(row: Any) -> BilanMapping:
     at, who, why, lines = row
-    return Mapping(
+    return BilanMapping(
         tuple(
             ContextMapping(
                 PowerContext(line["context"]),
