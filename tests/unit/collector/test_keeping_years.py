@@ -21,7 +21,7 @@ from tests.filled import Filled
 from tests.machines import served, settings_in
 from tests.rolled import retention, roll, server_day, workstation_days
 from tests.waiting import until
-from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.admin.uploads import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.scheduled import keep_apart, run_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds

@@ -19,7 +19,7 @@ from tests.backups import directory
 from tests.filled import METER, Filled, cell, clock
 from tests.pushes import enrol
 from tests.waiting import until
-from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.admin.uploads import AdminServer
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.scheduled import note_presence, upkeep
 from veilleuse.collector.cli.doctor import look

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
-from veilleuse.collector.admin.server_2 import AdminServer
+from veilleuse.collector.admin.uploads import AdminServer
 from veilleuse.collector.app.certificate import ServerCertificate
 from veilleuse.collector.app.child import Child, leashed
 from veilleuse.collector.app.data_directory import Collector, open_collector

@@ -88,8 +88,8 @@ def _assets(order: Order, fleet: Sequence[Device]) -> Iterator[Sequence[object]]
 def _beside(order: Order, place: Place) -> Iterator[Sequence[object]]:
     since = date(order.first.year - 4, 9, 1)  # before all the time that is simulated
     items = {InventoryClass.PRINTER: "printer", InventoryClass.PROJECTOR: "peripheral"}
-    for kind, number in BESIDE:
-        for one in range(number):
+    for kind, amount in BESIDE:
+        for one in range(amount):
             name = f"SIM-{place.site}-{kind.value}-{one + 1}"
             yield (
                 name, items.get(kind, "network_equipment"), kind.value, place.entity, place.site, VENDOR, kind.value, since, "",
