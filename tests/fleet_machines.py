@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.fleet.fleet_inputs import Cell, Days, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import Cell, Days, InService, Machine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 

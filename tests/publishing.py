@@ -12,7 +12,7 @@ from datetime import date
 
 from tests.filled import Filled
 from veilleuse.collector.model.publications import Kind, Publication, content_of
-from veilleuse.collector.ports.published import Told
+from veilleuse.collector.ports.readers import Told
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 
 

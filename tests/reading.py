@@ -26,14 +26,13 @@ from veilleuse.collector.model.publications import Publication
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import Admission, Door
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.collector.web.middleware import Gate
-from veilleuse.collector.web.tokens import Admission
 
 DAY = 86_400_000
 DOOR_TOKEN = "0123456789abcdef0123456789abcdef"

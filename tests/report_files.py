@@ -57,7 +57,7 @@ class PageTable:
 
 
 class Page(HTMLParser):
-    """A page of report/html.py: its tables by section, and every element and attribute there is."""
+    """A page of documents/formats/html.py: its tables by section, and every element and attribute there is."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(convert_charrefs=True)
@@ -111,7 +111,7 @@ class Page(HTMLParser):
             self._cell = None
 
     def handle_data(self, data: str) -> None:
-        data = data.replace("\N{WORD JOINER}", "")  # report/html.py's guard
+        data = data.replace("\N{WORD JOINER}", "")  # documents/formats/html.py's guard
         if not self._open or self._open[-1] not in ("style", "title"):
             self.text += data
         if self._cell is not None:

@@ -24,7 +24,7 @@ from tests.pushes import (
 )
 from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
-from veilleuse.collector.ingest.configuring import Configuring
+from veilleuse.collector.ingest.hello import Configuring
 from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import Caller, CertificateChain, Host, HostStatus

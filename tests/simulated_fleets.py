@@ -15,8 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.fleet_inputs import Cell, InService, Machine, Stratum, age_band
-from veilleuse.collector.fleet.samples import Alike, Sample, summed
+from veilleuse.collector.fleet.samples import (
+    Alike,
+    Cell,
+    InService,
+    Machine,
+    Sample,
+    Stratum,
+    age_band,
+    summed,
+)
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 

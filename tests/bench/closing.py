@@ -34,7 +34,7 @@ from veilleuse.collector.reports.close_year import Order, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.inputs import opened
-from veilleuse.collector.reports.keep_year import keep_year
+from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store.sqlite import open_store
 

@@ -27,7 +27,7 @@ from tests.bench.independent_coverage import report
 from tests.simulated_fleets import Shape, Simulated, simulated
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Fleet
-from veilleuse.collector.fleet.fleet_inputs import Machine, Stratum
+from veilleuse.collector.fleet.samples import Machine, Stratum
 from veilleuse.collector.quantiles import quantile95
 
 BAND = (0.93, 0.97)

@@ -41,11 +41,10 @@ from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.observed import MONITOR
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.reports.assumptions import assumptions
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions
 from veilleuse.collector.reports.inputs import opened
-from veilleuse.collector.reports.keep_year import keep_year
+from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.collector.settings import Reporting, settings_environment
 from veilleuse.collector.simulate.fleet import Order
 from veilleuse.wire.vocabulary import DeviceClass

@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.bench.independent_fleets import CLASSES, DEFAULT_U, Drawn, Moments, World, drawn, moments
 from veilleuse.collector.fleet.estimate import SELECTION, Estimate, Representativeness
-from veilleuse.collector.fleet.fleet_inputs import InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import InService, Machine, Stratum
 from veilleuse.collector.quantiles import Z95
 
 BAND: Final = (0.93, 0.97)

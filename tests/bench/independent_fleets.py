@@ -19,7 +19,7 @@ from statistics import fmean, pvariance
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.fleet_inputs import Days, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import Days, InService, Machine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 

@@ -11,12 +11,12 @@ import pytest
 from tests.architecture.tree import ROOT
 from veilleuse.agent.identity import join_file, store
 from veilleuse.agent.sources import meters_file
-from veilleuse.collector.backup import encryption, manifest
-from veilleuse.collector.cli import calendar, pem_files, reen, verify
+from veilleuse.collector.backup import archive, encryption
+from veilleuse.collector.cli import calendar, output, reen, verify
 from veilleuse.collector.cli import meters as shared_meters
 from veilleuse.collector.closed_years import verify as verifying
 from veilleuse.collector.derive.calibration import readings
-from veilleuse.collector.enrolment import folder, register
+from veilleuse.collector.enrolment import ca_files, register
 from veilleuse.collector.factors import base_carbone
 from veilleuse.collector.grid import files as intensity
 from veilleuse.collector.inventory import csv_table, glpi_api, mapping
@@ -29,13 +29,13 @@ BOUNDS = {
     "--mapping`": (mapping.MAXIMUM_BYTES, calendar.MAXIMUM_BYTES, reen.MAXIMUM_BYTES),
     "`intensity import`": (intensity.MAXIMUM_BYTES, base_carbone.MAXIMUM_BYTES),
     "`meters import`": (shared_meters.MAXIMUM_BYTES,),
-    "keys and chains": (pem_files.MAX_BYTES,),
+    "keys and chains": (output.MAX_BYTES,),
     "authorities to trust": (files.AUTHORITIES_BYTES,),
     "`verify`": (verifying.MOST_BYTES, verifying.SIGNATURE_BYTES, verify.KEY_BYTES),
     "a join file": (join_file.MAX_BYTES, glpi_api.MAXIMUM_FILE_BYTES),
     "key file of backups": (encryption.KEY_FILE_BYTES, access.TOKEN_BYTES),
-    "`restore`": (manifest.MANIFEST_BYTES_MAXIMUM,),
-    "the register": (register.MOST_BYTES, folder.MOST_BYTES),
+    "`restore`": (archive.MANIFEST_BYTES_MAXIMUM,),
+    "the register": (register.MOST_BYTES, ca_files.MOST_BYTES),
     "the identity": (store.MOST_BYTES,),
 }
 """What names a row → the bounds that it tells: one each, or one for all."""

@@ -31,11 +31,11 @@ from veilleuse.agent.spool.database import connect
 from veilleuse.collector.app.gateway import messages
 from veilleuse.collector.backup.restore import hand_over
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.closed_years.exporting import FOLDER as CLOSED
-from veilleuse.collector.closed_years.exporting import export
+from veilleuse.collector.closed_years.verify import FOLDER as CLOSED
+from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.enrolment.ca import Authority, draft
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc import admin_client
+from veilleuse.collector.ipc import unix_socket
 from veilleuse.collector.ipc.unix_socket import PrivateServer
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, YearState
 from veilleuse.collector.settings import Pki
@@ -191,7 +191,7 @@ def test_a_backup_names_the_file_that_it_does_not_copy_and_doctor_too(
 
 
 ASKING = {
-    "admin.sock": lambda data: admin_client.ask(data, "health"),
+    "admin.sock": lambda data: unix_socket.ask(data, "health"),
     "door.sock": lambda data: messages.ask(data, {"op": "open"}, seconds=1),
 }
 

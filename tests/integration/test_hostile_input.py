@@ -240,7 +240,7 @@ sys.exit(main())
     [
         ("veilleuse.collector", "veilleuse.collector.cli.main"),
         ("veilleuse.collector", "typer"),
-        ("veilleuse.collector", "veilleuse.collector.version"),
+        ("veilleuse.collector", "veilleuse.collector.logs"),
         ("veilleuse.agent", "veilleuse.agent.commands.main"),
         ("veilleuse.agent", "veilleuse.agent.settings"),
         ("veilleuse.agent", "argparse"),

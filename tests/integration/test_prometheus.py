@@ -42,7 +42,7 @@ from tests.stack import get
 from tests.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
 from veilleuse.collector.counters import Count, Health
-from veilleuse.collector.ipc.admin_client import SOCKET_FILE
+from veilleuse.collector.ipc.unix_socket import SOCKET_FILE
 from veilleuse.collector.model.publications import Kind, Publication, content_of
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.store.sqlite.connection import Database

@@ -23,7 +23,7 @@ from tests.authorities import Organisation
 from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.peers import peer
 from tests.stack import Stack
-from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode

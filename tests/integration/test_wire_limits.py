@@ -18,7 +18,7 @@ from tests.machines import Machine, Served, served, settings_in
 from tests.promises.raw import PUSH, Connection, tls
 from tests.waiting import PATIENCE_SECONDS
 from veilleuse.collector.app import grpc_server
-from veilleuse.collector.app.options import OPTIONS
+from veilleuse.collector.app.grpc_server import OPTIONS
 from veilleuse.wire.limits import MAX_PUSH_BYTES
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The history checker: what agents saw (history.py) against what the database holds. Shares no code with the product.
+"""The history checker: what agents saw (factors/versions.py) against what the database holds. Shares no code with the product.
 
 What is compared, from the stored bytes and the tables alone:
 

@@ -90,7 +90,7 @@ def test_a_migration_cut_at_any_line_is_carried_on(data, tmp_path, figure):
 import shutil
 from tests.killing import dies_at, in_child, lines_of
 
-parts = ("store/sqlite/migrations.py", "store/sqlite/gaps.py")
+parts = ("store/sqlite/migrations.py", "store/sqlite/periods.py")
 released, note = Path(sys.argv[1] + ".released"), Path(sys.argv[2])
 total = lines_of(work, parts, note)
 kills = 0

@@ -18,8 +18,7 @@ from tests.hostile import EVERYTHING, everywhere
 from tests.peers import peer
 from tests.report_files import sheet_rows, workbook
 from tests.reported import attribution, small
-from veilleuse.collector.documents.document import Document, Row, renderer
-from veilleuse.collector.documents.plain import plain
+from veilleuse.collector.documents.document import Document, Row, plain, renderer
 
 OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 TYPE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}value-type"

@@ -17,8 +17,7 @@ from tests.hostile import EVERYTHING, MARKUP, everywhere
 from tests.peers import peer
 from tests.report_files import Page, bare, pdf_text, structure
 from tests.reported import attribution, everything, small
-from veilleuse.collector.documents.document import SHOWN, Document, Row, renderer
-from veilleuse.collector.documents.plain import LONGEST, plain
+from veilleuse.collector.documents.document import LONGEST, SHOWN, Document, Row, plain, renderer
 
 HARMLESS = "Collège d'Oullins (annexe)"
 

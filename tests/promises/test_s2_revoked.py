@@ -15,7 +15,7 @@ import pytest
 
 from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.waiting import until
-from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 RUNS = 100

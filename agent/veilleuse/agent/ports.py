@@ -177,7 +177,7 @@ class SourceContext(NamedTuple):
     meter: MeterSpec | None = None
     """For a source that reads one configured meter."""
     published: str = ""
-    """File that the polling process publishes in (publication.py)."""
+    """File that the polling process publishes in (sources/snapshot.py)."""
     helper: str = ""
     """File that the helper with the rights to read RAPL publishes in; absent where none runs."""
     salt: str = ""
@@ -202,7 +202,7 @@ class ResidentSpool(Protocol):
         """
 
     def control(self, key: str) -> str | None:
-        """A control value, see `spool.py` for the keys."""
+        """A control value, see `spool/database.py` for the keys."""
 
     def pending(self) -> int:
         """Rows not yet acknowledged."""
@@ -284,7 +284,7 @@ class SenderSpool(Protocol):
 
 
 class Encoder(Protocol):
-    """What the sender's half of the spool asks of `encode.py`."""
+    """What the sender's half of the spool asks of `sending/encode.py`."""
 
     def encode(self, body: str) -> bytes:
         """The wire bytes of a spool row. Raises ValueError when it is not one."""

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from veilleuse.collector.settings import CollectorSettings
@@ -61,3 +62,11 @@ def configure(settings: CollectorSettings) -> None:
     handler.setFormatter(FactsFormatter())
     handler.addFilter(RepeatFilter())
     logging.basicConfig(level=settings.log.level.upper(), handlers=[handler], force=True)
+
+
+def product_version() -> str:
+    """Version of the installed distribution; 0+source when it runs from a bare source tree."""
+    try:
+        return version("veilleuse")
+    except PackageNotFoundError:
+        return "0+source"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""IPMI DCMI (sources/ipmi_dcmi.py, program.py) with fake tools that print what the real ones printed."""
+"""IPMI DCMI (sources/ipmi_dcmi.py, sources/run_program.py) with fake tools that print what the real ones printed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (macos_ctypes.py) over fake libraries: C functions of our own, called through the real ctypes."""
+"""The real table of calls (platforms/macos/api.py) over fake libraries: C functions of our own, called through the real ctypes."""
 
 from __future__ import annotations
 

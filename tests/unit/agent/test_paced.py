@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How often a device is asked (sources/metering.py)."""
+"""How often a device is asked (sources/readings.py)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (windows_ctypes.py) over fake libraries that fill memory as Windows' do, and the tables of sources."""
+"""The real table of calls (platforms/windows/api.py) over fake libraries that fill memory as Windows' do, and the tables of sources."""
 
 from __future__ import annotations
 

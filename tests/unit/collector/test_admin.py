@@ -18,8 +18,13 @@ from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.admin.uploads import MAX_CONNECTIONS, AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import AdminError, UnknownZone, UsageError
-from veilleuse.collector.ipc.admin_client import MAX_REQUEST_BYTES, SOCKET_FILE, CollectorNotRunning, ask
-from veilleuse.collector.ipc.unix_socket import socket_path
+from veilleuse.collector.ipc.unix_socket import (
+    MAX_REQUEST_BYTES,
+    SOCKET_FILE,
+    CollectorNotRunning,
+    ask,
+    socket_path,
+)
 
 ORDER = {"org_entity": "DSI", "site": "Lyon", "population": "server"}
 

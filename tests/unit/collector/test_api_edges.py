@@ -22,8 +22,7 @@ from veilleuse.collector.model.months import NOTHING, DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions_document import ASSUMPTIONS
 from veilleuse.collector.web.api import handlers
-from veilleuse.collector.web.api.answers import NOT_OF_SUMS, OBSERVED_NOTES
-from veilleuse.collector.web.api.fleet import _Watched
+from veilleuse.collector.web.api.answers import NOT_OF_SUMS, OBSERVED_NOTES, _Watched
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)

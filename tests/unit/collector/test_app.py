@@ -17,12 +17,12 @@ import pytest
 from tests.machines import served, settings_in
 from tests.ports import free_port, free_ports
 from tests.waiting import until
-from veilleuse.collector.app import certificate
 from veilleuse.collector.app import child as child_module
+from veilleuse.collector.app import grpc_server
 from veilleuse.collector.app.child import Child
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.grpc_server import listen
-from veilleuse.collector.app.service_manager import notify
+from veilleuse.collector.app.service import notify
 from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AddressUnavailable, ConfigurationError, DataDirectoryError
 from veilleuse.collector.logs import FactsFormatter, RepeatFilter
@@ -178,11 +178,11 @@ def test_service_manager_is_told(monkeypatch, tmp_path):
 
 def test_server_certificate_changes_under_a_running_server(tmp_path, monkeypatch):
     """A process that runs for months shows a new certificate before the old one ends, without a restart."""
-    monkeypatch.setattr(certificate, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(grpc_server, "CHECK_SECONDS", 0.0)
     now = [datetime.now(UTC)]
     create(tmp_path, now[0])
     authority = Authority(tmp_path, Pki(), lambda: now[0])
-    listener = listen("127.0.0.1:0", "grpc.address", certificate.ServerCertificate(authority))
+    listener = listen("127.0.0.1:0", "grpc.address", grpc_server.ServerCertificate(authority))
     listener.server.start()
     try:
         first = shown(listener.address)

@@ -22,8 +22,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.attribution import Basis, HostHour, Share, Why
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.records import Cell, MachineFacts
-from veilleuse.collector.reports.attribution import document
-from veilleuse.collector.reports.attribution_2 import attribution_document
+from veilleuse.collector.reports.attribution import attribution_document, document
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite import host_hours as pages
 from veilleuse.wire.ladder import Method

@@ -19,9 +19,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.enrolment import certificates
+from veilleuse.collector.enrolment import x509 as certificates
 from veilleuse.collector.enrolment.ca import Authority, create
-from veilleuse.collector.enrolment.certificates import read_request
+from veilleuse.collector.enrolment.x509 import read_request
 from veilleuse.collector.errors import DataDirectoryError, EnrolmentRefused, NotAuthorised
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import Pki

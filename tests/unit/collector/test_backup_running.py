@@ -20,8 +20,7 @@ from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import AdminError, StoreFailing
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.store.sqlite import SqliteStore, create_store
-from veilleuse.collector.store.sqlite.connection import Database, quick_check
-from veilleuse.collector.store.sqlite.copy import STEP_PAGES, copy_database
+from veilleuse.collector.store.sqlite.connection import STEP_PAGES, Database, copy_database, quick_check
 
 LIMITS = settings.Store(free_bytes_minimum=0)
 STEPS = 40

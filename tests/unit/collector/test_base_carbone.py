@@ -14,7 +14,7 @@ import pytest
 from tests.waiting import in_time
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.base_carbone import Parsed, read_base_carbone
-from veilleuse.collector.factors.numbers import french_decimal
+from veilleuse.collector.factors.base_carbone_rows import french_decimal
 from veilleuse.collector.factors.static import SHARES_2022
 from veilleuse.collector.factors.zones import zones_named
 from veilleuse.collector.model.factors import FactorStatus

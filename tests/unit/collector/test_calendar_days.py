@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.calendars.compose import calendar_year, compose, first_day
+from veilleuse.collector.calendars.compose import calendar_year, compose, first_day, public_holidays
 from veilleuse.collector.calendars.day_types import day_type, is_open, open_milliseconds, week_types
-from veilleuse.collector.calendars.public_holidays import public_holidays
 from veilleuse.collector.calendars.school import (
     SchoolHolidays,
     holidays_of,

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.calendars.files import read_calendar
-from veilleuse.collector.calendars.writing import write_calendar
+from veilleuse.collector.calendars.files import read_calendar, write_calendar
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import Closure, Declaration, SchoolZone
 from veilleuse.wire.bands import CalendarError, OpenSpan

@@ -22,7 +22,6 @@ from veilleuse.collector.derive.calibration.acceptance import (
     standby_outcome,
     wall_outcome,
 )
-from veilleuse.collector.derive.calibration.algebra import Pair, Square, outer
 from veilleuse.collector.derive.calibration.fit import (
     BETWEEN_UNITS,
     NotIdentified,
@@ -30,7 +29,7 @@ from veilleuse.collector.derive.calibration.fit import (
     model_line,
     unit_line,
 )
-from veilleuse.collector.derive.calibration.moments import Unit, parted
+from veilleuse.collector.derive.calibration.moments import Pair, Square, Unit, outer, parted
 from veilleuse.collector.model.calibration import Fit
 from veilleuse.collector.quantiles import Z95, quantile95, tail
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 import pytest
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.calibration.matching import FILE, file_samples
 from veilleuse.collector.derive.calibration.moments import Moments
-from veilleuse.collector.derive.calibration.readings import Reading
+from veilleuse.collector.derive.calibration.readings import FILE, Reading, file_samples
 from veilleuse.collector.derive.calibration.samples import (
     Samples,
     StoredRecord,

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from veilleuse.collector import quantiles
-from veilleuse.collector.account import emissions, pedigree, rounding_2
+from veilleuse.collector.account import emissions, pedigree, rounding
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive import wall
 from veilleuse.collector.factors import book
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.model.records import WallEnergy
-from veilleuse.collector.reports import tec
+from veilleuse.collector.reports import worked_examples
 from veilleuse.collector.reports.worked_examples import answers
 from veilleuse.wire import units
 
@@ -112,11 +112,11 @@ def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBo
         (emissions, "kgco2e", _slightly, "OWID table"),
         (emissions, "kgco2e", _slightly, "ADEME 2022, residual"),
         (emissions, "factor_u", _slightly, "u of a published ±p %"),
-        (tec, "tec_kwh_per_year", _slightly, "TEC, notebook, EU 617/2013"),
+        (worked_examples, "tec_kwh_per_year", _slightly, "TEC, notebook, EU 617/2013"),
         (pedigree, "gsd2", _slightly, "pedigree, nothing known"),
         (quantiles, "quantile95", _slightly, "stratified mean, half-width"),
         (wall, "wall_energy", _wall, "wall model, laptop"),
-        (rounding_2, "rounded", _rounded, "rounded for people, upper end"),
+        (rounding, "rounded", _rounded, "rounded for people, upper end"),
         (book, "factor_book", _book, "ADEME 2025"),
     ],
 )
@@ -148,6 +148,6 @@ def test_a_broken_variance_is_found(monkeypatch, capsys):
 def test_tec_of_every_duty_is_a_whole_year():
     """Shares of each scheme and device sum to 1, so that one watt all year is 8.76 kWh."""
     one = Decimal(1)
-    for duty in tec.duties().values():
+    for duty in worked_examples.duties().values():
         assert duty.off + duty.sleep + duty.long_idle + duty.short_idle == 1
-        assert tec.tec_kwh_per_year(duty, one, one, one, one) == Fraction(876, 100)
+        assert worked_examples.tec_kwh_per_year(duty, one, one, one, one) == Fraction(876, 100)

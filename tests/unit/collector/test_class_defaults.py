@@ -13,7 +13,7 @@ from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.class_defaults import class_defaults, class_microwatts
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, InService, Stratum
+from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Stratum
 from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.shipped_tables import load_table

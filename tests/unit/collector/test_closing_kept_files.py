@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.closed_years.closed_years import read_closed
-from veilleuse.collector.closed_years.frozen import frozen_documents, reproduces
+from veilleuse.collector.closed_years.frozen import frozen_documents, read_closed, reproduces
 from veilleuse.collector.closed_years.signatures import parse_public_key
 from veilleuse.collector.closed_years.verify import verify_file
 from veilleuse.collector.model.closed_years import file_parts, sha256

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.account.conversion import conversion, energy_kwh
-from veilleuse.collector.account.rounding_2 import rounded
+from veilleuse.collector.account.emissions import conversion, energy_kwh
+from veilleuse.collector.account.rounding import rounded
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.book import choose
 

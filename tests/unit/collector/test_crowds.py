@@ -15,8 +15,7 @@ from tests.pushes import MONDAY_10H, cell, clock, gap, measurement, realistic
 from tests.unit.collector.sound import refused
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.validate import Reason
-from veilleuse.collector.validate.messages import crowded, crowded_inside
-from veilleuse.collector.validate.messages_2 import parsed_push
+from veilleuse.collector.validate.messages import crowded, crowded_inside, parsed_push
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 EMPTY_CELL = b"\x2a\x00"

@@ -24,7 +24,6 @@ from veilleuse.collector.app.scheduled import upkeep
 from veilleuse.collector.backup.destination import only_backup
 from veilleuse.collector.cli.doctor import CHECKS, look
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
-from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
 from veilleuse.collector.cli.doctor.findings import Check, Finding
 from veilleuse.collector.cli.doctor.fleet import (
     check_agents,
@@ -33,16 +32,21 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_identities,
     check_versions,
 )
-from veilleuse.collector.cli.doctor.forecast import days_until_full
 from veilleuse.collector.cli.doctor.service import check_service
-from veilleuse.collector.cli.doctor.storage import check_directory, check_forecast
+from veilleuse.collector.cli.doctor.storage import (
+    check_backup,
+    check_directory,
+    check_forecast,
+    check_leftovers,
+    days_until_full,
+)
 from veilleuse.collector.errors import DataDirectoryError
+from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.records import AgentId, Certificate, HostId, HostStatus, ValidPush
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.upkeep import DaySize, note_size, sizes
+from veilleuse.collector.store.sqlite.diagnostics import DaySize, note_size, sizes
 from veilleuse.collector.validate import check_push
-from veilleuse.collector.version import product_version
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 

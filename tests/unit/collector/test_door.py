@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.app.gateway.budget import Budget
 from veilleuse.collector.app.gateway.messages import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
@@ -31,7 +30,7 @@ from veilleuse.collector.app.gateway.messages import (
     reasons_from,
     reply_from,
 )
-from veilleuse.collector.app.gateway.relay import Relay, bind
+from veilleuse.collector.app.gateway.relay import Budget, Relay, bind
 
 
 def test_a_budget_lets_a_burst_through_and_then_its_rate():

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.machines import settings_in
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.ca import Authority
-from veilleuse.collector.enrolment.certificates import read_request
 from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
 from veilleuse.collector.enrolment.renew import RETURNS_AT_ONCE, Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
+from veilleuse.collector.enrolment.x509 import read_request
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
 from veilleuse.collector.model.records import Caller, CertificateChain, HostStatus
 from veilleuse.wire.renewal import renew_expired_message

@@ -18,9 +18,14 @@ from tests.pushes import NOW
 from veilleuse.collector import settings
 from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageError
 from veilleuse.collector.factors.book import FactorBook, book_of, factor_book
-from veilleuse.collector.factors.history import history, in_force
 from veilleuse.collector.factors.static import AdemeFactors
-from veilleuse.collector.factors.versions import changes, factor_document, factor_from_document
+from veilleuse.collector.factors.versions import (
+    changes,
+    factor_document,
+    factor_from_document,
+    history,
+    in_force,
+)
 from veilleuse.collector.model.factors import FactorImport, FactorStatus, FactorVersion
 from veilleuse.collector.ports import Factor
 from veilleuse.collector.store.sqlite import create_store

@@ -21,8 +21,8 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.accounts import Account, Role
+from veilleuse.collector.reports.fleet_year import chooser
 from veilleuse.collector.reports.inputs import opened
-from veilleuse.collector.reports.zones import chooser
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.web.access import Door

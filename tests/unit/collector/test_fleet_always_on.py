@@ -11,8 +11,8 @@ import pytest
 
 from tests.fleet_machines import KWH, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.estimator import Fleet
-from veilleuse.collector.fleet.fleet_inputs import Machine, Stratum
 from veilleuse.collector.fleet.pool import DRAWS, FEWEST, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
+from veilleuse.collector.fleet.samples import Machine, Stratum
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, parts
 
 

@@ -12,7 +12,7 @@ from tests.fleet_machines import YEAR, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.composition import composition, is_balanced
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.fleet_inputs import Cell, InService, Machine, Stratum, age_band
+from veilleuse.collector.fleet.samples import Cell, InService, Machine, Stratum, age_band
 from veilleuse.collector.fleet.strata import class_rates, parts
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.quantiles import chi_square99

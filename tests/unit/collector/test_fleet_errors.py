@@ -11,7 +11,7 @@ import pytest
 
 from tests.fleet_machines import A, B, in_service, machine
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.fleet_inputs import CalibratedWall, Stratum
+from veilleuse.collector.fleet.samples import CalibratedWall, Stratum
 from veilleuse.collector.model.calibration import Fit
 from veilleuse.wire.ladder import Method
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.fleet_machines import DAY, KWH, YEAR, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.estimate import Basis, DataType, Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.fleet_inputs import Cell, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import Cell, InService, Machine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
-from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.group_sums import Tally, fit_to_show
 from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.parts import NO_PARTS
 from veilleuse.collector.calendars.periods import Slice, WeekShares, enrolled_milliseconds, evening_of, slices

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.ingest.buckets import Buckets
+from veilleuse.collector.ingest.admission import Buckets
 from veilleuse.collector.model.clones import NONCES_KEPT, Holders, Meeting, meet, packed, unpacked
 
 REFUSED = (Meeting.WAITS, Meeting.CONFLICT)

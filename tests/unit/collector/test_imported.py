@@ -14,8 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.authorities import Form, Organisation
 from tests.machines import settings_in
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.enrolment.external_ca import Brought, read_brought
-from veilleuse.collector.enrolment.trial import try_out
+from veilleuse.collector.enrolment.external_ca import Brought, read_brought, try_out
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import settings_environment
 

@@ -22,13 +22,19 @@ from tests.filled import METER, Filled, cell, clock
 from veilleuse.collector.documents.columns import catalogue
 from veilleuse.collector.documents.document import FORMATS, Document, renderer
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.grid.indicative import by_hour, ledger
-from veilleuse.collector.grid.ledger import HourlyQuestion
+from veilleuse.collector.grid.ledger import HourlyQuestion, by_hour, ledger
 from veilleuse.collector.model.figures import EnergySums, GroupKey
-from veilleuse.collector.model.grid import LABEL, Intensity, IntensityKind, IntensityStatus
-from veilleuse.collector.model.hourly import HourIntensity, Hourly, Sums
+from veilleuse.collector.model.grid import (
+    LABEL,
+    HourIntensity,
+    Hourly,
+    Intensity,
+    IntensityKind,
+    IntensityStatus,
+    Sums,
+)
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.reports.indicative_2 import indicative_report_of
+from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 HOUR = 3_600_000

@@ -27,10 +27,9 @@ from tests.fakes.grid import TOKEN, FakeGrid
 from tests.machines import served, settings_in
 from tests.waiting import in_time, until
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.polling import Polling
-from veilleuse.collector.grid.beside import LedgerBeside
+from veilleuse.collector.app.scheduled import Polling
 from veilleuse.collector.grid.http_client import FetchFailed, Way, get_json, read_token
-from veilleuse.collector.grid.poll import Polled, due, enabled, poll, window
+from veilleuse.collector.grid.poll import LedgerBeside, Polled, due, enabled, poll, window
 from veilleuse.collector.model.grid import BY_DATASET, CONNECTORS, PollState
 from veilleuse.collector.settings import CollectorSettings, Intensity, child_environment
 

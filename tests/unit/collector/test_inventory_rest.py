@@ -15,13 +15,15 @@ from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, FakeGlpi, computer, fake_glp
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import finished
 from veilleuse.collector.inventory.glpi_api import (
+    PAGE,
     Credentials,
+    Glpi,
     GlpiFailed,
     Wire,
     checked_url,
+    pull,
     read_credentials,
 )
-from veilleuse.collector.inventory.glpi_rest import PAGE, Glpi, pull
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import Reading
 

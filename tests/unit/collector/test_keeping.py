@@ -35,8 +35,8 @@ from veilleuse.collector.closed_years.year_statistics import STACKED, Kept, W, t
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.fleet.census import Standing
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.fleet_inputs import Cell, Stratum
 from veilleuse.collector.fleet.observed import MONITOR, Observed, Place
+from veilleuse.collector.fleet.samples import Cell, Stratum
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext

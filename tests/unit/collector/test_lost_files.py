@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.rescue import rescued
-from veilleuse.collector.cli.doctor.backups import check_leftovers
+from veilleuse.collector.cli.doctor.storage import check_leftovers
 from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.ingest.writer import Writer

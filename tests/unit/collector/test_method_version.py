@@ -13,7 +13,7 @@ from tests.unit.collector.memory import HOUR, MemoryReader, host
 from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.observed_statement import statement
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.derive.context import ALONE, Context
+from veilleuse.collector.derive.meters import ALONE, Context
 from veilleuse.collector.derive.rooms import room_balance
 from veilleuse.collector.derive.worker import derive_period
 from veilleuse.collector.documents.document import Document, Row

@@ -17,10 +17,9 @@ from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.model.figures import SINCE_PUBLICATION
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.model.records import Host
-from veilleuse.collector.reports.assumptions import assumptions
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion, year_figures
-from veilleuse.collector.reports.keep_year import keep_year
+from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions, year_figures
+from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 FIRST, END, TODAY = date(2024, 1, 1), date(2025, 1, 1), date(2025, 6, 1)

@@ -9,7 +9,7 @@ import math
 import pytest
 
 from veilleuse.collector.account.pedigree import coefficients, gsd2, u, written
-from veilleuse.collector.account.rounding_2 import rounded
+from veilleuse.collector.account.rounding import rounded
 
 
 def test_nothing_known():

@@ -21,7 +21,7 @@ from tests.service import Service
 from tests.unit.collector.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
-from veilleuse.collector.app.options import OPTIONS
+from veilleuse.collector.app.grpc_server import OPTIONS
 from veilleuse.collector.errors import StoreFull
 from veilleuse.collector.ingest.receiver import SERVICE
 from veilleuse.collector.settings import Grpc

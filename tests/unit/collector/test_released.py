@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from tests.filled import Filled, cell, civil
 from tests.reading import Reading
 from tests.unit.collector.test_published import publication
-from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.group_sums import Tally, fit_to_show
 from veilleuse.collector.account.observed_days import Gathered
 from veilleuse.collector.account.observed_statement import statement, u_model
 from veilleuse.collector.account.parts import (

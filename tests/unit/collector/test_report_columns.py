@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.reported import everything
+from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.columns import NUMERIC, Kind, catalogue, column
 from veilleuse.collector.documents.document import (
     FORMATS,
@@ -22,11 +23,10 @@ from veilleuse.collector.documents.document import (
     cleaned,
     renderer,
 )
-from veilleuse.collector.documents.drawing import COLOURS
 from veilleuse.collector.documents.text import shown_interval, words
 from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
-from veilleuse.collector.reports import attribution, emissions_document, indicative, reen_2, sobriety_document
+from veilleuse.collector.reports import attribution, emissions_document, indicative, reen, sobriety_document
 from veilleuse.collector.reports import indicators_document as indicators_2
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -38,7 +38,7 @@ REPORTS = {
     "indicative": (indicative.COLUMNS, indicative.ASSUMPTIONS),
     "sobriety": (sobriety_document.COLUMNS, sobriety_document.ASSUMPTIONS),
     "servers": (sobriety_document.SERVER_COLUMNS, sobriety_document.SERVER_ASSUMPTIONS),
-    "reen": (reen_2.COLUMNS, reen_2.ASSUMPTIONS),
+    "reen": (reen.COLUMNS, reen.ASSUMPTIONS),
 }
 LISTS: dict[str, Iterable[str]] = {
     "device_class": [*DeviceClass, *InventoryClass, "monitor", "autres"],

@@ -24,6 +24,7 @@ from openpyxl.utils import get_column_letter
 from tests.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
 from tests.reported import attribution, everything
 from tests.unit.collector.test_report import documents, servers
+from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.columns import MACHINE, Kind, column
 from veilleuse.collector.documents.document import (
     FORMATS,
@@ -35,7 +36,6 @@ from veilleuse.collector.documents.document import (
     renderer,
     under_way,
 )
-from veilleuse.collector.documents.drawing import COLOURS
 from veilleuse.collector.documents.formats import pdf as pdf_format
 from veilleuse.collector.documents.formats.html import ON_PAPER_TOO, page
 from veilleuse.collector.documents.formats.xlsx import HEAD_ROWS, sheet_name

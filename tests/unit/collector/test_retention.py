@@ -21,7 +21,7 @@ from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.months.retention import limits, months_before
 from veilleuse.collector.settings import Retention as Kept
 from veilleuse.collector.settings import read_settings
-from veilleuse.collector.store.sqlite.copy import copy_database
+from veilleuse.collector.store.sqlite.connection import copy_database
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 PER_UNIT = ("sums", "point_sums", "unit_sums", "derived", "derived_screens")

@@ -20,7 +20,7 @@ from veilleuse.collector.admin.uploads import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.scheduled import upkeep
 from veilleuse.collector.cli.derive import _here, _in_the_collector
-from veilleuse.collector.cli.doctor.retention import check_retention
+from veilleuse.collector.cli.doctor.storage import check_retention
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.authorities import Organisation
 from tests.killing import run_program
 from tests.peers import peer
+from veilleuse.collector.enrolment import ca_files as folders
 from veilleuse.collector.enrolment import ca_rotation
-from veilleuse.collector.enrolment import folder as folders
 from veilleuse.collector.enrolment.ca import Authority, create, root_key_files
 from veilleuse.collector.enrolment.ca_files import PREVIOUS_KEPT, Phase, fingerprint, is_issued_by
 from veilleuse.collector.enrolment.external_ca import read_brought
@@ -294,7 +294,7 @@ from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.settings import Pki
 
-PARTS = ("enrolment/folder.py", "enrolment/forms.py", "enrolment/authority.py", "enrolment/rotation.py")
+PARTS = ("enrolment/ca_files.py", "enrolment/x509.py", "enrolment/ca.py", "enrolment/ca_rotation.py")
 place, stride = Path(sys.argv[1]), int(sys.argv[2])
 steps = {"rotate": rotation.rotate(None), "switch": rotation.switch, "retire": rotation.retire,
          "renew": rotation.renew_intermediate(None), "cancel": rotation.cancel}

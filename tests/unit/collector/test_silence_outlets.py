@@ -26,7 +26,7 @@ from veilleuse.collector.cli.doctor import look
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
 from veilleuse.collector.counters import Health
-from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import (
@@ -34,7 +34,7 @@ from veilleuse.collector.silence import (
     Past,
 )
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.upkeep import note_size
+from veilleuse.collector.store.sqlite.diagnostics import note_size
 from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.snapshot import Outlook

@@ -28,8 +28,16 @@ from veilleuse.collector.settings import CollectorSettings, Reporting
 from veilleuse.collector.simulate.agent_stream import Agent
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
 from veilleuse.collector.simulate.fill import simulate
-from veilleuse.collector.simulate.fleet import COLLEGES, PLACES, ROOM, Device, Order, Trouble, devices
-from veilleuse.collector.simulate.models import VIRTUAL
+from veilleuse.collector.simulate.fleet import (
+    COLLEGES,
+    PLACES,
+    ROOM,
+    VIRTUAL,
+    Device,
+    Order,
+    Trouble,
+    devices,
+)
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import routine_of
 from veilleuse.collector.simulate.truth import Truth

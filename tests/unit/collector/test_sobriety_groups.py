@@ -16,8 +16,8 @@ from veilleuse.collector.model.actions import FollowTable, Line
 from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
 from veilleuse.collector.reports.indicators import disclosed, fit_to_show
+from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
-from veilleuse.collector.reports.sobriety_sources import targets_of
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.settings_file import ConfigurationError

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from veilleuse.collector.app.stopping import Stop
+from veilleuse.collector.app.service import Stop
 
 SERVICE = """
 import sys, threading, time
-from veilleuse.collector.app.stopping import Stop
+from veilleuse.collector.app.service import Stop
 
 with Stop() as stop:
     for _ in range(8):

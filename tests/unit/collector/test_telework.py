@@ -30,8 +30,8 @@ from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.census import Standing
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.fleet_inputs import InService
 from veilleuse.collector.fleet.observed import Observed, Place
+from veilleuse.collector.fleet.samples import InService
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.factors import Contract
 from veilleuse.collector.model.figures import AUTRES

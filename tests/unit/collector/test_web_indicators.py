@@ -29,17 +29,18 @@ from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, T
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Kind, Publication
 from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, sobriety_of
-from veilleuse.collector.reports.sobriety_sources import opened_for_sobriety
+from veilleuse.collector.reports.inputs import opened_for_sobriety
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.web.access import Door
 from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import (
+    FORM,
+    MachineFigure,
     MachineIndicators,
     add_machine_figures,
     verdicts,
 )
-from veilleuse.collector.web.metrics.published_indicators import FORM, MachineFigure
 from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import Outlook
 from veilleuse.collector.web.pages.indicators import indicator_part

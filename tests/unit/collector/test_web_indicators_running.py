@@ -17,8 +17,7 @@ from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.reports.indicators import Found, SobrietyQuestion
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators, _due
-from veilleuse.collector.web.metrics.published_indicators import MachineFigure
+from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, MachineIndicators, _due
 from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.text import words
 

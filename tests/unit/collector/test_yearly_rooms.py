@@ -18,7 +18,7 @@ from veilleuse.collector.account.rooms import RoomFigure, RoomServers, Silent, s
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import billed
-from veilleuse.collector.fleet.fleet_inputs import Stratum
+from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population

@@ -3,7 +3,7 @@
 """Composition root of the helper on macOS: root runs `powermetrics`, the agent's group reads what it tells of the processor.
 
 Its arguments are fixed: no setting makes it faster or finer than 10 s, and no sampler that names processes is ever asked for.
-It has no network and no setting of its own. What it publishes is what helper.py publishes on Linux.
+It has no network and no setting of its own. What it publishes is what helpers/rapl.py publishes on Linux.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a Linux machine is and what is built into it (system.py): machine.py, parts.py and powerplan.py read the files."""
+"""What a Linux machine is and what is built into it (platforms/__init__.py): host/machine.py, host/components.py and host/power_plan.py read the files."""
 
 from __future__ import annotations
 

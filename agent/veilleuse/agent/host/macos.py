@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a Mac is (system.py): from `sysctl` and the battery alone. Never run on one: docs/macos.md.
+"""What a Mac is (platforms/__init__.py): from `sysctl` and the battery alone. Never run on one: docs/macos.md.
 
 Not from `system_profiler` or the platform's registry entry: both give serial numbers beside the rest, and the first takes
 seconds. Sources: sysctl(3), sysctl(8); Apple's pages on how to identify each model by its identifier.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real clocks, and a sleep that a signal can end; of whichever system runs here (system.py)."""
+"""The real clocks, and a sleep that a signal can end; of whichever system runs here (platforms/__init__.py)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`system.System` on Linux; macOS takes from here what it shares (macos_system.py).
+"""`system.System` on Linux; macOS takes from here what it shares (platforms/macos/system.py).
 
 Sources: clock_gettime(2), proc(5), flock(2), getrusage(2), proc_pid_statm(5), statvfs(3), seteuid(2), setrlimit(2), signal(7).
 """

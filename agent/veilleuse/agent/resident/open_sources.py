@@ -19,7 +19,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population, Supply
 
 SALT_FILE: Final = "id/salt"
-"""Below the state directory. The sender makes it (copied.py) with the identity, before its first Hello."""
+"""Below the state directory. The sender makes it (identity/clone.py) with the identity, before its first Hello."""
 
 
 def default_supply(machine: Machine) -> Supply:

@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 HELD_BELOW_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
 """Shorter periods keep the sender running: a start costs more than a held channel then."""
 IDENTITY_FILE: Final = "id/certificate.pem"
-"""Below `paths.state`; there once enrolled. `identity.py` has the rest: importing it here would cost memory."""
+"""Below `paths.state`; there once enrolled. `identity/store.py` has the rest: importing it here would cost memory."""
 ORIGINAL_FILE: Final = "original/certificate.pem"
-"""There while a copy asks for an identity of its own: `copied.py`."""
+"""There while a copy asks for an identity of its own: `identity/clone.py`."""
 COPIED_FILE: Final = "id/copied"
 """The sender found that this is a copy: measuring begins again."""
 

@@ -46,7 +46,7 @@ POLLED: Final = {
     "shelly_plug": "veilleuse.agent.sources.shelly_plug:ShellyPlug",
     "tasmota_plug": "veilleuse.agent.sources.tasmota_plug:TasmotaPlug",
 }
-"""Slow or heavy ones, in the polling process (polling.py), which publishes what `polled` takes: name → module:class."""
+"""Slow or heavy ones, in the polling process (polling/process.py), which publishes what `polled` takes: name → module:class."""
 SELF_DETECTING: Final = {
     "nvidia_nvml": ("nvidiactl", r"C:\Windows\System32\nvml.dll"),
     "ipmi_dcmi": ("ipmi0", "ipmi/0", "ipmidev/0"),
@@ -59,10 +59,10 @@ CONTROLLERS: Final = (CONTROLLER, "redfish")
 UTILISATION: Final = "veilleuse.agent.sources.utilisation:Utilisation"
 """Always on: without it no state can be told."""
 UNITS: Final = "linux_units"
-"""`measure.units` alone chooses it (measuring.py)."""
+"""`measure.units` alone chooses it (resident/open_sources.py)."""
 NOT_BY_DEFAULT: Final = frozenset({"fake", UNITS})
 _NOT_TRIED_AGAIN: Final = frozenset({UNITS, "utilisation"})
-"""Units may be missing because they were refused (measuring.py); the load is no `Source`."""
+"""Units may be missing because they were refused (resident/open_sources.py); the load is no `Source`."""
 ENTRY_POINT_GROUP: Final = "veilleuse.sources"
 POLLED_ENTRY_POINT_GROUP: Final = "veilleuse.polled_sources"
 

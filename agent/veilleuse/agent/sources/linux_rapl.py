@@ -5,7 +5,7 @@
 Offered: each package and its dram (parts), psys (the platform, where the maker wired it). Not offered: core and uncore,
 which lie inside the package; the mmio twin of a package already seen; a die or a package that mirrors another's counter.
 
-Read from the files where this user may, else from what the helper with the rights publishes (helper.py).
+Read from the files where this user may, else from what the helper with the rights publishes (helpers/rapl.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The processor's energy on macOS, as the helper with the rights to run `powermetrics` publishes it (macos_helper.py).
+"""The processor's energy on macOS, as the helper with the rights to run `powermetrics` publishes it (helpers/powermetrics.py).
 
 A value counts once; a new one comes every 10 s. Between two the ticker waits for the next, and shares it by time.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the polling process has read (polling.py): BMC, GPU, UPS, PDU, plugs. docs/decisions/0023.
+"""What the polling process has read (polling/process.py): BMC, GPU, UPS, PDU, plugs. docs/decisions/0023.
 
 Reads one small file, and only when it was replaced. A counter is given once for each value read, so that the ticker closes
 the stretch between two; a gauge holds for three of its intervals, then it is missing. Nothing made before a suspend, in

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""RAPL counters as the helper with the rights to read them publishes them (helper.py): the points and values of `linux_rapl`.
+"""RAPL counters as the helper with the rights to read them publishes them (helpers/rapl.py): the points and values of `linux_rapl`.
 
 A value counts once; a new one comes every 10 s. Between two the ticker waits for the next, and shares it by time.
 """

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The power of a server as its management controller tells it over Redfish, always over TLS. Source: DMTF DSP0266, DSP2046.
 
-Where the power is to be found is looked up once (redfish_power.py), then one resource is read each time. The gauge is
+Where the power is to be found is looked up once (sources/redfish_client.py), then one resource is read each time. The gauge is
 preferred to EnergykWh: that counter often moves in steps of 0.1 or 1 kWh, half an hour of a server's work.
 """
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The buffer on disk: schema, connection, and the measuring process's half. The sender's half is `outbox.py`.
+"""The buffer on disk: schema, connection, and the measuring process's half. The sender's half is `spool/outbox.py`.
 
 One SQLite file, rollback journal, synchronous FULL: a row that `append` returned from survives a power cut, unless it comes
 within the moment in which the journal's removal is not on the disk yet; then all that came with the row goes too.

@@ -17,8 +17,7 @@ from functools import cache, partial
 from typing import Final
 
 from veilleuse.collector.account import check_period
-from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.group_sums import Tally, fit_to_show
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import (
     Slice,

@@ -13,8 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.group_sums import Tally, fit_to_show
 from veilleuse.collector.account.observed_days import Gathered, Question, gather, group_key, order_of
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices

@@ -16,8 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from veilleuse.collector.account.anonymity import Family, Member, autres, families, together
-from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.group_sums import Family, Member, Tally, autres, families, together
 from veilleuse.collector.account.observed_statement import u_model
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
 from veilleuse.collector.account.rates import Rates, rates_of

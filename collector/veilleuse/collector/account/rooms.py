@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from veilleuse.collector.fleet.fleet_inputs import Stratum
+from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.sums import apportion
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from veilleuse.collector import settings
 from veilleuse.collector.enrolment.ca import FOLDER
-from veilleuse.collector.enrolment.folder import MOST_BYTES
+from veilleuse.collector.enrolment.ca_files import MOST_BYTES
 from veilleuse.collector.errors import AdminError, CollectorError, DataDirectoryError
 from veilleuse.collector.ports import Committer
 from veilleuse.collector.store.sqlite.directory import (
@@ -112,7 +112,7 @@ class Backups:
 def _steady_content(folder: Path) -> dict[str, bytes]:
     """Every file of a flat folder, of one moment: `<folder>/<name>` → content. Raises OSError.
 
-    A change of several files leaves its journal among them until it is whole (enrolment/folder.py), so that two equal looks
+    A change of several files leaves its journal among them until it is whole (enrolment/ca_files.py), so that two equal looks
     are either of a whole change or hold that journal.
     """
     before = _content(folder)

@@ -17,10 +17,9 @@ from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import root_key_files
 from veilleuse.collector.enrolment.ca_files import Holdings, Phase, fingerprint
 from veilleuse.collector.enrolment.ca_rotation import Step
-from veilleuse.collector.enrolment.external_ca import read_brought
+from veilleuse.collector.enrolment.external_ca import read_brought, try_out
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
 from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT
-from veilleuse.collector.enrolment.trial import try_out
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.records import CertificateDates
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND

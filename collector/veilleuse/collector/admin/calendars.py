@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.compose import calendar_year, compose, declared, first_day
-from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text
-from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
+from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text, write_calendar
+from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of, merged, read_school_holidays
 from veilleuse.collector.calendars.show import (
     DayView,
     WindowView,
@@ -26,7 +26,6 @@ from veilleuse.collector.calendars.show import (
     windows_of,
     year_of,
 )
-from veilleuse.collector.calendars.writing import write_calendar
 from veilleuse.collector.enrolment.register import SITE, Notes
 from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
@@ -36,6 +35,7 @@ from veilleuse.wire.bands import Calendar, CalendarError
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
+
 
 log = logging.getLogger(__name__)
 
@@ -328,3 +328,45 @@ def _iso(day: date) -> str | None:
 
 def _sha256(calendar: Calendar) -> str:
     return hashlib.sha256(calendar.to_json().encode()).hexdigest()
+
+
+def bring_school_holidays(
+    operations: Operations, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
+) -> dict[str, Any]:
+    """Over the span that a zone has in the file, the file counts; what was imported outside it stays. Raises UsageError."""
+    brought = read_school_holidays(text, name)
+    office, calendars = operations.office, operations.calendars
+
+    def job() -> bool:
+        stored = calendars.school_periods()
+        wanted = merged(stored, brought)
+        if wanted == stored or dry_run:
+            return wanted != stored
+        calendars.replace_school_periods(wanted)
+        office.registry.write_journal(
+            now_unix_milliseconds=office.now_unix_milliseconds(),
+            who=who[:128],
+            what=f"school holidays imported: {len(brought)} periods",
+            why=why[:256],
+        )
+        return True
+
+    changed = office.commit(job)
+    imported = changed and not dry_run
+    if imported:
+        log.info("school holidays imported", extra={"periods": len(brought)})
+    zones = sorted({one.zone for one in brought})
+    return {
+        "periods": len(brought),
+        "zones": [
+            {
+                "zone": zone.value,
+                "from": min(one.first for one in brought if one.zone is zone).isoformat(),
+                "to": max(one.last for one in brought if one.zone is zone).isoformat(),
+            }
+            for zone in zones
+        ],
+        "changed": changed,
+        "imported": imported,
+        "dry_run": dry_run,
+    }

@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.closed_years.closed_years import NotAClosedYear, read_report
-from veilleuse.collector.closed_years.exporting import FOLDER, export
+from veilleuse.collector.closed_years.frozen import NotAClosedYear, read_report
 from veilleuse.collector.closed_years.signatures import (
     known_public_key,
     missing_key,
@@ -19,6 +18,7 @@ from veilleuse.collector.closed_years.signatures import (
     sign,
     signing_key,
 )
+from veilleuse.collector.closed_years.verify import FOLDER, export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, PackedFile, YearState, sha256
 

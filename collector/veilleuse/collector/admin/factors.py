@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_eple, with_line
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import factor_book
-from veilleuse.collector.factors.history import before_withdrawal, in_force
 from veilleuse.collector.factors.versions import (
     MAXIMUM_FACTORS,
     Change,
+    before_withdrawal,
     changes,
     factor_document,
     factor_from_document,
+    in_force,
 )
 from veilleuse.collector.model.factors import (
     INHERITED_UNCERTAINTY_PERCENT,

@@ -17,7 +17,7 @@ from veilleuse.collector.errors import AdminError, OvertakenImport, UsageError
 from veilleuse.collector.inventory.matching import match
 from veilleuse.collector.inventory.plan import Plan, plan
 from veilleuse.collector.inventory.rows import Reading, Refusal, from_document
-from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.inventory import (
     AssetRecord,
     Decision,

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from veilleuse.collector.admin.meter_files import METER_KEYS, Row
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.inventory import AssetRecord
 from veilleuse.collector.model.meters import (
     EVERY_OTHER,

@@ -23,15 +23,15 @@ from veilleuse.collector.admin import (
     grid,
     hosts,
     inventory,
-    journal,
     meters,
     remote_config,
-    school_holidays,
 )
 from veilleuse.collector.admin import calendars as calendar
+from veilleuse.collector.admin import calendars as school_holidays
+from veilleuse.collector.admin import hosts as journal
 from veilleuse.collector.admin import publications as published
 from veilleuse.collector.admin.server import Uploads
-from veilleuse.collector.calendars.default import default_calendar
+from veilleuse.collector.calendars.compose import default_calendar
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import Office, unix_milliseconds
@@ -40,8 +40,8 @@ from veilleuse.collector.enrolment.register_replay import site_facts, token_fact
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
-from veilleuse.collector.ingest.configuring import Configuring
-from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.ingest.hello import Configuring
+from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.records import Host, HostStatus, Site
 from veilleuse.collector.months.worker import RollWorker, ended_by
 from veilleuse.collector.ports import (
@@ -57,8 +57,7 @@ from veilleuse.collector.ports import (
     InventoryStore,
     MeteringStore,
 )
-from veilleuse.collector.ports.published import Publications
-from veilleuse.collector.ports.readers import ClosedYears
+from veilleuse.collector.ports.readers import ClosedYears, Publications
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
 from veilleuse.wire.bands import CalendarError

@@ -18,7 +18,7 @@ from typing import Any, Final
 from veilleuse.collector.admin.backup import Backups
 from veilleuse.collector.admin.hosts import forget_left
 from veilleuse.collector.admin.operations import Addresses, Operations, new_site
-from veilleuse.collector.closed_years.exporting import FOLDER as CLOSED_FOLDER
+from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import ca as certificate_authority
@@ -31,10 +31,10 @@ from veilleuse.collector.enrolment.register import Register, register_file
 from veilleuse.collector.enrolment.register_replay import open_register, replay
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
-from veilleuse.collector.ingest.configuring import Configuring
+from veilleuse.collector.ingest.hello import Configuring
 from veilleuse.collector.ingest.writer import Writer
-from veilleuse.collector.ipc.admin_client import SOCKET_FILE
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE
+from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, SOCKET_FILE
+from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.records import AgentId, Site
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import Almanac
@@ -59,7 +59,6 @@ from veilleuse.collector.store.sqlite.directory import (
     put_back,
     require_whole_directory,
 )
-from veilleuse.collector.version import product_version
 from veilleuse.wire.files import read_owned, replace_owned
 
 log = logging.getLogger(__name__)

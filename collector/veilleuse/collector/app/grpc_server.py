@@ -4,17 +4,66 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
+import resource
 import socket
+import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
-from veilleuse.collector.app.certificate import ServerCertificate
-from veilleuse.collector.app.options import OPTIONS
-from veilleuse.collector.errors import AddressUnavailable
-from veilleuse.wire.limits import MAX_PUSH_BYTES
+from veilleuse.collector.enrolment.ca import Authority, ServerIdentity
+from veilleuse.collector.errors import AddressUnavailable, CollectorError
+from veilleuse.wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, MAX_PUSH_BYTES
+
+CHECK_SECONDS: Final = 3600.0
+
+
+class ServerCertificate:
+    """Made again by the authority when its end is near; shown on :8641, and by the door on :8642. Thread-safe."""
+
+    def __init__(self, authority: Authority) -> None:
+        """Raises DataDirectoryError."""
+        self._authority = authority
+        self._holdings = authority.holdings
+        self._identity = authority.server_identity()
+        self._checked = time.monotonic()
+        self._lock = threading.Lock()
+
+    def present(self) -> ServerIdentity:
+        """What to show now. A step of a rotation is noticed at once, the end of the certificate within the hour."""
+        with self._lock:
+            rotated = self._authority.holdings is not self._holdings
+            if rotated or time.monotonic() - self._checked >= CHECK_SECONDS:
+                self._checked = time.monotonic()
+                self._holdings = self._authority.holdings
+                try:
+                    self._identity = self._authority.server_identity()
+                except CollectorError as error:  # the present one is good for weeks yet
+                    log.warning("server certificate not renewed", extra={"error": str(error)})
+            return self._identity
+
+
+OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", 4),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 5 * 60_000),
+    ("grpc.max_connection_age_ms", 60 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a share of the calls
+)
+GRACE_SECONDS: Final = 1.5
+"""Time calls under way have to end when we stop; the whole stop takes less than 5 s."""
+
 
 TELEMETRY_MESSAGE_BYTES: Final = MAX_PUSH_BYTES + 16 * 1024
 """The largest push there can be, its framing included: half of what PROMISES.md §2.3 allows, so that 100 callers at once make us
@@ -99,3 +148,33 @@ class _Shown:
             return None
         self._identity = present
         return self.configuration()
+
+
+log = logging.getLogger(__name__)
+
+WANTED: Final = 65_536
+"""10,000 agents that come back together, and as many strangers that say nothing (S9)."""
+
+
+def raise_descriptor_limit() -> None:
+    """Lift the soft limit, 1,024 under many service managers, as far as the hard one allows. Never raises."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError) as error:
+        log.warning("descriptor limit stays low", extra={"limit": soft, "error": str(error)})
+
+
+_M_ARENA_MAX: Final = -8
+"""malloc.h of glibc."""
+ARENAS: Final = 2
+
+
+def bound_arenas() -> None:
+    """At most two arenas for all threads. Before any thread is started; nothing where the C library has no such thing."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, ARENAS)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import random
+import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import Final, TypeAlias
 
@@ -24,13 +26,13 @@ from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import Almanac
 from veilleuse.collector.reports.keep_years import due
-from veilleuse.collector.settings import child_environment
+from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.diagnostics import note_size, ran_since
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.upkeep import note_size, ran_since
 
 log = logging.getLogger(__name__)
 
@@ -204,3 +206,107 @@ def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:
         log.warning("old rows not removed", extra={"error": str(error)})
         return False
     return done.whole and not done.blocked
+
+
+FIRST_SECONDS: Final = (10.0, 90.0)
+"""Before the first one: a collector that restarts in a loop would else ask each time."""
+LONGEST_SECONDS: Final = 15 * 60.0
+"""Of one poll, all of it: then it is ended."""
+POLL_STOP_SECONDS: Final = 2.0
+_SPREAD: Final = 0.1
+
+
+class Polling:
+    """A thread that starts the command at each interval, and waits for its end. What it says is in the log."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        interval_seconds: float,
+        first_seconds: float,
+        longest_seconds: float = LONGEST_SECONDS,
+    ) -> None:
+        """Nothing is started yet."""
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._interval = interval_seconds
+        self._first = first_seconds
+        self._longest = longest_seconds
+        self._stop = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        # The thread that starts the child lives as long as the service: a parent-death signal follows the thread.
+        self._thread = threading.Thread(target=self._run, name="intensity", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End what runs, and start no more."""
+        with self._lock:
+            self._stop.set()
+            process = self._process
+        if process is not None:
+            _end(process)
+        if self._thread.ident is not None:
+            self._thread.join(POLL_STOP_SECONDS)
+
+    def _run(self) -> None:
+        wait = self._first
+        while not self._stop.wait(wait):
+            self._once()
+            wait = self._interval * random.uniform(
+                1 - _SPREAD, 1 + _SPREAD
+            )  # no secret: it spreads collectors
+
+    def _once(self) -> None:
+        with self._lock:
+            if self._stop.is_set():
+                return
+            try:
+                self._process = subprocess.Popen(
+                    self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
+                )
+            except OSError as error:
+                log.error("intensity poll not started", extra={"error": str(error)})
+                return
+        try:
+            code = self._process.wait(self._longest)
+        except subprocess.TimeoutExpired:
+            _end(self._process)
+            log.warning("intensity poll ended, it took too long", extra={"seconds": self._longest})
+            return
+        if code and not self._stop.is_set():
+            log.warning("intensity poll failed", extra={"exit_code": code})
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(POLL_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_STOP_SECONDS)
+
+
+@contextmanager
+def polling(settings: CollectorSettings) -> Iterator[None]:
+    """While the block runs; nothing at all unless a connector is on."""
+    if not settings.intensity.polled:
+        yield
+        return
+    found = Polling(
+        leashed("veilleuse.collector.grid"),
+        child_environment(settings),
+        settings.intensity.poll_minutes * 60.0,
+        random.uniform(*FIRST_SECONDS),
+    )
+    found.start()
+    try:
+        yield
+    finally:
+        found.stop()

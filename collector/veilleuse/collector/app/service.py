@@ -5,26 +5,30 @@
 from __future__ import annotations
 
 import logging
+import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
 from typing import Any, Final
 
 from veilleuse.collector.admin.uploads import AdminServer
-from veilleuse.collector.app.certificate import ServerCertificate
 from veilleuse.collector.app.child import Child, leashed
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.descriptors import raise_descriptor_limit
 from veilleuse.collector.app.gateway.backend import doorway
-from veilleuse.collector.app.grpc_server import Listener, listen, require_free
-from veilleuse.collector.app.memory import bound_arenas
-from veilleuse.collector.app.options import GRACE_SECONDS
-from veilleuse.collector.app.polling import polling
+from veilleuse.collector.app.grpc_server import (
+    GRACE_SECONDS,
+    Listener,
+    ServerCertificate,
+    bound_arenas,
+    listen,
+    raise_descriptor_limit,
+    require_free,
+)
 from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
-from veilleuse.collector.app.scheduled import upkeep
-from veilleuse.collector.app.service_manager import notify
-from veilleuse.collector.app.stopping import Stop
+from veilleuse.collector.app.scheduled import polling, upkeep
 from veilleuse.collector.counters import Count
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing
 from veilleuse.collector.enrolment.clones import Copying
@@ -34,15 +38,74 @@ from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import QueueFull, StoreDamaged
 from veilleuse.collector.gc_pause import settle
-from veilleuse.collector.ingest.buckets import conflict_buckets
+from veilleuse.collector.ingest.admission import conflict_buckets
 from veilleuse.collector.ingest.receiver import TelemetryServicer
-from veilleuse.collector.logs import configure
+from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.model.clones import named
 from veilleuse.collector.model.records import AgentId
-from veilleuse.collector.settings import CollectorSettings, child_environment
+from veilleuse.collector.settings import CollectorSettings, child_environment, notify_socket
 from veilleuse.collector.validate import clean_facts
-from veilleuse.collector.version import product_version
 from veilleuse.collector.web.access import open_door
+
+
+def notify(state: str) -> None:
+    """Tell systemd, e.g. `READY=1`; nothing when it did not start us. Never raises."""
+    address = notify_socket()
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+            connection.connect(address)
+            connection.sendall(state.encode())
+    except OSError as error:
+        log.warning("service manager not told", extra={"state": state, "error": str(error)})
+
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """A context manager, in the main thread: while it is open, signals set it. A second SIGINT ends at once, as people expect.
+
+    Not a threading.Event: after SIGCONT the kernel may give a signal to any thread, and the main one, which runs the handlers, would
+    sleep on in `Event.wait`. It reads a socket, into which Python writes for whichever thread a signal comes to.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+
+    def __enter__(self) -> Stop:
+        self._fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._fd)
+        self._reader.close()
+        self._writer.close()
+
+    def set(self) -> None:
+        """End `wait`; from any thread."""
+        self._is_set = True
+        with suppress(OSError):  # full of what wakes, or closed by now
+            self._writer.send(b"\0")
+
+    def wait(self) -> None:
+        """Returns once it is set."""
+        while not self._is_set:
+            self._reader.recv(64)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._is_set and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.set()
+
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from datetime import date
 from functools import partial
 from typing import Any, Final
 
-from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.reports.keep_years import keep_due
 from veilleuse.collector.settings import read_settings
 from veilleuse.wire.process import finish

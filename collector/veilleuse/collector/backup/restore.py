@@ -25,12 +25,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.backup.archive import Archive, open_archive, require_usable
-from veilleuse.collector.backup.manifest import (
+from veilleuse.collector.backup.archive import (
     MANIFEST_BYTES_MAXIMUM,
     MANIFEST_FILE,
+    Archive,
     Manifest,
     manifest_from_json,
+    open_archive,
+    require_usable,
 )
 from veilleuse.collector.enrolment.ca import DRAFT, FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError

@@ -9,12 +9,25 @@ from the next 1st of a month, DESIGN.md §3), and a machine that was off for lon
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.calendars.public_holidays import public_holidays
 from veilleuse.collector.model.calendars import Declaration
-from veilleuse.wire.bands import Calendar
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
+
+_ALSACE_MOSELLE: Final = "57"
+"""The library's name of Moselle; Alsace has the same two days more."""
+
+
+def public_holidays(years: Iterable[int], *, alsace_moselle: bool = False) -> dict[date, str]:
+    """Date → French name, in order. Alsace-Moselle adds Good Friday and 26 December."""
+    from holidays.countries.france import France  # only now: it takes 20 MiB, and most processes never ask
+
+    region = _ALSACE_MOSELLE if alsace_moselle else None
+    found = France(years=list(years), subdiv=region, language="fr")  # type: ignore[no-untyped-call]  # the library's
+    return dict(sorted(found.items()))
+
 
 YEAR_TURNS_IN_MONTH: Final = 10
 MAXIMUM_CLOSURE_DAYS: Final = 1_000
@@ -59,3 +72,8 @@ def compose(declaration: Declaration, time_zone: str, year: int) -> Calendar:
 def declared(calendar: Calendar) -> Declaration:
     """What the default timetable would have been declared as."""
     return Declaration(calendar.open_spans, calendar.update_windows)
+
+
+def default_calendar(time_zone: str = DEFAULT_CALENDAR.time_zone) -> Calendar:
+    """The default timetable in a time zone. Raises CalendarError on an unknown one."""
+    return DEFAULT_CALENDAR._replace(time_zone=time_zone)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -226,3 +227,39 @@ def _known(given: Iterable[str], known: Sequence[str], where: str, word: str = "
 
 def _sorted(closures: Iterable[Closure]) -> tuple[Closure, ...]:
     return tuple(sorted(closures, key=lambda one: (one.first, one.last, one.name)))
+
+
+def write_calendar(declaration: Declaration, site: str) -> str:
+    """TOML. `site` goes into a comment."""
+    lines = [
+        f"# Calendar of {site}: veilleuse calendar import FILE --site {json.dumps(site, ensure_ascii=False)}",
+        "",
+    ]
+    lines += ["[open]", *_weekly_text(declaration.open_spans), ""]
+    if declaration.public_holidays:
+        lines += ["[public_holidays]", f'country = "{COUNTRIES[0]}"']
+        lines += [f"alsace_moselle = {str(declaration.alsace_moselle).lower()}", ""]
+    if declaration.school_zone is not None:
+        lines += ["[school_holidays]", f'zone = "{declaration.school_zone}"', ""]
+    if declaration.update_windows:
+        lines += ["[updates]", *_weekly_text(declaration.update_windows), ""]
+    for closure in declaration.closures:
+        lines += [*_closure_text(closure), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _weekly_text(spans: tuple[OpenSpan, ...]) -> list[str]:
+    return [
+        f"{name} = {json.dumps(texts)}"
+        for number, name in enumerate(WEEKDAYS, 1)
+        if (texts := [span_text(span) for span in spans if span.iso_weekday == number])
+    ]
+
+
+def _closure_text(closure: Closure) -> list[str]:
+    lines = ["[[closure]]", f"first = {closure.first}"]
+    if closure.last != closure.first:
+        lines.append(f"last = {closure.last}")
+    if closure.name:
+        lines.append(f"name = {json.dumps(closure.name, ensure_ascii=False)}")
+    return lines

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.backup.archive import describe_copies, write_archive
+from veilleuse.collector.backup.archive import Manifest, describe_copies, write_archive
 from veilleuse.collector.backup.destination import (
     Destination,
     destination,
@@ -25,7 +25,6 @@ from veilleuse.collector.backup.destination import (
     rotate,
 )
 from veilleuse.collector.backup.encryption import new_key_file, read_key_file
-from veilleuse.collector.backup.manifest import Manifest
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,

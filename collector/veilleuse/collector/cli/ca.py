@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.cli.pem_files import read_key, read_pem
+from veilleuse.collector.cli.output import read_key, read_pem
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,

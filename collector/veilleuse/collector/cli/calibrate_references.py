@@ -21,9 +21,14 @@ from veilleuse.collector.derive.calibration.acceptance import (
     standby_outcome,
     wall_outcome,
 )
-from veilleuse.collector.derive.calibration.matching import FILE, file_samples
 from veilleuse.collector.derive.calibration.moments import Unit
-from veilleuse.collector.derive.calibration.readings import MAX_BYTES, Reading, parse_readings
+from veilleuse.collector.derive.calibration.readings import (
+    FILE,
+    MAX_BYTES,
+    Reading,
+    file_samples,
+    parse_readings,
+)
 from veilleuse.collector.derive.calibration.samples import (
     BATTERY_FLOOR_U_PPM,
     Samples,
@@ -37,7 +42,7 @@ from veilleuse.collector.derive.counters import METERS
 from veilleuse.collector.derive.priors import BATTERY_U_PPM, u_ppm_of_percent
 from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
 from veilleuse.collector.model.records import Grain, Host
 from veilleuse.collector.settings import CollectorSettings

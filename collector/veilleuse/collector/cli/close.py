@@ -29,11 +29,11 @@ from veilleuse.collector.cli.shared import (
     print_table,
     settings_of,
 )
-from veilleuse.collector.closed_years.closed_years import NotAClosedYear
-from veilleuse.collector.closed_years.exporting import export
+from veilleuse.collector.closed_years.frozen import NotAClosedYear
 from veilleuse.collector.closed_years.signatures import known_public_key, missing_key
+from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
-from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask, pieces_of
+from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, packed
 from veilleuse.collector.reports.close_year import Order, Proposal, propose
 from veilleuse.collector.reports.inputs import opened

@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 import typer
 
-from veilleuse.collector.account.conversion import Answer, conversion, energy_kwh
-from veilleuse.collector.account.rounding_2 import rounded
-from veilleuse.collector.cli.factor_books import OnOption, book
+from veilleuse.collector.account.emissions import Answer, conversion, energy_kwh
+from veilleuse.collector.account.rounding import rounded
+from veilleuse.collector.cli.factor_contracts import OnOption, book
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.ports import ChosenFactor

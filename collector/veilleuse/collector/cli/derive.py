@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, plural, print_json, settings_of
-from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, unresolved
-from veilleuse.collector.cli.factor_books import factor_reader
+from veilleuse.collector.cli.factor_contracts import factor_reader
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,

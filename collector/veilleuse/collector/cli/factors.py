@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.cli import factor_contracts, factor_criteria, factor_mapping
-from veilleuse.collector.cli.factor_books import OnOption, book, versions_of
+from veilleuse.collector.cli import factor_contracts, factor_mapping
+from veilleuse.collector.cli import factor_contracts as factor_criteria
+from veilleuse.collector.cli.factor_contracts import OnOption, book, versions_of
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
@@ -28,8 +29,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, Parsed, read_base_carbone
 from veilleuse.collector.factors.book import FactorBook, factor_book
-from veilleuse.collector.factors.history import InForce, history
-from veilleuse.collector.factors.versions import factor_document
+from veilleuse.collector.factors.versions import InForce, factor_document, history
 from veilleuse.collector.ports import Factor
 
 app = typer.Typer(**APP)

@@ -31,12 +31,12 @@ from veilleuse.collector.cli.shared import (
     signed,
 )
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.ipc.admin_client import one_host
+from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.records import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.directory import REPLACED_PREFIX
-from veilleuse.collector.store.sqlite.export import export_host
+from veilleuse.collector.store.sqlite.host_data import export_host
 from veilleuse.wire.limits import AGENT_ID_DIGITS, AGENT_ID_DIGITS_MINIMUM
 from veilleuse.wire.vocabulary import Population
 

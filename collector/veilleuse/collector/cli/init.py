@@ -114,9 +114,8 @@ def _brought(
         if (certificate, key, root) != (None, None, None):
             raise UsageError("--ca-certificate, --ca-key and --ca-root go together: give all three, or none")
         return None
-    from veilleuse.collector.cli.pem_files import read_key, read_pem
-    from veilleuse.collector.enrolment.external_ca import read_brought
-    from veilleuse.collector.enrolment.trial import try_out
+    from veilleuse.collector.cli.output import read_key, read_pem
+    from veilleuse.collector.enrolment.external_ca import read_brought, try_out
 
     now = datetime.now(UTC)
     brought = read_brought(

@@ -31,9 +31,8 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.grid.beside import LedgerBeside
 from veilleuse.collector.grid.files import MAXIMUM_BYTES, Plain, read_file
-from veilleuse.collector.grid.poll import enabled
+from veilleuse.collector.grid.poll import LedgerBeside, enabled
 from veilleuse.collector.grid.poll import poll as poll_all
 from veilleuse.collector.model.grid import (
     LABEL,

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.cli.inventory_text import print_import
+from veilleuse.collector.cli.output import print_import
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -42,15 +42,14 @@ from veilleuse.collector.inventory.cells import CellRefused, entity_of, shown
 from veilleuse.collector.inventory.csv_table import MAXIMUM_BYTES
 from veilleuse.collector.inventory.device_classes import ITEMS
 from veilleuse.collector.inventory.export import csv_of
-from veilleuse.collector.inventory.glpi_api import Wire, read_credentials
-from veilleuse.collector.inventory.glpi_rest import Glpi
-from veilleuse.collector.inventory.glpi_rest import pull as pull_glpi
+from veilleuse.collector.inventory.glpi_api import Glpi, Wire, read_credentials
+from veilleuse.collector.inventory.glpi_api import pull as pull_glpi
 from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
 from veilleuse.collector.inventory.mapping import Words, read_mapping
 from veilleuse.collector.inventory.plain_csv import KINDS
 from veilleuse.collector.inventory.plain_csv import template as template_of
 from veilleuse.collector.inventory.rows import Reading, to_document
-from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask, pieces_of
+from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteInventoryReader, SqliteReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS

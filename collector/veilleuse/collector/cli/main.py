@@ -126,7 +126,7 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, **APP)
 
 def _version(asked: bool) -> None:
     if asked:
-        from veilleuse.collector.version import product_version  # as a command: only when it is asked for
+        from veilleuse.collector.logs import product_version  # as a command: only when it is asked for
 
         print(f"veilleuse {product_version()}")
         raise typer.Exit

@@ -48,11 +48,10 @@ from veilleuse.collector.model.meters import (
     rooms_without_meter,
 )
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.reports.emissions import today
+from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
 from veilleuse.collector.reports.fleet_year import YearQuestion, servers_in_rooms
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.reports.rooms import balance_of, room_warnings
-from veilleuse.collector.reports.undeclared import servers_in_no_room_on
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.civil_days import civil_day

@@ -38,11 +38,11 @@ from veilleuse.collector.grid.ledger import HourlyQuestion
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.attribution_2 import attribution_document
+from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import emissions_report_of, for_publication, today
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.indicative_2 import indicative_report_of
-from veilleuse.collector.reports.indicator_rows import indicator_rows
+from veilleuse.collector.reports.indicative import indicative_report_of
+from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader

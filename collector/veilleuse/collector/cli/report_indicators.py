@@ -11,10 +11,10 @@ from veilleuse.collector.documents.document import Document
 from veilleuse.collector.model.figures import Thresholds
 from veilleuse.collector.reports.emissions import today
 from veilleuse.collector.reports.indicators import SobrietyQuestion, sobriety_of
+from veilleuse.collector.reports.inputs import opened_for_sobriety, targets_of
+from veilleuse.collector.reports.machines import server_rows
 from veilleuse.collector.reports.reen import reen_document
-from veilleuse.collector.reports.servers import server_rows
 from veilleuse.collector.reports.sobriety_document import row, servers_document, with_rows, withheld_row
-from veilleuse.collector.reports.sobriety_sources import opened_for_sobriety, targets_of
 from veilleuse.collector.settings import CollectorSettings
 
 

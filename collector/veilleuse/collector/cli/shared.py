@@ -18,7 +18,7 @@ import typer
 
 from veilleuse.collector.account import check_day
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.ipc.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
+from veilleuse.collector.ipc.unix_socket import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.model.records import Host
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.files import TooLong, read_named

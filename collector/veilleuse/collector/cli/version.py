@@ -11,7 +11,7 @@ from importlib.metadata import version
 import typer
 
 from veilleuse.collector.cli.shared import APP, JsonOption, print_json
-from veilleuse.collector.version import product_version
+from veilleuse.collector.logs import product_version
 from veilleuse.wire.limits import PROTOCOL_MINOR_MAXIMUM, PROTOCOL_MINOR_MINIMUM
 
 app = typer.Typer(**APP)

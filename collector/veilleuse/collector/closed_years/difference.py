@@ -19,9 +19,8 @@ from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import OTHER_ROOM, with_rooms
-from veilleuse.collector.closed_years.closed_terms import FrozenTerms
-from veilleuse.collector.closed_years.closed_years import Closed
-from veilleuse.collector.closed_years.frozen import EXACT, decimal
+from veilleuse.collector.closed_years.document import FrozenTerms
+from veilleuse.collector.closed_years.frozen import EXACT, Closed, decimal
 from veilleuse.collector.closed_years.restate import estimator
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.fleet.estimator import Assumptions

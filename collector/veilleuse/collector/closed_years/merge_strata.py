@@ -16,8 +16,8 @@ from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.disclosure import EXEMPT, is_nobodys_or_safe, publish
 from veilleuse.collector.disclosure import Cell as Figure
-from veilleuse.collector.fleet.fleet_inputs import Cell, Stratum
 from veilleuse.collector.fleet.observed import MONITOR, Place
+from veilleuse.collector.fleet.samples import Cell, Stratum
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.records import HostId

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.account.ghg_items import unresolved
-from veilleuse.collector.closed_years.closed_terms import FrozenTerms
+from veilleuse.collector.closed_years.document import FrozenTerms
 from veilleuse.collector.closed_years.restate import covered
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.fleet.observed import Place

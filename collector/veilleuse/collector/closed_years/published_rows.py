@@ -12,11 +12,17 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from veilleuse.collector.account.comparable import NotCompared
-from veilleuse.collector.account.figure_rows import homes_told
-from veilleuse.collector.account.row import PeriodFigures
+from veilleuse.collector.account.row import PeriodFigures, homes_told
 from veilleuse.collector.account.statement import METHOD_VERSION, told_home
-from veilleuse.collector.closed_years.closed_years import Closed, NotAClosedYear, closed_of
-from veilleuse.collector.closed_years.frozen import GROUPING, Compared, frozen_figures, frozen_statement
+from veilleuse.collector.closed_years.frozen import (
+    GROUPING,
+    Closed,
+    Compared,
+    NotAClosedYear,
+    closed_of,
+    frozen_figures,
+    frozen_statement,
+)
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.model.closed_years import ClosedYear

@@ -30,7 +30,6 @@ from veilleuse.collector.closed_years.year_statistics import (
 )
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.fleet.census import Standing
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell, Days, InService, Machine, Stratum
 from veilleuse.collector.fleet.observed import (
     MONITOR,
     PCS,
@@ -42,7 +41,7 @@ from veilleuse.collector.fleet.observed import (
     state_energies,
 )
 from veilleuse.collector.fleet.random_groups import Groups
-from veilleuse.collector.fleet.samples import Alike
+from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, Cell, Days, InService, Machine, Stratum
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount
 from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, added

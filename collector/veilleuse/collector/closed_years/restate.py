@@ -15,7 +15,12 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from veilleuse.collector.account.figure_rows import (
+from veilleuse.collector.account.rooms import RoomFigure
+from veilleuse.collector.account.row import (
+    ClassFigure,
+    DaysCovered,
+    PeriodFigures,
+    RowKey,
     RowSums,
     figure_row,
     home_key,
@@ -24,18 +29,15 @@ from veilleuse.collector.account.figure_rows import (
     row_order,
     total_key,
 )
-from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.account.row import ClassFigure, DaysCovered, PeriodFigures, RowKey
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.telework import Divided, HomeShare
 from veilleuse.collector.closed_years.merge_strata import is_exempt
 from veilleuse.collector.closed_years.year_statistics import Kept, KeptCell, sample_of
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.fleet_inputs import InService, Stratum
 from veilleuse.collector.fleet.observed import MONITOR, PCS, Observed, Place, machine, screens, state_energies
 from veilleuse.collector.fleet.random_groups import Groups, deviations, states_by_group
-from veilleuse.collector.fleet.samples import Alike, Key, Sample
+from veilleuse.collector.fleet.samples import Alike, InService, Key, Sample, Stratum
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import HostPeriod

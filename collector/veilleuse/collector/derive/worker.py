@@ -14,8 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.derive.context import ALONE, Context, look_around
-from veilleuse.collector.derive.meters import laid_over
+from veilleuse.collector.derive.meters import ALONE, Context, laid_over, look_around
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone

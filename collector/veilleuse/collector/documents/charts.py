@@ -8,15 +8,43 @@ Pure. A drawing never stands alone: a table with the same values follows it (vie
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup, escape
 
 from veilleuse.collector.documents.columns import column
 from veilleuse.collector.documents.document import Chart, Document, Row
-from veilleuse.collector.documents.drawing import COLOURS, Series, nice_ticks
 from veilleuse.collector.documents.text import DASH, Words
+
+COLOURS: Final = ("#0b62ad", "#b85000", "#2b7a35", "#5d6875", "#8645ad", "#007d83", "#a8285f", "#7d7000")
+"""On white, each ≥ 3:1 (WCAG 2.1, 1.4.11): c0 to c7 of the style sheets; tests hold them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One colour of a chart."""
+
+    name: str
+    values: tuple[float | None, ...]
+    """One per label; None = not known, nothing is drawn."""
+    colour: int
+    """0 to 7."""
+    hatched: bool = False
+    """Drawn with stripes: modelled, not measured."""
+
+
+def nice_ticks(maximum: float, count: int = 4) -> list[float]:
+    """0 to at least `maximum` in round steps (1, 2, 2.5 or 5 × 10ⁿ); 0 to 1 when there is nothing."""
+    if not (math.isfinite(maximum) and maximum > 0):
+        return [0.0, 1.0]
+    raw = maximum / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
+    return [step * i for i in range(math.ceil(maximum / step - 1e-9) + 1)]
+
 
 WIDTH: Final = 720
 MARGIN: Final = 16

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from veilleuse.collector.enrolment.ca import Authority
-from veilleuse.collector.enrolment.certificates import AgentCertificate
+from veilleuse.collector.enrolment.x509 import AgentCertificate
 from veilleuse.collector.errors import NotAuthorised
 from veilleuse.collector.model.records import AgentId, Caller, Host, HostId, HostStatus
 from veilleuse.wire.vocabulary import Population

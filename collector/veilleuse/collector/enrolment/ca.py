@@ -29,17 +29,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from veilleuse.collector.enrolment.ca_files import Holdings, fingerprint, load
+from veilleuse.collector.enrolment.ca_files import Folder, Holdings, fingerprint, load
 from veilleuse.collector.enrolment.ca_rotation import Step
-from veilleuse.collector.enrolment.certificates import AgentCertificate, agent_extensions, read_certificate
 from veilleuse.collector.enrolment.external_ca import Brought
-from veilleuse.collector.enrolment.folder import Folder
 from veilleuse.collector.enrolment.x509 import (
     CLOCK_SKEW,
     INTERMEDIATE_LIFE,
     INTERMEDIATE_NAME,
     ROOT_LIFE,
     ROOT_NAME,
+    AgentCertificate,
+    agent_extensions,
     authority_certificate,
     digest,
     general_names,
@@ -48,6 +48,7 @@ from veilleuse.collector.enrolment.x509 import (
     key_usage,
     new_key,
     pem,
+    read_certificate,
 )
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.model.records import AgentId

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from veilleuse.collector.enrolment.ca_files import (
+    Folder,
     Holdings,
     Issuer,
     Phase,
@@ -24,7 +25,6 @@ from veilleuse.collector.enrolment.ca_files import (
     previous_name,
 )
 from veilleuse.collector.enrolment.external_ca import Brought
-from veilleuse.collector.enrolment.folder import Folder
 from veilleuse.collector.enrolment.x509 import (
     INTERMEDIATE_LIFE,
     INTERMEDIATE_NAME,

@@ -16,14 +16,14 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import check_standing
-from veilleuse.collector.enrolment.certificates import public_key_sha256, read_request, verify_signature
 from veilleuse.collector.enrolment.enrol import Application, Joined, Placing
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.enrolment.register import Notes
 from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT, Challenges
 from veilleuse.collector.enrolment.tokens import Address, FailureLimiter, check_token
+from veilleuse.collector.enrolment.x509 import public_key_sha256, read_request, verify_signature
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
-from veilleuse.collector.ingest.buckets import Buckets
+from veilleuse.collector.ingest.admission import Buckets
 from veilleuse.collector.model.records import AgentId, Host, HostStatus, Token
 from veilleuse.wire.renewal import copy_of_message
 

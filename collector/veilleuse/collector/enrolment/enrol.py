@@ -12,7 +12,6 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.certificates import public_key_sha256, read_request
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.enrolment.register import HOST, Notes
 from veilleuse.collector.enrolment.register_replay import host_facts
@@ -23,6 +22,7 @@ from veilleuse.collector.enrolment.tokens import (
     token_sha256,
     used_token,
 )
+from veilleuse.collector.enrolment.x509 import public_key_sha256, read_request
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, StoreFailing
 from veilleuse.collector.model.records import AgentId, Certificate, CertificateChain, Host, HostStatus, Token
 from veilleuse.wire.limits import AGENT_ID_BYTES

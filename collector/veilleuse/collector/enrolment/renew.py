@@ -16,15 +16,15 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import check_standing
-from veilleuse.collector.enrolment.certificates import (
+from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.enrolment.x509 import (
     AgentCertificate,
     public_key_sha256,
     read_request,
     verify_signature,
 )
-from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
-from veilleuse.collector.ingest.buckets import Buckets
+from veilleuse.collector.ingest.admission import Buckets
 from veilleuse.collector.model.records import AgentId, Caller, Certificate, CertificateChain
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.renewal import renew_expired_message

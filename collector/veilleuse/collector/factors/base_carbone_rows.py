@@ -11,11 +11,27 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from veilleuse.collector.factors.numbers import french_decimal
 from veilleuse.collector.factors.static import SHARES_2022
 from veilleuse.collector.factors.zones import MAINLAND, fold, zones_named
 from veilleuse.collector.model.factors import COMPONENTS, INHERITED_UNCERTAINTY_PERCENT, FactorStatus
 from veilleuse.collector.ports import Factor
+
+_NUMBER: Final = re.compile(r"[+-]?(\d+|\d{1,3}( \d{3})+)([.,]\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
+_SPACES: Final = str.maketrans({"\u00a0": " ", "\u202f": " "})
+_MAGNITUDE: Final = 12
+"""No number of ours has more digits before or after the point."""
+
+
+def french_decimal(text: str) -> Decimal:
+    """The number, exactly. A point is taken for a comma, as re-exports write it. Raises ValueError saying what is wrong."""
+    plain = text.strip().translate(_SPACES)
+    if not _NUMBER.fullmatch(plain):
+        raise ValueError(f"'{text[:40]}' is not a number: expected one like 0,052 or 4,74E-3")
+    value = Decimal(plain.replace(" ", "").replace(",", "."))
+    if value and not -_MAGNITUDE <= value.adjusted() <= _MAGNITUDE:
+        raise ValueError(f"'{text[:40]}' is out of range")
+    return value
+
 
 COLUMNS: Final[Mapping[str, str]] = {
     "kind": "Type Ligne",

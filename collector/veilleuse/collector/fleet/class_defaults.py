@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Final, NamedTuple
 
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Days
+from veilleuse.collector.fleet.samples import DAY_TYPES, Days
 from veilleuse.collector.shipped_tables import load_table
 
 MICROWATTS: Final = 1_000_000

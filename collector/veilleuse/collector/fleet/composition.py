@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell
-from veilleuse.collector.fleet.samples import Alike, summed
+from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, Cell, summed
 from veilleuse.collector.fleet.strata import Part, Rates
 from veilleuse.collector.quantiles import chi_square99
 

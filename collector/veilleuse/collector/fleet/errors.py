@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from veilleuse.collector.fleet.fleet_inputs import CalibratedWall, HardwareModel
-from veilleuse.collector.fleet.samples import Alike, Key
+from veilleuse.collector.fleet.samples import Alike, CalibratedWall, HardwareModel, Key
 from veilleuse.wire.ladder import MEASURED, Method
 
 BETWEEN_MODELS: Final = 0.5

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from veilleuse.collector.fleet.fleet_inputs import Stratum
+from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.fleet.strata import Known
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method

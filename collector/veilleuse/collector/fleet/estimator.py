@@ -19,19 +19,18 @@ from veilleuse.collector.account.rooms import RoomFigure, Silent, settled
 from veilleuse.collector.fleet.composition import Composition, composition, is_balanced
 from veilleuse.collector.fleet.errors import ErrorModel, Errors
 from veilleuse.collector.fleet.estimate import Basis, Estimate, Representativeness, data_type
-from veilleuse.collector.fleet.fleet_inputs import (
+from veilleuse.collector.fleet.pool import Pool, is_mixed
+from veilleuse.collector.fleet.prediction import Prediction, predict, scaled, with_errors, with_time_on
+from veilleuse.collector.fleet.samples import (
     CalibratedWall,
     Cell,
     Days,
     HardwareModel,
     InService,
     Machine,
+    Sample,
     Stratum,
 )
-from veilleuse.collector.fleet.fleet_screens import with_time_on
-from veilleuse.collector.fleet.pool import Pool, is_mixed
-from veilleuse.collector.fleet.prediction import Prediction, predict, scaled, with_errors
-from veilleuse.collector.fleet.samples import Sample
 from veilleuse.collector.fleet.strata import Known, Part, class_rates, missing_share, parts, unseen_share
 from veilleuse.collector.fleet.variance import sampling
 from veilleuse.collector.model.figures import EnergyClass

@@ -17,16 +17,8 @@ from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.census import Standing
-from veilleuse.collector.fleet.fleet_inputs import (
-    DAY_TYPES,
-    Cell,
-    Days,
-    InService,
-    Machine,
-    Stratum,
-    age_band,
-)
 from veilleuse.collector.fleet.pool import FEWEST
+from veilleuse.collector.fleet.samples import DAY_TYPES, Cell, Days, InService, Machine, Stratum, age_band
 from veilleuse.collector.model.figures import EnergyClass, EnergySums
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import (

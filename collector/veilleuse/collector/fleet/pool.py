@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-from veilleuse.collector.fleet.fleet_inputs import Days
-from veilleuse.collector.fleet.samples import Alike, summed
+from veilleuse.collector.fleet.samples import Alike, Days, summed
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, Kind, Part, Rates, merged
 
 THIN: Final = 60

@@ -8,14 +8,15 @@ METHOD.md §5: its own mean; the class's where it is thin; the class default whe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import mul
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.composition import Composition, sample_shares, unobserved_shares
 from veilleuse.collector.fleet.errors import STANDBY_U, ErrorModel, Errors, by_default
-from veilleuse.collector.fleet.fleet_inputs import Cell, Days
-from veilleuse.collector.fleet.pool import FEWEST, THIN, Pool, Spread
+from veilleuse.collector.fleet.pool import FEWEST, PRIOR_SPREAD, THIN, Pool, Spread
+from veilleuse.collector.fleet.samples import DAY_TYPES, Cell, Days, summed
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, Part, merged
 
 MICROWATTS_PER_WATT = 1_000_000
@@ -311,3 +312,29 @@ def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_
     if part.known.standby_millijoules:
         found.errors.add(by_default(part.stratum.device_class, part.known.standby_millijoules, STANDBY_U))
     return found
+
+
+_NOTHING = (0.0,) * len(DAY_TYPES)
+_ALL = (1.0,) * len(DAY_TYPES)
+
+
+def with_time_on(predictions: Sequence[Prediction], pool: Pool) -> None:
+    """Add it to strata of screens: c²·(1/n + 1/u) of the square of what is extrapolated, c the relative spread of the time that screens of
+    one PC are on, n PCs seen, u PCs with as much time as was not seen. Strata that rest on the class share its n, for they err together."""
+    if not pool.n:
+        return
+    whole = summed(group for _, group in pool.whole.groups)
+    mean = sum(whole.times) / whole.n
+    squares = max(0.0, whole.squares(_NOTHING, _ALL) - whole.n * mean**2)
+    spread = squares / (whole.n - 1) / mean**2 if whole.n > 1 else PRIOR_SPREAD**2
+    degrees = max(1, whole.n - 1)
+    moved = [one for one in predictions if one.extrapolated]
+    resting = sum(one.part.n < FEWEST for one in moved)
+    for one in moved:
+        n = one.part.n if one.part.n >= FEWEST else whole.n / resting
+        unseen = sum(one.part.missing) / mean
+        variance = one.extrapolated**2 * spread * (1 / n + 1 / unseen)
+        one.terms = one.terms._replace(
+            thick=one.terms.thick + variance,
+            thick_by_degrees=one.terms.thick_by_degrees + variance**2 / degrees,
+        )

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import Final, TypeAlias
 
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Days, Stratum
 from veilleuse.collector.fleet.pool import FEWEST
+from veilleuse.collector.fleet.samples import DAY_TYPES, Days, Stratum
 from veilleuse.collector.fleet.strata import Part
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import State

@@ -11,11 +11,156 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add, sub
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell, Days, Machine, Stratum
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.calibration import MILLION, Fit
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS, EnergySums
+from veilleuse.collector.model.months import DayType
 from veilleuse.wire.ladder import MEASURED, Method
+
+DAY_TYPES: Final = tuple(DayType)
+Days: TypeAlias = tuple[int, ...]
+"""One value ≥ 0 per day type, in the order of DAY_TYPES."""
+
+ALWAYS_ON_SHARE: Final = 0.9
+"""A machine on for more of its known time never sleeps: ours. Office hours are 30 % of a week."""
+AGE_EDGES_YEARS: Final = (3, 5, 8)
+"""Age bands of post-stratification: ours; 5 and 8 are I9's."""
+
+
+class Stratum(NamedTuple):
+    """Device class × entity. METHOD.md §5."""
+
+    device_class: str
+    entity: str
+
+
+class Cell(NamedTuple):
+    """What machines of a stratum may differ by: what post-stratification looks at."""
+
+    hardware: str
+    age: str
+    """As `age_band` says."""
+
+
+def age_band(age_years: float | None, refurbished: bool | None) -> str:
+    """Name of an age band; a refurbished machine was in service before, so its age says little and it has a band of its own."""
+    if refurbished:
+        return "refurbished"
+    if age_years is None:
+        return "unknown"
+    return str(sum(age_years >= edge for edge in AGE_EDGES_YEARS))
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine that was observed in the period.
+
+    Raises ValueError where energy by day type is not energy by method and imputed energy, or a value is negative.
+    """
+
+    stratum: Stratum
+    hardware: str
+    """Vendor and model, as the inventory names it; empty: not known."""
+    energy_millijoules: Days
+    """At the wall, imputed energy within."""
+    accounted_milliseconds: Days
+    """Time that this energy is of: derived or imputed. METHOD.md's m."""
+    methods: Mapping[Method, EnergySums]
+    """Derived energy, its time and its k = 1 uncertainty, summed linearly."""
+    imputed_millijoules: int = 0
+    observed_milliseconds: int = 0
+    """Time of known state, of all day types: coverage of states."""
+    on_milliseconds: int = 0
+    on_millijoules: int = 0
+    """Within `energy_millijoules`, of the states that are on."""
+    unobserved_milliseconds: int = 0
+    """Time between its first and its last day that nothing is known of, and that nothing stands in for."""
+    counters_milliseconds: int = 0
+    counters_millijoules: int = 0
+    """What a wall model multiplied: METHOD.md's g = (Σ t_on, Σ C)."""
+    age_years: float | None = None
+    refurbished: bool | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.energy_millijoules) != len(DAY_TYPES) or len(self.accounted_milliseconds) != len(
+            DAY_TYPES
+        ):
+            raise ValueError(f"one value for each of {', '.join(DAY_TYPES)}")
+        known = sum(sums.energy_millijoules for sums in self.methods.values()) + self.imputed_millijoules
+        if known != sum(self.energy_millijoules):
+            raise ValueError(
+                f"{known} mJ by method and imputed, {sum(self.energy_millijoules)} mJ by day type"
+            )
+        if min(*self.energy_millijoules, *self.accounted_milliseconds, self.imputed_millijoules) < 0:
+            raise ValueError("an energy or a time is negative")
+
+    @property
+    def counts(self) -> bool:
+        """False: no energy of it is known, for no time; it is not of the sample."""
+        return any(self.accounted_milliseconds)
+
+    @property
+    def always_on(self) -> bool:
+        """On for more than ALWAYS_ON_SHARE of its known time."""
+        return self.on_milliseconds > ALWAYS_ON_SHARE * self.observed_milliseconds
+
+    @property
+    def cell(self) -> Cell:
+        """What it is, for post-stratification."""
+        return Cell(self.hardware, age_band(self.age_years, self.refurbished))
+
+    @property
+    def derived_milliseconds(self) -> int:
+        """Time with derived energy: coverage of energy."""
+        return sum(sums.milliseconds for sums in self.methods.values())
+
+    @property
+    def measured_millijoules(self) -> int:
+        """Metered, battery and counter_calibrated. METHOD.md §7."""
+        return sum(sums.energy_millijoules for method, sums in self.methods.items() if method in MEASURED)
+
+
+@dataclass(frozen=True, slots=True)
+class InService:
+    """What the inventory says of one stratum. Raises ValueError for what is negative, or not by day type."""
+
+    stratum: Stratum
+    machines: int
+    """Machines in service at some time of the period. METHOD.md's N."""
+    milliseconds: Days
+    """In-service machine time by day type. METHOD.md's M. Late joiners and machines that left count for their days."""
+    cells: Mapping[Cell, int] = field(default_factory=dict)
+    """Machines by model and age; empty: not known."""
+    standby_milliseconds: int = 0
+    """Of external screens: display-time in service while they are not on. METHOD.md §3's rest of N·T."""
+    default_milliseconds: Days = (0,) * len(DAY_TYPES)
+    """Machine time at the class default beside `milliseconds`: no sample may stand for it."""
+
+    def __post_init__(self) -> None:
+        if len(self.milliseconds) != len(DAY_TYPES) or len(self.default_milliseconds) != len(DAY_TYPES):
+            raise ValueError(f"one value for each of {', '.join(DAY_TYPES)}")
+        if min(self.machines, *self.milliseconds, *self.default_milliseconds, self.standby_milliseconds) < 0:
+            raise ValueError("a number of machines or a time is negative")
+
+    @property
+    def standby_millijoules(self) -> int:
+        """What they draw meanwhile, to the nearest integer."""
+        return (SCREEN_STANDBY_MICROWATTS * self.standby_milliseconds + MILLION // 2) // MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedWall:
+    """The wall line in force for a hardware model."""
+
+    fit: Fit
+    meter: str
+    """What measured: its gain error is common to all fits made with it."""
+
+
+HardwareModel: TypeAlias = tuple[str, str]
+"""(device class, hardware)."""
+
 
 DAY_TYPE_COUNT: Final = len(DAY_TYPES)
 WIDTH: Final = 2 * DAY_TYPE_COUNT

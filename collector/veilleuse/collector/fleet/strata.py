@@ -14,8 +14,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, Cell, Days, InService, Machine, Stratum
-from veilleuse.collector.fleet.samples import Alike, Key, Sample
+from veilleuse.collector.fleet.samples import (
+    DAY_TYPES,
+    Alike,
+    Cell,
+    Days,
+    InService,
+    Key,
+    Machine,
+    Sample,
+    Stratum,
+)
 from veilleuse.wire.ladder import Method
 
 Rates: TypeAlias = tuple[float | None, ...]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from veilleuse.collector.fleet.composition import Composition
-from veilleuse.collector.fleet.fleet_inputs import Cell
 from veilleuse.collector.fleet.pool import CUT, DRAWS, Pool, normals
 from veilleuse.collector.fleet.prediction import Prediction, Terms, total
+from veilleuse.collector.fleet.samples import Cell
 from veilleuse.collector.quantiles import Z95, quantile95
 
 _LEAST: Final = 1e-6

@@ -15,9 +15,8 @@ import time
 from functools import partial
 from typing import Final
 
-from veilleuse.collector.grid.beside import LedgerBeside
-from veilleuse.collector.grid.poll import due, enabled, poll
-from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.grid.poll import LedgerBeside, due, enabled, poll
+from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.process import finish

@@ -16,8 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import NotAuthorised, OlderInstance
-from veilleuse.collector.ingest.buckets import conflict_buckets
-from veilleuse.collector.ingest.configuring import Configuring
+from veilleuse.collector.ingest.admission import conflict_buckets
 from veilleuse.collector.model.clones import (
     CHANCE_BYTES,
     Meeting,
@@ -26,16 +25,70 @@ from veilleuse.collector.model.clones import (
     named,
     wait_milliseconds,
 )
-from veilleuse.collector.model.records import Caller, StreamPosition
-from veilleuse.collector.ports import Committer, IngestStore, Registry
+from veilleuse.collector.model.records import AppliedConfiguration, AppliedState, Caller, StreamPosition
+from veilleuse.collector.model.remote_config import OWN_FILE, Rollout, sha256_of
+from veilleuse.collector.ports import Committer, Configurations, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health
-from veilleuse.collector.validate.messages_2 import check_hello, parsed
+from veilleuse.collector.validate.messages import check_hello, parsed
 from veilleuse.wire.bands import Calendar, OpenSpan
+from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.limits import MAX_HELLO_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.version import VERSION
-from veilleuse.wire.vocabulary import DeviceClass
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+_STATES = {
+    pb.APPLIED_STATE_APPLIED: AppliedState.APPLIED,
+    pb.APPLIED_STATE_CONFIRMED: AppliedState.CONFIRMED,
+    pb.APPLIED_STATE_FAILED: AppliedState.FAILED,
+}
+
+
+class Configuring:
+    """What is set for each population. `answer` from any thread; `note` and `put` inside jobs of the writer only."""
+
+    def __init__(self, store: Configurations) -> None:
+        """Loads. Raises StoreDamaged."""
+        self._store = store
+        self._rollouts = {rollout.population: rollout for rollout in store.rollouts()}
+
+    def rollout(self, population: Population) -> Rollout:
+        """What is set for a population; nothing, when nothing ever was."""
+        return self._rollouts.get(population) or Rollout(population)
+
+    def put(self, rollout: Rollout) -> None:
+        """From the next Hello on."""
+        self._store.put(rollout)
+        self._rollouts = {**self._rollouts, rollout.population: rollout}
+
+    def note(self, caller: Caller, status: Any) -> None:
+        """Keep the DocumentStatus of a Hello."""
+        self._store.note(caller.host_id, _said(status))
+
+    def answer(self, caller: Caller, status: Any) -> Any:
+        """The RemoteConfiguration for a Hello that came with this DocumentStatus; None when the agent names it already.
+
+        So one that the agent has named as failed is not sent again before another one is wanted.
+        """
+        wanted = self.rollout(caller.population).wanted(caller.agent_id)
+        said: bytes = status.sha256
+        if said == sha256_of(wanted) or (not said and wanted == OWN_FILE):
+            return None
+        return _message(wanted)
+
+
+def _said(status: Any) -> AppliedConfiguration | None:
+    """None too for a state that we do not know: a newer agent's."""
+    state = _STATES.get(status.state)
+    return AppliedConfiguration(status.sha256, state) if status.sha256 and state is not None else None
+
+
+@lru_cache(maxsize=64)
+def _message(configuration: Configuration) -> Any:
+    values = {name: value for name, value in configuration._asdict().items() if value is not None}
+    return pb.RemoteConfiguration(**values, sha256=sha256_of(configuration))
+
 
 log = logging.getLogger(__name__)
 

@@ -32,8 +32,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.ingest.admission import Admission
 from veilleuse.collector.ingest.call_queue import Methods, Reader
-from veilleuse.collector.ingest.configuring import Configuring
-from veilleuse.collector.ingest.hello import Greeter, waited
+from veilleuse.collector.ingest.hello import Configuring, Greeter, waited
 from veilleuse.collector.model.clones import Meeting
 from veilleuse.collector.model.records import (
     AppendOutcome,
@@ -45,7 +44,7 @@ from veilleuse.collector.model.records import (
 )
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
 from veilleuse.collector.validate import Machine, check_push
-from veilleuse.collector.validate.messages_2 import parsed, parsed_push
+from veilleuse.collector.validate.messages import parsed, parsed_push
 from veilleuse.wire import metadata
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb

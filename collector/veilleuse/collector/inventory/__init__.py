@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory import fusioninventory, glpi_csv, glpi_files, glpi_json, plain_csv
+from veilleuse.collector.inventory import fusioninventory, glpi_files, glpi_json, plain_csv
+from veilleuse.collector.inventory import glpi_files as glpi_csv
 from veilleuse.collector.inventory.assets import add_entities
 from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.mapping import Words

@@ -12,7 +12,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import glpi_files
 from veilleuse.collector.inventory.assets import Found, add_asset
 from veilleuse.collector.inventory.csv_table import text_of
-from veilleuse.collector.inventory.glpi_csv import keyed
+from veilleuse.collector.inventory.glpi_files import keyed
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import Reading, Refusal
 

@@ -30,7 +30,7 @@ from veilleuse.collector.inventory.cells import (
 )
 from veilleuse.collector.inventory.csv_table import Table, table_of
 from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES, ITEMS
-from veilleuse.collector.inventory.glpi_csv import wrong_width
+from veilleuse.collector.inventory.glpi_files import wrong_width
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import EntityRow, Reading, Refusal, RetirementRow
 from veilleuse.collector.model.inventory import (

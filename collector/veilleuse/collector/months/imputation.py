@@ -17,13 +17,14 @@ from datetime import date
 from typing import Final, TypeAlias
 
 from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.model.months import COLUMNS, IMPUTED_COLUMNS, PLACE, HostPeriod
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.months.aggregate import Key
+from veilleuse.collector.months.aggregate import Key, Months, added_rows, contributions
 from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import HISTORY_DAYS, Known, MonthSource
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
-from veilleuse.wire.vocabulary import Band, Population
+from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 SILENCE_MILLISECONDS: Final = 72 * MILLISECONDS_PER_HOUR
 """METHOD.md §4, rule 3."""
@@ -250,3 +251,49 @@ def _monday(day: int) -> int:
 
 def _end(month: date) -> int:
     return date(month.year + month.month // 12, month.month % 12 + 1, 1).toordinal()
+
+
+_IMPUTED: Final = tuple(PLACE[name] for name in IMPUTED_COLUMNS)
+_KNOWN: Final = tuple(
+    PLACE[f"{state}_{supply}_milliseconds"]
+    for state in State
+    if state is not State.UNKNOWN
+    for supply in Supply
+)
+
+
+def month_rows(source: MonthSource, days: SiteDays, time_zone: str) -> tuple[HostPeriod, ...]:
+    """Rows of one machine and month, in the order of day type and band; none of nothing."""
+    months = contributions(source.units, days, time_zone, source.psys)
+    added_rows(months, source.gone)
+    if source.gone:
+        more = {key: known - _known(source.kept, key) for key, known in _all_known(months, source).items()}
+        stands_in = rescaled(_imputed(source.kept), more)
+    else:
+        stands_in = imputed(source, days)
+    for key, values in stands_in.items():
+        vector = [0] * len(COLUMNS)
+        for place, value in zip(_IMPUTED, values, strict=True):
+            vector[place] = value
+        months.add(source.month, key, vector)
+    return months.rows(source.host_id, source.month)
+
+
+def _all_known(months: Months, source: MonthSource) -> dict[Key, int]:
+    return {
+        key: sum(vector[place] for place in _KNOWN)
+        for key, vector in months.sums.get(source.month, {}).items()
+    }
+
+
+def _known(rows: Iterable[HostPeriod], key: Key) -> int:
+    return sum(row.values[place] for row in rows if (row.day_type, row.band) == key for place in _KNOWN)
+
+
+def _imputed(rows: Iterable[HostPeriod]) -> dict[Key, Imputed]:
+    found: dict[Key, Imputed] = {}
+    for row in rows:
+        short, energy, long = (row.values[place] for place in _IMPUTED)
+        if short or energy or long:
+            found[row.day_type, row.band] = (short, energy, long)
+    return found

@@ -19,7 +19,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.collector.months.aggregate import Key
-from veilleuse.collector.months.month import month_rows
+from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import Almanac, SiteDays
 from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
 from veilleuse.wire.vocabulary import Band, Population

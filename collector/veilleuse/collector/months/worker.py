@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.months.month import month_rows
+from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import Almanac
 from veilleuse.collector.ports import Committer, DeriveStore, Registry
 from veilleuse.collector.ports.months import RollStore, StaleMonth

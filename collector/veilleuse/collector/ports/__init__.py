@@ -3,8 +3,6 @@
 """Every seam of the collector and its contract: `core` for the way of the data, `factors`, `accounts` for the yearly figure."""
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor
-from veilleuse.collector.ports.accounts import InventoryReader, PeriodReader
-from veilleuse.collector.ports.admitted import AccountReader, Accounts
 from veilleuse.collector.ports.core import (
     Authoriser,
     Calendars,
@@ -20,11 +18,24 @@ from veilleuse.collector.ports.core import (
     Registry,
     Renewer,
 )
-from veilleuse.collector.ports.factors import FactorReader, Factors, FactorSource
-from veilleuse.collector.ports.intensities import HourReader, Intensities, IntensityReader
-from veilleuse.collector.ports.inventory import InventoryStore
 from veilleuse.collector.ports.months import RollReader, RollStore
-from veilleuse.collector.ports.sobriety import FollowReader, Follows, LoadReader, SobrietyIndicator
+from veilleuse.collector.ports.readers import (
+    AccountReader,
+    Accounts,
+    FactorReader,
+    Factors,
+    FactorSource,
+    FollowReader,
+    Follows,
+    HourReader,
+    Intensities,
+    IntensityReader,
+    InventoryReader,
+    InventoryStore,
+    LoadReader,
+    PeriodReader,
+    SobrietyIndicator,
+)
 
 __all__ = [
     "AccountReader",

@@ -13,14 +13,14 @@ from typing import Any, Final
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.closed_years import preconditions
-from veilleuse.collector.closed_years.closed_terms import FrozenTerms, terms_document
-from veilleuse.collector.closed_years.closed_years import KIND, Closed, closed_of
 from veilleuse.collector.closed_years.difference import difference
-from veilleuse.collector.closed_years.frozen import frozen_documents
+from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
+from veilleuse.collector.closed_years.frozen import KIND, Closed, closed_of, frozen_documents
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import (
     FORMAT,
     ClosedFile,
@@ -29,11 +29,10 @@ from veilleuse.collector.model.closed_years import (
     canonical,
     sha256,
 )
+from veilleuse.collector.reports.fleet_year import chooser
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.year_basis import LATER, ROOMS_BASIS, Basis, rests_on
-from veilleuse.collector.reports.zones import chooser
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.version import product_version
 
 _NOT_COMPARED: Final = frozenset(
     {

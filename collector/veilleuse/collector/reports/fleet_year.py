@@ -12,23 +12,28 @@ from itertools import groupby
 
 from veilleuse.collector.account import FIRST_YEAR, check_period
 from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
+from veilleuse.collector.account.statement import ChooseFactor
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.closed_years.published_rows import load_closed, require_shown
 from veilleuse.collector.closed_years.reduce import keep
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.closed_years.year_statistics import Kept
-from veilleuse.collector.errors import UsageError
+from veilleuse.collector.errors import UnknownZone, UsageError
+from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.fleet.census import Census, DayTypes, Standing, standing_of
+from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import Observed, observed
+from veilleuse.collector.fleet.observed import Observed, hardware_name, observed
+from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
 from veilleuse.collector.gc_pause import without_garbage_collection
+from veilleuse.collector.model.calibration import WALL
 from veilleuse.collector.model.closed_years import ClosedYear, KeptYear, YearState
+from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.collector.months.site_days import Almanac
-from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.kept_months import is_cut
+from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
 from veilleuse.collector.reports.room_servers import ServersInRooms
 from veilleuse.collector.reports.rooms import rooms
@@ -316,3 +321,41 @@ def before(question: YearQuestion) -> YearQuestion | None:
 def _year_before(day: date) -> date:
     """Of 29 February 1 March: the moment after 28 February, whether a stretch begins or ends there."""
     return date(day.year - 1, 3, 1) if (day.month, day.day) == (2, 29) else day.replace(year=day.year - 1)
+
+
+def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptions:
+    """As they are now. Raises ConfigurationError when a shipped table cannot be read, StoreDamaged."""
+    calibrated: dict[HardwareModel, CalibratedWall] = {}
+    for stored in sources.reader.calibrations():
+        kept = stored.kept
+        if stored.ended_unix_milliseconds is None and kept.fit.quantity.startswith(WALL):
+            name = hardware_name(f"{kept.hardware.vendor} {kept.hardware.model}")
+            calibrated[kept.hardware.device_class.value, name] = CalibratedWall(
+                kept.fit, kept.provenance.meter
+            )
+    return Assumptions(
+        random_roll_out=random_roll_out,
+        class_microwatts=class_microwatts(),
+        calibrations=calibrated,
+    )
+
+
+def chooser(sources: Sources) -> ChooseFactor:
+    """(zone, year) → factor; raises UnknownZone."""
+    book = book_of(sources.factors.versions())
+
+    def choose(zone: str, year: int) -> ChosenFactor:
+        try:
+            return book.choose(zone, year)
+        except UnknownZone as error:
+            raise UnknownZone(f"{error}; {_whose(sources, zone)}") from error
+
+    return choose
+
+
+def _whose(sources: Sources, zone: str) -> str:
+    sites = sorted(site.site for site in sources.reader.sites() if site.zone == zone)
+    if sites:
+        named = ", ".join(f"'{site}'" for site in sites)
+        return f"it is the zone of the site {named} ('veilleuse factors import FILE' brings ADEME's, of French zones)"
+    return "it is reporting.zone, of devices whose site nobody declared: set one that 'veilleuse factors list' has"

@@ -6,12 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from veilleuse.collector.documents.document import Chart, Document, Head, Row, Text, Value
+from veilleuse.collector.grid.ledger import HourlyQuestion, indicative
 from veilleuse.collector.model.figures import AUTRES, GroupKey
-from veilleuse.collector.model.grid import LABEL, MILLIGRAMS_PER_GRAM, IntensityKind, SeriesState
-from veilleuse.collector.model.hourly import Hourly, Line, Sums
+from veilleuse.collector.model.grid import (
+    LABEL,
+    MILLIGRAMS_PER_GRAM,
+    Hourly,
+    IntensityKind,
+    Line,
+    SeriesState,
+    Sums,
+)
+from veilleuse.collector.ports import HourReader, Reader
 from veilleuse.wire.vocabulary import Population
 
 INDICATIVE: Final = "indicative"
@@ -236,3 +245,23 @@ def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
             }
             return (Chart("bar", "rows", name, ("kgco2e_indicative",), title),)
     return ()
+
+
+class MachineReader(Reader, HourReader, Protocol):
+    """What the report reads of machines."""
+
+
+def indicative_report_of(reader: MachineReader, question: HourlyQuestion) -> tuple[Hourly, Document]:
+    """The ledger of the question, and its document. Raises UsageError."""
+    found = indicative(reader, question)
+    data = "simulated" if reader.data_kind().simulated else "real"
+    head: Head = {
+        "from": question.first.isoformat(),
+        "to": question.end.isoformat(),
+        "group_by": list(question.dimensions),
+        "k_anonymity": question.k_anonymity,
+        "data": data,
+        "periods_not_derived": reader.dirty_count(),
+        "generated_unix_milliseconds": question.now_unix_milliseconds,
+    }
+    return found, document(found, head, series=question.series, data=data)

@@ -11,9 +11,10 @@ from datetime import date, timedelta
 from typing import Final, NamedTuple
 
 from veilleuse.collector.disclosure import EXEMPT, Cell, is_safe, publish
+from veilleuse.collector.documents.document import Row
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.indicators import SOBRIETY, load_sobriety
-from veilleuse.collector.model.figures import AUTRES, IndicatorMeta
+from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
+from veilleuse.collector.model.figures import AUTRES, Group, IndicatorMeta, Thresholds
 from veilleuse.collector.model.indicators import (
     Contributions,
     Device,
@@ -24,11 +25,12 @@ from veilleuse.collector.model.indicators import (
     Targets,
 )
 from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.reports import indicators_document as indicators_report
+from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reports.kept_months import cut_populations
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.reports.savings import comparisons, in_force, moved
-from veilleuse.collector.reports.sobriety_sources import SobrietySources
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
 
 DIMENSIONS: Final = ("entity", "site", "device_class")
@@ -277,3 +279,28 @@ def _order(group: SobrietyGroup) -> tuple[str, str, str, str, bool, bool]:
     population = scope.population.value if scope.population else ""
     words = (scope.entity or "", scope.site or "", population, scope.device_class or "")
     return (*words, scope.memo, scope.autres)
+
+
+def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: str) -> list[Row]:
+    """Every built-in indicator of every group it applies to, with the group's coverage; `data`: real or simulated."""
+    thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
+    coverage, chosen = load("I13"), tuple(groups)
+    rows: list[Row] = []
+    for indicator in map(load, BUILTIN):
+        for group in chosen:
+            figure = indicator.figure(group.key, group.sums)
+            covered = coverage.figure(group.key, group.sums)
+            if figure is not None:
+                rows.append(
+                    indicators_report.row(
+                        indicator.meta,
+                        indicator.threshold(thresholds),
+                        group.key,
+                        group.sums.hosts,
+                        figure,
+                        coverage_states=None if covered is None else covered.value,
+                        incomplete=group.sums.incomplete,
+                        data=data,
+                    )
+                )
+    return rows

@@ -4,21 +4,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
+from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.inventory import Asset
-from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.records import Host, HostStatus
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import FactorReader, PeriodReader
+from veilleuse.collector.ports import FactorReader, FollowReader, LoadReader, PeriodReader
 from veilleuse.collector.ports.readers import ClosedYearReader
-from veilleuse.collector.settings import Reporting
-from veilleuse.collector.store.sqlite import SqliteFactorsReader, SqliteInventoryReader, SqliteReader
+from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.settings import Indicators, Reporting
+from veilleuse.collector.store.sqlite import (
+    SqliteFactorsReader,
+    SqliteFollowReader,
+    SqliteInventoryReader,
+    SqliteLoadReader,
+    SqliteReader,
+)
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
+from veilleuse.wire.vocabulary import Population
 
 
 @dataclass(frozen=True)
@@ -59,3 +69,80 @@ def opened(
         closing(SqliteClosingsReader(directory)) as closings,
     ):
         yield Sources(reader, Periods(reader), inventory, factors, metering, closings, reporting)
+
+
+@dataclass(frozen=True, slots=True)
+class SobrietySources:
+    """All read-only; used by one thread."""
+
+    base: Sources
+    loads: LoadReader
+    follows: FollowReader
+
+
+@contextmanager
+def opened_for_sobriety(directory: Path, reporting: Reporting) -> Iterator[SobrietySources]:
+    """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+    with (
+        opened(directory, reporting) as base,
+        closing(SqliteLoadReader(directory)) as loads,
+        closing(SqliteFollowReader(directory)) as follows,
+    ):
+        yield SobrietySources(base, loads, follows)
+
+
+def targets_of(settings: Indicators) -> Targets:
+    """The settings as the indicators take them."""
+    return Targets(
+        settings.display_off_minutes,
+        settings.sleep_minutes,
+        settings.comatose_cpu_percent,
+        settings.comatose_network_bytes_per_second,
+        settings.underused_mean_cpu_ratio,
+        settings.underused_cpu_percent,
+        settings.oversized_cpu_percent,
+        settings.oversized_memory_percent,
+        settings.oversized_core_ratio,
+        settings.server_observed_ratio,
+        settings.lifetime_years,
+        settings.reused_purchases,
+        settings.reused_retirements_ratio,
+    )
+
+
+def cut_populations(
+    periods: PeriodReader, months: tuple[date, date], hosts: Iterable[Host]
+) -> frozenset[Population]:
+    """Populations of which nothing is kept of the period's first months, though such machines were enrolled: what is summed over the
+    period would be of the months that are left. `months`: the 1st of two months, end exclusive.
+    """
+    known = {host.host_id: host for host in hosts}
+    at, end = months
+    last = moved(end, -1)
+    waiting = {host.population for host in known.values() if is_enrolled(host, last) and at < end}
+    found: set[Population] = set()
+    while waiting and at < end:
+        first_enrolled: dict[Population, date] = {}
+        for row in periods.host_months(at, moved(at, 1)):
+            host = known.get(row.host_id)
+            if host is not None and host.population in waiting:
+                before = first_enrolled.get(host.population, host.enrolled_on)
+                first_enrolled[host.population] = min(before, host.enrolled_on)
+                if at == months[0] and first_enrolled.keys() == waiting:
+                    break  # nothing of the period is older
+        cut = {one for one, day in first_enrolled.items() if at > months[0] and day <= moved(at, -1)}
+        found |= cut
+        waiting -= first_enrolled.keys()
+        at = moved(at, 1)
+    return frozenset(found | waiting)
+
+
+def is_enrolled(host: Host, until: date) -> bool:
+    """Of the fleet, and enrolled before that day."""
+    return host.status in (HostStatus.ACTIVE, HostStatus.SUSPENDED) and host.enrolled_on < until
+
+
+def is_cut(periods: PeriodReader, first: date, end: date, hosts: Iterable[Host]) -> bool:
+    """Of a whole calendar year: whether its first months are gone of any population of which later ones are kept, or all of them."""
+    whole = (first.month, first.day) == (1, 1) == (end.month, end.day) and first < end
+    return whole and bool(cut_populations(periods, (first, end), hosts))

@@ -11,17 +11,20 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.closed_years.closed_terms import assumptions_document, assumptions_from_document
-from veilleuse.collector.closed_years.document import kept_document, kept_from_document
+from veilleuse.collector.closed_years.document import (
+    assumptions_document,
+    assumptions_from_document,
+    kept_document,
+    kept_from_document,
+)
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, canonical, sha256
 from veilleuse.collector.ports.readers import ClosedYearReader
-from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.kept_months import is_enrolled
+from veilleuse.collector.reports.inputs import Sources, is_enrolled
 from veilleuse.collector.reports.savings import moved
-from veilleuse.collector.version import product_version
 
 KIND: Final = "veilleuse kept year"
 FORMAT: Final = 1

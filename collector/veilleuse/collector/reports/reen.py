@@ -5,28 +5,166 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Document, Head, Row, under_way
+from veilleuse.collector.documents.document import (
+    UNDER_WAY_UNTIL,
+    Chart,
+    Document,
+    Head,
+    Row,
+    Text,
+    under_way,
+)
 from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.actions import OBJECTIVES, Cells, FollowTable
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
 from veilleuse.collector.model.indicators import Targets
-from veilleuse.collector.reports import reen_2 as sheet
 from veilleuse.collector.reports.emissions import Emissions, emissions_report_of
+from veilleuse.collector.reports.emissions_document import sample_notes
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.indicators import SobrietyQuestion, action_groups, disclosed, figures_of
+from veilleuse.collector.reports.inputs import SobrietySources
 from veilleuse.collector.reports.inventory_groups import year_of
-from veilleuse.collector.reports.reen_bilan import bilan_rows, number_of, tidy
-from veilleuse.collector.reports.reen_values import SheetValue, YearValues, year_values
+from veilleuse.collector.reports.reen_values import (
+    SheetValue,
+    YearValues,
+    bilan_rows,
+    number_of,
+    tidy,
+    year_values,
+)
 from veilleuse.collector.reports.savings import moved
-from veilleuse.collector.reports.sobriety_sources import SobrietySources
 from veilleuse.wire.vocabulary import Population
+
+OBJECTIVE_COLUMNS: Final = (
+    "objective",
+    "indicator",
+    "name",
+    "population",
+    "category",
+    "origin",
+    "unit",
+    "direction",
+    "baseline_year",
+    "baseline_value",
+    "restated_baseline_value",
+    "current_year",
+    "value",
+    "interval",
+    "value_lo95",
+    "value_hi95",
+    "value_lo_sample",
+    "value_hi_sample",
+    "value_lo_sensitivity",
+    "value_hi_sensitivity",
+    "coverage_states",
+    "trend_ratio",
+    "restated_trend_ratio",
+    "target_year",
+    "target_value",
+    "threshold",
+    "reached",
+    "withheld",
+    "measure",
+    "pilot",
+    "means_eur",
+    "means_fte",
+    "status",
+    "source",
+    "comment",
+)
+MEASURE_COLUMNS: Final = (
+    "measure_id",
+    "what",
+    "action",
+    "from_day",
+    "to_day",
+    "saving_kwh",
+    "saving_lo95_kwh",
+    "saving_hi95_kwh",
+    "claimed",
+)
+BILAN_COLUMNS: Final = (
+    "year",
+    "item",
+    "part_of_bilan",
+    "kgco2e_total",
+    "kgco2e_lo95",
+    "kgco2e_hi95",
+    "kgco2e_lo_sample",
+    "kgco2e_hi_sample",
+    "kgco2e_lo_sensitivity",
+    "kgco2e_hi_sensitivity",
+    "share_of_whole",
+    "in_whole",
+    "provisional",
+)
+COLUMNS: Final = (
+    *OBJECTIVE_COLUMNS,
+    *MEASURE_COLUMNS,
+    *BILAN_COLUMNS,
+    UNDER_WAY_UNTIL,
+    "data",
+)
+ASSUMPTIONS: Final = (
+    "Objectives are those of CGCT D.2311-15-1; which indicator serves which objective is ours.",
+    "What is entered is shown as it was entered, with its source; what is computed is never entered.",
+    (
+        "A restated value is that of the baseline year, made again by today's method and for today's perimeter: a trend without it "
+        "holds changes of method too."
+    ),
+    (
+        "Where months of machines are no longer kept (those of PCs go after 18, or once their year is closed definitively), I1, I2, "
+        "I4, I5 and what is restated have no value: absent, not zero."
+    ),
+    "The use phase is observed and extrapolated by the fleet; other lines come from the studies that they name, by other methods.",
+    "Savings of actions are not subtracted from the use phase: the meters have seen them already.",
+)
+TITLES: Final = {
+    "rows": {"fr": "Objectifs 1° à 6°", "en": "Objectives 1° to 6°"},
+    "measures": {"fr": "Mesures, moyens et gains mesurés", "en": "Measures, means and measured savings"},
+    "bilan": {
+        "fr": "La phase d’usage dans tout le bilan",
+        "en": "The use phase within the whole bilan",
+    },
+}
+
+
+def sheet_document(
+    rows: Sequence[Row],
+    measures: Sequence[Row],
+    bilan: Sequence[Row],
+    head: Head,
+    warnings: Sequence[Text] = (),
+) -> Document:
+    """The sheet of its rows; `warnings`: what is wrong or doubtful of the emissions that it rests on."""
+    parts = [row for row in bilan if row.get("part_of_bilan") != "whole"]
+    return Document(
+        head={"kind": "reen", **head},
+        columns=COLUMNS,
+        tables={"rows": rows, "measures": measures, "bilan": bilan},
+        tabular=("rows", "measures", "bilan"),
+        assumptions=(*warnings, *ASSUMPTIONS, *sample_notes((*rows, *bilan))),
+        charts=(
+            Chart(
+                "bar",
+                "bilan",
+                "item",
+                ("kgco2e_total",),
+                {"fr": "Postes du bilan numérique", "en": "Items of the digital bilan"},
+            ),
+        )
+        if len(parts) > 1 and len(bilan) <= 40
+        else (),
+        titles=TITLES,
+    )
+
 
 SERVES: Final[Mapping[str, tuple[str, ...]]] = {
     "1": ("I8", "I10"),
@@ -113,7 +251,7 @@ def reen_document(
     def told(row: Row) -> Row:
         return {**row, **(until if row.get("origin") == "computed" else {}), "data": data}
 
-    document = sheet.sheet_document(
+    document = sheet_document(
         list(map(told, _objectives(made))),
         list(map(told, _measures(made))),
         list(map(told, bilan_rows(*_items(made)))),

@@ -12,8 +12,8 @@ from functools import partial
 
 from veilleuse.collector.account.rooms import RoomServers
 from veilleuse.collector.fleet.census import Standing
-from veilleuse.collector.fleet.fleet_inputs import Stratum
 from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.model.meters import Metering, MeterShare, ServerRooms
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.inputs import Sources

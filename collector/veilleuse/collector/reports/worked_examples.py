@@ -9,25 +9,86 @@ functions that reports use. They are called by their modules, so that what a rep
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Final, TypeAlias
 
 from veilleuse.collector import quantiles
-from veilleuse.collector.account import emissions, pedigree, rounding_2
+from veilleuse.collector.account import emissions, pedigree, rounding
 from veilleuse.collector.derive import loadmodel, priors, wall
+from veilleuse.collector.derive.priors import MILLION, StatePowers
 from veilleuse.collector.factors import book as choose
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Machine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.records import Cell, MachineFacts, Point, WallEnergy
-from veilleuse.collector.reports import tec
+from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire import units
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
+
+EU_617_2013: Final = "EU 617/2013 and ENERGY STAR 5.2"
+ENERGY_STAR_8: Final = "ENERGY STAR 8.0"
+NOTEBOOK: Final = "notebook"
+DESKTOP: Final = "desktop/integrated desktop"
+HOURS_PER_YEAR: Final = 8_760
+"""Both schemes': 365 days."""
+_WATTS_PER_KILOWATT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Shares of a year; they sum to 1."""
+
+    off: Fraction
+    sleep: Fraction
+    long_idle: Fraction
+    """Screen off; 0 where the scheme knows one idle mode."""
+    short_idle: Fraction
+
+
+@cache
+def duties() -> Mapping[tuple[str, str], Duty]:
+    """(scheme, device) → its duty. Source: tec_mode_weights.csv. Raises ConfigurationError."""
+    return {
+        (row["scheme"], row["device"]): Duty(
+            *(Fraction(row[name] or "0") for name in ("t_off", "t_sleep", "t_long_idle", "t_short_idle"))
+        )
+        for row in load_table("tec_mode_weights").rows
+    }
+
+
+def tec_kwh_per_year(
+    duty: Duty, off: Decimal, sleep: Decimal, long_idle: Decimal, short_idle: Decimal
+) -> Fraction:
+    """kWh a year, exactly, of these powers in watts ≥ 0."""
+    watts = (
+        duty.off * Fraction(off)
+        + duty.sleep * Fraction(sleep)
+        + duty.long_idle * Fraction(long_idle)
+        + duty.short_idle * Fraction(short_idle)
+    )
+    return watts * HOURS_PER_YEAR / _WATTS_PER_KILOWATT
+
+
+def tec_of(powers: StatePowers, duty: Duty) -> Fraction:
+    """Of a class as the load model has it, kWh a year: idle with the screen off is its `idle`, with it on its `light`."""
+
+    def watts(microwatts: int | None) -> Decimal:
+        return Decimal(microwatts or 0) / MILLION
+
+    return tec_kwh_per_year(
+        duty,
+        watts(powers.off_microwatts),
+        watts(powers.sleep_microwatts),
+        watts(powers.idle_microwatts),
+        watts(powers.light_microwatts),
+    )
+
 
 Value: TypeAlias = Fraction | float | int
 
@@ -117,8 +178,8 @@ def _energies_and_emissions() -> Iterator[Answer]:
 
 
 def _tec() -> Iterator[Answer]:
-    duty = tec.duties()[tec.EU_617_2013, tec.NOTEBOOK]
-    got = tec.tec_kwh_per_year(duty, Decimal(1), Decimal("1.7"), Decimal(0), Decimal(10))
+    duty = duties()[EU_617_2013, NOTEBOOK]
+    got = tec_kwh_per_year(duty, Decimal(1), Decimal("1.7"), Decimal(0), Decimal(10))
     inputs = "off 1 W, sleep 1.7, idle 10; 0.60/0.10/0.30"
     yield _exact("8", "TEC, notebook, EU 617/2013", inputs, "33.0252", got, "kWh/year")
 
@@ -243,9 +304,9 @@ def _walls() -> Iterator[Answer]:
 
 
 def _state_powers() -> Iterator[Answer]:
-    duty = tec.duties()[tec.ENERGY_STAR_8, tec.DESKTOP]
+    duty = duties()[ENERGY_STAR_8, DESKTOP]
     inputs = "state powers at ENERGY STAR 8 duty"
-    found = {one: tec.tec_of(priors.STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
+    found = {one: tec_of(priors.STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
     for device_class in (DeviceClass.MINI_PC, DeviceClass.SFF):
         bounds = (Fraction(28), Fraction(50), found[device_class])
         yield _within("3", f"TEC, {device_class}", inputs, "28 to 50", bounds, "kWh/year")
@@ -284,7 +345,7 @@ def _uncertainty() -> Iterator[Answer]:
     yield _answer("5", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
     yield _answer("5", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200))
     yield _answer("5", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
-    shown = rounding_2.rounded((1_124_000.0, 1_088_520.4, 1_160_636.2))
+    shown = rounding.rounded((1_124_000.0, 1_088_520.4, 1_160_636.2))
     for what, expected, text in zip(
         ("value", "lower end", "upper end"), ("1124000", "1089000", "1161000"), shown, strict=True
     ):

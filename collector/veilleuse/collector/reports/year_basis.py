@@ -10,8 +10,8 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.closed_years.closed_years import Closed
 from veilleuse.collector.closed_years.document import kept_document
+from veilleuse.collector.closed_years.frozen import Closed
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -19,15 +19,21 @@ from veilleuse.collector.model.calibration import facts_of
 from veilleuse.collector.model.closed_years import KeptYear, YearState, canonical, sha256
 from veilleuse.collector.model.records import Host, Site
 from veilleuse.collector.months.retention import month_limit
-from veilleuse.collector.reports.assumptions import assumptions
+from veilleuse.collector.reports.emissions import IN_NO_ROOM, UNDECLARED, undeclared
+from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions, year_kept
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.keep_year import keep_year
 from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.reports.rooms import readings_gone_before
 from veilleuse.collector.reports.savings import moved
-from veilleuse.collector.reports.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
 from veilleuse.collector.settings import CollectorSettings, Retention
 from veilleuse.wire.vocabulary import Population
+
+
+def keep_year(sources: Sources, year: int, *, k: int, today: date) -> Kept:
+    """Of the calendar year; `k`: fewest workstations or classroom PCs of a cell. Raises UsageError for a year that lies nowhere."""
+    question = YearQuestion(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
+    return year_kept(sources, question)
+
 
 ROOMS_BASIS: Final = "rooms_basis"
 LATER: Final = "readings since "

@@ -8,7 +8,9 @@ import base64
 import json
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,20 +20,90 @@ from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import to_document
 from veilleuse.collector.model.calibration import facts_of
-from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId
+from veilleuse.collector.ports import Committer
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.simulate import listing
+from veilleuse.collector.simulate import registry
 from veilleuse.collector.simulate.agent_stream import Agent, Powers
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
 from veilleuse.collector.simulate.fleet import COLLEGES, PLACES, ROOM, Device, Order, Place, devices
 from veilleuse.collector.simulate.physics import Physics
-from veilleuse.collector.simulate.records import Pushes, Stream
 from veilleuse.collector.simulate.registry import agent_id_of, enrol, put_sites
 from veilleuse.collector.simulate.routines import Span, routine_of
 from veilleuse.collector.simulate.server_room import METERS, ServerRoom, mean_watts
 from veilleuse.collector.simulate.truth import OTHER_ROOM, Truth
-from veilleuse.collector.validate import Machine
+from veilleuse.collector.validate import Machine, check_push
+from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+PUSH_RECORDS: Final = 256
+"""As a sender reads from its spool: DESIGN.md §4."""
+IN_FLIGHT: Final = 8
+
+
+class Pushes:
+    """What waits for the writer's answer."""
+
+    def __init__(self, writer: Committer, now_unix_milliseconds: int, queue_pushes: int) -> None:
+        """`now_unix_milliseconds`: of the validation; `queue_pushes`: how many the writer lets wait."""
+        self._writer = writer
+        self._now = now_unix_milliseconds
+        self._in_flight = min(IN_FLIGHT, queue_pushes)
+        self._waiting: deque[Future[AppendOutcome]] = deque()
+        self.records = 0
+
+    def send(self, request: pb.PushRequest, host_id: HostId, machine: Machine) -> None:
+        """Validate and append. Raises CollectorError for what would be refused of any agent: a defect of the simulation."""
+        checked = check_push(request, host_id, machine, self._now)
+        if isinstance(checked, tuple):
+            seq, reason = checked[0]
+            raise CollectorError(
+                f"a simulated record was refused: number {seq}, {reason.value}: this is a defect"
+            )
+        self._waiting.append(self._writer.append(checked))
+        self.records += len(request.records)
+        while len(self._waiting) >= self._in_flight:
+            _require_stored(self._waiting.popleft())
+
+    def wait(self) -> None:
+        """Until all of it is durable."""
+        while self._waiting:
+            _require_stored(self._waiting.popleft())
+
+
+def _require_stored(future: Future[AppendOutcome]) -> None:
+    result = future.result().result
+    if result is not AppendResult.STORED:
+        raise CollectorError(f"simulated records were not stored: {result}: this is a defect")
+
+
+class Stream:
+    """One epoch of one host."""
+
+    def __init__(self, pushes: Pushes, host_id: HostId, machine: Machine, epoch: bytes) -> None:
+        self._pushes, self._host_id, self._machine, self._epoch = pushes, host_id, machine, epoch
+        self._seq, self._chain = 0, chain_start(epoch)
+        self._wires: list[bytes] = []
+
+    def add(self, wires: Iterable[bytes]) -> None:
+        """Send what is enough for a push."""
+        self._wires += wires
+        if len(self._wires) >= PUSH_RECORDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send all."""
+        while self._wires:
+            some, self._wires = self._wires[:PUSH_RECORDS], self._wires[PUSH_RECORDS:]
+            request = pb.PushRequest(
+                epoch=self._epoch, first_seq=self._seq + 1, chain_before=self._chain, records=some
+            )
+            self._pushes.send(request, self._host_id, self._machine)
+            for wire in some:
+                self._chain = chain_next(self._chain, wire)
+            self._seq += len(some)
+
 
 WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
@@ -148,7 +220,7 @@ class _Filling:
             for place in COLLEGES:
                 kind = self._timetables[place].day_type(day)
                 length = slots[-1].end - slots[0].start
-                for device_class, number in listing.BESIDE:
+                for device_class, number in registry.BESIDE:
                     watts = self._physics.beside_watts(device_class.value, kind)
                     self._truth.add_beside(place, day, device_class.value, number * watts * length)
 
@@ -194,9 +266,9 @@ class _Filling:
 
     def _import_inventory(self) -> None:
         """The way of `veilleuse inventory import`: the fleet, then what left it."""
-        for number, files in enumerate(listing.imports(self._order, self._fleet)):
+        for number, files in enumerate(registry.imports(self._order, self._fleet)):
             words = Words(sites=frozenset(place.site for place in PLACES))
-            reading = read_files(files, words, form="csv", source=listing.SOURCE)
+            reading = read_files(files, words, form="csv", source=registry.SOURCE)
             packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
             upload = random.Random(f"{self._order.seed}/upload/{number}").randbytes(16).hex()
             perform = self._collector.operations.perform

@@ -15,12 +15,11 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.fleet.class_defaults import class_defaults
-from veilleuse.collector.fleet.fleet_inputs import DAY_TYPES
+from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.calibration import WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.simulate.fleet import Device, Order
-from veilleuse.collector.simulate.models import VENDOR, Model
+from veilleuse.collector.simulate.fleet import VENDOR, Device, Model, Order
 from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 

@@ -13,8 +13,7 @@ from datetime import date
 from typing import Final, NamedTuple, Protocol
 
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.simulate.fleet import ROOM, Device
-from veilleuse.collector.simulate.models import VIRTUAL
+from veilleuse.collector.simulate.fleet import ROOM, VIRTUAL, Device
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 

@@ -11,8 +11,7 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.model.figures import EnergyClass
-from veilleuse.collector.simulate.fleet import Device, Order, Place
-from veilleuse.collector.simulate.models import VIRTUAL
+from veilleuse.collector.simulate.fleet import VIRTUAL, Device, Order, Place
 from veilleuse.wire.units import kwh_from_millijoules
 
 _Key = tuple[str, str, str, str, str]

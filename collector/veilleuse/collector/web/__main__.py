@@ -17,11 +17,10 @@ from pathlib import Path
 import uvicorn
 
 from veilleuse.collector.errors import CollectorError, ConfigurationError
-from veilleuse.collector.logs import configure
+from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
-from veilleuse.collector.version import product_version
 from veilleuse.collector.web.access import Door, open_door
 from veilleuse.collector.web.api.wiring import open_desk, publisher
 from veilleuse.collector.web.app import make_app

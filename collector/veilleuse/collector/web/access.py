@@ -4,15 +4,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import ipaddress
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.errors import ConfigurationError
+from starlette.requests import Request
+
+from veilleuse.collector.enrolment.tokens import Address, FailureLimiter
+from veilleuse.collector.errors import CollectorError, ConfigurationError, EnrolmentRefused
+from veilleuse.collector.model.accounts import TOKEN_PREFIX, Account, Role, day_number, token_sha256
+from veilleuse.collector.ports import AccountReader
 from veilleuse.collector.settings import Http
+from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 from veilleuse.wire.address import split_address
 from veilleuse.wire.files import read_named
 
@@ -107,3 +120,158 @@ def _password(encoded: str) -> str | None:
 
 def _has_port(host_header: str) -> bool:
     return host_header.rpartition(":")[2].isdigit() and (host_header.count(":") == 1 or "]:" in host_header)
+
+
+STATE: Final = "caller"
+"""Where the gate leaves who calls, in the request's state."""
+
+
+class Guard(Enum):
+    """What a route asks for."""
+
+    OPEN = auto()
+    """Nothing: it says nothing of the fleet."""
+    KNOWN = auto()
+    """The door's token, or any good account: says nothing of the fleet either, but to strangers not even what runs here."""
+    FLEET = auto()
+    """The door's token, or an account that sees the whole fleet."""
+    HOSTS = auto()
+    """The door's token, or an admin: single servers."""
+    FIGURES = auto()
+    """An account, always: its accesses are noted under its name. The door's token has none."""
+
+
+GUARDS: Final[Mapping[str, Guard]] = {
+    "/healthz": Guard.OPEN,
+    "/": Guard.FLEET,
+    "/metrics": Guard.FLEET,
+    "/metrics/hosts": Guard.HOSTS,
+    "/static/{name}": Guard.KNOWN,
+    "/api": Guard.KNOWN,
+    DESCRIPTION: Guard.KNOWN,
+    **{resource.path: Guard.FIGURES for resource in RESOURCES},
+}
+UNNAMED: Final = Guard.HOSTS
+"""Of a route that is not in the table."""
+NOWHERE: Final = Guard.KNOWN
+"""Of a path that no route has: who is let in is told so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    at_door: bool = False
+    """Has the token of `http.metrics_token_file`, or connects where none is asked for: on loopback."""
+    account: Account | None = None
+    """Whose good token came along."""
+    wrong_token: bool = False
+    """One came along, and it is nobody's."""
+
+    def may(self, guard: Guard) -> bool:
+        """Whether a route of this guard is for them."""
+        account = self.account
+        match guard:
+            case Guard.OPEN:
+                return True
+            case Guard.KNOWN:
+                return self.at_door or account is not None
+            case Guard.FLEET:
+                return self.at_door or (account is not None and account.sees_all)
+            case Guard.HOSTS:
+                return self.at_door or (account is not None and account.role is Role.ADMIN)
+            case Guard.FIGURES:
+                return account is not None
+
+
+def caller_of(request: Request) -> Caller:
+    """As the gate found out; nobody where it was not asked."""
+    found = request.scope.get("state", {}).get(STATE)
+    return found if isinstance(found, Caller) else Caller()
+
+
+log = logging.getLogger(__name__)
+
+MAX_TOKEN_CHARACTERS = 256
+
+
+class Admission:
+    """Looks tokens up. For one event loop."""
+
+    def __init__(
+        self,
+        door: Door,
+        accounts: AccountReader | None = None,
+        note_use: Callable[[int], None] | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        limiter: FailureLimiter | None = None,
+    ) -> None:
+        """`accounts` None: there are none. `note_use`: once a UTC day and account. `clock`: Unix seconds."""
+        self._door = door
+        self._accounts = accounts
+        self._note_use = note_use
+        self._clock = clock
+        self._limiter = limiter or FailureLimiter()
+        self._looking: Executor = ThreadPoolExecutor(1, "accounts")
+        self._used: dict[int, int] = {}
+
+    async def caller(self, request: Request) -> Caller:
+        """Who asks. Raises what the store raises."""
+        secret = secret_of(request.headers.get("authorization"))
+        if secret is None:
+            return Caller(at_door=self._door.token is None)
+        if self._door.opens_to(secret):
+            return Caller(at_door=True)
+        loop = asyncio.get_running_loop()
+        account = await loop.run_in_executor(self._looking, self._account, secret)
+        if account is not None:
+            self._note(account)
+        return Caller(self._door.token is None, account, wrong_token=account is None)
+
+    def has_tries_left(self, request: Request) -> bool:
+        """Count a wrong token of this address; False when there were too many of late. A good one is never held back by it."""
+        address = _address(request)
+        try:
+            self._limiter.check(address)
+        except EnrolmentRefused:
+            return False
+        self._limiter.failed(address)
+        return True
+
+    def _account(self, secret: str) -> Account | None:
+        """The account of a token, if both are good. In the thread of its connection."""
+        if (
+            self._accounts is None
+            or not secret.startswith(TOKEN_PREFIX)
+            or len(secret) > MAX_TOKEN_CHARACTERS
+        ):
+            return None
+        given = token_sha256(secret)
+        found = self._accounts.account_by_hash(given)
+        # Looked up by its hash, of which nobody can choose a byte; compared in constant time all the same.
+        if found is None or not hmac.compare_digest(found.token_sha256, given):
+            return None
+        return found if found.is_good(round(self._clock() * 1000)) else None
+
+    def _note(self, account: Account) -> None:
+        """That it was used today; nothing is refused when that cannot be written."""
+        today = day_number(round(self._clock() * 1000))
+        if self._note_use is None or self._used.get(account.account_id) == today:
+            return
+        self._used[account.account_id] = today
+        asyncio.get_running_loop().run_in_executor(None, self._try_to_note, account.account_id)
+
+    def _try_to_note(self, account_id: int) -> None:
+        try:
+            if self._note_use is not None:
+                self._note_use(account_id)
+        except CollectorError as error:
+            log.debug("use of an account not noted", extra={"account_id": account_id, "reason": str(error)})
+
+
+def _address(request: Request) -> Address | None:
+    try:
+        return None if request.client is None else ip_address(request.client.host)
+    except ValueError:
+        return None

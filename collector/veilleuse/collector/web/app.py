@@ -33,7 +33,7 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import Admission, Door
 from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
 from veilleuse.collector.web.metrics.series_bound import series_bound
@@ -44,7 +44,6 @@ from veilleuse.collector.web.pages.first_page import first_page, no_month
 from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.problems import of_status
 from veilleuse.collector.web.text import Words, choose_language
-from veilleuse.collector.web.tokens import Admission
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.web.access import Door
-from veilleuse.collector.web.roles import GUARDS, NOWHERE, STATE, UNNAMED, Guard
-from veilleuse.collector.web.tokens import Admission
+from veilleuse.collector.web.access import GUARDS, NOWHERE, STATE, UNNAMED, Admission, Door, Guard
 
 log = logging.getLogger(__name__)
 

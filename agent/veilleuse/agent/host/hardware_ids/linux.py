@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What tells one Linux machine from another (hardware.py): machine-id, the firmware's files, the disk of `/`, the first card."""
+"""What tells one Linux machine from another (host/hardware_ids/__init__.py): machine-id, the firmware's files, the disk of `/`, the first card."""
 
 from __future__ import annotations
 

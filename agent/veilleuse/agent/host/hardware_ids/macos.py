@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What tells one Mac from another: hardware.py's two questions. Nothing read here leaves the machine as it is.
+"""What tells one Mac from another: host/hardware_ids/__init__.py's two questions. Nothing read here leaves the machine as it is.
 
 `ioreg -c IOPlatformExpertDevice`: ioreg(8), Technical Note TN1103. Not the address of a network card: macOS may give a
 Wi-Fi card another one in each network. Never run on a Mac: docs/macos.md.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What tells one Windows machine from another (hardware.py): the registry, the firmware's table, the disk of the system.
+"""What tells one Windows machine from another (host/hardware_ids/__init__.py): the registry, the firmware's table, the disk of the system.
 
 No network card: without rights none says whether its address is the hardware's own, and docks change which comes first.
 Sources: Windows documentation, GetSystemFirmwareTable, STORAGE_DEVICE_DESCRIPTOR (winioctl.h); SMBIOS 3.7, types 1 to 3.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (macos_calls.py), by ctypes alone. Never run on a Mac: docs/macos.md.
+"""The real table of calls (platforms/macos/api.py), by ctypes alone. Never run on a Mac: docs/macos.md.
 
 Imported on macOS only. Sources: sysctlbyname(3); gethostuuid(2); Apple's documentation of IORegisterForSystemPower,
 IOAllowPowerChange, IODeregisterForSystemPower, IONotificationPortSetDispatchQueue; dispatch_queue_create(3).

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (windows_calls.py), by ctypes alone: no extra library on a workstation.
+"""The real table of calls (platforms/windows/calls.py), by ctypes alone: no extra library on a workstation.
 
 Run under Wine 10 (docs/windows.md says which calls), never on Windows itself. Imported on Windows only, when a source opens.
 Sources: Windows SDK headers ioapiset.h, cfgmgr32.h, pdh.h, powrprof.h, powersetting.h, realtimeapiset.h, sysinfoapi.h.

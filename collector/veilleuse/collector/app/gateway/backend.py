@@ -15,7 +15,6 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from veilleuse.collector.app.certificate import ServerCertificate
 from veilleuse.collector.app.child import Child, leashed
 from veilleuse.collector.app.gateway.messages import (
     Certificate,
@@ -27,7 +26,7 @@ from veilleuse.collector.app.gateway.messages import (
     encode,
     reasons_from,
 )
-from veilleuse.collector.app.grpc_server import unavailable
+from veilleuse.collector.app.grpc_server import ServerCertificate, unavailable
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.errors import CollectorError

@@ -14,11 +14,17 @@ from typing import Any
 
 import grpc
 
-from veilleuse.collector.app.gateway.certificate import Showing
 from veilleuse.collector.app.gateway.limits import CALLS_AT_WORK, Gate
-from veilleuse.collector.app.gateway.messages import MAX_BODY_BYTES, SECONDS, Opening, ask, opening_from
+from veilleuse.collector.app.gateway.messages import (
+    MAX_BODY_BYTES,
+    SECONDS,
+    Opening,
+    Showing,
+    ask,
+    opening_from,
+)
 from veilleuse.collector.app.gateway.relay import Relay, bind
-from veilleuse.collector.app.options import GRACE_SECONDS, OPTIONS
+from veilleuse.collector.app.grpc_server import GRACE_SECONDS, OPTIONS
 from veilleuse.collector.errors import AddressUnavailable
 from veilleuse.collector.ipc.unix_socket import DOOR_INNER_FILE, socket_path
 

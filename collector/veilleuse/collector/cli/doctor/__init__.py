@@ -14,7 +14,6 @@ from typing import Final
 import typer
 
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
-from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
 from veilleuse.collector.cli.doctor.closed_years import check_closing
 from veilleuse.collector.cli.doctor.findings import Check, Finding
 from veilleuse.collector.cli.doctor.fleet import (
@@ -27,10 +26,17 @@ from veilleuse.collector.cli.doctor.fleet import (
 )
 from veilleuse.collector.cli.doctor.grid import check_intensity
 from veilleuse.collector.cli.doctor.meters import check_meters
-from veilleuse.collector.cli.doctor.retention import check_retention
 from veilleuse.collector.cli.doctor.service import check_service
 from veilleuse.collector.cli.doctor.silence import check_silence
-from veilleuse.collector.cli.doctor.storage import check_directory, check_disk, check_forecast, check_sqlite
+from veilleuse.collector.cli.doctor.storage import (
+    check_backup,
+    check_directory,
+    check_disk,
+    check_forecast,
+    check_leftovers,
+    check_retention,
+    check_sqlite,
+)
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,

@@ -13,13 +13,12 @@ from cryptography import x509
 
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.enrolment.ca import FOLDER, SERVER_RENEWAL, root_key_files
-from veilleuse.collector.enrolment.ca_files import Phase
-from veilleuse.collector.enrolment.folder import MOST_BYTES
-from veilleuse.collector.ipc.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
+from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.diagnostics import latest_certificates
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.upkeep import latest_certificates
 from veilleuse.wire.files import read_owned
 
 _CERTIFICATES: Final = (

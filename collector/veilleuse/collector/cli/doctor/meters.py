@@ -11,9 +11,8 @@ from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.model.meters import rooms_without_meter
-from veilleuse.collector.reports.emissions import today
+from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
 from veilleuse.collector.reports.inputs import opened
-from veilleuse.collector.reports.undeclared import servers_in_no_room_on
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
 from veilleuse.wire.units import MILLISECONDS_PER_DAY

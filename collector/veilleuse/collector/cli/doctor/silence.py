@@ -12,7 +12,7 @@ from typing import Any, Final
 from veilleuse.collector.cli.doctor.findings import Finding, Outcome
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, Level, judge_of

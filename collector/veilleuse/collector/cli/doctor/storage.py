@@ -7,26 +7,62 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from veilleuse.collector.admin.backup import BACKUP_NOTE
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
+from veilleuse.collector.backup.destination import is_being_made
+from veilleuse.collector.backup.restore import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.cli.doctor.forecast import HISTORY_DAYS, days_until_full
 from veilleuse.collector.enrolment.ca import FOLDER
+from veilleuse.collector.months.retention import limits
+from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.ports.months import Limits, OldestKept
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED, Database, quick_check
+from veilleuse.collector.store.sqlite.diagnostics import DaySize, sizes
 from veilleuse.collector.store.sqlite.directory import (
+    BACKUP_FOLDER,
     DATA_FILE,
     FLEET_KEY_FILE,
     IDENTITY_FILE,
+    REPLACED_PREFIX,
+    RESTORE_UNPACKED,
     is_half_restored,
+    undecided,
 )
 from veilleuse.collector.store.sqlite.migrations import require_current
-from veilleuse.collector.store.sqlite.upkeep import sizes
 from veilleuse.wire.files import FileRefused, check_owned
+from veilleuse.wire.vocabulary import Population
+
+HISTORY_DAYS: Final = 3
+"""Fewest days of sizes that tell a growth."""
+_WINDOW_DAYS: Final = 30
+"""Older sizes say nothing of the present fleet."""
+
+
+def days_until_full(history: Sequence[DaySize], room_bytes: int) -> float | None:
+    """Days until the databases have taken `room_bytes` more, ≥ 0; inf when they do not grow; None with too few days.
+
+    The growth is the slope of the least-squares line through the sizes of the last 30 days. Only this growth is known:
+    what other programs write on the same disk is not.
+    """
+    recent = [size for size in history if (history[-1].day - size.day).days <= _WINDOW_DAYS]
+    if len(recent) < HISTORY_DAYS:
+        return None
+    days = [size.day.toordinal() for size in recent]
+    mean_day = sum(days) / len(days)
+    mean_bytes = sum(size.data_bytes for size in recent) / len(recent)
+    slope = sum(
+        (day - mean_day) * (size.data_bytes - mean_bytes) for day, size in zip(days, recent, strict=True)
+    ) / sum((day - mean_day) ** 2 for day in days)
+    return max(0, room_bytes) / slope if slope > 0 else float("inf")
+
 
 SOON_DAYS: Final = 30
 """A disk that will be full so soon is worth a word."""
@@ -167,3 +203,112 @@ def _forecast(settings: CollectorSettings, room_bytes: int) -> Finding:
             "forecast", "warning", text, "give the data directory a larger disk, or free some space on it"
         )
     return Finding("forecast", "good", text)
+
+
+GRACE_DAYS: Final = 2
+"""A day for the daily run, and one for the time zones."""
+
+
+def check_retention(settings: CollectorSettings) -> Iterator[Finding]:
+    """The oldest rows of each population against their limits."""
+    today = datetime.now(UTC).date()
+    zone = settings.reporting.time_zone
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        present = {host.population for host in reader.hosts()}
+        for population in (one for one in Population if one in present):
+            oldest = reader.oldest(population, ended_by(today - timedelta(days=GRACE_DAYS)))
+            bounds = limits(settings.retention, population, zone, today - timedelta(days=GRACE_DAYS))
+            yield from _of(population, oldest, bounds)
+
+
+def _of(population: Population, oldest: OldestKept, bounds: Limits) -> Iterator[Finding]:
+    late = [words for words, is_late in _late(oldest, bounds) if is_late]
+    if late:
+        remedy = "let 'veilleuse serve' run, it removes them every day"
+        if oldest.stale_months:
+            remedy = (
+                "'veilleuse derive' keeps the months that these days wait for; then let 'veilleuse serve' run"
+            )
+        yield Finding(
+            "retention", "warning", f"{population}: {', '.join(late)} are older than they may be", remedy
+        )
+        return
+    if oldest.day is None:
+        yield Finding("retention", "good", f"{population}: no day is kept yet")
+        return
+    month = f", the oldest month {date.fromordinal(oldest.month):%Y-%m}" if oldest.month else ""
+    day = date.fromordinal(oldest.day)
+    yield Finding("retention", "good", f"{population}: the oldest day is {day}{month}; nothing is too old")
+
+
+def _late(oldest: OldestKept, bounds: Limits) -> Iterator[tuple[str, bool]]:
+    """(what it is, whether some of it is too old)."""
+    yield "days", oldest.day is not None and oldest.day < bounds.days
+    yield "weeks", oldest.week is not None and oldest.week + 7 <= bounds.days
+    yield "months", oldest.month is not None and oldest.month + 31 <= bounds.months
+    hour = oldest.hour_unix_milliseconds
+    yield "hours", hour is not None and hour < bounds.hours_unix_milliseconds
+
+
+OLD_DAYS: Final = 7
+"""A backup older than this is worth a word. Agents send again what is younger than 3 days: the rest would be lost."""
+
+
+def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
+    """How old the last backup is."""
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        kind = reader.data_kind()
+    remedy = "'veilleuse backup DEST', or the timer of deploy/systemd"
+    notes = (
+        kind.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE)
+    )  # a copy does not hold its own note
+    made = max((int(note) for note in notes if note is not None), default=None)
+    if kind.simulated and made is None:
+        yield Finding("backup", "good", "simulated data were never backed up")
+    elif made is None:
+        yield Finding("backup", "warning", "no backup was ever made", remedy)
+    else:
+        when = datetime.fromtimestamp(made / 1000, UTC)
+        days = (datetime.now(UTC) - when).total_seconds() / 86_400
+        old = days > OLD_DAYS
+        text = f"the last backup was made on {when:%Y-%m-%d}, {_ago(days)}"
+        yield Finding("backup", "warning" if old else "good", text, remedy if old else "")
+    if not settings.backup.key_file and not (kind.simulated and made is None):
+        yield Finding(
+            "backup",
+            "warning",
+            "backup.key_file is not set: backups are not sealed, whoever reads one has names and keys",
+            "'veilleuse backup --new-key FILE', then set it",
+        )
+    if kind.extra.get(RESTORES_COUNT):
+        times = [kind.extra.get(note, "0") for note in (RESTORE_NOTE, RESTORED_BACKUP_NOTE)]
+        restored, of = (datetime.fromtimestamp(int(each) / 1000, UTC) for each in times)
+        text = f"restored {kind.extra[RESTORES_COUNT]} time(s), last on {restored:%Y-%m-%d} to the backup of {of:%Y-%m-%d}"
+        yield Finding("backup", "good", text)
+
+
+def _ago(days: float) -> str:
+    return f"{days * 24:.0f} hour(s) ago" if days < 2 else f"{days:.0f} day(s) ago"
+
+
+def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:
+    """Folders that hold keys and names and that nobody needs any more."""
+    data_dir = settings.data_dir
+    if rescue := undecided(data_dir):
+        yield Finding("leftovers", "failed", *rescue)
+    for path in sorted(data_dir.glob(f"{REPLACED_PREFIX}*")):
+        size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+        yield Finding(
+            "leftovers",
+            "warning",
+            f"{path} holds what a restore replaced, {size / 2**20:.0f} MiB with keys and names",
+            f"once you are content with the restore: rm -r {path}",
+        )
+    left = [name for name in (BACKUP_FOLDER, RESTORE_UNPACKED) if (data_dir / name).exists()]
+    if left and not is_being_made(data_dir):
+        yield Finding(
+            "leftovers",
+            "warning",
+            f"{data_dir / left[0]} was left by a backup or a restore that was cut",
+            "the next one removes it",
+        )

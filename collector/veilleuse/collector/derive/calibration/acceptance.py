@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.calibration.algebra import Pair
 from veilleuse.collector.derive.calibration.fit import (
     BETWEEN_UNITS,
     ModelLine,
     NotIdentified,
     UnitLine,
     model_line,
+    standby_fit,
     unit_line,
 )
-from veilleuse.collector.derive.calibration.moments import Moments, Unit, summed
-from veilleuse.collector.derive.calibration.standby import standby_fit
+from veilleuse.collector.derive.calibration.moments import Moments, Pair, Unit, summed
 from veilleuse.collector.model.calibration import MILLION, WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""PDF: the page of html.py on A4, tagged for screen readers (PDF/UA-1), by WeasyPrint: the extra `pdf`, imported when asked for.
+"""PDF: the page of documents/formats/html.py on A4, tagged for screen readers (PDF/UA-1), by WeasyPrint: the extra `pdf`, imported when asked for.
 
 Nothing is ever fetched for it, from the network or from a file: the page has no address, and the fetcher refuses all.
 """

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from xlsxwriter import Workbook
 
+from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.columns import KEY, NUMERIC, Column, Kind, column
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Chart, Document, Row, Value
-from veilleuse.collector.documents.drawing import COLOURS
 from veilleuse.collector.documents.formats.html import dictionary
 from veilleuse.collector.documents.layout import (
     document_title,

@@ -21,10 +21,11 @@ from veilleuse.collector.store.sqlite.closed_years import SqliteClosings
 from veilleuse.collector.store.sqlite.connection import (
     Database,
     check_sqlite_version,
+    copy_database,
     damaged,
     quick_check,
+    rescue_database,
 )
-from veilleuse.collector.store.sqlite.copy import copy_database, rescue_database
 from veilleuse.collector.store.sqlite.derive import SqliteDerive
 from veilleuse.collector.store.sqlite.directory import (
     DATA_FILE,
@@ -36,7 +37,6 @@ from veilleuse.collector.store.sqlite.directory import (
     undecided,
 )
 from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
-from veilleuse.collector.store.sqlite.gaps import fill
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_data import SqliteForgetting
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
@@ -45,6 +45,7 @@ from veilleuse.collector.store.sqlite.meters import SqliteMetering
 from veilleuse.collector.store.sqlite.migrations import migrate
 from veilleuse.collector.store.sqlite.months import SqliteRolls
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
+from veilleuse.collector.store.sqlite.periods import fill
 from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry

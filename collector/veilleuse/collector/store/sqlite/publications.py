@@ -12,7 +12,7 @@ from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.publications import MAXIMUM_ALL_BYTES, MAXIMUM_PERIODS, Kind, Publication
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports.published import Told
+from veilleuse.collector.ports.readers import Told
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
 from veilleuse.collector.wire_codec import number

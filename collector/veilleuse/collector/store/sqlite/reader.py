@@ -43,9 +43,9 @@ from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_hours import host_hours
-from veilleuse.collector.store.sqlite.host_periods import PeriodRows
 from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
 from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.store.sqlite.month_rows import PeriodRows
 from veilleuse.collector.store.sqlite.registry_rows import (
     CONTACT_COLUMNS,
     HOST_COLUMNS,

@@ -22,13 +22,13 @@ from veilleuse.collector.model.records import (
     Site,
     Token,
 )
-from veilleuse.collector.store.sqlite import journal
+from veilleuse.collector.store.sqlite import registry_rows
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.host_data import LAST_FORGOTTEN
-from veilleuse.collector.store.sqlite.learning import Learning
 from veilleuse.collector.store.sqlite.registry_rows import (
     HOST_COLUMNS,
     SITE_COLUMNS,
+    Learning,
     host_from_row,
     read_data_kind,
     site_from_row,
@@ -412,13 +412,13 @@ class SqliteRegistry:
 
     def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
         """Who looked at it, and why."""
-        return journal.of_machine(self._identity, agent_id)
+        return registry_rows.of_machine(self._identity, agent_id)
 
     def journal(
         self, since: int, until: int, *, who: str | None = None, limit: int
     ) -> list[dict[str, str | int]]:
         """Lines of [since, until), Unix milliseconds; the newest first. The caller writes to the journal why it looked."""
-        return journal.between(self._identity, since, until, who=who, limit=limit)
+        return registry_rows.between(self._identity, since, until, who=who, limit=limit)
 
     def revoke_account(self, token_sha256: bytes, day: int) -> bool:
         """As of a UTC day number; False when there is none with this token, or it had ended."""
@@ -441,7 +441,7 @@ class SqliteRegistry:
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
         """One access to identity.db."""
-        journal.write(self._identity, now_unix_milliseconds, who, what, why)
+        registry_rows.write(self._identity, now_unix_milliseconds, who, what, why)
 
     # --- helpers
 

@@ -16,9 +16,13 @@ from veilleuse.collector.model.records import (
     Host,
     HostId,
     HostStatus,
+    MachineFacts,
     Site,
 )
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.numbering import TURN
 from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire
+from veilleuse.wire.vocabulary import DeviceClass
 
 HOST_COLUMNS: Final = (
     "host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact_unix_milliseconds, facts, health,"
@@ -68,3 +72,83 @@ def read_data_kind(connection: sqlite3.Connection) -> DataKind:
         schema_version=version,
         extra=meta,
     )
+
+
+MARK_HOST: Final = (
+    f"INSERT INTO dirty SELECT DISTINCT host_id, grain, bucket, {TURN.format(grain='grain')} FROM records"
+    " WHERE host_id = ? AND grain > 0 ON CONFLICT DO NOTHING"
+)
+"""Every period of a machine that still has records is to be derived again."""
+_WHAT_DERIVE_ASKS: Final = (
+    "vendor",
+    "model",
+    "cpu_model",
+    "cpu_count",
+    "memory_modules",
+    "hard_disks",
+    "solid_state_disks",
+)
+
+
+def tells_more(before: MachineFacts, now: MachineFacts) -> bool:
+    """Whether derive now knows of a machine what it did not. What has changed is another matter: the past had the former parts."""
+    if before.device_class is DeviceClass.UNKNOWN is not now.device_class:
+        return True
+    return any(getattr(before, name) is None is not getattr(now, name) for name in _WHAT_DERIVE_ASKS)
+
+
+class Learning:
+    """Once a day of a machine: one that tells and takes back in turn would keep derive busy."""
+
+    def __init__(self, data: Database) -> None:
+        self._connection = data.connection
+        self._marked: dict[HostId, int] = {}
+        """Day on which it was marked last."""
+        data.on_forget(self._marked.clear)
+
+    def note(self, before: Host | None, facts_wire: bytes, day: int) -> None:
+        """Facts of a Hello, before they are written; in the open transaction. `day`: any number that is another one tomorrow."""
+        if before is None or self._marked.get(before.host_id) == day:
+            return
+        if tells_more(before.facts, facts_from_wire(facts_wire)):
+            self._connection.execute(MARK_HOST, (before.host_id,))
+            self._marked[before.host_id] = day
+
+
+_COLUMNS: Final = ("unix_milliseconds", "who", "what", "why")
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM journal"
+
+
+def of_machine(identity: Database, agent_id: AgentId) -> list[dict[str, str | int]]:
+    """Lines that name a machine, the oldest first."""
+    return _lines(identity, f"{_SELECT} WHERE instr(what, ?) ORDER BY journal_id", agent_id.hex())
+
+
+def between(
+    identity: Database, since: int, until: int, *, who: str | None, limit: int
+) -> list[dict[str, str | int]]:
+    """Lines of [since, until), Unix milliseconds; of one operator if asked; the newest first, at most `limit`."""
+    return _lines(
+        identity,
+        f"{_SELECT} WHERE unix_milliseconds >= ? AND unix_milliseconds < ? AND who = coalesce(?, who)"
+        " ORDER BY unix_milliseconds DESC, journal_id DESC LIMIT ?",
+        since,
+        until,
+        who,
+        limit,
+    )
+
+
+def write(identity: Database, *line: str | int) -> None:
+    """One line: Unix milliseconds, who, what, why."""
+    with identity.transaction() as connection:
+        connection.execute(
+            f"INSERT INTO journal ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?)",
+            line,
+        )
+
+
+def _lines(identity: Database, sql: str, *values: Any) -> list[dict[str, str | int]]:
+    with identity.translated():
+        rows = identity.connection.execute(sql, values).fetchall()
+    return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]

@@ -17,21 +17,24 @@ from veilleuse.collector.account.observed_statement import statement, withheld
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure import EXEMPT
-from veilleuse.collector.documents.document import Document, Row, Value, under_way
+from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, under_way
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role, is_within
 from veilleuse.collector.model.figures import EnergyClass, Group
+from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.records import Host
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import Factor
-from veilleuse.collector.ports.published import PublicationReader
+from veilleuse.collector.ports import Factor, PeriodReader
+from veilleuse.collector.ports.readers import PublicationReader
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.indicator_rows import indicator_rows
+from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.indicators import indicator_rows
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
-from veilleuse.collector.web.api.fleet import fleet_document
 from veilleuse.collector.web.api.query import Asked
 from veilleuse.collector.web.api.release import (
     READERS_DIMENSIONS,
@@ -45,6 +48,46 @@ from veilleuse.collector.web.api.release import (
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, Kind
 from veilleuse.collector.web.publications import Publish
+
+
+def fleet_document(reader: BoundedReader, settings: CollectorSettings, asked: Asked) -> Document:
+    """As `veilleuse report emissions` gives it. Inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone."""
+    reporting = settings.reporting
+    question = YearQuestion(asked.first, asked.end, asked.dimensions, reporting.k_anonymity, today())
+    with opened(settings.data_dir, reporting, reader) as sources:
+        watched = replace(sources, periods=_Watched(sources.periods, reader.check_time))
+        made = emissions_report_of(watched, question, random_roll_out=reporting.random_roll_out)
+    reader.check_time()
+    tables = {name: [_bare(row) for row in rows] for name, rows in made.document.tables.items()}
+    return replace(made.document, tables=tables)
+
+
+def _bare(row: Row) -> Row:
+    """Without its texts for people, which neither JSON nor CSV holds."""
+    return {name: value for name, value in row.items() if name != SHOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """Months of machines; the clock is looked at between two rows, since most of a report's time is ours and not SQLite's."""
+
+    periods: PeriodReader
+    check_time: Callable[[], None]
+
+    def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
+        """See ports.PeriodReader. Raises QueryTooSlow."""
+        yield from self._in_time(self.periods.host_periods(first, end))
+
+    def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
+        """Likewise."""
+        yield from self._in_time(self.periods.host_months(first, end))
+
+    def _in_time(self, rows: Iterator[HostPeriod]) -> Iterator[HostPeriod]:
+        self.check_time()
+        for row in rows:
+            self.check_time()
+            yield row
+
 
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 

@@ -23,6 +23,7 @@ from veilleuse.collector.documents.document import MEDIA_TYPES, Document, render
 from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone, UsageError
 from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.access import caller_of
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.limits import AT_ONCE, RETRY_SECONDS, Rate, Turns
 from veilleuse.collector.web.api.openapi import description
@@ -30,7 +31,6 @@ from veilleuse.collector.web.api.pagination import Page, page_of, with_withheld
 from veilleuse.collector.web.api.query import Asked, asked
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Kind, Resource
 from veilleuse.collector.web.problems import Problem
-from veilleuse.collector.web.roles import caller_of
 
 log = logging.getLogger(__name__)
 

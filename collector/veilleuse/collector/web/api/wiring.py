@@ -10,17 +10,16 @@ from typing import Any
 
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
-from veilleuse.collector.ipc.admin_client import ask, pieces_of
+from veilleuse.collector.ipc.unix_socket import ask, pieces_of
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import Admission, Door
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.publications import Publish
-from veilleuse.collector.web.tokens import Admission
 
 
 def open_desk(

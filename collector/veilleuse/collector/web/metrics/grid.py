@@ -14,8 +14,14 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuestion, indicative
-from veilleuse.collector.model.grid import CONSOLIDATED, MILLIGRAMS_PER_GRAM, PollState, SeriesState
-from veilleuse.collector.model.hourly import Line, Sums
+from veilleuse.collector.model.grid import (
+    CONSOLIDATED,
+    MILLIGRAMS_PER_GRAM,
+    Line,
+    PollState,
+    SeriesState,
+    Sums,
+)
 from veilleuse.collector.ports import HourReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND

@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice
@@ -26,12 +26,14 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model.indicators import Figure, Verdict
+from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.model.indicators import Figure, Scope, Verdict
+from veilleuse.collector.model.publications import Kind
 from veilleuse.collector.model.records import Host, HostId
-from veilleuse.collector.ports.published import PublicationReader
+from veilleuse.collector.ports.readers import PublicationReader
 from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, figures_of_machines
+from veilleuse.collector.reports.inputs import SobrietySources, opened_for_sobriety, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
-from veilleuse.collector.reports.sobriety_sources import SobrietySources, opened_for_sobriety, targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.release import made_month
@@ -40,7 +42,6 @@ from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.metrics.pc_figures import Beside, Place, told_beside
-from veilleuse.collector.web.metrics.published_indicators import FORM, MachineFigure
 from veilleuse.collector.web.metrics.released_month import (
     Family,
     MonthView,
@@ -48,8 +49,86 @@ from veilleuse.collector.web.metrics.released_month import (
     last_month,
     month_view,
 )
-from veilleuse.collector.web.publications import Publish, Published
+from veilleuse.collector.web.publications import Form, Publish, Published
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
+from veilleuse.wire.vocabulary import Population
+
+
+class MachineFigure(NamedTuple):
+    """One indicator of one population's machines, physical or virtual, and when it is of."""
+
+    found: Found
+    month: date
+    """First day of the last closed month: I4 and I5 are of it."""
+    until: date
+    """Exclusive. Loads of servers are of the days before, power plans as said by then."""
+
+
+def encoded(figures: Sequence[MachineFigure]) -> dict[str, Any]:
+    """Ready for JSON. Raises ValueError for a figure of anything but a population's whole month, or with the machines behind it."""
+    return {"figures": [_told(one) for one in figures]}
+
+
+def decoded(content: Mapping[str, Any], first: date, end: date) -> tuple[MachineFigure, ...]:
+    """What was encoded. Raises ValueError, KeyError, TypeError."""
+    return tuple(MachineFigure(_found(one, first, end), first, end) for one in content["figures"])
+
+
+def _is_empty(figures: Sequence[MachineFigure]) -> bool:
+    return all(one.found.figure.value is None for one in figures)
+
+
+FORM: Final[Form[tuple[MachineFigure, ...]]] = Form(Kind.INDICATORS, 2, encoded, decoded, _is_empty)
+
+
+def _told(one: MachineFigure) -> dict[str, Any]:
+    meta, scope, figure = one.found
+    whole = Scope(one.month, one.until, population=scope.population, memo=scope.memo, autres=scope.autres)
+    if scope != whole or scope.population is None or figure.behind or figure.behind_details:
+        raise ValueError(f"{meta.indicator} is of more, or of less, than a population's month: {scope}")
+    return {
+        "indicator": meta.indicator,
+        "population": scope.population.value,
+        "memo": scope.memo,
+        "autres": scope.autres,
+        "value": _exact(figure.value),
+        "n": figure.n,
+        "numerator": _exact(figure.numerator),
+        "denominator": _exact(figure.denominator),
+        "counted_in": figure.counted_in,
+        "details": {name: _exact(value) for name, value in figure.details.items()},
+        "interval": None if figure.interval is None else [_exact(end) for end in figure.interval],
+        "threshold": _exact(figure.threshold),
+        "withheld": figure.withheld,
+    }
+
+
+def _found(one: Mapping[str, Any], first: date, end: date) -> Found:
+    scope = Scope(
+        first, end, population=Population(one["population"]), memo=one["memo"], autres=one["autres"]
+    )
+    interval = one["interval"]
+    figure = Figure(
+        _number(one["value"]),
+        one["n"],
+        _number(one["numerator"]),
+        _number(one["denominator"]),
+        one["counted_in"],
+        {name: _number(value) for name, value in one["details"].items()},
+        None if interval is None else (_number(interval[0]), _number(interval[1])),
+        _number(one["threshold"]),
+        one["withheld"],
+    )
+    return Found(load_sobriety(one["indicator"]).meta, scope, figure)
+
+
+def _exact(value: float | str | None) -> Any:
+    return {"float": repr(value)} if isinstance(value, float) else value
+
+
+def _number(value: Any) -> Any:
+    return float(value["float"]) if isinstance(value, dict) else value
+
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
-from veilleuse.collector.ipc.admin_client import ask
+from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.settings import CollectorSettings
@@ -26,7 +26,7 @@ from veilleuse.collector.web.metrics.balance import Account, Accounts
 from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.metrics.grid import Grid, GridView
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, Sobriety, sobriety
-from veilleuse.collector.web.metrics.published_indicators import MachineFigure
+from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.metrics.released_month import MonthView
 
 KEEP_SECONDS: Final = 1.0

@@ -13,12 +13,11 @@ from typing import Final
 from veilleuse.collector.disclosure import MIXED
 from veilleuse.collector.indicators.server_loads import COMATOSE_DAYS, OVERSIZED_DAYS, UNDERUSED_DAYS
 from veilleuse.collector.model.indicators import Figure, Targets
-from veilleuse.collector.reports.sobriety_sources import targets_of
+from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
-from veilleuse.collector.web.metrics.indicators_monthly import CAUSES, causes
-from veilleuse.collector.web.metrics.published_indicators import MachineFigure
-from veilleuse.collector.web.pages import svg
+from veilleuse.collector.web.metrics.indicators_monthly import CAUSES, MachineFigure, causes
+from veilleuse.collector.web.pages import charts
 from veilleuse.collector.web.pages.charts import DASH, Chart, Legend, Table, machines_name
 from veilleuse.collector.web.text import Words
 from veilleuse.wire.vocabulary import Population
@@ -215,15 +214,18 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> Chart | None:
     parts = [causes(one.found.figure) for one in avoidable]
     present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
     series = [
-        svg.Series(
+        charts.Series(
             w(f"sobriety.{cause}"), tuple(part.get(cause) for part in parts), COLOURS[cause], hatched=False
         )
         for cause in present
     ]
     names = [
-        f"{_machines(one, w)}{svg.SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}" for one in avoidable
+        f"{_machines(one, w)}{charts.SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}"
+        for one in avoidable
     ]
-    drawing = svg.shares("avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series)
+    drawing = charts.shares(
+        "avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series
+    )
     table = Table(
         w("sobriety.chart_table"),
         (w("sobriety.machines"), *(one.name for one in series), w("sobriety.sum")),
