@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.wire.limits import BUCKETS, GAP_ID_BYTES
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
+
+SHORTEST_SLEEP_MILLISECONDS: Final = 1_000
+"""Below this the two clocks differ by the time between their two readings, not by a suspend."""
 
 # ------------------------------------------------------------------------------------- readings
 
@@ -445,3 +448,10 @@ def _record_from_plain(raw: dict[str, Any]) -> Record:
     for place, units in raw.get("units", ()):
         cells[place].units = units
     return record
+
+
+def asleep_milliseconds(previous: Instant, now: Instant) -> int:
+    """Time suspended between two instants of one boot, 0 to the elapsed boot-time."""
+    elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
+    asleep = elapsed - (now.monotonic_milliseconds - previous.monotonic_milliseconds)
+    return min(asleep, elapsed) if asleep >= SHORTEST_SLEEP_MILLISECONDS else 0

@@ -25,11 +25,10 @@ from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.host.hardware_ids.macos import asset_numbers, hardware_ids
 from veilleuse.agent.host.macos import power_plan
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
-from veilleuse.agent.model import Instant
+from veilleuse.agent.model import Instant, asleep_milliseconds
 from veilleuse.agent.platforms.macos import system
 from veilleuse.agent.platforms.macos.api import CAN_SLEEP, WILL_SLEEP
 from veilleuse.agent.platforms.macos.system import PowerWatch, boot_id, clocks, sync_folder, usage
-from veilleuse.agent.resident.state import asleep_milliseconds
 from veilleuse.agent.service.launchd import Launchd
 
 BOOT = "A1B2C3D4-0001-4002-8003-0123456789AB"

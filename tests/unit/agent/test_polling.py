@@ -21,15 +21,17 @@ from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReadin
 from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.polling.process import Polling, compose, jobs_of, look
 from veilleuse.agent.polling.worker import INCOMPLETE_READS, READS_BEFORE_OPENING, Seen, Worker
-from veilleuse.agent.resident.poller_child import (
+from veilleuse.agent.resident.poller_child import Poller, health_rows, something_to_poll
+from veilleuse.agent.settings import AgentSettings, Measure, Paths
+from veilleuse.agent.sources.snapshot import (
     EXIT_NOTHING,
     PUBLISHED_FILE,
-    Poller,
-    health_rows,
-    something_to_poll,
+    Outcome,
+    Publication,
+    Published,
+    publish,
+    read_publication,
 )
-from veilleuse.agent.settings import AgentSettings, Measure, Paths
-from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish, read_publication
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 OTHER = Point(PointKind.PLUG, "printer", Boundary.WALL)

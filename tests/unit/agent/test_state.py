@@ -7,7 +7,15 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.measuring import NOON, PACKAGE, FakeClock, FakeLoad, GaugeSource
-from veilleuse.agent.model import ClockPeriod, Instant, LoadDelta, PointEnergy, Record, Tick
+from veilleuse.agent.model import (
+    ClockPeriod,
+    Instant,
+    LoadDelta,
+    PointEnergy,
+    Record,
+    Tick,
+    asleep_milliseconds,
+)
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.resident.state import (
     CLOCK_PATIENCE_MILLISECONDS,
@@ -22,7 +30,6 @@ from veilleuse.agent.resident.state import (
     LastSign,
     SleepWatch,
     Timeline,
-    asleep_milliseconds,
     reconstruct,
     state_of,
 )

@@ -14,10 +14,9 @@ from tests.fakes.windows import Disk, FakeWindows, smbios
 from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.host import windows as windows_facts
 from veilleuse.agent.host.power_plan import PowerPlan
-from veilleuse.agent.model import Instant
+from veilleuse.agent.model import Instant, asleep_milliseconds
 from veilleuse.agent.platforms.windows import clock
 from veilleuse.agent.platforms.windows.clock import SuspendWatch
-from veilleuse.agent.resident.state import asleep_milliseconds
 from veilleuse.wire.vocabulary import DeviceClass
 
 SUSPEND, RESUME = 4, 7

@@ -16,13 +16,13 @@ import pytest
 
 from tests.unit.collector.memory import host, site
 from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, Terms, billed
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.census import standing_of
 from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.factors import Contract
 from veilleuse.collector.model.records import Host
 from veilleuse.wire.ladder import Method

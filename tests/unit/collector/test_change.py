@@ -17,7 +17,6 @@ from tests.unit.collector.test_billing import TERMS, fleet, only
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, told, vector, worked
 from veilleuse.collector.account.change import change, class_years
 from veilleuse.collector.account.comparable import LEAST_DAYS
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.rounding import shown
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
@@ -26,6 +25,7 @@ from veilleuse.collector.closed_years.document import kept_document, kept_from_d
 from veilleuse.collector.closed_years.reduce import keep
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import Host

@@ -15,7 +15,6 @@ import pytest
 
 from tests.unit.collector.test_keeping import fleet, keep
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document, terms_from_document
 from veilleuse.collector.closed_years.frozen import Closed, frozen_documents, is_same
@@ -23,6 +22,7 @@ from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose, factor_book
 from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import CalibratedWall
 from veilleuse.collector.model.calibration import Fit
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, canonical

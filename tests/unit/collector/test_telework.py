@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from tests.unit.collector.memory import host
 from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import Terms, billed
@@ -31,6 +30,7 @@ from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.census import Standing
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observed import Observed, Place
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import InService
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.factors import Contract

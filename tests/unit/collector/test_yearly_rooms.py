@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.unit.collector.memory import host
 from tests.unit.collector.test_billing import TERMS, fleet, only, period
 from tests.unit.collector.year import FIRST
-from veilleuse.collector.account.rooms import RoomFigure, RoomServers, Silent, settled
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import billed
+from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers, Silent, settled
 from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH

@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import date
 
 from tests.unit.collector.memory import host, site
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.closed_years.reduce import keep
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.fleet.census import Census, DayTypes, Standing
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observed import Observed
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.inventory import Asset, Headcount, Placement
 from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, Vector
 from veilleuse.collector.model.records import Host, HostId

@@ -18,9 +18,9 @@ from veilleuse.agent.identity.clone import DROPPED, ORIGINAL
 from veilleuse.agent.identity.join_file import MAX_BYTES, read_join_file
 from veilleuse.agent.identity.store import DIRECTORY, as_owner_of, write_private
 from veilleuse.agent.platforms import here
-from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
-from veilleuse.agent.resident.poller_child import POLL_LOCK, PUBLISHED_FILE
+from veilleuse.agent.platforms.locks import POLL_LOCK, RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.settings import AgentSettings, join_file_path
+from veilleuse.agent.sources.snapshot import PUBLISHED_FILE
 from veilleuse.agent.spool.database import FILE_NAME
 from veilleuse.wire.files import read_named, read_owned
 

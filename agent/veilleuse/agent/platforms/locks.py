@@ -13,6 +13,8 @@ from veilleuse.agent.errors import AgentError, AlreadyRunning
 from veilleuse.agent.platforms import here
 from veilleuse.wire.files import read_owned
 
+POLL_LOCK: Final = "poll.lock"
+
 RUN_LOCK: Final = "run.lock"
 SEND_LOCK: Final = "send.lock"
 

@@ -21,14 +21,13 @@ from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.host.machine import detect_here
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.clock import SystemClock
-from veilleuse.agent.platforms.locks import ProcessLock
+from veilleuse.agent.platforms.locks import POLL_LOCK, ProcessLock
 from veilleuse.agent.polling.worker import OWN_TIMEOUT_SECONDS, Job, Seen, Worker
 from veilleuse.agent.ports import MeterSpec, Source, SourceContext
-from veilleuse.agent.resident.poller_child import EXIT_NOTHING, POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, POLLED, SELF_DETECTING, polled_factory, polls
 from veilleuse.agent.sources.meters_file import read_meters
-from veilleuse.agent.sources.snapshot import Outcome, Publication, publish
+from veilleuse.agent.sources.snapshot import EXIT_NOTHING, PUBLISHED_FILE, Outcome, Publication, publish
 
 log = logging.getLogger(__name__)
 

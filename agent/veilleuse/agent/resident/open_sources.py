@@ -11,10 +11,11 @@ from typing import Final
 from veilleuse.agent.host.machine import Machine, detect_here
 from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import Clock, SourceContext
-from veilleuse.agent.resident.poller_child import PUBLISHED_FILE, something_to_poll
+from veilleuse.agent.resident.poller_child import something_to_poll
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.settings import AgentSettings, Measure
 from veilleuse.agent.sources import UNITS, Sources, Unavailable, open_all
+from veilleuse.agent.sources.snapshot import PUBLISHED_FILE
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population, Supply
 

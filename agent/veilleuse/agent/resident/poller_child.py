@@ -20,16 +20,11 @@ from veilleuse.agent.model import Instant
 from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import SELF_DETECTING, polls
-from veilleuse.agent.sources.snapshot import Outcome, read_publication
+from veilleuse.agent.sources.snapshot import EXIT_NOTHING, PUBLISHED_FILE, Outcome, read_publication
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)
 
-PUBLISHED_FILE: Final = "published.json"
-"""Below `paths.state`."""
-POLL_LOCK: Final = "poll.lock"
-EXIT_NOTHING: Final = 4
-"""The polling process found nothing it could ever read: it is asked again after an hour, not after seconds."""
 
 _LOOK_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
 """Between two looks for meters or devices while there are none."""

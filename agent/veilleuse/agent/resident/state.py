@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 from typing import Final, NamedTuple
 
-from veilleuse.agent.model import Instant, LoadDelta, Tick
+from veilleuse.agent.model import Instant, LoadDelta, Tick, asleep_milliseconds
 from veilleuse.wire.limits import IDLE_BYTES_PER_SECOND, IDLE_CPU_RATIO
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import State, Supply
 
-SHORTEST_SLEEP_MILLISECONDS: Final = 1_000
-"""Below this the two clocks differ by the time between their two readings, not by a suspend."""
 SLEWED_MILLISECONDS: Final = 2_000
 """The wall clock and the boot-time clock, each read in whole milliseconds and one of them slewed, disagree by less before the
 timeline follows (ticker.CLOCK_STEP_MILLISECONDS), and over a restart. More is a clock set back."""
@@ -72,13 +70,6 @@ def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
     )
     idle = moved * 1000 < IDLE_BYTES_PER_SECOND * duration_milliseconds
     return State.ON_IDLE if idle else State.ON_ACTIVE
-
-
-def asleep_milliseconds(previous: Instant, now: Instant) -> int:
-    """Time suspended between two instants of one boot, 0 to the elapsed boot-time."""
-    elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
-    asleep = elapsed - (now.monotonic_milliseconds - previous.monotonic_milliseconds)
-    return min(asleep, elapsed) if asleep >= SHORTEST_SLEEP_MILLISECONDS else 0
 
 
 class SleepWatch:

@@ -27,10 +27,11 @@ from veilleuse.agent.model import (
     Tick,
     UnitReading,
     Wrapped,
+    asleep_milliseconds,
     difference,
 )
 from veilleuse.agent.ports import Clock, LoadSource, Source
-from veilleuse.agent.resident.state import asleep_milliseconds, state_of
+from veilleuse.agent.resident.state import state_of
 from veilleuse.agent.resident.unit_times import UnitTimes
 from veilleuse.wire.limits import DISPLAY_SIZES, MAX_DISPLAYS_PER_SIZE
 from veilleuse.wire.sums import apportion

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Final
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
-from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading
+from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading, asleep_milliseconds
 from veilleuse.agent.platforms.clock import instant_now, read_boot_id
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.resident.state import asleep_milliseconds
 from veilleuse.agent.sources.snapshot import Publication, Published, read_publication
 
 INTERVALS_HELD: Final = 3

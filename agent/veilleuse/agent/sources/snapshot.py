@@ -21,6 +21,11 @@ from veilleuse.wire.files import TooLong, open_owned, read_with_status
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
+PUBLISHED_FILE: Final = "published.json"
+"""Below `paths.state`."""
+EXIT_NOTHING: Final = 4
+"""The polling process found nothing it could ever read: it is asked again after an hour, not after seconds."""
+
 VERSION: Final = 1
 LARGEST_BYTES: Final = 256 * 1024
 _LARGEST_INTEGER: Final = 2**63 - 1

@@ -16,12 +16,12 @@ from datetime import date, timedelta
 from functools import cache, partial
 from typing import Final
 
-from veilleuse.collector.account import check_period
 from veilleuse.collector.account.group_sums import Tally, fit_to_show
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import (
     Slice,
     WeekShares,
+    check_period,
     day_start_unix_milliseconds,
     enrolled_milliseconds,
     evening_of,

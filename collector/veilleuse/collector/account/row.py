@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.observed import Place
 from veilleuse.collector.fleet.random_groups import StateSums
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days, Stratum
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.records import HostId

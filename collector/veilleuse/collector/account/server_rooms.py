@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.row import (
     ClassFigure,
     DaysCovered,
@@ -25,6 +24,7 @@ from veilleuse.collector.account.row import (
 )
 from veilleuse.collector.fleet.estimate import Basis, DataType, Estimate, Representativeness
 from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.variance import most_down
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.quantiles import Z95

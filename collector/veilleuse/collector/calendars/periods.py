@@ -12,10 +12,15 @@ from itertools import accumulate
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import CalendarVersion, in_force
 from veilleuse.collector.model.records import Host, HostStatus, Site
 from veilleuse.wire.bands import day_segments
 from veilleuse.wire.vocabulary import Band, Population
+
+FIRST_YEAR: Final = 2000
+LAST_YEAR: Final = 2200
+"""Years a period may lie in: outside, a date is a slip of the hand."""
 
 _WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
@@ -123,3 +128,18 @@ class WeekShares:
             for offset in range(7)
         )
         return found if any(found) else _WEEKDAYS
+
+
+def check_day(option: str, day: date) -> date:
+    """The day. Raises UsageError outside of the years that a period may lie in."""
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+    return day
+
+
+def check_period(first: date, end: date) -> None:
+    """Raises UsageError for a period that is empty, `end` being exclusive, or lies nowhere."""
+    if first >= end:
+        raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
+    check_day("--from", first)
+    check_day("--to", end)

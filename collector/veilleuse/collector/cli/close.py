@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.account import FIRST_YEAR, LAST_YEAR
+from veilleuse.collector.calendars.periods import FIRST_YEAR, LAST_YEAR
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,

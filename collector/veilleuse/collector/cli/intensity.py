@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.account import check_period
+from veilleuse.collector.calendars.periods import check_period
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,

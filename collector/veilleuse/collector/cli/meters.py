@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.account.rooms import RoomServers
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.shared import (
     APP,
@@ -38,6 +37,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.derive.rooms import NodeBalance, RoomBalance
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.fleet.rooms import RoomServers
 from veilleuse.collector.model.meters import (
     EVERY_OTHER,
     FOR_EVER,

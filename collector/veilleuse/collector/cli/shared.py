@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from veilleuse.collector.account import check_day
+from veilleuse.collector.calendars.periods import check_day
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.ipc.unix_socket import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.model.records import Host

@@ -16,7 +16,6 @@ from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.account.emissions import kwh
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import OTHER_ROOM, with_rooms
 from veilleuse.collector.closed_years.document import FrozenTerms
@@ -25,6 +24,7 @@ from veilleuse.collector.closed_years.restate import estimator
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.rooms import RoomFigure
 
 CAUSES: Final = ("method", "perimeter", "late_data", "factor")
 _Key: TypeAlias = tuple[str, str]

@@ -12,7 +12,6 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from veilleuse.collector.account.rooms import RoomFigure, RoomServers
 from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.closed_years.year_statistics import (
     DAY_TYPES,
@@ -27,6 +26,7 @@ from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.versions import factor_document, factor_from_document
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers
 from veilleuse.collector.fleet.samples import Alike, CalibratedWall, Cell, Days, InService, Stratum
 from veilleuse.collector.model.calibration import Fit
 from veilleuse.collector.model.factors import BilanItem, BilanMapping, ChosenFactor, ContextMapping, Contract

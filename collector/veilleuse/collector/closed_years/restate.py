@@ -15,7 +15,6 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.row import (
     ClassFigure,
     DaysCovered,
@@ -37,6 +36,7 @@ from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.observed import MONITOR, PCS, Observed, Place, machine, screens, state_energies
 from veilleuse.collector.fleet.random_groups import Groups, deviations, states_by_group
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import Alike, InService, Key, Sample, Stratum
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.fleet.random_groups import Groups
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import Alike, Cell, Days, InService, Stratum
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
 from veilleuse.wire.ladder import Method

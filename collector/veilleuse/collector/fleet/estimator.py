@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.account.rooms import RoomFigure, Silent, settled
 from veilleuse.collector.fleet.composition import Composition, composition, is_balanced
 from veilleuse.collector.fleet.errors import ErrorModel, Errors
 from veilleuse.collector.fleet.estimate import Basis, Estimate, Representativeness, data_type
 from veilleuse.collector.fleet.pool import Pool, is_mixed
 from veilleuse.collector.fleet.prediction import Prediction, predict, scaled, with_errors, with_time_on
+from veilleuse.collector.fleet.rooms import RoomFigure, Silent, settled
 from veilleuse.collector.fleet.samples import (
     CalibratedWall,
     Cell,

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account import check_period
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import check_period, day_start_unix_milliseconds
 from veilleuse.collector.disclosure import EXEMPT, Cell, publish
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.figures import AUTRES, EnergySums, GroupKey

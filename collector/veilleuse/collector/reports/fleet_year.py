@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 
-from veilleuse.collector.account import FIRST_YEAR, check_period
 from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
-from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.calendars.periods import FIRST_YEAR, Slice, check_period, slices
 from veilleuse.collector.closed_years.published_rows import load_closed, require_shown
 from veilleuse.collector.closed_years.reduce import keep
 from veilleuse.collector.closed_years.restate import kept_figures

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.closed_years.document import (
     assumptions_document,
     assumptions_from_document,
@@ -20,6 +19,7 @@ from veilleuse.collector.closed_years.document import (
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, canonical, sha256
 from veilleuse.collector.ports.readers import ClosedYearReader

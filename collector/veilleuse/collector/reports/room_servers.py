@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 
-from veilleuse.collector.account.rooms import RoomServers
 from veilleuse.collector.fleet.census import Standing
 from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.rooms import RoomServers
 from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.model.meters import Metering, MeterShare, ServerRooms
 from veilleuse.collector.model.records import HostId

@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.rooms import RoomFigure, RoomServers
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.derive.rooms import Hours, ServersBalance, whole_hours, with_servers
+from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers
 from veilleuse.collector.model.meters import Metering
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.reports.inputs import Sources
