@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.filled import METER, RAPL, Filled, cell, civil, clock, week
 from tests.pages import body, standalone
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.metrics.snapshot import Look, Outlook
+from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 OUTPUT = Path(__file__).resolve().parent / "images" / "page.png"
@@ -27,10 +27,10 @@ NOW = datetime(2026, 11, 25, 16, 40, tzinfo=UTC)
 HOUR = 3_600_000
 
 
-class Answered(Outlook):
+class Answered(SnapshotCache):
     """As if the receiving process answered."""
 
-    def look(self) -> Look:
+    def look(self) -> Snapshot:
         """The same, with a health."""
         return replace(super().look(), health={})
 
@@ -43,7 +43,10 @@ def main() -> None:
             settings = CollectorSettings(data_dir=store.directory)
             reader = store.reader()
             app = make_app(
-                Answered(reader, settings, NOW.timestamp), settings, Door("127.0.0.1", 0, None), "0.1.0"
+                Answered(reader, settings, NOW.timestamp),
+                settings,
+                MetricsAuth("127.0.0.1", 0, None),
+                "0.1.0",
             )
             page = Path(folder) / "page.html"
             page.write_text(

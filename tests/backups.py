@@ -19,7 +19,7 @@ from typing import Any
 from tests.machines import settings_in
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.backup.archive import describe_copies, write_archive
-from veilleuse.collector.backup.restore import Restored, restore
+from veilleuse.collector.backup.restore import RestoreResult, restore
 from veilleuse.collector.settings import CollectorSettings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ def make_backup(settings: CollectorSettings, path: Path, key: bytes | None = Non
 
 def put_back(
     settings: CollectorSettings, path: Path | None, key: bytes | None = None
-) -> tuple[Restored, bool]:
+) -> tuple[RestoreResult, bool]:
     """As the command does, in this process."""
     return restore(settings.data_dir, path, lambda: key, NOW)
 

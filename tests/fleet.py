@@ -22,7 +22,7 @@ from tests.stack import Stack
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.sending.enrol import enrol
-from veilleuse.agent.sending.process import Sending
+from veilleuse.agent.sending.process import SenderProcess
 from veilleuse.agent.settings import read_settings
 from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.agent.spool.outbox import Outbox, Ring
@@ -74,7 +74,9 @@ class FleetAgent:
             ring = Ring(
                 spool.ring_hours * MILLISECONDS_PER_HOUR, spool.ring_records, spool.max_bytes // 2, 1 << 20
             )
-            return Sending(self.settings, Outbox(connection, path, WireEncoder(), ring), self._now).contact()
+            return SenderProcess(
+                self.settings, Outbox(connection, path, WireEncoder(), ring), self._now
+            ).contact()
 
     @property
     def standing(self) -> str:

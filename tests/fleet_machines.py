@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.fleet.samples import Cell, Days, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import Days, InService, SampleCell, SampleMachine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
@@ -30,11 +30,11 @@ def machine(
     on_share: float = 0.3,
     age_years: float | None = None,
     counters: tuple[int, int] = (0, 0),
-) -> Machine:
+) -> SampleMachine:
     """One machine whose energy, kWh by day type, comes from one method with relative uncertainty `u`."""
     known = tuple(round(energy * KWH) for energy in energies)
     derived = sum(known) - imputed
-    return Machine(
+    return SampleMachine(
         stratum,
         hardware,
         known,
@@ -50,7 +50,7 @@ def machine(
     )
 
 
-def in_service(stratum: Stratum, machines: int, cells: Mapping[Cell, int] | None = None) -> InService:
+def in_service(stratum: Stratum, machines: int, cells: Mapping[SampleCell, int] | None = None) -> InService:
     """Machines for the whole year."""
     return InService(stratum, machines, tuple(machines * time for time in YEAR), cells or {})
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 import json
 
 from veilleuse.collector.inventory import read_files
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import Reading, from_document, to_document
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import InventoryReading, from_document, to_document
 
-WORDS = Words(sites=frozenset({"Lyon", "Bron"}))
+WORDS = InventoryMapping(sites=frozenset({"Lyon", "Bron"}))
 
 
-def read(data: bytes | str, name: str = "parc", words: Words = WORDS, **more: str) -> Reading:
+def read(
+    data: bytes | str, name: str = "parc", words: InventoryMapping = WORDS, **more: str
+) -> InventoryReading:
     """One file; the reading has been through JSON, as on its way to the collector."""
     raw = data.encode() if isinstance(data, str) else data
     return from_document(json.loads(json.dumps(to_document(read_files([(name, raw)], words, **more)))))

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import date
 
 from tests.filled import Filled
-from veilleuse.collector.model.publications import Kind, Publication, content_of
-from veilleuse.collector.ports.readers import Told
+from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
+from veilleuse.collector.ports.readers import PublicationSummary
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 
 
@@ -24,12 +24,12 @@ class Publishing:
         self._data = data
         self._clock = clock
 
-    def told(self, kind: Kind, first: date, end: date) -> Told | None:
+    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         """See ports.PublicationReader."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.told(kind, first, end)
 
-    def find(self, kind: Kind, first: date, end: date) -> Publication | None:
+    def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """Likewise."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.find(kind, first, end)

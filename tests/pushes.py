@@ -12,7 +12,7 @@ from typing import Any
 
 from veilleuse.collector.model.records import AgentId, DecodedRecord, HostId, HostStatus, Site, ValidPush
 from veilleuse.collector.ports import Registry
-from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.wire_codec import cells_from_measurement, record_period
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.chain import chain_next, chain_start, record_hash
@@ -24,8 +24,8 @@ MONDAY_10H = 1_772_445_600_000
 """2026-03-02T10:00:00Z."""
 NOW = MONDAY_10H + 30 * 24 * HOUR
 CALENDAR_SHA256 = bytes(range(32))
-SERVER = Machine(Population.SERVER, DeviceClass.SERVER, allow_fake=False)
-WORKSTATION = Machine(Population.WORKSTATION, DeviceClass.LAPTOP, allow_fake=False)
+SERVER = MachineLimits(Population.SERVER, DeviceClass.SERVER, allow_fake=False)
+WORKSTATION = MachineLimits(Population.WORKSTATION, DeviceClass.LAPTOP, allow_fake=False)
 
 
 def rapl(domain: str = "package-0") -> pb.Point:
@@ -131,7 +131,7 @@ class Stream:
     """One epoch of one agent: numbers and chains what it is given, and can say any run of it again."""
 
     host_id: HostId
-    machine: Machine = SERVER
+    machine: MachineLimits = SERVER
     epoch: bytes = field(default_factory=lambda: os.urandom(8))
     wires: list[bytes] = field(default_factory=list)
     chains: list[bytes] = field(default_factory=list)

@@ -26,13 +26,13 @@ from veilleuse.collector.model.publications import Publication
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.web.access import Admission, Door
+from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
-from veilleuse.collector.web.api.handlers import Desk
+from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
-from veilleuse.collector.web.metrics.snapshot import Outlook
-from veilleuse.collector.web.middleware import Gate
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
+from veilleuse.collector.web.middleware import SecurityMiddleware
 
 DAY = 86_400_000
 DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
@@ -64,17 +64,17 @@ class Reading:
         self._publishing = Publishing(data, clock)
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
-        door = Door("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
+        door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
         self.figures = Figures(
             self.reader, self.settings, cache(book_of), self._publishing, self._publish, clock
         )
-        self.desk = Desk(self.figures, self.settings, "0.1.0", self._note_access)
+        self.desk = ApiContext(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
-        admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)
+        admission = AccessControl(door, accounts, self._note_use, clock=clock, limiter=limiter)
         self.indicators = MachineIndicators(self.settings, self._publishing, self._publish, clock)
         """Works nothing out until a test has it `refresh`."""
         worked_out = self.indicators.machine_figures, self.indicators.month
-        outlook = Outlook(outlook_reader, self.settings, clock, *worked_out)
+        outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission)
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class Reading:
 
     @property
     def _starlette(self) -> Starlette:
-        assert isinstance(self.app, Gate)
+        assert isinstance(self.app, SecurityMiddleware)
         return self.app.application
 
     def get(self, url: str, token: str | None = None, method: str = "GET", **headers: str) -> httpx.Response:

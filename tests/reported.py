@@ -11,7 +11,7 @@ from typing import Any
 
 from veilleuse.collector.documents.document import Chart, Document, Row
 from veilleuse.collector.documents.text import shown_interval
-from veilleuse.collector.model.attribution import Attribution, Basis, IdlePower, Share, Why
+from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, IdlePower, Why
 from veilleuse.collector.reports import attribution as attribution_report
 from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
 from veilleuse.collector.reports.indicators_document import ASSUMPTIONS
@@ -185,13 +185,14 @@ def attribution(*names: str) -> Document:
         energy_millijoules=10_000_000_007,
         uncertainty_millijoules=900_000_000,
         not_on_millijoules=7,
-        idle={(Method.LOAD_MODELLED, Basis.MODEL): 6_000_000_000},
+        idle={(Method.LOAD_MODELLED, IdleBasis.MODEL): 6_000_000_000},
         units={
-            f"unit:{name}": Share(1_000 * n, 1_000_000_000 // len(names)) for n, name in enumerate(names, 1)
+            f"unit:{name}": AttributionShare(1_000 * n, 1_000_000_000 // len(names))
+            for n, name in enumerate(names, 1)
         },
-        rest=Share(5_000, 2_000_000_000),
+        rest=AttributionShare(5_000, 2_000_000_000),
         not_attributed={Why.NO_LOAD: 1_000_000_000},
-        powers={Method.LOAD_MODELLED: IdlePower(Basis.MODEL, 101_500_000)},
+        powers={Method.LOAD_MODELLED: IdlePower(IdleBasis.MODEL, 101_500_000)},
         methods={Method.LOAD_MODELLED: 10_000_000_007},
         on_milliseconds=80_000_000,
         derived_milliseconds=79_000_000,

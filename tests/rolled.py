@@ -12,9 +12,9 @@ from tests.filled import RAPL, Filled, cell, civil, clock, week
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.retention import Retention
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import RollWorker
-from veilleuse.collector.settings import Retention as Kept
+from veilleuse.collector.settings import RetentionSettings as Kept
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -23,9 +23,9 @@ HOUR = 3_600_000
 ZONE = DEFAULT_CALENDAR.time_zone
 
 
-def almanac(store: SqliteStore) -> Almanac:
+def almanac(store: SqliteStore) -> SiteCalendars:
     """Of what is declared in a store."""
-    return Almanac(store.calendars.versions, store.calendars.school_periods)
+    return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
 
 def roll(filled: Filled, today: date) -> int:

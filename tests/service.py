@@ -24,7 +24,7 @@ from tests.pushes import (
 )
 from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
-from veilleuse.collector.ingest.hello import Configuring
+from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import Caller, CertificateChain, Host, HostStatus
@@ -85,7 +85,7 @@ class Service:
         self.health = Health()
         self.writer = Writer(store, self.health, queue_pushes=limits.admitted_pushes)
         self.authoriser = MapAuthoriser()
-        self.configuring = Configuring(store.configurations)
+        self.configuring = PopulationConfigs(store.configurations)
         self.servicer = TelemetryServicer(
             committer=self.writer,
             authoriser=self.authoriser,

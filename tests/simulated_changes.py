@@ -19,9 +19,9 @@ from tests.unit.collector.year import DAY, figures, vector
 from veilleuse.collector.account.change import Change, change
 from veilleuse.collector.account.decomposition import ClassYear, Effects, decompose
 from veilleuse.collector.account.row import FigureRow
-from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import Observed
+from veilleuse.collector.fleet.observed import ObservedMachine
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
@@ -121,8 +121,8 @@ def row_of(sample: Sequence[tuple[int, str, _Habit]], fleet: dict[str, int], yea
     return made.total
 
 
-def _standing(entity: str, first: date) -> Standing:
-    return Standing(
+def _standing(entity: str, first: date) -> FleetDevice:
+    return FleetDevice(
         first,
         None,
         entity,
@@ -139,7 +139,7 @@ def _standing(entity: str, first: date) -> Standing:
     )
 
 
-def _observed(number: int, habit: _Habit, first: date) -> Observed:
+def _observed(number: int, habit: _Habit, first: date) -> ObservedMachine:
     states = habit.states
     values = vector(
         on_idle_ac_milliseconds=states[State.ON_IDLE][0],
@@ -150,7 +150,7 @@ def _observed(number: int, habit: _Habit, first: date) -> Observed:
         metered_energy_millijoules=sum(energy for _, energy in states.values()),
     )
     host_id = HostId(number)
-    return Observed(host_id, [HostPeriod(host_id, first, DayType.OPEN, Band.OPEN, values)])
+    return ObservedMachine(host_id, [HostPeriod(host_id, first, DayType.OPEN, Band.OPEN, values)])
 
 
 def _class_year(habits: Sequence[_Habit]) -> ClassYear:

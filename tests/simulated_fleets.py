@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import (
     Alike,
-    Cell,
     InService,
-    Machine,
     Sample,
+    SampleCell,
+    SampleMachine,
     Stratum,
     age_band,
     summed,
@@ -78,7 +78,7 @@ class Simulated:
 
     random_roll_out: bool
     told_apart: bool
-    machines: list[Machine] = field(default_factory=list)
+    machines: list[SampleMachine] = field(default_factory=list)
     in_service: list[InService] = field(default_factory=list)
     truth: dict[Stratum, float] = field(default_factory=dict)
     """Millijoules."""
@@ -221,11 +221,11 @@ def _days(first: int, end: int) -> tuple[int, ...]:
 
 def _observed(
     shape: Shape, stratum: Stratum, unit: _Unit, begun: int, energies: Sequence[float], error: float
-) -> Machine:
+) -> SampleMachine:
     times = tuple(days * DAY for days in _days(begun, unit.end))
     known = tuple(round(energy * DAY * error) for energy in energies)
     on = sum(times) if unit.always_on else sum(times) // 3
-    return Machine(
+    return SampleMachine(
         stratum,
         unit.hardware,
         known,
@@ -241,7 +241,7 @@ def _observed(
 def _in_service(stratum: Stratum, units: Sequence[_Unit]) -> InService:
     days = [_days(unit.first, unit.end) for unit in units]
     cells = Counter(
-        Cell(unit.hardware, age_band(MODELS[unit.hardware][1] if unit.hardware else None, None))
+        SampleCell(unit.hardware, age_band(MODELS[unit.hardware][1] if unit.hardware else None, None))
         for unit in units
     )
     return InService(

@@ -123,7 +123,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{C}documents/columns.py": {"read_text": PACKAGED},
     f"{C}documents/formats/html.py": {"read_text": PACKAGED},
     f"{C}documents/text.py": {"read_text": PACKAGED},
-    f"{C}store/sqlite/connection.py": {"sqlite3.connect": CHECKED},
     f"{C}store/sqlite/connection.py": {
         "sqlite3.connect": "what open_owned has just made with O_EXCL",
         "mkdir": OWN_FOLDER,

@@ -30,7 +30,7 @@ from veilleuse.collector.cli.close import _send
 from veilleuse.collector.closed_years.document import kept_document
 from veilleuse.collector.closed_years.verify import verify_file
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.inputs import opened
@@ -66,7 +66,7 @@ def close(settings: CollectorSettings) -> None:
         print(
             f"    all: {len(statistics) / 2**20:.2f} MiB, {len(zlib.compress(statistics)) / 2**20:.2f} MiB under zlib"
         )
-        order = Order(YEAR, False, "bench", "", time.time_ns() // 1_000_000, TODAY)
+        order = ClosingOrder(YEAR, False, "bench", "", time.time_ns() // 1_000_000, TODAY)
         made = propose(sources, settings, order)
     began = time.perf_counter()
     _send(settings, made)

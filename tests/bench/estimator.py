@@ -27,7 +27,7 @@ from tests.bench.independent_coverage import report
 from tests.simulated_fleets import Shape, Simulated, simulated
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Fleet
-from veilleuse.collector.fleet.samples import Machine, Stratum
+from veilleuse.collector.fleet.samples import SampleMachine, Stratum
 from veilleuse.collector.quantiles import quantile95
 
 BAND = (0.93, 0.97)
@@ -152,7 +152,7 @@ def change_coverage(shape: simulated_changes.Shape, fleets: int, seed: int) -> d
 
 def as_written(one: Simulated) -> tuple[float, float]:
     """Bounds by METHOD.md §5's formula: R̂ pooled below 10, s² below 60, t by Satterthwaite; nothing for machines always on."""
-    samples: defaultdict[Stratum, list[Machine]] = defaultdict(list)
+    samples: defaultdict[Stratum, list[SampleMachine]] = defaultdict(list)
     for machine in one.machines:
         samples[machine.stratum].append(machine)
     whole = _rates(one.machines)
@@ -183,7 +183,7 @@ def as_written(one: Simulated) -> tuple[float, float]:
     return figure * math.exp(-width), figure * math.exp(width)
 
 
-def _deviation(machine: Machine, weights: list[float], rates: list[float]) -> float:
+def _deviation(machine: SampleMachine, weights: list[float], rates: list[float]) -> float:
     return sum(
         weight * (energy - rate * time)
         for weight, rate, energy, time in zip(
@@ -192,7 +192,7 @@ def _deviation(machine: Machine, weights: list[float], rates: list[float]) -> fl
     )
 
 
-def _rates(machines: list[Machine]) -> list[float]:
+def _rates(machines: list[SampleMachine]) -> list[float]:
     energies = map(sum, zip(*(machine.energy_millijoules for machine in machines), strict=True))
     times = map(sum, zip(*(machine.accounted_milliseconds for machine in machines), strict=True))
     return [energy / time for energy, time in zip(energies, times, strict=True)]

@@ -45,8 +45,8 @@ from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.reports.year_basis import keep_year
-from veilleuse.collector.settings import Reporting, settings_environment
-from veilleuse.collector.simulate.fleet import Order
+from veilleuse.collector.settings import ReportingSettings, settings_environment
+from veilleuse.collector.simulate.fleet import SimulationOrder
 from veilleuse.wire.vocabulary import DeviceClass
 
 KWH = 3_600_000_000
@@ -96,11 +96,11 @@ def rooms(_: int) -> Iterator[Row]:
 def first_year(_: int) -> Iterator[Row]:
     """A simulated first year: `veilleuse simulate --from 2025-01-01 --days 365 --hosts 60 --seed 11`, and of 20 hosts."""
     for hosts, missing in ((60, "70,441 open, 69,891 closed, 70,607 by months"), (20, "-17 % of the truth")):
-        order = Order(hosts, date(2025, 1, 1), 365, 11)
+        order = SimulationOrder(hosts, date(2025, 1, 1), 365, 11)
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "data"
             _seconds, truth = simulate_one(order, directory)
-            with opened(directory, Reporting()) as sources:
+            with opened(directory, ReportingSettings()) as sources:
                 question = YearQuestion(order.first, order.end, (), 10, order.end)
                 year = emissions_report_of(sources, question).statement.totals[0]
                 months = emissions_report_of(sources, replace(question, dimensions=("month",))).statement

@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.reported import HEAD
-from veilleuse.collector.documents.columns import Column, Kind, catalogue
+from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
 from veilleuse.collector.documents.document import FORMATS, Document, Row, renderer
 from veilleuse.collector.documents.formats import pdf as pdf_format
 from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
@@ -40,15 +40,15 @@ def value(column: Column, number: int) -> Any:
     """Of the column's kind."""
     if column.name in SAME:
         number = 1
-    known: dict[Kind, Any] = {
-        Kind.TEXT: f"{column.name} {number}",
-        Kind.WORD: f"word {number % 7}",
-        Kind.INTEGER: number * 1_234_567_891,
-        Kind.NUMBER: number / 7 + 0.001,
-        Kind.RATIO: (number % 997) / 997,
-        Kind.DATE: f"2025-{number % 12 + 1:02}-{number % 28 + 1:02}",
-        Kind.BOOLEAN: number % 2 == 0,
-        Kind.MIX: {"metered": 1 / (number + 2), "load_modelled": 1 - 1 / (number + 2)},
+    known: dict[ValueKind, Any] = {
+        ValueKind.TEXT: f"{column.name} {number}",
+        ValueKind.WORD: f"word {number % 7}",
+        ValueKind.INTEGER: number * 1_234_567_891,
+        ValueKind.NUMBER: number / 7 + 0.001,
+        ValueKind.RATIO: (number % 997) / 997,
+        ValueKind.DATE: f"2025-{number % 12 + 1:02}-{number % 28 + 1:02}",
+        ValueKind.BOOLEAN: number % 2 == 0,
+        ValueKind.MIX: {"metered": 1 / (number + 2), "load_modelled": 1 - 1 / (number + 2)},
     }
     return known[column.kind]
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.bench.independent_fleets import CLASSES, DEFAULT_U, Drawn, Moments, World, drawn, moments
 from veilleuse.collector.fleet.estimate import SELECTION, Estimate, Representativeness
-from veilleuse.collector.fleet.samples import InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import InService, SampleMachine, Stratum
 from veilleuse.collector.quantiles import Z95
 
 BAND: Final = (0.93, 0.97)
@@ -139,7 +139,7 @@ def oracle(world: World, one: Drawn) -> tuple[float, float]:
     entity, nor which machines are heavy: levels come from the same sample. As the estimator, it takes a class that nobody
     measured at its default, and uses no machine's own level for the time before its agent came.
     """
-    samples: defaultdict[Stratum, list[Machine]] = defaultdict(list)
+    samples: defaultdict[Stratum, list[SampleMachine]] = defaultdict(list)
     for machine in one.machines:
         samples[machine.stratum].append(machine)
     figure = variance = 0.0
@@ -158,7 +158,7 @@ def oracle(world: World, one: Drawn) -> tuple[float, float]:
 
 
 def _predicted(
-    strata: Sequence[InService], samples: dict[Stratum, list[Machine]], of: Moments
+    strata: Sequence[InService], samples: dict[Stratum, list[SampleMachine]], of: Moments
 ) -> tuple[float, float]:
     """(extrapolated energy, variance of its error) of one class."""
     means, weights, missing, noise = [], [], [], 0.0

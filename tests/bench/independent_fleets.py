@@ -19,7 +19,7 @@ from statistics import fmean, pvariance
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.samples import Days, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import Days, InService, SampleMachine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
@@ -116,7 +116,7 @@ class Unit:
 class Drawn:
     """One fleet, and what was observed of it."""
 
-    machines: list[Machine] = field(default_factory=list)
+    machines: list[SampleMachine] = field(default_factory=list)
     in_service: list[InService] = field(default_factory=list)
     truth: dict[Stratum, float] = field(default_factory=dict)
     """Millijoules."""
@@ -235,7 +235,7 @@ def _observed(
     off: Sequence[int],
     error: dict[str, float],
     chance: random.Random,
-) -> Machine:
+) -> SampleMachine:
     lost = [sum(chance.random() < world.lost_off_days for _ in range(number)) for number in off]
     times = tuple(DAY * (number - gone) for number, gone in zip(days, lost, strict=True))
     known = tuple(
@@ -247,7 +247,7 @@ def _observed(
     on_energy = min(sum(known), round(on * unit.watts))
     method = Method.LOAD_MODELLED if world.model_u else Method.METERED
     sums = EnergySums(sum(times), sum(known), round(sum(known) * world.model_u))
-    return Machine(
+    return SampleMachine(
         stratum, "", known, times, {method: sums},
         observed_milliseconds=sum(times), on_milliseconds=on, on_millijoules=on_energy,
         unobserved_milliseconds=DAY * sum(lost),

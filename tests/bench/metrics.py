@@ -33,7 +33,7 @@ from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000
@@ -55,11 +55,11 @@ def main() -> None:
         published = Publishing(store)
         indicators = MachineIndicators(settings, published, published.publish)
         figures, month = indicators.machine_figures, indicators.month
-        fresh = Outlook(reader, settings, machine_figures=figures, month=month)
+        fresh = SnapshotCache(reader, settings, machine_figures=figures, month=month)
         first = milliseconds(fresh.look)
         worked_out = milliseconds(indicators.refresh)
         looks = [
-            milliseconds(Outlook(reader, settings, machine_figures=figures, month=month).look)
+            milliseconds(SnapshotCache(reader, settings, machine_figures=figures, month=month).look)
             for _ in range(options.rounds)
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
@@ -117,7 +117,7 @@ def fill_month(store: Filled, pcs: int) -> None:
         store.store.data.connection.execute("DELETE FROM stale_months")
 
 
-def looks_beside(outlook: Outlook, indicators: MachineIndicators) -> list[float]:
+def looks_beside(outlook: SnapshotCache, indicators: MachineIndicators) -> list[float]:
     """Milliseconds of looks while I3 to I8 are worked out."""
     work = threading.Thread(target=indicators.refresh)
     work.start()

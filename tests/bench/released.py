@@ -31,9 +31,9 @@ from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import open_door
-from veilleuse.collector.web.api.handlers import Desk
-from veilleuse.collector.web.api.query import Asked
-from veilleuse.collector.web.api.resources import Kind
+from veilleuse.collector.web.api.handlers import ApiContext
+from veilleuse.collector.web.api.query import ApiQuery
+from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.api.wiring import open_desk
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -134,7 +134,7 @@ def ask_all(settings: CollectorSettings, months: int) -> None:
     with ExitStack() as cleanup:
         desk, _ = open_desk(settings, open_door(settings.http), "bench", cleanup)
         for name, dimensions in DIMENSIONS.items():
-            question = Asked(Kind.EMISSIONS, 1, 1000, "json", *period(months), dimensions)
+            question = ApiQuery(ResourceKind.EMISSIONS, 1, 1000, "json", *period(months), dimensions)
             for _ in range(2):
                 began, cpu = time.monotonic(), time.process_time()
                 rows = asked(desk, question)
@@ -145,7 +145,7 @@ def ask_all(settings: CollectorSettings, months: int) -> None:
                 )
 
 
-def asked(desk: Desk, question: Asked) -> int:
+def asked(desk: ApiContext, question: ApiQuery) -> int:
     """Rows of the answer; asked again as long as it takes too long. Raises AdminError."""
     while True:
         began = time.monotonic()

@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench import unrolled
 from veilleuse.collector.documents.document import renderer
 from veilleuse.collector.model.inventory import (
+    AssetMatches,
     AssetRecord,
     Entity,
     InventoryChange,
-    Matching,
     Placement,
     PowerContext,
 )
@@ -44,7 +44,7 @@ from veilleuse.collector.model.records import AgentId, HostId, HostStatus, Site
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.inputs import opened
-from veilleuse.collector.settings import Reporting, Store
+from veilleuse.collector.settings import ReportingSettings, Store
 from veilleuse.collector.store.sqlite import SqliteStore, create_store
 from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
 from veilleuse.collector.wire_codec import number
@@ -231,7 +231,7 @@ def inventory(store: SqliteStore, ids: list[HostId]) -> None:
     ]
     entities = (Entity("Métropole", None), *(Entity(name, "Métropole", "hq") for name in ENTITIES))
     store.inventory.apply(InventoryChange(1, date(YEAR + 1, 1, 5), tuple(assets), entities))
-    store.inventory.put_matching(Matching({place + 1: host_id for place, host_id in enumerate(ids)}, ()))
+    store.inventory.put_matching(AssetMatches({place + 1: host_id for place, host_id in enumerate(ids)}, ()))
 
 
 def questions(*, current: bool) -> Iterator[tuple[str, YearQuestion]]:
@@ -245,7 +245,7 @@ def questions(*, current: bool) -> Iterator[tuple[str, YearQuestion]]:
 def report(directory: Path, question: YearQuestion) -> tuple[float, float, int, bytes]:
     """(seconds of the figures, of the CSV, rows, CSV)."""
     began = time.perf_counter()
-    with opened(directory, Reporting()) as sources:
+    with opened(directory, ReportingSettings()) as sources:
         made = emissions_report_of(sources, question)
     figured = time.perf_counter()
     text = renderer("csv")(made.document)

@@ -27,9 +27,9 @@ from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.reports.emissions import emissions_report_of, today
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.inputs import opened
-from veilleuse.collector.settings import CollectorSettings, Reporting
+from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.fill import simulate
-from veilleuse.collector.simulate.fleet import Order
+from veilleuse.collector.simulate.fleet import SimulationOrder
 from veilleuse.collector.simulate.truth import Truth
 
 K = 10
@@ -44,7 +44,7 @@ def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], 
     Of a population whose small classes were merged nothing but the total can be held against the truth.
     """
     question = YearQuestion(first, end, ("device_class",), K, today())
-    with opened(directory, Reporting()) as sources:
+    with opened(directory, ReportingSettings()) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     found: dict[tuple[str, str], Interval] = {}
     merged = {row.population or "" for row in statement.rows if row.level == AUTRES}
@@ -63,7 +63,7 @@ def true_kwh(truth: Truth, first: date, end: date, population: str, device_class
     return truth.kwh(first, end, **{name: value for name, value in asked.items() if value})
 
 
-def whole_months(order: Order) -> tuple[date, date]:
+def whole_months(order: SimulationOrder) -> tuple[date, date]:
     """Within one calendar year, the last that has most of them."""
     first = order.first if order.first.day == 1 else _next_month(order.first)
     end = order.end.replace(day=1)
@@ -77,7 +77,7 @@ def _next_month(day: date) -> date:
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
-def one(order: Order, directory: Path) -> tuple[float, Truth]:
+def one(order: SimulationOrder, directory: Path) -> tuple[float, Truth]:
     """Simulate; seconds, and the truth."""
     began = time.perf_counter()
     truth = simulate(CollectorSettings(data_dir=directory), order, lambda what, done, whole: None)
@@ -105,7 +105,7 @@ def main() -> None:
     inside: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     ratios: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
-        order = Order(options.hosts, options.first, options.days, seed)
+        order = SimulationOrder(options.hosts, options.first, options.days, seed)
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "data"
             seconds, truth = one(order, directory)

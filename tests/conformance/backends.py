@@ -21,7 +21,7 @@ from veilleuse.collector.ports import (
     Configurations,
     DeriveStore,
     Factors,
-    Forgetting,
+    HostEraser,
     IngestStore,
     Intensities,
     MeteringStore,
@@ -52,7 +52,7 @@ class Backend:
     configurations: Configurations
     calibrations: Calibrations
     metering: MeteringStore
-    forgetting: Forgetting
+    forgetting: HostEraser
     calendars: Calendars
     transaction: Callable[[], AbstractContextManager[None]]
     factors: Factors

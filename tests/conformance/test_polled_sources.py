@@ -17,7 +17,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
 from veilleuse.agent.ports import Source
 from veilleuse.agent.sources import POLLED, SELF_DETECTING, polled_factory
-from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish, read_publication
+from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish, read_publication
 from veilleuse.wire.limits import FACT_PATTERN
 
 WORDS = {"no_device", "no_permission", "virtual_machine", "missing_library"}
@@ -94,7 +94,7 @@ def test_points_and_readings_agree(name, device, tmp_path):
     assert len(set(points)) == len(points)
     assert all(FACT_PATTERN.fullmatch(point.domain) for point in points)
     publication = Publication(
-        tuple(Published(one, 1_000, 10_000) for one in readings), points, (Outcome(name, "ok"),)
+        tuple(SnapshotReading(one, 1_000, 10_000) for one in readings), points, (Outcome(name, "ok"),)
     )
     publish(tmp_path / "published.json", publication)
     assert read_publication(str(tmp_path / "published.json")) == publication

@@ -11,16 +11,16 @@ import pytest
 from tests.conformance.backends import Backend
 from tests.pushes import HOUR, NOW
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.grid import Intensity, IntensityKind, IntensityStatus, Stored
+from veilleuse.collector.model.grid import GridIntensity, IntensityImport, IntensityKind, IntensityStatus
 
 START = NOW - NOW % HOUR
 QUARTER = 15 * 60_000
 SERIES = "eco2mix_combustion"
 
 
-def quarter(number: int, milligrams: int, minutes: int = 15, **other: Any) -> Intensity:
+def quarter(number: int, milligrams: int, minutes: int = 15, **other: Any) -> GridIntensity:
     """A real-time value of éCO2mix, so many quarters behind START."""
-    made = Intensity(
+    made = GridIntensity(
         "FR",
         SERIES,
         "eco2mix-national-tr",
@@ -33,7 +33,7 @@ def quarter(number: int, milligrams: int, minutes: int = 15, **other: Any) -> In
     return made._replace(**other)
 
 
-def consolidated(number: int, milligrams: int, minutes: int = 30) -> Intensity:
+def consolidated(number: int, milligrams: int, minutes: int = 30) -> GridIntensity:
     """The same, consolidated."""
     return quarter(
         number, milligrams, minutes, dataset="eco2mix-national-cons-def", status=IntensityStatus.CONSOLIDATED
@@ -52,8 +52,8 @@ def kept(store: Backend) -> list[tuple[int, int, int, str]]:
 def test_values_come_back_and_a_gap_stays_one(store: Backend):
     """Only what was published is there; the same again changes nothing."""
     values = [quarter(0, 13_000), quarter(1, 13_500), quarter(3, 14_000)]
-    assert store.intensities.put(values, NOW) == Stored(new=3)
-    assert store.intensities.put(values, NOW + 1) == Stored(same=3)
+    assert store.intensities.put(values, NOW) == IntensityImport(new=3)
+    assert store.intensities.put(values, NOW + 1) == IntensityImport(same=3)
     assert kept(store) == [
         (0, 15, 13_000, "realtime"),
         (1, 15, 13_500, "realtime"),
@@ -70,9 +70,9 @@ def test_values_come_back_and_a_gap_stays_one(store: Backend):
 def test_consolidated_replaces_real_time_and_never_the_other_way(store: Backend):
     """Half an hour takes the place of its quarters, which go to the log; real time that comes late is left out."""
     store.intensities.put([quarter(0, 13_000), quarter(1, 13_500), quarter(2, 15_000)], NOW)
-    assert store.intensities.put([consolidated(0, 20_000)], NOW + 5) == Stored(replacing=1)
+    assert store.intensities.put([consolidated(0, 20_000)], NOW + 5) == IntensityImport(replacing=1)
     assert kept(store) == [(0, 30, 20_000, "consolidated"), (2, 15, 15_000, "realtime")]
-    assert store.intensities.put([quarter(1, 9_000), quarter(2, 15_000)], NOW + 6) == Stored(
+    assert store.intensities.put([quarter(1, 9_000), quarter(2, 15_000)], NOW + 6) == IntensityImport(
         outranked=1, same=1
     )
     log = list(store.intensities.replaced("FR", SERIES, 0, 2**60))
@@ -86,9 +86,9 @@ def test_consolidated_replaces_real_time_and_never_the_other_way(store: Backend)
 def test_a_restated_value_is_logged_too(store: Backend):
     """Real time that was corrected, and a consolidated value that was."""
     store.intensities.put([quarter(0, 13_000)], NOW)
-    assert store.intensities.put([quarter(0, 13_100)], NOW) == Stored(replacing=1)
+    assert store.intensities.put([quarter(0, 13_100)], NOW) == IntensityImport(replacing=1)
     store.intensities.put([consolidated(0, 20_000)], NOW)
-    assert store.intensities.put([consolidated(0, 21_000)], NOW) == Stored(replacing=1)
+    assert store.intensities.put([consolidated(0, 21_000)], NOW) == IntensityImport(replacing=1)
     log = store.intensities.replaced("FR", SERIES, START, START + 1)
     assert [one.before.milligrams_per_kwh for one in log] == [13_000, 13_100, 20_000]
     assert kept(store) == [(0, 30, 21_000, "consolidated")]
@@ -104,7 +104,7 @@ def test_a_restated_value_is_logged_too(store: Backend):
         quarter(1, 9_000, series="odre_consumption"),
     ],
 )
-def test_a_series_is_never_made_of_two_datasets(store: Backend, mixed: Intensity):
+def test_a_series_is_never_made_of_two_datasets(store: Backend, mixed: GridIntensity):
     """Neither of two quantities; nothing of what was brought is kept then."""
     store.intensities.put([quarter(0, 13_000)], NOW)
     with pytest.raises(AdminError):
@@ -128,7 +128,7 @@ def test_a_series_of_ones_own_has_one_dataset(store: Backend):
     "wrong",
     [quarter(0, 0), quarter(0, 10**7), quarter(0, 9, 20), quarter(0, 9, start_unix_milliseconds=START + 1)],
 )
-def test_what_is_no_value_is_not_kept(store: Backend, wrong: Intensity):
+def test_what_is_no_value_is_not_kept(store: Backend, wrong: GridIntensity):
     """0, a slip of a unit, a length that is no part of an hour, a start off its grid."""
     with pytest.raises(ValueError, match=r"mg/kWh|min"):
         store.intensities.put([quarter(1, 13_000), wrong], NOW)

@@ -14,7 +14,7 @@ from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.model import Cell, ClockPeriod, Gap, Point, Record
 from veilleuse.agent.sending import enrol
 from veilleuse.agent.sending.encode import WireEncoder
-from veilleuse.agent.sending.process import Sending
+from veilleuse.agent.sending.process import SenderProcess
 from veilleuse.agent.settings import AgentSettings, read_settings
 from veilleuse.agent.spool.database import connect
 from veilleuse.agent.spool.outbox import Outbox, Ring
@@ -96,7 +96,7 @@ class Agent:
         now = clock or (lambda: time.time_ns() // 1_000_000)
         with closing(self.connection()) as db:
             outbox = Outbox(db, self.path, WireEncoder(), self.ring)
-            return Sending(self.settings, outbox, now=now, uniform=lambda low, high: high).contact()
+            return SenderProcess(self.settings, outbox, now=now, uniform=lambda low, high: high).contact()
 
     def control(self) -> dict[str, str]:
         with closing(self.connection()) as db:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from veilleuse.agent.platforms.macos.api import CallFailed
+from veilleuse.agent.platforms.macos.api import MacosCallError
 
 HOST_UUID = "564D7A1B-0C2D-4E3F-8A9B-CDEF01234567"
 
@@ -30,19 +30,19 @@ class FakeMacos:
     def sysctl(self, name: str) -> bytes:
         """Raises CallFailed on a name that is not there."""
         if name not in self.values:
-            raise CallFailed(f"sysctl {name}: error 2")
+            raise MacosCallError(f"sysctl {name}: error 2")
         return self.values[name]
 
     def host_uuid(self) -> str:
         """Raises CallFailed when there is none."""
         if not self._host_uuid:
-            raise CallFailed("gethostuuid: error 35")
+            raise MacosCallError("gethostuuid: error 35")
         return self._host_uuid
 
     def on_power_event(self, told: Callable[[int], None]) -> Callable[[], None]:
         """`told` gets what a test sends, until it is undone."""
         if self.refuses_events:
-            raise CallFailed("IORegisterForSystemPower gives no connection")
+            raise MacosCallError("IORegisterForSystemPower gives no connection")
         self.told = told
 
         def undo() -> None:

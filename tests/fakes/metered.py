@@ -18,7 +18,7 @@ from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
 from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.collector.model.records import HostId, ValidPush
-from veilleuse.collector.validate import Machine as MachineKind
+from veilleuse.collector.validate import MachineLimits as MachineKind
 from veilleuse.collector.validate import check_push
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb

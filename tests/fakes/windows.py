@@ -16,8 +16,8 @@ from veilleuse.agent.platforms.windows.calls import (
     ERROR_DEVICE_NOT_CONNECTED,
     ERROR_FILE_NOT_FOUND,
     ERROR_NOT_SUPPORTED,
-    CallFailed,
     CounterValue,
+    WindowsCallError,
 )
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources import windows_battery as battery
@@ -65,7 +65,7 @@ class Meter:
     def answer(self, code: int) -> bytes:
         """Of one control code."""
         if self.refuses:
-            raise CallFailed(f"DeviceIoControl 0x{code:x}", self.refuses)
+            raise WindowsCallError(f"DeviceIoControl 0x{code:x}", self.refuses)
         whole = {
             emi.GET_VERSION: lambda: struct.pack("<H", self.version),
             emi.GET_METADATA_SIZE: lambda: struct.pack("<L", len(self.metadata())),
@@ -97,13 +97,13 @@ class Battery:
     def answer(self, code: int, request: bytes) -> bytes:
         """Of one control code."""
         if self.refuses:
-            raise CallFailed(f"DeviceIoControl 0x{code:x}", self.refuses)
+            raise WindowsCallError(f"DeviceIoControl 0x{code:x}", self.refuses)
         if code == battery.QUERY_TAG:
             if not self.tag:
-                raise CallFailed("DeviceIoControl", ERROR_FILE_NOT_FOUND)
+                raise WindowsCallError("DeviceIoControl", ERROR_FILE_NOT_FOUND)
             return struct.pack("<L", self.tag)
         if struct.unpack_from("<L", request)[0] != self.tag:
-            raise CallFailed("DeviceIoControl", ERROR_FILE_NOT_FOUND)
+            raise WindowsCallError("DeviceIoControl", ERROR_FILE_NOT_FOUND)
         if code == battery.QUERY_INFORMATION:
             return struct.pack("<LB3s4s6L", self.capabilities, 1, b"", b"LION", 50_000, 45_000, 0, 0, 0, 0)
         return struct.pack("<LLLl", self.flags, 40_000, 12_000, self.rate)
@@ -120,7 +120,7 @@ class Disk:
     def answer(self, code: int, request: bytes) -> bytes:
         """IOCTL_STORAGE_QUERY_PROPERTY."""
         if code != STORAGE_QUERY_PROPERTY:
-            raise CallFailed("DeviceIoControl", ERROR_NOT_SUPPORTED)
+            raise WindowsCallError("DeviceIoControl", ERROR_NOT_SUPPORTED)
         if struct.unpack_from("<L", request)[0] == 7:
             return struct.pack("<LLB3x", 12, 12, self.spins)
         head = struct.pack("<LLBBBBLLLLL", 40, 60, 0, 0, self.removable, 0, 0, 0, 0, 40, self.bus)
@@ -180,9 +180,9 @@ class FakeWindows:
     def open(self, path: str, *, read: bool = True) -> int:
         """A handle."""
         if path in self.denied:
-            raise CallFailed("CreateFileW", ERROR_ACCESS_DENIED)
+            raise WindowsCallError("CreateFileW", ERROR_ACCESS_DENIED)
         if path not in {**self.meters, **self.batteries} and not (path in self.disks and not read):
-            raise CallFailed("CreateFileW", ERROR_FILE_NOT_FOUND)
+            raise WindowsCallError("CreateFileW", ERROR_FILE_NOT_FOUND)
         self._next += 1
         self.handles[self._next] = path
         return self._next
@@ -198,7 +198,7 @@ class FakeWindows:
         elif path in self.disks:
             answer = self.disks[path].answer(code, request)
         else:
-            raise CallFailed("DeviceIoControl", ERROR_DEVICE_NOT_CONNECTED)
+            raise WindowsCallError("DeviceIoControl", ERROR_DEVICE_NOT_CONNECTED)
         return answer[:answer_bytes]
 
     def close(self, handle: int) -> None:
@@ -210,7 +210,7 @@ class FakeWindows:
     def counter_open(self, path: str) -> int:
         """A query."""
         if self.counters_fail:
-            raise CallFailed("PdhAddEnglishCounterW", self.counters_fail)
+            raise WindowsCallError("PdhAddEnglishCounterW", self.counters_fail)
         self.opened_counter = path
         self._next += 1
         self.queries.add(self._next)
@@ -219,7 +219,7 @@ class FakeWindows:
     def counter_read(self, query: int) -> tuple[CounterValue, ...]:
         """All instances."""
         if self.counters_fail or query not in self.queries:
-            raise CallFailed("PdhCollectQueryData", self.counters_fail)
+            raise WindowsCallError("PdhCollectQueryData", self.counters_fail)
         return tuple(CounterValue(name, value) for name, value in self.counters.items())
 
     def counter_close(self, query: int) -> None:
@@ -243,7 +243,7 @@ class FakeWindows:
     def plan_value(self, subgroup: str, setting: str) -> int:
         """Of the active plan."""
         if (subgroup, setting) not in self.plan:
-            raise CallFailed("PowerReadACValueIndex", ERROR_FILE_NOT_FOUND)
+            raise WindowsCallError("PowerReadACValueIndex", ERROR_FILE_NOT_FOUND)
         return self.plan[subgroup, setting]
 
     def on_power_event(self, told: Callable[[int], None]) -> None:
@@ -263,7 +263,7 @@ class FakeWindows:
     def process(self, number: int) -> int:
         """A handle of one of `processes`."""
         if number not in self.processes:
-            raise CallFailed("OpenProcess", self.no_process)
+            raise WindowsCallError("OpenProcess", self.no_process)
         self._next += 1
         self.process_handles[self._next] = number
         return self._next
@@ -275,7 +275,7 @@ class FakeWindows:
     def job(self) -> int:
         """The one job."""
         if self.no_job:
-            raise CallFailed("CreateJobObjectW", ERROR_ACCESS_DENIED)
+            raise WindowsCallError("CreateJobObjectW", ERROR_ACCESS_DENIED)
         return JOB
 
     def job_add(self, job: int, process: int) -> None:
@@ -293,7 +293,7 @@ class FakeWindows:
     def disk_room(self, folder: str) -> tuple[int, int]:
         """(All, free); a folder that is not there has no disk."""
         if self.room is None:
-            raise CallFailed("GetDiskFreeSpaceExW", ERROR_FILE_NOT_FOUND)
+            raise WindowsCallError("GetDiskFreeSpaceExW", ERROR_FILE_NOT_FOUND)
         return self.room
 
     # --------------------------------------------------------------------------------- FactCalls
@@ -301,7 +301,7 @@ class FakeWindows:
     def firmware_table(self) -> bytes:
         """RawSMBIOSData."""
         if self.table is None:
-            raise CallFailed("GetSystemFirmwareTable", ERROR_NOT_SUPPORTED)
+            raise WindowsCallError("GetSystemFirmwareTable", ERROR_NOT_SUPPORTED)
         return self.table
 
     def registry(self, key: str, name: str) -> str | int | None:

@@ -30,11 +30,11 @@ from tests.pages import body, standalone
 from tests.peers import peer
 from tests.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.released_month import last_month
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")
@@ -90,8 +90,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         indicators = MachineIndicators(settings, published, published.publish)
         indicators.refresh()
         figures, month = indicators.machine_figures, indicators.month
-        outlook = Outlook(reader, settings, machine_figures=figures, month=month)
-        yield make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0")
+        outlook = SnapshotCache(reader, settings, machine_figures=figures, month=month)
+        yield make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
         reader.close()
 
 

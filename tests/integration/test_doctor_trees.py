@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.trees import TREES, context
-from veilleuse.agent.helpers.rapl import Helper
+from veilleuse.agent.helpers.rapl import RaplHelper
 from veilleuse.agent.platforms.clock import instant_now
 
 METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
@@ -173,7 +173,7 @@ def test_counters_that_only_root_may_read(closed_tower, tmp_path):
 
 def test_counters_that_the_helper_reads(closed_tower, tmp_path):
     """With the helper the same machine has the same points as if it read them itself, and nothing to warn of."""
-    Helper(context(TREES / "tower"), tmp_path / "readings.json", instant_now).step()
+    RaplHelper(context(TREES / "tower"), tmp_path / "readings.json", instant_now).step()
     result = doctor(closed_tower, tmp_path)
     assert points(result) == {"linux_rapl": ["dram-0 component", "package-0 component"]}
     assert not_counted(result, "linux_rapl") == {"intel-rapl:0:0 core": "nested in package-0"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from veilleuse.agent.model import LoadDelta, Point, PointEnergy, Record, Tick
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.sending.encode import encode_record
-from veilleuse.collector.validate.cells import Machine
+from veilleuse.collector.validate.cells import MachineLimits
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State, Supply
 
@@ -56,7 +56,7 @@ def test_no_record_is_refused(population, period, rows, start):
         start += jump
         records += fold.add(_tick(start, milliseconds, state, supply, ratio, watts))
         start += min(milliseconds, 60_000) if state in (State.ON_ACTIVE, State.ON_IDLE) else milliseconds
-    machine = Machine(population, DeviceClass.TOWER, allow_fake=False)
+    machine = MachineLimits(population, DeviceClass.TOWER, allow_fake=False)
     for seq, record in enumerate([*records, *fold.flush()], 1):
         check_record(seq, encode_record(record), b"\0" * 32, machine, NOW)
 

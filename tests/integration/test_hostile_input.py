@@ -26,7 +26,7 @@ from tests.command_words import Typist, commands_of_agent, commands_of_collector
 from tests.hostile_files import TABLES, write_all
 from tests.machines import settings_in
 from veilleuse.agent.commands.main import main
-from veilleuse.collector.app.gateway.messages import Certificate, Opening, as_head, decode, encode
+from veilleuse.collector.app.gateway.messages import GatewayCertificate, GatewaySetup, as_head, decode, encode
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, PrivateServer
 from veilleuse.collector.settings import settings_environment
@@ -267,7 +267,7 @@ def test_an_output_that_takes_nothing(program, output, code, lines):
 def test_a_disk_error_in_the_door(tmp_path):
     """Whatever the system answers about its socket, here that it is a directory: one line, and an end; it is started again."""
     (tmp_path / DOOR_INNER_FILE).mkdir()
-    opening = Opening("127.0.0.1:0", (), Certificate("", ""), str(tmp_path))
+    opening = GatewaySetup("127.0.0.1:0", (), GatewayCertificate("", ""), str(tmp_path))
 
     def answer(reading: Any, writing: Any) -> None:
         decode(reading)

@@ -17,7 +17,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.ipmi_dcmi import IpmiDcmi, power_watts
-from veilleuse.agent.sources.run_program import Finished
+from veilleuse.agent.sources.run_program import ProgramResult
 from veilleuse.wire.vocabulary import Boundary
 
 
@@ -110,4 +110,4 @@ def test_what_the_real_freeipmi_prints_is_understood(controller, tmp_path):
     command = [str(peer("ipmi-dcmi")), "-D", "LAN_2_0", "-h", f"127.0.0.1:{controller.port}", "-u", bmc.NAME]
     command += ["-p", bmc.SECRET, "-l", "USER", "-I", "3", "--get-system-power-statistics"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS)
-    assert power_watts("ipmi-dcmi", Finished(0, ended.stdout, ended.stderr)) == 214
+    assert power_watts("ipmi-dcmi", ProgramResult(0, ended.stdout, ended.stderr)) == 214

@@ -43,7 +43,7 @@ from tests.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
 from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.ipc.unix_socket import SOCKET_FILE
-from veilleuse.collector.model.publications import Kind, Publication, content_of
+from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
@@ -137,7 +137,7 @@ class Admin:
         """As veilleuse.collector.admin.publications, by a connection of its own: the test's own thread uses the store's."""
         since, until = date.fromisoformat(first), date.fromisoformat(end)
         one = Publication(
-            Kind(kind),
+            PublicationKind(kind),
             since,
             until,
             **other,

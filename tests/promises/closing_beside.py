@@ -23,7 +23,7 @@ from tests.promises.summed import amount
 from tests.rolled import roll
 from veilleuse.collector.account.publishable import publishable, step_millijoules
 from veilleuse.collector.model.figures import EmissionsRow
-from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.inputs import opened
@@ -42,7 +42,7 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
     directory = data.data.directory
     settings = settings_in(directory.parent)
     noon = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
-    order = Order(2026, False, "test", "", round(noon.timestamp() * 1000), today)
+    order = ClosingOrder(2026, False, "test", "", round(noon.timestamp() * 1000), today)
     with opened(directory, settings.reporting) as sources:
         file = propose(sources, settings, order).file
     figures, statistics = json.loads(file.report)["figures"], json.loads(file.statistics)

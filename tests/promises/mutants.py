@@ -16,7 +16,7 @@ from typing import Any, Final
 from veilleuse.collector.__main__ import main
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, DecodedRecord, ValidPush
-from veilleuse.collector.months.retention import Expired, Retention
+from veilleuse.collector.months.retention import Retention, RetentionResult
 from veilleuse.collector.store.sqlite import connection
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.periods import Elsewhere
@@ -24,7 +24,7 @@ from veilleuse.collector.store.sqlite.periods import Elsewhere
 
 def keeps_all() -> None:
     """No defect: nothing expires. Trials measure years in minutes, and what retention takes (P7, tested by itself) is not lost."""
-    setattr(Retention, "run", lambda self, today, stop=None: Expired(0, 0, True))  # noqa: B010
+    setattr(Retention, "run", lambda self, today, stop=None: RetentionResult(0, 0, True))  # noqa: B010
 
 
 def acknowledges_first() -> None:

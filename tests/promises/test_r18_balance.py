@@ -27,9 +27,9 @@ from veilleuse.collector.model.figures import BalanceRow
 from veilleuse.collector.model.records import AppendResult, Grain, HostId, ValidPush
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
-from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.web.metrics.samples import fleet_exposition
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population, State, Supply
 
 HOUR = 3_600_000
@@ -91,7 +91,7 @@ class Fleet:
         first = midnight(around - timedelta(days=SPAN_DAYS[population] // 2)) + 5 * HOUR
         bodies = list(life(population, first, first + SPAN_DAYS[population] * DAY, random.Random(seed)))
         host_id = enrol(self.store.registry, population)
-        machine = Machine(population, DeviceClass.TOWER, allow_fake=False)
+        machine = MachineLimits(population, DeviceClass.TOWER, allow_fake=False)
         return Host(host_id, population, Stream(host_id, machine), bodies)
 
     def send(self, stream: Stream, *wires: bytes) -> None:
@@ -233,7 +233,7 @@ def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
     now = midnight(AUTUMN + timedelta(days=4)) // 1000
     config = CollectorSettings(data_dir=fleet.directory)
     with closing(SqliteReader(fleet.directory)) as reader:
-        out = fleet_exposition(Outlook(reader, config, lambda: now).look(), "0", 10)
+        out = fleet_exposition(SnapshotCache(reader, config, lambda: now).look(), "0", 10)
         assert dict(out.get(c.UNEXPLAINED)) == {("server",): gone / 1000}
         assert dict(out.get(c.EXCESS)) == {("server",): 0}
     asked = ["report", "emissions", "--from", "2026-10-01", "--to", "2026-11-01", "--format", "json"]

@@ -21,7 +21,7 @@ from veilleuse.collector import settings as collector_settings
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model.records import AppendResult, Grain
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
-from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -60,7 +60,7 @@ POISON = st.one_of(
 )
 
 
-def reason(record: pb.Record, machine: Machine = SERVER) -> str | None:
+def reason(record: pb.Record, machine: MachineLimits = SERVER) -> str | None:
     """Why it is refused; None when it is taken."""
     try:
         check_record(1, record.SerializeToString(), bytes(32), machine, NOW)
@@ -95,7 +95,7 @@ def test_the_ceiling_of_each_class_to_the_millijoule(
     """A minute at the ceiling and a joule is taken, one millijoule more is not; a server's token gives a server's ceiling,
     whatever class the machine says it is, and no other one does."""
     watts = 5_000 if population is Population.SERVER else WATTS[device_class]
-    machine = Machine(population, device_class, allow_fake=False)
+    machine = MachineLimits(population, device_class, allow_fake=False)
     most = watts * MINUTE + SLACK
     for energy, expected in ((most, None), (most + 1, "energy_above_ceiling")):
         cells = [cell(MINUTE, energies=[(0, energy, MINUTE)])]

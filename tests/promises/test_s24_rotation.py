@@ -31,12 +31,12 @@ from tests.machines import settings_in
 from tests.peers import peer
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.identity import keys
-from veilleuse.agent.identity.store import Identity, Place
+from veilleuse.agent.identity.store import Identity, Placement
 from veilleuse.collector.admin import ca
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
 from veilleuse.collector.enrolment.ca import Authority
-from veilleuse.collector.enrolment.enrol import Application, Joining
+from veilleuse.collector.enrolment.enrol import Application, Enroller
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError, CollectorError
@@ -51,7 +51,7 @@ LAST_RETURN = 398
 LOST_ANSWERS = 0.02
 """Share of renewals whose answer never arrives."""
 SHARES = {Population.SERVER: 0.02, Population.CLASSROOM: 0.3, Population.WORKSTATION: 0.68}
-_PLACE = Place("a:1", "a:2", "DSI", "Lyon", "server", ca_pinned=False)
+_PLACE = Placement("a:1", "a:2", "DSI", "Lyon", "server", ca_pinned=False)
 
 
 class Lost(Exception):
@@ -122,7 +122,7 @@ class World:
         self.came_back += 1
 
     def _enrol(self, count: int, away: int) -> list[Agent]:
-        joining = Joining(self.office, FailureLimiter(lambda: self.now.timestamp()))
+        joining = Enroller(self.office, FailureLimiter(lambda: self.now.timestamp()))
         made: list[Agent] = []
         for population, share in SHARES.items():
             number = count - len(made) if population is Population.WORKSTATION else round(count * share)

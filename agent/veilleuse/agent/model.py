@@ -117,7 +117,7 @@ class Delta(NamedTuple):
     energy_microjoules: int
 
 
-class Wrapped(NamedTuple):
+class CounterWrap(NamedTuple):
     """The counter went round once."""
 
     energy_microjoules: int
@@ -129,7 +129,7 @@ class Reset:
     __slots__ = ()
 
 
-CounterState: TypeAlias = First | Delta | Wrapped | Reset
+CounterState: TypeAlias = First | Delta | CounterWrap | Reset
 
 
 def difference(
@@ -150,7 +150,7 @@ def difference(
     if current.range_microjoules is None or ceiling_microjoules >= current.range_microjoules:
         return Reset()
     around = advance + current.range_microjoules
-    return Wrapped(around) if 0 <= around <= ceiling_microjoules else Reset()
+    return CounterWrap(around) if 0 <= around <= ceiling_microjoules else Reset()
 
 
 # ------------------------------------------------------------------------------------------ ticks

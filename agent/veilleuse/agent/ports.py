@@ -208,7 +208,7 @@ class ResidentSpool(Protocol):
         """Rows not yet acknowledged."""
 
 
-class Numbered(NamedTuple):
+class WireRecord(NamedTuple):
     """A record as it stands on the wire."""
 
     seq: int
@@ -227,7 +227,7 @@ class SenderSpool(Protocol):
         bound of the spool can drop unnumbered rows without re-chaining.
         """
 
-    def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[Numbered, ...]:
+    def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[WireRecord, ...]:
         """A contiguous run after `after_seq`, at most `limit` records and `max_bytes` (at least one record)."""
 
     def acknowledge(self, seq: int, now_unix_milliseconds: int) -> None:

@@ -74,7 +74,7 @@ class Trial(NamedTuple):
             raise ValueError(f"not a trial: {error}") from error
 
 
-class Standing(NamedTuple):
+class ConfigStatus(NamedTuple):
     """What is in use, and what the control table has to say for it."""
 
     good: Remote
@@ -88,13 +88,13 @@ class Standing(NamedTuple):
         return self.good if self.trial is None else self.trial.remote
 
 
-def look(control: Callable[[str], str | None], now: Instant, boot_id: str, *, accept: bool) -> Standing:
+def look(control: Callable[[str], str | None], now: Instant, boot_id: str, *, accept: bool) -> ConfigStatus:
     """How things stand now: a candidate goes on trial, a trial whose time has passed is given up.
 
     `accept` False: the machine's own file forbids it, nothing is in use. May raise what `control` raises.
     """
     if not accept:
-        return Standing(NONE, None, {})
+        return ConfigStatus(NONE, None, {})
     changes: dict[str, str | None] = {}
     good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
     trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
@@ -106,21 +106,21 @@ def look(control: Callable[[str], str | None], now: Instant, boot_id: str, *, ac
         trial = None
     text = control(ControlKey.CONFIGURATION_CANDIDATE)
     if text is None:
-        return Standing(good, trial, changes)
+        return ConfigStatus(good, trial, changes)
     candidate = readable(Remote.from_json, text)
     changes[ControlKey.CONFIGURATION_CANDIDATE] = None
     failed = (control(ControlKey.CONFIGURATION_FAILED), changes.get(ControlKey.CONFIGURATION_FAILED))
     if candidate is None or candidate == (good if trial is None else trial.remote):
-        return Standing(good, trial, changes)
+        return ConfigStatus(good, trial, changes)
     if candidate.sha256 == good.sha256:  # the one on trial is called back
         trial = None
     elif candidate.sha256 in failed:
-        return Standing(good, trial, changes)
+        return ConfigStatus(good, trial, changes)
     else:
         trial = Trial(candidate, boot_id, now.boottime_milliseconds)
         changes[ControlKey.CONFIGURATION_FAILED] = None
     changes[ControlKey.CONFIGURATION_TRIAL] = None if trial is None else trial.to_json()
-    return Standing(good, trial, changes)
+    return ConfigStatus(good, trial, changes)
 
 
 def given_up(good: Remote, trial: Trial) -> dict[str, str | None]:

@@ -34,7 +34,7 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
-class Cell(Generic[K]):
+class DisclosureCell(Generic[K]):
     """One would-be published figure: what each host contributed to it, ≥ 0 (mJ or ms)."""
 
     key: K
@@ -60,11 +60,11 @@ class Cell(Generic[K]):
 
 
 @dataclass(frozen=True, slots=True)
-class Published(Generic[K]):
+class DisclosedLevel(Generic[K]):
     """A level after the rule."""
 
-    kept: tuple[Cell[K], ...]
-    others: Cell[None] | None
+    kept: tuple[DisclosureCell[K], ...]
+    others: DisclosureCell[None] | None
     """The merged cell, or None."""
     merged_keys: tuple[K, ...]
     """What is inside `others`."""
@@ -90,7 +90,7 @@ def is_nobodys_or_safe(contributions: Mapping[HostId, int], k: int) -> bool:
     return not any(contributions.values()) or is_safe(contributions, k)
 
 
-def publish(cells: Sequence[Cell[K]], k: int) -> Published[K]:
+def publish(cells: Sequence[DisclosureCell[K]], k: int) -> DisclosedLevel[K]:
     """Apply the rule to the cells of one level. Cells may share hosts; their figures must be disjoint."""
     ordered = sorted(
         (cell for cell in cells if any(any(figure.values()) for figure in cell.figures)),
@@ -99,21 +99,21 @@ def publish(cells: Sequence[Cell[K]], k: int) -> Published[K]:
     kept = [cell for cell in ordered if cell.is_safe(k)]
     hidden = [cell for cell in ordered if not cell.is_safe(k)]
     if not hidden:
-        return Published(tuple(kept), None, (), ())
+        return DisclosedLevel(tuple(kept), None, (), ())
     others = _merged(hidden)
     while not others.is_safe(k):
         if not kept:
-            return Published((), None, (), tuple(cell.key for cell in hidden))
+            return DisclosedLevel((), None, (), tuple(cell.key for cell in hidden))
         hidden.append(kept.pop(0))
         others = _merged((others, hidden[-1]))
-    return Published(tuple(kept), others, tuple(cell.key for cell in hidden), ())
+    return DisclosedLevel(tuple(kept), others, tuple(cell.key for cell in hidden), ())
 
 
-def _merged(cells: Sequence[Cell[K] | Cell[None]]) -> Cell[None]:
+def _merged(cells: Sequence[DisclosureCell[K] | DisclosureCell[None]]) -> DisclosureCell[None]:
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
     whole = _sum(cell.contributions for cell in cells)
-    return Cell(None, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
+    return DisclosureCell(None, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
 
 
 def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:

@@ -123,7 +123,7 @@ class Store(Section):
     )
 
 
-class Retention(Section):
+class RetentionSettings(Section):
     """How long rows of machines are kept. PC: workstation or classroom PC. What is older goes, every day."""
 
     pc_daily_days: int = setting(
@@ -155,7 +155,7 @@ class Backup(Section):
     )
 
 
-class Reporting(Section):
+class ReportingSettings(Section):
     """How figures are cut."""
 
     time_zone: str = setting(
@@ -173,7 +173,7 @@ class Reporting(Section):
     )
 
 
-class Closing(Section):
+class ClosingSettings(Section):
     """When a year may be closed definitively: `veilleuse close`."""
 
     coverage_minimum_ratio: float = setting(
@@ -292,7 +292,7 @@ class Indicators(Section):
         return tuple(_reused_purchase(target) for target in self.reused_purchases_targets)
 
 
-class Intensity(Section):
+class IntensitySettings(Section):
     """Intensity of the grid over time, for the indicative ledger. Nothing is asked of anybody unless a connector is on."""
 
     odre: bool = setting(
@@ -349,13 +349,13 @@ class CollectorSettings(Section):
     http: Http = setting(Http(), "")
     pki: Pki = setting(Pki(), "")
     store: Store = setting(Store(), "")
-    retention: Retention = setting(Retention(), "")
+    retention: RetentionSettings = setting(RetentionSettings(), "")
     backup: Backup = setting(Backup(), "")
-    reporting: Reporting = setting(Reporting(), "")
-    closing: Closing = setting(Closing(), "")
+    reporting: ReportingSettings = setting(ReportingSettings(), "")
+    closing: ClosingSettings = setting(ClosingSettings(), "")
     derive: Derive = setting(Derive(), "")
     indicators: Indicators = setting(Indicators(), "")
-    intensity: Intensity = setting(Intensity(), "")
+    intensity: IntensitySettings = setting(IntensitySettings(), "")
     log: Log = setting(Log(), "")
 
 

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import DataKind, Host, HostStatus, Site
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 
@@ -38,7 +38,7 @@ _LONGEST_CLOSURE_DAYS: Final = 60
 """A site that was closed for longer has no open days to judge by."""
 
 
-class Level(StrEnum):
+class SilenceLevel(StrEnum):
     """How bad the silence of a population is."""
 
     GOOD = "good"
@@ -79,7 +79,7 @@ class Condition:
     """What is told of the silence of a population."""
 
     population: Population
-    level: Level
+    level: SilenceLevel
     silent: int
     """Servers: exactly; PCs: at least so many, a multiple of k, of `machines`."""
     machines: int
@@ -151,7 +151,7 @@ class Past:
         return median(known.values()) if len(known) >= USUAL_DAYS else None
 
 
-class Count(NamedTuple):
+class PopulationCount(NamedTuple):
     """PCs of one population that can be judged, exactly: never told as they are."""
 
     silent: int
@@ -168,7 +168,7 @@ OpenDays: TypeAlias = Callable[[str, Population], Window | None]
 """(site, population) → its window; None where there is none."""
 
 
-def open_days(sites: Iterable[Site], almanac: Almanac, today: date) -> OpenDays:
+def open_days(sites: Iterable[Site], almanac: SiteCalendars, today: date) -> OpenDays:
     """The newest whole open days before `today`. Reading may raise StoreDamaged."""
     known = {site.site: site for site in sites}
 
@@ -222,12 +222,12 @@ class Judge:
         late = tuple(host for host in members if last_sign(host) < bound)
         level = _level(Population.SERVER, len(late), len(members), None)
         started = self.started_unix_milliseconds
-        if level is not Level.GOOD and (started is None or started > bound):
-            level = Level.WAITING
+        if level is not SilenceLevel.GOOD and (started is None or started > bound):
+            level = SilenceLevel.WAITING
         since = _day(last_sign(members[0]))
         return Condition(Population.SERVER, level, len(late), len(members), since, late)
 
-    def pc_condition(self, population: Population, count: Count | None) -> Condition | None:
+    def pc_condition(self, population: Population, count: PopulationCount | None) -> Condition | None:
         """None where fewer than k machines can be judged."""
         if count is None or count.machines < self.k:
             return None
@@ -239,13 +239,15 @@ class Judge:
     def _awaited(self, one: Condition) -> Condition:
         """Of PCs; not told where this collector has not listened since before these days."""
         started = self.started_unix_milliseconds
-        if one.level is Level.GOOD or (
+        if one.level is SilenceLevel.GOOD or (
             started is not None and self.past.listening_since(started) < one.since
         ):
             return one
-        return replace(one, level=Level.WAITING)
+        return replace(one, level=SilenceLevel.WAITING)
 
-    def noted(self, pcs: Mapping[Population, Count], today: date, heard: date | None = None) -> Past:
+    def noted(
+        self, pcs: Mapping[Population, PopulationCount], today: date, heard: date | None = None
+    ) -> Past:
         """The past with this UTC day, whose first look stays. No share is noted of days without news, so that a silence
         never becomes usual. `pcs`: `counted`, `heard`: `heard_before` of now."""
         since = self.past.listening_since(self.started_unix_milliseconds or self.now_unix_milliseconds, heard)
@@ -264,7 +266,7 @@ class Judge:
                 continue
             is_known = self.past.usual(population) is not None
             if count.heard_share >= RULES[population].failed and not (
-                is_known and condition.level is not Level.GOOD
+                is_known and condition.level is not SilenceLevel.GOOD
             ):
                 days = {count.window.last: count.heard_share} | dict(shares.get(population, {}))
                 shares[population] = dict(sorted(days.items())[-USUAL_DAYS:])
@@ -296,7 +298,7 @@ def heard_before(hosts: Iterable[Host], unix_milliseconds: int) -> date | None:
 def _condition_of(raw: Any) -> Condition:
     population, level, silent, machines, since = raw
     return Condition(
-        Population(population), Level(level), int(silent), int(machines), date.fromisoformat(since)
+        Population(population), SilenceLevel(level), int(silent), int(machines), date.fromisoformat(since)
     )
 
 
@@ -304,7 +306,7 @@ def _day(unix_milliseconds: int) -> date:
     return date(1970, 1, 1) + timedelta(days=unix_milliseconds // MILLISECONDS_PER_DAY)
 
 
-def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, Count]:
+def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, PopulationCount]:
     """PCs that had enrolled before the window of their site, by population; populations without any are absent."""
     numbers: Counter[tuple[Population, bool]] = Counter()
     spans: defaultdict[Population, set[Window]] = defaultdict(set)
@@ -318,7 +320,7 @@ def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, Count]
         numbers[host.population, contact is None or _day(contact) < window.first] += 1
         spans[host.population].add(window)
     return {
-        population: Count(
+        population: PopulationCount(
             numbers[population, True],
             numbers[population, True] + numbers[population, False],
             Window(min(one.first for one in found), max(one.last for one in found)),
@@ -327,13 +329,13 @@ def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, Count]
     }
 
 
-def _level(population: Population, silent: int, machines: int, usual: float | None) -> Level:
+def _level(population: Population, silent: int, machines: int, usual: float | None) -> SilenceLevel:
     """By the table; `silent` as it is told."""
     rule, heard = RULES[population], (machines - silent) / machines
     if not silent:
-        return Level.GOOD
+        return SilenceLevel.GOOD
     if heard <= rule.failed * (1.0 if usual is None else usual):
-        return Level.FAILED
+        return SilenceLevel.FAILED
     if heard <= (rule.usual_unknown if usual is None else rule.warning * usual):
-        return Level.WARNING
-    return Level.GOOD
+        return SilenceLevel.WARNING
+    return SilenceLevel.GOOD

@@ -14,7 +14,7 @@ from tests.fakes.measuring import FakeClock
 from tests.trees import context, put, zone
 from veilleuse.agent import sources as table
 from veilleuse.agent.errors import PointsChanged, SourceUnavailable
-from veilleuse.agent.helpers.rapl import Helper
+from veilleuse.agent.helpers.rapl import RaplHelper
 from veilleuse.agent.model import EnergyCounter, Point, Reading, SupplyReading, Tick
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import SourceContext
@@ -217,7 +217,7 @@ def test_a_helper_that_began_again_with_other_zones(tmp_path):
     published = tmp_path / "readings.json"
     tree = tmp_path / "seen by root"
     zone(tree, "0", "package-0", 1_000_000)
-    helper = Helper(context(tree), published, instant_now)
+    helper = RaplHelper(context(tree), published, instant_now)
     helper.step()
     source = LinuxRapl(context(tmp_path, helper=published))
     source.open()

@@ -20,7 +20,7 @@ from tests.killing import run_program
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.identity.certificates import Introduction
 from veilleuse.agent.identity.join_file import JoinFile
-from veilleuse.agent.identity.store import Identity, IdentityStore, Place
+from veilleuse.agent.identity.store import Identity, IdentityStore, Placement
 from veilleuse.agent.sending.process import send
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -185,7 +185,7 @@ def test_what_root_sends_stays_the_agents(collector):
 
 def test_secrets_are_not_shown():
     """S19: what ends in a log or a traceback holds neither key nor token."""
-    place = Place("h:1", "h:2", "DSI", "Lyon", "server", False)
+    place = Placement("h:1", "h:2", "DSI", "Lyon", "server", False)
     identity = Identity(bytes(16), b"CANARY", b"", b"", 0, 0, place)
     join = JoinFile("h:1", "h:2", b"", "", "CANARY", b"CANARY", False)
     for secret in (identity, join, Introduction("CANARY", pb.Facts())):

@@ -17,7 +17,7 @@ from veilleuse.agent.platforms.macos.api import (
     IOKIT,
     SYSTEM,
     WILL_SLEEP,
-    CallFailed,
+    MacosCallError,
     MacosCalls,
     number,
     text,
@@ -96,7 +96,7 @@ def test_values_of_the_kernel(libraries):
         None,
         int.from_bytes(b"Mac14,2\0", "little"),
     )
-    with pytest.raises(CallFailed, match=r"sysctl hw.none"):
+    with pytest.raises(MacosCallError, match=r"sysctl hw.none"):
         calls.sysctl("hw.none")
 
 
@@ -104,14 +104,14 @@ def test_values_of_the_kernel(libraries):
 def test_an_absurd_size_is_not_asked_for(libraries, value):
     """Nothing, and more than any name has."""
     put(libraries[SYSTEM], "sysctlbyname", *kernel({b"hw.model": value}))
-    with pytest.raises(CallFailed):
+    with pytest.raises(MacosCallError):
         MacosCalls().sysctl("hw.model")
 
 
 def test_a_value_that_always_grows(libraries):
     """Given up after some tries."""
     put(libraries[SYSTEM], "sysctlbyname", *kernel({b"hw.model": b"Mac"}, grows=True))
-    with pytest.raises(CallFailed):
+    with pytest.raises(MacosCallError):
         MacosCalls().sysctl("hw.model")
 
 
@@ -128,7 +128,7 @@ def test_the_hardware_has_a_uuid(libraries):
     assert MacosCalls().host_uuid() == "564D7A1B-0C2D-4E3F-8A9B-CDEF01234567"
     assert waits == [(5, 0)]
     put(libraries[SYSTEM], "gethostuuid", CFUNCTYPE(c_int, c_void_p, c_void_p), lambda _found, _wait: -1)
-    with pytest.raises(CallFailed):
+    with pytest.raises(MacosCallError):
         MacosCalls().host_uuid()
 
 
@@ -225,10 +225,10 @@ def test_a_defect_of_ours_holds_no_machine_awake(libraries, monkeypatch):
 def test_what_is_not_there_is_said(libraries):
     """No connection to the power domain; a library or a function that is missing."""
     Domain(libraries, root=0)
-    with pytest.raises(CallFailed, match="no connection"):
+    with pytest.raises(MacosCallError, match="no connection"):
         MacosCalls().on_power_event(lambda _: None)
     del libraries[IOKIT]
-    with pytest.raises(CallFailed, match="IORegisterForSystemPower"):
+    with pytest.raises(MacosCallError, match="IORegisterForSystemPower"):
         MacosCalls().on_power_event(lambda _: None)
-    with pytest.raises(CallFailed, match="gethostuuid"):
+    with pytest.raises(MacosCallError, match="gethostuuid"):
         MacosCalls().host_uuid()

@@ -24,7 +24,7 @@ from veilleuse.agent.helpers.powermetrics import (
     LARGEST_SAMPLE_BYTES,
     PACKAGE,
     Accumulator,
-    Helper,
+    PowermetricsHelper,
     Sample,
     Stream,
     parsed,
@@ -250,7 +250,7 @@ def test_a_program_that_prints_is_published(tmp_path):
     path = FIXTURES / "powermetrics_apple_silicon.plist"
     command = program(tmp_path, PRINTS.format(path=str(path), count=3, then="time.sleep(0)"))
     file = tmp_path / "readings.json"
-    helper = Helper(file, command)
+    helper = PowermetricsHelper(file, command)
     seen = []
     keep = helper._publish
     helper._publish = lambda publication: (seen.append(publication), keep(publication))  # type: ignore[method-assign,assignment,func-returns-value]
@@ -286,7 +286,7 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
     """Not root, another output, an early end: no reading, one line; a process that goes on is ended."""
     file = tmp_path / "readings.json"
     began = time.monotonic()
-    Helper(file, program(tmp_path, body)).follow()
+    PowermetricsHelper(file, program(tmp_path, body)).follow()
     (outcome,) = read_publication(str(file)).outcomes
     assert outcome.word == "failed"
     assert reason in outcome.reason
@@ -296,10 +296,10 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
 def test_no_program_and_no_folder(tmp_path):
     """Where powermetrics is not (no Mac): said in the file; where the file cannot be written: an error with the remedy."""
     file = tmp_path / "readings.json"
-    Helper(file, ["/nowhere/powermetrics"]).follow()
+    PowermetricsHelper(file, ["/nowhere/powermetrics"]).follow()
     assert "cannot start /nowhere/powermetrics" in read_publication(str(file)).outcomes[0].reason
     with pytest.raises(AgentError, match="launchd"):
-        Helper(tmp_path / "none" / "readings.json", ["/nowhere/powermetrics"]).follow()
+        PowermetricsHelper(tmp_path / "none" / "readings.json", ["/nowhere/powermetrics"]).follow()
 
 
 def test_the_command_ends_on_sigterm(tmp_path):

@@ -14,6 +14,7 @@ from tests.fakes.measuring import PACKAGE, RANGE
 from veilleuse.agent.model import (
     Cell,
     ClockPeriod,
+    CounterWrap,
     DatePeriod,
     Delta,
     EnergyCounter,
@@ -22,7 +23,6 @@ from veilleuse.agent.model import (
     Record,
     Reset,
     WeekPeriod,
-    Wrapped,
     body_from_json,
     difference,
 )
@@ -39,7 +39,7 @@ def test_the_four_outcomes():
     outcomes = [
         (difference(None, counter(5), 10_000), First, None),
         (difference(counter(5), counter(9), 10_000), Delta, 4),
-        (difference(counter(RANGE - 5), counter(9), 10_000), Wrapped, 14),
+        (difference(counter(RANGE - 5), counter(9), 10_000), CounterWrap, 14),
         (difference(counter(RANGE // 2), counter(0), 10_000), Reset, None),
         (difference(counter(RANGE - 5), counter(9), 300_000), Reset, None),  # long enough for a second wrap
         (difference(counter(9), counter(5, None), 10_000), Reset, None),
@@ -59,7 +59,7 @@ def test_a_wrap_is_exact(start, watts, milliseconds):
     """Whatever the start, what was spent is what is found, also around the range."""
     spent = int(watts * milliseconds * 1_000)
     outcome = difference(counter(start), counter((start + spent) % RANGE), milliseconds)
-    assert isinstance(outcome, Delta | Wrapped)
+    assert isinstance(outcome, Delta | CounterWrap)
     assert outcome.energy_microjoules == spent
 
 
@@ -72,7 +72,7 @@ def test_a_wrap_is_exact(start, watts, milliseconds):
 def test_never_negative_never_invented(before, after, range_microjoules, milliseconds):
     """No pair of values gives negative energy, or more than the ceiling allows."""
     outcome = difference(counter(before, range_microjoules), counter(after, range_microjoules), milliseconds)
-    if isinstance(outcome, Delta | Wrapped):
+    if isinstance(outcome, Delta | CounterWrap):
         assert 0 <= outcome.energy_microjoules <= 1_000 * milliseconds * 1_000
 
 

@@ -11,7 +11,7 @@ import pytest
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.ports import MeterSpec
-from veilleuse.agent.sources.readings import Paced, point_of
+from veilleuse.agent.sources.readings import RateLimiter, point_of
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 METER = MeterSpec("desk-12", "shelly_plug", "192.0.2.1", "machine", Boundary.WALL, 10, 5.0, 3680.0, "", {})
@@ -30,7 +30,7 @@ def test_paced_keeps_its_last_word():
             raise word
         return word
 
-    paced = Paced(ask)
+    paced = RateLimiter(ask)
     for _ in range(2):
         with pytest.raises(ReadFailed, match="busy"):
             paced.read(30)

@@ -17,7 +17,7 @@ from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGau
 from veilleuse.agent.ports import Source, SourceContext
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.polled import PolledSources
-from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish
+from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 GPU = Point(PointKind.GPU, "gpu-0000_41_00.0", Boundary.COMPONENT)
@@ -53,7 +53,7 @@ class Seam:
         """These readings, made `age` ms ago."""
         made = self.clock.boottime - age
         publication = Publication(
-            tuple(Published(one, made, every) for one in readings), points, outcomes, boot_id
+            tuple(SnapshotReading(one, made, every) for one in readings), points, outcomes, boot_id
         )
         publish(self.path, publication)
 
@@ -276,12 +276,12 @@ def test_two_counters_out_of_step_lose_nothing(seam):
     """One is always waited for: what nobody waits for any more is settled all the same, and late values find their stretch."""
     loop = ticker(seam)
     ticks: list[Tick] = []
-    last: dict[Point, Published] = {}
+    last: dict[Point, SnapshotReading] = {}
     for turn in range(1, 42):
         seam.clock.advance(10_000)
         point, watts = ((GPU, 50), (PLUG, 7))[turn % 2]
         value = counter(turn * watts * 10_000_000, point)
-        last[point] = Published(value, seam.clock.boottime, 20_000)
+        last[point] = SnapshotReading(value, seam.clock.boottime, 20_000)
         publish(seam.path, Publication(tuple(last.values()), (GPU, PLUG), (OK,)))
         _, settled = loop.tick()
         ticks += settled

@@ -19,8 +19,8 @@ from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
 from veilleuse.agent.platforms.clock import SystemClock
-from veilleuse.agent.polling.process import Polling, compose, jobs_of, look
-from veilleuse.agent.polling.worker import INCOMPLETE_READS, READS_BEFORE_OPENING, Seen, Worker
+from veilleuse.agent.polling.process import PollingProcess, compose, jobs_of, look
+from veilleuse.agent.polling.worker import INCOMPLETE_READS, READS_BEFORE_OPENING, SourceStatus, Worker
 from veilleuse.agent.resident.poller_child import Poller, health_rows, something_to_poll
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
 from veilleuse.agent.sources.snapshot import (
@@ -28,7 +28,7 @@ from veilleuse.agent.sources.snapshot import (
     PUBLISHED_FILE,
     Outcome,
     Publication,
-    Published,
+    SnapshotReading,
     publish,
     read_publication,
 )
@@ -56,7 +56,7 @@ def test_a_turn_opens_and_reads(source):
     worker.attempt()
     seen = worker.seen()
     assert (seen.points, source.opened, source.reads) == ((POINT,), 1, 2)
-    assert seen.readings == (Published(PowerGauge(POINT, 40_000), 17_000, 10_000),)
+    assert seen.readings == (SnapshotReading(PowerGauge(POINT, 40_000), 17_000, 10_000),)
     assert seen.outcome == Outcome("scripted desk", "ok", "", "", 2, 0)
 
 
@@ -190,7 +190,7 @@ def test_a_source_that_hangs_is_reported_while_it_hangs(source):
 
 def polling(
     tmp_path: Path, *sources: ScriptedSource, timeout_seconds: float = 0.2
-) -> tuple[Polling, threading.Thread, list[int]]:
+) -> tuple[PollingProcess, threading.Thread, list[int]]:
     """A running one over these sources, and where its exit code will be; `timeout_seconds`: of those that hang."""
     jobs = [
         job(
@@ -200,7 +200,7 @@ def polling(
         )
         for number, each in enumerate(sources)
     ]
-    running = Polling(jobs, tmp_path / PUBLISHED_FILE, SystemClock())
+    running = PollingProcess(jobs, tmp_path / PUBLISHED_FILE, SystemClock())
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(running.run()), daemon=True)
     thread.start()
@@ -259,7 +259,7 @@ def test_no_sources_at_all(tmp_path):
 
 def test_a_disk_that_is_full_is_said_once(tmp_path, caplog):
     """And published as soon as there is room."""
-    running = Polling([job(ScriptedSource())], tmp_path / "nowhere" / PUBLISHED_FILE, SystemClock())
+    running = PollingProcess([job(ScriptedSource())], tmp_path / "nowhere" / PUBLISHED_FILE, SystemClock())
     for worker in running._workers:
         worker.attempt()
     running._publish()
@@ -484,5 +484,5 @@ def test_health_tells_sources_not_meters(tmp_path):
 def test_seen_is_what_it_says():
     """A Seen of a worker that was never turned: failed, with no reading."""
     seen = Worker(job(ScriptedSource())).seen()
-    assert isinstance(seen, Seen)
+    assert isinstance(seen, SourceStatus)
     assert seen.outcome == Outcome("scripted desk", "failed", "not read yet")

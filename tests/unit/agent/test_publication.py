@@ -17,7 +17,7 @@ from veilleuse.agent.sources.snapshot import (
     LARGEST_BYTES,
     Outcome,
     Publication,
-    Published,
+    SnapshotReading,
     is_publishable,
     publish,
     read_publication,
@@ -35,7 +35,7 @@ READINGS = st.one_of(
 )
 
 
-@given(st.lists(st.builds(Published, READINGS, WHOLE, WHOLE), max_size=8), st.text(max_size=20))
+@given(st.lists(st.builds(SnapshotReading, READINGS, WHOLE, WHOLE), max_size=8), st.text(max_size=20))
 def test_what_is_written_is_what_is_read(tmp_path_factory, readings, reason):
     """Every reading that can be published comes back as it was, with its point and its times."""
     path = tmp_path_factory.mktemp("p") / "published.json"

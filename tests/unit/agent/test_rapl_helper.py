@@ -23,13 +23,13 @@ from tests.fakes.metered import RaplTree
 from tests.trees import LONG_RANGE, TREES, context, zone
 from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
-from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS, Helper
+from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS, RaplHelper
 from veilleuse.agent.model import EnergyCounter, Tick
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
-from veilleuse.agent.sources.rapl_snapshot import RaplPublished
+from veilleuse.agent.sources.rapl_snapshot import RaplSnapshot
 from veilleuse.agent.sources.snapshot import read_publication
 from veilleuse.wire.vocabulary import Supply
 
@@ -43,9 +43,9 @@ class Bench:
         self.clock = FakeClock()
         self.tree = RaplTree(folder / "sys")
         self.file = folder / "readings.json"
-        self.helper = Helper(context(folder), self.file, self.clock.now)
+        self.helper = RaplHelper(context(folder), self.file, self.clock.now)
         self.helper.step()
-        self.through = RaplPublished(context(folder, helper=self.file), self.clock.now)
+        self.through = RaplSnapshot(context(folder, helper=self.file), self.clock.now)
         self.ticks: dict[str, list[Tick]] = {"direct": [], "through": []}
         self.tickers = {
             "direct": self._ticker(LinuxRapl(context(folder))),
@@ -85,7 +85,7 @@ def test_what_is_published(tmp_path):
     zone(tmp_path, "a:b", "dram", 999)
     clock = FakeClock()
     file = tmp_path / "readings.json"
-    Helper(context(tmp_path), file, clock.now).step()
+    RaplHelper(context(tmp_path), file, clock.now).step()
     assert file.stat().st_mode & 0o777 == 0o640
     said = read_publication(str(file))
     assert said.points == LinuxRapl(context(tmp_path)).open()
@@ -181,7 +181,7 @@ def test_nothing_from_before_a_suspend(tmp_path):
 def test_the_counters_come_and_go(tmp_path):
     """No driver yet: said with its reason, tried again at every step; gone: `failed`, with the points still offered."""
     file = tmp_path / "readings.json"
-    helper = Helper(context(tmp_path), file, FakeClock().now)
+    helper = RaplHelper(context(tmp_path), file, FakeClock().now)
     helper.step()
     (outcome,) = read_publication(str(file)).outcomes
     assert outcome.word == "no_device"
@@ -213,14 +213,14 @@ def test_the_agent_takes_it_by_itself(tmp_path):
         LinuxRapl(told).open()
     assert caught.value.word == "no_permission"
     assert "veilleuse-rapl.service" in caught.value.remedy
-    Helper(context(tmp_path / "root"), file, instant_now).step()
+    RaplHelper(context(tmp_path / "root"), file, instant_now).step()
     source = LinuxRapl(told)
     root = LinuxRapl(context(tmp_path / "root"))
     assert source.open() == root.open()
     assert source.not_counted() == root.not_counted() != ()
     assert source.read() == (), "what was made before we began is of no use to us"
     time.sleep(0.002)  # another millisecond
-    Helper(context(tmp_path / "root"), file, instant_now).step()
+    RaplHelper(context(tmp_path / "root"), file, instant_now).step()
     values = {
         one.point.domain: one.energy_microjoules for one in source.read() if isinstance(one, EnergyCounter)
     }
@@ -248,15 +248,15 @@ def test_a_helper_with_nothing_or_nothing_recent(tmp_path):
     """It says why it has nothing; one that has not written for long is not believed."""
     shutil.copytree(TREES / "laptop", tmp_path / "t")
     file = tmp_path / "readings.json"
-    Helper(context(tmp_path / "nowhere"), file, FakeClock().now).step()
+    RaplHelper(context(tmp_path / "nowhere"), file, FakeClock().now).step()
     closed(tmp_path / "t")
     with pytest.raises(SourceUnavailable, match="the RAPL helper says: no RAPL counters under"):
         LinuxRapl(context(tmp_path / "t", helper=file)).open()
     clock = FakeClock()
-    Helper(context(TREES / "laptop"), file, clock.now).step()
+    RaplHelper(context(TREES / "laptop"), file, clock.now).step()
     clock.advance(30_001)
     with pytest.raises(SourceUnavailable, match="nothing recent"):
-        RaplPublished(context(tmp_path / "t", helper=file), clock.now).open()
+        RaplSnapshot(context(tmp_path / "t", helper=file), clock.now).open()
 
 
 def test_what_is_not_rapl_is_not_taken(tmp_path):
@@ -264,10 +264,10 @@ def test_what_is_not_rapl_is_not_taken(tmp_path):
     file = tmp_path / "readings.json"
     clock = FakeClock()
     zone(tmp_path, "0", "package-0", 5_000_000)
-    Helper(context(tmp_path), file, clock.now).step()
+    RaplHelper(context(tmp_path), file, clock.now).step()
     file.write_text(file.read_text().replace('"rapl"', '"plug"'))
     with pytest.raises(SourceUnavailable, match="it offers nothing"):
-        RaplPublished(context(tmp_path, helper=file), clock.now).open()
+        RaplSnapshot(context(tmp_path, helper=file), clock.now).open()
 
 
 # ------------------------------------------------------------------------------------- the process
@@ -316,7 +316,7 @@ def test_nowhere_to_write(tmp_path):
     """Its folder is made by its unit: without it one line says so, 1."""
     zone(tmp_path, "0", "package-0", 5_000_000)
     with pytest.raises(AgentError, match=r"cannot write .*veilleuse-rapl\.service"):
-        Helper(context(tmp_path), tmp_path / "no/readings.json", FakeClock().now).step()
+        RaplHelper(context(tmp_path), tmp_path / "no/readings.json", FakeClock().now).step()
     variables = environment(tmp_path, tmp_path / "no/readings.json")
     done = subprocess.run(COMMAND, env=variables, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

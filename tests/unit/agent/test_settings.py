@@ -10,7 +10,7 @@ import pytest
 
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
-from veilleuse.agent.sending.process import Sending
+from veilleuse.agent.sending.process import SenderProcess
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, Measure, Paths, allowed_population
 from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.agent.spool.outbox import Outbox, Ring
@@ -40,4 +40,4 @@ def test_the_more_private_population_counts_for_both_processes(tmp_path, said, e
     with closing(connect(path)) as db:
         outbox = Outbox(db, path, WireEncoder(), Ring(0, 0, 0))
         outbox.set_control({ControlKey.POPULATION: enrolled})
-        assert Sending(settings, outbox)._interval_milliseconds() == CONTACT_SECONDS[allowed] * 1_000
+        assert SenderProcess(settings, outbox)._interval_milliseconds() == CONTACT_SECONDS[allowed] * 1_000

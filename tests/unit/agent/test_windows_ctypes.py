@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.windows import CONTEXT
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms.windows.api import RawCounterItem, WindowsCalls
-from veilleuse.agent.platforms.windows.calls import CallFailed
+from veilleuse.agent.platforms.windows.calls import WindowsCallError
 from veilleuse.agent.sources import BUILTIN, BY_SYSTEM, UNITS, open_all
 
 METER = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
@@ -97,7 +97,7 @@ def test_a_list_that_never_fits_is_given_up(windows):
         "CM_Get_Device_Interface_List_SizeW": lambda length, *_: put(length, 1),
         "CM_Get_Device_Interface_ListW": lambda *_: 0x1A,
     }
-    with pytest.raises(CallFailed) as caught:
+    with pytest.raises(WindowsCallError) as caught:
         WindowsCalls().interfaces(METER)
     assert caught.value.code == 0x1A
 
@@ -127,7 +127,7 @@ def test_a_control_code_and_its_failure(windows):
     assert calls.control(handle, 2, b"", 6) == b"abc"
     assert calls.control(handle, 3, b"wxyz", 2) == b"wx"
     for ask in (lambda: calls.control(handle, 1, b"", 2), lambda: calls.open("gone")):
-        with pytest.raises(CallFailed) as caught:
+        with pytest.raises(WindowsCallError) as caught:
             ask()
         assert caught.value.code == 1167
     calls.close(handle)
@@ -168,7 +168,7 @@ def test_performance_counters(windows):
     calls.counter_close(query)
     calls.counter_close(query)
     assert closed == [41]
-    with pytest.raises(CallFailed):
+    with pytest.raises(WindowsCallError):
         calls.counter_open("another")
     assert closed == [41, 41]
 
@@ -187,7 +187,7 @@ def test_the_power_plan_gives_its_scheme_back(windows):
     calls = WindowsCalls()
     assert calls.plan_value(METER, METER) == 600
     values["00"] = 2
-    with pytest.raises(CallFailed):
+    with pytest.raises(WindowsCallError):
         calls.plan_value(METER, METER)
     assert freed == [4_096, 4_096]
 
@@ -240,7 +240,7 @@ def test_crashes_console_and_processes(windows):
     forget()
     assert (told, kept[1]) == ([2], (kept[0][0], 0))
     assert [calls.lives(calls.process(number)) for number in (7, 8)] == [True, False]
-    with pytest.raises(CallFailed, match="OpenProcess"):
+    with pytest.raises(WindowsCallError, match="OpenProcess"):
         calls.process(0)
 
 
@@ -264,7 +264,7 @@ def test_the_job_of_the_children(windows):
     assert calls.job() == 9
     assert given == [(9, 9, 0x2000, 144)]
     calls.job_add(9, 55)
-    with pytest.raises(CallFailed, match="AssignProcessToJobObject"):
+    with pytest.raises(WindowsCallError, match="AssignProcessToJobObject"):
         calls.job_add(9, 56)
     assert calls.job_times(9) == 42
 
@@ -294,7 +294,7 @@ def test_own_usage_and_the_disk(windows):
     calls = WindowsCalls()
     assert calls.own_usage() == (11, 4_096)
     assert calls.disk_room("C:\\x") == (1_000, 300)
-    with pytest.raises(CallFailed, match="GetDiskFreeSpaceExW"):
+    with pytest.raises(WindowsCallError, match="GetDiskFreeSpaceExW"):
         calls.disk_room("Q:")
 
 

@@ -15,7 +15,7 @@ from tests.fakes.windows import Disk, Meter, smbios, wide
 from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, structures, table_of_windows
 from veilleuse.agent.platforms.windows import api
 from veilleuse.agent.platforms.windows import structures as layout
-from veilleuse.agent.platforms.windows.calls import CallFailed
+from veilleuse.agent.platforms.windows.calls import WindowsCallError
 from veilleuse.agent.platforms.windows.structures import EnergyChannel, EnergyValue, PowerStatus
 
 SOUP = st.binary(max_size=400)
@@ -57,7 +57,7 @@ def test_a_missing_function_is_a_failed_call(monkeypatch):
         lambda: calls.open("x"),
         lambda: calls.on_power_event(lambda _: None),
     ):
-        with pytest.raises(CallFailed):
+        with pytest.raises(WindowsCallError):
             ask()
 
 

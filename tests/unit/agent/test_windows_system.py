@@ -138,9 +138,9 @@ def test_where_a_suspend_is_not_announced_measuring_goes_on(windows, monkeypatch
     """One warning; the clocks find the sleep."""
 
     def refused(told: object) -> None:
-        from veilleuse.agent.platforms.windows.calls import CallFailed
+        from veilleuse.agent.platforms.windows.calls import WindowsCallError
 
-        raise CallFailed("PowerRegisterSuspendResumeNotification", 1)
+        raise WindowsCallError("PowerRegisterSuspendResumeNotification", 1)
 
     monkeypatch.setattr(windows, "on_power_event", refused)
     watch = windows_system.on_sleep_ahead(lambda: None)

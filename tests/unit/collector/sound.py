@@ -27,7 +27,7 @@ from tests.pushes import (
 )
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model.records import DecodedRecord
-from veilleuse.collector.validate import Machine
+from veilleuse.collector.validate import MachineLimits
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
@@ -35,20 +35,20 @@ from veilleuse.wire.vocabulary import (
     Population,
 )
 
-CLASSROOM = Machine(Population.CLASSROOM, DeviceClass.TOWER, allow_fake=False)
-LAPTOP = Machine(Population.CLASSROOM, DeviceClass.LAPTOP, allow_fake=False)
-FAKE_ALLOWED = Machine(Population.SERVER, DeviceClass.SERVER, allow_fake=True)
+CLASSROOM = MachineLimits(Population.CLASSROOM, DeviceClass.TOWER, allow_fake=False)
+LAPTOP = MachineLimits(Population.CLASSROOM, DeviceClass.LAPTOP, allow_fake=False)
+FAKE_ALLOWED = MachineLimits(Population.SERVER, DeviceClass.SERVER, allow_fake=True)
 DATE = day(date(2026, 3, 4))
 NIGHT = cell(band=pb.BAND_NIGHT)
 
 
-def decoded(record: pb.Record | bytes, machine: Machine = SERVER) -> DecodedRecord:
+def decoded(record: pb.Record | bytes, machine: MachineLimits = SERVER) -> DecodedRecord:
     """Through the validator."""
     wire = record if isinstance(record, bytes) else record.SerializeToString()
     return check_record(7, wire, bytes(32), machine, NOW)
 
 
-def refused(record: pb.Record | bytes, machine: Machine = SERVER) -> str:
+def refused(record: pb.Record | bytes, machine: MachineLimits = SERVER) -> str:
     """The reason."""
     with pytest.raises(RecordRefused) as caught:
         decoded(record, machine)
@@ -83,7 +83,7 @@ BATTERY_ASLEEP = measurement(
     [BATTERY],
 )
 
-ACCEPTED: dict[str, tuple[Any, Machine]] = {
+ACCEPTED: dict[str, tuple[Any, MachineLimits]] = {
     "a server's five minutes": (realistic(MONDAY_10H), SERVER),
     "ten seconds": (measurement(clock(duration=10_000), [cell(10_000)]), SERVER),
     "twelve seconds": (measurement(clock(MONDAY_10H + 12_000, 12_000), [cell(12_000)]), SERVER),

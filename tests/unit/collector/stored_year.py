@@ -18,7 +18,7 @@ from veilleuse.collector.model.calendars import (
 )
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.inventory import Asset, Headcount
-from veilleuse.collector.model.meters import Metering, MeterReading
+from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.records import DataKind, Host, HostId, Site
 from veilleuse.collector.reports.inputs import Sources
@@ -41,7 +41,7 @@ class StoredYear:
     contract_list: tuple[Any, ...] = ()
     headcount_list: tuple[Headcount, ...] = ()
     factor_versions: tuple[Any, ...] = ()
-    metering: Metering = field(default_factory=Metering)
+    metering: MeterDeclarations = field(default_factory=MeterDeclarations)
     readings: dict[str, dict[int, MeterReading]] = field(default_factory=dict)
     hours: tuple[tuple[HostId, int, EnergySums], ...] = ()
     """Derived energy of servers by UTC hour, Unix ms; `months` hold it too."""
@@ -132,7 +132,7 @@ class _Meters:
 
     stored: StoredYear
 
-    def declared(self) -> Metering:
+    def declared(self) -> MeterDeclarations:
         return self.stored.metering
 
     def hours(self, meters: list[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:

@@ -24,12 +24,12 @@ from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.documents.document import SHOWN
 from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.figures import Group, GroupKey, StateSums
-from veilleuse.collector.model.publications import Kind, Publication
+from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports.readers import Told
+from veilleuse.collector.ports.readers import PublicationSummary
 from veilleuse.collector.web.api.release import Shown, is_month, shown
 from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.publications import Published
+from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 3
@@ -177,16 +177,16 @@ class Kept:
     """The store of what was published, in memory."""
 
     def __init__(self) -> None:
-        self.all: dict[tuple[Kind, date, date], Publication] = {}
+        self.all: dict[tuple[PublicationKind, date, date], Publication] = {}
 
-    def told(self, kind: Kind, first: date, end: date) -> Told | None:
+    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         one = self.find(kind, first, end)
         if one is None:
             return None
-        head = {name: getattr(one, name) for name in Told._fields if name != "content_bytes"}
-        return Told(**head, content_bytes=len(one.content))
+        head = {name: getattr(one, name) for name in PublicationSummary._fields if name != "content_bytes"}
+        return PublicationSummary(**head, content_bytes=len(one.content))
 
-    def find(self, kind: Kind, first: date, end: date) -> Publication | None:
+    def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         return self.all.get((kind, first, end))
 
     def waits(self, first: date, end: date) -> bool:
@@ -235,7 +235,7 @@ def looks(story: Sequence[Later], kept: Kept | None) -> set[frozenset[Seen]]:
     for later in story:
         made = release(later.fleet)[: later.over]
         store = kept or Kept()
-        published = Published(FORM, store, store.put, K)
+        published = PublicationCache(FORM, store, store.put, K)
         months = [
             published.figures(one.part.first, one.part.end, date.max, partial(next, iter([one])))
             for one in made
@@ -453,7 +453,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     from veilleuse.collector.reports.emissions import emissions_report_of, today
     from veilleuse.collector.reports.fleet_year import YearQuestion
     from veilleuse.collector.reports.inputs import opened
-    from veilleuse.collector.settings import Reporting
+    from veilleuse.collector.settings import ReportingSettings
 
     with (
         Filled(tmp_path / "data", clock=NOW.timestamp) as data,
@@ -461,7 +461,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     ):
         a_dozen(data)
         question = YearQuestion(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
-        with opened(tmp_path / "data", Reporting()) as sources:
+        with opened(tmp_path / "data", ReportingSettings()) as sources:
             expected = emissions_report_of(sources, question).document.tables
         answer = reading.get(
             "/api/v1/emissions?from=2026-01-01&to=2027-01-01", reading.account("a", Role.ADMIN)

@@ -19,7 +19,7 @@ from veilleuse.collector.derive.attribution import attribution, idle_powers
 from veilleuse.collector.derive.priors import MILLION, STATE_POWERS
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.attribution import Basis, HostHour, Share, Why
+from veilleuse.collector.model.attribution import AttributionShare, HostHour, IdleBasis, Why
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.records import Cell, MachineFacts
 from veilleuse.collector.reports.attribution import attribution_document, document
@@ -61,14 +61,14 @@ def test_a_measured_server_that_rests_at_night():
     day = hour({(ACTIVE, METERED): watts(260)}, {"unit:web": 3 * HOUR, "guest:7": HOUR // 2}, busy=0.5)
     found = attribution([*night, day], SERVER)
     assert found.energy_millijoules == 460 * HOUR
-    assert found.idle == {(METERED, Basis.OBSERVED): 300 * HOUR}
+    assert found.idle == {(METERED, IdleBasis.OBSERVED): 300 * HOUR}
     assert found.powers[METERED].microwatts == 100 * MILLION
     assert found.units == {
-        "unit:cron": Share(10_000, 0),
-        "unit:web": Share(3 * HOUR, 120 * HOUR),
-        "guest:7": Share(HOUR // 2, 20 * HOUR),
+        "unit:cron": AttributionShare(10_000, 0),
+        "unit:web": AttributionShare(3 * HOUR, 120 * HOUR),
+        "guest:7": AttributionShare(HOUR // 2, 20 * HOUR),
     }
-    assert found.rest == Share(HOUR // 2 + 2 * (8 * HOUR // 100 - 5_000), 20 * HOUR)
+    assert found.rest == AttributionShare(HOUR // 2 + 2 * (8 * HOUR // 100 - 5_000), 20 * HOUR)
     assert (found.not_on_millijoules, found.not_attributed) == (0, {})
 
 
@@ -77,10 +77,10 @@ def test_one_hour_on_idle_is_asked_for():
     short = hour({(IDLE, METERED): watts(60, HOUR - 1), (ACTIVE, METERED): watts(250)}, {"unit:web": 5})
     at_rest = STATE_POWERS[DeviceClass.SERVER].light_microwatts
     found = attribution([short], SERVER)
-    assert found.powers[METERED].basis is Basis.CLASS
+    assert found.powers[METERED].basis is IdleBasis.CLASS
     assert found.powers[METERED].microwatts == at_rest == 100 * MILLION
-    assert found.idle == {(METERED, Basis.CLASS): 60 * (HOUR - 1) + 100 * HOUR}
-    assert idle_powers([hour({(IDLE, METERED): watts(60)})], SERVER)[METERED].basis is Basis.OBSERVED
+    assert found.idle == {(METERED, IdleBasis.CLASS): 60 * (HOUR - 1) + 100 * HOUR}
+    assert idle_powers([hour({(IDLE, METERED): watts(60)})], SERVER)[METERED].basis is IdleBasis.OBSERVED
 
 
 def test_modelled_energy_has_its_models_idle_power():
@@ -92,7 +92,7 @@ def test_modelled_energy_has_its_models_idle_power():
     sums = EnergySums(part.milliseconds, part.energy_millijoules, part.uncertainty_millijoules)
     idle = hour({(IDLE, MODELLED): watts(103)}, {"unit:web": 5}, busy=0.01)
     found = attribution([hour({(ACTIVE, MODELLED): sums}, {"unit:web": HOUR}, busy=0.25), idle], SERVER)
-    assert found.idle == {(MODELLED, Basis.MODEL): 200 * HOUR}
+    assert found.idle == {(MODELLED, IdleBasis.MODEL): 200 * HOUR}
     dynamic = found.rest.energy_millijoules + found.units["unit:web"].energy_millijoules
     assert dynamic == part.energy_millijoules - 100 * HOUR + 3 * HOUR
 
@@ -121,7 +121,7 @@ def test_what_nobody_can_be_given_is_shown(machine, changes, why):
     missing = hour({(ACTIVE, METERED): watts(150)}, **({"units": {"unit:web": 60_000}} | changes))
     found = attribution([rest, missing], machine)
     assert found.not_attributed == {why: 50 * HOUR}
-    assert found.idle == {(METERED, Basis.OBSERVED): 200 * HOUR}
+    assert found.idle == {(METERED, IdleBasis.OBSERVED): 200 * HOUR}
     assert sum(share.energy_millijoules for share in found.units.values()) == 0
     assert found.shared_milliseconds == (HOUR if machine.cpu_count else 0)
 
@@ -141,7 +141,7 @@ def test_cpu_time_told_in_an_hour_off_moves_no_energy():
 def test_units_may_sum_to_more_than_the_load():
     """Two clocks: the rest of the system is then 0, never less; a load known for a part of the hour stands for all of it."""
     one = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": 5 * HOUR}, busy=0.5)
-    assert attribution([one], SERVER).rest == Share(0, 0)
+    assert attribution([one], SERVER).rest == AttributionShare(0, 0)
     half = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": HOUR}, busy=0.5, covered=HOUR // 2)
     assert attribution([half], SERVER).rest.cpu_milliseconds == 3 * HOUR
 

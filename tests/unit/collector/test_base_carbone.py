@@ -13,7 +13,7 @@ import pytest
 
 from tests.waiting import in_time
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factors.base_carbone import Parsed, read_base_carbone
+from veilleuse.collector.factors.base_carbone import FactorFile, read_base_carbone
 from veilleuse.collector.factors.base_carbone_rows import french_decimal
 from veilleuse.collector.factors.static import SHARES_2022
 from veilleuse.collector.factors.zones import zones_named
@@ -23,7 +23,7 @@ RAW = (Path(__file__).parents[2] / "fixtures" / "base_carbone" / "base_carbone.c
 LICENCE = "Licence Ouverte"
 
 
-def read(raw: bytes = RAW, *leave_out: str) -> Parsed:
+def read(raw: bytes = RAW, *leave_out: str) -> FactorFile:
     """With a licence."""
     return read_base_carbone(raw, LICENCE, leave_out)
 

@@ -17,7 +17,7 @@ import pytest
 from tests.unit.collector.memory import host, site
 from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import METHOD_VERSION, Terms, billed
+from veilleuse.collector.account.statement import METHOD_VERSION, BillingTerms, billed
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.census import standing_of
@@ -29,7 +29,7 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-TERMS = Terms(choose, "real")
+TERMS = BillingTerms(choose, "real")
 
 
 def period(

@@ -18,7 +18,7 @@ from tests.fakes.devices import FakeDevice, dripping, endless, page, reply
 from tests.waiting import in_time
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factors.boavizta import BoaviztaFailed, checked_url, other_criteria
+from veilleuse.collector.factors.boavizta import BoaviztaError, checked_url, other_criteria
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_kwh_of_france(device: FakeDevice):
 
 def test_another_place_never_stands_in(device: FakeDevice):
     """The real one answers for Europe when it does not know a country: refused."""
-    with pytest.raises(BoaviztaFailed, match="no electricity of XKX"):
+    with pytest.raises(BoaviztaError, match="no electricity of XKX"):
         ask(device, "XKX")
 
 
@@ -65,7 +65,7 @@ def test_a_criterion_that_is_not_there_is_absent(api: FakeBoavizta, device: Fake
     assert set(ask(device)) == {"adpe", "primary_energy"}
     api.verbose.pop("pe_factor")
     api.verbose.pop("adp_factor")
-    with pytest.raises(BoaviztaFailed, match="knows none of"):
+    with pytest.raises(BoaviztaError, match="knows none of"):
         ask(device)
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_factor_is_refused(
 ):
     """Wrong unit, sign, size or type: one line, no figure."""
     api.verbose["adp_factor"] |= change
-    with pytest.raises(BoaviztaFailed, match=why):
+    with pytest.raises(BoaviztaError, match=why):
         ask(device)
 
 
@@ -122,7 +122,7 @@ def test_nonsense_is_one_line(handler: Callable[..., Any], api: FakeBoavizta):
         return api(asked) if asked.method == "GET" else handler(asked)
 
     with FakeDevice(version_first) as device:
-        with pytest.raises(BoaviztaFailed) as refused:
+        with pytest.raises(BoaviztaError) as refused:
             ask(device, timeout_seconds=5)
         assert "\n" not in str(refused.value)
         assert len(device.asked) == 2
@@ -134,7 +134,7 @@ def test_the_deadline_is_for_all_of_it(handler: Callable[..., Any]):
     with FakeDevice(handler) as device:
 
         def fails() -> None:
-            with pytest.raises(BoaviztaFailed, match=r"in 0\.3 s|in time"):
+            with pytest.raises(BoaviztaError, match=r"in 0\.3 s|in time"):
                 ask(device, timeout_seconds=0.3)
 
         in_time(2, fails)
@@ -159,7 +159,7 @@ def test_over_tls_the_certificate_is_checked(tmp_path: Path, api: FakeBoavizta):
             if taken:
                 assert other_criteria(url, "FRA", ca_file=ca).criteria
             else:
-                with pytest.raises(BoaviztaFailed, match="not trusted"):
+                with pytest.raises(BoaviztaError, match="not trusted"):
                     other_criteria(url, "FRA", ca_file=ca)
                 assert not device.asked
 
@@ -195,7 +195,7 @@ def test_where_it_may_be(url: str):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org"])
 def test_a_name_that_nobody_can_be_asked_for_is_one_line(url: str):
     """Too long a name, or an accent in a path: no silence until the deadline, and no traceback of a thread."""
-    with pytest.raises(BoaviztaFailed, match="cannot ask"):
+    with pytest.raises(BoaviztaError, match="cannot ask"):
         other_criteria(url, "FRA", timeout_seconds=5)
 
 

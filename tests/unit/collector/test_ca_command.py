@@ -31,7 +31,7 @@ from veilleuse.collector.app.data_directory import Collector, initialise, open_c
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
 from veilleuse.collector.enrolment.ca import Authority
-from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
+from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError
@@ -49,12 +49,12 @@ class Office:
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
         self.operations = replace(collector.operations, office=self.office)
-        self.joining = Joining(self.office, FailureLimiter())
+        self.joining = Enroller(self.office, FailureLimiter())
         self.renewal = Renewal(self.office, Challenges())
         self.held: dict[bytes, CertificateChain] = {}
         self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
 
-    def enrol(self, population: str = "server") -> Joined:
+    def enrol(self, population: str = "server") -> EnrolResult:
         """A machine."""
         order = {"org_entity": "DSI", "site": "Lyon", "population": population}
         token = self.operations.perform("token_create", order)["join"]["token"]
@@ -63,7 +63,7 @@ class Office:
         self.held[joined.host.agent_id] = joined.chain
         return joined
 
-    def renew(self, joined: Joined, *, arrives: bool = True) -> None:
+    def renew(self, joined: EnrolResult, *, arrives: bool = True) -> None:
         """Its next certificate, shown at its next call when the answer arrived."""
         agent_id = joined.host.agent_id
         caller = self.door.authorise(_pem(self.held[agent_id]))

@@ -24,7 +24,7 @@ from veilleuse.collector.derive.calibration.acceptance import (
 )
 from veilleuse.collector.derive.calibration.fit import (
     BETWEEN_UNITS,
-    NotIdentified,
+    UnidentifiedUnit,
     UnitLine,
     model_line,
     unit_line,
@@ -125,7 +125,7 @@ def test_autocorrelation_widens():
 )
 def test_a_unit_that_tells_nothing_is_left_out(made, why):
     """Too short, or always at the same load; b would be anything."""
-    with pytest.raises(NotIdentified, match=why):
+    with pytest.raises(UnidentifiedUnit, match=why):
         unit_line(made)
 
 

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from veilleuse.collector.exposition import catalogue
-from veilleuse.collector.exposition.catalogue import BY_NAME, CATALOGUE, Kind, Metric
+from veilleuse.collector.exposition.catalogue import BY_NAME, CATALOGUE, Metric, MetricType
 from veilleuse.collector.exposition.document import LABEL_TEXT, markdown
 
 RESERVED = {"le", "quantile", "job", "instance"}
@@ -26,7 +26,7 @@ def test_every_constant_is_in_the_catalogue_once():
 def test_metric_is_well_named(metric):
     """Prefix, snake case, _total on counters only, a sentence as help, documented labels."""
     assert re.fullmatch(r"veilleuse_[a-z0-9]+(_[a-z0-9]+)*", metric.name)
-    assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total")
+    assert (metric.kind is MetricType.COUNTER) == metric.name.endswith("_total")
     assert metric.help.endswith(".")
     assert metric.unit
     assert len(set(metric.labels)) == len(metric.labels)

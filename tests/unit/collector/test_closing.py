@@ -42,8 +42,8 @@ from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.closed_years import ClosedFile, canonical, packed, sha256
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.model.records import HostStatus
-from veilleuse.collector.ports.readers import Waiting
-from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.ports.readers import PendingMonths
+from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -229,7 +229,7 @@ def test_a_definitive_year_takes_no_late_data(place, veilleuse):
 def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleuse):
     """What was kept then is written otherwise today, and tells the same: no revision is made, its bytes are rested on."""
     with opened(place.data_dir, place.reporting) as sources:
-        made = propose(sources, place, Order(YEAR, True, "me", "", _now(), TODAY))
+        made = propose(sources, place, ClosingOrder(YEAR, True, "me", "", _now(), TODAY))
     kept = json.loads(made.file.statistics)
     for one in kept["fleet"]:
         del one["standby_milliseconds"]
@@ -264,7 +264,7 @@ def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
 def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleuse):
     """The first revision was made by an earlier program: what it published is told where it can be, and the present figures everywhere."""
     with opened(place.data_dir, place.reporting) as sources:
-        made = propose(sources, place, Order(YEAR, False, "me", "", _now(), TODAY))
+        made = propose(sources, place, ClosingOrder(YEAR, False, "me", "", _now(), TODAY))
     put(place, {**made.report, "method_version": "0.1"}, made.file.statistics)
     told(veilleuse, "close", str(YEAR), "--why", "computed by the present method")
     (total,) = report(veilleuse)["totals"]
@@ -334,7 +334,7 @@ def test_unresolved_rows_of_the_inventory_refuse():
     first, second = preconditions.of_inventory(3, assets, YEAR)
     assert "3 rows of the inventory are in doubt" in first
     assert "1 assets in service in 2025" in second
-    assert list(preconditions.of_data(YEAR, Waiting(0, 0))) == []
+    assert list(preconditions.of_data(YEAR, PendingMonths(0, 0))) == []
 
 
 def test_the_item_of_a_college_is_asked_for(place, veilleuse):
@@ -358,7 +358,7 @@ def test_the_item_of_a_college_is_asked_for(place, veilleuse):
 )
 def test_a_year_that_is_not_over(place, today, said):
     """December is kept three days after it has ended."""
-    order = Order(YEAR, False, "me", "", 0, today)
+    order = ClosingOrder(YEAR, False, "me", "", 0, today)
     with opened(place.data_dir, place.reporting) as sources, pytest.raises(UsageError, match=said):
         propose(sources, place, order)
     with opened(place.data_dir, place.reporting) as sources:
@@ -397,7 +397,7 @@ def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
 def test_the_collector_looks_again(place):
     """What is sent to it: damaged, of another clock, provisional though definitive, or overtaken, is refused."""
     with opened(place.data_dir, place.reporting) as sources:
-        made = propose(sources, place, Order(YEAR, True, "me", "", _now(), TODAY))
+        made = propose(sources, place, ClosingOrder(YEAR, True, "me", "", _now(), TODAY))
     with open_collector(place) as collector:
         operations = collector.operations
 

@@ -17,7 +17,7 @@ from tests.unit.collector.test_keeping import fleet, keep
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document, terms_from_document
-from veilleuse.collector.closed_years.frozen import Closed, frozen_documents, is_same
+from veilleuse.collector.closed_years.frozen import ClosedRevision, frozen_documents, is_same
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose, factor_book
@@ -53,13 +53,13 @@ def terms(total: str | None = None, assumptions: Assumptions | None = None) -> F
     return FrozenTerms({"FR": chosen}, DEFAULT_MAPPING, [], assumptions or Assumptions(), "simulated")
 
 
-def closed(kept: Kept, with_terms: FrozenTerms) -> Closed:
+def closed(kept: Kept, with_terms: FrozenTerms) -> ClosedRevision:
     """As a first revision."""
     told = ClosedYear(YEAR, 1, YearState.CLOSED_PROVISIONAL, 0, "", "")
-    return Closed(told, {"figures": frozen_documents(kept, with_terms)}, kept, with_terms)
+    return ClosedRevision(told, {"figures": frozen_documents(kept, with_terms)}, kept, with_terms)
 
 
-def effects(before: Closed, kept: Kept, with_terms: FrozenTerms) -> dict[str, Fraction]:
+def effects(before: ClosedRevision, kept: Kept, with_terms: FrozenTerms) -> dict[str, Fraction]:
     """Cause → kWh, after the sums were held against the totals."""
     found = difference(before, kept, with_terms)
     old = before.report["figures"]["totals"][0]

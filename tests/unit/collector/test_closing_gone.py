@@ -28,7 +28,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.inventory import AssetRecord, Entity, InventoryChange, Placement
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import DirtyPeriod, Grain
-from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.vocabulary import PointKind, Population
@@ -36,7 +36,7 @@ from veilleuse.wire.vocabulary import PointKind, Population
 
 def test_a_year_whose_machines_are_gone_was_never_closed(place):
     """Nothing can be made of what is not there; of one closed provisionally, what was kept then serves."""
-    order = Order(YEAR, False, "me", "", 0, TODAY)
+    order = ClosingOrder(YEAR, False, "me", "", 0, TODAY)
     with opened(place.data_dir, place.reporting) as sources:
         before = propose(sources, place, order)
     with Filled(place.data_dir) as filled:
@@ -74,7 +74,7 @@ def test_a_year_in_which_no_machine_told_anything(place):
                 (date(YEAR - 1, 1, 1).toordinal(), contact),
             )
     with opened(place.data_dir, place.reporting) as sources:
-        found = propose(sources, place, Order(YEAR, False, "me", "", 0, date(YEAR + 1, 11, 28)))
+        found = propose(sources, place, ClosingOrder(YEAR, False, "me", "", 0, date(YEAR + 1, 11, 28)))
     assert found.report["basis"] == "machines"
     assert found.report["figures"]["totals"][0]["energy_millijoules"] > 0
 
@@ -91,7 +91,7 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
             filled.store.metering.put_readings(DirtyPeriod(server.host_id, Grain.HOUR, start), [reading])
         filled.derive()
         roll(filled, TODAY)
-    january = Order(YEAR, False, "me", "", 0, date(2026, 1, 10))
+    january = ClosingOrder(YEAR, False, "me", "", 0, date(2026, 1, 10))
     spring = replace(january, today=date(2026, 6, 15))
     with opened(place.data_dir, place.reporting) as sources:
         first = propose(sources, place, january)
@@ -116,7 +116,7 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
 def test_a_late_day_does_not_bring_a_year_back(place):
     """A PC comes out of the cupboard with a week of January, 18 months later: the year is not made of it alone."""
     then = date(2026, 12, 1)
-    order = Order(YEAR, False, "me", "", 0, then)
+    order = ClosingOrder(YEAR, False, "me", "", 0, then)
     with Filled(place.data_dir) as filled:
         retention(filled).run(then)
         pcs = [h for h in filled.store.registry.hosts() if h.population is Population.WORKSTATION]

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from veilleuse.collector.app.gateway.messages import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
-    Certificate,
-    Opening,
+    GatewayCertificate,
+    GatewayError,
+    GatewaySetup,
     Reply,
-    Unanswered,
     as_head,
     certificate_from,
     decode,
@@ -80,8 +80,8 @@ def test_an_address_of_another_machine_is_an_error():
 
 def test_messages_come_back_as_they_went():
     """Head and bytes, whatever they hold."""
-    certificate = Certificate("a key", "a chain")
-    opening = Opening("127.0.0.1:0", ("/a/B",), certificate, "/somewhere/ca")
+    certificate = GatewayCertificate("a key", "a chain")
+    opening = GatewaySetup("127.0.0.1:0", ("/a/B",), certificate, "/somewhere/ca")
     reply = Reply("OK", "an é", (("veilleuse-reason", "x"),))
     assert opening_from(through(opening)[0]) == opening
     assert certificate_from(through(certificate)[0]) == certificate
@@ -90,7 +90,9 @@ def test_messages_come_back_as_they_went():
     assert "a key" not in repr(opening)
 
 
-def through(said: Opening | Certificate | Reply, body: bytes = b"") -> tuple[dict[str, object], bytes]:
+def through(
+    said: GatewaySetup | GatewayCertificate | Reply, body: bytes = b""
+) -> tuple[dict[str, object], bytes]:
     """Over the socket."""
     return decode(io.BytesIO(encode(as_head(said), body)))
 
@@ -111,7 +113,7 @@ def through(said: Opening | Certificate | Reply, body: bytes = b"") -> tuple[dic
 )
 def test_what_is_no_message(raw):
     """Cut, too long or not one: an error with a name."""
-    with pytest.raises(Unanswered):
+    with pytest.raises(GatewayError):
         decode(io.BytesIO(raw))
 
 
@@ -119,7 +121,7 @@ def test_what_is_no_message(raw):
 @pytest.mark.parametrize("head", [{}, {"certificate": None, "trailing": 7, "reasons": [1]}])
 def test_an_answer_that_makes_no_sense(read, head):
     """Likewise."""
-    with pytest.raises(Unanswered):
+    with pytest.raises(GatewayError):
         read(head)
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.machines import settings_in
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.ca import Authority
-from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
+from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
 from veilleuse.collector.enrolment.renew import RETURNS_AT_ONCE, Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.enrolment.x509 import read_request
@@ -53,7 +53,7 @@ class Desk:
         self.office = replace(collector.office, authority=authority, now=lambda: self.now)
         self.operations = replace(collector.operations, office=self.office)
         self.refusals: list[str] = []
-        self.joining = Joining(
+        self.joining = Enroller(
             self.office, FailureLimiter(lambda: self.now.timestamp()), self.refusals.append
         )
         self.challenges = Challenges(lambda: self.now.timestamp())
@@ -68,7 +68,7 @@ class Desk:
         order = {"org_entity": "DSI", "site": "Lyon", "population": "server", **more}
         return str(self.operations.perform("token_create", order)["join"]["token"])
 
-    def join(self, token: str, key: ec.EllipticCurvePrivateKey, **more) -> Joined:
+    def join(self, token: str, key: ec.EllipticCurvePrivateKey, **more) -> EnrolResult:
         """From HERE."""
         return self.joining.join(Application(token, csr(key), HERE, **more))
 
@@ -78,7 +78,7 @@ class Desk:
             self.join(token, key)
         return refused.value.reason
 
-    def caller(self, joined: Joined) -> Caller:
+    def caller(self, joined: EnrolResult) -> Caller:
         """Who holds the certificate just given."""
         assert joined.chain is not None
         held = self.office.authority.recognise(joined.chain.certificate_der)
@@ -88,7 +88,7 @@ class Desk:
 
     def come_back(
         self,
-        joined: Joined,
+        joined: EnrolResult,
         key: ec.EllipticCurvePrivateKey,
         new: ec.EllipticCurvePrivateKey,
         certificate_der: bytes = b"",
@@ -105,7 +105,7 @@ class Desk:
             certificate_request_der=request,
         )
 
-    def set(self, joined: Joined, status: HostStatus) -> None:
+    def set(self, joined: EnrolResult, status: HostStatus) -> None:
         """As an administrator does."""
         arguments = {"host": joined.host.agent_id.hex(), "status": status.value}
         self.operations.perform("host_status", arguments)
@@ -318,7 +318,7 @@ def test_a_pem_where_der_belongs_is_no_crash(desk):
 
 def test_a_revocation_right_after_an_enrolment_holds(desk):
     """Both in one group of the writer, before the enrolment's answer: the machine is revoked in memory too."""
-    joined: list[Joined] = []
+    joined: list[EnrolResult] = []
     text = desk.token()
     office = desk.office
     registry = office.registry

@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from tests.machines import Machine, refusal, served, settings_in
-from veilleuse.collector.enrolment.clones import Copying
-from veilleuse.collector.enrolment.enrol import Joining
+from veilleuse.collector.enrolment.clones import CloneEnrolment
+from veilleuse.collector.enrolment.enrol import Enroller
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
@@ -38,8 +38,8 @@ def desk(folder: Path, trouble: Exception) -> Iterator[tuple[Any, Machine, list[
         challenges = Challenges()
         limiter = FailureLimiter()
         servicer = EnrolmentServicer(
-            Joining(office, limiter),
-            Copying(office, limiter, challenges),
+            Enroller(office, limiter),
+            CloneEnrolment(office, limiter, challenges),
             Renewal(office, challenges),
             challenges,
             clean_facts,

@@ -25,12 +25,12 @@ from veilleuse.collector.reports.fleet_year import chooser
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.web.access import Door
-from veilleuse.collector.web.api.query import Asked
-from veilleuse.collector.web.api.resources import Kind
+from veilleuse.collector.web.access import MetricsAuth
+from veilleuse.collector.web.api.query import ApiQuery
+from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.api.wiring import open_desk
 from veilleuse.collector.web.metrics.samples import fleet_exposition
-from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, Outlook
+from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
 from veilleuse.collector.web.text import words
 
@@ -186,8 +186,8 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
     file = written(tmp_path, (";0,052;", ";0,0521;"))
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
     with served(place), closing(SqliteReader(place.data_dir)) as reader, ExitStack() as cleanup:
-        outlook = Outlook(reader, place, clock)
-        desk, _ = open_desk(place, Door("127.0.0.1", 1, None), "0", cleanup)
+        outlook = SnapshotCache(reader, place, clock)
+        desk, _ = open_desk(place, MetricsAuth("127.0.0.1", 1, None), "0", cleanup)
 
         def grams() -> set[float]:
             """gCO2e per kWh in 2022, as each outlet says it."""
@@ -195,7 +195,7 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
             lines = fleet_exposition(look, "0", 10).render().splitlines()
             (sample,) = (line for line in lines if line.startswith("veilleuse_factor_gco2e_per_kwh{"))
             ((text, _),) = first_page(look, words("en")).factors
-            asked = Asked(Kind.FACTORS, 1, 10, "json", zone="FR", year=2022)
+            asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
             (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
             with opened(place.data_dir, place.reporting) as sources:
                 reported = chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
@@ -221,7 +221,7 @@ def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
     def flagged() -> set[bool]:
         text = veilleuse("convert", "1", "--year", "2023")[1]
         with closing(SqliteReader(place.data_dir)) as reader:
-            look = Outlook(reader, place, datetime(2023, 6, 1, tzinfo=UTC).timestamp).look()
+            look = SnapshotCache(reader, place, datetime(2023, 6, 1, tzinfo=UTC).timestamp).look()
         ((_, note),) = first_page(look, words("en")).factors
         return {
             "not sourced" in text,

@@ -12,11 +12,11 @@ import pytest
 from tests.fleet_machines import KWH, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.estimator import Fleet
 from veilleuse.collector.fleet.pool import DRAWS, FEWEST, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
-from veilleuse.collector.fleet.samples import Machine, Stratum
+from veilleuse.collector.fleet.samples import SampleMachine, Stratum
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, parts
 
 
-def some(stratum: Stratum, n: int, always: int, seed: int = 1) -> list[Machine]:
+def some(stratum: Stratum, n: int, always: int, seed: int = 1) -> list[SampleMachine]:
     """n machines of about 60 kWh, and as many of about 350 as are always on."""
     chance = random.Random(seed)
     return [
@@ -27,7 +27,7 @@ def some(stratum: Stratum, n: int, always: int, seed: int = 1) -> list[Machine]:
     ]
 
 
-def pool(machines: list[Machine], mixed: bool = True) -> Pool:
+def pool(machines: list[SampleMachine], mixed: bool = True) -> Pool:
     """Of one class, each stratum ten times as large as its sample."""
     strata = sorted({one.stratum for one in machines})
     there = [in_service(one, 10 * sum(m.stratum == one for m in machines)) for one in strata]
@@ -76,7 +76,9 @@ def test_a_small_sample_without_any_may_hide_some():
     assert large.high_log == large.low_log
     machines = some(A, 20, 0)
     unknown = [
-        Machine(one.stratum, one.hardware, one.energy_millijoules, one.accounted_milliseconds, one.methods)
+        SampleMachine(
+            one.stratum, one.hardware, one.energy_millijoules, one.accounted_milliseconds, one.methods
+        )
         for one in machines
     ]
     blind = Fleet(unknown, [in_service(A, 200)]).total()
@@ -149,7 +151,7 @@ def test_a_share_that_differs_is_told_less_sure():
     assert wide > 2 * narrow
 
 
-def alike(stratum: Stratum, n: int, always: int) -> list[Machine]:
+def alike(stratum: Stratum, n: int, always: int) -> list[SampleMachine]:
     """n machines of 60 kWh exactly, `always` of them of 360."""
     return [
         machine(stratum, (360, 0, 0), on_share=0.99) if place < always else machine(stratum, (60, 0, 0))

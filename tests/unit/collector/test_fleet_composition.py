@@ -12,22 +12,22 @@ from tests.fleet_machines import YEAR, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.composition import composition, is_balanced
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.samples import Cell, InService, Machine, Stratum, age_band
+from veilleuse.collector.fleet.samples import InService, SampleCell, SampleMachine, Stratum, age_band
 from veilleuse.collector.fleet.strata import class_rates, parts
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.quantiles import chi_square99
 from veilleuse.wire.ladder import Method
 
 RANDOM = Assumptions(random_roll_out=True)
-OLD, NEW = Cell("tower", "2"), Cell("mini", "0")
+OLD, NEW = SampleCell("tower", "2"), SampleCell("mini", "0")
 
 
-def old(stratum: Stratum = A) -> Machine:
+def old(stratum: Stratum = A) -> SampleMachine:
     """120 kWh a year."""
     return machine(stratum, (60, 40, 20), hardware="tower", age_years=6)
 
 
-def new(stratum: Stratum = A) -> Machine:
+def new(stratum: Stratum = A) -> SampleMachine:
     """30 kWh a year."""
     return machine(stratum, (15, 10, 5), hardware="mini", age_years=1)
 
@@ -98,16 +98,18 @@ def test_few_are_merged():
     machines += [machine(A, (30, 20, 10), hardware=f"odd {n}", age_years=4) for n in range(10)]
     machines += [machine(A, (30, 20, 10), hardware="odd", age_years=1) for _ in range(3)]
     strata = list(
-        parts(machines, [in_service(A, 100, {Cell("new", "3"): 5, Cell("tower", "0"): 5})]).values()
+        parts(
+            machines, [in_service(A, 100, {SampleCell("new", "3"): 5, SampleCell("tower", "0"): 5})]
+        ).values()
     )
     made = composition(strata, class_rates(strata))
-    assert made.merged(Cell("tower", "2")) == Cell("tower", "2")
-    assert made.merged(Cell("tower", "0")) == Cell("*", "*")
-    assert made.merged(Cell("mini", "3")) == Cell("mini", "*")
-    assert made.merged(Cell("odd 3", "1")) == Cell("*", "1")
-    assert made.merged(Cell("odd", "0")) == Cell("*", "*")
-    assert made.merged(Cell("who", "knows")) == Cell("*", "*")
-    assert made.scale(Cell("who", "knows")) == made.scale(Cell("odd", "0"))
+    assert made.merged(SampleCell("tower", "2")) == SampleCell("tower", "2")
+    assert made.merged(SampleCell("tower", "0")) == SampleCell("*", "*")
+    assert made.merged(SampleCell("mini", "3")) == SampleCell("mini", "*")
+    assert made.merged(SampleCell("odd 3", "1")) == SampleCell("*", "1")
+    assert made.merged(SampleCell("odd", "0")) == SampleCell("*", "*")
+    assert made.merged(SampleCell("who", "knows")) == SampleCell("*", "*")
+    assert made.scale(SampleCell("who", "knows")) == made.scale(SampleCell("odd", "0"))
 
 
 def test_a_model_that_draws_nothing():
@@ -124,7 +126,7 @@ def test_balance_by_chi_square():
     assert chi_square99(10) == pytest.approx(23.209, rel=0.002)
 
     def balanced(counts: tuple[int, int, int], fleet: tuple[int, int, int]) -> bool:
-        cells = [OLD, NEW, Cell("odd", "0")]
+        cells = [OLD, NEW, SampleCell("odd", "0")]
         machines = [
             machine(A, (1, 1, 1), hardware=cell.hardware, age_years=6 if cell == OLD else 1)
             for cell, n in zip(cells, counts, strict=True)
@@ -147,7 +149,7 @@ def test_balance_by_chi_square():
 def test_rare_models_are_lumped_for_the_balance():
     """Three models of 4 % each in the fleet, four expected of each, a dozen of each in the sample: together they are too many."""
     rare = [f"rare {n}" for n in range(3)]
-    cells = {Cell("mini", "0"): 88, **{Cell(name, "0"): 4 for name in rare}}
+    cells = {SampleCell("mini", "0"): 88, **{SampleCell(name, "0"): 4 for name in rare}}
 
     def said(of_each: int, common: int) -> Representativeness:
         machines = [new() for _ in range(common)]
@@ -184,9 +186,9 @@ def test_a_machine_that_cannot_be(changed, said):
         "accounted_milliseconds": (1, 1, 1),
         "methods": {Method.METERED: EnergySums(3, 3, 0)},
     }
-    assert Machine(A, "", **good).counts
+    assert SampleMachine(A, "", **good).counts
     with pytest.raises(ValueError, match=said):
-        Machine(A, "", **(good | changed))
+        SampleMachine(A, "", **(good | changed))
 
 
 def test_a_fleet_that_cannot_be():

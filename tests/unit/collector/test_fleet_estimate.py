@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fleet_machines import DAY, KWH, YEAR, A, B, in_service, kwh, machine
-from veilleuse.collector.fleet.estimate import Basis, DataType, Representativeness
+from veilleuse.collector.fleet.estimate import DataType, EstimateBasis, Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.samples import Cell, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import InService, SampleCell, SampleMachine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
 
-def spread(stratum: Stratum, n: int, mean: float, deviation: float) -> list[Machine]:
+def spread(stratum: Stratum, n: int, mean: float, deviation: float) -> list[SampleMachine]:
     """n machines of exactly this mean and sample standard deviation, kWh a year: half above, half below."""
     away = deviation * math.sqrt((n - 1) / n)
     return [machine(stratum, ((mean + sign * away), 0, 0)) for sign in (1, -1) for _ in range(n // 2)]
@@ -52,7 +52,7 @@ def test_stratified_mean():
     assert total.coverage_energy == pytest.approx(600 / 13_120)
 
 
-def servers(stratum: Stratum, *energies: float) -> list[Machine]:
+def servers(stratum: Stratum, *energies: float) -> list[SampleMachine]:
     """Metered within 2 %, one for each energy."""
     return [machine(stratum, (energy, 0, 0), on_share=1.0, u=0.02) for energy in energies]
 
@@ -124,7 +124,7 @@ def test_what_is_missing_of_the_sample_is_not_demonstrated():
     assert told(0, imputed=0.2, machines=400) is not_demonstrated
 
 
-def _partly_imputed(one: Machine, share: float) -> Machine:
+def _partly_imputed(one: SampleMachine, share: float) -> SampleMachine:
     """The same machine, with a share of its time and energy imputed."""
     energy, time = sum(one.energy_millijoules), sum(one.accounted_milliseconds)
     derived = EnergySums(round(time * (1 - share)), round(energy * (1 - share)), 0)
@@ -180,7 +180,7 @@ def test_parts_and_coverage():
         "extrapolated": 0.8,
     }
     assert total.data_type is DataType.EXTRAPOLATED
-    assert total.basis is Basis.SAMPLE
+    assert total.basis is EstimateBasis.SAMPLE
 
 
 def test_a_census_has_no_sampling_error_but_its_models_have():
@@ -191,7 +191,7 @@ def test_a_census_has_no_sampling_error_but_its_models_have():
     assert total.degrees_of_freedom == math.inf
     assert total.u_model == pytest.approx(0.2)
     assert total.interval().u == total.u_kwh == pytest.approx(0.2)
-    assert (total.representativeness, total.basis) == (Representativeness.CENSUS, Basis.CENSUS)
+    assert (total.representativeness, total.basis) == (Representativeness.CENSUS, EstimateBasis.CENSUS)
     assert total.extrapolated_millijoules == 0
     assert total.data_type is DataType.STATISTICAL
     assert total.interval(0.05).u == pytest.approx(math.hypot(0.2, 0.05))
@@ -229,7 +229,7 @@ def test_thin_strata_borrow():
     assert c.machines_sampled == 0
     assert c.u_sampling > b.u_sampling > fleet.of([A]).u_sampling
     assert c.representativeness is Representativeness.NOT_DEMONSTRATED
-    assert c.basis is Basis.SAMPLE
+    assert c.basis is EstimateBasis.SAMPLE
 
 
 def test_variance_of_strata_that_share_their_spread():
@@ -287,7 +287,7 @@ def test_a_class_that_nobody_saw_takes_its_default():
     total = fleet.total()
     assert kwh(total) == pytest.approx(20 * 365 * 24 * 20 / 1000)
     assert total.default_millijoules == total.extrapolated_millijoules
-    assert (total.basis, total.data_type) == (Basis.CLASS_DEFAULT, DataType.APPROXIMATE)
+    assert (total.basis, total.data_type) == (EstimateBasis.CLASS_DEFAULT, DataType.APPROXIMATE)
     assert total.u_model == pytest.approx(math.log(2) / 2)
     assert total.u_sampling == 0
     assert total.unestimated == (printer,)
@@ -328,7 +328,7 @@ def test_rows_sum_to_the_total_exactly():
     """Strata of thirds of a millijoule: largest remainders, and every union of rows is their sum."""
     strata = [Stratum("sff", str(number)) for number in range(7)]
     machines = [
-        Machine(one, "", (1, 0, 0), (3, 0, 0), {Method.METERED: EnergySums(3, 1, 0)}) for one in strata
+        SampleMachine(one, "", (1, 0, 0), (3, 0, 0), {Method.METERED: EnergySums(3, 1, 0)}) for one in strata
     ]
     fleet = Fleet(machines, [InService(one, 2, (4, 0, 0)) for one in strata])
     rows = [fleet.of([one]).energy_millijoules for one in strata]
@@ -357,19 +357,19 @@ def fleets(draw):
             stratum,
             chance.randrange(30),
             tuple(chance.choice(SIZES) for _ in range(3)),
-            {Cell(chance.choice(["", "x", "z"]), "unknown"): chance.randrange(30)},
+            {SampleCell(chance.choice(["", "x", "z"]), "unknown"): chance.randrange(30)},
         )
         for stratum in STRATA
     ]
     return machines, there, Assumptions(random_roll_out=draw(st.booleans()))
 
 
-def _any_machine(chance: random.Random, stratum: Stratum) -> Machine:
+def _any_machine(chance: random.Random, stratum: Stratum) -> SampleMachine:
     energies = tuple(chance.choice(SIZES) for _ in range(3))
     times = tuple(chance.choice(SIZES) for _ in range(3))
     imputed = chance.choice((0, 0, sum(energies)))
     derived = sum(energies) - imputed
-    return Machine(
+    return SampleMachine(
         stratum,
         chance.choice(["", "x", "y"]),
         energies,
@@ -431,7 +431,7 @@ def test_the_order_of_machines_does_not_matter(given_fleet, chance):
 def test_a_machine_without_energy_changes_coverage_alone(given_fleet, where, known):
     """One whose state was known and whose energy was not is in no mean and no spread."""
     machines, there, assumptions = given_fleet
-    silent = Machine(
+    silent = SampleMachine(
         there[where].stratum, "x", (0, 0, 0), (0, 0, 0), {}, observed_milliseconds=known, age_years=30.0
     )
     before, after = (Fleet(found, there, assumptions).total() for found in (machines, [*machines, silent]))

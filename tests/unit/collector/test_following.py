@@ -15,7 +15,7 @@ import pytest
 
 from tests.filled import Filled, cell, civil, clock
 from veilleuse.collector.errors import AdminError, StoreDamaged
-from veilleuse.collector.model.actions import Action, FollowTable, Line, LineChange
+from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, LineChange
 from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store.sqlite import (
@@ -81,8 +81,8 @@ def test_lines_in_force_are_the_newest_of_their_keys(store: SqliteStore, place: 
     )
     store.follows.put(ITEMS, [LineChange("1", {"b": "é"})], "i.csv", "ada", "", 30)
     with closing(SqliteFollowReader(place)) as reader:
-        assert reader.lines(OBJECTIVES) == (Line("1", {"a": "z"}),)
-        assert reader.lines(ITEMS) == (Line("1", {"b": "é"}),)
+        assert reader.lines(OBJECTIVES) == (ActionLine("1", {"a": "z"}),)
+        assert reader.lines(ITEMS) == (ActionLine("1", {"b": "é"}),)
 
 
 @pytest.mark.parametrize(

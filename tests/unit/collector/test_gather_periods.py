@@ -13,7 +13,7 @@ import pytest
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host
 from tests.unit.collector.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
 from tests.unit.collector.year import vector
-from veilleuse.collector.account.observed_days import Gathered, Question, gather
+from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather
 from veilleuse.collector.account.observed_months import gather_periods
 from veilleuse.collector.account.observed_statement import statement
 from veilleuse.collector.factors.book import choose
@@ -66,7 +66,7 @@ def ask(*dimensions: str, k: int = 1) -> Question:
     return Question(FIRST, END, dimensions, k, NOW, screens=True)
 
 
-def told(found: Gathered) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
+def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
     """(rows, totals) of its statement."""
     made = statement(found, choose, data="real")
     return list(made.rows), list(made.totals)

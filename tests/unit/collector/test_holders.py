@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.ingest.admission import Buckets
-from veilleuse.collector.model.clones import NONCES_KEPT, Holders, Meeting, meet, packed, unpacked
+from veilleuse.collector.model.clones import NONCES_KEPT, Holders, NonceVerdict, meet, packed, unpacked
 
-REFUSED = (Meeting.WAITS, Meeting.CONFLICT)
+REFUSED = (NonceVerdict.WAITS, NonceVerdict.CONFLICT)
 
 
 @dataclass
@@ -28,7 +28,7 @@ class World:
     stored: list[str] = field(default_factory=list)
     """Who delivered, in order."""
 
-    def hello(self, shown: bytes) -> tuple[Meeting, bytes]:
+    def hello(self, shown: bytes) -> tuple[NonceVerdict, bytes]:
         """What it tells, and the nonce of the answer."""
         made = random.randbytes(8)
         meeting, self.holders = meet(self.holders, shown, made, self.records, silent=self.silent)
@@ -66,16 +66,16 @@ def test_one_machine_is_never_refused(events):
         match event:
             case ("contact",) | ("empty",):
                 meeting, following = world.hello(nonce)
-                assert meeting is not Meeting.CONFLICT
-                if meeting is Meeting.WAITS:
+                assert meeting is not NonceVerdict.CONFLICT
+                if meeting is NonceVerdict.WAITS:
                     world.silent = True
                     meeting, following = world.hello(nonce)
-                    assert meeting is Meeting.STALE
+                    assert meeting is NonceVerdict.STALE
                 nonce = following
                 if event == ("contact",):
                     world.push()
             case ("lost",):
-                assert world.hello(nonce)[0] is not Meeting.CONFLICT
+                assert world.hello(nonce)[0] is not NonceVerdict.CONFLICT
             case ("snapshot",):
                 snapshots.append(nonce)
             case ("back", int(number)):
@@ -99,7 +99,7 @@ def test_lost_answers_wait_for_nobody():
     _, nonce = world.hello(b"")
     world.push()
     lost = [world.hello(nonce)[0] for _ in range(3 * NONCES_KEPT)]
-    assert lost == [Meeting.CURRENT, *[Meeting.STALE] * (len(lost) - 1)]
+    assert lost == [NonceVerdict.CURRENT, *[NonceVerdict.STALE] * (len(lost) - 1)]
 
 
 def test_an_abandoned_hello_that_comes_late_costs_nothing():
@@ -112,7 +112,7 @@ def test_an_abandoned_hello_that_comes_late_costs_nothing():
     shown = nonce
     _, nonce = world.hello(shown)
     world.hello(shown)
-    assert world.hello(nonce)[0] is Meeting.STALE
+    assert world.hello(nonce)[0] is NonceVerdict.STALE
 
 
 def test_a_machine_that_was_set_back_waits_once():
@@ -121,15 +121,15 @@ def test_a_machine_that_was_set_back_waits_once():
     _, old = world.hello(b"")
     _, new = world.hello(old)
     world.push()
-    assert [world.hello(old)[0] for _ in range(3)] == [Meeting.WAITS] * 3
+    assert [world.hello(old)[0] for _ in range(3)] == [NonceVerdict.WAITS] * 3
     world.silent = True
-    assert world.hello(old)[0] is Meeting.STALE
+    assert world.hello(old)[0] is NonceVerdict.STALE
     world.push()
-    assert world.hello(old)[0] is Meeting.STALE
-    assert world.hello(new)[0] is Meeting.WAITS  # and whoever still has the newer state waits
+    assert world.hello(old)[0] is NonceVerdict.STALE
+    assert world.hello(new)[0] is NonceVerdict.WAITS  # and whoever still has the newer state waits
 
 
-def turn(world: World, nonces: dict[str, bytes], who: str, kind: str) -> Meeting:
+def turn(world: World, nonces: dict[str, bytes], who: str, kind: str) -> NonceVerdict:
     """One contact of a machine: it delivers, has nothing to deliver, or loses the answer."""
     meeting, following = world.hello(nonces[who])
     if meeting not in REFUSED and kind != "lost":
@@ -154,9 +154,10 @@ def test_records_of_two_holders_are_never_mixed(turns, before):
         for who, kind in (*order, *[("A", "delivers"), ("B", "delivers")] * 3):
             turn(world, nonces, who, kind)
         assert len(set(world.stored) - {"before"}) == 1, order
-        assert {turn(world, nonces, who, "empty") for who in "AB"} == {Meeting.CURRENT, Meeting.CONFLICT}, (
-            order
-        )
+        assert {turn(world, nonces, who, "empty") for who in "AB"} == {
+            NonceVerdict.CURRENT,
+            NonceVerdict.CONFLICT,
+        }, order
 
 
 def test_a_holder_that_delivers_without_hello_is_heard():
@@ -165,10 +166,10 @@ def test_a_holder_that_delivers_without_hello_is_heard():
     _, start = world.hello(b"")
     world.hello(start)
     world.push()
-    assert world.hello(start)[0] is Meeting.WAITS
+    assert world.hello(start)[0] is NonceVerdict.WAITS
     world.push()
     world.silent = True
-    assert world.hello(start)[0] is Meeting.CONFLICT
+    assert world.hello(start)[0] is NonceVerdict.CONFLICT
 
 
 @given(st.lists(st.sampled_from("ABC"), min_size=3, max_size=60), st.floats(0, 0.4), st.randoms())
@@ -190,7 +191,7 @@ def test_a_number_nobody_gave_is_no_number():
     for shown in (b"\7" * 16, b"\0\0\0" + b"\xff" * 13, bytes(16)):
         assert len(world.hello(shown)[1]) in (0, 16)
     _, nonce = world.hello(world.holders.current)
-    assert world.hello(nonce)[0] is Meeting.CURRENT
+    assert world.hello(nonce)[0] is NonceVerdict.CURRENT
 
 
 def test_nonces_are_packed():

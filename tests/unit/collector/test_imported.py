@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.authorities import Form, Organisation
 from tests.machines import settings_in
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.enrolment.external_ca import Brought, read_brought, try_out
+from veilleuse.collector.enrolment.external_ca import ExternalCa, read_brought, try_out
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import settings_environment
 
@@ -23,7 +23,7 @@ DAY = timedelta(days=1)
 OTHER = Organisation()
 
 
-def read(organisation: Organisation, **instead: bytes) -> Brought:
+def read(organisation: Organisation, **instead: bytes) -> ExternalCa:
     """As init and `ca import` do."""
     files = {
         "certificate_pem": organisation.chain_pem,

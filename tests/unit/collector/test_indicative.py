@@ -26,9 +26,9 @@ from veilleuse.collector.grid.ledger import HourlyQuestion, by_hour, ledger
 from veilleuse.collector.model.figures import EnergySums, GroupKey
 from veilleuse.collector.model.grid import (
     LABEL,
+    GridIntensity,
     HourIntensity,
     Hourly,
-    Intensity,
     IntensityKind,
     IntensityStatus,
     Sums,
@@ -44,9 +44,9 @@ START = round(datetime(2026, 3, 2, tzinfo=UTC).timestamp() * 1000)
 NOW = START + 30 * 24 * HOUR
 
 
-def value(minute: int, grams: float, minutes: int = 15, **other: Any) -> Intensity:
+def value(minute: int, grams: float, minutes: int = 15, **other: Any) -> GridIntensity:
     """Of the consumption series, so many minutes after START."""
-    made = Intensity(
+    made = GridIntensity(
         "FR",
         "odre_consumption",
         "part-enr-intensite-ges-conso-tr",

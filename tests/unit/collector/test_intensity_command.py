@@ -22,11 +22,11 @@ from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.doctor.grid import check_intensity
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model.grid import LABEL, Intensity, IntensityKind, IntensityStatus
+from veilleuse.collector.model.grid import LABEL, GridIntensity, IntensityKind, IntensityStatus
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.web.metrics.grid import Grid, add_grid
+from veilleuse.collector.web.metrics.grid import GridReader, add_grid
 from veilleuse.collector.web.metrics.samples import fleet_exposition
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import State
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "intensity"
@@ -135,7 +135,7 @@ def filled(settings: CollectorSettings, made: Filled) -> None:
     made.derive()
     made.store.intensities.put(
         [
-            Intensity(
+            GridIntensity(
                 "FR",
                 "odre_consumption",
                 "part-enr-intensite-ges-conso-tr",
@@ -176,13 +176,13 @@ def test_metrics(tmp_path: Path):
         settings = CollectorSettings(data_dir=made.directory)
         reader = made.reader()
         empty = Exposition()
-        add_grid(empty, Grid(reader, settings, NOW.timestamp).look())
+        add_grid(empty, GridReader(reader, settings, NOW.timestamp).look())
         assert "intensity" not in empty.render()
         filled(settings, made)
         made.store.intensities.note("odre", "timeout", 5)
         assert made.store.intensities.count_call("odre", 1, 9)
         made.store.intensities.note("odre_consolidated", "done", 5)
-        text = fleet_exposition(Outlook(reader, settings, NOW.timestamp).look(), "0", 10).render()
+        text = fleet_exposition(SnapshotCache(reader, settings, NOW.timestamp).look(), "0", 10).render()
         reader.close()
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
     group = 'entity="DSI",site="lyon",population="server",device_class="server"'
@@ -226,7 +226,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
         put = collector.operations.intensities.put
         of = ("FR", "odre_consumption", "part-enr-intensite-ges-conso-tr", IntensityKind.CONSUMPTION)
         collector.office.commit(
-            lambda: put([Intensity(*of, IntensityStatus.REALTIME, start, 60, 50_000)], now)
+            lambda: put([GridIntensity(*of, IntensityStatus.REALTIME, start, 60, 50_000)], now)
         )
         for connector, outcome in (
             ("odre", "done"),

@@ -27,11 +27,11 @@ from tests.fakes.grid import TOKEN, FakeGrid
 from tests.machines import served, settings_in
 from tests.waiting import in_time, until
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.scheduled import Polling
-from veilleuse.collector.grid.http_client import FetchFailed, Way, get_json, read_token
-from veilleuse.collector.grid.poll import LedgerBeside, Polled, due, enabled, poll, window
+from veilleuse.collector.app.scheduled import PollSchedule
+from veilleuse.collector.grid.http_client import FetchError, Way, get_json, read_token
+from veilleuse.collector.grid.poll import LedgerBeside, PollResult, due, enabled, poll, window
 from veilleuse.collector.model.grid import BY_DATASET, CONNECTORS, PollState
-from veilleuse.collector.settings import CollectorSettings, Intensity, child_environment
+from veilleuse.collector.settings import CollectorSettings, IntensitySettings, child_environment
 
 NOON = datetime(2026, 3, 10, 12, 7, tzinfo=UTC)
 NOW = round(NOON.timestamp() * 1000)
@@ -118,8 +118,8 @@ def ledger(collector: Collector) -> LedgerBeside:
 
 
 def polled(
-    collector: Collector, now: int = NOW, settings: Intensity | None = None, *connectors: str
-) -> dict[str, Polled]:
+    collector: Collector, now: int = NOW, settings: IntensitySettings | None = None, *connectors: str
+) -> dict[str, PollResult]:
     """One poll, by connector."""
     of = settings or collector.settings.intensity
     found = poll(of, ledger(collector), connectors or CONNECTORS, lambda: now)
@@ -243,13 +243,13 @@ def test_electricity_maps_token(collector: Collector, token: Path, device: FakeD
     assert (done.outcome, "another" in done.text) == ("refused", False)
     for text in ("", "two words", "é", "x" * 5000):
         token.write_text(text)
-        with pytest.raises(FetchFailed, match="does not hold a token"):
+        with pytest.raises(FetchError, match="does not hold a token"):
             read_token(str(token))
 
 
 def test_answers_that_never_end(grid: FakeGrid):
     """Bounded in bytes and in seconds, whatever comes."""
-    with FakeDevice(endless) as device, pytest.raises(FetchFailed, match="longer than") as failed:
+    with FakeDevice(endless) as device, pytest.raises(FetchError, match="longer than") as failed:
         get_json(f"http://{device.address}", "/", Way(5))
     assert failed.value.outcome == "too_long"
     for handler in (dripping, lambda asked: None):
@@ -270,7 +270,7 @@ def test_answers_that_never_end(grid: FakeGrid):
 )
 def test_addresses_that_are_not_asked(url: str, proxy: str):
     """Plain HTTP beyond this machine, users in addresses, proxies of another kind."""
-    with pytest.raises(FetchFailed) as failed:
+    with pytest.raises(FetchError) as failed:
         get_json(url, "/", Way(1, proxy))
     assert failed.value.outcome == "not_configured"
 
@@ -278,7 +278,7 @@ def test_addresses_that_are_not_asked(url: str, proxy: str):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org"])
 def test_a_name_that_nobody_can_be_asked_for(url: str):
     """Unreachable, at once: not a thread's traceback and a timeout."""
-    with pytest.raises(FetchFailed) as failed:
+    with pytest.raises(FetchError) as failed:
         get_json(url, "/", Way(5))
     assert failed.value.outcome == "unreachable"
 
@@ -293,7 +293,7 @@ def tls(signed: Any, authority: TestAuthority, folder: Path) -> ssl.SSLContext:
 
 
 def _outcome(address: str) -> str:
-    with pytest.raises(FetchFailed) as failed:
+    with pytest.raises(FetchError) as failed:
         get_json(address, "/", Way(0.3))
     return failed.value.outcome
 
@@ -338,7 +338,7 @@ def test_tls_is_checked_also_through_a_proxy(tmp_path: Path, grid: FakeGrid, aut
     ca.write_bytes(authority.root.pem + authority.intermediate.pem)
     stranger = TestAuthority("stranger")
     with FakeDevice(grid, tls(stranger.server, stranger, tmp_path)) as device:
-        with pytest.raises(FetchFailed) as failed:
+        with pytest.raises(FetchError) as failed:
             get_json(f"https://127.0.0.1:{device.port}", "/", Way(5, "", str(ca)))
         assert (failed.value.outcome, device.asked) == ("not_trusted", [])
     with FakeDevice(
@@ -380,7 +380,7 @@ def test_windows(collector: Collector):
 def test_off_by_default(tmp_path: Path):
     """Nothing is asked of anybody unless somebody wants it."""
     assert not settings_in(tmp_path).intensity.polled
-    assert enabled(Intensity()) == ()
+    assert enabled(IntensitySettings()) == ()
 
 
 def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):
@@ -410,7 +410,7 @@ def test_the_thread_that_starts_it(tmp_path: Path):
     """Now and then, whatever the process does; ended when it hangs, and with us."""
     log = tmp_path / "log"
     text = f"import time; open({str(log)!r}, 'a').write('x'); time.sleep(60)"
-    made = Polling(
+    made = PollSchedule(
         [sys.executable, "-c", text], {}, interval_seconds=0.05, first_seconds=0.0, longest_seconds=2.0
     )
     made.start()
@@ -419,6 +419,6 @@ def test_the_thread_that_starts_it(tmp_path: Path):
     made.stop()
     assert time.monotonic() - began < 30, "the program would sleep for a minute"
     assert len(log.read_text()) >= 2
-    missing = Polling([str(tmp_path / "none")], {}, interval_seconds=60, first_seconds=0.0)
+    missing = PollSchedule([str(tmp_path / "none")], {}, interval_seconds=60, first_seconds=0.0)
     missing.start()
     missing.stop()

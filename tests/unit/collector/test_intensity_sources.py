@@ -16,7 +16,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid import electricity_maps, odre
 from veilleuse.collector.grid.files import Plain, read_file
 from veilleuse.collector.grid.values import Unreadable
-from veilleuse.collector.model.grid import BY_DATASET, Intensity, IntensityKind, IntensityStatus
+from veilleuse.collector.model.grid import BY_DATASET, GridIntensity, IntensityKind, IntensityStatus
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "intensity"
 REALTIME = BY_DATASET["eco2mix-national-tr"]
@@ -36,7 +36,7 @@ def rows(*told: tuple[str, Any]) -> list[dict[str, Any]]:
     return [{"date_heure": f"{DAY}T{clock}:00+00:00", "taux_co2": value} for clock, value in told]
 
 
-def short(values: tuple[Intensity, ...]) -> list[tuple[int, int, int]]:
+def short(values: tuple[GridIntensity, ...]) -> list[tuple[int, int, int]]:
     """(minutes from 00:00, length, mg)."""
     return [
         ((one.start_unix_milliseconds - at("00:00")) // 60_000, one.minutes, one.milligrams_per_kwh)

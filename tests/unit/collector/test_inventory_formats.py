@@ -19,7 +19,7 @@ from tests.peers import peer
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import format_of
 from veilleuse.collector.inventory.cells import decimal_of
-from veilleuse.collector.inventory.mapping import Words, read_mapping
+from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
 from veilleuse.collector.inventory.plain_csv import KINDS, template
 
 FRENCH = (
@@ -202,7 +202,7 @@ def test_a_real_file_of_fusioninventory(inventory_of_this_machine):
         zlib.compress(inventory_of_this_machine),
     ):
         assert format_of("x", data, WORDS) == "fusioninventory"
-        reading = read(data, words=Words(tags={"COL-012": "DSI"}))
+        reading = read(data, words=InventoryMapping(tags={"COL-012": "DSI"}))
         (row,) = reading.assets
         assert row.values["name"]
         assert row.values["entity"] == "DSI"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.inventories import read
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory.cells import CellRefused, date_of, decimal_of, entity_of, name_of
+from veilleuse.collector.inventory.cells import CellError, date_of, decimal_of, entity_of, name_of
 
 LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha">' + "".join(
     f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9)
@@ -136,7 +136,7 @@ def test_bounds():
 def test_cells_never_break(text):
     """Whatever is in a cell: a value, or a refusal with a remedy; a name that is taken is printable and short."""
     for parse in (name_of, entity_of, date_of, decimal_of):
-        value, refusal = outcome(partial(parse, text), CellRefused)
+        value, refusal = outcome(partial(parse, text), CellError)
         assert refusal is None or all(refusal.args)
         if parse is name_of and refusal is None:
             assert value.isprintable()

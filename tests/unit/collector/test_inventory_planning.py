@@ -14,7 +14,14 @@ import pytest
 
 from veilleuse.collector.inventory.matching import match
 from veilleuse.collector.inventory.plan import Plan, next_month, plan
-from veilleuse.collector.inventory.rows import AssetRow, EntityRow, Reading, Refusal, RetirementRow, Value
+from veilleuse.collector.inventory.rows import (
+    AssetRow,
+    EntityRow,
+    InventoryReading,
+    Refusal,
+    RetirementRow,
+    Value,
+)
 from veilleuse.collector.model.inventory import (
     AssetRecord,
     Candidate,
@@ -25,11 +32,11 @@ from veilleuse.collector.model.inventory import (
     InventoryChange,
     InventorySnapshot,
     KeptPurchase,
+    MatchVerdict,
     Placement,
     PowerContext,
     Purchase,
     Retirement,
-    Verdict,
 )
 from veilleuse.collector.model.records import HostId
 
@@ -50,9 +57,9 @@ def row(key: str, item: str = "computer", **values: Value) -> AssetRow:
 
 def reading(
     *rows: AssetRow, complete: Sequence[str] = ("computer",), refused: Sequence[Refusal] = ()
-) -> Reading:
+) -> InventoryReading:
     """Of one inventory."""
-    return Reading(
+    return InventoryReading(
         "glpi",
         rows=len(rows),
         assets=list(rows),
@@ -76,7 +83,7 @@ def known(asset_id: int, key: str, item: str = "computer", **more: Any) -> Asset
     return AssetRecord(asset_id, "glpi", item, key, **{"raw": "{}", "placements": place, **more})
 
 
-def planned(read: Reading, before: InventorySnapshot, day: date = DAY, **options: bool) -> Plan:
+def planned(read: InventoryReading, before: InventorySnapshot, day: date = DAY, **options: bool) -> Plan:
     """On a day."""
     return plan(read, before, day, mark, **options)
 
@@ -228,14 +235,16 @@ def test_out_of_service_by_status():
 
 def test_entities_keep_what_was_said_of_them():
     """A later file that says nothing of a context leaves it; what is said of the tree does not depend on the order."""
-    said = Reading("glpi", entities=[EntityRow("l", "A > B", power_context=PowerContext.EPLE)])
+    said = InventoryReading("glpi", entities=[EntityRow("l", "A > B", power_context=PowerContext.EPLE)])
     first = planned(said, kept(entities=()))
     assert change_of(first).entities == (
         Entity("A", None),
         Entity("A > B", "A", power_context=PowerContext.EPLE),
     )
     assert (
-        planned(Reading("glpi", entities=[EntityRow("l", "A > B")]), after(first, kept(entities=()))).change
+        planned(
+            InventoryReading("glpi", entities=[EntityRow("l", "A > B")]), after(first, kept(entities=()))
+        ).change
         is None
     )
 
@@ -246,14 +255,14 @@ def test_purchases_of_a_year_are_those_of_the_file():
     other = KeptPurchase("plain", pc)
     before = kept(purchases=(KeptPurchase("glpi", pc), KeptPurchase("glpi", old), other))
     new = replace(pc, amount_excluding_vat_eur=Decimal("11.50"))
-    made = planned(Reading("glpi", purchases=[new]), before)
+    made = planned(InventoryReading("glpi", purchases=[new]), before)
     assert made.other_rows["purchases"] == (1, 1)
     assert set(change_of(made).purchases or ()) == {
         KeptPurchase("glpi", old),
         other,
         KeptPurchase("glpi", new),
     }
-    assert planned(Reading("glpi", purchases=[pc]), before).change is None
+    assert planned(InventoryReading("glpi", purchases=[pc]), before).change is None
 
 
 def test_a_retirement_takes_its_asset_out_of_service():
@@ -264,14 +273,14 @@ def test_a_retirement_takes_its_asset_out_of_service():
     )
     gone = Retirement(date(2026, 2, 1), "", 1, "reuse", True)
     rows = [RetirementRow(f"line {asset}", gone, asset) for asset in ("INV1", "sn-2x", "nobody")]
-    made = planned(Reading("glpi", retirements=rows), before)
+    made = planned(InventoryReading("glpi", retirements=rows), before)
     assert [(one.asset_id, one.out_of_service_on) for one in change_of(made).assets] == [
         (1, date(2026, 2, 1)),
         (2, date(2026, 2, 1)),
     ]
     assert [one.retirement.device_class for one in change_of(made).retirements or ()] == ["tower", "unknown"]
     assert [one.where for one in made.refused] == ["line nobody"]
-    assert planned(Reading("glpi", retirements=rows), after(made, before)).change is None
+    assert planned(InventoryReading("glpi", retirements=rows), after(made, before)).change is None
 
 
 # --- who is which machine
@@ -366,13 +375,16 @@ def test_what_is_no_contradiction(ours, theirs):
 def test_an_operators_word_stands():
     """Matched: whatever contradicts it, and the machine is taken; ignored: no link, no doubt; both for every later matching."""
     assets, machines = [asset(1, "S"), asset(2, "S")], [machine(11, "S", device_class="laptop")]
-    told = Decision(1, HostId(11), Verdict.MATCHED)
+    told = Decision(1, HostId(11), MatchVerdict.MATCHED)
     assert kinds(assets, machines, told) == ({1: 11}, [("pseudonym_twice", 2)])
-    ignored = Decision(2, None, Verdict.IGNORED)
+    ignored = Decision(2, None, MatchVerdict.IGNORED)
     assert kinds(assets, machines, told, ignored) == ({1: 11}, [])
-    assert kinds(assets[:1], machines, Decision(1, HostId(11), Verdict.IGNORED)) == ({}, [])
+    assert kinds(assets[:1], machines, Decision(1, HostId(11), MatchVerdict.IGNORED)) == ({}, [])
     without_serial = [asset(3)]
-    assert kinds(without_serial, [machine(12)], Decision(3, HostId(12), Verdict.MATCHED)) == ({3: 12}, [])
+    assert kinds(without_serial, [machine(12)], Decision(3, HostId(12), MatchVerdict.MATCHED)) == (
+        {3: 12},
+        [],
+    )
     assert kinds(assets[:1], [], told) == ({}, []), "the machine was forgotten"
 
 
@@ -405,8 +417,8 @@ def test_what_machines_were_that_left():
     assert (found.links, found.earlier) == ({1: 11}, {21: 1, 22: 1, 24: 4})
     assert {doubt.kind for doubt in found.doubts} == {DoubtKind.PSEUDONYM_TWICE}
     said = [
-        Decision(1, HostId(21), Verdict.IGNORED),
-        Decision(4, HostId(25), Verdict.MATCHED),
-        Decision(4, None, Verdict.IGNORED),
+        Decision(1, HostId(21), MatchVerdict.IGNORED),
+        Decision(4, HostId(25), MatchVerdict.MATCHED),
+        Decision(4, None, MatchVerdict.IGNORED),
     ]
     assert match(assets, machines, said, DAY).earlier == {22: 1, 25: 4}

@@ -18,16 +18,16 @@ from veilleuse.collector.inventory.glpi_api import (
     PAGE,
     Credentials,
     Glpi,
-    GlpiFailed,
+    GlpiError,
     Wire,
     checked_url,
     pull,
     read_credentials,
 )
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import Reading
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import InventoryReading
 
-WORDS = Words(sites=frozenset({"Lyon"}))
+WORDS = InventoryMapping(sites=frozenset({"Lyon"}))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def glpi() -> Iterator[FakeGlpi]:
         yield fake
 
 
-def pulled(fake: FakeGlpi, items: tuple[str, ...] = ("computer",), **wire: Any) -> Reading:
+def pulled(fake: FakeGlpi, items: tuple[str, ...] = ("computer",), **wire: Any) -> InventoryReading:
     """Everything of it."""
     waits: list[float] = wire.pop("waits", [])
     who = Credentials(
@@ -47,7 +47,7 @@ def pulled(fake: FakeGlpi, items: tuple[str, ...] = ("computer",), **wire: Any) 
         wire.pop("app_token", APP_TOKEN),
         wire.pop("ca_file", ""),
     )
-    reading = Reading("glpi")
+    reading = InventoryReading("glpi")
     with Glpi(Wire(who, sleep=waits.append, **wire), who.user_token) as session:
         pull(reading, WORDS, session, items)
     return finished(reading, WORDS)
@@ -128,7 +128,7 @@ def test_a_list_that_changes_is_read_again_then_refused(glpi):
     assert len(pulled(glpi).assets) == 450
     calls.clear()
     good = twice
-    with pytest.raises(GlpiFailed, match="changes while it is read"):
+    with pytest.raises(GlpiError, match="changes while it is read"):
         pulled(glpi)
 
 
@@ -142,7 +142,7 @@ def test_an_ended_session_is_begun_again(glpi):
 def test_a_session_that_never_lasts_is_told(glpi):
     """Three times, then an error in clear."""
     glpi.faults = [("Computer", 401, {}, b'["ERROR_SESSION_TOKEN_INVALID","x"]')] * 3
-    with pytest.raises(GlpiFailed, match="ended the session"):
+    with pytest.raises(GlpiError, match="ended the session"):
         pulled(glpi)
 
 
@@ -181,7 +181,7 @@ def test_busy_and_broken_are_waited_for(glpi):
 def test_what_goes_wrong_is_told(glpi, faults, why):
     """In one line that says what to do, without a token; nothing is imported, no redirect is followed."""
     glpi.faults = list(faults)
-    with pytest.raises(GlpiFailed, match=why) as failed:
+    with pytest.raises(GlpiError, match=why) as failed:
         pulled(glpi)
     assert USER_TOKEN not in str(failed.value)
     assert APP_TOKEN not in str(failed.value)
@@ -228,13 +228,13 @@ def test_deleted_ones_and_templates_are_none(glpi):
 def test_too_slow_and_too_large(glpi):
     """A silent GLPI is left after the timeout, one that sends without end after 32 MiB; a whole pull has its end too."""
     glpi.slow_seconds = 0.6
-    with pytest.raises(GlpiFailed, match=r"within 0.2 s"):
+    with pytest.raises(GlpiError, match=r"within 0.2 s"):
         pulled(glpi, timeout_seconds=0.2)
     glpi.slow_seconds = 0.0
     glpi.faults = [("Computer", 200, {}, b" " * (33 * 1024 * 1024))]
-    with pytest.raises(GlpiFailed, match="more than"):
+    with pytest.raises(GlpiError, match="more than"):
         pulled(glpi)
-    with pytest.raises(GlpiFailed, match="too slow"):
+    with pytest.raises(GlpiError, match="too slow"):
         pulled(glpi, whole_seconds=-1.0)
 
 
@@ -242,7 +242,7 @@ def test_nobody_there():
     """A port where nobody listens is one line."""
     with fake_glpi() as fake:
         url = fake.url
-    with pytest.raises(GlpiFailed, match="cannot reach GLPI"), Glpi(Wire(Credentials(url, "x")), "x"):
+    with pytest.raises(GlpiError, match="cannot reach GLPI"), Glpi(Wire(Credentials(url, "x")), "x"):
         pass
 
 
@@ -250,7 +250,7 @@ def test_tls_is_verified(tmp_path):
     """A certificate of an authority nobody named is refused, and no token sent; with its ca_file the same GLPI is read."""
     with fake_glpi(tmp_path) as fake:
         fake.items["Computer"] = [computer(1)]
-        with pytest.raises(GlpiFailed, match=r"not trusted.*ca_file"):
+        with pytest.raises(GlpiError, match=r"not trusted.*ca_file"):
             pulled(fake)
         assert fake.requests == []
         assert len(pulled(fake, ca_file=str(tmp_path / "glpi.pem")).assets) == 1
@@ -260,7 +260,7 @@ def test_tls_is_verified(tmp_path):
 
 def test_names_that_nobody_can_be_asked_for():
     """One line, no traceback."""
-    with pytest.raises(GlpiFailed, match="cannot reach GLPI"):
+    with pytest.raises(GlpiError, match="cannot reach GLPI"):
         Wire(Credentials(f"https://{'a' * 70}.example.org/apirest.php", USER_TOKEN)).get(
             "initSession", {}, {}
         )

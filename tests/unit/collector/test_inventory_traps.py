@@ -15,10 +15,10 @@ import pytest
 from tests.inventories import WORDS, read
 from veilleuse.collector import settings
 from veilleuse.collector.errors import OvertakenImport, StoreFull, UsageError
-from veilleuse.collector.inventory.cells import CellRefused, decimal_of
-from veilleuse.collector.inventory.mapping import Words, read_mapping
+from veilleuse.collector.inventory.cells import CellError, decimal_of
+from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
 from veilleuse.collector.inventory.plan import Plan, plan
-from veilleuse.collector.inventory.rows import AssetRow, Reading, Refusal, RetirementRow, Value
+from veilleuse.collector.inventory.rows import AssetRow, InventoryReading, Refusal, RetirementRow, Value
 from veilleuse.collector.model.inventory import (
     AssetRecord,
     InventorySnapshot,
@@ -50,9 +50,9 @@ def known(asset_id: int, key: str, item: str = "computer", **more: Any) -> Asset
     return AssetRecord(asset_id, "glpi", item, key, **{"raw": "{}", "placements": place, **more})
 
 
-def listed(*rows: AssetRow, refused: tuple[Refusal, ...] = ()) -> Reading:
+def listed(*rows: AssetRow, refused: tuple[Refusal, ...] = ()) -> InventoryReading:
     """A whole list of computers."""
-    made = Reading("glpi", len(rows), list(rows), refused=list(refused), refused_count=len(refused))
+    made = InventoryReading("glpi", len(rows), list(rows), refused=list(refused), refused_count=len(refused))
     made.complete = {"computer", "monitor"}
     return made
 
@@ -62,7 +62,7 @@ def row(key: str, **values: Value) -> AssetRow:
     return AssetRow(f"line {key}", "computer", key, {"entity": "A", "site": "Lyon", **values})
 
 
-def planned(reading: Reading, before: InventorySnapshot, **options: bool) -> Plan:
+def planned(reading: InventoryReading, before: InventorySnapshot, **options: bool) -> Plan:
     """On DAY."""
     return plan(reading, before, DAY, mark, **options)
 
@@ -77,9 +77,9 @@ def xml(serial: str, tag: str) -> str:
 def test_machines_of_one_asset_tag_are_several(tag):
     """Firmware writes the same words into every machine, and VMware into every guest: the serial number tells them apart,
     in one import and in two."""
-    first = planned(read(xml("SN1X", tag), words=Words(default_entity="A")), kept())
+    first = planned(read(xml("SN1X", tag), words=InventoryMapping(default_entity="A")), kept())
     (one,) = first.added
-    second = planned(read(xml("SN2X", tag), words=Words(default_entity="A")), kept(one))
+    second = planned(read(xml("SN2X", tag), words=InventoryMapping(default_entity="A")), kept(one))
     assert ([other.asset_id for other in second.added], second.changed) == ([2], [])
     assert one.inventory_number == ("COL77" if tag == "COL-77" else "")
 
@@ -97,7 +97,7 @@ def test_what_lists_write_for_nothing_is_no_number():
 )
 def test_what_is_no_number_is_none(text):
     """A date in the column of amounts was 12 million euros: signs between thousands stand before three digits, all alike."""
-    with pytest.raises(CellRefused, match="no number"):
+    with pytest.raises(CellError, match="no number"):
         decimal_of(text)
 
 
@@ -178,7 +178,7 @@ def test_a_machine_that_is_listed_again_is_in_service_again():
     gone = known(1, "1", absent_since=date(2026, 2, 1), out_of_service_on=date(2026, 2, 1))
     assert planned(listed(row("1")), kept(gone)).changed[0].out_of_service_on is None
     slip = RetirementRow("line 1", Retirement(date(2026, 2, 1), "tower", 1, "reuse", True), "1")
-    retired = planned(Reading("glpi", retirements=[slip]), kept(known(1, "1"))).change
+    retired = planned(InventoryReading("glpi", retirements=[slip]), kept(known(1, "1"))).change
     assert retired is not None
     before = kept(gone, retirements=retired.retirements)
     assert planned(listed(row("1")), before).changed[0].out_of_service_on == date(2026, 2, 1)
@@ -190,7 +190,7 @@ def test_a_retirement_that_is_corrected_moves_the_end_of_service():
     mended = [RetirementRow("line 1", replace(slip, day=date(2026, 1, 20), asset_id=None), "1")]
     for out, then in ((slip.day, date(2026, 1, 20)), (date(2026, 1, 5), date(2026, 1, 5))):
         before = kept(known(1, "1", out_of_service_on=out), retirements=(KeptRetirement("glpi", slip),))
-        made = planned(Reading("glpi", retirements=mended), before).change
+        made = planned(InventoryReading("glpi", retirements=mended), before).change
         assert made is not None
         assert [one.out_of_service_on for one in made.assets] == [then] * (then != out)
 

@@ -28,15 +28,21 @@ from tests.unit.collector.year import (
 )
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.closed_years.document import kept_document, kept_from_document
-from veilleuse.collector.closed_years.merge_strata import ANY, Share, is_exempt, merged_cells, merged_strata
-from veilleuse.collector.closed_years.reduce import Keeper
+from veilleuse.collector.closed_years.merge_strata import (
+    ANY,
+    Contributions,
+    is_exempt,
+    merged_cells,
+    merged_strata,
+)
+from veilleuse.collector.closed_years.reduce import YearReducer
 from veilleuse.collector.closed_years.restate import covered, kept_figures
 from veilleuse.collector.closed_years.year_statistics import STACKED, Kept, W, triangle
 from veilleuse.collector.disclosure import is_safe
-from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import MONITOR, Observed, Place
-from veilleuse.collector.fleet.samples import Cell, Stratum
+from veilleuse.collector.fleet.observed import MONITOR, ObservedMachine, Place
+from veilleuse.collector.fleet.samples import SampleCell, Stratum
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
@@ -45,13 +51,13 @@ from veilleuse.collector.model.records import Host, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
-Measured = list[tuple[Observed, Standing]]
+Measured = list[tuple[ObservedMachine, FleetDevice]]
 DIMENSIONS = ("entity", "device_class")
 
 
 def fleet(
     numbers: dict[str, int], spare: int = 10, seed: int = 1, always_on: int = 0
-) -> tuple[list[Standing], Measured]:
+) -> tuple[list[FleetDevice], Measured]:
     """Measured workstations by entity, each an asset, and spare assets beside; the first of each entity are always on."""
     chance = random.Random(seed)
     hosts: list[Host] = []
@@ -86,9 +92,9 @@ def _always_on(watts: int) -> tuple[int, ...]:
     )
 
 
-def keep(standings: Iterable[Standing], measured: Measured, k: int = 10) -> Kept:
+def keep(standings: Iterable[FleetDevice], measured: Measured, k: int = 10) -> Kept:
     """Of these."""
-    keeper = Keeper(FIRST, END, k, in_groups=True)
+    keeper = YearReducer(FIRST, END, k, in_groups=True)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in measured:
@@ -96,7 +102,7 @@ def keep(standings: Iterable[Standing], measured: Measured, k: int = 10) -> Kept
     return keeper.kept()
 
 
-def opened(standings: Sequence[Standing], measured: Measured, k: int = 10) -> PeriodFigures:
+def opened(standings: Sequence[FleetDevice], measured: Measured, k: int = 10) -> PeriodFigures:
     """The same year, open."""
     return figures(FIRST, END, DIMENSIONS, standings, measured, assumptions=Assumptions(), k_anonymity=k)
 
@@ -305,22 +311,22 @@ def test_kinds_are_told_apart_where_enough_are_of_each():
 def test_hardware_of_few_is_of_any():
     """Ages go together first, then models; a machine of the fleet is counted where the sample's is."""
     shares = {
-        Cell("big", "0"): _share(range(12)),
-        Cell("big", "1"): _share(range(12, 15)),
-        Cell("big", "2"): _share(range(15, 27)),
-        Cell("odd", "0"): _share(range(27, 30)),
-        Cell("rare", "0"): _share(range(30, 41)),
+        SampleCell("big", "0"): _share(range(12)),
+        SampleCell("big", "1"): _share(range(12, 15)),
+        SampleCell("big", "2"): _share(range(15, 27)),
+        SampleCell("odd", "0"): _share(range(27, 30)),
+        SampleCell("rare", "0"): _share(range(30, 41)),
     }
     merged = merged_cells(shares, 10)
-    assert merged[Cell("big", "2")] == Cell("big", "2")
-    assert merged[Cell("big", "1")] == merged[Cell("big", "0")] == Cell("big", ANY)
-    assert merged[Cell("odd", "0")] == merged[Cell("rare", "0")] == Cell(ANY, ANY)
+    assert merged[SampleCell("big", "2")] == SampleCell("big", "2")
+    assert merged[SampleCell("big", "1")] == merged[SampleCell("big", "0")] == SampleCell("big", ANY)
+    assert merged[SampleCell("odd", "0")] == merged[SampleCell("rare", "0")] == SampleCell(ANY, ANY)
 
 
 def _share(
     hosts: Iterable[int], energy: int = 100, measured: int = 0, on: Mapping[int, int] | None = None
-) -> Share:
-    found = Share()
+) -> Contributions:
+    found = Contributions()
     for host in hosts:
         found.add(HostId(host), 1_000, energy, energy if on is None else on.get(host, 0), measured)
     return found
@@ -358,17 +364,17 @@ STRATA = st.tuples(
 def test_no_kept_cell_stands_on_few(machines, k):
     """Random fleets: every stratum kept has k machines behind it and none with most of it, unless of servers; a machine's energy is kept
     in one place, or its zone has none that is safe; and any difference of unions is a union."""
-    shares: defaultdict[Stratum, Share] = defaultdict(Share)
+    shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
     for host, ((device_class, entity, site, population), energy) in enumerate(machines):
         place = Place(entity, site, "FR", population, PowerContext.OWN_SITE)
         shares[place.stratum(device_class)].add(HostId(host), 1_000 + energy % 7, energy, energy, 0)
     found = merged_strata(shares, k)
     assert found.keys() == shares.keys()
-    kept: defaultdict[Stratum, Share] = defaultdict(Share)
+    kept: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
     for stratum, into in found.items():
         if into is None:
             assert not is_exempt(stratum)
-            alone = Share()
+            alone = Contributions()
             of_screens = stratum.device_class == MONITOR
             for one, other in found.items():
                 if not is_exempt(one) and (one.device_class == MONITOR) is of_screens:
@@ -386,7 +392,7 @@ def test_no_kept_cell_stands_on_few(machines, k):
 def test_virtual_machines_are_a_memo():
     """Twelve of them stand in no total; who told of nothing is nowhere."""
     standings, measured = fleet({"E1": 12})
-    keeper = Keeper(FIRST, END, 10)
+    keeper = YearReducer(FIRST, END, 10)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in measured:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.ingest.call_queue import Line, Methods, Reader, WayOut
+from veilleuse.collector.ingest.call_queue import CallQueue, DelayedRejection, Methods, Reader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 SERVICE = "test.Service"
@@ -23,7 +23,7 @@ SERVICE = "test.Service"
 
 def test_a_line_is_full_when_as_many_wait_as_it_holds():
     """One worker is held, two wait, the third would find no place; all are served in their order once it is free."""
-    line, release, served = Line(1, "test", most=2), threading.Event(), list[int]()
+    line, release, served = CallQueue(1, "test", most=2), threading.Event(), list[int]()
     futures = [line.submit(release.wait, PATIENCE_SECONDS)]
     until(lambda: not line._calls)
     full = [line.full]
@@ -40,7 +40,7 @@ def test_a_line_is_full_when_as_many_wait_as_it_holds():
 
 def test_a_line_is_pressed_while_more_wait_than_are_served():
     """Two workers are held: two more calls are the ordinary hum, a third is not."""
-    line, release = Line(2, "test"), threading.Event()
+    line, release = CallQueue(2, "test"), threading.Event()
     futures = [line.submit(release.wait, PATIENCE_SECONDS) for _ in range(2)]
     until(lambda: not line._calls)
     pressed = [line.pressed]
@@ -56,7 +56,7 @@ def test_a_line_is_pressed_while_more_wait_than_are_served():
 
 def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_held():
     """A disk that does not answer holds every worker: the line says so all the same, and whoever was in time is served."""
-    line, release, late = Line(1, "test", longest_seconds=0.3), threading.Event(), list[bool]()
+    line, release, late = CallQueue(1, "test", longest_seconds=0.3), threading.Event(), list[bool]()
     held = line.submit(release.wait, PATIENCE_SECONDS)
     until(lambda: not line._calls)
     began = time.monotonic()
@@ -78,7 +78,7 @@ def test_the_way_out_is_slow_but_for_those_that_are_too_many():
     """Two leave when their time has come; the third, for whom there is no place, leaves at once, in the caller's thread."""
 
     def at_once() -> list[int]:
-        way, left = WayOut(seconds=0.3, most=2), dict[int, float]()
+        way, left = DelayedRejection(seconds=0.3, most=2), dict[int, float]()
 
         def leave(number: int) -> None:
             left[number] = time.monotonic()

@@ -19,14 +19,14 @@ from tests.machines import Served, served, settings_in
 from tests.pushes import HOUR, enrol
 from tests.unit.collector.memory import host as memory_host
 from tests.waiting import in_time
-from veilleuse.collector.admin.meter_files import Row, rows_of
+from veilleuse.collector.admin.meter_files import MeterDeclaration, rows_of
 from veilleuse.collector.admin.meter_rows import check
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.inventory import AssetRecord, Placement
-from veilleuse.collector.model.meters import Metering, MeterReading, RoomServer
+from veilleuse.collector.model.meters import MeterDeclarations, MeterReading, RoomServer
 from veilleuse.collector.model.records import AgentId, DirtyPeriod, Grain, Host, HostId, HostStatus
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -208,7 +208,7 @@ def test_what_is_refused_and_why(line: str, why: str):
     """In words of the person who wrote the file."""
     line, hosts = with_hosts(line)
     rows = rows_of("meter,site,room,boundary,parent,host,share,from\n" + line + "\n", "m.csv")
-    refused = check(rows, Metering(), hosts, frozenset({"Lyon", "Oullins"})).refused
+    refused = check(rows, MeterDeclarations(), hosts, frozenset({"Lyon", "Oullins"})).refused
     assert any(why in reason for _, reason in refused), refused
 
 
@@ -218,7 +218,7 @@ def test_a_pue_that_is_refused_is_named_by_its_place_in_the_file():
         f'[[pue]]\nroom = "{room}"\npue = 1.4\nfrom = 2026-0{month}-01\nto = 2026-12-31\n'
         for room, month in (("R<", 1), ("R", 1), ("R", 6))
     )
-    refused = check(rows_of(text, "m.toml"), Metering(), [], frozenset({"Lyon"})).refused
+    refused = check(rows_of(text, "m.toml"), MeterDeclarations(), [], frozenset({"Lyon"})).refused
     assert [where for where, _ in refused] == ["pue 1", "pue 3"]
     assert refused[1][1] == "R has two PUEs on 2026-06-01"
 
@@ -235,8 +235,10 @@ def test_a_large_file_is_checked_in_seconds():
     first = date(2026, 1, 1)
     for number in range(10_000):
         text = (first + timedelta(days=number)).isoformat()
-        rows.append(Row("pue", f"pue {number}", {"room": "R", "pue": "1.4", "from": text, "to": text}))
-    checked = in_time(3, lambda: check(rows, Metering(), hosts, frozenset({"Lyon"})))
+        rows.append(
+            MeterDeclaration("pue", f"pue {number}", {"room": "R", "pue": "1.4", "from": text, "to": text})
+        )
+    checked = in_time(3, lambda: check(rows, MeterDeclarations(), hosts, frozenset({"Lyon"})))
     assert (checked.refused, len(checked.shares), len(checked.pues)) == ([], 10_000, 10_000)
 
 
@@ -379,7 +381,9 @@ def test_servers_that_are_refused(lines: str, why: str):
         device_class="server",
         placements=(Placement(before.valid_from, "DSI", "Oullins"),),
     )
-    refused = check(rows, Metering(servers=(before,)), hosts, frozenset({"Lyon", "Oullins"}), [asset]).refused
+    refused = check(
+        rows, MeterDeclarations(servers=(before,)), hosts, frozenset({"Lyon", "Oullins"}), [asset]
+    ).refused
     assert any(why in reason for _, reason in refused), refused
 
 

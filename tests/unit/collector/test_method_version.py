@@ -23,12 +23,12 @@ from veilleuse.collector.model.meters import (
     FOR_EVER,
     DeclaredMeter,
     MeterBoundary,
-    Metering,
+    MeterDeclarations,
     MeterReading,
     MeterShare,
     Pue,
-    Shared,
     SharedEnergy,
+    SharedReadings,
     SharePart,
 )
 from veilleuse.collector.model.records import Cell, HostId, MachineFacts, Point, RecordCells
@@ -103,7 +103,7 @@ def contexts() -> Iterator[Context]:
     hardware = Hardware("acme", "desk 7", DeviceClass.SFF)
     yield Context(Calibration(hardware, {fit.quantity: fit for fit in fits}), trust_psys=False)
     meter = SharedEnergy(PointKind.PDU, 123_456_789, HOUR // 2, whole=False)
-    yield Context(shared=Shared(meter, replace(meter, kind=PointKind.PLUG), monitor_declared=True))
+    yield Context(shared=SharedReadings(meter, replace(meter, kind=PointKind.PLUG), monitor_declared=True))
 
 
 def figures() -> Iterator[object]:
@@ -122,7 +122,7 @@ def figures() -> Iterator[object]:
 
 
 ROOM = (
-    Metering(
+    MeterDeclarations(
         (
             DeclaredMeter("ups", "hq", "DC1", MeterBoundary.UPS_OUTPUT, None, 940_000),
             DeclaredMeter("a", "hq", "DC1", MeterBoundary.OUTLET, "ups"),

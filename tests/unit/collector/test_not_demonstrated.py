@@ -20,7 +20,7 @@ from tests.simulated_fleets import Shape, simulated
 from tests.unit.collector.year import END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.rounding import shown
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import Terms, billed
+from veilleuse.collector.account.statement import BillingTerms, billed
 from veilleuse.collector.documents.document import FORMATS, LANGUAGES, Document, renderer
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import choose
@@ -59,7 +59,7 @@ def period(*, measured: int, random: bool = False, also_all_of: DeviceClass | No
 
 def stated(made: PeriodFigures) -> EmissionsStatement:
     """With its factor."""
-    return billed([made], Terms(choose, "real"))
+    return billed([made], BillingTerms(choose, "real"))
 
 
 def written(statement: EmissionsStatement, language: str = "fr") -> Document:

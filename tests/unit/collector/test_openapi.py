@@ -23,7 +23,7 @@ from veilleuse.collector.web.api.resources import (
     ENERGY_COLUMNS,
     PREFIX,
     RESOURCES,
-    Kind,
+    ResourceKind,
 )
 from veilleuse.collector.web.pages.api import api_words
 from veilleuse.collector.web.problems import TITLES, of_status
@@ -104,7 +104,7 @@ def test_problems_have_their_titles():
 def test_the_page_has_its_words(language):
     """Every route, parameter, problem and role, and both languages the same keys."""
     w = api_words(language)
-    for kind in Kind:
+    for kind in ResourceKind:
         assert w(f"api.routes.{kind.value}")
     for resource in RESOURCES:
         for parameter in resource.parameters:

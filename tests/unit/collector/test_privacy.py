@@ -11,25 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.disclosure import Cell, is_safe, publish
+from veilleuse.collector.disclosure import DisclosureCell, is_safe, publish
 from veilleuse.collector.model.records import HostId
 
 K = 10
 
 
-def disjoint(sizes: list[int], value: int = 1) -> list[Cell[str]]:
+def disjoint(sizes: list[int], value: int = 1) -> list[DisclosureCell[str]]:
     """Cells of that many machines each, no machine in two."""
     cells, first = [], 0
     for number, size in enumerate(sizes):
         hosts = {HostId(first + i): value for i in range(size)}
-        cells.append(Cell(f"g{number}", hosts))
+        cells.append(DisclosureCell(f"g{number}", hosts))
         first += size
     return cells
 
 
 FLEETS = st.lists(
     st.dictionaries(st.integers(0, 60).map(HostId), st.integers(0, 1_000), max_size=30), max_size=8
-).map(lambda groups: [Cell(f"g{i}", hosts) for i, hosts in enumerate(groups)])
+).map(lambda groups: [DisclosureCell(f"g{i}", hosts) for i, hosts in enumerate(groups)])
 
 
 COUNTED: Counter[str] = Counter()
@@ -117,7 +117,7 @@ def test_a_machine_that_dominates_hides_its_cell(figure):
     cells = disjoint([12])
     hosts = dict(cells[0].contributions)
     hosts[HostId(0)] = 99
-    assert publish([Cell("g0", hosts)], K).withheld_keys == ("g0",)
+    assert publish([DisclosureCell("g0", hosts)], K).withheld_keys == ("g0",)
     figure(f"one of {len(hosts)} machines with {99 / sum(hosts.values()):.0%} of a cell: withheld")
 
 

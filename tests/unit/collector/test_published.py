@@ -35,13 +35,13 @@ from veilleuse.collector.model.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.publications import MAXIMUM_BYTES, Kind, Publication, content_of
+from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication, PublicationKind, content_of
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.api.wiring import publisher
-from veilleuse.collector.web.publications import Published
+from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -127,7 +127,7 @@ MONTH = Month(
 
 def publication(content: str = GOLDEN, **changed: Any) -> Publication:
     """Of October."""
-    return replace(Publication(Kind.RELEASE, FIRST, END, 2, 10, "0.2", 0, content), **changed)
+    return replace(Publication(PublicationKind.RELEASE, FIRST, END, 2, 10, "0.2", 0, content), **changed)
 
 
 # --- how a month is written down
@@ -171,8 +171,8 @@ def test_the_first_stays(data):
     assert store.put(publication())
     assert not store.put(publication('{"groups":[]}'))
     with closing(SqlitePublicationReader(data.directory)) as reader:
-        assert reader.find(Kind.RELEASE, FIRST, END) == publication()
-        assert reader.find(Kind.RELEASE, FIRST, date(2026, 10, 31)) is None
+        assert reader.find(PublicationKind.RELEASE, FIRST, END) == publication()
+        assert reader.find(PublicationKind.RELEASE, FIRST, date(2026, 10, 31)) is None
     with pytest.raises(sqlite3.IntegrityError, match="never changed"):
         data.store.data.connection.execute("UPDATE published_periods SET content = '{}'")
     assert [(one.first, one.content_bytes) for one in store.told()] == [(FIRST, len(GOLDEN))]
@@ -197,7 +197,7 @@ def test_the_store_has_an_end(data, monkeypatch):
 def read(data: Filled, k: int = 10) -> Month | None:
     """October, by a service that has just begun."""
     with closing(SqlitePublicationReader(data.directory)) as reader:
-        return Published(FORM, reader, lambda _: None, k).read(FIRST, END)
+        return PublicationCache(FORM, reader, lambda _: None, k).read(FIRST, END)
 
 
 def test_what_cannot_be_read_names_itself(data):
@@ -221,7 +221,9 @@ def test_a_stricter_rule_hides_what_was_published(data):
     assert read(data) == MONTH
     assert read(data, 11) is None
     with closing(SqlitePublicationReader(data.directory)) as reader:
-        assert Published(FORM, reader, lambda _: None, 11).figures(FIRST, END, END, lambda: MONTH) is None
+        assert (
+            PublicationCache(FORM, reader, lambda _: None, 11).figures(FIRST, END, END, lambda: MONTH) is None
+        )
 
 
 # --- answers
@@ -295,7 +297,7 @@ def test_no_machine_is_in_what_is_kept(data):
 
 def _kept(data: Filled) -> Publication | None:
     with closing(SqlitePublicationReader(data.directory)) as reader:
-        return reader.find(Kind.RELEASE, FIRST, END)
+        return reader.find(PublicationKind.RELEASE, FIRST, END)
 
 
 def test_all_machines_forgotten_leave_what_was_published(data):

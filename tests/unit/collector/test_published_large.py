@@ -37,13 +37,13 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc.unix_socket import MAX_REQUEST_BYTES
 from veilleuse.collector.model.figures import EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.model.publications import Kind
+from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.api import release
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.api.wiring import publisher
-from veilleuse.collector.web.publications import Published
+from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
@@ -108,13 +108,13 @@ def test_a_month_of_many_groups_is_published(served):
     first, end = last_month()
     month = large_month(2_000, first, end)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
-        web = Published(FORM, reader, publisher(served), 10)
+        web = PublicationCache(FORM, reader, publisher(served), 10)
         assert web.figures(first, end, end, lambda: month) == month
-        kept = reader.find(Kind.RELEASE, first, end)
+        kept = reader.find(PublicationKind.RELEASE, first, end)
     assert kept is not None
     assert len(kept.content) > 3 * MAX_REQUEST_BYTES
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
-        assert Published(FORM, reader, publisher(served), 10).figures(first, end, end, None) == month
+        assert PublicationCache(FORM, reader, publisher(served), 10).figures(first, end, end, None) == month
 
 
 def test_many_who_publish_at_once_answer_the_same(served):
@@ -129,7 +129,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
 
     def publishes(number: int) -> None:
         with closing(SqlitePublicationReader(served.data_dir)) as reader:
-            web = Published(FORM, reader, publisher(served), 10)
+            web = PublicationCache(FORM, reader, publisher(served), 10)
             begin.wait()
             answers.append(web.figures(first, end, end, lambda: mine[number]))
 
@@ -137,7 +137,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
         begin.wait()
         while not done.is_set():
             with closing(SqlitePublicationReader(served.data_dir)) as reader:
-                seen.append(Published(FORM, reader, publisher(served), 10).read(first, end))
+                seen.append(PublicationCache(FORM, reader, publisher(served), 10).read(first, end))
 
     threads = [threading.Thread(target=publishes, args=(number,)) for number in range(4)]
     onlooker = threading.Thread(target=reads)
@@ -158,7 +158,7 @@ def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
     first, end = last_month()
     monkeypatch.setattr("veilleuse.collector.web.api.wiring.MAXIMUM_BYTES", 9_999)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
-        web = Published(FORM, reader, publisher(served), 10)
+        web = PublicationCache(FORM, reader, publisher(served), 10)
         with pytest.raises(AdminError, match="9999 at most may be kept"):
             web.figures(first, end, end, lambda: large_month(20, first, end))
         assert web.read(first, end) is None
@@ -171,7 +171,7 @@ def test_large_months_are_not_kept_in_memory(data, monkeypatch):
     for day in (1, 2, 3):
         store.put(publication(first=date(2026, 10, day), published_unix_milliseconds=day))
     with closing(SqlitePublicationReader(data.directory)) as reader:
-        web = Published(FORM, reader, lambda _: None, 10)
+        web = PublicationCache(FORM, reader, lambda _: None, 10)
         for day in (1, 2, 3):
             found = web.read(date(2026, 10, day), END)
             assert found is not None

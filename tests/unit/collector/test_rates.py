@@ -11,7 +11,7 @@ import pytest
 
 from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.account.rates import rates_of
-from veilleuse.collector.account.release_tables import Released, released
+from veilleuse.collector.account.release_tables import ReleaseTables, released
 from veilleuse.collector.model.figures import Detail, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
@@ -81,7 +81,7 @@ class Fleet:
             )
         return host
 
-    def told(self) -> Released:
+    def told(self) -> ReleaseTables:
         """Of the month."""
         return released(self.groups, K)
 

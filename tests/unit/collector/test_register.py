@@ -22,7 +22,7 @@ from tests.machines import settings_in
 from tests.unit.collector.test_enrolment import csr, new_key
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import check_standing
-from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
+from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import NotAuthorised, StoreFailing
@@ -75,22 +75,22 @@ class Desk:
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
         self.perform = collector.operations.perform
-        self.joining = Joining(collector.office, FailureLimiter())
+        self.joining = Enroller(collector.office, FailureLimiter())
 
     def token(self, **more: Any) -> str:
         """Its text."""
         order = {"org_entity": "DSI", "site": "Lyon", "population": "server", "uses": 5, **more}
         return str(self.perform("token_create", order)["join"]["token"])
 
-    def join(self, token: str, key: ec.EllipticCurvePrivateKey | None = None) -> Joined:
+    def join(self, token: str, key: ec.EllipticCurvePrivateKey | None = None) -> EnrolResult:
         """A machine."""
         return self.joining.join(Application(token, csr(key or new_key()), None))
 
-    def set(self, joined: Joined, status: str) -> None:
+    def set(self, joined: EnrolResult, status: str) -> None:
         """As an administrator does."""
         self.perform("host_status", {"host": joined.host.agent_id.hex(), "status": status})
 
-    def standing(self, joined: Joined) -> str:
+    def standing(self, joined: EnrolResult) -> str:
         """What its next call is told; empty when it is served."""
         try:
             check_standing(self.collector.office.standings.get(joined.host.agent_id))

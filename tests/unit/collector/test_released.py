@@ -20,7 +20,7 @@ from tests.filled import Filled, cell, civil
 from tests.reading import Reading
 from tests.unit.collector.test_published import publication
 from veilleuse.collector.account.group_sums import Tally, fit_to_show
-from veilleuse.collector.account.observed_days import Gathered
+from veilleuse.collector.account.observed_days import ObservedGroups
 from veilleuse.collector.account.observed_statement import statement, u_model
 from veilleuse.collector.account.parts import (
     LEVELS,
@@ -30,7 +30,7 @@ from veilleuse.collector.account.parts import (
     Part,
     may_be_told_together,
 )
-from veilleuse.collector.account.release_tables import Released, released
+from veilleuse.collector.account.release_tables import ReleaseTables, released
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.figures import (
@@ -126,7 +126,7 @@ COUNTED: Counter[str] = Counter()
 """What the property has looked at."""
 
 
-def fewest(found: Released) -> int:
+def fewest(found: ReleaseTables) -> int:
     """Fewest machines that a sum of whole cells, less a sum of parts of one row of `uses`, is of. Weights of 0 and 1 are enough: see
     may_be_told_together. What machines draw at rest may be taken out, since it is their time's."""
     counts = [len({host for host, _ in part}) for row in told(found.cells) for part in row]
@@ -461,5 +461,5 @@ def test_screens_apart_have_no_days_of_known_state():
     key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, "A", None, "monitor")
     drawn = EnergyClass.MONITOR, Method.LOAD_MODELLED, Band.OPEN, State.OFF
     group = Group(key, GroupSums(3, 0, {}, {drawn: EnergySums(0, 1_000, 50)}))
-    made = statement(Gathered((group,), ()), book_of(()).choose, data="real")
+    made = statement(ObservedGroups((group,), ()), book_of(()).choose, data="real")
     assert [row.machine_days_observed for row in made.rows] == [None]

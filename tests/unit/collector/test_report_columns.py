@@ -13,7 +13,7 @@ import pytest
 
 from tests.reported import everything
 from veilleuse.collector.documents.charts import COLOURS
-from veilleuse.collector.documents.columns import NUMERIC, Kind, catalogue, column
+from veilleuse.collector.documents.columns import NUMERIC, ValueKind, catalogue, column
 from veilleuse.collector.documents.document import (
     FORMATS,
     LANGUAGES,
@@ -166,7 +166,7 @@ def test_a_column_that_nobody_declared_is_read_from_its_values():
         ("rows",),
     )
     kinds = [column(document, "rows", name).kind for name in document.columns_of("rows")]
-    assert kinds == [Kind.NUMBER, Kind.BOOLEAN, Kind.INTEGER, Kind.TEXT, Kind.MIX]
+    assert kinds == [ValueKind.NUMBER, ValueKind.BOOLEAN, ValueKind.INTEGER, ValueKind.TEXT, ValueKind.MIX]
     assert column(document, "rows", "shiny_new").label("fr") == "shiny new"
     assert all(renderer(name)(document) for name in FORMATS)
 

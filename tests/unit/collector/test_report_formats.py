@@ -25,7 +25,7 @@ from tests.report_files import Page, bare, pdf_text, sheet_rows, structure, work
 from tests.reported import attribution, everything
 from tests.unit.collector.test_report import documents, servers
 from veilleuse.collector.documents.charts import COLOURS
-from veilleuse.collector.documents.columns import MACHINE, Kind, column
+from veilleuse.collector.documents.columns import MACHINE, ValueKind, column
 from veilleuse.collector.documents.document import (
     FORMATS,
     LANGUAGES,
@@ -156,7 +156,7 @@ def test_xlsx_holds_every_figure_typed(written):
         for row, wanted in zip(found, expected, strict=True):
             assert row.keys() == wanted.keys()
             for name, value in wanted.items():
-                if column(document, table, name).kind is Kind.DATE:
+                if column(document, table, name).kind is ValueKind.DATE:
                     assert isinstance(row[name], datetime)
                     assert row[name].date() == date.fromisoformat(value)
                 else:
@@ -178,7 +178,7 @@ def test_html_holds_every_figure_for_people_and_for_machines(written):
                     assert row[name].raw == str(value).lower()
                 elif isinstance(value, (int, float)):
                     assert type(value)(str(row[name].raw)) == value, name
-                elif one.kind is Kind.DATE:
+                elif one.kind is ValueKind.DATE:
                     assert row[name].raw == value
                 assert row[name].text == w.value(one, value, wanted)
             shown: Any = wanted.get(SHOWN, {})

@@ -19,7 +19,7 @@ from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.months.retention import limits, months_before
-from veilleuse.collector.settings import Retention as Kept
+from veilleuse.collector.settings import RetentionSettings as Kept
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.store.sqlite.connection import copy_database
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

@@ -32,7 +32,7 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.meters import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.retention import Retention
-from veilleuse.collector.settings import Retention as Kept
+from veilleuse.collector.settings import RetentionSettings as Kept
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State

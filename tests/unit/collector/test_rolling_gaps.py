@@ -16,7 +16,7 @@ from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.months.imputation import imputed, rescaled
 from veilleuse.collector.months.site_days import SiteDays
-from veilleuse.collector.ports.months import Known, MonthSource, Units
+from veilleuse.collector.ports.months import KnownBand, MonthSource, Units
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, Population
 
@@ -32,20 +32,20 @@ def days(population: Population = Population.SERVER) -> SiteDays:
     return SiteDays((CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR),), (), population)
 
 
-def known(day: date, band: Band, milliseconds: int, milliwatts: int = 1_000, on: bool = True) -> Known:
+def known(day: date, band: Band, milliseconds: int, milliwatts: int = 1_000, on: bool = True) -> KnownBand:
     """A band of a day, all of it with an energy; 1 mW over 1 ms is a thousandth of a mJ."""
     energy = milliseconds * milliwatts // 1_000
     ons = (milliseconds, milliseconds, energy) if on else (0, 0, 0)
-    return Known(Grain.DAY, day.toordinal(), band, milliseconds, milliseconds, energy, *ons)
+    return KnownBand(Grain.DAY, day.toordinal(), band, milliseconds, milliseconds, energy, *ons)
 
 
-def whole(day: date, milliwatts: int = 1_000) -> list[Known]:
+def whole(day: date, milliwatts: int = 1_000) -> list[KnownBand]:
     """A day of which everything is known."""
     bands = BANDS if day.isoweekday() <= 5 else CLOSED_BANDS
     return [known(day, band, length, milliwatts) for band, length in bands.items()]
 
 
-def source(rows: Sequence[Known], first: date | None = None, last: date | None = None) -> MonthSource:
+def source(rows: Sequence[KnownBand], first: date | None = None, last: date | None = None) -> MonthSource:
     """Of a machine seen from long before until long after."""
     return MonthSource(
         HostId(1),
@@ -58,7 +58,7 @@ def source(rows: Sequence[Known], first: date | None = None, last: date | None =
     )
 
 
-def may_and(silent: set[int]) -> list[Known]:
+def may_and(silent: set[int]) -> list[KnownBand]:
     """All of May and June but these days of June; 4 days of July."""
     every = [date(2025, 5, 1) + timedelta(days=n) for n in range(65)]
     return [row for day in every if not (day.month == 6 and day.day in silent) for row in whole(day)]
@@ -118,7 +118,7 @@ def test_time_on_without_an_energy_gets_the_mean_of_its_time_on():
     rows = may_and({10})
     day = date(2025, 6, 10)
     for band, length in BANDS.items():
-        rows.append(Known(Grain.DAY, day.toordinal(), band, length, 0, 0, length, 0, 0))
+        rows.append(KnownBand(Grain.DAY, day.toordinal(), band, length, 0, 0, length, 0, 0))
     assert imputed(source(rows), days()) == {
         (DayType.OPEN, band): (0, length, 0) for band, length in BANDS.items()
     }
@@ -150,7 +150,7 @@ def test_bands_that_a_machine_shifted_are_not_missing_time():
 
 def test_the_open_band_of_workstations_is_missing_by_the_week():
     """A week of 50 open hours of which 40 are told: a day that is silent takes them, if there is one."""
-    rows: list[Known] = []
+    rows: list[KnownBand] = []
     for number in range(65):
         day = date(2025, 5, 1) + timedelta(days=number)
         bands = dict((BANDS if day.isoweekday() <= 5 else CLOSED_BANDS).items())
@@ -159,7 +159,7 @@ def test_the_open_band_of_workstations_is_missing_by_the_week():
             rows += [known(day, band, length) for band, length in bands.items()]
         if day.isoweekday() == 1:
             told = (40 if day == date(2025, 6, 9) else 50) * HOUR
-            rows.append(Known(Grain.WEEK, day.toordinal(), Band.OPEN, told, told, told, told, told, told))
+            rows.append(KnownBand(Grain.WEEK, day.toordinal(), Band.OPEN, told, told, told, told, told, told))
     found = imputed(source(rows), days(Population.WORKSTATION))
     assert found == {(DayType.OPEN, band): (length, length, 0) for band, length in BANDS.items()}
 

@@ -23,12 +23,12 @@ from tests.rolled import roll
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.model.inventory import AssetRecord, Entity, InventoryChange, Matching, Placement
+from veilleuse.collector.model.inventory import AssetMatches, AssetRecord, Entity, InventoryChange, Placement
 from veilleuse.collector.model.meters import (
     FOR_EVER,
     DeclaredMeter,
     MeterBoundary,
-    Metering,
+    MeterDeclarations,
     MeterReading,
     MeterShare,
     Pue,
@@ -37,7 +37,7 @@ from veilleuse.collector.model.meters import (
     rooms_without_meter,
 )
 from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId, Site
-from veilleuse.collector.reports.close_year import Order, propose
+from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
@@ -100,7 +100,7 @@ class Room:
         )
         store = self.filled.store.inventory
         store.apply(InventoryChange(1, date(2025, 1, 5), assets, (Entity("DSI", None, "dc"),)))
-        store.put_matching(Matching(dict(enumerate(self.servers, 1)), ()))
+        store.put_matching(AssetMatches(dict(enumerate(self.servers, 1)), ()))
 
     def meter(
         self,
@@ -377,7 +377,7 @@ def test_a_closed_year_says_the_same(room: Room, report: Report):
     open_year = report(*year)
     (other,) = [row for row in open_year["rows"] if row["device_class"] == "other_room"]
     assert (other["top_down_kwh"], other["kwh_total"]) == (744, pytest.approx(186))
-    order = Order(2025, False, "me", "", 0, TODAY)
+    order = ClosingOrder(2025, False, "me", "", 0, TODAY)
     with opened(room.settings.data_dir, room.settings.reporting) as sources:
         made = propose(sources, room.settings, order)
     put(room.settings, dict(made.report), made.file.statistics)
@@ -431,8 +431,13 @@ def test_a_room_of_another_number_is_not_misspelt(name: str, likely: str | None)
         for site, room in (("dc", "Salle serveurs 1"), ("annex", "Lab 3"), ("annex", "Labo"))
     )
     servers = (RoomServer(name, "dc", None, None, SINCE, FOR_EVER),)
-    ((text, is_misspelt),) = rooms_without_meter(Metering(meters, servers=servers), SINCE)
+    ((text, is_misspelt),) = rooms_without_meter(MeterDeclarations(meters, servers=servers), SINCE)
     assert (is_misspelt, f"'{likely}' of dc has one" in text) == (likely is not None, likely is not None)
     assert (
-        list(rooms_without_meter(Metering(meters, servers=(replace(servers[0], valid_to=SINCE),)), END)) == []
+        list(
+            rooms_without_meter(
+                MeterDeclarations(meters, servers=(replace(servers[0], valid_to=SINCE),)), END
+            )
+        )
+        == []
     )

@@ -17,7 +17,7 @@ from veilleuse.collector.model.meters import (
     WHOLE_PPM,
     DeclaredMeter,
     MeterBoundary,
-    Metering,
+    MeterDeclarations,
     MeterReading,
     MeterShare,
     Pue,
@@ -55,7 +55,7 @@ def balance(
         name: {0: MeterReading(name, PointKind.PDU, energy, (covered or {}).get(name, HOUR))}
         for name, energy in energies.items()
     }
-    declared = Metering(tuple(meters), tuple(shares or ()), tuple(pues or ()))
+    declared = MeterDeclarations(tuple(meters), tuple(shares or ()), tuple(pues or ()))
     return room_balance("DC1", declared, hours, {0: DAY.toordinal()})
 
 
@@ -170,7 +170,7 @@ def test_with_a_pue_of_some_days_the_balance_is_of_these_days():
         for name, energy in READ.items()
     }
     days = {0: DAY.toordinal(), 24 * HOUR: DAY.toordinal() + 1}
-    found = room_balance("DC1", Metering(tuple(RACK), (share("a"),), (pue,)), hours, days)
+    found = room_balance("DC1", MeterDeclarations(tuple(RACK), (share("a"),), (pue,)), hours, days)
     assert (found.it_millijoules, found.machines_millijoules, found.overhead_millijoules) == (940, 500, 470)
     assert found.machines_millijoules + found.other_room_millijoules == found.it_millijoules
     assert found.notes == ("1 hours of the period have no PUE: they are not in it",)
@@ -231,13 +231,13 @@ def test_a_room_is_whole_where_all_its_meters_were_read():
     feeds = [meter("a", UPS_OUT), meter("b", UPS_OUT), meter("cold", OVERHEAD)]
     read = hours_of({"a": {0: 500, 1: 500}, "b": {0: 500}, "cold": {}})
     day_of = {0: DAY.toordinal(), 1: DAY.toordinal(), 2: DAY.toordinal()}
-    assert whole_hours("DC1", Metering(tuple(feeds)), read, day_of) == {0: HOUR}
+    assert whole_hours("DC1", MeterDeclarations(tuple(feeds)), read, day_of) == {0: HOUR}
     inside = [meter("ups", UPS_OUT), meter("a", OUTLET, "ups")]
     pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
     read = hours_of({"ups": {0: 900, 1: 900}, "a": {}}, HOUR // 2)
     day_of = {0: DAY.toordinal(), 1: DAY.toordinal() + 1}
-    assert whole_hours("DC1", Metering(tuple(inside), pues=(pue,)), read, day_of) == {0: HOUR // 2}
-    assert whole_hours("DC1", Metering(tuple(inside)), read, day_of) == {}
+    assert whole_hours("DC1", MeterDeclarations(tuple(inside), pues=(pue,)), read, day_of) == {0: HOUR // 2}
+    assert whole_hours("DC1", MeterDeclarations(tuple(inside)), read, day_of) == {}
 
 
 @given(st.integers(0, 10**9), st.integers(1, WHOLE_PPM), st.integers(0, 10**9), st.integers(0, 10**9))
@@ -245,7 +245,9 @@ def test_what_servers_tell_is_taken_out_of_what_their_room_has(energy: int, ppm:
     """A classroom's PC on the meter keeps its share, servers have what they tell, and the rest is left over: the meter's energy, to the
     millijoule, while they tell no more than there is."""
     placed = min(told, placed)
-    declared = Metering((meter("ups", UPS_OUT),), (share("ups", ppm, host=7), share("ups", WHOLE_PPM - ppm)))
+    declared = MeterDeclarations(
+        (meter("ups", UPS_OUT),), (share("ups", ppm, host=7), share("ups", WHOLE_PPM - ppm))
+    )
     read = hours_of({"ups": {0: energy}})
     made = with_servers(
         "DC1", declared, read, {0: DAY.toordinal()}, {0: HOUR}, frozenset({HostId(1)}), told, placed

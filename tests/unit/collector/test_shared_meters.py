@@ -16,7 +16,7 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.meters import laid_over, readings, u_ppm
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.model.meters import NOT_SHARED, MeterReading, Shared, SharedEnergy
+from veilleuse.collector.model.meters import NOT_SHARED, MeterReading, SharedEnergy, SharedReadings
 from veilleuse.collector.model.records import Cell, Point, RecordCells, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
@@ -57,7 +57,7 @@ def test_no_meter_changes_nothing():
     """Nothing shared, and a meter that covered too little of the hour for a millisecond: what the other rungs say."""
     one = cell((PACKAGE, 3_600_000, HOUR))
     assert laid([one], None) == laid([replace(one)], shared(5, 0)) == [wall_energy(one, SERVER)]
-    nothing = Shared(None, shared(5, 0), monitor_declared=True)
+    nothing = SharedReadings(None, shared(5, 0), monitor_declared=True)
     assert screen_energies([screens(HOUR, 0, 0, 0)], nothing) == [None]
 
 
@@ -217,9 +217,9 @@ def test_the_prior_is_the_tec_tables_median():
 def test_a_screen_on_a_declared_plug_is_metered_never_modelled():
     """Its share of the plug, to the millijoule; when the plug was not read, it is not known."""
     cells = [screens(0, HOUR, 0, 0), screens(0, 0, 0, 0)]
-    read = Shared(None, shared(1_001, whole=False), monitor_declared=True)
+    read = SharedReadings(None, shared(1_001, whole=False), monitor_declared=True)
     found = screen_energies([replace(one, milliseconds=HOUR // 2) for one in cells], read)
     assert sum(one.energy_millijoules for one in found if one) == 1_001
     assert found[0]
     assert found[0].method is Method.METERED
-    assert screen_energies(cells, Shared(monitor_declared=True)) == [None, None]
+    assert screen_energies(cells, SharedReadings(monitor_declared=True)) == [None, None]

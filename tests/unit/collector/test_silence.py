@@ -20,12 +20,12 @@ from veilleuse.collector.model.calendars import (
 )
 from veilleuse.collector.model.records import AgentId, Host, HostId, HostStatus, MachineFacts, Site
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.silence import (
     Condition,
     Judge,
-    Level,
     Past,
+    SilenceLevel,
     counted,
     heard_before,
     open_days,
@@ -86,7 +86,7 @@ class Watch:
         version = CalendarVersion(BEFORE_ALL, calendar, declared)
         holidays = SchoolPeriod(SchoolZone.A, date(2026, 10, 17), date(2026, 11, 2), "Toussaint")
         site = Site("Lyon", "FR", calendar.time_zone, calendar.to_json())
-        return open_days([site], Almanac(lambda _: (version,), lambda: (holidays,)), self.now.date())
+        return open_days([site], SiteCalendars(lambda _: (version,), lambda: (holidays,)), self.now.date())
 
     def pcs(self, hosts: Iterable[Host], population: Population = WORKSTATION) -> Condition | None:
         """What is told of them."""
@@ -153,19 +153,24 @@ def test_a_collector_that_was_away_waits():
     """Started after days: two contact intervals for servers, two whole open days for PCs; without a collector nothing is judged."""
     servers = [machine(SERVER, TUESDAY - timedelta(days=5))] * 3
     pcs = [machine(WORKSTATION, TUESDAY.date() - timedelta(days=5))] * 40
-    for hours, expected in ((0.4, Level.WAITING), (0.6, Level.FAILED)):
+    for hours, expected in ((0.4, SilenceLevel.WAITING), (0.6, SilenceLevel.FAILED)):
         condition = Watch(TUESDAY, since=TUESDAY - timedelta(hours=hours)).servers(servers)
         assert condition is not None
         assert condition.level is expected
     past = Past(date(2026, 9, 1), date(2026, 11, 19))  # it stopped on the Thursday before
-    for days, expected in ((0, Level.WAITING), (1, Level.WAITING), (2, Level.WAITING), (3, Level.FAILED)):
+    for days, expected in (
+        (0, SilenceLevel.WAITING),
+        (1, SilenceLevel.WAITING),
+        (2, SilenceLevel.WAITING),
+        (3, SilenceLevel.FAILED),
+    ):
         watch = Watch(TUESDAY + timedelta(days=days), since=TUESDAY, past=past)
         condition = watch.pcs(pcs)
         assert condition is not None
         assert condition.level is expected, days
     for nobody in (Watch(TUESDAY, since=None).servers(servers), Watch(TUESDAY, since=None).pcs(pcs)):
         assert nobody is not None
-        assert nobody.level is Level.WAITING
+        assert nobody.level is SilenceLevel.WAITING
 
 
 def test_a_nightly_restart_is_no_absence():
@@ -189,7 +194,7 @@ def nightly(contact: Callable[[datetime], datetime]) -> int | None:
         hosts += [machine(WORKSTATION, datetime(2026, 9, 15, 9, tzinfo=UTC))] * 40
         watch.note(hosts)
         assert watch.past.told is not None
-        if [one.level for one in watch.past.told] == [Level.FAILED]:
+        if [one.level for one in watch.past.told] == [SilenceLevel.FAILED]:
             return day
     return None
 

@@ -35,9 +35,9 @@ from veilleuse.collector.silence import (
 )
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.diagnostics import note_size
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
 from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Population, State
@@ -119,8 +119,8 @@ class Said:
 def said(settings: CollectorSettings) -> Said:
     """By all outlets, now."""
     with closing(SqliteReader(settings.data_dir)) as reader:
-        outlook = Outlook(reader, settings)
-        app = make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0")
+        outlook = SnapshotCache(reader, settings)
+        app = make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
 
         async def get(url: str) -> str:
             transport = httpx.ASGITransport(app)
@@ -284,7 +284,7 @@ def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
         data.add_host()
         data.derive()
         with closing(data.reader()) as reader:
-            outlook = Outlook(reader, CollectorSettings(data_dir=data.directory), lambda: now[0])
+            outlook = SnapshotCache(reader, CollectorSettings(data_dir=data.directory), lambda: now[0])
             seen = outlook.look()
             assert [power.watts for power in seen.fleet.power] == [100.0]
             for language, note in (

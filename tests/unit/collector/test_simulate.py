@@ -21,10 +21,10 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import renderer
 from veilleuse.collector.errors import DataDirectoryError, UsageError
 from veilleuse.collector.model.figures import EmissionsRow
-from veilleuse.collector.reports.emissions import Emissions, emissions_report_of
+from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.inputs import opened
-from veilleuse.collector.settings import CollectorSettings, Reporting
+from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.agent_stream import Agent
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
 from veilleuse.collector.simulate.fill import simulate
@@ -33,24 +33,24 @@ from veilleuse.collector.simulate.fleet import (
     PLACES,
     ROOM,
     VIRTUAL,
-    Device,
-    Order,
+    SimulatedDevice,
+    SimulationOrder,
     Trouble,
     devices,
 )
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import routine_of
 from veilleuse.collector.simulate.truth import Truth
-from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason, Population
 
-FEBRUARY = Order(hosts=20, first=date(2026, 2, 1), days=31, seed=4)
+FEBRUARY = SimulationOrder(hosts=20, first=date(2026, 2, 1), days=31, seed=4)
 """With this seed no error drawn is far out: one interval in twenty misses, and here eight are asked. Many seeds: tests/bench/simulate.py."""
 TODAY = date(2026, 11, 26)
-BIG = Order(hosts=200, first=date(2025, 9, 1), days=365, seed=1)
+BIG = SimulationOrder(hosts=200, first=date(2025, 9, 1), days=365, seed=1)
 AFTER_ALL = 1_900_000_000_000
 """Unix milliseconds, in 2030."""
 
@@ -73,10 +73,10 @@ def made(tmp_path_factory) -> Made:
     return Made(directory, simulate(CollectorSettings(data_dir=directory), FEBRUARY, _quiet))
 
 
-def report(directory: Path, *dimensions: str, k: int = 1) -> Emissions:
+def report(directory: Path, *dimensions: str, k: int = 1) -> EmissionsReport:
     """Of February."""
     question = YearQuestion(date(2026, 2, 1), date(2026, 3, 1), dimensions, k, TODAY)
-    with opened(directory, Reporting()) as sources:
+    with opened(directory, ReportingSettings()) as sources:
         return emissions_report_of(sources, question, compare=False)
 
 
@@ -151,7 +151,7 @@ def test_each_rung_of_the_ladder_is_climbed(made: Made):
 
 def test_the_inventory_has_more_machines_than_agents(made: Made):
     """Every agent is matched with its asset, and the report's fleet is the inventory's."""
-    with opened(made.directory, Reporting()) as sources:
+    with opened(made.directory, ReportingSettings()) as sources:
         assets = sources.inventory.assets()
     assert sum(one.host_id is not None for one in assets) == FEBRUARY.hosts
     rows = [
@@ -165,7 +165,7 @@ def test_the_inventory_has_more_machines_than_agents(made: Made):
 
 def test_the_same_seed_makes_the_same_figures(tmp_path):
     """Twice the same records, byte for byte, and the same report; another seed makes another fleet, with other errors."""
-    order = Order(hosts=10, first=date(2026, 2, 1), days=7, seed=3)
+    order = SimulationOrder(hosts=10, first=date(2026, 2, 1), days=7, seed=3)
     seen = []
     for name in ("a", "b"):
         directory = tmp_path / name
@@ -186,7 +186,7 @@ def test_real_data_and_simulated_data_never_meet(tmp_path):
     """A directory for real data is refused, and so is one that holds a fleet already; nothing is written."""
     settings = CollectorSettings(data_dir=tmp_path / "real")
     initialise(settings)
-    order = Order(hosts=10, first=date(2026, 2, 1), days=7, seed=1)
+    order = SimulationOrder(hosts=10, first=date(2026, 2, 1), days=7, seed=1)
     with pytest.raises(DataDirectoryError, match="is for real data, and is never both"):
         simulate(settings, order, _quiet)
     assert asked(settings.data_dir, "SELECT count(*) FROM sites") == [(0,)]
@@ -278,7 +278,7 @@ def test_gaps_of_each_kind():
 # --- what agents tell
 
 
-def _told(device: Device, order: Order) -> Iterator[pb.Record]:
+def _told(device: SimulatedDevice, order: SimulationOrder) -> Iterator[pb.Record]:
     """Everything its agent sends, decoded."""
     timetable = Timetable(order, device.place, period_of(device.place.population, order, 1_000))
     physics = Physics(order)
@@ -297,7 +297,7 @@ def _told(device: Device, order: Order) -> Iterator[pb.Record]:
             yield pb.Record.FromString(wire)
 
 
-SPRING = Order(hosts=40, first=date(2026, 3, 16), days=28, seed=5)
+SPRING = SimulationOrder(hosts=40, first=date(2026, 3, 16), days=28, seed=5)
 """Four whole weeks, with the change of clocks of 29 March."""
 
 
@@ -325,7 +325,7 @@ def test_what_is_told_is_what_any_agent_may_tell():
     """No record of any kind of machine is refused by the collector's own rules."""
     for device in devices(SPRING)[::3]:
         wires = [record.SerializeToString() for record in _told(device, SPRING)]
-        machine = Machine(device.place.population, device.model.device_class, allow_fake=False)
+        machine = MachineLimits(device.place.population, device.model.device_class, allow_fake=False)
         epoch = bytes(8)
         request = pb.PushRequest(
             epoch=epoch, first_seq=1, chain_before=chain_start(epoch), records=wires[:1_000]

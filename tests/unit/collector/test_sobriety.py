@@ -17,16 +17,16 @@ from veilleuse.collector.indicators.avoidable_energy import causes_of
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.model.indicators import (
     BandUse,
-    Device,
     Disposal,
     Figure,
+    IndicatorDevice,
+    IndicatorMachine,
     Load,
-    Machine,
     PowerPlan,
     Scope,
+    ServerVerdict,
     SobrietyGroup,
     Targets,
-    Verdict,
 )
 from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
 from veilleuse.collector.model.records import HostId
@@ -41,17 +41,17 @@ TARGETS = Targets()
 SCOPE = Scope(date(2026, 1, 1), date(2027, 1, 1))
 
 
-def machine(number: int = 1, device_class: DeviceClass = DeviceClass.TOWER, **more: Any) -> Machine:
+def machine(number: int = 1, device_class: DeviceClass = DeviceClass.TOWER, **more: Any) -> IndicatorMachine:
     """A tower of 0.8 W off and 2 W asleep."""
     values: dict[str, Any] = {
         "population": Population.WORKSTATION,
         "off_microwatts": 800_000,
         "sleep_microwatts": 2_000_000,
     } | more
-    return Machine(HostId(number), f"{number:012x}", "E1", "hq", device_class=device_class, **values)
+    return IndicatorMachine(HostId(number), f"{number:012x}", "E1", "hq", device_class=device_class, **values)
 
 
-def server(number: int = 1, **more: Any) -> Machine:
+def server(number: int = 1, **more: Any) -> IndicatorMachine:
     """A server."""
     return machine(number, DeviceClass.SERVER, population=Population.SERVER, **more)
 
@@ -62,7 +62,7 @@ def the(identifier: str, group: SobrietyGroup, targets: Targets = TARGETS) -> Fi
     return figure
 
 
-def of(*machines: Machine) -> SobrietyGroup:
+def of(*machines: IndicatorMachine) -> SobrietyGroup:
     """A group of machines."""
     return SobrietyGroup(SCOPE, machines)
 
@@ -290,7 +290,7 @@ def test_comatose_servers():
 )
 def test_a_server_that_was_not_seen_is_not_judged(more):
     """Absent is never zero: less than 90 % is no verdict, neither good nor bad."""
-    assert verdict(server(loads={180: load(**more)}), TARGETS) is Verdict.NOT_JUDGED
+    assert verdict(server(loads={180: load(**more)}), TARGETS) is ServerVerdict.NOT_JUDGED
 
 
 def test_a_server_that_was_put_to_use_lately_is_not_comatose():
@@ -300,15 +300,15 @@ def test_a_server_that_was_put_to_use_lately_is_not_comatose():
         30: load(30, cpu_buckets=(22 * DAY, *busy, 8 * DAY)),
         180: load(cpu_buckets=(172 * DAY, *busy, 8 * DAY)),
     }
-    assert verdict(server(loads={180: loads[180]}), TARGETS) is Verdict.COMATOSE
-    assert verdict(server(loads=loads), TARGETS) is Verdict.IN_SERVICE
+    assert verdict(server(loads={180: loads[180]}), TARGETS) is ServerVerdict.COMATOSE
+    assert verdict(server(loads=loads), TARGETS) is ServerVerdict.IN_SERVICE
 
 
 def test_traffic_keeps_a_server_in_service():
     """6 % of the time above 1 kB/s: somebody calls it."""
     time = 180 * DAY
     loads = {180: load(network_buckets=(time * 94 // 100, time * 6 // 100, 0, 0))}
-    assert verdict(server(loads=loads), TARGETS) is Verdict.IN_SERVICE
+    assert verdict(server(loads=loads), TARGETS) is ServerVerdict.IN_SERVICE
 
 
 def test_underused_servers():
@@ -360,9 +360,11 @@ def test_p95_is_read_from_the_edges():
         server_loads.is_p95_below((1, 0, 0, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 41)
 
 
-def device(number: int, device_class: str = "laptop", age: float | None = None, **more: Any) -> Device:
+def device(
+    number: int, device_class: str = "laptop", age: float | None = None, **more: Any
+) -> IndicatorDevice:
     """An asset of a workstation."""
-    return Device(number, "E1", "hq", Population.WORKSTATION, device_class, age, **more)
+    return IndicatorDevice(number, "E1", "hq", Population.WORKSTATION, device_class, age, **more)
 
 
 def test_ages():
@@ -440,7 +442,7 @@ def test_a_stock_of_which_nothing_left():
 def test_equipment_per_user():
     """1.5 devices, 0.9 screens, 6 hours."""
     devices = [device(n) for n in range(120)] + [device(200 + n, "tower") for n in range(30)]
-    devices += [Device(400 + n, "E1", "hq", None, "monitor", None) for n in range(90)]
+    devices += [IndicatorDevice(400 + n, "E1", "hq", None, "monitor", None) for n in range(90)]
     use = {Band.OPEN: BandUse(screens_milliseconds=60 * HOUR)}
     machines = tuple(machine(n, bands=use, observed_milliseconds=10 * DAY) for n in range(15))
     figure = the("I12", SobrietyGroup(SCOPE, machines, tuple(devices), users=100))

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.collector.test_sobriety import HOUR, SCOPE, device, machine, of, the
 from tests.unit.collector.year import vector
 from veilleuse.collector.indicators import load_sobriety
-from veilleuse.collector.model.actions import FollowTable, Line
+from veilleuse.collector.model.actions import ActionLine, FollowTable
 from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
 from veilleuse.collector.reports.indicators import disclosed, fit_to_show
@@ -182,7 +182,7 @@ def reuse_of(
 ) -> dict[str, float | None]:
     """Entity → I11, of those that have it; `stock`: entity → units on 1 January, blank = of all."""
     lines = tuple(
-        Line("k", ({"entity": name} if name else {}) | {"year": "2026", "units": str(units)})
+        ActionLine("k", ({"entity": name} if name else {}) | {"year": "2026", "units": str(units)})
         for name, units in stock.items()
     )
     groups = fleet_groups(Left(retirements), Stocked(lines), SCOPE, by_entity=by_entity)  # type: ignore[arg-type]
@@ -231,9 +231,9 @@ class Left:
 class Stocked:
     """Lines of the retired stock alone."""
 
-    rows: tuple[Line, ...]
+    rows: tuple[ActionLine, ...]
 
-    def lines(self, _table: FollowTable) -> tuple[Line, ...]:
+    def lines(self, _table: FollowTable) -> tuple[ActionLine, ...]:
         return self.rows
 
 

@@ -20,16 +20,16 @@ from tests.unit.collector.memory import host
 from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
-from veilleuse.collector.account.statement import Terms, billed
+from veilleuse.collector.account.statement import BillingTerms, billed
 from veilleuse.collector.account.telework import HomeShare, merged_shares
 from veilleuse.collector.closed_years.document import kept_document, kept_from_document
-from veilleuse.collector.closed_years.reduce import Keeper
+from veilleuse.collector.closed_years.reduce import YearReducer
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.factors.book import choose
-from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import Observed, Place
+from veilleuse.collector.fleet.observed import ObservedMachine, Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import InService
 from veilleuse.collector.model.closed_years import canonical
@@ -66,7 +66,7 @@ def year(
     *,
     k: int = 10,
     measured: int | None = None,
-    standings: list[Standing] | None = None,
+    standings: list[FleetDevice] | None = None,
 ) -> PeriodFigures:
     """Of 2025; the first `measured` are seen, in turns by two methods."""
     stood = census(*hosts) if standings is None else standings
@@ -82,7 +82,9 @@ def year(
     )
 
 
-def placed(hosts: Iterable[Host], standings: Sequence[Standing]) -> list[tuple[Observed, Standing]]:
+def placed(
+    hosts: Iterable[Host], standings: Sequence[FleetDevice]
+) -> list[tuple[ObservedMachine, FleetDevice]]:
     """What was seen of them."""
     by_host = {one.host_id: one for one in standings}
     return [
@@ -284,11 +286,11 @@ def test_methods_of_few_are_hidden_at_home_too():
 
 
 def keep(
-    hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int, standings: list[Standing] | None = None
+    hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int, standings: list[FleetDevice] | None = None
 ) -> Kept:
     """Of the same year."""
     standings = standings or census(*hosts)
-    keeper = Keeper(FIRST, END, k, headcounts)
+    keeper = YearReducer(FIRST, END, k, headcounts)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in placed(hosts, standings):
@@ -365,7 +367,7 @@ def whole_contract(kwh: int = 10**9, **more: object) -> Contract:
 def test_items_of_the_bilan_carbone():
     """On site combustion is 2.1 and the rest 4.1, at home all is 3.3 and none is in Énergie; items sum to the total."""
     made = year(machines(("E1", LAPTOP, 20), ("E1", SFF, 20)), declared(E1="2"))
-    stated = billed([made], Terms(choose, "real"))
+    stated = billed([made], BillingTerms(choose, "real"))
     (total,) = stated.totals
     for row in stated.rows:
         home = row.power_context == "home"
@@ -392,7 +394,7 @@ def test_items_of_the_bilan_carbone():
 def test_a_contract_covers_what_is_bought():
     """At home somebody else buys: the location's factor, whatever is contracted. On site the contract's zero; the total is their sum."""
     made = year(machines(("E1", LAPTOP, 20)), declared(E1="2"))
-    stated = billed([made], Terms(choose, "real", contracts=(whole_contract(),)))
+    stated = billed([made], BillingTerms(choose, "real", contracts=(whole_contract(),)))
     home, site = sorted(stated.rows, key=lambda row: row.power_context or "")
     (total,) = stated.totals
     assert home.kgco2e_market == home.kgco2e_total
@@ -404,7 +406,7 @@ def test_a_contract_covers_rooms():
     """A room is a site's: a contract of all, or of its site, covers it, one of an entity does not; and the total holds it."""
     room = RoomFigure("DC1", "hq", "FR", 9 * 10**12, 3 * 10**12, 10**12, None, "not_included", 0)
     made = with_rooms(year(machines(("E1", SFF, 20))), [room], BY_CLASS)
-    located = billed([made], Terms(choose, "real"))
+    located = billed([made], BillingTerms(choose, "real"))
     (of_room,) = [row.kgco2e_total for row in located.rows if row.device_class == "other_room"]
     (of_pcs,) = [row.kgco2e_total for row in located.rows if row.device_class == "sff"]
     for contract, expected in (
@@ -413,17 +415,17 @@ def test_a_contract_covers_rooms():
         (whole_contract(entity="E1"), of_room),
         (whole_contract(site="annexe"), None),
     ):
-        (total,) = billed([made], Terms(choose, "real", contracts=(contract,))).totals
+        (total,) = billed([made], BillingTerms(choose, "real", contracts=(contract,))).totals
         assert total.kgco2e_market == (None if expected is None else pytest.approx(expected))
     halved = whole_contract(kwh=round(float(made.total.estimate.energy_millijoules) / 3.6e9 / 2))  # type: ignore[union-attr]
-    (total,) = billed([made], Terms(choose, "real", contracts=(halved,))).totals
+    (total,) = billed([made], BillingTerms(choose, "real", contracts=(halved,))).totals
     assert total.kgco2e_market == pytest.approx(((of_room or 0) + (of_pcs or 0)) / 2, rel=1e-3)
 
 
 def test_a_college_on_its_own_contract_is_not_covered():
     """Until its contract is said to be the authority's."""
     hosts = machines(("C1", SFF, 20), population=Population.CLASSROOM)
-    terms = Terms(choose, "real", contracts=(whole_contract(),))
+    terms = BillingTerms(choose, "real", contracts=(whole_contract(),))
     (row,) = billed([year(hosts)], terms).rows
     assert row.power_context == "eple"
     assert row.kgco2e_market is None

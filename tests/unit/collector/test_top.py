@@ -24,7 +24,7 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.cli.top import _drawn, screen
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
@@ -54,7 +54,7 @@ def test_screen_says_what_is_known(data):
     """Watts, CPU, states and today's kWh of servers; a dash for the unheard one; workstations by their number only."""
     settings = CollectorSettings(data_dir=data)
     reader = SqliteReader(data)
-    shown = screen(Outlook(reader, settings).look(), settings, words("en"))
+    shown = screen(SnapshotCache(reader, settings).look(), settings, words("en"))
     known = [host.agent_id.hex()[:12] for host in reader.hosts()]
     reader.close()
     heard, virtual, unheard = shown.rows
@@ -81,7 +81,7 @@ def test_a_screen_fits_its_terminal(data, width, height):
             filled.add_host(entity=f"A long name of an entity {number}")
     settings = CollectorSettings(data_dir=data.with_name("many"))
     reader = SqliteReader(settings.data_dir)
-    shown = screen(Outlook(reader, settings).look(), settings, words("en"))
+    shown = screen(SnapshotCache(reader, settings).look(), settings, words("en"))
     reader.close()
     out = io.StringIO()
     Console(file=out, width=width, height=height).print(_drawn(shown, height))

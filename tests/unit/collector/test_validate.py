@@ -41,7 +41,7 @@ from tests.unit.collector.sound import (
 )
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.model.records import Grain, HostId, RecordPeriod, ValidPush
-from veilleuse.collector.validate import Machine, Reason, check_push
+from veilleuse.collector.validate import MachineLimits, Reason, check_push
 from veilleuse.collector.wire_codec import cells_from_wire, number
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import CELL_SUMS
@@ -71,7 +71,7 @@ def test_what_the_contract_allows_is_accepted(name):
 
 
 _OVER = 2**64 - 1
-REFUSED: dict[str, tuple[Any, Machine, Reason]] = {
+REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
     "noise": (b"\xff\xff\xff", SERVER, Reason.NOT_A_RECORD),
     "nothing": (b"", SERVER, Reason.NOT_A_RECORD),
     "too large": (bytes(65 * 1024), SERVER, Reason.RECORD_TOO_LARGE),

@@ -29,13 +29,13 @@ from tests.filled import (
 )
 from tests.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings, Http
-from veilleuse.collector.silence import PRESENCE, Condition, Level, Past
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
+from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
 from veilleuse.collector.web.metrics.series_bound import series_bound
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State, Supply
 
@@ -83,8 +83,8 @@ def client(data) -> Iterator[Client]:
         settings = CollectorSettings(data_dir=data.directory, http=Http(hosts_metrics=hosts_metrics))
         reader = data.reader()
         opened.append(reader)
-        outlook = Outlook(reader, settings, month=month)
-        return Site(make_app(outlook, settings, Door(host, 8640, token), "0.1.0"))
+        outlook = SnapshotCache(reader, settings, month=month)
+        return Site(make_app(outlook, settings, MetricsAuth(host, 8640, token), "0.1.0"))
 
     yield make
     for reader in opened:
@@ -211,7 +211,7 @@ def test_workstations_have_no_live_series(data, client):
         data.push(host, records)
     data.derive()
     three_days_ago = day - timedelta(days=3)
-    good = Condition(Population.WORKSTATION, Level.GOOD, 0, 10, three_days_ago)
+    good = Condition(Population.WORKSTATION, SilenceLevel.GOOD, 0, 10, three_days_ago)
     data.store.registry.put_meta(PRESENCE, Past(three_days_ago, day, told=(good,)).to_json())
     http = client(hosts_metrics=True)
     text = http.get("/metrics").text
@@ -277,7 +277,7 @@ def test_hostile_names_add_no_series_beyond_the_bound(data, client):
     ours = [key for key in samples(text) if key[0].startswith("veilleuse_")]
     reader = data.reader()
     settings = CollectorSettings(data_dir=data.directory)
-    assert len(ours) <= series_bound(Outlook(reader, settings).look().fleet)
+    assert len(ours) <= series_bound(SnapshotCache(reader, settings).look().fleet)
     reader.close()
 
 
@@ -369,7 +369,7 @@ def test_simulated_data_says_so(tmp_path):
     with Filled(tmp_path / "s", simulated=True) as data:
         settings = CollectorSettings(data_dir=data.directory)
         reader = data.reader()
-        app = make_app(Outlook(reader, settings), settings, Door("127.0.0.1", 1, None), "0.1.0")
+        app = make_app(SnapshotCache(reader, settings), settings, MetricsAuth("127.0.0.1", 1, None), "0.1.0")
         http = Site(app)
         assert "Simulated data" in http.get("/?lang=en").text
         assert 'simulated="true"' in http.get("/metrics").text

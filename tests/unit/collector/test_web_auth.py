@@ -10,7 +10,7 @@ import pytest
 
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.settings import Http, read_settings
-from veilleuse.collector.web.access import Door, open_door
+from veilleuse.collector.web.access import MetricsAuth, open_door
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -86,7 +86,7 @@ def basic(password: str) -> str:
 )
 def test_admission(header, admitted):
     """Bearer or Basic with the very token."""
-    assert Door("192.0.2.1", 80, TOKEN).admits(header) is admitted
+    assert MetricsAuth("192.0.2.1", 80, TOKEN).admits(header) is admitted
 
 
 @pytest.mark.parametrize(
@@ -105,5 +105,5 @@ def test_admission(header, admitted):
 )
 def test_loopback_answers_to_loopback_names_only(host, known):
     """A foreign page cannot read ours by pointing its own name at this machine."""
-    assert Door("127.0.0.1", 8640, None).knows_host(host) is known
-    assert Door("192.0.2.1", 8640, TOKEN).knows_host(host)
+    assert MetricsAuth("127.0.0.1", 8640, None).knows_host(host) is known
+    assert MetricsAuth("192.0.2.1", 8640, TOKEN).knows_host(host)

@@ -14,7 +14,7 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
@@ -33,7 +33,7 @@ def test_small_fleet(tmp_path, golden):
         indicators = MachineIndicators(settings, published, published.publish, NOW.timestamp)
         indicators.refresh()
         figures, month = indicators.machine_figures, indicators.month
-        outlook = Outlook(reader, settings, NOW.timestamp, figures, month)
+        outlook = SnapshotCache(reader, settings, NOW.timestamp, figures, month)
         out = fleet_exposition(outlook.look(), "0.1.0", 10)
         text = out.render([metric for metric in c.CATALOGUE if metric not in OF_THE_MACHINE])
         reader.close()

@@ -27,11 +27,11 @@ from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
 from veilleuse.collector.model.inventory import ServerRole
-from veilleuse.collector.model.publications import Kind, Publication
-from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, sobriety_of
+from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, sobriety_of
 from veilleuse.collector.reports.inputs import opened_for_sobriety
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import (
@@ -42,7 +42,7 @@ from veilleuse.collector.web.metrics.indicators_monthly import (
     verdicts,
 )
 from veilleuse.collector.web.metrics.series_bound import series_bound
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.text import words
 from veilleuse.wire.limits import CELL_BUCKETS
@@ -198,7 +198,7 @@ def test_verdicts_add_up_to_the_servers():
         a_server(4, loads=loads(quiet, quiet), role=ServerRole.BACKUP),
         a_server(5),
     )
-    found = Found(load_sobriety("I6").meta, SCOPE, the("I6", group_of(*servers)))
+    found = GroupFigure(load_sobriety("I6").meta, SCOPE, the("I6", group_of(*servers)))
     assert verdicts(found) == {"comatose": 1, "suspect": 1, "in_service": 1, "excluded": 1, "not_judged": 1}
 
 
@@ -224,7 +224,7 @@ def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
     use = BandUse(on_idle_millijoules=HOUR, derived_millijoules=2 * HOUR, on_idle_milliseconds=HOUR)
     bands = {Band.NIGHT: use}
     judged = a_server(1, bands=bands, loads={30: load(30, 0, 0), 180: load(180, 0, 0)})
-    found = Found(
+    found = GroupFigure(
         load_sobriety("I4").meta,
         replace(SCOPE, population=Population.SERVER),
         the("I4", group_of(judged, a_server(2, bands=bands))),
@@ -293,7 +293,7 @@ def test_what_cannot_be_published_is_absent(data, caplog):
     indicators = made(data)
     assert len({one.found.scope.population for one in indicators.machine_figures()}) == 2
     data.store.publications.take_back(MONTH, END)
-    data.store.publications.put(Publication(Kind.INDICATORS, MONTH, END, 3, 10, "", 0, "{}"))
+    data.store.publications.put(Publication(PublicationKind.INDICATORS, MONTH, END, 3, 10, "", 0, "{}"))
     indicators.refresh()
     assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
     assert "has format 3" in caplog.records[-1].reason
@@ -305,7 +305,7 @@ def test_figures_are_read_as_they_were_written():
     figure = Figure(
         0.1 + 0.2, 30, 18, 30.0, "machines", {"a_kwh": 1 / 3, "n": 2, "word": "x"}, (0.1, 0.7), 0.9
     )
-    figures = (MachineFigure(Found(load_sobriety("I3").meta, scope, figure), MONTH, END),)
+    figures = (MachineFigure(GroupFigure(load_sobriety("I3").meta, scope, figure), MONTH, END),)
     content = FORM.encode(figures)
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == (
         '{"figures":[{"autres":false,"counted_in":"machines","denominator":{"float":"30.0"},"details":{"a_kwh":{"float":'
@@ -333,11 +333,11 @@ def test_a_look_never_waits(data):
     settings = CollectorSettings(data_dir=data.directory)
     indicators = begun(data)
     reader = data.reader()
-    look = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures).look()
+    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).look()
     assert look.machine_figures == ()
     indicators.start()
     until(indicators.machine_figures)
-    look = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures).look()
+    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).look()
     assert {one.found.meta.indicator for one in look.machine_figures} == {"I3", "I4", "I5"}
     out = Exposition()
     add_machine_figures(out, look.machine_figures)
@@ -395,8 +395,10 @@ def page(data: Filled, language: str, settings: CollectorSettings | None = None)
     indicators = made(data)
     settings = settings or CollectorSettings(data_dir=data.directory)
     reader = data.reader()
-    outlook = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures)
-    text = body(make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0"), f"/?lang={language}")
+    outlook = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures)
+    text = body(
+        make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0"), f"/?lang={language}"
+    )
     reader.close()
     return text
 
@@ -470,7 +472,9 @@ def test_page_before_the_first_computation(data):
     """It says that they are on their way; the glossary is there all the same."""
     settings = CollectorSettings(data_dir=data.directory)
     reader = data.reader()
-    app = make_app(Outlook(reader, settings, NOW.timestamp), settings, Door("127.0.0.1", 1, None), "0.1.0")
+    app = make_app(
+        SnapshotCache(reader, settings, NOW.timestamp), settings, MetricsAuth("127.0.0.1", 1, None), "0.1.0"
+    )
     text = body(app, "/?lang=en")
     reader.close()
     assert "Nothing to show yet" in text

@@ -15,7 +15,7 @@ from tests.unit.collector.test_web_indicators import GOOD, MONTH, NOW
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import Figure
-from veilleuse.collector.reports.indicators import Found, SobrietyQuestion
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, MachineIndicators, _due
 from veilleuse.collector.web.pages.indicators import indicator_part
@@ -60,7 +60,7 @@ def test_the_page_names_the_period_of_its_table():
         today = date(2026, 1, 1) + timedelta(days=offset)
         servers, others = _due(today)
         figure = Figure(None, 12)
-        found = Found(load_sobriety("I3").meta, SCOPE, figure)
+        found = GroupFigure(load_sobriety("I3").meta, SCOPE, figure)
         shown = [MachineFigure(found, due.month, due.until) for due in (servers, others)]
         for (_, command), last in zip(
             indicator_part(shown, words("en"), CollectorSettings()).commands, (False, True), strict=True

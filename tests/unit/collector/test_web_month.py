@@ -20,15 +20,15 @@ from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.model.figures import Group
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.settings import CollectorSettings, Reporting
+from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
-from veilleuse.collector.web.access import Door
+from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.release import Releases
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition
-from veilleuse.collector.web.metrics.snapshot import Look, Outlook
+from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -63,9 +63,9 @@ class Service:
         self.indicators = MachineIndicators(self.settings, published, published.publish, lambda: self.now)
         figures, month = self.indicators.machine_figures, self.indicators.month
         older = self.indicators.is_of_older_rule
-        self.outlook = Outlook(self.reader, self.settings, lambda: self.now, figures, month, older)
+        self.outlook = SnapshotCache(self.reader, self.settings, lambda: self.now, figures, month, older)
 
-    def look(self, day: date) -> Look:
+    def look(self, day: date) -> Snapshot:
         """At noon of a day."""
         self.now = noon(day)
         self.indicators.refresh()
@@ -96,7 +96,7 @@ class Service:
         return month.cells
 
 
-def samples(look: Look) -> Samples:
+def samples(look: Snapshot) -> Samples:
     """Of the text of /metrics."""
     found: Samples = {}
     for family in text_string_to_metric_families(fleet_exposition(look, "0", K).render()):
@@ -264,7 +264,7 @@ def test_the_bound_of_the_series_steps_by_the_day_where_pcs_are_few(data, servic
 
     def bound() -> str:
         service.outlook._last = None
-        app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+        app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
         lines = body(app, "/metrics").splitlines()
         (line,) = (one for one in lines if one.startswith("veilleuse_exposition_series_bound "))
         return line
@@ -308,7 +308,7 @@ def test_the_page_shows_the_month(data, service, language, caption, row):
     month_of_workstations(data, MONTH, [GOOD] * 30)
     data.derive()
     (joules_of_row,) = service.of_pcs(RELEASED_ON)["month_energy_joules"].values()
-    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
     text = body(app, f"/?lang={language}")
     assert caption in text
     assert row in text
@@ -330,7 +330,7 @@ def test_the_page_says_which_entity_is_there_in_part(data, service, language, wo
             data.push(host, [(civil(MONTH), [cell(State.ON_IDLE, 2 * HOUR, Band.NIGHT)])])
     data.derive()
     service.look(RELEASED_ON)
-    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
     text = body(app, f"/?lang={language}")
     assert text.replace("\u00a0", " ").count(words_of_it) == 1
     assert "C (" not in text
@@ -338,7 +338,7 @@ def test_the_page_says_which_entity_is_there_in_part(data, service, language, wo
 
 def page_of(service: Service, language: str = "en") -> str:
     """The first page, as of the last look."""
-    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
     return body(app, f"/?lang={language}").replace("\u00a0", " ").replace("&#39;", "'")
 
 
@@ -371,7 +371,7 @@ def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
     data.derive()
     service.look(RELEASED_ON + timedelta(days=2))
     assert "Published groups, October 2026" in page_of(service)
-    service.settings = CollectorSettings(data_dir=data.directory, reporting=Reporting(k_anonymity=14))
+    service.settings = CollectorSettings(data_dir=data.directory, reporting=ReportingSettings(k_anonymity=14))
     service.start()
     service.look(RELEASED_ON + timedelta(days=3))
     text = page_of(service)
@@ -405,7 +405,7 @@ def test_top_reads_the_month_and_publishes_none(data, service):
     data.derive()
     with closing(SqlitePublicationReader(data.directory)) as reader:
         month = _published_month(service.settings, reader, lambda: date(2026, 11, 4))
-        outlook = Outlook(service.reader, service.settings, lambda: service.now, month=month)
+        outlook = SnapshotCache(service.reader, service.settings, lambda: service.now, month=month)
         told = screen(outlook.look(), service.settings, words("en")).others
         assert told == ("30 workstations: by published month, never live",)
         service.look(RELEASED_ON)

@@ -23,17 +23,23 @@ from veilleuse.collector.model.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.indicators import BandUse, Figure, Machine, PowerPlan, Targets
+from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine, PowerPlan, Targets
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.pc_figures import Beside, Place, avoidable, compliance, night_ratio
-from veilleuse.collector.web.metrics.released_month import Family
+from veilleuse.collector.web.metrics.pc_figures import (
+    Beside,
+    ReleasePlace,
+    avoidable,
+    compliance,
+    night_ratio,
+)
+from veilleuse.collector.web.metrics.released_month import MonthFamily
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 10
 PART = Slice(date(2026, 10, 1), date(2026, 11, 1))
-FAMILY = Family("FR", Population.WORKSTATION, memo=False)
+FAMILY = MonthFamily("FR", Population.WORKSTATION, memo=False)
 LAPTOP = DeviceClass.LAPTOP
 
 
@@ -42,16 +48,16 @@ def key(entity: str, device_class: str, *, autres: bool = False) -> GroupKey:
     return GroupKey(PART.first, PART.end, *FAMILY, entity, None, device_class, autres)
 
 
-def beside(machines: Sequence[Machine], *rows: GroupKey) -> Beside:
+def beside(machines: Sequence[IndicatorMachine], *rows: GroupKey) -> Beside:
     """The month has these rows; each machine is of its class in E."""
     uses = tuple(Group(row, GroupSums(K, 0)) for row in rows)
-    places = {one.host_id: Place(FAMILY, "E", one.device_class.value) for one in machines}
+    places = {one.host_id: ReleasePlace(FAMILY, "E", one.device_class.value) for one in machines}
     return Beside(Month(PART, uses, uses, (), ()), places, K, Targets())
 
 
 def idle(
     number: int, device_class: DeviceClass = DeviceClass.TOWER, window: int = 0, opened: int = 0
-) -> Machine:
+) -> IndicatorMachine:
     """At 20 W for 100 h of nights; `opened`: and as many hours of open time, all beyond 30 minutes; active for 10 h."""
     night = BandUse(
         on_active_milliseconds=10 * HOUR,
@@ -76,7 +82,7 @@ AUTRES = key("autres", "autres", autres=True)
 TOWERS, LAPTOPS = key("E", "tower"), key("E", "laptop")
 
 
-def told(machines: Sequence[Machine], *rows: GroupKey) -> Figure:
+def told(machines: Sequence[IndicatorMachine], *rows: GroupKey) -> Figure:
     """I4 of them."""
     return avoidable(the("I4", of(*machines)), machines, (), beside(machines, *rows))
 

@@ -12,10 +12,10 @@ import pytest
 from tests.unit.collector.memory import host
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, vector, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.fleet.census import Standing, standing_of
-from veilleuse.collector.fleet.estimate import Basis
+from veilleuse.collector.fleet.census import FleetDevice, standing_of
+from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import MONITOR, Observed, Place, observed
+from veilleuse.collector.fleet.observed import MONITOR, ObservedMachine, Place, observed
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import Host, HostId
@@ -26,8 +26,8 @@ ALL = ("entity", "site", "population", "device_class")
 
 
 def asked(
-    standings: list[Standing],
-    machines: list[Observed],
+    standings: list[FleetDevice],
+    machines: list[ObservedMachine],
     dimensions: tuple[str, ...] = ("entity", "device_class"),
     *,
     k: int = 10,
@@ -265,7 +265,7 @@ def test_a_place_is_its_stratum():
         assert Place.of(place.stratum("tower")) == place
 
 
-def screens_of(*hosts: Host, lit_hours: int) -> list[Observed]:
+def screens_of(*hosts: Host, lit_hours: int) -> list[ObservedMachine]:
     """Machines whose one screen is on for so many hours of the year, at 10 W."""
     time = lit_hours * 3_600_000
     return [
@@ -319,7 +319,7 @@ def test_screens_that_nobody_tells_of_are_at_the_class_default():
     assert told.default_millijoules == 9 * 5 * 365 * DAY
     assert told.energy_millijoules == without.estimate.energy_millijoules + told.default_millijoules
     (row,) = [row for row in elsewhere.rows if row.key.entity == "E7"]
-    assert (row.estimate.basis, row.estimate.coverage_energy) == (Basis.CLASS_DEFAULT, 0)
+    assert (row.estimate.basis, row.estimate.coverage_energy) == (EstimateBasis.CLASS_DEFAULT, 0)
     few = asked(census(*hosts, assets=monitors(2)), machines)
     assert few.total is not None
     assert few.total.estimate.energy_millijoules == without.estimate.energy_millijoules

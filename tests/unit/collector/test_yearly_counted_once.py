@@ -28,7 +28,7 @@ from veilleuse.collector.model.meters import (
     FOR_EVER,
     DeclaredMeter,
     MeterBoundary,
-    Metering,
+    MeterDeclarations,
     MeterReading,
     MeterShare,
     SharePart,
@@ -310,7 +310,7 @@ def test_a_room_from_its_meter_down():
         (one,),
         (),
         tuple(told),
-        metering=Metering((meter,), (share,)),
+        metering=MeterDeclarations((meter,), (share,)),
         readings={"ups": hours},
         hours=tuple((one.host_id, hour, drawn) for hour in hours),
     )

@@ -12,9 +12,9 @@ from tests.unit.collector.memory import host, site
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.closed_years.reduce import keep
 from veilleuse.collector.closed_years.restate import kept_figures
-from veilleuse.collector.fleet.census import Census, DayTypes, Standing
+from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import Observed
+from veilleuse.collector.fleet.observed import ObservedMachine
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.inventory import Asset, Headcount, Placement
 from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, Vector
@@ -32,12 +32,12 @@ def figures(
     first: date,
     end: date,
     dimensions: Collection[str],
-    standings: Iterable[Standing],
-    machines: Iterable[tuple[Observed, Standing]],
+    standings: Iterable[FleetDevice],
+    machines: Iterable[tuple[ObservedMachine, FleetDevice]],
     *,
     assumptions: Assumptions,
     k_anonymity: int,
-    virtual: Iterable[tuple[Observed, Standing]] = (),
+    virtual: Iterable[tuple[ObservedMachine, FleetDevice]] = (),
     headcounts: Collection[Headcount] = (),
     rooms: Collection[RoomFigure] = (),
 ) -> PeriodFigures:
@@ -76,7 +76,7 @@ def census(
     today: date = END,
     current_tree: bool = False,
     default_zone: str = "FR",
-) -> list[Standing]:
+) -> list[FleetDevice]:
     """The standings of a year, all in UTC so that a day is a day."""
     sites = (site("hq"), site("annexe"))
     days = DayTypes(FIRST, END, {"hq": "UTC", "annexe": "UTC"}, weekday, default_time_zone="UTC")
@@ -96,7 +96,7 @@ def asset(number: int, entity: str = "E1", **more: object) -> Asset:
 
 def worked(
     one: Host, watts: int = 50, method: Method = Method.LOAD_MODELLED, days: int = 261, **more: int
-) -> Observed:
+) -> ObservedMachine:
     """Open days of 2025, half on and half off, at so many watts while on; off on closed days, at none; u = 10 %."""
     on = days * DAY // 2
     energy = on * watts * WATT
@@ -113,10 +113,10 @@ def worked(
     return told(one.host_id, {DayType.OPEN: vector(**(values | more)), DayType.CLOSED: vector(**off)})
 
 
-def told(host_id: HostId, days: dict[DayType, Vector]) -> Observed:
+def told(host_id: HostId, days: dict[DayType, Vector]) -> ObservedMachine:
     """One row of each day type, as the store gives them."""
     rows = [HostPeriod(host_id, FIRST, kind, Band.OPEN, values) for kind, values in days.items()]
-    return Observed(host_id, rows)
+    return ObservedMachine(host_id, rows)
 
 
 def workstation(number: int, entity: str = "E1", **more: object) -> Host:

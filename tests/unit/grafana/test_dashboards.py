@@ -18,7 +18,7 @@ from grafana.panels import ROWS
 from grafana.queries import Form, series
 from tests.architecture.tree import ROOT
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.catalogue import BY_NAME, Kind
+from veilleuse.collector.exposition.catalogue import BY_NAME, MetricType
 
 FILES = sorted(OUTPUT.glob("*.json"))
 PANELS = [panel for row in ROWS for panel in row.panels]
@@ -32,7 +32,9 @@ def names(expression: str) -> set[str]:
 def base(name: str) -> str:
     """Family of a series."""
     family = re.sub("_(bucket|sum|count)$", "", name)
-    return family if BY_NAME.get(family, c.ENERGY).kind in (Kind.SUMMARY, Kind.HISTOGRAM) else name
+    return (
+        family if BY_NAME.get(family, c.ENERGY).kind in (MetricType.SUMMARY, MetricType.HISTOGRAM) else name
+    )
 
 
 def test_committed_files_are_what_would_be_built():

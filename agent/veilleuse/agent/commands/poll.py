@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, PowerGauge, Reading
 from veilleuse.agent.polling.process import look
-from veilleuse.agent.polling.worker import Seen
+from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import POLLED, SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
@@ -47,7 +47,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return EXIT_WARNINGS if any(one.outcome.word == "failed" for one in seen) else 0
 
 
-def plain(seen: Seen) -> dict[str, Any]:
+def plain(seen: SourceStatus) -> dict[str, Any]:
     """One source, as JSON keeps it."""
     outcome = seen.outcome
     return {
@@ -74,7 +74,7 @@ def _reading(reading: Reading) -> dict[str, Any]:
     return {"gpu_busy_ratio": reading.busy_ratio}
 
 
-def lines(seen: Iterable[Seen]) -> Iterator[str]:
+def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
     """For people."""
     some = False
     for one in seen:
@@ -109,7 +109,7 @@ TAKES_THEM = "polled"
 class Slow(NamedTuple):
     """The polled sources, each tried once."""
 
-    seen: tuple[Seen, ...]
+    seen: tuple[SourceStatus, ...]
     chosen: tuple[str, ...]
     trouble: str
     """Why the meters file cannot be used; empty when it can, or is not there."""
@@ -177,7 +177,7 @@ def watts_text(reading: dict[str, Any]) -> str:
 _NONE: dict[str, Any] = {"available": False, "points": [], "reason": "", "remedy": "", "word": ""}
 
 
-def _row(seen: Seen) -> dict[str, Any]:
+def _row(seen: SourceStatus) -> dict[str, Any]:
     said = plain(seen)
     available = seen.outcome.word == "ok"
     return {

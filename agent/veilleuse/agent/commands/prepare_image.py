@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from veilleuse.agent.commands.state_view import look_at_spool
-from veilleuse.agent.identity.image import Wiped, wipe
+from veilleuse.agent.identity.image import WipeResult, wipe
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 
@@ -45,7 +45,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return 0
 
 
-def _lines(state: Path, wiped: Wiped, undelivered: int) -> Iterator[str]:
+def _lines(state: Path, wiped: WipeResult, undelivered: int) -> Iterator[str]:
     if not wiped.removed:
         yield f"nothing of this machine was in {state}"
     for path in wiped.removed:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from veilleuse.agent.commands.plain_text import period_text, plain, record_lines, utc_text
 from veilleuse.agent.commands.state_view import (
-    Quarantined,
+    QuarantineEntry,
     SpoolView,
     look_at_identity,
     look_at_quarantine,
@@ -86,7 +86,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return 0
 
 
-def _show_quarantine(kept: list[Quarantined], *, as_json: bool) -> int:
+def _show_quarantine(kept: list[QuarantineEntry], *, as_json: bool) -> int:
     """What the collector refused: a gap was sent in the place of each."""
     rows = [(one, _decoded(one.wire)) for one in kept]
     if as_json:

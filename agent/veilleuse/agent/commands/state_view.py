@@ -84,7 +84,7 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class QuarantineEntry:
     """The original of a refused record."""
 
     seq: int
@@ -93,7 +93,7 @@ class Quarantined:
     wire: bytes
 
 
-def look_at_quarantine(settings: AgentSettings) -> list[Quarantined]:
+def look_at_quarantine(settings: AgentSettings) -> list[QuarantineEntry]:
     """Oldest first. Raises AgentError."""
     path = settings.paths.state / FILE_NAME
     if not path.exists():
@@ -105,7 +105,7 @@ def look_at_quarantine(settings: AgentSettings) -> list[Quarantined]:
         raise AgentError(
             f"cannot read {path} ({error}): run as the agent's user; a damaged one is set aside at the next start"
         ) from error
-    return [Quarantined(*row) for row in rows]
+    return [QuarantineEntry(*row) for row in rows]
 
 
 def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:

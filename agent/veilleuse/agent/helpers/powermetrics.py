@@ -24,7 +24,7 @@ from xml.parsers.expat import ExpatError
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Instant, Point
 from veilleuse.agent.platforms.clock import instant_now
-from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish
+from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
@@ -140,16 +140,16 @@ class Accumulator:
 
     def publication(self, sample: Sample, now: Instant) -> Publication:
         """What there is to say after one sample."""
-        readings: list[Published] = []
+        readings: list[SnapshotReading] = []
         at = (now.boottime_milliseconds, INTERVAL_MILLISECONDS)
         if sample.energy_microjoules is None:
             return self.failure("powermetrics tells no power of the processor")
         self._successes += 1
         self._microjoules += sample.energy_microjoules
         whole = self._microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
-        readings.append(Published(EnergyCounter(PACKAGE, whole, None, PACKAGE_CEILING_WATTS), *at))
+        readings.append(SnapshotReading(EnergyCounter(PACKAGE, whole, None, PACKAGE_CEILING_WATTS), *at))
         if sample.gpu_busy_ratio is not None:
-            readings.append(Published(GpuBusyReading(sample.gpu_busy_ratio), *at))
+            readings.append(SnapshotReading(GpuBusyReading(sample.gpu_busy_ratio), *at))
         return Publication(tuple(readings), (PACKAGE,), (self._outcome("ok", ""),))
 
     def failure(self, reason: str) -> Publication:
@@ -161,7 +161,7 @@ class Accumulator:
         return Outcome(SOURCE, word, reason, "", self._successes, self._failures)
 
 
-class Helper:
+class PowermetricsHelper:
     """Runs the program, and publishes each of its samples."""
 
     def __init__(
@@ -249,7 +249,7 @@ class Helper:
 
 def run(path: Path) -> int:
     """Publish every 10 s until SIGTERM or SIGINT: 0. Raises AgentError when the file cannot be written."""
-    helper = Helper(path)
+    helper = PowermetricsHelper(path)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, helper.stop)
     while not helper.stopped:
@@ -258,7 +258,7 @@ def run(path: Path) -> int:
     return 0
 
 
-def _rest(helper: Helper) -> None:
+def _rest(helper: PowermetricsHelper) -> None:
     until = time.monotonic() + RESTART_SECONDS
     while not helper.stopped and time.monotonic() < until:
         time.sleep(1)

@@ -20,7 +20,7 @@ from veilleuse.agent.model import EnergyCounter, Instant, Point
 from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.ports import ServiceManager, SourceContext
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
-from veilleuse.agent.sources.snapshot import Outcome, Publication, Published, publish
+from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ MODE: Final = 0o640
 """Root writes, the group of the process reads: the unit's, veilleuse-rapl."""
 
 
-class Helper:
+class RaplHelper:
     """Reads and publishes, once a step. What cannot be opened yet is tried again at every step."""
 
     def __init__(self, context: SourceContext, path: Path, now: Callable[[], Instant]) -> None:
@@ -73,10 +73,10 @@ class Helper:
         outcomes = (self._outcome("ok"),)
         return Publication(readings, self._points, outcomes, not_counted=self._not_counted)
 
-    def _readings(self) -> tuple[Published, ...]:
+    def _readings(self) -> tuple[SnapshotReading, ...]:
         made_at = self._now().boottime_milliseconds
         return tuple(
-            Published(_coarse(reading), made_at, EVERY_MILLISECONDS)
+            SnapshotReading(_coarse(reading), made_at, EVERY_MILLISECONDS)
             for reading in self._source.read()
             if isinstance(reading, EnergyCounter)
         )
@@ -103,7 +103,7 @@ def run(context: SourceContext, path: Path, manager: ServiceManager) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    helper = Helper(context, path, clock.now)
+    helper = RaplHelper(context, path, clock.now)
     helper.step()
     manager.ready()
     while not stopped:

@@ -16,7 +16,7 @@ from xml.parsers.expat import ExpatError
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
-from veilleuse.agent.platforms.macos.api import CallFailed, Calls, number, text
+from veilleuse.agent.platforms.macos.api import MacosCallError, MacosCallTable, number, text
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -55,12 +55,12 @@ def parts_here(machine: Machine, _sysfs: str) -> Parts:
 
     try:
         host = real_calls().host_uuid()
-    except CallFailed:
+    except MacosCallError:
         host = ""
     return Parts(plan=power_plan(FOLDER, host))
 
 
-def machine_of(calls: Calls, *, has_battery: bool, device_class: str = "") -> Machine:
+def machine_of(calls: MacosCallTable, *, has_battery: bool, device_class: str = "") -> Machine:
     """The facts in what the kernel says of itself; what it does not is not known."""
     model = text(calls, "hw.model")
     virtual = number(calls, "kern.hv_vmm_present") == 1
@@ -104,7 +104,7 @@ def _class_of(model: str, *, virtual: bool, has_battery: bool) -> DeviceClass:
     return DeviceClass.LAPTOP if has_battery else DeviceClass.UNKNOWN
 
 
-def _count(calls: Calls, name: str) -> int | None:
+def _count(calls: MacosCallTable, name: str) -> int | None:
     found = number(calls, name)
     return found if found is not None and found > 0 else None
 

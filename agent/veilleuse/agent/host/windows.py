@@ -17,7 +17,7 @@ from veilleuse.agent.host.machine import Machine, class_of, firmware_year, vendo
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, table_of_windows
 from veilleuse.agent.host.virtualization import by_texts
-from veilleuse.agent.platforms.windows.calls import CallFailed, Calls, PowerCalls
+from veilleuse.agent.platforms.windows.calls import PowerCalls, WindowsCallError, WindowsCallTable
 from veilleuse.agent.platforms.windows.structures import (
     DISK_DESCRIPTOR_BYTES,
     SEEK_PENALTY_BYTES,
@@ -54,7 +54,7 @@ def power_plan(calls: PowerCalls) -> PowerPlan:
 def _seconds(calls: PowerCalls, subgroup: str, setting: str) -> int | None:
     try:
         value = calls.plan_value(subgroup, setting)
-    except CallFailed:
+    except WindowsCallError:
         return None
     return value if 0 <= value <= _LONGEST_SECONDS else NEVER
 
@@ -74,19 +74,21 @@ _ELSEWHERE: Final = frozenset({0x06, 0x07, 0x09, 0x0C, 0x0D, 0x0E, 0x0F, 0x10})
 """STORAGE_BUS_TYPE: Fibre Channel, USB, iSCSI, SD, MMC, virtual, file-backed, a pool of Storage Spaces."""
 
 
-def detect_here(sysfs: str, procfs: str, *, device_class: str = "", calls: Calls | None = None) -> Machine:
+def detect_here(
+    sysfs: str, procfs: str, *, device_class: str = "", calls: WindowsCallTable | None = None
+) -> Machine:
     """As `machine.detect_here`."""
     return detect(calls or table(), device_class=device_class)
 
 
-def parts_here(machine: Machine, sysfs: str, calls: Calls | None = None) -> Parts:
+def parts_here(machine: Machine, sysfs: str, calls: WindowsCallTable | None = None) -> Parts:
     """As `facts.parts_here`. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
     calls = calls or table()
     plan = power_plan(calls)
     return Parts(plan=plan) if machine.virtualisation != "none" else Parts(memory_modules(calls), plan=plan)
 
 
-def detect(calls: Calls, *, device_class: str = "") -> Machine:
+def detect(calls: WindowsCallTable, *, device_class: str = "") -> Machine:
     """Read the facts. `device_class` is the setting that overrules detection; empty = detect."""
     table = firmware_table(calls)
     texts = dmi_texts(table)
@@ -117,21 +119,21 @@ def detect(calls: Calls, *, device_class: str = "") -> Machine:
     )
 
 
-def firmware_table(calls: Calls) -> bytes:
+def firmware_table(calls: WindowsCallTable) -> bytes:
     """The SMBIOS table; empty when Windows does not give it."""
     try:
         return table_of_windows(calls.firmware_table())
-    except CallFailed:
+    except WindowsCallError:
         return b""
 
 
-def memory_modules(calls: Calls) -> int | None:
+def memory_modules(calls: WindowsCallTable) -> int | None:
     """In their slots; None when not known, or soldered."""
     return modules_of_table(firmware_table(calls))
 
 
-def _has_battery(calls: Calls) -> bool:
-    with suppress(CallFailed, ValueError):
+def _has_battery(calls: WindowsCallTable) -> bool:
+    with suppress(WindowsCallError, ValueError):
         return bool(power_status(calls.power_status()).has_battery)
     return False
 
@@ -142,7 +144,7 @@ def _memory_bytes() -> int | None:
     return int(psutil.virtual_memory().total) or None
 
 
-def _os_version(calls: Calls) -> str | None:
+def _os_version(calls: WindowsCallTable) -> str | None:
     """`Windows 11 23H2`, `Windows Server 2022 21H2`: without edition and build."""
     product = str(calls.registry(SYSTEM_KEY, "ProductName") or "")
     build = str(calls.registry(SYSTEM_KEY, "CurrentBuildNumber") or "")
@@ -157,17 +159,17 @@ def _os_version(calls: Calls) -> str | None:
     return fact_text(f"{name} {release}")
 
 
-def _disks(calls: Calls) -> tuple[int | None, int | None]:
+def _disks(calls: WindowsCallTable) -> tuple[int | None, int | None]:
     """(rotating, solid state) of the disks inside the case that say which they are."""
     rotating = [spins for number in range(MAX_DISKS) if (spins := _rotates(calls, number)) is not None]
     return (rotating.count(True), rotating.count(False)) if rotating else (None, None)
 
 
-def _rotates(calls: Calls, number: int) -> bool | None:
+def _rotates(calls: WindowsCallTable, number: int) -> bool | None:
     """None when there is no such disk, when it is elsewhere, or when it does not say."""
     try:
         handle = calls.open(rf"\\.\PhysicalDrive{number}", read=False)
-    except CallFailed:
+    except WindowsCallError:
         return None
     try:
         described = calls.control(
@@ -178,7 +180,7 @@ def _rotates(calls: Calls, number: int) -> bool | None:
             return None
         request = property_request(SEEK_PENALTY_PROPERTY)
         return seek_penalty(calls.control(handle, STORAGE_QUERY_PROPERTY, request, SEEK_PENALTY_BYTES))
-    except (CallFailed, ValueError):
+    except (WindowsCallError, ValueError):
         return None
     finally:
         calls.close(handle)

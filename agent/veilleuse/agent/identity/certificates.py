@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, IdentityError, RequestRefused
-from veilleuse.agent.identity.store import Identity, IdentityStore, Place, ders_of
+from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, ders_of
 from veilleuse.wire.limits import AGENT_ID_BYTES, AGENT_ID_DIGITS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -28,7 +28,7 @@ USED_TOKEN: Final = "used_token"
 """docs/wire.md."""
 
 
-class Desk(Protocol):
+class EnrolmentApi(Protocol):
     """The three calls of :8642. Each raises CollectorAway, IdentityError or RequestRefused."""
 
     def enrol(self, request: pb.EnrolRequest) -> pb.EnrolResponse:
@@ -89,11 +89,11 @@ class Introduction:
 
 
 def enrol(
-    desk: Desk,
+    desk: EnrolmentApi,
     keys: Keys,
     store: IdentityStore,
     introduction: Introduction,
-    place_of: Callable[[pb.Placement], Place],
+    place_of: Callable[[pb.Placement], Placement],
     trust: Trust,
     original: Identity | None = None,
 ) -> Identity:
@@ -147,7 +147,7 @@ def renew(
 
 
 def renew_expired(
-    desk: Desk, keys: Keys, store: IdentityStore, pinned: frozenset[str] = frozenset()
+    desk: EnrolmentApi, keys: Keys, store: IdentityStore, pinned: frozenset[str] = frozenset()
 ) -> Identity:
     """The next certificate after the present one expired: the collector's nonce signed with the bound key."""
     identity = store.load()
@@ -188,7 +188,7 @@ def _request_key(keys: Keys, store: IdentityStore) -> bytes:
     return key_pem
 
 
-def _copy_of(desk: Desk, keys: Keys, original: Identity, request_der: bytes) -> pb.CopyOf:
+def _copy_of(desk: EnrolmentApi, keys: Keys, original: Identity, request_der: bytes) -> pb.CopyOf:
     """Proof that this machine was made from `original`: a nonce and the request, signed with that one's key."""
     nonce = _nonce(desk, original)
     return pb.CopyOf(
@@ -199,7 +199,7 @@ def _copy_of(desk: Desk, keys: Keys, original: Identity, request_der: bytes) -> 
     )
 
 
-def _nonce(desk: Desk, identity: Identity) -> bytes:
+def _nonce(desk: EnrolmentApi, identity: Identity) -> bytes:
     nonce = desk.challenge(pb.ChallengeRequest(agent_id=identity.agent_id)).nonce
     if len(nonce) != _NONCE_BYTES:
         raise IdentityError("the collector gave a nonce that is not 32 bytes: upgrade one of the two")

@@ -26,7 +26,7 @@ from veilleuse.wire.files import read_named, read_owned
 
 
 @dataclass(frozen=True, slots=True)
-class Wiped:
+class WipeResult:
     """What is gone, and what is there for the clones."""
 
     agent_id: str
@@ -36,7 +36,7 @@ class Wiped:
     """Left for the clones to enrol with."""
 
 
-def wipe(settings: AgentSettings, join_file: Path | None = None) -> Wiped:
+def wipe(settings: AgentSettings, join_file: Path | None = None) -> WipeResult:
     """Remove all that is this machine's; with `join_file`, leave a copy of it for the clones. May be repeated.
 
     Raises IdentityError when that is no join file, AlreadyRunning while the service or a sender runs, AgentError.
@@ -54,7 +54,7 @@ def wipe(settings: AgentSettings, join_file: Path | None = None) -> Wiped:
             if join_file is not None:
                 write_private(left, content)
             _forget_locks(state)
-        return Wiped(agent_id, removed, left if left.exists() else None)
+        return WipeResult(agent_id, removed, left if left.exists() else None)
 
 
 def _locked(state: Path) -> tuple[ProcessLock, ProcessLock]:

@@ -37,7 +37,7 @@ _REENROL = "enrol again with a new join file: `veilleuse-agent enrol JOINFILE`"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where the enrolment put this machine, and where its collector is."""
 
     address: str
@@ -64,7 +64,7 @@ class Identity:
     roots_pem: bytes
     not_before_unix_milliseconds: int
     not_after_unix_milliseconds: int
-    place: Place
+    place: Placement
 
     def renewal_due_unix_milliseconds(self) -> int:
         """2/3 of the certificate's life, and up to a tenth of it later by the agent's own id."""
@@ -115,7 +115,7 @@ class IdentityStore:
                 roots_pem=self.read("roots.pem"),
                 not_before_unix_milliseconds=int(headers["not-before"]),
                 not_after_unix_milliseconds=int(headers["not-after"]),
-                place=Place(**place),
+                place=Placement(**place),
             )
             _check(identity)
             return identity
@@ -157,13 +157,13 @@ class IdentityStore:
         self.write("certificate.pem", head.encode() + b"".join(map(pem_of, certificates_der)))
         self._finish_renewal()
 
-    def keep_place(self, agent_id: bytes, place: Place) -> None:
+    def keep_place(self, agent_id: bytes, place: Placement) -> None:
         """Who and where, as enrolled.
 
         Until its certificate is kept there is no identity: never two halves of two.
         """
         remove_owned(self.directory / "certificate.pem")
-        plain = {name: getattr(place, name) for name in Place.__slots__}
+        plain = {name: getattr(place, name) for name in Placement.__slots__}
         self.write("agent_id", agent_id.hex().encode())
         self.write("collector.json", json.dumps(plain, indent=1, ensure_ascii=False).encode())
 

@@ -22,7 +22,7 @@ from veilleuse.agent.host.machine import detect_here
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.platforms.locks import POLL_LOCK, ProcessLock
-from veilleuse.agent.polling.worker import OWN_TIMEOUT_SECONDS, Job, Seen, Worker
+from veilleuse.agent.polling.worker import OWN_TIMEOUT_SECONDS, Job, SourceStatus, Worker
 from veilleuse.agent.ports import MeterSpec, Source, SourceContext
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, POLLED, SELF_DETECTING, polled_factory, polls
@@ -58,14 +58,14 @@ def poll(settings: AgentSettings, *, attached: bool) -> int:
             publish(published, Publication((), (), (outcome,), clock.boot_id()))
             raise
         threading.stack_size(_STACK_BYTES)
-        polling = Polling(jobs, published, clock)
+        polling = PollingProcess(jobs, published, clock)
         here.on_stop(polling.stop)
         if attached:
             threading.Thread(target=_when_input_ends, args=(polling.stop,), daemon=True).start()
         return polling.run()
 
 
-class Polling:
+class PollingProcess:
     """The workers and their publication."""
 
     def __init__(self, jobs: Iterable[Job], published: Path, clock: SystemClock) -> None:
@@ -101,7 +101,7 @@ class Polling:
         self._stopped = True
         self._clock.wake()
 
-    def _publish(self) -> tuple[Seen, ...]:
+    def _publish(self) -> tuple[SourceStatus, ...]:
         seen = tuple(worker.seen() for worker in self._workers)
         publication = compose(seen, self._boot_id)
         if publication == self._last:
@@ -117,7 +117,7 @@ class Polling:
         return seen
 
 
-def compose(seen: Iterable[Seen], boot_id: str) -> Publication:
+def compose(seen: Iterable[SourceStatus], boot_id: str) -> Publication:
     """What all sources say. A point that two of them offer is the first one's: the same joules must not count twice."""
     owner: dict[object, str] = {}
     outcomes: list[Outcome] = []
@@ -136,7 +136,7 @@ def compose(seen: Iterable[Seen], boot_id: str) -> Publication:
     return Publication(tuple(readings), points, tuple(outcomes), boot_id)
 
 
-def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[Seen, ...]:
+def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, ...]:
     """Every source that can be polled here, tried once, side by side, waiting at most so long. Raises ConfigurationError."""
     workers = tuple(Worker(job) for job in jobs_of(settings))
     threads = [threading.Thread(target=worker.attempt, daemon=True) for worker in workers]

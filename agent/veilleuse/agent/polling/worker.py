@@ -18,7 +18,7 @@ from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavail
 from veilleuse.agent.model import EnergyCounter, Instant, Point, PowerGauge, Reading
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import Source
-from veilleuse.agent.sources.snapshot import Outcome, Published, is_publishable
+from veilleuse.agent.sources.snapshot import Outcome, SnapshotReading, is_publishable
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ class Job(NamedTuple):
     timeout_seconds: float
 
 
-class Seen(NamedTuple):
+class SourceStatus(NamedTuple):
     """What is known of a source by now."""
 
     job: Job
     points: tuple[Point, ...]
-    readings: tuple[Published, ...]
+    readings: tuple[SnapshotReading, ...]
     outcome: Outcome
 
 
@@ -86,7 +86,7 @@ class Worker:
         """The same while it is open."""
         self._lock = threading.Lock()  # holds what is below together
         self._points: tuple[Point, ...] = ()
-        self._readings: dict[Point | None, Published] = {}
+        self._readings: dict[Point | None, SnapshotReading] = {}
         self._word, self._reason, self._remedy = "failed", "not read yet", ""
         self._said = ""
         self._successes = self._failures = 0
@@ -100,14 +100,14 @@ class Worker:
         """Whether its first turn is over, or takes too long."""
         return self._successes + self._failures > 0 or self._overdue_seconds() > 0
 
-    def seen(self) -> Seen:
+    def seen(self) -> SourceStatus:
         """What it last read and how it fares, at once."""
         with self._lock:
             word, reason, remedy = self._word, self._reason, self._remedy
             if overdue := self._overdue_seconds():
                 word, reason, remedy = "failed", f"no answer for {int(overdue)} s", ""
             outcome = Outcome(self.job.name, word, reason, remedy, self._successes, self._failures)
-            return Seen(self.job, self._points, tuple(self._readings.values()), outcome)
+            return SourceStatus(self.job, self._points, tuple(self._readings.values()), outcome)
 
     def _overdue_seconds(self) -> float:
         """How long its device has not answered; 0 unless that is more than twice its timeout."""
@@ -176,7 +176,7 @@ class Worker:
             self._every = min(self._every, COUNTER_SECONDS)
         every = self._every * MILLISECONDS_PER_SECOND
         with self._lock:
-            self._readings |= {_key(one): Published(one, made, every) for one in readings}
+            self._readings |= {_key(one): SnapshotReading(one, made, every) for one in readings}
             self._word, self._reason, self._remedy = "ok", "", ""
             self._successes += 1
         if self._said not in ("", "ok") and self._thread is not None:

@@ -19,7 +19,7 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
-from veilleuse.agent.remote_config import Standing, look
+from veilleuse.agent.remote_config import ConfigStatus, look
 from veilleuse.agent.resident.fold import Fold, SiteCalendar
 from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.resident.open_sources import (
@@ -298,7 +298,7 @@ class Resident:
         if calendar is not None and sha256 is not None and sha256 != self._fold.awaited_sha256:
             self._schedule(calendar, sha256, now)
 
-    def _configure(self, population: Population, configured: Standing, unix_milliseconds: int) -> None:
+    def _configure(self, population: Population, configured: ConfigStatus, unix_milliseconds: int) -> None:
         """Go on as it says, from the end of the last tick on; what it changes is written with the records it closes."""
         grain = grain_of(self._settings, population, configured.in_use.configuration, unix_milliseconds)
         if (population, grain.period_milliseconds) != (self._population, self._period_milliseconds):
@@ -320,7 +320,7 @@ class Resident:
             grain.tick_milliseconds,
         )
 
-    def _look(self, now: Instant) -> Standing:
+    def _look(self, now: Instant) -> ConfigStatus:
         accept = self._settings.collector.accept_configuration
         return look(self._spool.control, now, self._boot_id, accept=accept)
 

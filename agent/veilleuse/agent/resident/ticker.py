@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed
 from veilleuse.agent.model import (
+    CounterWrap,
     Delta,
     DisplaysReading,
     EnergyCounter,
@@ -26,7 +27,6 @@ from veilleuse.agent.model import (
     SupplyReading,
     Tick,
     UnitReading,
-    Wrapped,
     asleep_milliseconds,
     difference,
 )
@@ -49,7 +49,7 @@ NEVER_STILL: Final = frozenset({PointKind.RAPL})
 """Counters that cannot stand still on a running machine: one that does is stuck, not at 0 W."""
 
 
-class Seen(NamedTuple):
+class MachineReadings(NamedTuple):
     """What the sources tell of the machine beside energy, now."""
 
     supply: Supply
@@ -57,7 +57,7 @@ class Seen(NamedTuple):
     gpu_busy_ratio: float | None
 
 
-class Polled:
+class SourceState:
     """One source, with what the ticker keeps of it."""
 
     __slots__ = ("counters", "doubted", "failures", "points", "readings", "source", "successes", "units")
@@ -96,7 +96,7 @@ class Ticker:
     ) -> None:
         """`default_supply` is what no source tells otherwise; `usage` gives own (CPU ms, RSS bytes)."""
         self._clock = clock
-        self.polled = tuple(Polled(source, points) for source, points in sources)
+        self.polled = tuple(SourceState(source, points) for source, points in sources)
         self._load_source = load
         self._default_supply = default_supply
         self.retime(tick_milliseconds)
@@ -147,7 +147,7 @@ class Ticker:
 
     def add(self, source: Source, points: tuple[Point, ...]) -> None:
         """One more opened source, from the next poll on."""
-        self.polled = (*self.polled, Polled(source, points))
+        self.polled = (*self.polled, SourceState(source, points))
 
     def health(self) -> list[dict[str, Any]]:
         """Outcomes per source since the start, as `ControlKey.SOURCES` keeps them."""
@@ -171,7 +171,7 @@ class Ticker:
 
     # ---------------------------------------------------------------------------------- polling
 
-    def _poll(self, polled: Polled) -> None:
+    def _poll(self, polled: SourceState) -> None:
         try:
             try:
                 polled.readings = polled.source.read()
@@ -185,7 +185,7 @@ class Ticker:
         else:
             polled.successes += 1
 
-    def _failed(self, polled: Polled, error: Exception) -> None:
+    def _failed(self, polled: SourceState, error: Exception) -> None:
         polled.readings = ()
         polled.failures += 1
         event = logging.WARNING if polled.failures == 1 else logging.DEBUG
@@ -205,7 +205,7 @@ class Ticker:
         self._processors = len(counters.cpu_total_milliseconds) or self._processors
         return counters
 
-    def _observe(self) -> Seen:
+    def _observe(self) -> MachineReadings:
         """The first source that tells the supply, or the displays, is believed; GPUs of several sources are averaged."""
         supply: Supply | None = None
         displays: tuple[int, ...] | None = None
@@ -219,7 +219,7 @@ class Ticker:
                 elif isinstance(reading, GpuBusyReading) and reading.busy_ratio >= 0:
                     ratios.append(min(1.0, reading.busy_ratio))
         busy = sum(ratios) / len(ratios) if ratios else None
-        return Seen(supply or self._default_supply, displays, busy)
+        return MachineReadings(supply or self._default_supply, displays, busy)
 
     # -------------------------------------------------------------------------------- stretches
 
@@ -228,7 +228,7 @@ class Ticker:
         previous: Instant,
         now: Instant,
         counters: LoadCounters | None,
-        seen: Seen,
+        seen: MachineReadings,
         own: tuple[int, int],
     ) -> tuple[Tick, ...]:
         elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
@@ -255,7 +255,7 @@ class Ticker:
         awake: int,
         now: Instant,
         counters: LoadCounters | None,
-        seen: Seen,
+        seen: MachineReadings,
         own: tuple[int, int],
     ) -> Tick:
         load = None if counters is None or self._load is None else load_between(self._load, counters)
@@ -313,7 +313,7 @@ class Ticker:
                 gaps.append((polled.source.name, awake))
         return tuple(energies), tuple(gaps)
 
-    def _integrated(self, polled: Polled, reading: PowerGauge, awake: int) -> int | None:
+    def _integrated(self, polled: SourceState, reading: PowerGauge, awake: int) -> int | None:
         """mJ of a gauge over the awake stretch; None when it cannot be: no device of ours gives energy back."""
         # A counter of the same point that waits would count this stretch once more.
         polled.counters.pop(reading.point, None)
@@ -321,14 +321,14 @@ class Ticker:
             return None
         return self._whole(reading.point, reading.power_milliwatts * awake)  # 1 mW for 1 ms is 1 µJ
 
-    def _counted(self, polled: Polled, reading: EnergyCounter, awake: int, now: int) -> int | None:
+    def _counted(self, polled: SourceState, reading: EnergyCounter, awake: int, now: int) -> int | None:
         """mJ of a counter over the awake stretch, None when it gives none; held stretches get theirs."""
         before, read_at = polled.counters.get(reading.point, (None, now - awake))
         missed = self._stretches_since(read_at, now - awake)
         outcome = difference(before, reading, now - read_at)
         if isinstance(outcome, Reset):
             polled.doubted.add(reading.point)
-        if missed is None or not isinstance(outcome, (Delta, Wrapped)):
+        if missed is None or not isinstance(outcome, (Delta, CounterWrap)):
             return None
         if _may_turn(reading, now - read_at):
             return None

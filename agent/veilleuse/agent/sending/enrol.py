@@ -27,7 +27,7 @@ from veilleuse.agent.identity import certificates, keys
 from veilleuse.agent.identity.clone import Copies
 from veilleuse.agent.identity.join_file import JoinFile, fingerprints, read_join_file
 from veilleuse.agent.identity.reset import settle_for_enrolment
-from veilleuse.agent.identity.store import Identity, IdentityStore, Place, as_owner_of
+from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.sending.client import EnrolmentCalls, open_channel
@@ -127,7 +127,7 @@ def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
     address = settings.collector.enrolment_address or join.enrolment_address
     pinned = fingerprints(settings.collector.ca_sha256)
 
-    def place_of(placement: pb.Placement) -> Place:
+    def place_of(placement: pb.Placement) -> Placement:
         return _place(placement, join.address, join.enrolment_address, pinned=bool(pinned))
 
     trust = certificates.Trust(join.ca_pem, pinned)
@@ -140,7 +140,7 @@ def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
     known = original.place
     address = settings.collector.enrolment_address or known.enrolment_address
 
-    def place_of(placement: pb.Placement) -> Place:
+    def place_of(placement: pb.Placement) -> Placement:
         return _place(placement, known.address, known.enrolment_address, pinned=known.ca_pinned)
 
     trust = certificates.Trust(original.roots_pem, fingerprints(settings.collector.ca_sha256))
@@ -151,7 +151,7 @@ def _asked(
     settings: AgentSettings,
     address: str,
     introduction: certificates.Introduction,
-    place_of: Callable[[pb.Placement], Place],
+    place_of: Callable[[pb.Placement], Placement],
     trust: certificates.Trust,
     original: Identity | None = None,
 ) -> Identity:
@@ -176,8 +176,8 @@ def _admitted(ask: Callable[[], Identity]) -> Identity:
         ) from error
 
 
-def _place(placement: pb.Placement, address: str, enrolment_address: str, *, pinned: bool) -> Place:
-    return Place(
+def _place(placement: pb.Placement, address: str, enrolment_address: str, *, pinned: bool) -> Placement:
+    return Placement(
         address=address,
         enrolment_address=enrolment_address,
         org_entity=placement.org_entity,

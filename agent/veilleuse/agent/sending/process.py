@@ -31,7 +31,7 @@ from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
 from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, Copies, Mark
 from veilleuse.agent.identity.join_file import fingerprints
-from veilleuse.agent.identity.store import Identity, IdentityStore, Place, as_owner_of
+from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
@@ -83,11 +83,11 @@ def send(settings: AgentSettings, hold_for: int | None = None) -> int:
             quarantine_bytes=bounds.quarantine_bytes,
         )
         outbox = Outbox(connection, settings.paths.state / FILE_NAME, WireEncoder(), ring)
-        sending = Sending(settings, outbox)
+        sending = SenderProcess(settings, outbox)
         return int(not sending.contact()) if hold_for is None else sending.hold(hold_for)
 
 
-class Sending:
+class SenderProcess:
     """The sending process."""
 
     def __init__(
@@ -383,6 +383,6 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * int.from_bytes(os.urandom(6), "big") / 2**48
 
 
-def address_of(settings: AgentSettings, place: Place) -> str:
+def address_of(settings: AgentSettings, place: Placement) -> str:
     """host:port of the mTLS service."""
     return settings.collector.address or place.address

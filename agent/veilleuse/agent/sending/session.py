@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """One contact with the collector: Hello, then Push until nothing waits. PROMISES.md §2.2 and §2.3.
 
-The logic alone: the calls come in through `Collector`, so that grpc stays in the composition root.
+The logic alone: the calls come in through `TelemetryApi`, so that grpc stays in the composition root.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, RequestRefused
-from veilleuse.agent.ports import ControlKey, Numbered, SenderSpool
+from veilleuse.agent.ports import ControlKey, SenderSpool, WireRecord
 from veilleuse.agent.remote_config import Trial, readable
 from veilleuse.agent.sending.remote_config import (
     calendar_control,
@@ -45,7 +45,7 @@ REFUSALS_PER_RECORD: Final = 3
 """A record is refused, then its gap with a date, then the one without; one that says no time means that the two sides disagree."""
 
 
-class Collector(Protocol):
+class TelemetryApi(Protocol):
     """The three calls of :8641.
 
     Each raises CollectorAway (try later), IdentityError (the certificate is not accepted) or RequestRefused
@@ -78,7 +78,7 @@ class Sender:
     def __init__(
         self,
         spool: SenderSpool,
-        collector: Collector,
+        collector: TelemetryApi,
         facts: pb.Facts,
         now: Callable[[], int],
         *,
@@ -328,7 +328,7 @@ class Sender:
             )
 
 
-def _damaged(chain: bytes, run: Sequence[Numbered]) -> int | None:
+def _damaged(chain: bytes, run: Sequence[WireRecord]) -> int | None:
     """The first record of a run whose bytes are not what its chain says: never sent."""
     for one in run:
         if chain_next(chain, one.wire) != one.chain:

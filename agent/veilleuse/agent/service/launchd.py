@@ -7,13 +7,13 @@ Source: launchd.plist(5); sysctl kern.willshutdown (xnu, iokit/Kernel/IOPMrootDo
 
 from __future__ import annotations
 
-from veilleuse.agent.platforms.macos.api import Calls, number
+from veilleuse.agent.platforms.macos.api import MacosCallTable, number
 
 
 class Launchd:
     """`ports.ServiceManager`."""
 
-    def __init__(self, calls: Calls | None = None) -> None:
+    def __init__(self, calls: MacosCallTable | None = None) -> None:
         self._calls = calls
 
     def ready(self) -> None:

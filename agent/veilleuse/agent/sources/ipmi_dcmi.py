@@ -20,8 +20,8 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.files import entries
 from veilleuse.agent.sources.http_json import endpoint_of
 from veilleuse.agent.sources.meters_file import read_credentials
-from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, Paced, point_of
-from veilleuse.agent.sources.run_program import Finished, Program
+from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, RateLimiter, point_of
+from veilleuse.agent.sources.run_program import Program, ProgramResult
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 CEILING_WATTS: Final = 20_000.0
@@ -77,7 +77,7 @@ class IpmiDcmi:
         self._command: _Command | None = None
         self._point = Point(PointKind.BMC, "bmc", Boundary.WALL)
         self._ceiling_watts = CEILING_WATTS
-        self._paced = Paced(self._ask)
+        self._paced = RateLimiter(self._ask)
 
     def open(self) -> tuple[Point, ...]:
         """Look for a device and a tool, and ask once. Raises SourceUnavailable, or ReadFailed when there is no answer now."""
@@ -199,7 +199,7 @@ class IpmiDcmi:
         )
 
 
-def power_watts(tool: str, finished: Finished) -> int:
+def power_watts(tool: str, finished: ProgramResult) -> int:
     """Whole watts from what the tool printed. Raises ReadFailed unless there is exactly one value, said to be measured."""
     if tool == "ipmitool":
         values, states = _IPMITOOL_POWER.findall(finished.output), _IPMITOOL_STATE.findall(finished.output)
@@ -214,7 +214,7 @@ def power_watts(tool: str, finished: Finished) -> int:
     return int(values[0])
 
 
-def _told(finished: Finished) -> str:
+def _told(finished: ProgramResult) -> str:
     """The first line of its errors, for people; made harmless, for it may come from another machine."""
     lines = [line.strip() for line in (finished.errors or finished.output).splitlines() if line.strip()]
     first = re.sub(r"[^ -~]", "?", lines[0])[:120] if lines else "it said nothing"

@@ -23,7 +23,7 @@ from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, i
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 if TYPE_CHECKING:
-    from veilleuse.agent.sources.rapl_snapshot import RaplPublished
+    from veilleuse.agent.sources.rapl_snapshot import RaplSnapshot
 
 PACKAGE_CEILING_WATTS: Final = 1_000.0
 """Twice the largest processor package of 2025 (500 W)."""
@@ -78,7 +78,7 @@ class LinuxRapl:
         self._zones: tuple[_Zone, ...] = ()
         self._mirrors: dict[Point, Point] = {}
         """Point of a mirror → the point whose counter it repeats."""
-        self._helper: RaplPublished | None = None
+        self._helper: RaplSnapshot | None = None
 
     def open(self) -> tuple[Point, ...]:
         """Find the zones. Raises SourceUnavailable: virtual_machine, no_device or no_permission."""
@@ -218,9 +218,9 @@ class LinuxRapl:
         """The points that the helper publishes, or why not, to be added to the reason. A virtual machine has none to ask."""
         if not self._context.helper or self._is_virtual():
             return (), ""
-        from veilleuse.agent.sources.rapl_snapshot import RaplPublished  # only where it is of use
+        from veilleuse.agent.sources.rapl_snapshot import RaplSnapshot  # only where it is of use
 
-        helper = RaplPublished(self._context)
+        helper = RaplSnapshot(self._context)
         try:
             points = helper.open()
         except SourceUnavailable as error:

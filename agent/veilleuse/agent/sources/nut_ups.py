@@ -42,7 +42,7 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 _UNQUOTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Refused(Exception):
+class NutRefusal(Exception):
     """The upsd answered ERR."""
 
     def __init__(self, word: str) -> None:
@@ -51,7 +51,7 @@ class Refused(Exception):
         self.word = word
 
 
-class NotUnderstood(Exception):
+class NutProtocolError(Exception):
     """What came back is not an answer to what was asked."""
 
 
@@ -88,9 +88,9 @@ class Conversation:
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """STARTTLS, then the handshake. Raises ssl.SSLError, an OSError, too."""
         if self.ask("STARTTLS")[:2] != ["OK", "STARTTLS"]:
-            raise NotUnderstood("no OK to STARTTLS")
+            raise NutProtocolError("no OK to STARTTLS")
         if self._pending:  # said in clear, to be taken for something said under TLS
-            raise NotUnderstood("more than an OK to STARTTLS")
+            raise NutProtocolError("more than an OK to STARTTLS")
         self._socket.settimeout(self._left_seconds())
         self._socket = context.wrap_socket(self._socket, server_hostname=host)
 
@@ -98,13 +98,13 @@ class Conversation:
         """USERNAME and PASSWORD; not LOGIN, which tells the upsd that this machine hangs on the UPS."""
         for command, word in (("USERNAME", name), ("PASSWORD", secret)):
             if self.ask(command, word)[:1] != ["OK"]:
-                raise NotUnderstood(f"no OK to {command}")
+                raise NutProtocolError(f"no OK to {command}")
 
     def value(self, ups: str, variable: str) -> str:
         """GET VAR: one variable."""
         answer = self.ask("GET", "VAR", ups, variable)
         if answer[:3] != ["VAR", ups, variable] or len(answer) != 4:
-            raise NotUnderstood(f"no value to GET VAR {variable}")
+            raise NutProtocolError(f"no value to GET VAR {variable}")
         return answer[3]
 
     def variables(self, ups: str) -> dict[str, str]:
@@ -122,16 +122,16 @@ class Conversation:
 
     def _list(self, kind: str, *words: str) -> list[list[str]]:
         if self.ask("LIST", kind, *words) != ["BEGIN", "LIST", kind, *words]:
-            raise NotUnderstood(f"no list to LIST {kind}")
+            raise NutProtocolError(f"no list to LIST {kind}")
         rows: list[list[str]] = []
         for _ in range(LARGEST_LIST_LINES):
             row = self._hear()
             if row == ["END", "LIST", kind, *words]:
                 return rows
             if row[:1] != [kind]:
-                raise NotUnderstood(f"something else in the list of LIST {kind}")
+                raise NutProtocolError(f"something else in the list of LIST {kind}")
             rows.append(row)
-        raise NotUnderstood(f"a list of more than {LARGEST_LIST_LINES} lines")
+        raise NutProtocolError(f"a list of more than {LARGEST_LIST_LINES} lines")
 
     def _say(self, command: str, *words: str) -> None:
         line = " ".join(word if word.isalnum() else quoted(word) for word in (command, *words))
@@ -141,7 +141,7 @@ class Conversation:
     def _hear(self) -> list[str]:
         while b"\n" not in self._pending:
             if len(self._pending) > LARGEST_LINE_BYTES:
-                raise NotUnderstood(f"a line of more than {LARGEST_LINE_BYTES} bytes")
+                raise NutProtocolError(f"a line of more than {LARGEST_LINE_BYTES} bytes")
             self._socket.settimeout(self._left_seconds())
             more = self._socket.recv(4_096)
             if not more:
@@ -149,10 +149,10 @@ class Conversation:
             self._pending += more
         line, _, self._pending = self._pending.partition(b"\n")
         if len(line) > LARGEST_LINE_BYTES:
-            raise NotUnderstood(f"a line of more than {LARGEST_LINE_BYTES} bytes")
+            raise NutProtocolError(f"a line of more than {LARGEST_LINE_BYTES} bytes")
         words = words_of(line.decode("utf-8", "replace"))
         if words[:1] == ["ERR"]:
-            raise Refused(words[1] if len(words) > 1 else "")
+            raise NutRefusal(words[1] if len(words) > 1 else "")
         return words
 
     def _connected(self, host: str, port: int) -> socket.socket:
@@ -241,7 +241,7 @@ class NutUps:
             with _conversation(meter) as upsd:
                 self._ups = _chosen(upsd, str(meter.options.get("ups", "")))
                 variables = upsd.variables(self._ups)
-        except (Refused, NotUnderstood, OSError, ValueError) as error:
+        except (NutRefusal, NutProtocolError, OSError, ValueError) as error:
             raise _unavailable(meter, error) from error
         if variables.get("ups.status") == _NOTHING_YET:
             raise ReadFailed(
@@ -260,7 +260,7 @@ class NutUps:
         try:
             with _conversation(meter) as upsd:
                 values = {name: _number(name, upsd.value(self._ups, name)) for name in names}
-        except (Refused, NotUnderstood, OSError, ValueError) as error:
+        except (NutRefusal, NutProtocolError, OSError, ValueError) as error:
             raise _failed(meter, error) from error
         except SourceUnavailable as error:  # the credentials went away
             raise ReadFailed(str(error)) from error
@@ -423,10 +423,10 @@ def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
     """What a read says: what, where, what to do."""
     where = f"{meter.meter} ({meter.address})"
     match error:
-        case Refused(word=word):
+        case NutRefusal(word=word):
             remedy = _REMEDIES.get(word, "see the log of upsd")
             return ReadFailed(f"{where}: upsd answered {word or 'an error'}; {remedy}")
-        case NotUnderstood() | ValueError():
+        case NutProtocolError() | ValueError():
             return ReadFailed(f"{where}: {error}")
         case TimeoutError():
             return ReadFailed(
@@ -442,13 +442,13 @@ def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
 def _unavailable(meter: MeterSpec, error: Exception) -> SourceUnavailable | ReadFailed:
     """What `open` says: unavailable for what stays so until somebody changes it, failed for the rest."""
     where = f"{meter.meter} ({meter.address})"
-    if isinstance(error, Refused) and error.word in _DENIED:
+    if isinstance(error, NutRefusal) and error.word in _DENIED:
         return SourceUnavailable(
             "no_permission",
             f"{where}: upsd answered {error.word}",
             "check credentials_file and upsd.users, or the server's access rules",
         )
-    if isinstance(error, Refused) and error.word in _NO_TLS:
+    if isinstance(error, NutRefusal) and error.word in _NO_TLS:
         return SourceUnavailable(
             "no_permission",
             f"{where}: upsd offers no TLS ({error.word})",

@@ -17,7 +17,7 @@ from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading, asleep_milliseconds
 from veilleuse.agent.platforms.clock import instant_now, read_boot_id
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.sources.snapshot import Publication, Published, read_publication
+from veilleuse.agent.sources.snapshot import Publication, SnapshotReading, read_publication
 
 INTERVALS_HELD: Final = 3
 """A reading older than so many of its intervals is not the present any more."""
@@ -117,14 +117,14 @@ class PolledSources:
             self._valid_from = now.boottime_milliseconds
         self._previous = now
 
-    def _is_recent(self, one: Published, now: Instant) -> bool:
+    def _is_recent(self, one: SnapshotReading, now: Instant) -> bool:
         age = now.boottime_milliseconds - one.boottime_milliseconds
         return (
             0 <= age <= INTERVALS_HELD * one.every_milliseconds
             and one.boottime_milliseconds >= self._valid_from
         )
 
-    def _is_due(self, one: Published) -> bool:
+    def _is_due(self, one: SnapshotReading) -> bool:
         if not isinstance(one.reading, EnergyCounter):
             return True
         # A value from before we began would put what was used until then into our first stretch.

@@ -20,7 +20,7 @@ from veilleuse.wire.vocabulary import PointKind
 _REMEDY = "see `systemctl status veilleuse-rapl`"
 
 
-class RaplPublished:
+class RaplSnapshot:
     """`ports.Source`: what the helper reads. Made by `linux_rapl` where the files themselves cannot be read."""
 
     name = "linux_rapl"

@@ -168,7 +168,7 @@ class OneQuantity:
         return self._step <= self._largest_step
 
 
-class Paced:
+class RateLimiter:
     """Asks a device no more often than it likes; in between its last word stands, be it a reading or a failure."""
 
     def __init__(self, ask: Callable[[], tuple[Reading, ...]]) -> None:

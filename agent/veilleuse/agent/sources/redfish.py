@@ -19,7 +19,7 @@ from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
     MICROJOULES_PER_KILOWATT_HOUR,
     OneQuantity,
-    Paced,
+    RateLimiter,
     meter_of,
     point_of,
 )
@@ -55,7 +55,7 @@ class Redfish:
         self._chosen: tuple[Chosen, ...] = ()
         self._quantity: OneQuantity | None = None
         self._by_gauge = False
-        self._paced = Paced(self._ask)
+        self._paced = RateLimiter(self._ask)
 
     def open(self) -> tuple[Point, ...]:
         """Find the power. Raises SourceUnavailable, or ReadFailed when the service does not answer now.

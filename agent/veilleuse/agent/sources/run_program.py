@@ -24,7 +24,7 @@ _GRACE_SECONDS: Final = 0.2
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Finished(NamedTuple):
+class ProgramResult(NamedTuple):
     """How a program ended, and what it said."""
 
     status: int
@@ -38,7 +38,7 @@ class Program:
     def __init__(self) -> None:
         self._stuck: subprocess.Popen[bytes] | None = None
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> Finished:
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> ProgramResult:
         """Start it and wait. Raises ReadFailed when it cannot be started, takes too long or says too much."""
         name = os.path.basename(arguments[0])
         if self._stuck is not None:
@@ -69,7 +69,7 @@ class Program:
 
     def _followed(
         self, started: subprocess.Popen[bytes], name: str, deadline: float, seconds: float
-    ) -> Finished:
+    ) -> ProgramResult:
         assert started.stdout is not None  # both are pipes
         assert started.stderr is not None
         said: dict[IO[bytes], bytearray] = {started.stdout: bytearray(), started.stderr: bytearray()}
@@ -93,7 +93,7 @@ class Program:
         except subprocess.TimeoutExpired as error:
             raise ReadFailed(f"{name} has not ended within {seconds:g} s") from error
         output, errors = (bytes(text).decode("utf-8", "replace") for text in said.values())
-        return Finished(status, output, errors)
+        return ProgramResult(status, output, errors)
 
     def _kill(self, started: subprocess.Popen[bytes]) -> None:
         """It and all it started, or it is remembered. Not waited for yet, so that its number is still its own."""

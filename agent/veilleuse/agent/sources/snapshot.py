@@ -31,7 +31,7 @@ LARGEST_BYTES: Final = 256 * 1024
 _LARGEST_INTEGER: Final = 2**63 - 1
 
 
-class Published(NamedTuple):
+class SnapshotReading(NamedTuple):
     """One reading, and when it was made."""
 
     reading: Reading
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
 class Publication(NamedTuple):
     """What the file says."""
 
-    readings: tuple[Published, ...]
+    readings: tuple[SnapshotReading, ...]
     points: tuple[Point, ...]
     """All that the sources offer, readable now or not."""
     outcomes: tuple[Outcome, ...]
@@ -138,7 +138,7 @@ def _outcome(
     return Outcome(str(name), str(word), str(reason), str(remedy), _whole(successes), _whole(failures))
 
 
-def _to_plain(one: Published, points: Sequence[Point]) -> list[Any]:
+def _to_plain(one: SnapshotReading, points: Sequence[Point]) -> list[Any]:
     times = [one.boottime_milliseconds, one.every_milliseconds]
     reading = one.reading
     if isinstance(reading, EnergyCounter):
@@ -151,7 +151,7 @@ def _to_plain(one: Published, points: Sequence[Point]) -> list[Any]:
     raise ValueError(f"cannot be published: {reading!r}")
 
 
-def _from_plain(raw: list[Any], points: Sequence[Point]) -> Published:
+def _from_plain(raw: list[Any], points: Sequence[Point]) -> SnapshotReading:
     reading: Reading
     match raw:
         case ["counter", at, every, index, energy, turn, int() | float() as ceiling]:
@@ -165,7 +165,7 @@ def _from_plain(raw: list[Any], points: Sequence[Point]) -> Published:
             reading = GpuBusyReading(float(ratio))
         case _:
             raise ValueError(f"not a reading: {raw!r}")
-    return Published(reading, _whole(at), _whole(every))
+    return SnapshotReading(reading, _whole(at), _whole(every))
 
 
 def _of(points: Sequence[Point], index: object) -> Point:

@@ -70,11 +70,11 @@ class Silent(Exception):
     """No answer in time: with v2c also what a wrong community looks like."""
 
 
-class Rejected(Exception):
+class SnmpAccessError(Exception):
     """The device answered that it does not let us."""
 
 
-class NotUnderstood(Exception):
+class SnmpResponseError(Exception):
     """An error of the device, or an answer to something else."""
 
 
@@ -136,7 +136,7 @@ class Client:
         indication, status, told = await answer
         _refuse(indication, status)
         if [str(name) for name, _ in told] != list(oids):
-            raise NotUnderstood("the answer is about other objects than those asked")
+            raise SnmpResponseError("the answer is about other objects than those asked")
         return tuple(_value(value) for _, value in told)
 
     async def _aim(self) -> None:
@@ -203,11 +203,11 @@ def _refuse(indication: object, status: Any) -> None:
         if name == "RequestTimedOut":
             raise Silent("no answer in time")
         if name in _REJECTIONS:
-            raise Rejected(str(indication))
-        raise NotUnderstood(str(indication))
+            raise SnmpAccessError(str(indication))
+        raise SnmpResponseError(str(indication))
     if status:
         word = status.prettyPrint()
-        raise Rejected(word) if word in _REFUSING else NotUnderstood(f"the device answered {word}")
+        raise SnmpAccessError(word) if word in _REFUSING else SnmpResponseError(f"the device answered {word}")
 
 
 def _value(value: Any) -> Value:

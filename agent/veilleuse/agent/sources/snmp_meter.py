@@ -26,7 +26,7 @@ from veilleuse.agent.sources.readings import (
     point_of,
     unreached,
 )
-from veilleuse.agent.sources.snmp_profiles import MICROJOULES, MILLIWATTS, PROFILES, Objects, Place
+from veilleuse.agent.sources.snmp_profiles import MICROJOULES, MILLIWATTS, PROFILES, Objects, SnmpMeterPoint
 from veilleuse.wire.vocabulary import PointKind
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class SnmpMeter:
             self._client.close()
             self._client = None
 
-    def _chosen(self, meter: MeterSpec, client: Client, place: Place) -> bool:
+    def _chosen(self, meter: MeterSpec, client: Client, place: SnmpMeterPoint) -> bool:
         """Whether energy is read, else power: as told, else energy where it is counted finely, or is all there is."""
         wanted = str(meter.options.get("quantity", ""))
         missing: list[str] = []
@@ -154,7 +154,7 @@ class _Missing(ReadFailed):
 # ------------------------------------------------------------------------------------- what to ask
 
 
-def _place(meter: MeterSpec) -> Place:
+def _place(meter: MeterSpec) -> SnmpMeterPoint:
     """What the options name, its OIDs complete. Raises SourceUnavailable."""
     options = meter.options
     if str(options.get("quantity", "")) not in ("", "energy", "power"):
@@ -190,7 +190,7 @@ def _filled(objects: Objects, indices: Mapping[str, int]) -> Objects:
     )
 
 
-def _generic(meter: MeterSpec) -> Place:
+def _generic(meter: MeterSpec) -> SnmpMeterPoint:
     """Any object that somebody knows: OIDs that add up, a unit, a factor."""
     options = meter.options
     oids = tuple(oid.strip().removeprefix(".") for oid in str(options.get("oid", "")).split(","))
@@ -209,8 +209,8 @@ def _generic(meter: MeterSpec) -> Place:
     name = f"the sum of {len(oids)} OIDs" if len(oids) > 1 else oids[0]
     nothing = Objects(name, (), Fraction(1))
     if unit in MILLIWATTS:
-        return Place(_KINDS[kind], Objects(name, oids, Fraction(scale) * MILLIWATTS[unit]))
-    return Place(_KINDS[kind], nothing, Objects(name, oids, Fraction(scale) * MICROJOULES[unit]))
+        return SnmpMeterPoint(_KINDS[kind], Objects(name, oids, Fraction(scale) * MILLIWATTS[unit]))
+    return SnmpMeterPoint(_KINDS[kind], nothing, Objects(name, oids, Fraction(scale) * MICROJOULES[unit]))
 
 
 def _refuse(meter: MeterSpec, must: str) -> NoReturn:
@@ -288,7 +288,7 @@ def _whole(meter: MeterSpec, objects: Objects, value: object) -> int:
 
 
 def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[object, ...]:
-    from veilleuse.agent.sources.snmp_client import NotUnderstood, Rejected, Silent
+    from veilleuse.agent.sources.snmp_client import Silent, SnmpAccessError, SnmpResponseError
 
     where = _where(meter)
     try:
@@ -299,7 +299,7 @@ def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[obj
             f"{where}: no answer within {meter.timeout_seconds:g} s; is it on, is UDP open? {likeness} looks the same, "
             "and so does the device's access list"
         ) from error
-    except Rejected as error:
+    except SnmpAccessError as error:
         raise SourceUnavailable(
             "no_permission",
             f"{where}: {error}",
@@ -307,7 +307,7 @@ def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[obj
         ) from error
     except OSError as error:
         raise ReadFailed(f"{where}: {unreached(error)}") from error
-    except NotUnderstood as error:
+    except SnmpResponseError as error:
         raise ReadFailed(f"{where}: {error}") from error
 
 

@@ -44,7 +44,7 @@ class Objects(NamedTuple):
     """What `unit` has to say."""
 
 
-class Place(NamedTuple):
+class SnmpMeterPoint(NamedTuple):
     """What is measured: an outlet, a phase, the whole device."""
 
     kind: PointKind
@@ -66,19 +66,19 @@ _TENTH_OF_KWH: Final = Fraction(MICROJOULES_PER_KWH, 10)
 _HUNDREDTH_OF_KWH: Final = Fraction(MICROJOULES_PER_KWH, 100)
 
 _APC_RPDU2: Final = {
-    "device": Place(
+    "device": SnmpMeterPoint(
         PointKind.PDU,
         _one("rPDU2DeviceStatusPower", f"{_APC}.26.4.3.1.5.{{pdu}}", _HUNDREDTH_OF_KW),
         _one("rPDU2DeviceStatusEnergy", f"{_APC}.26.4.3.1.9.{{pdu}}", _TENTH_OF_KWH),
         (("pdu", 1),),
     ),
-    "phase": Place(
+    "phase": SnmpMeterPoint(
         PointKind.PDU,
         _one("rPDU2PhaseStatusPower", f"{_APC}.26.6.3.1.7.{{phase}}", _HUNDREDTH_OF_KW),
         None,
         (("phase", None),),
     ),
-    "outlet": Place(
+    "outlet": SnmpMeterPoint(
         PointKind.PDU,
         # The MIB leaves the unit out. Watts: so LibreNMS and the users of Grid'5000's AP8653 take it.
         _one("rPDU2OutletMeteredStatusPower", f"{_APC}.26.9.4.3.1.7.{{outlet}}", MILLIWATTS["W"]),
@@ -87,7 +87,7 @@ _APC_RPDU2: Final = {
     ),
 }
 _APC_UPS: Final = {
-    "device": Place(
+    "device": SnmpMeterPoint(
         PointKind.UPS,
         _one("upsAdvOutputActivePower", f"{_APC}.1.4.2.8.0", MILLIWATTS["W"]),
         _one("upsHighPrecOutputEnergyUsage", f"{_APC}.1.4.3.6.0", _HUNDREDTH_OF_KWH),
@@ -105,7 +105,7 @@ _WATT_HOUR: Final = 5
 """SensorUnitsEnumeration."""
 
 
-def _raritan(place: str, values: str, settings: str, index: str) -> Place:
+def _raritan(place: str, values: str, settings: str, index: str) -> SnmpMeterPoint:
     """`values`: measurements…SensorValue; `settings`: …SensorConfigurationEntry, 6 = units, 7 = decimal digits."""
 
     def sensor(type_: int, scale: int, unit: int) -> Objects:
@@ -119,7 +119,7 @@ def _raritan(place: str, values: str, settings: str, index: str) -> Place:
             unit_is=unit,
         )
 
-    return Place(
+    return SnmpMeterPoint(
         PointKind.PDU,
         sensor(_ACTIVE_POWER, MILLIWATTS["W"], _WATT),
         sensor(_ACTIVE_ENERGY, MICROJOULES_PER_WH, _WATT_HOUR),
@@ -137,10 +137,12 @@ _RARITAN_PX: Final = {
 _EATON: Final = "1.3.6.1.4.1.534.6.6.7"
 
 
-def _eaton(name: str, row: str, columns: tuple[int, int], index: tuple[tuple[str, int | None], ...]) -> Place:
+def _eaton(
+    name: str, row: str, columns: tuple[int, int], index: tuple[tuple[str, int | None], ...]
+) -> SnmpMeterPoint:
     """`columns`: of watts and of watt-hours; strappingIndex is 0 for a unit that is not in a chain."""
     suffix = ".".join(f"{{{option}}}" for option, _ in index)
-    return Place(
+    return SnmpMeterPoint(
         PointKind.PDU,
         _one(f"{name}Watts", f"{_EATON}.{row}.{columns[0]}.{suffix}", MILLIWATTS["W"]),
         _one(f"{name}Wh", f"{_EATON}.{row}.{columns[1]}.{suffix}", MICROJOULES_PER_WH),
@@ -160,9 +162,11 @@ _UPS_MIB: Final = "1.3.6.1.2.1.33.1"
 _LINES: Final = (1, 2, 3)
 
 
-def _ups_lines(name: str, row: str, lines: str) -> Place:
+def _ups_lines(name: str, row: str, lines: str) -> SnmpMeterPoint:
     oids = tuple(f"{_UPS_MIB}.{row}.{line}" for line in _LINES)
-    return Place(PointKind.UPS, Objects(name, oids, Fraction(MILLIWATTS["W"]), lines=f"{_UPS_MIB}.{lines}.0"))
+    return SnmpMeterPoint(
+        PointKind.UPS, Objects(name, oids, Fraction(MILLIWATTS["W"]), lines=f"{_UPS_MIB}.{lines}.0")
+    )
 
 
 _UPS: Final = {
@@ -170,7 +174,7 @@ _UPS: Final = {
     "input": _ups_lines("upsInputTruePower", "3.3.1.5", "3.2"),
 }
 
-PROFILES: Final[dict[str, dict[str, Place]]] = {
+PROFILES: Final[dict[str, dict[str, SnmpMeterPoint]]] = {
     "apc_rpdu2": _APC_RPDU2,
     "apc_ups": _APC_UPS,
     "raritan_px": _RARITAN_PX,

@@ -13,7 +13,7 @@ from typing import Final
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
-from veilleuse.agent.platforms.windows.calls import CallFailed, Calls
+from veilleuse.agent.platforms.windows.calls import WindowsCallError, WindowsCallTable
 from veilleuse.agent.platforms.windows.structures import (
     BATTERY_CHARGING,
     BATTERY_DISCHARGING,
@@ -63,7 +63,7 @@ class WindowsBattery:
 
     name = "windows_battery"
 
-    def __init__(self, context: SourceContext, calls: Calls | None = None) -> None:
+    def __init__(self, context: SourceContext, calls: WindowsCallTable | None = None) -> None:
         """`calls`: Windows'; another table in tests."""
         self._virtualisation = context.virtualisation
         self._calls = calls
@@ -80,7 +80,7 @@ class WindowsBattery:
             self._calls = WindowsCalls()
         try:
             paths = sorted(set(self._calls.interfaces(BATTERY_INTERFACE)))[:MAX_BATTERIES]
-        except CallFailed as error:
+        except WindowsCallError as error:
             raise SourceUnavailable("no_device", f"no battery device: {error}") from error
         found = [path for path in paths if self._feeds(path)]
         if not found:
@@ -109,7 +109,7 @@ class WindowsBattery:
 
     # -------------------------------------------------------------------------------------- asking
 
-    def _table(self) -> Calls:
+    def _table(self) -> WindowsCallTable:
         assert self._calls is not None  # set by `open`
         return self._calls
 
@@ -123,7 +123,7 @@ class WindowsBattery:
                 slot.handle, QUERY_INFORMATION, information_request(tag), BATTERY_INFORMATION_BYTES
             )
             capabilities = battery_capabilities(answer)
-        except (CallFailed, ValueError):
+        except (WindowsCallError, ValueError):
             return False
         finally:
             self._drop(slot)
@@ -148,7 +148,7 @@ class WindowsBattery:
             assert slot.handle is not None  # `_tagged` opened it
             answer = self._table().control(slot.handle, QUERY_STATUS, request, BATTERY_STATUS_BYTES)
             return battery_status(answer)
-        except (CallFailed, ValueError):
+        except (WindowsCallError, ValueError):
             self._drop(slot)
             return None
 
@@ -158,7 +158,7 @@ class WindowsBattery:
         slot.handle, slot.tag = None, 0
 
     def _supply(self) -> Supply:
-        with suppress(CallFailed, ValueError):
+        with suppress(WindowsCallError, ValueError):
             on_line = power_status(self._table().power_status()).on_line
             if on_line is not None:
                 return Supply.AC if on_line else Supply.BATTERY

@@ -18,10 +18,10 @@ from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
 from veilleuse.agent.platforms.windows.calls import (
     ERROR_ACCESS_DENIED,
-    CallFailed,
-    Calls,
     CounterCalls,
     DeviceCalls,
+    WindowsCallError,
+    WindowsCallTable,
 )
 from veilleuse.agent.platforms.windows.structures import (
     EMI_PICOWATT_HOURS,
@@ -64,7 +64,7 @@ class _Device:
         self.handle = calls.open(path)
         try:
             self.channels = self._described()
-        except (CallFailed, ValueError):
+        except (WindowsCallError, ValueError):
             self.close()
             raise
 
@@ -102,7 +102,7 @@ class Devices:
         for path in self._paths():
             try:
                 device = _Device(self._calls, path)
-            except CallFailed as error:
+            except WindowsCallError as error:
                 denied = denied or error.code == ERROR_ACCESS_DENIED
                 troubles.append(str(error))
             except ValueError as error:
@@ -128,7 +128,7 @@ class Devices:
             try:
                 ready = device or self._again(path)
                 measured = ready.measured()
-            except (CallFailed, ValueError) as error:
+            except (WindowsCallError, ValueError) as error:
                 trouble = str(error)
                 self._drop(path)
                 continue
@@ -170,14 +170,14 @@ class Devices:
         """Whether meters are present, but none of those that were opened: a driver was installed anew."""
         try:
             present = set(self._calls.interfaces(METER_INTERFACE))
-        except CallFailed:
+        except WindowsCallError:
             return False
         return bool(present) and present.isdisjoint(self._open)
 
     def _paths(self) -> tuple[str, ...]:
         try:
             return tuple(sorted(set(self._calls.interfaces(METER_INTERFACE))))
-        except CallFailed as error:
+        except WindowsCallError as error:
             raise NothingThere(f"no energy meter device: {error}") from error
 
 
@@ -193,7 +193,7 @@ class PerformanceCounters:
         try:
             self._query = self._calls.counter_open(COUNTER)
             found = self._calls.counter_read(self._query)
-        except CallFailed as error:
+        except WindowsCallError as error:
             raise NothingThere(
                 f"no performance counter of energy: {error}", denied=error.code == ERROR_ACCESS_DENIED
             ) from error
@@ -208,7 +208,7 @@ class PerformanceCounters:
             raise ReadFailed("the performance counter is not open")
         try:
             found = self._calls.counter_read(self._query)
-        except CallFailed as error:
+        except WindowsCallError as error:
             raise ReadFailed(f"no performance counter of energy: {error}") from error
         return {one.instance: EnergyValue(one.value, 0) for one in found if one.value >= 0}
 
@@ -275,7 +275,7 @@ class WindowsEmi:
     def __init__(
         self,
         context: SourceContext,
-        calls: Calls | None = None,
+        calls: WindowsCallTable | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`calls`: Windows'; another table in tests."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from veilleuse.agent.errors import SpoolDamaged
 from veilleuse.agent.model import Gap
-from veilleuse.agent.ports import ControlKey, Encoder, Numbered
+from veilleuse.agent.ports import ControlKey, Encoder, WireRecord
 from veilleuse.agent.spool.database import counted, new_epoch, translated
 from veilleuse.agent.spool.epochs import (
     control,
@@ -95,9 +95,9 @@ class Outbox:
             self._note(db, numbered)
         return len(rows)
 
-    def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[Numbered, ...]:
+    def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[WireRecord, ...]:
         """A contiguous run after `after_seq`, at most `limit` records and `max_bytes` (at least one record)."""
-        run: list[Numbered] = []
+        run: list[WireRecord] = []
         size = 0
         with self._reading() as db:
             rows = db.execute(
@@ -107,7 +107,7 @@ class Outbox:
                 size += len(wire)
                 if run and size > max_bytes:
                     break
-                run.append(Numbered(seq, wire, chain))
+                run.append(WireRecord(seq, wire, chain))
         return tuple(run)
 
     # ---------------------------------------------------------------------------- answers

@@ -13,7 +13,7 @@ from typing import Final
 
 from veilleuse.collector.account.row import ClassFigure, FigureRow
 from veilleuse.collector.account.server_rooms import OTHER_ROOM
-from veilleuse.collector.fleet.estimate import Basis
+from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.fleet.observed import MONITOR
 
 LEAST_DAYS: Final = 30
@@ -24,7 +24,7 @@ MOST_APART: Final = 0.05
 """Share of the period that the meters of rooms may have been read for more in one year than in the other: they count what they read. Ours."""
 
 
-class NotCompared(StrEnum):
+class NoComparison(StrEnum):
     """Why nothing is said of the change from the year before."""
 
     NO_DATA = "no_data"
@@ -51,47 +51,47 @@ class NotCompared(StrEnum):
     """The year is closed, by another method."""
 
 
-def why_not(before: FigureRow, after: FigureRow, days: int) -> NotCompared | None:
+def why_not(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
     """None where the two can be compared; `days`: length of the period."""
-    found: set[NotCompared | None] = set()
+    found: set[NoComparison | None] = set()
     for name in {**before.classes, **after.classes}:
         pair = [row.classes[name] for row in (before, after) if name in row.classes]
         if name == OTHER_ROOM:
             found.add(_why_rooms_not(pair, days))
         elif not all(map(_is_default, pair)):
-            found.add(_why_class_not(pair[0], pair[1], days) if len(pair) == 2 else NotCompared.MACHINES)
+            found.add(_why_class_not(pair[0], pair[1], days) if len(pair) == 2 else NoComparison.MACHINES)
     if not found:  # nothing but class defaults
-        found.add(NotCompared.BASIS)
-    return next((reason for reason in NotCompared if reason in found), None)
+        found.add(NoComparison.BASIS)
+    return next((reason for reason in NoComparison if reason in found), None)
 
 
-def _why_rooms_not(both: Sequence[ClassFigure], days: int) -> NotCompared | None:
+def _why_rooms_not(both: Sequence[ClassFigure], days: int) -> NoComparison | None:
     covered = [one.covered.days for one in both]
     if len(both) < 2 or max(covered) - min(covered) > MOST_APART * days:
-        return NotCompared.BASIS
-    return NotCompared.DAYS if min(covered) < min(LEAST_DAYS, LEAST_SHARE * days) else None
+        return NoComparison.BASIS
+    return NoComparison.DAYS if min(covered) < min(LEAST_DAYS, LEAST_SHARE * days) else None
 
 
-def _why_class_not(before: ClassFigure, after: ClassFigure, days: int) -> NotCompared | None:
+def _why_class_not(before: ClassFigure, after: ClassFigure, days: int) -> NoComparison | None:
     both = (before, after)
     if not all(one.is_enough for one in both):
-        return NotCompared.MACHINES
+        return NoComparison.MACHINES
     if any(one.covered.days < min(LEAST_DAYS, LEAST_SHARE * days) for one in both):
-        return NotCompared.DAYS
+        return NoComparison.DAYS
     if any(
         time and not seen
         for one in both
         for time, seen in zip(one.fleet_milliseconds, one.covered.by_day_type, strict=True)
     ):
-        return NotCompared.DAY_TYPES
+        return NoComparison.DAY_TYPES
     on_one_basis = _is_default(before) == _is_default(after) and any(before.standby) == any(after.standby)
-    return None if on_one_basis else NotCompared.BASIS
+    return None if on_one_basis else NoComparison.BASIS
 
 
 def _is_default(one: ClassFigure) -> bool:
     """For the most part."""
     told = one.estimate
-    return told.basis is Basis.CLASS_DEFAULT or 2 * told.default_millijoules > told.energy_millijoules
+    return told.basis is EstimateBasis.CLASS_DEFAULT or 2 * told.default_millijoules > told.energy_millijoules
 
 
 def covered_days(row: FigureRow, days: int) -> float | None:

@@ -21,7 +21,7 @@ from veilleuse.collector.account.parts import (
     Part,
 )
 from veilleuse.collector.account.rates import BY_CLASS, Rates, away, rates_of, spent_of, unknown
-from veilleuse.collector.disclosure import EXEMPT, Cell, count, is_nobodys_or_safe, publish
+from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, count, is_nobodys_or_safe, publish
 from veilleuse.collector.model.figures import (
     AUTRES,
     ON_STATES,
@@ -156,15 +156,17 @@ class Tally:
 
     # --- what the rule of disclosure asks
 
-    def cell(self, key: K, rates: Rates = ()) -> Cell[K]:
+    def cell(self, key: K, rates: Rates = ()) -> DisclosureCell[K]:
         """Its machines, time and energy as one figure that may be told or not. `rates`: of its family; what draws otherwise than at one
         of them is what its energy less that of its time is of."""
         on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
         spent = spent_of(self)
         left = (away(spent, _ALL, watts) for _, watts in rates)
-        return Cell(key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST), *left))
+        return DisclosureCell(
+            key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST), *left)
+        )
 
-    def parts(self, key: K, level: Level, rates: Rates = ()) -> Cell[K]:
+    def parts(self, key: K, level: Level, rates: Rates = ()) -> DisclosureCell[K]:
         """The same with the times of its parts told apart, as finely as the level says, beside its energy."""
         whole = self.cell(key, rates)
         times = tuple(_of(self.times, part) for part in level.parts)
@@ -172,7 +174,9 @@ class Tally:
         rest = tuple(_of(self.drawn, part) for part in level.parts if part & REST)
         always = unknown(spent_of(self), rates)
         left = [one | always for one in self._away(level, rates)]
-        return Cell(key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest, *left))
+        return DisclosureCell(
+            key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest, *left)
+        )
 
     def _away(self, level: Level, rates: Rates) -> list[dict[HostId, int]]:
         """Of each part and each rate of its states: the machines that its energy less the rate's is of."""

@@ -64,14 +64,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class ObservedGroups:
     """Groups, small ones merged, and the keys (dimensions blank) of populations withheld altogether."""
 
     groups: tuple[Group, ...]
     withheld: tuple[GroupKey, ...]
 
 
-def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = None) -> Gathered:
+def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = None) -> ObservedGroups:
     """Every group of the question, of these hosts only when given. Raises CalendarError, or StoreDamaged, on a damaged calendar."""
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
@@ -80,7 +80,7 @@ def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = No
     for part in slices(question.first, question.end, by_month="month" in question.dimensions):
         tallies |= _Pass(reader, question, part, fleet).tallies()
     groups, withheld = fit_to_show(tallies, question.k_anonymity)
-    return Gathered(tuple(sorted(groups, key=order_of)), withheld)
+    return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, fit_to_show
-from veilleuse.collector.account.observed_days import Gathered, Question, gather, group_key, order_of
+from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather, group_key, order_of
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure import EXEMPT
@@ -39,11 +39,11 @@ _NIGHTS: Final = PLACE["nights_on"]
 
 def gather_periods(
     reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
-) -> Gathered:
+) -> ObservedGroups:
     """Every group of the question, of these hosts only when given. Raises UsageError where it cuts a month whose days are gone, StoreDamaged."""
     tallies = tally_periods(reader, periods, question, hosts)
     groups, withheld = fit_to_show(tallies, question.k_anonymity)
-    return Gathered(tuple(sorted(groups, key=order_of)), withheld)
+    return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 
 def tally_periods(
@@ -58,17 +58,17 @@ def tally_periods(
     return tallies
 
 
-def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> Gathered:
+def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> ObservedGroups:
     """Every group of the question, whatever has become of its days: of servers, which keep theirs for years, as `gather`; of the others as
     `gather_periods`, and what that raises."""
     hosts = reader.hosts()
     exempt = [host for host in hosts if host.population in EXEMPT]
     ruled = [host for host in hosts if host.population not in EXEMPT]
     found = (
-        gather(reader, question, exempt) if exempt else Gathered((), ()),
-        gather_periods(reader, periods, question, ruled) if ruled else Gathered((), ()),
+        gather(reader, question, exempt) if exempt else ObservedGroups((), ()),
+        gather_periods(reader, periods, question, ruled) if ruled else ObservedGroups((), ()),
     )
-    return Gathered(
+    return ObservedGroups(
         tuple(sorted((group for one in found for group in one.groups), key=order_of)),
         tuple(key for one in found for key in one.withheld),
     )

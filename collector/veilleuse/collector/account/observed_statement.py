@@ -22,7 +22,7 @@ from veilleuse.collector.account.emissions import (
     kwh,
     sum_emissions,
 )
-from veilleuse.collector.account.observed_days import Gathered
+from veilleuse.collector.account.observed_days import ObservedGroups
 from veilleuse.collector.account.statement import METHOD_VERSION, told_factor, with_factor, with_split
 from veilleuse.collector.model.figures import (
     AUTRES,
@@ -44,7 +44,7 @@ ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
 
 
-def statement(gathered: Gathered, choose: ChooseFactor, *, data: str) -> EmissionsStatement:
+def statement(gathered: ObservedGroups, choose: ChooseFactor, *, data: str) -> EmissionsStatement:
     """Rows, one total per period (none without fleet rows), virtual machines as memo; `data`: real or simulated.
 
     Raises UnknownZone.

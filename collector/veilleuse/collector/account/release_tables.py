@@ -43,7 +43,7 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class ReleaseTables:
     """Rows of the three tables, what is in `autres`, and families of which nothing is told."""
 
     cells: tuple[Group, ...]
@@ -54,7 +54,7 @@ class Released:
     hidden_uses: tuple[Hidden, ...]
 
 
-def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
+def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
     """Of groups under the rule, by entity and device class."""
     cells: list[Group] = []
     uses: list[Group] = []
@@ -76,7 +76,7 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
                 uses += of_family
                 hidden_uses += _hidden(family, [use.key for use in of_family])
                 whole.append(_whole(family, merged, k))
-    return Released(
+    return ReleaseTables(
         tuple(cells), tuple(uses), tuple(whole), tuple(withheld), tuple(hidden_cells), tuple(hidden_uses)
     )
 

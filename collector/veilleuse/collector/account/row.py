@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold
+from veilleuse.collector.account.telework import HomeShare, HomeSplit, HomeTold
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.observed import Place
 from veilleuse.collector.fleet.random_groups import StateSums
@@ -57,7 +57,7 @@ class RoomParts:
 
 
 @dataclass(frozen=True, slots=True)
-class DaysCovered:
+class CoveredDays:
     """Time that k machines of one cell have at least, one of servers: accounted, milliseconds."""
 
     milliseconds: int = 0
@@ -71,12 +71,12 @@ class DaysCovered:
         return self.milliseconds / MILLISECONDS_PER_DAY
 
     @classmethod
-    def of(cls, days: Days) -> DaysCovered:
+    def of(cls, days: Days) -> CoveredDays:
         """Of one cell."""
         return cls(sum(days), days)
 
-    def __or__(self, other: DaysCovered) -> DaysCovered:
-        return DaysCovered(
+    def __or__(self, other: CoveredDays) -> CoveredDays:
+        return CoveredDays(
             max(self.milliseconds, other.milliseconds),
             tuple(map(max, self.by_day_type, other.by_day_type)),
         )
@@ -88,7 +88,7 @@ class ClassFigure:
 
     estimate: Estimate
     fleet_milliseconds: Days = (0,) * len(DAY_TYPES)
-    covered: DaysCovered = DaysCovered()
+    covered: CoveredDays = CoveredDays()
     """Of screens, by the PCs that they hang on."""
     is_enough: bool = False
     """k machines or more were measured, or one server."""
@@ -155,11 +155,11 @@ class RowSums:
     """Device class → state → (ms, mJ)."""
     apportioned: bool
     hides_methods: bool
-    covered: Mapping[str, DaysCovered]
+    covered: Mapping[str, CoveredDays]
     """Device class → what its machines cover."""
 
 
-ClassFigures: TypeAlias = Callable[[Collection[Stratum], Estimate, DaysCovered], ClassFigure]
+ClassFigures: TypeAlias = Callable[[Collection[Stratum], Estimate, CoveredDays], ClassFigure]
 """(strata of one class, their estimate, what is covered of it) → what it can be compared by."""
 
 
@@ -187,7 +187,7 @@ def total_key(strata: Iterable[Stratum]) -> RowKey:
     return RowKey(min(zones) if len(zones) == 1 else "", None, min(contexts))
 
 
-def figure_row(key: RowKey, sums: RowSums, fleet: Divided, class_figure: ClassFigures) -> FigureRow:
+def figure_row(key: RowKey, sums: RowSums, fleet: HomeSplit, class_figure: ClassFigures) -> FigureRow:
     """A row at home has that part of the strata that have a share. Raises KeyError for a stratum that the fleet has not."""
     at_home = key.power_context is PowerContext.HOME
     by_class: defaultdict[str, list[Stratum]] = defaultdict(list)
@@ -216,7 +216,7 @@ def figure_row(key: RowKey, sums: RowSums, fleet: Divided, class_figure: ClassFi
             for stratum in sorted(sums.strata)
         ),
         classes={
-            name: class_figure(by_class[name], estimate, sums.covered.get(name, DaysCovered()))
+            name: class_figure(by_class[name], estimate, sums.covered.get(name, CoveredDays()))
             for name, estimate in of_classes.items()
         },
     )

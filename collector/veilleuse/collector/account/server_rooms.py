@@ -16,13 +16,13 @@ from typing import Final
 
 from veilleuse.collector.account.row import (
     ClassFigure,
-    DaysCovered,
+    CoveredDays,
     FigureRow,
     PeriodFigures,
     RoomParts,
     RowKey,
 )
-from veilleuse.collector.fleet.estimate import Basis, DataType, Estimate, Representativeness
+from veilleuse.collector.fleet.estimate import DataType, Estimate, EstimateBasis, Representativeness
 from veilleuse.collector.fleet.observed import Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.variance import most_down
@@ -122,7 +122,7 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
         low_log=Z95 * u,
         high_log=Z95 * u,
         representativeness=Representativeness.CENSUS if reads_all else Representativeness.NOT_DEMONSTRATED,
-        basis=Basis.CENSUS if reads_all else Basis.SAMPLE,
+        basis=EstimateBasis.CENSUS if reads_all else EstimateBasis.SAMPLE,
         data_type=DataType.REAL,
         unestimated=(),
     )
@@ -132,7 +132,7 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
         length_milliseconds if room.read_milliseconds is None else room.read_milliseconds for room in rooms
     )
     places = tuple((_place(room), _energy(room)) for room in rooms)
-    classes = {OTHER_ROOM: ClassFigure(estimate, covered=DaysCovered(read))}
+    classes = {OTHER_ROOM: ClassFigure(estimate, covered=CoveredDays(read))}
     return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts, classes)
 
 

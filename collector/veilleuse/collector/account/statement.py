@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.account.change import Change, change
-from veilleuse.collector.account.comparable import NotCompared, covered_days, why_not
+from veilleuse.collector.account.comparable import NoComparison, covered_days, why_not
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
@@ -46,7 +46,7 @@ _Name: TypeAlias = tuple[RowKey, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BillingTerms:
     """What rows are billed by."""
 
     choose: ChooseFactor
@@ -60,7 +60,7 @@ class Terms:
     """Period by its place → why there is none, one of comparable.NotCompared."""
 
 
-def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement:
+def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsStatement:
     """Rows, one total per period, virtual machines as memo. Raises UnknownZone, also for a row whose site has no zone."""
     rows: list[EmissionsRow] = []
     totals: list[EmissionsRow] = []
@@ -94,7 +94,7 @@ class _Bill:
     def __init__(
         self,
         period: PeriodFigures,
-        terms: Terms,
+        terms: BillingTerms,
         applied: dict[tuple[str, int], ChosenFactor],
         number: int,
     ) -> None:
@@ -235,14 +235,14 @@ class _Bill:
         if self._before is None:
             return replace(made, not_compared=self._terms.not_compared.get(self._number))
         if before is None:
-            return replace(made, not_compared=NotCompared.NO_ROW.value)
+            return replace(made, not_compared=NoComparison.NO_ROW.value)
         made = replace(made, days_observed_before=covered_days(before, self._days))
         reason = why_not(before, row, self._days)
         if made.level == "total" and (self._period.incomplete or self._before.incomplete):
-            reason = NotCompared.MACHINES
+            reason = NoComparison.MACHINES
         found = None if reason else change(before, row)
         if found is None:
-            return replace(made, not_compared=(reason or NotCompared.NO_DATA).value)
+            return replace(made, not_compared=(reason or NoComparison.NO_DATA).value)
         made = replace(made, **_effects(found))
         if len(chosen) != 1:
             return made

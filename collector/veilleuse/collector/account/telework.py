@@ -126,7 +126,7 @@ def _whose(shares: Iterable[HomeShare | None]) -> str:
     return names.pop() if len(names) == 1 else AUTRES
 
 
-class Divided:
+class HomeSplit:
     """A fleet's estimates, on site and at home."""
 
     def __init__(self, fleet: Fleet, shares: Mapping[Stratum, HomeShare] | None = None) -> None:

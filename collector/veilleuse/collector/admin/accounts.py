@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.enrolment.register import ACCOUNT_REVOKED, Notes
+from veilleuse.collector.enrolment.register import ACCOUNT_REVOKED, RegisterEntry
 from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import (
@@ -106,7 +106,7 @@ def revoke(operations: Operations, *, account: str, who: str = "", why: str = ""
     office = operations.office
     now = office.now_unix_milliseconds()
 
-    def job(note: Notes) -> Account:
+    def job(note: RegisterEntry) -> Account:
         found = _find(operations, account)
         day = office.now().date().isoformat()
         note(ACCOUNT_REVOKED, sha256=found.token_sha256.hex(), day=day)

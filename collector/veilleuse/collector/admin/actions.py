@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.actions_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
-from veilleuse.collector.model.actions import FollowTable, Line, LineChange
+from veilleuse.collector.model.actions import ActionLine, FollowTable, LineChange
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -48,7 +48,7 @@ def bring(
         return _actions(operations, brought, said, replace=replace, dry_run=dry_run)
     table = FollowTable(kind)
 
-    def job() -> tuple[list[LineChange], dict[str, Line]]:
+    def job() -> tuple[list[LineChange], dict[str, ActionLine]]:
         known = {line.key: line for line in operations.follows.lines(table)}
         changes = [
             LineChange(key, line.cells)
@@ -70,7 +70,7 @@ def bring(
 
 def _actions(
     operations: Operations,
-    brought: Mapping[str, Line],
+    brought: Mapping[str, ActionLine],
     said: tuple[str, str, str],
     *,
     replace: bool,
@@ -108,7 +108,7 @@ def _actions(
 
 def _answer(
     kind: str,
-    brought: Mapping[str, Line],
+    brought: Mapping[str, ActionLine],
     known: Mapping[str, Any],
     changed: Sequence[str],
     gone: Sequence[str],

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import root_key_files
-from veilleuse.collector.enrolment.ca_files import Holdings, Phase, fingerprint
+from veilleuse.collector.enrolment.ca_files import CaKeys, Phase, fingerprint
 from veilleuse.collector.enrolment.ca_rotation import Step
 from veilleuse.collector.enrolment.external_ca import read_brought, try_out
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class RotationProgress:
     """How far the active machines have followed a rotation, by the certificates that they have shown."""
 
     hosts: int
@@ -122,7 +122,7 @@ def forget(operations: Operations, *, sha256: str) -> dict[str, Any]:
     return _made(operations, "forget", ca_rotation.forget(sha256))
 
 
-def census(operations: Operations) -> Census:
+def census(operations: Operations) -> RotationProgress:
     """How far the active machines have followed. A job of the writer reads what was issued."""
     office = operations.office
     held, now = office.authority.holdings, unix_milliseconds(office.authority.now)
@@ -141,7 +141,7 @@ def census(operations: Operations) -> Census:
             without += 1
         elif switched is not None and shown is not None and shown.issued_unix_milliseconds < switched:
             behind += shown.not_after_unix_milliseconds > now
-    return Census(hosts, without, behind)
+    return RotationProgress(hosts, without, behind)
 
 
 def _shown(given: list[CertificateDates], used: int) -> CertificateDates | None:
@@ -157,7 +157,7 @@ def _made(operations: Operations, word: str, step: Step) -> dict[str, Any]:
     return show(operations)
 
 
-def _roles(held: Holdings) -> Iterator[tuple[str, x509.Certificate]]:
+def _roles(held: CaKeys) -> Iterator[tuple[str, x509.Certificate]]:
     yield "root", held.current.root
     yield from (("intermediate", each) for each in held.current.chain)
     if held.coming is not None:

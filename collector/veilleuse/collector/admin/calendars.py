@@ -26,7 +26,7 @@ from veilleuse.collector.calendars.show import (
     windows_of,
     year_of,
 )
-from veilleuse.collector.enrolment.register import SITE, Notes
+from veilleuse.collector.enrolment.register import SITE, RegisterEntry
 from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
@@ -243,7 +243,7 @@ def _store(operations: Operations, known: _Known, after: _Known, who: str = "", 
     office, calendars = operations.office, operations.calendars
     site = replace(known.site, calendar_json=after.versions[-1].calendar.to_json())
 
-    def job(note: Notes) -> None:
+    def job(note: RegisterEntry) -> None:
         present = {one.site: one for one in office.registry.sites()}.get(site.site)
         if present is None and known.is_new:
             note(SITE, **site_facts(site))

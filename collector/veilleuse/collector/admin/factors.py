@@ -18,7 +18,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import (
     MAXIMUM_FACTORS,
-    Change,
+    FactorChange,
     before_withdrawal,
     changes,
     factor_document,
@@ -71,7 +71,7 @@ def bring(
         raise UsageError("a factor is brought twice")
     imported = FactorImport(_line(file_name, _TEXT), file_sha256, _line(who, _WHO), _line(why, _WHY))
 
-    def job() -> tuple[Change, ...]:
+    def job() -> tuple[FactorChange, ...]:
         found = changes(brought, _shipped(), in_force(operations.factors.versions()))
         wanted = [one.factor for one in found if one.kind != "same"]
         if wanted and not dry_run:
@@ -222,7 +222,7 @@ def _shipped() -> dict[str, Factor]:
     return {one.factor_id: one for one in factor_book().factors()}
 
 
-def _described(change: Change) -> dict[str, Any]:
+def _described(change: FactorChange) -> dict[str, Any]:
     before = change.before
     return {
         "kind": change.kind,

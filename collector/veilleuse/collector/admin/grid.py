@@ -16,10 +16,10 @@ from veilleuse.collector.model.grid import (
     ELECTRICITY_MAPS,
     ODRE,
     OUTCOMES,
-    Intensity,
+    GridIntensity,
+    IntensityImport,
     IntensityKind,
     IntensityStatus,
-    Stored,
     checked,
 )
 
@@ -48,7 +48,7 @@ def put(operations: Operations, *, values: Sequence[Sequence[Any]]) -> dict[str,
         raise UsageError(f"{len(values)} values: at most {MAXIMUM_VALUES} at once")
     brought = [_intensity(fields) for fields in values]
     now = operations.office.now_unix_milliseconds()
-    stored = Stored()
+    stored = IntensityImport()
     for first in range(0, len(brought), _SLICE):
         part = brought[first : first + _SLICE]
         stored += operations.office.commit(partial(operations.intensities.put, part, now))
@@ -82,14 +82,14 @@ def note(operations: Operations, *, connector: str, outcome: str) -> dict[str, s
     return {"connector": connector, "outcome": outcome}
 
 
-def _intensity(fields: Sequence[Any]) -> Intensity:
+def _intensity(fields: Sequence[Any]) -> GridIntensity:
     zone, series, dataset, kind, status, start, minutes, milligrams = fields
     if not all(isinstance(one, str) for one in (zone, series, dataset)) or not all(
         type(one) is int for one in (start, minutes, milligrams)
     ):
         raise UsageError("a value is [zone, series, dataset, kind, status, start, minutes, milligrams]")
     return checked(
-        Intensity(
+        GridIntensity(
             zone,
             series,
             dataset,

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.enrolment.authorise import agent_id_sha256
-from veilleuse.collector.enrolment.register import FORGOTTEN, Notes
+from veilleuse.collector.enrolment.register import FORGOTTEN, RegisterEntry
 from veilleuse.collector.enrolment.register_replay import rewrite
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
 from veilleuse.collector.model.records import Host, HostStatus
-from veilleuse.collector.ports import Forgetting, Registry
+from veilleuse.collector.ports import HostEraser, Registry
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -64,7 +64,7 @@ def decide_copies(operations: Operations, *, original: str, status: str) -> dict
     if wanted not in (HostStatus.ACTIVE, HostStatus.REVOKED):
         raise UsageError(f"copies are made active or revoked, not {wanted}")
 
-    def job(note: Notes) -> tuple[Host, list[Host]]:
+    def job(note: RegisterEntry) -> tuple[Host, list[Host]]:
         known = office.registry.hosts()
         found = one_host(known, original)
         if wanted is HostStatus.ACTIVE and found.status is not HostStatus.ACTIVE:
@@ -87,7 +87,7 @@ def decide_copies(operations: Operations, *, original: str, status: str) -> dict
     }
 
 
-def forget_left(registry: Registry, forgetting: Forgetting) -> None:
+def forget_left(registry: Registry, forgetting: HostEraser) -> None:
     """Ends what was cut, or what the register asks for. Before the writer starts."""
     for host in registry.hosts():
         if host.status is HostStatus.FORGOTTEN:
@@ -122,7 +122,7 @@ def identity(operations: Operations, *, host: str, who: str, why: str) -> dict[s
     return office.commit(job)
 
 
-def _begin(operations: Operations, host: str, who: str, why: str, note: Notes) -> Host:
+def _begin(operations: Operations, host: str, who: str, why: str, note: RegisterEntry) -> Host:
     """From here on it is refused; a start carries on from here."""
     office = operations.office
     found = one_host(office.registry.hosts(), host)
@@ -140,7 +140,7 @@ def _begin(operations: Operations, host: str, who: str, why: str, note: Notes) -
     return found
 
 
-def _step(forgetting: Forgetting, host: Host) -> bool:
+def _step(forgetting: HostEraser, host: Host) -> bool:
     """One job. True while there is more to do."""
     if forgetting.forget_slice(host.host_id):
         return True

@@ -16,16 +16,16 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.errors import AdminError, OvertakenImport, UsageError
 from veilleuse.collector.inventory.matching import match
 from veilleuse.collector.inventory.plan import Plan, plan
-from veilleuse.collector.inventory.rows import Reading, Refusal, from_document
+from veilleuse.collector.inventory.rows import InventoryReading, Refusal, from_document
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.inventory import (
+    AssetMatches,
     AssetRecord,
     Decision,
     DoubtKind,
     InventoryChange,
     InventorySnapshot,
-    Matching,
-    Verdict,
+    MatchVerdict,
 )
 from veilleuse.wire.pseudonym import pseudonym
 
@@ -101,7 +101,7 @@ def _again(attempt: Callable[[], Plan]) -> Plan:
     return attempt()
 
 
-def _report(reading: Reading, made: Plan) -> dict[str, Any]:
+def _report(reading: InventoryReading, made: Plan) -> dict[str, Any]:
     refused = [*reading.refused, *made.refused]
     return {
         "rows": reading.rows,
@@ -172,8 +172,8 @@ def decide(
         changed = replace(found, is_duplicate=True)
         _apply(operations, InventoryChange(kept.generation + 1, today(operations), (changed,)), who, why)
     else:
-        word = Verdict(verdict)
-        if word is Verdict.MATCHED and machine is None:
+        word = MatchVerdict(verdict)
+        if word is MatchVerdict.MATCHED and machine is None:
             raise UsageError("say which host the asset is: see 'veilleuse hosts list'")
         decision = Decision(found.asset_id, None if machine is None else machine.host_id, word)
         operations.alone(lambda: operations.inventory.decide([decision]))
@@ -192,7 +192,7 @@ def accept(operations: Operations, *, kind: str, who: str, why: str = "") -> dic
     pairs = [doubt for doubt in matching.doubts if doubt.kind is wanted]
     operations.alone(
         lambda: operations.inventory.decide(
-            [Decision(doubt.asset_id, doubt.host_id, Verdict.MATCHED) for doubt in pairs]
+            [Decision(doubt.asset_id, doubt.host_id, MatchVerdict.MATCHED) for doubt in pairs]
         )
     )
     _journal(operations, who, f"matched all {kind}: {len(pairs)}", why)
@@ -265,7 +265,7 @@ def _apply(operations: Operations, change: InventoryChange, who: str, why: str) 
     operations.alone(lambda: operations.inventory.apply(change))
 
 
-def _matching(operations: Operations) -> tuple[InventorySnapshot, Matching]:
+def _matching(operations: Operations) -> tuple[InventorySnapshot, AssetMatches]:
     store = operations.inventory
 
     def job() -> tuple[InventorySnapshot, Any, Any]:

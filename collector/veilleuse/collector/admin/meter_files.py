@@ -30,7 +30,7 @@ MAXIMUM_ROWS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MeterDeclaration:
     """One declaration as it was written; an empty value is left out."""
 
     kind: str
@@ -40,7 +40,7 @@ class Row:
     values: Mapping[str, str]
 
 
-def rows_of(text: str, name: str) -> list[Row]:
+def rows_of(text: str, name: str) -> list[MeterDeclaration]:
     """All rows of a file; its name tells the format. Raises UsageError when it has no form at all."""
     form = next((form for ending, form in _FORMS.items() if name.lower().endswith(ending)), None)
     if form is None:
@@ -56,7 +56,7 @@ def rows_of(text: str, name: str) -> list[Row]:
     return found
 
 
-def _csv(text: str) -> Iterator[Row]:
+def _csv(text: str) -> Iterator[MeterDeclaration]:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise UsageError(f"it is empty: its first line names the columns, of {', '.join(COLUMNS)}")
@@ -68,7 +68,7 @@ def _csv(text: str) -> Iterator[Row]:
         raise UsageError(f"line {reader.line_num}: {error}") from error
 
 
-def _lines(reader: CsvReader, delimiter: str) -> Iterator[Row]:
+def _lines(reader: CsvReader, delimiter: str) -> Iterator[MeterDeclaration]:
     columns = [column.strip().lower() for column in next(reader, [])]
     unknown = [column for column in columns if column not in COLUMNS]
     if unknown or not {"meter", "room"}.intersection(columns):
@@ -89,15 +89,15 @@ def _lines(reader: CsvReader, delimiter: str) -> Iterator[Row]:
                 raise UsageError(
                     f"{where}: '{more[0]}' is of a meter, and the line names none; of a server in a room use {', '.join(SERVER_KEYS)}"
                 )
-            yield Row("server", where, values)
+            yield MeterDeclaration("server", where, values)
             continue
-        yield Row("meter", where, {key: values[key] for key in METER_KEYS if key in values})
+        yield MeterDeclaration("meter", where, {key: values[key] for key in METER_KEYS if key in values})
         share: dict[str, str] = {key: values[key] for key in ("meter", *SHARE_KEYS) if key in values}
         if len(share) > 1:
-            yield Row("share", where, share)
+            yield MeterDeclaration("share", where, share)
 
 
-def _toml(text: str) -> Iterator[Row]:
+def _toml(text: str) -> Iterator[MeterDeclaration]:
     try:
         document = parse_toml(text)
     except ValueError as error:
@@ -108,18 +108,18 @@ def _toml(text: str) -> Iterator[Row]:
         where = f"meter {number}"
         shares = _tables(table, "share")
         values = _texts({key: value for key, value in table.items() if key != "share"}, METER_KEYS, where)
-        yield Row("meter", where, values)
+        yield MeterDeclaration("meter", where, values)
         for place, share in enumerate(shares, 1):
             here = f"{where}, share {place}"
             name = {"meter": values["meter"]} if "meter" in values else {}
-            yield Row("share", here, name | _texts(share, SHARE_KEYS, here))
+            yield MeterDeclaration("share", here, name | _texts(share, SHARE_KEYS, here))
     for number, table in enumerate(_tables(document, "pue"), 1):
-        yield Row("pue", f"pue {number}", _texts(table, PUE_KEYS, f"pue {number}"))
+        yield MeterDeclaration("pue", f"pue {number}", _texts(table, PUE_KEYS, f"pue {number}"))
     for number, table in enumerate(_tables(document, "server"), 1):
-        yield Row("server", f"server {number}", _texts(table, SERVER_KEYS, f"server {number}"))
+        yield MeterDeclaration("server", f"server {number}", _texts(table, SERVER_KEYS, f"server {number}"))
 
 
-_FORMS: Final[Mapping[str, Callable[[str], Iterator[Row]]]] = {".toml": _toml, ".csv": _csv}
+_FORMS: Final[Mapping[str, Callable[[str], Iterator[MeterDeclaration]]]] = {".toml": _toml, ".csv": _csv}
 
 
 def _tables(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

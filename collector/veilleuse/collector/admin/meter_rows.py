@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import Final, TypeVar
 
-from veilleuse.collector.admin.meter_files import METER_KEYS, Row
+from veilleuse.collector.admin.meter_files import METER_KEYS, MeterDeclaration
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.inventory import AssetRecord
@@ -26,7 +26,7 @@ from veilleuse.collector.model.meters import (
     WHOLE_PPM,
     DeclaredMeter,
     MeterBoundary,
-    Metering,
+    MeterDeclarations,
     MeterShare,
     Pue,
     RoomServer,
@@ -64,7 +64,7 @@ class _Refused(Exception):
 
 
 @dataclass(slots=True)
-class Checked:
+class MeterFileResult:
     """What a file declares, or why it cannot be taken."""
 
     meters: dict[str, DeclaredMeter] = field(default_factory=dict)
@@ -76,14 +76,14 @@ class Checked:
 
 
 def check(
-    rows: Sequence[Row],
-    known: Metering,
+    rows: Sequence[MeterDeclaration],
+    known: MeterDeclarations,
     hosts: Sequence[Host],
     sites: frozenset[str],
     assets: Sequence[AssetRecord] = (),
-) -> Checked:
+) -> MeterFileResult:
     """All rows; every one that is refused says why. `assets`: of the inventory."""
-    checked = Checked()
+    checked = MeterFileResult()
     written: dict[str, tuple[str, dict[str, str]]] = {}
     for row in rows:
         if row.kind == "meter":
@@ -116,7 +116,7 @@ def check(
     return checked
 
 
-def _try(checked: Checked, where: str, work: object) -> None:
+def _try(checked: MeterFileResult, where: str, work: object) -> None:
     assert callable(work)
     try:
         work()
@@ -124,7 +124,9 @@ def _try(checked: Checked, where: str, work: object) -> None:
         checked.refused.append((where, str(error)))
 
 
-def _gather(row: Row, written: dict[str, tuple[str, dict[str, str]]], checked: Checked) -> None:
+def _gather(
+    row: MeterDeclaration, written: dict[str, tuple[str, dict[str, str]]], checked: MeterFileResult
+) -> None:
     """A meter may be named on many lines: its columns on the first one hold, and the others may repeat them."""
     name = row.values.get("meter", "")
     if not METER_PATTERN.fullmatch(name):
@@ -170,7 +172,7 @@ def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
 
 
 def _check_tree(
-    checked: Checked, written: Mapping[str, tuple[str, object]], known: Mapping[str, DeclaredMeter]
+    checked: MeterFileResult, written: Mapping[str, tuple[str, object]], known: Mapping[str, DeclaredMeter]
 ) -> None:
     """Parents exist, in the same room, of a boundary that can feed it; no meter hangs below itself, and no room is in two places."""
     all_meters = {**known, **checked.meters}
@@ -241,7 +243,7 @@ def _sites(asset: AssetRecord) -> set[str]:
     return {placement.site for placement in asset.placements if placement.site}
 
 
-def _share(values: Mapping[str, str], find: _Machines, checked: Checked) -> MeterShare:
+def _share(values: Mapping[str, str], find: _Machines, checked: MeterFileResult) -> MeterShare:
     host = find.beginning(values.get("host", ""))
     if host.population is Population.WORKSTATION:
         raise _Refused(
@@ -297,7 +299,7 @@ def _pue(values: Mapping[str, str]) -> Pue:
     return Pue(room, first, last, pue, point)
 
 
-def _check_sums(checked: Checked, places: Sequence[tuple[str, MeterShare]]) -> None:
+def _check_sums(checked: MeterFileResult, places: Sequence[tuple[str, MeterShare]]) -> None:
     """At most the whole meter on any day; one share of a meter, machine and part on any day."""
     of_meter: defaultdict[str, list[tuple[str, MeterShare]]] = defaultdict(list)
     for where, share in places:
@@ -337,7 +339,7 @@ class _Held:
             self.times[host_id, part] -= 1
 
 
-def _check_pues(checked: Checked, places: Sequence[tuple[str, Pue]]) -> None:
+def _check_pues(checked: MeterFileResult, places: Sequence[tuple[str, Pue]]) -> None:
     """One PUE of a room on any day."""
     last: dict[str, date] = {}
     for where, pue in sorted(places, key=lambda one: one[1].valid_from):
@@ -346,7 +348,9 @@ def _check_pues(checked: Checked, places: Sequence[tuple[str, Pue]]) -> None:
         last[pue.room] = max(last.get(pue.room, pue.valid_to), pue.valid_to)
 
 
-def _check_servers(checked: Checked, places: Sequence[tuple[str, RoomServer]], known: Metering) -> None:
+def _check_servers(
+    checked: MeterFileResult, places: Sequence[tuple[str, RoomServer]], known: MeterDeclarations
+) -> None:
     """A server stands in one room on any day, a site has one default room, and a room is of one site."""
     rooms = {one.room for _, one in places}
     sites = {meter.room: meter.site for meter in (*known.meters, *checked.meters.values())}

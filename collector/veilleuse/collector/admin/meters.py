@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from veilleuse.collector.admin.meter_files import rows_of
-from veilleuse.collector.admin.meter_rows import Checked, check
-from veilleuse.collector.model.meters import Metering, MeterShare, Pue, RoomServer
+from veilleuse.collector.admin.meter_rows import MeterFileResult, check
+from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, Pue, RoomServer
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -33,7 +33,7 @@ def bring(
     places_servers = any(row.kind == "server" for row in rows)
     assets = operations.alone(operations.inventory.snapshot).assets if places_servers else ()
 
-    def job() -> tuple[Checked, Metering]:
+    def job() -> tuple[MeterFileResult, MeterDeclarations]:
         known = metering.declared()
         sites = frozenset(site.site for site in office.registry.sites())
         checked = check(rows, known, office.registry.hosts(), sites, assets)
@@ -68,7 +68,7 @@ def bring(
     }
 
 
-def _changed(checked: Checked, known: Metering) -> Metering:
+def _changed(checked: MeterFileResult, known: MeterDeclarations) -> MeterDeclarations:
     """What differs from what is known; shares in any order are the same."""
     before = {meter.meter: meter for meter in known.meters}
     old, new = _by_meter(known.shares), _by_meter(checked.shares)
@@ -78,7 +78,7 @@ def _changed(checked: Checked, known: Metering) -> Metering:
         if before.get(name) != meter or old.get(name) != new.get(name)
     )
     names = {meter.meter for meter in meters}
-    return Metering(
+    return MeterDeclarations(
         meters,
         tuple(share for share in checked.shares if share.meter in names),
         _of_changed_rooms(checked.pues, known.pues),

@@ -34,13 +34,20 @@ from veilleuse.collector.admin.server import Uploads
 from veilleuse.collector.calendars.compose import default_calendar
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
-from veilleuse.collector.enrolment.issuing import Office, unix_milliseconds
-from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, SITE, TOKEN, TOKEN_REVOKED, Notes
+from veilleuse.collector.enrolment.issuing import IssuingContext, unix_milliseconds
+from veilleuse.collector.enrolment.register import (
+    ADMITTED,
+    EXCLUDED,
+    SITE,
+    TOKEN,
+    TOKEN_REVOKED,
+    RegisterEntry,
+)
 from veilleuse.collector.enrolment.register_replay import site_facts, token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
-from veilleuse.collector.ingest.hello import Configuring
+from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.records import Host, HostStatus, Site
 from veilleuse.collector.months.worker import RollWorker, ended_by
@@ -52,7 +59,7 @@ from veilleuse.collector.ports import (
     DeriveStore,
     Factors,
     Follows,
-    Forgetting,
+    HostEraser,
     Intensities,
     InventoryStore,
     MeteringStore,
@@ -100,7 +107,7 @@ class Operations:
     """What an administrator may ask of an open data directory. Safe to share between threads."""
 
     settings: CollectorSettings
-    office: Office
+    office: IssuingContext
     derive_store: DeriveStore
     """Used inside jobs of the writer only."""
     derive: DeriveWorker
@@ -110,8 +117,8 @@ class Operations:
     version: str
     addresses: Addresses
     backups: backup.Backups
-    configuring: Configuring
-    forgetting: Forgetting
+    configuring: PopulationConfigs
+    forgetting: HostEraser
     """Used inside jobs of the writer only."""
     calibrations: Calibrations
     """Used inside jobs of the writer only."""
@@ -198,7 +205,7 @@ class Operations:
         token = new_token()
         now = self.office.now_unix_milliseconds()
 
-        def job(note: Notes) -> int:
+        def job(note: RegisterEntry) -> int:
             self._ensure_site(site, zone, time_zone, note)
             token_id = self.office.registry.insert_token(
                 token_sha256=token_sha256(token),
@@ -251,7 +258,7 @@ class Operations:
         """End a token at once and, unless `keep_hosts`, every machine that enrolled with it."""
         registry = self.office.registry
 
-        def job(note: Notes) -> list[Host]:
+        def job(note: RegisterEntry) -> list[Host]:
             if not registry.revoke_token(token_id):
                 raise AdminError(f"no token {token_id}: see 'veilleuse token list'")
             note(TOKEN_REVOKED, sha256=self._token_sha256(token_id).hex())
@@ -278,7 +285,7 @@ class Operations:
         """Suspend, revoke or (re)activate a host, named by its agent id or the beginning of it. Holds for its next call."""
         wanted = HostStatus(status)
 
-        def job(note: Notes) -> Host:
+        def job(note: RegisterEntry) -> Host:
             found = self._find(host)
             if found.status not in _ALLOWED_FROM.get(wanted, set()):
                 raise AdminError(f"host {found.agent_id.hex()} is {found.status}: it cannot become {wanted}")
@@ -312,7 +319,7 @@ class Operations:
         """
         site = checked_name("site", site)
 
-        def job(note: Notes) -> Site:
+        def job(note: RegisterEntry) -> Site:
             known = {known.site: known for known in self.office.registry.sites()}.get(site)
             made = new_site(
                 self.settings,
@@ -364,7 +371,7 @@ class Operations:
     def _find(self, host: str) -> Host:
         return one_host(self.office.registry.hosts(), host)
 
-    def set_status(self, hosts: Sequence[Host], status: HostStatus, note: Notes) -> None:
+    def set_status(self, hosts: Sequence[Host], status: HostStatus, note: RegisterEntry) -> None:
         """Of each; all in one go to the register."""
         kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
         day = self.office.now().date().isoformat()
@@ -386,7 +393,7 @@ class Operations:
         """Run a job of the writer outside any transaction, and wait. Raises what it raises."""
         return self.office.writer.submit(job, alone=True).result(ALONE_SECONDS)
 
-    def _ensure_site(self, site: str, zone: str | None, time_zone: str | None, note: Notes) -> None:
+    def _ensure_site(self, site: str, zone: str | None, time_zone: str | None, note: RegisterEntry) -> None:
         known = {known.site: known for known in self.office.registry.sites()}.get(site)
         if known is None:
             made = new_site(self.settings, site, zone, time_zone, self.known_factors.choose)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.admin.server import Uploads
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.publications import MAXIMUM_BYTES, MAXIMUM_DAYS, Kind, Publication, content_of
+from veilleuse.collector.model.publications import (
+    MAXIMUM_BYTES,
+    MAXIMUM_DAYS,
+    Publication,
+    PublicationKind,
+    content_of,
+)
 from veilleuse.collector.months.retention import months_before
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ def publish(
     """Keep what was sent before (`publish_part`), unless something is kept of the period: that stays. `kept`: whether it was this.
     Raises UsageError, AdminError."""
     one = Publication(
-        Kind(kind),
+        PublicationKind(kind),
         date.fromisoformat(first),
         date.fromisoformat(end),
         int(format),

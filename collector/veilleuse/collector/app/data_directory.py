@@ -22,24 +22,24 @@ from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import ca as certificate_authority
-from veilleuse.collector.enrolment.authorise import Standing, Standings
+from veilleuse.collector.enrolment.authorise import HostAccess, Standings
 from veilleuse.collector.enrolment.ca import Authority
-from veilleuse.collector.enrolment.external_ca import Brought
-from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.enrolment.external_ca import ExternalCa
+from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
 from veilleuse.collector.enrolment.register import Register, register_file
 from veilleuse.collector.enrolment.register_replay import open_register, replay
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
-from veilleuse.collector.ingest.hello import Configuring
+from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, SOCKET_FILE
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.records import AgentId, Site
 from veilleuse.collector.months.retention import Retention
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import RollWorker
-from veilleuse.collector.ports import Calendars, Calibrations, Forgetting, MeteringStore, Registry
+from veilleuse.collector.ports import Calendars, Calibrations, HostEraser, MeteringStore, Registry
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
     DirectoryLock,
@@ -93,7 +93,7 @@ class Collector:
     store: SqliteStore
     """For jobs of the writer only, once it runs."""
     writer: Writer
-    office: Office
+    office: IssuingContext
     derive: DeriveWorker
     addresses: Addresses
     operations: Operations
@@ -104,7 +104,7 @@ class Collector:
 
 
 @dataclass(frozen=True, slots=True)
-class Initialised:
+class InitResult:
     """What `init` made."""
 
     data_dir: Path
@@ -128,9 +128,9 @@ def initialise(
     zone: str | None = None,
     time_zone: str | None = None,
     simulated: bool = False,
-    brought: Brought | None = None,
+    brought: ExternalCa | None = None,
     new_data: bool = False,
-) -> Initialised:
+) -> InitResult:
     """Make the data directory: fleet key, both databases, a first site if named, and last the authority, or the one brought.
 
     Until the authority is in place nothing counts: an init that was cut, at whatever moment, is carried on. Raises
@@ -148,7 +148,7 @@ def initialise(
         _require_unfinished(data_dir, new_data=new_data)  # another init may have been faster
         _make(settings, first_site, brought, simulated=simulated)
     authority = Authority(data_dir, settings.pki)
-    return Initialised(data_dir, certificate_authority.root_key_file(data_dir), authority.root_sha256, site)
+    return InitResult(data_dir, certificate_authority.root_key_file(data_dir), authority.root_sha256, site)
 
 
 @contextmanager
@@ -169,11 +169,11 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         cleanup.callback(store.close)
         register = _register(settings, store)
         standings = Standings(_all_standings(store.registry), store.registry.forgotten())
-        configuring = Configuring(store.configurations)
+        configuring = PopulationConfigs(store.configurations)
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
         writer = _started(settings, store, health, damaged, dirty)
         cleanup.callback(writer.stop)
-        office = Office(authority, standings, store.registry, writer, register)
+        office = IssuingContext(authority, standings, store.registry, writer, register)
         known_factors = KnownFactors(store.factors.versions)
         derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
@@ -232,14 +232,14 @@ def _started(
     return writer
 
 
-def _parts(store: SqliteStore) -> tuple[Forgetting, Calibrations, MeteringStore, Calendars]:
+def _parts(store: SqliteStore) -> tuple[HostEraser, Calibrations, MeteringStore, Calendars]:
     """Of the store, as Operations takes them; for jobs of the writer."""
     return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
-def _almanac(store: SqliteStore) -> Almanac:
+def _almanac(store: SqliteStore) -> SiteCalendars:
     """On the writer's connection."""
-    return Almanac(store.calendars.versions, store.calendars.school_periods)
+    return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
 
 def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) -> Retention:
@@ -340,7 +340,7 @@ def require_ours(data_dir: Path) -> None:
 
 
 def _make(
-    settings: CollectorSettings, site: Site | None, brought: Brought | None, *, simulated: bool
+    settings: CollectorSettings, site: Site | None, brought: ExternalCa | None, *, simulated: bool
 ) -> None:
     data_dir, now = settings.data_dir, time.time()
     has_authority = (data_dir / certificate_authority.FOLDER).exists()
@@ -368,12 +368,12 @@ def _register(settings: CollectorSettings, store: SqliteStore) -> Register:
     return open_register(path, store.registry)
 
 
-def _all_standings(registry: Registry) -> Iterator[tuple[AgentId, Standing]]:
+def _all_standings(registry: Registry) -> Iterator[tuple[AgentId, HostAccess]]:
     for host in registry.hosts():
         latest = registry.latest_certificate(host.host_id)
         yield (
             host.agent_id,
-            Standing(
+            HostAccess(
                 host.host_id,
                 host.population,
                 host.status,

@@ -24,7 +24,7 @@ from veilleuse.collector.admin.publications import expire as expire_published
 from veilleuse.collector.app.child import leashed, output_of
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.keep_years import due
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
@@ -114,7 +114,7 @@ def note_presence(collector: Collector, day: date) -> bool:
                 past,
                 collector.settings.reporting.k_anonymity,
             )
-            windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), day)
+            windows = open_days(reader.sites(), SiteCalendars(reader.calendars, reader.school_periods), day)
             hosts = reader.contacts()
             text = judge.noted(counted(hosts, windows), day, heard_before(hosts, listening)).to_json()
         collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
@@ -216,7 +216,7 @@ POLL_STOP_SECONDS: Final = 2.0
 _SPREAD: Final = 0.1
 
 
-class Polling:
+class PollSchedule:
     """A thread that starts the command at each interval, and waits for its end. What it says is in the log."""
 
     def __init__(
@@ -299,7 +299,7 @@ def polling(settings: CollectorSettings) -> Iterator[None]:
     if not settings.intensity.polled:
         yield
         return
-    found = Polling(
+    found = PollSchedule(
         leashed("veilleuse.collector.grid"),
         child_environment(settings),
         settings.intensity.poll_minutes * 60.0,

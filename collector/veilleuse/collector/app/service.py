@@ -30,9 +30,9 @@ from veilleuse.collector.app.grpc_server import (
 from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
 from veilleuse.collector.app.scheduled import polling, upkeep
 from veilleuse.collector.counters import Count
-from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing
-from veilleuse.collector.enrolment.clones import Copying
-from veilleuse.collector.enrolment.enrol import Joining
+from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
+from veilleuse.collector.enrolment.clones import CloneEnrolment
+from veilleuse.collector.enrolment.enrol import Enroller
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
@@ -207,8 +207,10 @@ def _enrolment(
 ) -> EnrolmentServicer:
     """All that :8642 answers with."""
     office, health, limiter = collector.office, collector.health, FailureLimiter()
-    joining = Joining(office, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome))
-    copying = Copying(
+    joining = Enroller(
+        office, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
+    )
+    copying = CloneEnrolment(
         office, limiter, challenges, count_refusal, lambda outcome: health.count(Count.COPIES, outcome)
     )
     return EnrolmentServicer(joining, copying, renewal, challenges, clean_facts, count_refusal)
@@ -224,11 +226,11 @@ def _listener(settings: CollectorSettings, certificate: ServerCertificate) -> It
         listener.server.stop(GRACE_SECONDS).wait()
 
 
-def _conflicts(collector: Collector) -> Callable[[Standing, AgentId], None]:
+def _conflicts(collector: Collector) -> Callable[[HostAccess, AgentId], None]:
     """What is done about a holder of an older certificate than one in use: counted, and noted on the host now and then."""
     noted, registry = conflict_buckets(), collector.store.registry
 
-    def on_conflict(standing: Standing, agent_id: AgentId) -> None:
+    def on_conflict(standing: HostAccess, agent_id: AgentId) -> None:
         collector.health.count(Count.IDENTITY_CONFLICTS, "generation")
         if noted.take(agent_id):
             log.warning("a replaced certificate is in use", extra=named(standing.population, agent_id))

@@ -76,7 +76,7 @@ _REPLACED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """A restore that came to its end."""
 
     manifest: Manifest
@@ -86,7 +86,7 @@ class Restored:
 
 def restore(
     data_dir: Path, file: Path | None, key_of: Callable[[], bytes | None], now: datetime
-) -> tuple[Restored, bool]:
+) -> tuple[RestoreResult, bool]:
     """Put `file` in place, and whether that carried on an earlier, cut restore of it; None: only carry on.
 
     `key_of` is asked for the key of a sealed backup. Raises DataDirectoryError while a collector runs, BackupUnusable with
@@ -131,7 +131,7 @@ def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
         raise
 
 
-def put_in_place(data_dir: Path) -> Restored:
+def put_in_place(data_dir: Path) -> RestoreResult:
     """Take away what is there, put in what `unpack` left. Cut at any line, `carry_on` ends it. Raises OSError."""
     rename_owned(data_dir / RESTORE_UNPACKED, data_dir / RESTORE_TAKING)
     sync_folder(data_dir)
@@ -140,7 +140,7 @@ def put_in_place(data_dir: Path) -> Restored:
     return restored
 
 
-def carry_on(data_dir: Path) -> Restored | None:
+def carry_on(data_dir: Path) -> RestoreResult | None:
     """End a restore that was cut; None when there is none. Under the directory's lock. Raises OSError."""
     taking, placing = data_dir / RESTORE_TAKING, data_dir / RESTORE_PLACING
     if taking.exists():
@@ -158,7 +158,7 @@ def carry_on(data_dir: Path) -> Restored | None:
     rename_owned(placing, data_dir / RESTORE_UNPACKED)  # from here it counts as done; what is left is rubbish
     sync_folder(data_dir)
     throw_away_unpacked(data_dir)
-    return Restored(manifest, replaced if replaced.exists() else None)
+    return RestoreResult(manifest, replaced if replaced.exists() else None)
 
 
 def throw_away_unpacked(data_dir: Path) -> None:

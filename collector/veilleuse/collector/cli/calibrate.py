@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilleuse.collector.cli.calibrate_references import (
-    Asked,
+    ReferenceQuery,
     from_battery,
     from_meters,
     from_readings,
@@ -105,7 +105,7 @@ def meters(
 ) -> None:
     """Fit machines that have a meter. Their own plug, PDU or BMC stands in the store beside their counters."""
     settings = settings_of(config)
-    outcomes = from_meters(settings, Asked.of(model, first, end))
+    outcomes = from_meters(settings, ReferenceQuery.of(model, first, end))
     _finish(settings, outcomes, apply=apply, why=why, as_json=as_json)
 
 
@@ -122,7 +122,7 @@ def battery(
 ) -> None:
     """Fit laptops' hours on battery. Platform and panel on DC, the adapter added."""
     settings = settings_of(config)
-    outcomes = from_battery(settings, Asked.of(model, first, end))
+    outcomes = from_battery(settings, ReferenceQuery.of(model, first, end))
     _finish(settings, outcomes, apply=apply, why=why, as_json=as_json, replace=replace)
 
 

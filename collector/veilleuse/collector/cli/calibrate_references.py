@@ -59,7 +59,7 @@ _ACCURACY: Final = (0.1, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReferenceQuery:
     """What of the store to look at."""
 
     model: str
@@ -68,7 +68,7 @@ class Asked:
     """Exclusive."""
 
     @classmethod
-    def of(cls, model: str, first: str | None, end: str | None) -> Asked:
+    def of(cls, model: str, first: str | None, end: str | None) -> ReferenceQuery:
         """Raises UsageError for what is no date."""
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         last = tomorrow if end is None else date_of("--to", end)
@@ -82,7 +82,7 @@ class Asked:
         return self.model in f"{hardware.vendor} {hardware.model}"
 
 
-def from_meters(settings: CollectorSettings, asked: Asked) -> list[Outcome]:
+def from_meters(settings: CollectorSettings, asked: ReferenceQuery) -> list[Outcome]:
     """Machines with a meter of their own in the store. Raises AdminError when there is none."""
     samples = Samples()
     with _open(settings) as (reader, hosts):
@@ -103,7 +103,7 @@ def from_meters(settings: CollectorSettings, asked: Asked) -> list[Outcome]:
     ]
 
 
-def from_battery(settings: CollectorSettings, asked: Asked) -> list[Outcome]:
+def from_battery(settings: CollectorSettings, asked: ReferenceQuery) -> list[Outcome]:
     """Laptops with hours on battery. Raises AdminError when there is none."""
     samples = Samples()
     people: set[str] = set()
@@ -187,7 +187,7 @@ def _open(settings: CollectorSettings) -> Iterator[tuple[ReferenceReader, tuple[
         yield references, hosts
 
 
-def _modelled(hosts: Sequence[Host], asked: Asked) -> Iterator[tuple[Host, Hardware]]:
+def _modelled(hosts: Sequence[Host], asked: ReferenceQuery) -> Iterator[tuple[Host, Hardware]]:
     """Hosts of a known model that is asked for; a virtual machine's counters are its host's."""
     for host in hosts:
         hardware = Hardware.of(host.facts)
@@ -230,13 +230,13 @@ def _without_names(outcome: Outcome, people: set[str], settings: CollectorSettin
     return replace(outcome, left_out=left_out, refused=refused)
 
 
-def _clock_records(reader: ReferenceReader, host: Host, asked: Asked) -> Iterator[StoredRecord]:
+def _clock_records(reader: ReferenceReader, host: Host, asked: ReferenceQuery) -> Iterator[StoredRecord]:
     start, end = ((day.toordinal() - _EPOCH_DAY) * MILLISECONDS_PER_DAY for day in (asked.first, asked.end))
     for record in reader.records(host.host_id, Grain.HOUR, start, end):
         yield StoredRecord(*record)
 
 
-def _dated_records(reader: ReferenceReader, host: Host, asked: Asked) -> Iterator[StoredRecord]:
+def _dated_records(reader: ReferenceReader, host: Host, asked: ReferenceQuery) -> Iterator[StoredRecord]:
     """Records of workstations: days, and the open band's weeks; each at the noon of its first day."""
     for grain in (Grain.DAY, Grain.WEEK):
         for start, milliseconds, cells in reader.records(

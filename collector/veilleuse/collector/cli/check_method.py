@@ -10,7 +10,7 @@ import typer
 
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.shared import APP, JsonOption, print_json, print_table
-from veilleuse.collector.reports.worked_examples import Answer, answers
+from veilleuse.collector.reports.worked_examples import WorkedExample, answers
 
 app = typer.Typer(**APP)
 
@@ -35,7 +35,7 @@ def check_method(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _row(one: Answer) -> dict[str, str]:
+def _row(one: WorkedExample) -> dict[str, str]:
     return {
         "answer": one.what,
         "§": one.section,
@@ -47,7 +47,7 @@ def _row(one: Answer) -> dict[str, str]:
     }
 
 
-def _facts(one: Answer) -> dict[str, str | float | bool]:
+def _facts(one: WorkedExample) -> dict[str, str | float | bool]:
     return {
         "section": one.section,
         "what": one.what,

@@ -35,7 +35,7 @@ from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, packed
-from veilleuse.collector.reports.close_year import Order, Proposal, propose
+from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
@@ -81,16 +81,16 @@ def close(
         _close(settings, _order(year, definitive, why), dry_run, as_json)
 
 
-def _order(year: int, definitive: bool, why: str) -> Order:
+def _order(year: int, definitive: bool, why: str) -> ClosingOrder:
     why = why.strip()
     if not why.isprintable() or len(why) > _TEXT:
         raise UsageError(f"--why is one line of at most {_TEXT} characters")
     now = time.time_ns() // 1_000_000
     today = datetime.fromtimestamp(now / 1000, UTC).date()
-    return Order(year, definitive, getpass.getuser()[:128], why, now, today)
+    return ClosingOrder(year, definitive, getpass.getuser()[:128], why, now, today)
 
 
-def _close(settings: CollectorSettings, order: Order, dry_run: bool, as_json: bool) -> None:
+def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_json: bool) -> None:
     try:
         with opened(settings.data_dir, settings.reporting) as sources:
             made = propose(sources, settings, order)

@@ -27,7 +27,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, Parsed, read_base_carbone
+from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, FactorFile, read_base_carbone
 from veilleuse.collector.factors.book import FactorBook, factor_book
 from veilleuse.collector.factors.versions import InForce, factor_document, history
 from veilleuse.collector.ports import Factor
@@ -251,7 +251,7 @@ def _logged(row: InForce) -> Described:
     return one
 
 
-def _print_import(file: Path, parsed: Parsed, found: Described) -> None:
+def _print_import(file: Path, parsed: FactorFile, found: Described) -> None:
     for refused in parsed.refused:
         print(f"{file.name}, {refused.where}: {refused.why}")
     for note in parsed.notes:

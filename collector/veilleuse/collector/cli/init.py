@@ -16,8 +16,8 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
 
 if TYPE_CHECKING:
-    from veilleuse.collector.app.data_directory import Initialised
-    from veilleuse.collector.enrolment.external_ca import Brought
+    from veilleuse.collector.app.data_directory import InitResult
+    from veilleuse.collector.enrolment.external_ca import ExternalCa
 
 app = typer.Typer(**APP)
 
@@ -84,7 +84,7 @@ def init(
     _print(made, as_json)
 
 
-def _print(made: Initialised, as_json: bool) -> None:
+def _print(made: InitResult, as_json: bool) -> None:
     if as_json:
         facts = {
             "data_dir": str(made.data_dir),
@@ -108,7 +108,7 @@ def _print(made: Initialised, as_json: bool) -> None:
 
 def _brought(
     settings: CollectorSettings, certificate: Path | None, key: Path | None, root: Path | None
-) -> Brought | None:
+) -> ExternalCa | None:
     """The organisation's own intermediate, checked; None when none was named. Raises UsageError."""
     if certificate is None or key is None or root is None:
         if (certificate, key, root) != (None, None, None):

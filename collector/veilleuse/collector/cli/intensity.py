@@ -37,10 +37,10 @@ from veilleuse.collector.grid.poll import poll as poll_all
 from veilleuse.collector.model.grid import (
     LABEL,
     MILLIGRAMS_PER_GRAM,
-    Intensity,
+    GridIntensity,
+    IntensityImport,
     IntensityKind,
     IntensityStatus,
-    Stored,
 )
 from veilleuse.collector.ports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
@@ -204,7 +204,7 @@ def _days(
         first += timedelta(days=1)
 
 
-def _mean(values: list[Intensity]) -> float:
+def _mean(values: list[GridIntensity]) -> float:
     minutes = sum(one.minutes for one in values)
     return sum(one.milligrams_per_kwh * one.minutes for one in values) / minutes / MILLIGRAMS_PER_GRAM
 
@@ -223,7 +223,7 @@ def _ledger(settings: CollectorSettings) -> LedgerBeside:
     )
 
 
-def _told(stored: Stored, left: Counter[str]) -> str:
+def _told(stored: IntensityImport, left: Counter[str]) -> str:
     parts = [(stored.new, "new"), (stored.replacing, "replacing others"), (stored.same, "as before")]
     parts += [
         (stored.outranked, "behind a more final value"),

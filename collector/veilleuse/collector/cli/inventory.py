@@ -38,17 +38,17 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.inventory import FORMATS, finished, glpi_files, read_files
-from veilleuse.collector.inventory.cells import CellRefused, entity_of, shown
+from veilleuse.collector.inventory.cells import CellError, entity_of, shown
 from veilleuse.collector.inventory.csv_table import MAXIMUM_BYTES
 from veilleuse.collector.inventory.device_classes import ITEMS
 from veilleuse.collector.inventory.export import csv_of
 from veilleuse.collector.inventory.glpi_api import Glpi, Wire, read_credentials
 from veilleuse.collector.inventory.glpi_api import pull as pull_glpi
 from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
-from veilleuse.collector.inventory.mapping import Words, read_mapping
+from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
 from veilleuse.collector.inventory.plain_csv import KINDS
 from veilleuse.collector.inventory.plain_csv import template as template_of
-from veilleuse.collector.inventory.rows import Reading, to_document
+from veilleuse.collector.inventory.rows import InventoryReading, to_document
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteInventoryReader, SqliteReader
@@ -146,7 +146,7 @@ def pull(
     settings = settings_of(config)
     words = _words(settings, mapping, entity)
     who = read_credentials(credentials)
-    reading = Reading(glpi_files.SOURCE)
+    reading = InventoryReading(glpi_files.SOURCE)
     with Glpi(Wire(who), who.user_token) as session:
         pull_glpi(reading, words, session, asked)
     finished(reading, words)
@@ -336,7 +336,9 @@ def _print_decision(found: dict[str, Any], as_json: bool) -> None:
         print(f"{matched} {plural(matched, 'machine')} matched, {doubts} {plural(doubts, 'doubt')} left")
 
 
-def _bring(settings: CollectorSettings, reading: Reading, why: str, as_json: bool, **options: bool) -> None:
+def _bring(
+    settings: CollectorSettings, reading: InventoryReading, why: str, as_json: bool, **options: bool
+) -> None:
     """Send a reading and have it imported; through the running collector, else here, under the directory's lock."""
     packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
     upload = secrets.token_hex(16)
@@ -367,18 +369,18 @@ def _perform_all(settings: CollectorSettings, parts: list[dict[str, Any]], last:
             return json.loads(json.dumps(collector.operations.perform("inventory_import", last)))
 
 
-def _words(settings: CollectorSettings, mapping: Path | None, entity: str) -> Words:
+def _words(settings: CollectorSettings, mapping: Path | None, entity: str) -> InventoryMapping:
     with closing(SqliteReader(settings.data_dir)) as reader:
         sites = [site.site for site in reader.sites()]
     if mapping is None:
-        words = Words(sites=frozenset(sites))
+        words = InventoryMapping(sites=frozenset(sites))
     else:
         text = text_of(mapping, MAPPING_BYTES, "a mapping says what words mean: leave out the rest")
         words = read_mapping(text, mapping.name, sites)
     if entity:
         try:
             words.default_entity = entity_of(entity)
-        except CellRefused as error:
+        except CellError as error:
             raise UsageError(f"--entity: {error.what}: {error.remedy}") from error
     return words
 

@@ -26,7 +26,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory.actions_csv import KINDS, Read, read
+from veilleuse.collector.inventory.actions_csv import KINDS, ActionsFile, read
 from veilleuse.collector.inventory.actions_csv import template as template_of
 from veilleuse.collector.inventory.cells import shown
 from veilleuse.collector.model.actions import FollowTable
@@ -110,7 +110,7 @@ def list_lines(
     )
 
 
-def _refuse(found: Read, as_json: bool) -> None:
+def _refuse(found: ActionsFile, as_json: bool) -> None:
     told = [
         {"where": one.where, "column": one.column, "what": one.what, "remedy": one.remedy}
         for one in found.refusals

@@ -15,7 +15,7 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question
+from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS, ObservedGroups, Question
 from veilleuse.collector.account.observed_months import gather_kept
 from veilleuse.collector.account.observed_statement import withheld
 from veilleuse.collector.account.statement import METHOD_VERSION
@@ -62,7 +62,7 @@ Language = Annotated[str, typer.Option(help=f"of html, pdf and xlsx: {' or '.joi
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
-_Make: TypeAlias = Callable[[Gathered, CollectorSettings, _Head], Document]
+_Make: TypeAlias = Callable[[ObservedGroups, CollectorSettings, _Head], Document]
 _Write: TypeAlias = Callable[[Document], None]
 
 
@@ -210,7 +210,7 @@ def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Pat
     _warn(head, len(gathered.withheld))
 
 
-def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _Head) -> Document:
+def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, head: _Head) -> Document:
     """Every built-in indicator of every group it applies to."""
     rows = indicator_rows(gathered.groups, settings, str(head["data"]))
     return indicators_report.document(rows, map(withheld, gathered.withheld), head)

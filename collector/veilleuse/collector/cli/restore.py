@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilleuse.collector.app.data_directory import open_collector, require_ours
-from veilleuse.collector.backup.restore import Restored, hand_over
+from veilleuse.collector.backup.restore import RestoreResult, hand_over
 from veilleuse.collector.backup.restore import restore as put_back
 from veilleuse.collector.cli.backup import KeyFileOption, key_of
 from veilleuse.collector.cli.shared import (
@@ -93,7 +93,7 @@ def _standing(hosts: Any) -> dict[str, int]:
     }
 
 
-def _lines(restored: Restored, facts: dict[str, Any]) -> list[str]:
+def _lines(restored: RestoreResult, facts: dict[str, Any]) -> list[str]:
     """The same for people, and what comes next."""
     begun = "carried on: " if facts["carried_on"] else ""
     of = f"the {'simulated ' if facts['simulated'] else ''}collector of {restored.manifest.created}"

@@ -14,7 +14,7 @@ import typer
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, date_of, print_json, settings_of
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.simulate.fill import simulate as fill
-from veilleuse.collector.simulate.fleet import Order
+from veilleuse.collector.simulate.fleet import SimulationOrder
 
 app = typer.Typer(**APP)
 
@@ -36,7 +36,7 @@ def simulate(
 ) -> None:
     """Fill an empty simulated data directory with a made-up fleet. Three colleges, two directions, a server room."""
     settings = settings_of(config)
-    order = Order(hosts, date_of("--from", first), days, seed)
+    order = SimulationOrder(hosts, date_of("--from", first), days, seed)
     path = truth or settings.data_dir.with_name(f"{settings.data_dir.name}-truth.json")
     _require_new(path)
     known = fill(settings, order, _progress)

@@ -24,16 +24,16 @@ import typer
 from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
 from veilleuse.collector.model.records import Host, HostId, SumRow
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Level
+from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
 from veilleuse.collector.web.metrics.released_month import MonthView, energy_of, last_month, month_view
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
-from veilleuse.collector.web.metrics.snapshot import Look, Outlook, local_time
-from veilleuse.collector.web.publications import Published
-from veilleuse.collector.web.text import Words, words
+from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
+from veilleuse.collector.web.publications import PublicationCache
+from veilleuse.collector.web.text import PageText, words
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Population, State
 
@@ -59,7 +59,7 @@ DASH: Final = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ServerRow:
     """One server as shown."""
 
     host: str
@@ -77,7 +77,7 @@ class Screen:
 
     time: str
     headline: tuple[tuple[str, str], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ServerRow, ...]
     servers: int
     """How many there are, shown or not."""
     others: tuple[str, ...]
@@ -118,7 +118,7 @@ def top(
     until = None if seconds is None else time.monotonic() + seconds
     zone = ZoneInfo(settings.reporting.time_zone)
     month = _published_month(settings, published, lambda: datetime.now(zone).date())
-    outlook = Outlook(reader, settings, month=month)
+    outlook = SnapshotCache(reader, settings, month=month)
     screens = _screens(outlook, settings, interval, until)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -137,7 +137,7 @@ def _published_month(
     today: Callable[[], date],
 ) -> Callable[[], MonthView | None]:
     """Reads the newest month as it was published, however often it is asked; publishes nothing."""
-    months = Published(FORM, published, lambda _: None, settings.reporting.k_anonymity)
+    months = PublicationCache(FORM, published, lambda _: None, settings.reporting.k_anonymity)
     kept: list[tuple[Month, MonthView]] = []
 
     def newest() -> MonthView | None:
@@ -150,7 +150,7 @@ def _published_month(
 
 
 def _screens(
-    outlook: Outlook, settings: CollectorSettings, interval_seconds: float, until: float | None
+    outlook: SnapshotCache, settings: CollectorSettings, interval_seconds: float, until: float | None
 ) -> Iterator[Screen]:
     """Now, and again every interval, until the end. The last one is at the end itself."""
     w = words("en")
@@ -162,7 +162,7 @@ def _screens(
         time.sleep(interval_seconds if left is None else min(interval_seconds, left))
 
 
-def screen(look: Look, settings: CollectorSettings, w: Words) -> Screen:
+def screen(look: Snapshot, settings: CollectorSettings, w: PageText) -> Screen:
     """A look as text (pure)."""
     base = f"http://{settings.http.address}/"
     watts = {power.host.host_id: power.watts for power in look.fleet.power}
@@ -180,7 +180,7 @@ def screen(look: Look, settings: CollectorSettings, w: Words) -> Screen:
     )
 
 
-def _headline(look: Look, w: Words) -> Iterable[tuple[str, str]]:
+def _headline(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
     for virtual, name in ((False, "servers"), (True, "virtual machines")):
         energy, grams = energy_today(look, virtual=virtual)
         power = [p.watts for p in look.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
@@ -199,7 +199,9 @@ def _headline(look: Look, w: Words) -> Iterable[tuple[str, str]]:
             yield name, f"today: states {w.percent(one.coverage_states)}, energy {energy_part}"
 
 
-def _rows(look: Look, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words) -> Iterable[Row]:
+def _rows(
+    look: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: PageText
+) -> Iterable[ServerRow]:
     wanted = {host.host_id for host in shown}
     energy: dict[HostId, int] = {}
     for row in look.fleet.today.derived:
@@ -211,7 +213,7 @@ def _rows(look: Look, shown: Sequence[Host], watts: Mapping[HostId, float], w: W
             sums[one.host_id].append(one)
     for host in shown:
         key, group = host.host_id, group_of(host)
-        yield Row(
+        yield ServerRow(
             host.agent_id.hex()[:AGENT_ID_DIGITS],
             f"{group.entity} / {group.site} / {group.device_class}",
             w.watts(watts[key]) if key in watts else DASH,
@@ -222,7 +224,7 @@ def _rows(look: Look, shown: Sequence[Host], watts: Mapping[HostId, float], w: W
         )
 
 
-def _cpu(sums: Iterable[SumRow], w: Words) -> str:
+def _cpu(sums: Iterable[SumRow], w: PageText) -> str:
     """Mean CPU over what was covered today."""
     covered = [row.cell for row in sums if row.cell.cpu_covered_milliseconds]
     whole = sum(cell.cpu_covered_milliseconds or 0 for cell in covered)
@@ -239,7 +241,7 @@ def _states(sums: Iterable[SumRow]) -> str:
     return " ".join(f"{STATE_WORDS[state]} {ms / whole:.0%}" for state, ms in ordered if ms) or DASH
 
 
-def _contact(look: Look, host: Host) -> str:
+def _contact(look: Snapshot, host: Host) -> str:
     if host.last_contact_unix_milliseconds is None:
         return "never"
     zone = ZoneInfo(look.fleet.time_zone)
@@ -247,7 +249,7 @@ def _contact(look: Look, host: Host) -> str:
     return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
 
 
-def _others(look: Look, w: Words) -> Iterable[str]:
+def _others(look: Snapshot, w: PageText) -> Iterable[str]:
     numbers = Counter(host.population for host in look.fleet.active)
     kinds = (Population.WORKSTATION, Population.CLASSROOM)
     told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
@@ -257,7 +259,7 @@ def _others(look: Look, w: Words) -> Iterable[str]:
         yield from _of_month(look, kind, w)
 
 
-def _of_month(look: Look, kind: Population, w: Words) -> Iterable[str]:
+def _of_month(look: Snapshot, kind: Population, w: PageText) -> Iterable[str]:
     """The rows of a population's physical machines, as one line."""
     if look.month is None:
         return
@@ -275,7 +277,7 @@ def _of_month(look: Look, kind: Population, w: Words) -> Iterable[str]:
         yield text if missing else f"{text} = {w.grams(grams)}"
 
 
-def _warnings(look: Look, w: Words) -> Iterable[str]:
+def _warnings(look: Snapshot, w: PageText) -> Iterable[str]:
     if look.fleet.kind.simulated:
         yield "simulated data: no figure comes from a real machine"
     if look.health is None:
@@ -283,7 +285,7 @@ def _warnings(look: Look, w: Words) -> Iterable[str]:
     if not look.fleet.hosts:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
     for one in look.silence:
-        if one.level in (Level.WARNING, Level.FAILED):
+        if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED):
             yield w.silence(one) + (f" {names_of(one.hosts)}." if one.hosts else "")
     for _, chosen in look.factors_now():
         if chosen.provisional:
@@ -347,7 +349,7 @@ def _drawn(one: Screen, height: int) -> RenderableType:
     return Group(*lines)
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
+def _columns(rows: Sequence[ServerRow]) -> list[str]:
     """A head and one line per server, as wide as their content; what may be cut off stands last."""
     heads = ("host", "power", "cpu", "states today", "energy", "contact", "entity / site / class")
     cells = [(r.host, r.power, r.cpu, r.state, r.today, r.contact, r.group) for r in rows]

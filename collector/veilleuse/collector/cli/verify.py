@@ -19,7 +19,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.closed_years.signatures import parse_public_key
-from veilleuse.collector.closed_years.verify import Verdict, verify_file, verify_year
+from veilleuse.collector.closed_years.verify import Verification, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.files import read_named
@@ -78,7 +78,7 @@ def _key(text: str) -> str:
     return parse_public_key(text)
 
 
-def _print(one: Verdict) -> None:
+def _print(one: Verification) -> None:
     for reason in one.wrong:
         print(f"{one.name}: WRONG: {reason}")
     for note in one.notes:

@@ -19,7 +19,7 @@ from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import OTHER_ROOM, with_rooms
 from veilleuse.collector.closed_years.document import FrozenTerms
-from veilleuse.collector.closed_years.frozen import EXACT, Closed, decimal
+from veilleuse.collector.closed_years.frozen import EXACT, ClosedRevision, decimal
 from veilleuse.collector.closed_years.restate import estimator
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -39,7 +39,7 @@ class _Part:
     energy_millijoules: Fraction = Fraction(0)
 
 
-def difference(before: Closed, kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
+def difference(before: ClosedRevision, kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
     """Ready for closed.canonical."""
     published = _published(before)
     again, now = _parts(before.kept, terms.assumptions), _parts(kept, terms.assumptions)
@@ -114,7 +114,7 @@ def _rooms(kept: Kept, rooms: Sequence[RoomFigure]) -> list[tuple[str, int]]:
     return [(row.key.zone, row.estimate.energy_millijoules) for row in made.rows]
 
 
-def _published(before: Closed) -> dict[str, int]:
+def _published(before: ClosedRevision) -> dict[str, int]:
     """Zone → millijoules, as frozen."""
     found: defaultdict[str, int] = defaultdict(int)
     for row in before.report["figures"]["rows"]:
@@ -122,7 +122,7 @@ def _published(before: Closed) -> dict[str, int]:
     return dict(found)
 
 
-def _published_kilograms(before: Closed) -> Fraction:
+def _published_kilograms(before: ClosedRevision) -> Fraction:
     return sum((Fraction(row.get(EXACT, "0")) for row in before.report["figures"]["rows"]), Fraction(0))
 
 

@@ -27,7 +27,7 @@ from veilleuse.collector.factors.versions import factor_document, factor_from_do
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observed import Place
 from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers
-from veilleuse.collector.fleet.samples import Alike, CalibratedWall, Cell, Days, InService, Stratum
+from veilleuse.collector.fleet.samples import Alike, CalibratedWall, Days, InService, SampleCell, Stratum
 from veilleuse.collector.model.calibration import Fit
 from veilleuse.collector.model.factors import BilanItem, BilanMapping, ChosenFactor, ContextMapping, Contract
 from veilleuse.collector.model.inventory import PowerContext
@@ -112,7 +112,7 @@ def _cell_document(cell: KeptCell) -> dict[str, Any]:
 def _cell(document: Mapping[str, Any]) -> KeptCell:
     return KeptCell(
         _stratum(document["stratum"]),
-        Cell(document["hardware"], document["age"]),
+        SampleCell(document["hardware"], document["age"]),
         document["always_on"] is True,
         document["memo"] is True,
         document["machines"],
@@ -226,7 +226,7 @@ def _fleet(document: Mapping[str, Any]) -> InService:
         _stratum(document["stratum"]),
         document["machines"],
         _days(document["milliseconds"]),
-        {Cell(hardware, age): number for hardware, age, number in document["cells"]},
+        {SampleCell(hardware, age): number for hardware, age, number in document["cells"]},
         document.get("standby_milliseconds", 0),  # not in a year closed before screens in standby counted
         _days(document.get("default_milliseconds", dict.fromkeys(DAY_TYPES, 0))),
     )

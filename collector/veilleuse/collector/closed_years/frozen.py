@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import ChooseFactor, Terms, billed
+from veilleuse.collector.account.statement import BillingTerms, ChooseFactor, billed
 from veilleuse.collector.closed_years.document import FrozenTerms, kept_from_document, terms_from_document
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.closed_years.year_statistics import Kept
@@ -44,7 +44,7 @@ EXACT: Final = "kgco2e_total_exact"
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class YearComparison:
     """What a year is compared with."""
 
     before: Mapping[int, PeriodFigures]
@@ -66,7 +66,7 @@ def frozen_figures(
 
 
 def frozen_statement(
-    period: PeriodFigures, terms: FrozenTerms, compared: Compared | None = None
+    period: PeriodFigures, terms: FrozenTerms, compared: YearComparison | None = None
 ) -> EmissionsStatement:
     """With the year's own factors."""
 
@@ -76,7 +76,7 @@ def frozen_statement(
 
     before = {} if compared is None else compared.before
     why_not = {} if compared is None or before else {0: compared.not_compared}
-    return billed([period], Terms(choose, terms.data, terms.mapping, terms.contracts, before, why_not))
+    return billed([period], BillingTerms(choose, terms.data, terms.mapping, terms.contracts, before, why_not))
 
 
 def frozen_documents(kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class NotAClosedYear(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedRevision:
     """All of one revision."""
 
     told: ClosedYear
@@ -191,7 +191,7 @@ def read_report(report: bytes, statistics_sha256: str, file_sha256: str) -> tupl
         raise NotAClosedYear(f"it cannot be read ({error})") from error
 
 
-def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> Closed:
+def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> ClosedRevision:
     """Raises NotAClosedYear for what is none, or contradicts itself."""
     told, document = read_report(report, sha256(statistics), file_sha256)
     try:
@@ -201,14 +201,14 @@ def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> Closed:
         kept = kept_from_document(kept_document)
         if (kept.first, kept.end) != (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
             raise NotAClosedYear(f"its statistics are of {kept.first} to {kept.end}, not of {told.year}")
-        return Closed(told, document, kept, terms_from_document(document["terms"]))
+        return ClosedRevision(told, document, kept, terms_from_document(document["terms"]))
     except NotAClosedYear:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise NotAClosedYear(f"it cannot be read ({error})") from error
 
 
-def closed_of(told: ClosedYear, file: ClosedFile) -> Closed:
+def closed_of(told: ClosedYear, file: ClosedFile) -> ClosedRevision:
     """Of the store's row and its content. Raises NotAClosedYear where they are not of each other."""
     found = read_closed(file.report, file.statistics, sha256(file.content))
     if found.told != told:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.disclosure import EXEMPT, is_nobodys_or_safe, publish
-from veilleuse.collector.disclosure import Cell as Figure
+from veilleuse.collector.disclosure import DisclosureCell as Figure
 from veilleuse.collector.fleet.observed import MONITOR, Place
-from veilleuse.collector.fleet.samples import Cell, Stratum
+from veilleuse.collector.fleet.samples import SampleCell, Stratum
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.records import HostId
@@ -30,7 +30,7 @@ ANY: Final = "*"
 
 
 @dataclass(slots=True)
-class Share:
+class Contributions:
     """What each machine puts into something; ≥ 0."""
 
     observed: Counter[HostId] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Share:
         self.on[host_id] += on
         self.measured[host_id] += measured
 
-    def merge(self, other: Share) -> None:
+    def merge(self, other: Contributions) -> None:
         """All of another."""
         for mine, theirs in zip(self.parts, other.parts, strict=True):
             mine.update(theirs)
@@ -79,7 +79,7 @@ _Unit: TypeAlias = tuple[Stratum, ...]
 """Strata that stay together."""
 
 
-def merged_strata(shares: Mapping[Stratum, Share], k: int) -> dict[Stratum, Stratum | None]:
+def merged_strata(shares: Mapping[Stratum, Contributions], k: int) -> dict[Stratum, Stratum | None]:
     """Each stratum with machines that were observed → the one that it is kept in; None: a zone with fewer than k."""
     found: dict[Stratum, Stratum | None] = {stratum: stratum for stratum in shares}
     if k == 1:
@@ -99,7 +99,7 @@ class _Zone:
 
     def __init__(
         self,
-        shares: Mapping[Stratum, Share],
+        shares: Mapping[Stratum, Contributions],
         k: int,
         found: dict[Stratum, Stratum | None],
         any_class: str,
@@ -167,7 +167,7 @@ class _Zone:
         return [*kept, *([merged] if merged else [])], ()
 
     def _figure(self, unit: _Unit) -> Figure[_Unit]:
-        whole = Share()
+        whole = Contributions()
         for stratum in unit:
             whole.merge(self._shares[stratum])
         return whole.figure(unit)
@@ -179,17 +179,17 @@ class _Zone:
         return max(sorted(energies), key=lambda context: energies[context])
 
 
-def merged_cells(shares: Mapping[Cell, Share], k: int) -> dict[Cell, Cell]:
+def merged_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[SampleCell, SampleCell]:
     """Each cell of one safe stratum → the one that it is kept in: the ages of a hardware model first, then models.
 
     The parts by method count too, where those of the stratum are safe.
     """
-    whole = Share()
+    whole = Contributions()
     for share in shares.values():
         whole.merge(share)
     by_method = whole.shows_methods(k)
-    found: dict[Cell, Cell] = {cell: cell for cell in shares}
-    rest: list[tuple[Cell, ...]] = []
+    found: dict[SampleCell, SampleCell] = {cell: cell for cell in shares}
+    rest: list[tuple[SampleCell, ...]] = []
     for group in _grouped(sorted(shares), lambda cell: cell.hardware):
         level = publish([_cell_figure((cell,), shares, by_method) for cell in group], k)
         if level.withheld_keys:
@@ -200,18 +200,18 @@ def merged_cells(shares: Mapping[Cell, Share], k: int) -> dict[Cell, Cell]:
         if merged:
             rest.append(merged)
         for cell in merged:
-            found[cell] = Cell(cell.hardware, ANY)
+            found[cell] = SampleCell(cell.hardware, ANY)
     level = publish([_cell_figure(unit, shares, by_method) for unit in rest], k)
     for unit in (*level.merged_keys, *level.withheld_keys):
         for cell in unit:
-            found[cell] = Cell(ANY, ANY)
+            found[cell] = SampleCell(ANY, ANY)
     return found
 
 
 def _cell_figure(
-    unit: tuple[Cell, ...], shares: Mapping[Cell, Share], by_method: bool
-) -> Figure[tuple[Cell, ...]]:
-    whole = Share()
+    unit: tuple[SampleCell, ...], shares: Mapping[SampleCell, Contributions], by_method: bool
+) -> Figure[tuple[SampleCell, ...]]:
+    whole = Contributions()
     for cell in unit:
         whole.merge(shares[cell])
     return whole.figure(unit, *((whole.measured, whole.modelled) if by_method else ()))

@@ -16,7 +16,7 @@ from veilleuse.collector.fleet.observed import Place
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.ports.readers import Waiting
+from veilleuse.collector.ports.readers import PendingMonths
 from veilleuse.wire.vocabulary import DeviceClass
 
 MEASURABLE: Final = frozenset(one.value for one in DeviceClass) - {
@@ -34,7 +34,7 @@ def not_over(year: int, today: date) -> str | None:
     return None
 
 
-def of_data(year: int, waiting: Waiting) -> Iterator[str]:
+def of_data(year: int, waiting: PendingMonths) -> Iterator[str]:
     """Of what came in."""
     if waiting.periods:
         wait = (

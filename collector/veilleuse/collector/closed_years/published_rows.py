@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from veilleuse.collector.account.comparable import NotCompared
+from veilleuse.collector.account.comparable import NoComparison
 from veilleuse.collector.account.row import PeriodFigures, homes_told
 from veilleuse.collector.account.statement import METHOD_VERSION, told_home
 from veilleuse.collector.closed_years.frozen import (
     GROUPING,
-    Closed,
-    Compared,
+    ClosedRevision,
     NotAClosedYear,
+    YearComparison,
     closed_of,
     frozen_figures,
     frozen_statement,
@@ -38,12 +38,12 @@ Asked = Callable[[str], bool]
 class ClosedFigures:
     """The last revision of a year."""
 
-    closed: Closed
+    closed: ClosedRevision
     statement: EmissionsStatement
     periods: tuple[PeriodFigures, ...]
 
 
-def load_closed(reader: ClosedYearReader, told: ClosedYear) -> Closed:
+def load_closed(reader: ClosedYearReader, told: ClosedYear) -> ClosedRevision:
     """Raises StoreDamaged for one that contradicts itself."""
     try:
         return closed_of(told, reader.file(told))
@@ -53,7 +53,7 @@ def load_closed(reader: ClosedYearReader, told: ClosedYear) -> Closed:
         ) from error
 
 
-def require_shown(closed: Closed, *, k: int, current_tree: bool, dimensions: Iterable[str]) -> None:
+def require_shown(closed: ClosedRevision, *, k: int, current_tree: bool, dimensions: Iterable[str]) -> None:
     """Raises UsageError for what a closed year cannot tell any more."""
     told = closed.told
     if current_tree:
@@ -93,28 +93,28 @@ def closed_figures(
 
 
 def _compared(
-    reader: ClosedYearReader, closed: Closed, dimensions: tuple[str, ...], asked: Asked | None
-) -> Compared:
+    reader: ClosedYearReader, closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None
+) -> YearComparison:
     """The year before under this year's assumptions, with its own factors; or why there is none."""
     revisions = reader.revisions(closed.told.year - 1)
     if not revisions:
-        return Compared({}, closed.terms.choose, NotCompared.OPEN.value)
+        return YearComparison({}, closed.terms.choose, NoComparison.OPEN.value)
     before = load_closed(reader, revisions[-1])
     if before.kept.k < closed.kept.k:  # the change would show its smaller groups
-        return Compared({}, closed.terms.choose, NotCompared.NOT_KEPT.value)
+        return YearComparison({}, closed.terms.choose, NoComparison.NOT_KEPT.value)
     period = kept_figures(before.kept, dimensions, closed.terms.assumptions, asked)
     if period.total is None or not period.total.estimate.energy_millijoules:
-        return Compared({}, closed.terms.choose, NotCompared.NO_DATA.value)
+        return YearComparison({}, closed.terms.choose, NoComparison.NO_DATA.value)
 
     def choose(zone: str, year: int) -> ChosenFactor:
         """A zone that was not there had no other factor."""
         return before.terms.choose(zone, year) if zone in before.terms.factors else closed.terms.factors[zone]
 
-    return Compared({0: period}, choose)
+    return YearComparison({0: period}, choose)
 
 
 def _stated(
-    closed: Closed, dimensions: tuple[str, ...], asked: Asked | None, compared: Compared | None
+    closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None, compared: YearComparison | None
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
     if not _can_state(closed, dimensions, asked):
         raise UsageError(
@@ -128,19 +128,19 @@ def _stated(
     if compared is None:
         return written, ()
     rows, totals = (
-        tuple(replace(row, not_compared=NotCompared.METHOD.value) for row in part)
+        tuple(replace(row, not_compared=NoComparison.METHOD.value) for row in part)
         for part in (written.rows, written.totals)
     )
     return replace(written, rows=rows, totals=totals), ()
 
 
-def _can_state(closed: Closed, dimensions: tuple[str, ...], asked: Asked | None) -> bool:
+def _can_state(closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None) -> bool:
     """Of another method: as it was frozen, or not at all."""
     as_frozen = tuple(sorted(dimensions)) == tuple(sorted(GROUPING)) and asked is None
     return as_frozen or closed.report["method_version"] == METHOD_VERSION
 
 
-def _as_written(closed: Closed) -> EmissionsStatement:
+def _as_written(closed: ClosedRevision) -> EmissionsStatement:
     figures = closed.report["figures"]
     rows, totals, memo = (tuple(map(_row, figures[name])) for name in ("rows", "totals", "memo"))
     kept = closed.kept
@@ -177,7 +177,7 @@ def _floats() -> frozenset[str]:
 
 
 def _marked(
-    statement: EmissionsStatement, closed: Closed, published: EmissionsStatement | None
+    statement: EmissionsStatement, closed: ClosedRevision, published: EmissionsStatement | None
 ) -> EmissionsStatement:
     """`published`: what revision 1 said; None where it cannot be told in this grouping any more."""
     told_then = () if published is None else (*published.rows, *published.totals, *published.memo)

@@ -15,7 +15,13 @@ from operator import add, sub
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.account.telework import Telework, merged_shares
-from veilleuse.collector.closed_years.merge_strata import ANY, Share, is_exempt, merged_cells, merged_strata
+from veilleuse.collector.closed_years.merge_strata import (
+    ANY,
+    Contributions,
+    is_exempt,
+    merged_cells,
+    merged_strata,
+)
 from veilleuse.collector.closed_years.year_statistics import (
     SCREENS,
     W_OF_MACHINES,
@@ -29,19 +35,27 @@ from veilleuse.collector.closed_years.year_statistics import (
     triangle,
 )
 from veilleuse.collector.disclosure import is_safe
-from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observed import (
     MONITOR,
     PCS,
     FleetBook,
-    Observed,
+    ObservedMachine,
     Place,
     machine,
     screens,
     state_energies,
 )
 from veilleuse.collector.fleet.random_groups import Groups
-from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, Cell, Days, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import (
+    DAY_TYPES,
+    Alike,
+    Days,
+    InService,
+    SampleCell,
+    SampleMachine,
+    Stratum,
+)
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount
 from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, added
@@ -67,7 +81,7 @@ class _Fine(NamedTuple):
     """The finest cell."""
 
     stratum: Stratum
-    cell: Cell
+    cell: SampleCell
     always_on: bool
 
 
@@ -75,7 +89,7 @@ class _Fine(NamedTuple):
 class _Gathered:
     """Of one cell, fine or not."""
 
-    share: Share = field(default_factory=Share)
+    share: Contributions = field(default_factory=Contributions)
     days: dict[HostId, Days] = field(default_factory=dict)
     """Accounted time of each machine by day type, milliseconds."""
     n: int = 0
@@ -95,7 +109,7 @@ class _Gathered:
         self.products.update(other.products)
 
 
-class Keeper:
+class YearReducer:
     """The pass over a period."""
 
     def __init__(
@@ -117,7 +131,7 @@ class Keeper:
         self._times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
         self._machines: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
-        self._pcs: defaultdict[Stratum, Share] = defaultdict(Share)
+        self._pcs: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
         """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
         self._in_groups = in_groups
         self._groups = Groups()
@@ -125,11 +139,11 @@ class Keeper:
         self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
         self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
 
-    def stands(self, standing: Standing) -> None:
+    def stands(self, standing: FleetDevice) -> None:
         """A device in service."""
         self._book.stands(Place.at(standing).stratum(standing.device_class), standing)
 
-    def measured(self, one: Observed, standing: Standing) -> None:
+    def measured(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """A machine, with its screens."""
         one = one if self._for_ever else one.without_bands()
         total, place = one.total, Place.at(standing)
@@ -145,12 +159,14 @@ class Keeper:
             self._seen(shown)
             _gather(self._machines, one, shown, self._of_screens, shows_screens=True)
 
-    def virtual(self, one: Observed, standing: Standing) -> None:
+    def virtual(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """A virtual machine."""
         made = machine(one, one.total, Place.at(standing).stratum(standing.device_class), standing)
         _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
 
-    def _group(self, one: Observed, made: Machine, shown: Machine | None, total: Vector) -> None:
+    def _group(
+        self, one: ObservedMachine, made: SampleMachine, shown: SampleMachine | None, total: Vector
+    ) -> None:
         times = made.accounted_milliseconds
         if made.counts:
             states = state_energies(total)
@@ -159,7 +175,7 @@ class Keeper:
             energies = _NO_DAYS if shown is None else shown.energy_millijoules
             self._groups.add(Place.of(made.stratum).stratum(MONITOR), one.host_id, energies, times)
 
-    def _seen(self, made: Machine) -> None:
+    def _seen(self, made: SampleMachine) -> None:
         self._sampled[made.stratum] += made.counts
         self._times[made.stratum].update(dict(zip(DAY_TYPES, made.accounted_milliseconds, strict=True)))
 
@@ -199,17 +215,17 @@ class Keeper:
 def keep(
     first: date,
     end: date,
-    standings: Iterable[Standing],
-    machines: Iterable[tuple[Observed, Standing]],
+    standings: Iterable[FleetDevice],
+    machines: Iterable[tuple[ObservedMachine, FleetDevice]],
     *,
     k: int,
-    virtual: Iterable[tuple[Observed, Standing]] = (),
+    virtual: Iterable[tuple[ObservedMachine, FleetDevice]] = (),
     headcounts: Collection[Headcount] = (),
     for_ever: bool = True,
     in_groups: bool = False,
 ) -> Kept:
     """Reduce [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
-    keeper = Keeper(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
+    keeper = YearReducer(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in machines:
@@ -232,8 +248,8 @@ def _component_places(
 
 def _gather(
     into: defaultdict[_Fine, _Gathered],
-    one: Observed,
-    made: Machine,
+    one: ObservedMachine,
+    made: SampleMachine,
     components: Sequence[tuple[int, Sequence[int]]],
     *,
     shows_screens: bool,
@@ -269,7 +285,7 @@ def _rest_of(values: Vector) -> Vector:
 
 
 def _add_products(
-    products: Counter[int], one: Observed, components: Sequence[tuple[int, Sequence[int]]]
+    products: Counter[int], one: ObservedMachine, components: Sequence[tuple[int, Sequence[int]]]
 ) -> None:
     by_day_type = one.by_day_type
     w = [
@@ -288,10 +304,12 @@ def _add_products(
 class _Merged:
     """Fine cells → those that are kept."""
 
-    def __init__(self, fine: Mapping[_Fine, _Gathered], k: int, screens_of: Mapping[Stratum, Share]) -> None:
+    def __init__(
+        self, fine: Mapping[_Fine, _Gathered], k: int, screens_of: Mapping[Stratum, Contributions]
+    ) -> None:
         """`screens_of`: stratum of a place's screens → the PCs there: how long screens are on rests on these too."""
         self._k = k
-        self._shares: defaultdict[Stratum, Share] = defaultdict(Share)
+        self._shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
         for key, one in fine.items():
             self._shares[key.stratum].merge(one.share)
         for stratum, share in screens_of.items():
@@ -306,7 +324,7 @@ class _Merged:
             if into is not None:
                 moved[key._replace(stratum=into)].merge(one)
         self.always_on: dict[str, Alike | None] = {}
-        self.merged: dict[Stratum, dict[Cell, Cell]] = {}
+        self.merged: dict[Stratum, dict[SampleCell, SampleCell]] = {}
         self._cells = self._merge_cells(self._merge_kinds(moved))
 
     @property
@@ -367,7 +385,7 @@ class _Merged:
     def _may_tell_kinds(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> bool:
         if self._k == 1:
             return True
-        kinds: defaultdict[tuple[Stratum, bool], Share] = defaultdict(Share)
+        kinds: defaultdict[tuple[Stratum, bool], Contributions] = defaultdict(Contributions)
         for key in keys:
             kinds[key.stratum, key.always_on].merge(moved[key].share)
         return len({always for _, always in kinds}) < 2 or all(
@@ -376,7 +394,7 @@ class _Merged:
 
     def _kind_of_class(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> Alike | None:
         """Those always on, where they and the others are enough."""
-        shares = {kind: Share() for kind in (False, True)}
+        shares = {kind: Contributions() for kind in (False, True)}
         found = Alike()
         for key in keys:
             shares[key.always_on].merge(moved[key].share)
@@ -385,7 +403,7 @@ class _Merged:
         return found if all(is_safe(share.energies, self._k) for share in shares.values()) else None
 
     def _merge_cells(self, moved: Mapping[_Fine, _Gathered]) -> dict[_Fine, _Gathered]:
-        shares: defaultdict[tuple[Stratum, bool], dict[Cell, Share]] = defaultdict(dict)
+        shares: defaultdict[tuple[Stratum, bool], dict[SampleCell, Contributions]] = defaultdict(dict)
         for key, one in moved.items():
             shares[key.stratum, key.always_on][key.cell] = one.share
         found: dict[_Fine, _Gathered] = {}
@@ -479,11 +497,13 @@ def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _Merged, k: int)
     yield from sorted(found.in_service(), key=lambda one: one.stratum)
 
 
-def _common(cells: Counter[Cell], k: int) -> Counter[Cell]:
+def _common(cells: Counter[SampleCell], k: int) -> Counter[SampleCell]:
     """Hardware and age that k machines share; the rest as one."""
-    made: Counter[Cell] = Counter()
+    made: Counter[SampleCell] = Counter()
     for cell, number in cells.items():
         of_model = sum(more for one, more in cells.items() if one.hardware == cell.hardware)
-        name = cell if number >= k else Cell(cell.hardware, ANY) if of_model >= k else Cell(ANY, ANY)
+        name = (
+            cell if number >= k else SampleCell(cell.hardware, ANY) if of_model >= k else SampleCell(ANY, ANY)
+        )
         made[name] += number
     return made

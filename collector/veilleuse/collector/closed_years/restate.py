@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from veilleuse.collector.account.row import (
     ClassFigure,
-    DaysCovered,
+    CoveredDays,
     PeriodFigures,
     RowKey,
     RowSums,
@@ -29,12 +29,20 @@ from veilleuse.collector.account.row import (
     total_key,
 )
 from veilleuse.collector.account.server_rooms import with_rooms
-from veilleuse.collector.account.telework import Divided, HomeShare
+from veilleuse.collector.account.telework import HomeShare, HomeSplit
 from veilleuse.collector.closed_years.merge_strata import is_exempt
 from veilleuse.collector.closed_years.year_statistics import Kept, KeptCell, sample_of
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.observed import MONITOR, PCS, Observed, Place, machine, screens, state_energies
+from veilleuse.collector.fleet.observed import (
+    MONITOR,
+    PCS,
+    ObservedMachine,
+    Place,
+    machine,
+    screens,
+    state_energies,
+)
 from veilleuse.collector.fleet.random_groups import Groups, deviations, states_by_group
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import Alike, InService, Key, Sample, Stratum
@@ -53,7 +61,7 @@ class _Row:
     apportioned: bool = False
     hides_methods: bool = False
     states: dict[str, dict[State, tuple[int, int]]] = field(default_factory=dict)
-    covered: dict[str, DaysCovered] = field(default_factory=dict)
+    covered: dict[str, CoveredDays] = field(default_factory=dict)
 
     def add(self, cell: KeptCell) -> None:
         self.strata.add(cell.stratum)
@@ -99,7 +107,7 @@ class _Row:
             self.covered,
         )
 
-    def _cover(self, device_class: str, covered: DaysCovered) -> None:
+    def _cover(self, device_class: str, covered: CoveredDays) -> None:
         self.covered[device_class] = self.covered.get(device_class, covered) | covered
 
 
@@ -110,13 +118,13 @@ class _ClassFigures:
         self._kept, self._fleet = kept, fleet
         self._deviations = deviations(kept.groups, fleet.pools) if kept.groups.sums else {}
         self._standby = {one.stratum: one.standby_milliseconds for one in kept.fleet}
-        self._pcs: dict[Place, DaysCovered] = {}
+        self._pcs: dict[Place, CoveredDays] = {}
         for cell in kept.cells:
             if cell.stratum.device_class in {*PCS, AUTRES} and not cell.memo:
                 place, covered = Place.of(cell.stratum), _covered(cell)
                 self._pcs[place] = self._pcs.get(place, covered) | covered
 
-    def __call__(self, strata: Collection[Stratum], estimate: Estimate, covered: DaysCovered) -> ClassFigure:
+    def __call__(self, strata: Collection[Stratum], estimate: Estimate, covered: CoveredDays) -> ClassFigure:
         members = [self._fleet.part(stratum) for stratum in strata]
         moved = [found for stratum in strata if (found := self._deviations.get(stratum))]
         least = 1 if all(map(is_exempt, strata)) else self._kept.k
@@ -136,19 +144,19 @@ class _ClassFigures:
             ),
         )
 
-    def _covered_by_pcs(self, screens: Iterable[Stratum]) -> DaysCovered:
+    def _covered_by_pcs(self, screens: Iterable[Stratum]) -> CoveredDays:
         """Of the PCs in the same places, else of all."""
         places = {Place.of(stratum) for stratum in screens}
         found = [covered for place, covered in self._pcs.items() if place in places]
-        return reduce(or_, found or self._pcs.values(), DaysCovered())
+        return reduce(or_, found or self._pcs.values(), CoveredDays())
 
 
-def _covered(cell: KeptCell) -> DaysCovered:
+def _covered(cell: KeptCell) -> CoveredDays:
     """Of a year kept before that was told, the mean of its machines."""
     if cell.days_milliseconds is not None:
-        return DaysCovered.of(cell.days_milliseconds)
+        return CoveredDays.of(cell.days_milliseconds)
     times = sample_of(cell.n, cell.sums, cell.products).times
-    return DaysCovered.of(tuple(time // cell.n for time in times)) if cell.n else DaysCovered()
+    return CoveredDays.of(tuple(time // cell.n for time in times)) if cell.n else CoveredDays()
 
 
 def kept_figures(
@@ -167,7 +175,7 @@ def _of_machines(
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
     of_virtual = _estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions())
-    virtual = Divided(of_virtual)
+    virtual = HomeSplit(of_virtual)
     told, told_of_virtual = (
         _ClassFigures(kept, fleet),
         _ClassFigures(replace(kept, groups=Groups()), of_virtual),
@@ -180,10 +188,10 @@ def _of_machines(
     total = None
     if rows:
         whole = _whole(rows.values(), kept.moved)
-        total = figure_row(total_key(whole.strata), whole, Divided(fleet), told)
+        total = figure_row(total_key(whole.strata), whole, HomeSplit(fleet), told)
     where = {stratum: key for key, row in rows.items() for stratum in row.strata}
     homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
-    divided = Divided(fleet, homes)
+    divided = HomeSplit(fleet, homes)
     shown = [
         figure_row(key, row.sums(kept.moved), divided, told)
         for key, row in _with_home(rows, kept, homes, where)
@@ -234,7 +242,7 @@ def _with_home(
     return found.items()
 
 
-class Covered(NamedTuple):
+class ClassCoverage(NamedTuple):
     """Machine time of some classes, milliseconds."""
 
     fleet: int
@@ -244,10 +252,10 @@ class Covered(NamedTuple):
     """With derived energy."""
 
 
-def covered(kept: Kept, classes: Collection[str]) -> Covered:
+def covered(kept: Kept, classes: Collection[str]) -> ClassCoverage:
     """Of these device classes, virtual machines apart."""
     cells = [_alike(cell) for cell in kept.cells if not cell.memo and cell.stratum.device_class in classes]
-    return Covered(
+    return ClassCoverage(
         sum(sum(one.milliseconds) for one in kept.fleet if one.stratum.device_class in classes),
         sum(cell.observed_milliseconds for cell in cells),
         sum(cell.derived_milliseconds for cell in cells),
@@ -284,10 +292,10 @@ def _alike(cell: KeptCell) -> Alike:
     return found
 
 
-def _observed(cell: KeptCell) -> Observed:
+def _observed(cell: KeptCell) -> ObservedMachine:
     """All its machines as one."""
     nobody = HostId(0)
-    return Observed(
+    return ObservedMachine(
         nobody,
         [HostPeriod(nobody, date.min, kind, band, vector) for (kind, band), vector in cell.sums.items()],
     )

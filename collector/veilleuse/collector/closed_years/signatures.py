@@ -46,7 +46,7 @@ class SignatureWrong(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignatureFacts:
     """What a good signature tells."""
 
     public_key: str
@@ -128,7 +128,7 @@ def sign(content: bytes, key: Ed25519PrivateKey, authority: Authority) -> bytes:
     )
 
 
-def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -> Signed:
+def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -> SignatureFacts:
     """Raises SignatureWrong unless every byte of both is as it was made; `signed_at`: when the certificates were to be valid."""
     told = _parsed(signature)
     if told["sha256"] != sha256(content):
@@ -141,7 +141,7 @@ def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -
     try:
         chain = _chain(told["certificates"])
         _require_certified(chain, key, signed_at)
-        return Signed(told["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
+        return SignatureFacts(told["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
     except SignatureWrong:
         raise
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.closed_years.frozen import (
-    Closed,
+    ClosedRevision,
     NotAClosedYear,
     closed_of,
     frozen_documents,
@@ -22,8 +22,8 @@ from veilleuse.collector.closed_years.frozen import (
     reproduces,
 )
 from veilleuse.collector.closed_years.signatures import (
+    SignatureFacts,
     SignatureWrong,
-    Signed,
     check,
     known_public_key,
     public_pem,
@@ -68,15 +68,15 @@ SIGNATURE_BYTES: Final = 1 << 20
 
 
 @dataclass(slots=True)
-class Verdict:
+class Verification:
     """Of one revision."""
 
     name: str
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What could not be looked at, or should be known."""
-    closed: Closed | None = None
-    signed: Signed | None = None
+    closed: ClosedRevision | None = None
+    signed: SignatureFacts | None = None
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -96,7 +96,7 @@ class Verdict:
         return found
 
 
-def verify_file(path: Path, key: str | None) -> Verdict:
+def verify_file(path: Path, key: str | None) -> Verification:
     """A file beside its .sig file; `key`: the public key it must be of, None = not known here. Raises UsageError without such files."""
     content, signature = _read(path), _read(signature_path(path), SIGNATURE_BYTES)
     verdict = _verify(str(path), content, signature, key)
@@ -111,13 +111,13 @@ def verify_file(path: Path, key: str | None) -> Verdict:
     return verdict
 
 
-def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Verdict]:
+def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Verification]:
     """Every revision of the store, and what was exported of it. Raises UsageError when there is none."""
     revisions = reader.revisions(year)
     if not revisions:
         raise UsageError(f"{year} was never closed{_kept(reader, year)}: see 'veilleuse close --list'")
     key = known_public_key(data_dir)
-    found: list[Verdict] = []
+    found: list[Verification] = []
     previous: str | None = None
     for number, told in enumerate(revisions, 1):
         verdict = _of_store(reader, told, key)
@@ -140,11 +140,11 @@ def _kept(reader: ClosedYearReader, year: int) -> str:
     return f", its statistics were kept on {told.kept_on} and are not signed: 'veilleuse close {year}' makes a report"
 
 
-def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Verdict:
+def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Verification:
     try:
         file = reader.file(told)
     except CollectorError as error:
-        return Verdict(told.report_id, [str(error)])
+        return Verification(told.report_id, [str(error)])
     verdict = _verify(told.report_id, file.content, file.signature, key)
     if verdict.closed is not None:
         try:
@@ -154,8 +154,8 @@ def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Ve
     return verdict
 
 
-def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Verdict:
-    verdict = Verdict(name)
+def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Verification:
+    verdict = Verification(name)
     try:
         report, statistics = file_parts(content)
         closed = read_closed(report, statistics, sha256(content))
@@ -177,7 +177,7 @@ def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Ver
     return verdict
 
 
-def _recompute(verdict: Verdict, closed: Closed) -> None:
+def _recompute(verdict: Verification, closed: ClosedRevision) -> None:
     made_by = closed.report["method_version"]
     if made_by != METHOD_VERSION:
         verdict.notes.append(
@@ -194,7 +194,7 @@ def _recompute(verdict: Verdict, closed: Closed) -> None:
         verdict.wrong.append("its figures are not those of its statistics")
 
 
-def _look_beside(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
+def _look_beside(folder: Path, verdict: Verification, told: ClosedYear) -> None:
     """The revision before it, and later ones, where they lie in the same folder."""
     assert verdict.closed is not None
     before = folder / f"{told.year}-r{told.revision - 1}.json"
@@ -209,7 +209,7 @@ def _look_beside(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
         verdict.notes.append(f"it is superseded: revision {max(later)} lies beside it")
 
 
-def _compare_export(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
+def _compare_export(folder: Path, verdict: Verification, told: ClosedYear) -> None:
     path = folder / f"{told.report_id}.json"
     try:
         content = read_owned(path, MOST_BYTES)
@@ -222,7 +222,7 @@ def _compare_export(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
         verdict.wrong.append(f"{path} is not what is stored: it was changed")
 
 
-def _later_export(folder: Path, verdict: Verdict, revisions: Sequence[ClosedYear]) -> None:
+def _later_export(folder: Path, verdict: Verification, revisions: Sequence[ClosedYear]) -> None:
     last = revisions[-1]
     later = [number for number in _exported(folder, last.year) if number > last.revision]
     if later:

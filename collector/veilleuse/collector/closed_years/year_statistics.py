@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.fleet.random_groups import Groups
 from veilleuse.collector.fleet.rooms import RoomFigure
-from veilleuse.collector.fleet.samples import Alike, Cell, Days, InService, Stratum
+from veilleuse.collector.fleet.samples import Alike, Days, InService, SampleCell, Stratum
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply
@@ -107,7 +107,7 @@ class KeptCell:
     """Machines, k or more unless they are servers, of one cell."""
 
     stratum: Stratum
-    cell: Cell
+    cell: SampleCell
     always_on: bool
     memo: bool
     """Virtual machines."""

@@ -15,7 +15,14 @@ from typing import Final
 from veilleuse.collector.derive.counters import ON_STATES, scaled
 from veilleuse.collector.derive.loadmodel import rest_microwatts
 from veilleuse.collector.derive.priors import MILLION
-from veilleuse.collector.model.attribution import Attribution, Basis, HostHour, IdlePower, Share, Why
+from veilleuse.collector.model.attribution import (
+    Attribution,
+    AttributionShare,
+    HostHour,
+    IdleBasis,
+    IdlePower,
+    Why,
+)
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.records import MachineFacts
 from veilleuse.wire.ladder import Method
@@ -43,8 +50,10 @@ def attribution(hours: Sequence[HostHour], machine: MachineFacts) -> Attribution
         uncertainty_millijoules=sum(one.uncertainty_millijoules for _, _, one in every),
         not_on_millijoules=sum(one.energy_millijoules for state, _, one in every if state not in ON_STATES),
         idle=dict(sums.idle),
-        units={name: Share(spent, sums.energies[name]) for name, spent in sums.spent.items() if name},
-        rest=Share(sums.spent[_REST], sums.energies[_REST]),
+        units={
+            name: AttributionShare(spent, sums.energies[name]) for name, spent in sums.spent.items() if name
+        },
+        rest=AttributionShare(sums.spent[_REST], sums.energies[_REST]),
         not_attributed={why: energy for why, energy in sums.lost.items() if energy},
         powers=powers,
         methods=_by_method((method, one) for _, method, one in every),
@@ -58,7 +67,7 @@ class _Sums:
     """What the hours add up to."""
 
     def __init__(self) -> None:
-        self.idle: Counter[tuple[Method, Basis]] = Counter()
+        self.idle: Counter[tuple[Method, IdleBasis]] = Counter()
         self.spent: Counter[str] = Counter()
         """Unit, or _REST, → CPU ms."""
         self.energies: Counter[str] = Counter()
@@ -105,15 +114,15 @@ def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method
         sums = seen.get(method, EnergySums())
         if method not in MODELLED and sums.milliseconds >= OBSERVED_MILLISECONDS:
             microwatts = scaled(sums.energy_millijoules * MILLION, sums.milliseconds)
-            powers[method] = IdlePower(Basis.OBSERVED, microwatts)
+            powers[method] = IdlePower(IdleBasis.OBSERVED, microwatts)
         elif at_rest is not None:
-            powers[method] = IdlePower(Basis.MODEL if method in MODELLED else Basis.CLASS, at_rest)
+            powers[method] = IdlePower(IdleBasis.MODEL if method in MODELLED else IdleBasis.CLASS, at_rest)
     return powers
 
 
 def _split(
     hour: HostHour, powers: Mapping[Method, IdlePower], machine: MachineFacts
-) -> Iterable[tuple[Method, Basis | None, int, int]]:
+) -> Iterable[tuple[Method, IdleBasis | None, int, int]]:
     """(method, basis, idle mJ, dynamic mJ) of the hour's time on; basis None = all of it is dynamic or not, nobody knows."""
     for (state, method), sums in hour.energies.items():
         if state not in ON_STATES:
@@ -125,7 +134,7 @@ def _split(
         microwatts: int | None = power.microwatts
         if state is State.ON_IDLE:
             # Observed: the mean of just this time. Noise around it is no work of anybody's.
-            microwatts = None if power.basis is Basis.OBSERVED else rest_microwatts(machine, state)
+            microwatts = None if power.basis is IdleBasis.OBSERVED else rest_microwatts(machine, state)
         at_rest = energy if microwatts is None else min(energy, scaled(microwatts * sums.milliseconds))
         yield method, power.basis, at_rest, energy - at_rest
 

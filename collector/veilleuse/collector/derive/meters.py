@@ -32,8 +32,8 @@ from veilleuse.collector.model.meters import (
     SUBJECT_PREFIX,
     MeterReading,
     PsysCheck,
-    Shared,
     SharedEnergy,
+    SharedReadings,
 )
 from veilleuse.collector.model.records import (
     Cell,
@@ -177,7 +177,7 @@ class Context:
     """False where the machine's battery contradicts its platform counter."""
     base_microwatts: int | None = None
     """Then: what that battery says the machine draws beside its other counters; None = not known."""
-    shared: Shared = NOT_SHARED
+    shared: SharedReadings = NOT_SHARED
     """Hours only: a day or a week of a meter cannot be told apart into hours."""
 
 

@@ -18,7 +18,7 @@ from veilleuse.collector.model.meters import (
     WHOLE_PPM,
     DeclaredMeter,
     MeterBoundary,
-    Metering,
+    MeterDeclarations,
     MeterReading,
     MeterShare,
     Pue,
@@ -113,7 +113,9 @@ def node_balance(
     return NodeBalance(meter.meter, meter.boundary, energy, below, machines, compared, len(own) - compared)
 
 
-def room_balance(room: str, declared: Metering, hours: Hours, day_of: Mapping[int, int]) -> RoomBalance:
+def room_balance(
+    room: str, declared: MeterDeclarations, hours: Hours, day_of: Mapping[int, int]
+) -> RoomBalance:
     """`day_of`: hour → day number in the meters' site, for each hour of the period.
 
     The UPS's loss and what is left over appear once: a loss that is known is taken out of what is left over.
@@ -143,7 +145,9 @@ def room_balance(room: str, declared: Metering, hours: Hours, day_of: Mapping[in
     return _with_pue(balance, tree, hours, day_of, pues) if pues else balance
 
 
-def whole_hours(room: str, declared: Metering, hours: Hours, day_of: Mapping[int, int]) -> dict[int, int]:
+def whole_hours(
+    room: str, declared: MeterDeclarations, hours: Hours, day_of: Mapping[int, int]
+) -> dict[int, int]:
     """Hour in which the room is known as a whole → milliseconds of it that its meters cover together.
 
     All its meters were read then, but those of cooling alone; on the days of a PUE, all those at its point.
@@ -180,7 +184,7 @@ class ServersBalance:
 
 def with_servers(
     room: str,
-    declared: Metering,
+    declared: MeterDeclarations,
     hours: Hours,
     day_of: Mapping[int, int],
     whole: Collection[int],
@@ -189,7 +193,7 @@ def with_servers(
     placed_millijoules: int,
 ) -> ServersBalance:
     """`measured_millijoules`: told by the room's servers in its `whole` hours; `placed_millijoules`: of it, by those without a share."""
-    apart = Metering(
+    apart = MeterDeclarations(
         declared.meters,
         tuple(share for share in declared.shares if share.host_id not in servers),
         declared.pues,
@@ -233,7 +237,7 @@ class _Sums:
 class _Tree:
     """The meters of one room."""
 
-    def __init__(self, room: str, declared: Metering) -> None:
+    def __init__(self, room: str, declared: MeterDeclarations) -> None:
         self.meters = [meter for meter in declared.meters if meter.room == room]
         names = {meter.meter for meter in self.meters}
         self._shares: defaultdict[str, list[MeterShare]] = defaultdict(list)
@@ -382,7 +386,7 @@ def _with_pue(
     )
 
 
-def _pues(room: str, declared: Metering, day_of: Mapping[int, int]) -> list[Pue]:
+def _pues(room: str, declared: MeterDeclarations, day_of: Mapping[int, int]) -> list[Pue]:
     """Those that hold on any of the days."""
     days = frozenset(day_of.values())
     return [pue for pue in declared.pues if pue.room == room and any(_holds(pue, day) for day in days)]

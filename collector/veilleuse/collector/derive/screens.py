@@ -14,13 +14,13 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import scaled
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.meters import of_time, u_ppm
-from veilleuse.collector.model.meters import Shared
+from veilleuse.collector.model.meters import SharedReadings
 from veilleuse.collector.model.records import Cell, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 
 
-def screen_energies(cells: Sequence[Cell], shared: Shared) -> list[WallEnergy | None]:
+def screen_energies(cells: Sequence[Cell], shared: SharedReadings) -> list[WallEnergy | None]:
     """Per cell, the energy of the machine's external screens; None where nothing is known.
 
     Milliseconds are display-milliseconds. Screens on a declared plug are metered or not known, never modelled: `milliseconds`

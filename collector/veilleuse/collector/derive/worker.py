@@ -61,7 +61,7 @@ ChooseFactor = Callable[[str, int], ChosenFactor]
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class DerivedPeriod:
     """One period, derived."""
 
     cells: tuple[DerivedCell, ...]
@@ -74,7 +74,7 @@ class Derived:
 
 def derive_period(
     records: Sequence[RecordCells], host: Host, plugged_share_ppm: int, context: Context = ALONE
-) -> Derived:
+) -> DerivedPeriod:
     """Sum the wall energy of a period's records, in integers: Σ records = Σ cells, exactly (pure)."""
     energies = [0] * len(records)
     counted = [False] * len(records)
@@ -88,7 +88,7 @@ def derive_period(
             _add(sums[key, part.method], part)
             if records[place].first_time:
                 firsts[part.method, cell.state] += part.energy_millijoules
-    return Derived(
+    return DerivedPeriod(
         _derived_cells(sums),
         tuple(
             DerivedRecord(record.record_id, energy if known else None)
@@ -165,7 +165,7 @@ def civil_year(period: DirtyPeriod, time_zone: str) -> int:
 
 
 def ledger_entries(
-    period: DirtyPeriod, host: Host, site: Site, derived: Derived, choose: ChooseFactor
+    period: DirtyPeriod, host: Host, site: Site, derived: DerivedPeriod, choose: ChooseFactor
 ) -> tuple[LedgerEntry, ...]:
     """What the counters advance by, at the factor of the period's year and the site's zone. Raises UnknownZone."""
     if not derived.first_energies:

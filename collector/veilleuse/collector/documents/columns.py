@@ -15,7 +15,7 @@ from typing import Final
 from veilleuse.collector.documents.document import Document, Value
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """How a value is written and read."""
 
     TEXT = "text"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
     """Name → share."""
 
 
-NUMERIC: Final = frozenset({Kind.INTEGER, Kind.NUMBER, Kind.RATIO})
+NUMERIC: Final = frozenset({ValueKind.INTEGER, ValueKind.NUMBER, ValueKind.RATIO})
 GROUPS: Final = (
     "main",
     "fleet",
@@ -59,7 +59,7 @@ class Column:
     """One column. `labels` and `sentences`: language → text."""
 
     name: str
-    kind: Kind
+    kind: ValueKind
     group: str
     labels: Mapping[str, str]
     sentences: Mapping[str, str]
@@ -102,7 +102,7 @@ def _column(name: str, entry: Mapping[str, object]) -> Column:
     texts = {language: [str(text) for text in _list(entry[language])] for language in ("fr", "en")}
     return Column(
         name,
-        Kind(str(entry["kind"])),
+        ValueKind(str(entry["kind"])),
         group,
         {language: text[0] for language, text in texts.items()},
         {language: text[1] for language, text in texts.items()},
@@ -126,13 +126,13 @@ def _optional(entry: Mapping[str, object], key: str) -> str | None:
 
 
 def _unknown(name: str, value: Value) -> Column:
-    kinds: tuple[tuple[type, Kind], ...] = (
-        (bool, Kind.BOOLEAN),
-        (int, Kind.INTEGER),
-        (float, Kind.NUMBER),
-        (Mapping, Kind.MIX),
+    kinds: tuple[tuple[type, ValueKind], ...] = (
+        (bool, ValueKind.BOOLEAN),
+        (int, ValueKind.INTEGER),
+        (float, ValueKind.NUMBER),
+        (Mapping, ValueKind.MIX),
     )
-    kind = next((kind for type_, kind in kinds if isinstance(value, type_)), Kind.TEXT)
+    kind = next((kind for type_, kind in kinds if isinstance(value, type_)), ValueKind.TEXT)
     label = name.replace("_", " ")
     group = MACHINE if name.endswith(("_millijoules", "_milliseconds")) else "detail"
     return Column(name, kind, group, {"fr": label, "en": label}, {"fr": "", "en": ""})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.documents.columns import GROUPS, KEY, MACHINE, NUMERIC, Column, Kind, column
+from veilleuse.collector.documents.columns import GROUPS, KEY, MACHINE, NUMERIC, Column, ValueKind, column
 from veilleuse.collector.documents.document import SHOWN, UNDER_WAY_UNTIL, Chart, Document, Row, Value
 from veilleuse.collector.documents.text import DASH, Words
 
@@ -20,7 +20,7 @@ KEY_FIGURES: Final = "main"
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One figure, or a name."""
 
     text: str
@@ -34,14 +34,14 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class TableLayout:
     """A table of a page."""
 
     caption: str
-    heads: tuple[Cell, ...]
+    heads: tuple[TableCell, ...]
     keys: int
     """So many cells of a row, from the left, head it."""
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Section:
     name: str
     title: str
     common_caption: str
-    common: tuple[tuple[str, Cell], ...]
+    common: tuple[tuple[str, TableCell], ...]
     """Label and value of columns that all rows have in common, said once: all columns of a lone row."""
-    grids: tuple[Grid, ...]
+    grids: tuple[TableLayout, ...]
     empty: bool
 
 
@@ -68,7 +68,7 @@ def sections(document: Document, w: Words) -> list[Section]:
     ]
 
 
-def key_figures(document: Document, w: Words) -> Grid | None:
+def key_figures(document: Document, w: Words) -> TableLayout | None:
     """Total by total, the first figures: what a reader looks for. None without totals."""
     rows = document.tables.get("totals", ())
     names = [one.name for one in _columns(document, "totals") if one.group == KEY_FIGURES] if rows else []
@@ -80,7 +80,7 @@ def key_figures(document: Document, w: Words) -> Grid | None:
     return _grid(w("page.keys_caption"), keys, columns, rows, w)
 
 
-def chart_grid(document: Document, chart: Chart, w: Words) -> Grid:
+def chart_grid(document: Document, chart: Chart, w: Words) -> TableLayout:
     """The values of a chart: its alternative."""
     title, _ = w.text(chart.title)
     head, *columns = (column(document, chart.table, name) for name in (chart.category, *chart.values))
@@ -183,17 +183,19 @@ def _identity(row: Row, name: str) -> tuple[Value | None, object]:
 
 def _grid(
     caption: str, keys: Sequence[Column], columns: Sequence[Column], rows: Sequence[Row], w: Words
-) -> Grid:
+) -> TableLayout:
     every = (*keys, *columns)
     heads = tuple(
-        Cell(
+        TableCell(
             _label(one, rows, w),
             kind="number" if one.kind in NUMERIC and one not in keys else "text",
             mark=one.name,
         )
         for one in every
     )
-    return Grid(caption, heads, len(keys), tuple(tuple(_cell(one, row, w) for one in every) for row in rows))
+    return TableLayout(
+        caption, heads, len(keys), tuple(tuple(_cell(one, row, w) for one in every) for row in rows)
+    )
 
 
 def _label(one: Column, rows: Sequence[Row], w: Words) -> str:
@@ -203,15 +205,15 @@ def _label(one: Column, rows: Sequence[Row], w: Words) -> str:
     return one.labels[w.language] if said else one.label(w.language)
 
 
-def _cell(one: Column, row: Row, w: Words) -> Cell:
+def _cell(one: Column, row: Row, w: Words) -> TableCell:
     value = row.get(one.name)
     if value is None:
-        return Cell(DASH, kind="number" if one.kind in NUMERIC else "text")
+        return TableCell(DASH, kind="number" if one.kind in NUMERIC else "text")
     text = w.value(one, value, row)
     if isinstance(value, bool):
-        return Cell(text, "true" if value else "false", mark=one.name)
+        return TableCell(text, "true" if value else "false", mark=one.name)
     if isinstance(value, (int, float)):
-        return Cell(text, repr(value), "number", one.name)
-    if isinstance(value, str) and one.kind is Kind.DATE and text != value:
-        return Cell(text, value, "date", one.name)
-    return Cell(text, None, "text", one.name)
+        return TableCell(text, repr(value), "number", one.name)
+    if isinstance(value, str) and one.kind is ValueKind.DATE and text != value:
+        return TableCell(text, value, "date", one.name)
+    return TableCell(text, None, "text", one.name)

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from veilleuse.collector.documents.columns import Column, Kind, catalogue
+from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
 from veilleuse.collector.documents.document import LANGUAGES, SHOWN, UNDER_WAY_UNTIL, Row, Text, Value
 
 SIGNIFICANT: Final = 3
@@ -111,12 +111,14 @@ class Words:
                 f"{self.word(column.words, name)} {self._share(share)}" for name, share in value.items()
             )
         if isinstance(value, str):
-            return self.day(value) if column.kind is Kind.DATE else self.word(column.words, value)
+            return self.day(value) if column.kind is ValueKind.DATE else self.word(column.words, value)
         if not column.grouped:
             return str(value)
-        if column.kind is Kind.TIME:
+        if column.kind is ValueKind.TIME:
             return self.time(int(value))
-        return self.percent(value) if column.kind is Kind.RATIO or unit == "ratio" else self.number(value)
+        return (
+            self.percent(value) if column.kind is ValueKind.RATIO or unit == "ratio" else self.number(value)
+        )
 
     def head(self, name: str, value: Value | Sequence[str]) -> str:
         """A value of the document's head."""
@@ -129,7 +131,7 @@ class Words:
             return self.time(value)
         column = catalogue().get(name)
         if column is None:
-            kind = Kind.DATE if name in HEAD_DAYS else Kind.TEXT
+            kind = ValueKind.DATE if name in HEAD_DAYS else ValueKind.TEXT
             column = Column(name, kind, "", {}, {}, words=name)
         return self.value(column, value, {})
 

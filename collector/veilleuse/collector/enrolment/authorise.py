@@ -38,7 +38,7 @@ _CONFLICT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HostAccess:
     """What the registry says of one agent."""
 
     host_id: HostId
@@ -50,7 +50,7 @@ class Standing:
     """Highest generation a call came with; 0 when none. The registry keeps those of Hellos across a restart."""
 
 
-_FORGOTTEN: Final = Standing(HostId(0), Population.WORKSTATION, HostStatus.FORGOTTEN, 0)
+_FORGOTTEN: Final = HostAccess(HostId(0), Population.WORKSTATION, HostStatus.FORGOTTEN, 0)
 """Of whom it was, nothing is known any more."""
 
 
@@ -63,14 +63,14 @@ class Standings:
     """The in-memory map of all agents. Thread-safe: each entry is replaced as a whole."""
 
     def __init__(
-        self, entries: Iterable[tuple[AgentId, Standing]] = (), forgotten: Iterable[bytes] = ()
+        self, entries: Iterable[tuple[AgentId, HostAccess]] = (), forgotten: Iterable[bytes] = ()
     ) -> None:
         """`entries`: all that the registry knows at start; `forgotten`: hashes of agent ids, as `agent_id_sha256`."""
         self._entries = dict(entries)
         self._forgotten = set(forgotten)
         self._lock = threading.Lock()
 
-    def get(self, agent_id: AgentId) -> Standing | None:
+    def get(self, agent_id: AgentId) -> HostAccess | None:
         """None for an agent nobody enrolled here."""
         known = self._entries.get(agent_id)
         if known is None and agent_id_sha256(agent_id) in self._forgotten:
@@ -87,7 +87,7 @@ class Standings:
         """Inside the writer's job that enrols it, like `set_status`: a revocation that follows finds it here."""
         with self._lock:
             self._entries.setdefault(
-                host.agent_id, Standing(host.host_id, host.population, host.status, generation)
+                host.agent_id, HostAccess(host.host_id, host.population, host.status, generation)
             )
         self.raise_generation(host.agent_id, generation)
 
@@ -126,7 +126,7 @@ class CertificateAuthoriser:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_collector_behind: Callable[[], None] = lambda: None,
-        on_conflict: Callable[[Standing, AgentId], None] = lambda standing, agent_id: None,
+        on_conflict: Callable[[HostAccess, AgentId], None] = lambda standing, agent_id: None,
     ) -> None:
         """`on_collector_behind`: called once per agent whose certificate is newer than this registry. `on_conflict`: on
         every call of a holder whose certificate is older than one in use."""
@@ -169,7 +169,7 @@ class CertificateAuthoriser:
         log.warning("certificate newer than the registry", extra={"generation": certificate.generation})
 
 
-def check_standing(standing: Standing | None) -> Standing:
+def check_standing(standing: HostAccess | None) -> HostAccess:
     """The standing, when it is active. Raises NotAuthorised: unknown_agent, pending, suspended, revoked, forgotten."""
     if standing is None:
         raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")

@@ -29,9 +29,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from veilleuse.collector.enrolment.ca_files import Folder, Holdings, fingerprint, load
+from veilleuse.collector.enrolment.ca_files import CaKeys, Folder, fingerprint, load
 from veilleuse.collector.enrolment.ca_rotation import Step
-from veilleuse.collector.enrolment.external_ca import Brought
+from veilleuse.collector.enrolment.external_ca import ExternalCa
 from veilleuse.collector.enrolment.x509 import (
     CLOCK_SKEW,
     INTERMEDIATE_LIFE,
@@ -66,7 +66,7 @@ SERVER_RENEWAL: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedCertificate:
     """A new certificate of an agent."""
 
     certificate_der: bytes
@@ -85,7 +85,7 @@ class ServerIdentity:
     """Agents' certificates must hang on one of them."""
 
 
-def create(data_dir: Path, now: datetime, brought: Brought | None = None) -> Path | None:
+def create(data_dir: Path, now: datetime, brought: ExternalCa | None = None) -> Path | None:
     """Make `<data_dir>/ca` with a new root and intermediate, or with one brought; all or nothing.
 
     Returns the path of the root's key, when it was made here. Raises DataDirectoryError when there is one already or it
@@ -95,7 +95,7 @@ def create(data_dir: Path, now: datetime, brought: Brought | None = None) -> Pat
     return adopt(data_dir)
 
 
-def draft(data_dir: Path, now: datetime, brought: Brought | None = None) -> None:
+def draft(data_dir: Path, now: datetime, brought: ExternalCa | None = None) -> None:
     """Write a new authority into `<data_dir>/ca.new`, where it is none until `adopt`. Raises DataDirectoryError."""
     folder, made = data_dir / FOLDER, data_dir / DRAFT
     if folder.exists():
@@ -145,7 +145,7 @@ def _own_files(now: datetime) -> dict[str, bytes]:
     }
 
 
-def _brought_files(brought: Brought) -> dict[str, bytes]:
+def _brought_files(brought: ExternalCa) -> dict[str, bytes]:
     return {
         "root.pem": pem(brought.root),
         "intermediate.pem": b"".join(map(pem, brought.chain)),
@@ -166,7 +166,7 @@ class Authority:
         self._making = threading.Lock()
         self._hold(load(self._folder, now()))
 
-    def _hold(self, holdings: Holdings) -> None:
+    def _hold(self, holdings: CaKeys) -> None:
         self.holdings = holdings
         self._recognise = lru_cache(maxsize=8192)(holdings.recognise)
 
@@ -200,7 +200,7 @@ class Authority:
         """This authority's clock."""
         return self._now()
 
-    def change(self, step: Step) -> Holdings:
+    def change(self, step: Step) -> CaKeys:
         """Make a step of a rotation: on disk at once or not at all, then for everyone who asks. What is held now.
 
         Raises DataDirectoryError, or UsageError or AdminError when the step cannot be made.
@@ -228,7 +228,7 @@ class Authority:
 
     def issue(
         self, key: ec.EllipticCurvePublicKey, agent_id: AgentId, population: Population, generation: int
-    ) -> Issued:
+    ) -> IssuedCertificate:
         """A certificate for an agent's key: 24 h on servers, 7 days elsewhere (PROMISES.md §2.6.4).
 
         Workstations and classroom PCs get whole UTC days, so that a certificate tells no time of day.
@@ -248,7 +248,7 @@ class Authority:
         generation: int,
         not_before: datetime,
         not_after: datetime,
-    ) -> Issued:
+    ) -> IssuedCertificate:
         """A certificate for an agent's key, valid for exactly this span (whole seconds)."""
         held = self.holdings
         builder = self._leaf(
@@ -257,7 +257,7 @@ class Authority:
         for extension, critical in agent_extensions(agent_id, generation):
             builder = builder.add_extension(extension, critical)
         certificate = builder.sign(held.key, digest(held.key))
-        return Issued(certificate.public_bytes(Encoding.DER), read_certificate(certificate))
+        return IssuedCertificate(certificate.public_bytes(Encoding.DER), read_certificate(certificate))
 
     def document_chain(self, key: Ed25519PublicKey) -> tuple[x509.Certificate, ...]:
         """A certificate for the key that signs closed years, what hangs it on its root, and that root. Good for documents alone.
@@ -288,7 +288,7 @@ class Authority:
             held = self.holdings
             return self._existing_server_identity(held) or self._new_server_identity(held)
 
-    def _new_server_identity(self, held: Holdings) -> ServerIdentity:
+    def _new_server_identity(self, held: CaKeys) -> ServerIdentity:
         key = new_key()
         now = self._now()
         names = x509.SubjectAlternativeName(general_names(self._pki.server_names))
@@ -308,7 +308,7 @@ class Authority:
             ) from error
         return _server_identity(held, certificate, key_pem(key))
 
-    def _existing_server_identity(self, held: Holdings) -> ServerIdentity | None:
+    def _existing_server_identity(self, held: CaKeys) -> ServerIdentity | None:
         try:
             chain, key_pem = self._folder.read("server.pem"), self._folder.read("server.key")
             leaf, *above = x509.load_pem_x509_certificates(chain or b"")
@@ -326,7 +326,7 @@ class Authority:
 
     def _leaf(
         self,
-        held: Holdings,
+        held: CaKeys,
         subject: x509.Name,
         key: ec.EllipticCurvePublicKey | Ed25519PublicKey,
         validity: tuple[datetime, datetime],
@@ -347,7 +347,7 @@ class Authority:
         )
         return issued_by(builder, issuer.certificate)
 
-    def _require_valid_now(self, held: Holdings) -> None:
+    def _require_valid_now(self, held: CaKeys) -> None:
         """Raises DataDirectoryError when nobody would accept what this authority signs at this moment."""
         now, first, last = self._now(), held.current.not_before, held.current.not_after
         if now < first:
@@ -362,7 +362,7 @@ class Authority:
             )
 
 
-def _server_identity(held: Holdings, certificate: x509.Certificate, key_pem: bytes) -> ServerIdentity:
+def _server_identity(held: CaKeys, certificate: x509.Certificate, key_pem: bytes) -> ServerIdentity:
     chain = pem(certificate) + _pems(held.full_chain)
     return ServerIdentity(key_pem, chain, certificate.not_valid_after_utc, _pems(held.roots))
 

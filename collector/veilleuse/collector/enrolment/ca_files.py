@@ -163,7 +163,7 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class CaKeys:
     """All of it."""
 
     current: Issuer
@@ -236,7 +236,7 @@ class Holdings:
         return read_certificate(parsed)
 
 
-def load(folder: Folder, now: datetime) -> Holdings:
+def load(folder: Folder, now: datetime) -> CaKeys:
     """What the folder holds. Raises DataDirectoryError when a file is missing or damaged, or two do not belong together."""
     root, chain = _one(folder, "root.pem"), _chain(folder, "intermediate.pem")
     current = Issuer(chain, root)
@@ -250,7 +250,7 @@ def load(folder: Folder, now: datetime) -> Holdings:
         coming = Issuer(_chain(folder, "next-intermediate.pem"), _one(folder, "next-root.pem"))
     old_root = _optional(folder, "old-root.pem")
     began, switched = _moments(folder)
-    return Holdings(
+    return CaKeys(
         current,
         key,
         coming,

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from veilleuse.collector.enrolment.ca_files import (
+    CaKeys,
     Folder,
-    Holdings,
     Issuer,
     Phase,
     fingerprint,
@@ -24,7 +24,7 @@ from veilleuse.collector.enrolment.ca_files import (
     previous_content,
     previous_name,
 )
-from veilleuse.collector.enrolment.external_ca import Brought
+from veilleuse.collector.enrolment.external_ca import ExternalCa
 from veilleuse.collector.enrolment.x509 import (
     INTERMEDIATE_LIFE,
     INTERMEDIATE_NAME,
@@ -40,7 +40,7 @@ from veilleuse.collector.enrolment.x509 import (
 from veilleuse.collector.errors import AdminError, UsageError
 
 Changes: TypeAlias = Mapping[str, bytes | None]
-Step: TypeAlias = Callable[[Folder, Holdings, datetime], Changes]
+Step: TypeAlias = Callable[[Folder, CaKeys, datetime], Changes]
 
 ANSWERS_UNDER_WAY: Final = timedelta(minutes=1)
 """A certificate issued in the moment of a step may still leave with what came before it: the step counts from later on."""
@@ -62,7 +62,7 @@ def rotate(root_key_pem: bytes | None, *, cross: bool = True) -> Step:
     `root_key_pem`: the present root's key, when it is not in the folder any more; not needed without `cross`.
     """
 
-    def step(folder: Folder, held: Holdings, now: datetime) -> Changes:
+    def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
         _require(held, Phase.STEADY)
         older_key = root_key(folder, held, root_key_pem, _NO_CROSS) if cross else None
         newer_key, key = new_key(), new_key()
@@ -79,7 +79,7 @@ def rotate(root_key_pem: bytes | None, *, cross: bool = True) -> Step:
 def renew_intermediate(root_key_pem: bytes | None) -> Step:
     """A new intermediate under the present root, which issues at once; the old one's leaves stay good."""
 
-    def step(folder: Folder, held: Holdings, now: datetime) -> Changes:
+    def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
         signer, key = root_key(folder, held, root_key_pem, _IMPORT), new_key()
         root = held.current.root
         made = authority_certificate(INTERMEDIATE_NAME, key, (root, signer), now, INTERMEDIATE_LIFE)
@@ -88,10 +88,10 @@ def renew_intermediate(root_key_pem: bytes | None) -> Step:
     return step
 
 
-def bring(brought: Brought, root_key_pem: bytes | None, *, cross: bool = True) -> Step:
+def bring(brought: ExternalCa, root_key_pem: bytes | None, *, cross: bool = True) -> Step:
     """An intermediate made elsewhere. Under the present root it issues at once; another root begins a rotation to it."""
 
-    def step(folder: Folder, held: Holdings, now: datetime) -> Changes:
+    def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
         issuer = Issuer(brought.chain, brought.root)
         if brought.root == held.current.root:
             if brought.chain[0] == held.current.certificate:
@@ -104,7 +104,7 @@ def bring(brought: Brought, root_key_pem: bytes | None, *, cross: bool = True) -
     return step
 
 
-def switch(folder: Folder, held: Holdings, now: datetime) -> Changes:
+def switch(folder: Folder, held: CaKeys, now: datetime) -> Changes:
     """The next intermediate issues, and signs the collector's own certificate."""
     _require(held, Phase.OVERLAP)
     if held.coming is None or held.began_unix_milliseconds is None:
@@ -129,13 +129,13 @@ def switch(folder: Folder, held: Holdings, now: datetime) -> Changes:
     }
 
 
-def retire(folder: Folder, held: Holdings, now: datetime) -> Changes:
+def retire(folder: Folder, held: CaKeys, now: datetime) -> Changes:
     """The old root is trusted no more, and its key, when it is still in the folder, is removed."""
     _require(held, Phase.SWITCHED)
     return {**dict.fromkeys(_OLD), "rotation.json": None}
 
 
-def cancel(folder: Folder, held: Holdings, now: datetime) -> Changes:
+def cancel(folder: Folder, held: CaKeys, now: datetime) -> Changes:
     """Give up what `rotate` or `bring` began; only before the switch."""
     _require(held, Phase.OVERLAP)
     return {**dict.fromkeys(_NEXT), "rotation.json": None}
@@ -144,7 +144,7 @@ def cancel(folder: Folder, held: Holdings, now: datetime) -> Changes:
 def forget(sha256: str) -> Step:
     """Recognise the leaves of an earlier intermediate no more: its key was stolen."""
 
-    def step(folder: Folder, held: Holdings, now: datetime) -> Changes:
+    def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
         wanted = sha256.lower().replace(":", "")
         found = [
             kept.chain[0]
@@ -161,7 +161,7 @@ def forget(sha256: str) -> Step:
     return step
 
 
-def root_key(folder: Folder, held: Holdings, given_pem: bytes | None, hint: str) -> AuthorityKey:
+def root_key(folder: Folder, held: CaKeys, given_pem: bytes | None, hint: str) -> AuthorityKey:
     """The present root's key: the one given, else the folder's. Raises UsageError."""
     key_pem = given_pem if given_pem is not None else folder.read("root.key")
     if key_pem is None:
@@ -184,7 +184,7 @@ def root_key(folder: Folder, held: Holdings, given_pem: bytes | None, hint: str)
 
 
 def _begin(
-    held: Holdings, issuer: Issuer, key: AuthorityKey, older_key: AuthorityKey | None, now: datetime
+    held: CaKeys, issuer: Issuer, key: AuthorityKey, older_key: AuthorityKey | None, now: datetime
 ) -> dict[str, bytes | None]:
     older = held.current.root
     cross = (
@@ -202,7 +202,7 @@ def _begin(
     }
 
 
-def _issue_from(held: Holdings, issuer: Issuer, key: bytes, now: datetime) -> dict[str, bytes | None]:
+def _issue_from(held: CaKeys, issuer: Issuer, key: bytes, now: datetime) -> dict[str, bytes | None]:
     return {
         previous_name(held.current.certificate): previous_content(held.current, now),
         "intermediate.pem": b"".join(map(pem, issuer.chain)),
@@ -210,7 +210,7 @@ def _issue_from(held: Holdings, issuer: Issuer, key: bytes, now: datetime) -> di
     }
 
 
-def _require(held: Holdings, wanted: Phase) -> None:
+def _require(held: CaKeys, wanted: Phase) -> None:
     if held.phase is wanted:
         return
     hint = {

@@ -16,9 +16,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import check_standing
-from veilleuse.collector.enrolment.enrol import Application, Joined, Placing
-from veilleuse.collector.enrolment.issuing import Office
-from veilleuse.collector.enrolment.register import Notes
+from veilleuse.collector.enrolment.enrol import Application, EnrolResult, HostPlacement
+from veilleuse.collector.enrolment.issuing import IssuingContext
+from veilleuse.collector.enrolment.register import RegisterEntry
 from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT, Challenges
 from veilleuse.collector.enrolment.tokens import Address, FailureLimiter, check_token
 from veilleuse.collector.enrolment.x509 import public_key_sha256, read_request, verify_signature
@@ -48,12 +48,12 @@ class CopyProof:
     signature_der: bytes
 
 
-class Copying:
+class CloneEnrolment:
     """Enrols copies. Safe to share between threads."""
 
     def __init__(
         self,
-        office: Office,
+        office: IssuingContext,
         limiter: FailureLimiter,
         challenges: Challenges,
         on_failure: Callable[[str], None] = lambda reason: None,
@@ -62,14 +62,14 @@ class Copying:
         """`limiter`: the one of Joining. `on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh,
         again, pending."""
         self._office = office
-        self._placing = Placing(office)
+        self._placing = HostPlacement(office)
         self._limiter = limiter
         self._challenges = challenges
         self._buckets = copy_buckets()
         self._on_failure = on_failure
         self._on_joined = on_joined
 
-    def join(self, proof: CopyProof, application: Application) -> Joined:
+    def join(self, proof: CopyProof, application: Application) -> EnrolResult:
         """The identity. Idempotent on (the original's token, public key), as Joining is.
 
         Raises EnrolmentRefused (rate_limited, bad_request, bad_nonce, key_reused, used_token, too_many_copies, suspended,
@@ -122,8 +122,8 @@ class Copying:
         return key
 
     def _join(
-        self, agent_id: AgentId, application: Application, key: ec.EllipticCurvePublicKey, note: Notes
-    ) -> Joined:
+        self, agent_id: AgentId, application: Application, key: ec.EllipticCurvePublicKey, note: RegisterEntry
+    ) -> EnrolResult:
         """One job of the writer: everything below is committed together, or not at all."""
         registry = self._office.registry
         original = registry.host_by_agent_id(agent_id)

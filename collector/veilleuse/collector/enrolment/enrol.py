@@ -12,8 +12,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.issuing import Office
-from veilleuse.collector.enrolment.register import HOST, Notes
+from veilleuse.collector.enrolment.issuing import IssuingContext
+from veilleuse.collector.enrolment.register import HOST, RegisterEntry
 from veilleuse.collector.enrolment.register_replay import host_facts
 from veilleuse.collector.enrolment.tokens import (
     Address,
@@ -51,7 +51,7 @@ class Application:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class EnrolResult:
     """The identity given."""
 
     host: Host
@@ -66,24 +66,24 @@ class Joined:
         return 0 if self.chain is not None else PENDING_RETRY_MILLISECONDS
 
 
-class Joining:
+class Enroller:
     """Enrols machines. Safe to share between threads."""
 
     def __init__(
         self,
-        office: Office,
+        office: IssuingContext,
         limiter: FailureLimiter,
         on_failure: Callable[[str], None] = lambda reason: None,
         on_joined: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         """`on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh, again, pending."""
         self._office = office
-        self._placing = Placing(office)
+        self._placing = HostPlacement(office)
         self._limiter = limiter
         self._on_failure = on_failure
         self._on_joined = on_joined
 
-    def join(self, application: Application) -> Joined:
+    def join(self, application: Application) -> EnrolResult:
         """The identity. Idempotent on (token, public key) for 10 minutes.
 
         Raises EnrolmentRefused: rate_limited, bad_request, unknown_token, revoked_token, wrong_network, expired_token,
@@ -117,7 +117,9 @@ class Joining:
             except EnrolmentRefused:
                 raise limited from None
 
-    def _join(self, application: Application, key: ec.EllipticCurvePublicKey, note: Notes) -> Joined:
+    def _join(
+        self, application: Application, key: ec.EllipticCurvePublicKey, note: RegisterEntry
+    ) -> EnrolResult:
         """One job of the writer: everything below is committed together, or not at all."""
         registry, now = self._office.registry, self._office.now_unix_milliseconds()
         found = registry.token_by_hash(token_sha256(application.token))
@@ -131,10 +133,10 @@ class Joining:
         return self._placing.place(application, key, token, status, note)
 
 
-class Placing:
+class HostPlacement:
     """Puts a machine where a token says. For jobs of the writer."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: IssuingContext) -> None:
         self._office = office
 
     def place(
@@ -143,9 +145,9 @@ class Placing:
         key: ec.EllipticCurvePublicKey,
         token: Token,
         status: HostStatus,
-        note: Notes,
+        note: RegisterEntry,
         original: Host | None = None,
-    ) -> Joined:
+    ) -> EnrolResult:
         """A new host with its first certificate, which a pending one gets once it is approved."""
         registry = self._office.registry
         host = self._new_host(application, token, status, original)
@@ -156,7 +158,7 @@ class Placing:
         self._keep_identity(host.agent_id, host.population, application)
         return self._joined(host, certificate, fresh=True)
 
-    def again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> Joined:
+    def again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> EnrolResult:
         """The same machine once more: its answer was lost, or it comes back for its approval."""
         registry = self._office.registry
         host, latest = registry.host(bound.host_id), registry.latest_certificate(bound.host_id)
@@ -180,10 +182,10 @@ class Placing:
         token = self._office.registry.token_of_host(host.host_id)
         return host.copy_of is not None or (token is not None and token.approve)
 
-    def _joined(self, host: Host, certificate: Certificate, *, fresh: bool) -> Joined:
+    def _joined(self, host: Host, certificate: Certificate, *, fresh: bool) -> EnrolResult:
         self._office.standings.add_host(host, certificate.generation)
         chain = self._office.chain(certificate) if host.status is HostStatus.ACTIVE else None
-        return Joined(host, chain, fresh)
+        return EnrolResult(host, chain, fresh)
 
     def _new_host(
         self, application: Application, token: Token, status: HostStatus, original: Host | None

@@ -49,7 +49,7 @@ _USAGES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class ExternalCa:
     """An intermediate made elsewhere, checked."""
 
     chain: tuple[x509.Certificate, ...]
@@ -58,7 +58,7 @@ class Brought:
     root: x509.Certificate
 
 
-def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: datetime) -> Brought:
+def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: datetime) -> ExternalCa:
     """The intermediate with its key and root. `certificate_pem` goes on with the certificates up to the root, if there are any.
 
     Raises UsageError, in one line, for the first thing that would keep agents or the collector from working under it.
@@ -90,7 +90,7 @@ def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: d
     for depth, certificate in enumerate((*chain, root)):
         for problem in _problems(certificate, depth, now):
             raise UsageError(f"{_named(certificate)} {problem}")
-    return Brought(chain, key, root)
+    return ExternalCa(chain, key, root)
 
 
 def _problems(certificate: x509.Certificate, depth: int, now: datetime) -> Iterator[str]:
@@ -164,7 +164,7 @@ ROUNDS: Final = 10
 """Flights of a handshake, and some more."""
 
 
-def try_out(brought: Brought, server_names: Sequence[str], now: datetime) -> None:
+def try_out(brought: ExternalCa, server_names: Sequence[str], now: datetime) -> None:
     """Raises UsageError when a machine and a collector of these names could not meet under it."""
     names = x509.SubjectAlternativeName(general_names(server_names))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse collector")])
@@ -198,7 +198,7 @@ def try_out(brought: Brought, server_names: Sequence[str], now: datetime) -> Non
 
 
 def _leaf(
-    brought: Brought,
+    brought: ExternalCa,
     subject: x509.Name,
     usage: x509.ObjectIdentifier,
     extensions: Sequence[tuple[x509.ExtensionType, bool]],

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import Standings
 from veilleuse.collector.enrolment.ca import Authority
-from veilleuse.collector.enrolment.register import Notes, Register
+from veilleuse.collector.enrolment.register import Register, RegisterEntry
 from veilleuse.collector.errors import StoreFailing
 from veilleuse.collector.model.records import Certificate, CertificateChain, Host
 from veilleuse.collector.ports import Committer, Registry
@@ -29,7 +29,7 @@ IDEMPOTENCE_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class IssuingContext:
     """All that issuing needs. Safe to share between threads."""
 
     authority: Authority
@@ -52,9 +52,9 @@ class Office:
         except (TimeoutError, CancelledError) as error:
             raise StoreFailing("the store did not answer in time: try again") from error
 
-    def commit_noted(self, job: Callable[[Notes], T]) -> T:
+    def commit_noted(self, job: Callable[[RegisterEntry], T]) -> T:
         """The same for a job that lets somebody in, or puts somebody out: it notes each in the register, before the commit."""
-        notes = Notes(self.register, self.registry.put_meta)
+        notes = RegisterEntry(self.register, self.registry.put_meta)
         result = self.commit(lambda: job(notes))
         notes.confirm()
         return result

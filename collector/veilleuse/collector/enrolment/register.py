@@ -208,7 +208,7 @@ class Register:
             sync_folder(path.parent)
 
 
-class Notes:
+class RegisterEntry:
     """The lines of one job: written while it runs, confirmed once it is committed."""
 
     def __init__(self, register: Register, put_meta: Callable[[str, str], None]) -> None:

@@ -50,7 +50,7 @@ _OF_A_STATUS: Final = (HOST, ADMITTED, EXCLUDED)
 
 
 @dataclass(slots=True)
-class Replayed:
+class ReplayResult:
     """What a replay brought back."""
 
     hosts: int = 0
@@ -65,7 +65,7 @@ class Replayed:
 
 def replay(
     path: Path, registry: Registry, transaction: Callable[[], AbstractContextManager[None]]
-) -> Replayed:
+) -> ReplayResult:
     """Bring news into the registry, in one transaction; hosts that are to be forgotten get the status FORGOTTEN.
 
     Before the writer starts, or inside one of its jobs. Whatever is wrong with the file is a warning: never raises for it.
@@ -78,19 +78,19 @@ def replay(
             "register cannot be read: nobody is let in, and who was put out since a restored backup is not",
             extra={"path": str(path), "error": error.strerror},
         )
-        return Replayed()
+        return ReplayResult()
     continued = contents.is_continued(known, line_hash)
     _warn(path, contents, known, continued=continued)
     news = [line for line in contents.lines if line["n"] > known] if continued else contents.lines
     if not news:
-        return Replayed()
+        return ReplayResult()
     with transaction():
         done = _Replay(registry, in_order=continued).run(news, contents.done)
         if continued:  # else it is not what this registry knows: `open_register` writes it anew
             registry.put_meta(NUMBER_NOTE, f"{contents.last}:{hash_of(contents.lines[-1])}")
     log.warning(
         "register replayed: this registry was behind it",
-        extra={name: getattr(done, name) for name in Replayed.__slots__},
+        extra={name: getattr(done, name) for name in ReplayResult.__slots__},
     )
     return done
 
@@ -204,12 +204,12 @@ class _Replay:
         ends no suspension."""
         self._registry = registry
         self._in_order = in_order
-        self._result = Replayed()
+        self._result = ReplayResult()
         self._sites = {site.site for site in registry.sites()}
         self._hosts = {host.agent_id: host for host in registry.hosts()}
         self._forgotten = set(registry.forgotten())
 
-    def run(self, lines: Sequence[Line], done: frozenset[int]) -> Replayed:
+    def run(self, lines: Sequence[Line], done: frozenset[int]) -> ReplayResult:
         steps: dict[str, Callable[[Line], None]] = {
             SITE: self._site,
             TOKEN: self._token,

@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import check_standing
-from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.x509 import (
     AgentCertificate,
     public_key_sha256,
@@ -44,7 +44,7 @@ class Renewal:
 
     def __init__(
         self,
-        office: Office,
+        office: IssuingContext,
         challenges: Challenges,
         on_expired_renewal: Callable[[], None] = lambda: None,
         monotonic_seconds: Callable[[], float] = time.monotonic,

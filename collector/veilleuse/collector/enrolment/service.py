@@ -10,8 +10,8 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import grpc
 
-from veilleuse.collector.enrolment.clones import Copying, CopyProof
-from veilleuse.collector.enrolment.enrol import Application, Joined, Joining
+from veilleuse.collector.enrolment.clones import CloneEnrolment, CopyProof
+from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import peer_address
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, NotAuthorised
@@ -57,8 +57,8 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
 
     def __init__(
         self,
-        joining: Joining,
-        copying: Copying,
+        joining: Enroller,
+        copying: CloneEnrolment,
         renewal: Renewal,
         challenges: Challenges,
         clean_facts: CleanFacts,
@@ -125,7 +125,7 @@ def _proof(copy_of: pb.CopyOf) -> CopyProof:
     return CopyProof(AgentId(copy_of.agent_id), copy_of.nonce, copy_of.certificate_der, copy_of.signature_der)
 
 
-def _enrol_response(joined: Joined) -> pb.EnrolResponse:
+def _enrol_response(joined: EnrolResult) -> pb.EnrolResponse:
     host = joined.host
     return pb.EnrolResponse(
         agent_id=host.agent_id,
@@ -139,7 +139,7 @@ def _enrol_response(joined: Joined) -> pb.EnrolResponse:
     )
 
 
-def _log_joined(joined: Joined) -> None:
+def _log_joined(joined: EnrolResult) -> None:
     host = joined.host
     facts: dict[str, Any] = {
         "org_entity": host.org_entity,

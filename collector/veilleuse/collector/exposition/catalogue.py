@@ -13,11 +13,21 @@ from typing import Final
 
 from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the names of all metrics, under one roof  # noqa: F403  # idem
 from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, PER_HOST
-from veilleuse.collector.exposition.metric import Kind, Metric, Origin
+from veilleuse.collector.exposition.metric import Metric, MetricOrigin, MetricType
 from veilleuse.collector.exposition.service_metrics import *  # noqa: F403  # idem
 from veilleuse.collector.exposition.service_metrics import AGENTS, COLLECTOR, HTTP_DURATION
 
-__all__ = ["AGENTS", "COLLECTOR", "FLEET", "GRID", "HTTP_DURATION", "PER_HOST", "Kind", "Metric", "Origin"]
+__all__ = [
+    "AGENTS",
+    "COLLECTOR",
+    "FLEET",
+    "GRID",
+    "HTTP_DURATION",
+    "PER_HOST",
+    "Metric",
+    "MetricOrigin",
+    "MetricType",
+]
 
 CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *PER_HOST, HTTP_DURATION)
 BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in CATALOGUE}

@@ -16,21 +16,21 @@ from veilleuse.collector.exposition.catalogue import (
     GRID,
     HTTP_DURATION,
     PER_HOST,
-    Origin,
+    MetricOrigin,
 )
 
-ORIGIN_TEXT: Final[Mapping[Origin, str]] = {
-    Origin.LEDGER: "the persisted ledger, as first derived; never restated: an hour that was derived before its shared meter's reading, its "
+ORIGIN_TEXT: Final[Mapping[MetricOrigin, str]] = {
+    MetricOrigin.LEDGER: "the persisted ledger, as first derived; never restated: an hour that was derived before its shared meter's reading, its "
     "calibration or a correction of the method stays there as it was, and only day gauges and reports follow",
-    Origin.RECORDS: "the newest derived record of each server",
-    Origin.SUMS: "the sums of the store; energy as currently derived",
-    Origin.RELEASE: "the month that /api/v1 answers from, published once (docs/api.md); absent until a month is three days over",
-    Origin.INDICATORS: "the indicators (METHOD.md §6); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
-    Origin.FACTORS: "the electricity factors in force, shipped and imported",
-    Origin.INTENSITIES: "intensities of the grid that are kept (docs/indicative.md); no part of the bilan",
-    Origin.REGISTRY: "the registry of hosts and what agents say of themselves",
-    Origin.COLLECTOR: "the running collector, over its administration socket",
-    Origin.WEB: "the web process itself",
+    MetricOrigin.RECORDS: "the newest derived record of each server",
+    MetricOrigin.SUMS: "the sums of the store; energy as currently derived",
+    MetricOrigin.RELEASE: "the month that /api/v1 answers from, published once (docs/api.md); absent until a month is three days over",
+    MetricOrigin.INDICATORS: "the indicators (METHOD.md §6); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
+    MetricOrigin.FACTORS: "the electricity factors in force, shipped and imported",
+    MetricOrigin.INTENSITIES: "intensities of the grid that are kept (docs/indicative.md); no part of the bilan",
+    MetricOrigin.REGISTRY: "the registry of hosts and what agents say of themselves",
+    MetricOrigin.COLLECTOR: "the running collector, over its administration socket",
+    MetricOrigin.WEB: "the web process itself",
 }
 
 LABEL_TEXT: Final[Mapping[str, str]] = {

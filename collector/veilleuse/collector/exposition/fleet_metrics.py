@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.collector.exposition.metric import Origin, counter, gauge
+from veilleuse.collector.exposition.metric import MetricOrigin, counter, gauge
 
 GROUP: Final = ("entity", "site", "population", "device_class")
 """The labels of a group of machines, from our own registry only."""
@@ -17,196 +17,196 @@ ENERGY: Final = counter(
     "veilleuse_energy_joules_total",
     "Wall energy of servers as first derived, by method and state; populations under the k rule have gauges of released months.",
     (*GROUP, "method", "state"),
-    Origin.LEDGER,
+    MetricOrigin.LEDGER,
 )
 EMISSIONS: Final = counter(
     "veilleuse_emissions_grams_total",
     "CO2 equivalent of veilleuse_energy_joules_total, at the factor each joule was booked with.",
     (*GROUP, "method", "state", "ledger"),
-    Origin.LEDGER,
+    MetricOrigin.LEDGER,
 )
 POWER: Final = gauge(
     "veilleuse_power_watts",
     "Mean wall power of servers over their newest complete record, while it is no older than its length and a contact interval; "
     "absent when not known, never 0 for not known.",
     GROUP,
-    Origin.RECORDS,
+    MetricOrigin.RECORDS,
 )
 POWER_HOSTS: Final = gauge(
     "veilleuse_power_hosts",
     "Servers whose newest record is recent enough to be part of veilleuse_power_watts.",
     GROUP,
-    Origin.RECORDS,
+    MetricOrigin.RECORDS,
 )
 # No device class: it can change with what a machine says of itself, and would take its past along: a counter that falls.
 STATE_SECONDS: Final = counter(
     "veilleuse_state_seconds_total",
     "Time servers spent in each state, as recorded; virtual machines included.",
     ("entity", "site", "population", "state"),
-    Origin.SUMS,
+    MetricOrigin.SUMS,
 )
 DAY_ENERGY: Final = gauge(
     "veilleuse_day_energy_joules",
     "Wall energy of servers over the last closed civil day, as currently derived.",
     (*GROUP, "method", "state"),
-    Origin.SUMS,
+    MetricOrigin.SUMS,
 )
 DAY_EMISSIONS: Final = gauge(
     "veilleuse_day_emissions_grams",
     "CO2 equivalent of veilleuse_day_energy_joules at the factor of the day's year.",
     (*GROUP, "method", "state", "ledger"),
-    Origin.SUMS,
+    MetricOrigin.SUMS,
 )
 DAY_STATE: Final = gauge(
     "veilleuse_day_state_seconds",
     "Time servers spent in each state over the last closed civil day.",
     (*GROUP, "state"),
-    Origin.SUMS,
+    MetricOrigin.SUMS,
 )
 DAY_HOSTS: Final = gauge(
     "veilleuse_day_hosts",
     "Servers that contributed to the last closed civil day.",
     GROUP,
-    Origin.SUMS,
+    MetricOrigin.SUMS,
 )
 MONTH_START: Final = gauge(
     "veilleuse_month_start_timestamp_seconds",
     "Beginning of the released month that the gauges of workstations and classroom PCs are of, Unix time.",
     ("population",),
-    Origin.RELEASE,
+    MetricOrigin.RELEASE,
 )
 MONTH_ENERGY: Final = gauge(
     "veilleuse_month_energy_joules",
     "Wall energy of workstations, classroom PCs and their screens over the last released month, by its rows.",
     RELEASED,
-    Origin.RELEASE,
+    MetricOrigin.RELEASE,
 )
 MONTH_EMISSIONS: Final = gauge(
     "veilleuse_month_emissions_grams",
     "CO2 equivalent of veilleuse_month_energy_joules at the factor of the month's year in the row's zone.",
     (*RELEASED, "ledger"),
-    Origin.RELEASE,
+    MetricOrigin.RELEASE,
 )
 MONTH_STATE: Final = gauge(
     "veilleuse_month_state_seconds",
     "Time workstations and classroom PCs spent in each state over the last released month; its rows may hold several of those of energy.",
     (*RELEASED, "state"),
-    Origin.RELEASE,
+    MetricOrigin.RELEASE,
 )
 MONTH_HOSTS: Final = gauge(
     "veilleuse_month_hosts",
     "Machines behind a row of the last released month. Of device class monitor: machines with a screen, counted in another row already; leave them out of sums.",
     RELEASED,
-    Origin.RELEASE,
+    MetricOrigin.RELEASE,
 )
 HOSTS: Final = gauge(
     "veilleuse_hosts",
     "Machines in the registry; workstations and classroom PCs as at the first look of the day.",
     ("population", "status"),
-    Origin.REGISTRY,
+    MetricOrigin.REGISTRY,
 )
 SUPPRESSED: Final = gauge(
     "veilleuse_suppressed_groups",
     "Parts of the released month (a grid zone's machines of one population) that are not shown whole: groups merged into autres, or all withheld.",
     ("population", "period", "outcome"),
-    Origin.RELEASE,
+    MetricOrigin.RELEASE,
 )
 COVERAGE: Final = gauge(
     "veilleuse_coverage_ratio",
     "I13: observed share of the fleet's machine-time, for states and for energy.",
     ("population", "machines", "period", "kind"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 OUTSIDE_OPENING: Final = gauge(
     "veilleuse_outside_opening_ratio",
     "I1: share of the time outside opening hours during which machines were on; servers excluded.",
     ("population", "machines", "period"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 OUTSIDE_OPENING_ENERGY: Final = gauge(
     "veilleuse_outside_opening_energy_joules",
     "I1: wall energy drawn while on outside opening hours; servers excluded.",
     ("population", "machines", "period"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 IDLE_WHILE_ON: Final = gauge(
     "veilleuse_idle_while_on_ratio",
     "I2: share of the time on during which machines were idle.",
     ("population", "machines", "period"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 IDLE_WHILE_ON_ENERGY: Final = gauge(
     "veilleuse_idle_while_on_energy_joules",
     "I2: wall energy drawn while on and idle.",
     ("population", "machines", "period"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 POWER_PLAN: Final = gauge(
     "veilleuse_power_plan_compliance_ratio",
     "I3: share of PCs with a known power plan whose display goes off and that sleep within the limits, as of the last closed month.",
     ("population",),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 AVOIDABLE_ENERGY: Final = gauge(
     "veilleuse_month_avoidable_energy_joules",
     "I4: wall energy of the last closed month that was avoidable, by causes that share no millisecond.",
     ("population", "cause"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 NIGHT_POWER: Final = gauge(
     "veilleuse_month_night_power_ratio",
     "I5: mean wall power outside opening hours by that inside, over the last closed month; 1 = the night draws as much as the day.",
     ("population", "machines"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 COMATOSE_SERVERS: Final = gauge(
     "veilleuse_comatose_servers",
     "I6: servers by verdict: comatose over 180 days, suspect over 30 (its owner is to confirm), as of yesterday.",
     ("machines", "verdict"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 UNDERUSED_SERVERS: Final = gauge(
     "veilleuse_underused_servers",
     "I7: servers by verdict over the 30 days to yesterday: under-used or in use.",
     ("machines", "verdict"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 OVERSIZED_SERVERS: Final = gauge(
     "veilleuse_oversized_servers",
     "I8: servers by verdict over the 90 days to yesterday: oversized or fitting.",
     ("machines", "verdict"),
-    Origin.INDICATORS,
+    MetricOrigin.INDICATORS,
 )
 FACTOR: Final = gauge(
     "veilleuse_factor_gco2e_per_kwh",
     "Electricity factor applied now.",
     ("zone", "factor_id", "year", "provisional"),
-    Origin.FACTORS,
+    MetricOrigin.FACTORS,
 )
 FACTOR_INFO: Final = gauge(
     "veilleuse_factor_info",
     "Where the factor applied now comes from.",
     ("zone", "factor_id", "year", "series", "factor_source"),
-    Origin.FACTORS,
+    MetricOrigin.FACTORS,
 )
 HOST_POWER: Final = gauge(
     "veilleuse_host_power_watts",
     "Mean wall power of one server over its newest complete record; /metrics/hosts only.",
     ("host", *GROUP),
-    Origin.RECORDS,
+    MetricOrigin.RECORDS,
 )
 HOST_DAY_ENERGY: Final = gauge(
     "veilleuse_host_day_energy_joules",
     "Wall energy of one server over the last closed civil day; /metrics/hosts only.",
     ("host", *GROUP, "method"),
-    Origin.SUMS,
+    MetricOrigin.SUMS,
 )
 
 BUILD_INFO: Final = gauge(
     "veilleuse_build_info",
     "Version of the collector, and whether the data is simulated.",
     ("version", "simulated"),
-    Origin.WEB,
+    MetricOrigin.WEB,
 )
 FLEET: Final = (
     BUILD_INFO,
@@ -249,37 +249,37 @@ INDICATIVE_DAY_EMISSIONS: Final = gauge(
     "Indicatif, hors bilan: CO2 equivalent of servers over the last closed civil day, hour by hour with the grid's intensity; of the"
     " energy that has one.",
     (*GROUP, "ledger"),
-    Origin.INTENSITIES,
+    MetricOrigin.INTENSITIES,
 )
 INDICATIVE_DAY_COVERAGE: Final = gauge(
     "veilleuse_indicative_day_coverage_ratio",
     "Share of that day's energy of servers whose hour has an intensity.",
     ("population",),
-    Origin.INTENSITIES,
+    MetricOrigin.INTENSITIES,
 )
 INTENSITY: Final = gauge(
     "veilleuse_intensity_gco2e_per_kwh",
     "Newest intensity of the grid that is kept; no factor, and in no official figure.",
     ("zone", "intensity_series", "status"),
-    Origin.INTENSITIES,
+    MetricOrigin.INTENSITIES,
 )
 INTENSITY_NEWEST: Final = gauge(
     "veilleuse_intensity_newest_timestamp_seconds",
     "End of the newest intensity that is kept, Unix time.",
     ("zone", "intensity_series", "status"),
-    Origin.INTENSITIES,
+    MetricOrigin.INTENSITIES,
 )
 INTENSITY_FAILURES: Final = gauge(
     "veilleuse_intensity_failures",
     "Polls of a connector that failed in a row; 0 after a success.",
     ("connector",),
-    Origin.INTENSITIES,
+    MetricOrigin.INTENSITIES,
 )
 INTENSITY_CALLS: Final = gauge(
     "veilleuse_intensity_calls",
     "Calls of a connector in its last UTC month.",
     ("connector",),
-    Origin.INTENSITIES,
+    MetricOrigin.INTENSITIES,
 )
 GRID_SERIES: Final = 16
 """Most (zone, series, status) shown: series of one's own could else be without end."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Kind(StrEnum):
+class MetricType(StrEnum):
     """Type of a metric, in Prometheus' words."""
 
     COUNTER = "counter"
@@ -20,7 +20,7 @@ class Kind(StrEnum):
     """_bucket by `le`, _sum and _count."""
 
 
-class Origin(StrEnum):
+class MetricOrigin(StrEnum):
     """What computes the value."""
 
     LEDGER = "ledger"
@@ -41,13 +41,13 @@ class Metric:
 
     name: str
     """With its unit; `_total` on counters."""
-    kind: Kind
+    kind: MetricType
     unit: str
     """As in the name; `1` for a plain number or a ratio, `info` for an information metric."""
     help: str
     """One sentence, English."""
     labels: tuple[str, ...]
-    origin: Origin
+    origin: MetricOrigin
 
 
 _UNITS: Final = {
@@ -66,21 +66,21 @@ def _unit(name: str) -> str:
     return next((unit for suffix, unit in _UNITS.items() if base.endswith("_" + suffix)), "1")
 
 
-def counter(name: str, text: str, labels: tuple[str, ...], origin: Origin) -> Metric:
+def counter(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
     """Only goes up; `_total`."""
-    return Metric(name, Kind.COUNTER, _unit(name), text, labels, origin)
+    return Metric(name, MetricType.COUNTER, _unit(name), text, labels, origin)
 
 
-def gauge(name: str, text: str, labels: tuple[str, ...], origin: Origin) -> Metric:
+def gauge(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
     """As it is now."""
-    return Metric(name, Kind.GAUGE, _unit(name), text, labels, origin)
+    return Metric(name, MetricType.GAUGE, _unit(name), text, labels, origin)
 
 
-def summary(name: str, text: str, labels: tuple[str, ...], origin: Origin) -> Metric:
+def summary(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
     """Sum and number."""
-    return Metric(name, Kind.SUMMARY, _unit(name), text, labels, origin)
+    return Metric(name, MetricType.SUMMARY, _unit(name), text, labels, origin)
 
 
-def histogram(name: str, text: str, origin: Origin) -> Metric:
+def histogram(name: str, text: str, origin: MetricOrigin) -> Metric:
     """Buckets, sum and number; no labels."""
-    return Metric(name, Kind.HISTOGRAM, _unit(name), text, (), origin)
+    return Metric(name, MetricType.HISTOGRAM, _unit(name), text, (), origin)

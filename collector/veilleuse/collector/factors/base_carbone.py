@@ -22,9 +22,9 @@ from veilleuse.collector.factors.base_carbone_rows import (
     COLUMNS,
     OPTIONAL,
     Element,
-    Part,
-    Row,
-    RowRefused,
+    ElementPart,
+    ElementRow,
+    RowError,
     factor_of,
 )
 from veilleuse.collector.factors.zones import fold
@@ -43,7 +43,7 @@ _ROW_BEGINS: Final = re.compile(r'[\r\n]"?(?:[EÉ]l[eé]ment|Poste)"?[;,]', re.I
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRow:
     """A row that concerns us and cannot be taken."""
 
     where: str
@@ -51,25 +51,25 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Parsed:
+class FactorFile:
     """What a file holds for us."""
 
     factors: tuple[Factor, ...] = ()
     """By zone and year."""
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
     """Reason → elements that are none of ours."""
     notes: list[str] = field(default_factory=list)
 
 
-def read_base_carbone(raw: bytes, licence: str, leave_out: Collection[str] = ()) -> Parsed:
+def read_base_carbone(raw: bytes, licence: str, leave_out: Collection[str] = ()) -> FactorFile:
     """The factors of a file's bytes; `leave_out`: elements by number that the user does not want.
 
     Raises UsageError when the file is none of ADEME's as a whole: encoding, columns, no electricity in it, no licence.
     """
     if not licence.strip():
         raise UsageError("a factor without licence is not loaded: give --licence")
-    found = Parsed()
+    found = FactorFile()
     text = _decoded(raw, found)
     rows = _rows(text, found)
     unwanted = frozenset(leave_out)
@@ -85,7 +85,7 @@ def read_base_carbone(raw: bytes, licence: str, leave_out: Collection[str] = ())
     return found
 
 
-def _decoded(raw: bytes, found: Parsed) -> str:
+def _decoded(raw: bytes, found: FactorFile) -> str:
     """The text. A file of Latin-1 with accents is never valid UTF-8, so that both can be told apart."""
     if len(raw) > MAXIMUM_BYTES:
         raise UsageError(f"the file has {len(raw)} bytes: at most {MAXIMUM_BYTES}")
@@ -105,7 +105,7 @@ def _decoded(raw: bytes, found: Parsed) -> str:
     return text
 
 
-def _rows(text: str, found: Parsed) -> Iterator[Row]:
+def _rows(text: str, found: FactorFile) -> Iterator[ElementRow]:
     """Every row with its line. Raises UsageError for a header that is not the Base Carbone's."""
     header_line = text[: text.find("\n") if "\n" in text else None]
     delimiter = ";" if header_line.count(";") >= header_line.count(",") else ","
@@ -123,12 +123,12 @@ def _rows(text: str, found: Parsed) -> Iterator[Row]:
             cells = next(reader, None)
         except csv.Error as error:
             found.refused.append(
-                Refused(f"line {line}", f"{error}: a quote is not closed, or the file is cut")
+                RefusedRow(f"line {line}", f"{error}: a quote is not closed, or the file is cut")
             )
             return
         if cells is None:
             return
-        yield Row(line, cells, places, width)
+        yield ElementRow(line, cells, places, width)
         line = reader.line_num + 1
 
 
@@ -152,11 +152,11 @@ def _places(header: list[str]) -> Mapping[str, int]:
 
 
 def _collect(
-    rows: Iterator[Row], found: Parsed, leave_out: frozenset[str]
-) -> tuple[list[Element], dict[str, list[Part]]]:
+    rows: Iterator[ElementRow], found: FactorFile, leave_out: frozenset[str]
+) -> tuple[list[Element], dict[str, list[ElementPart]]]:
     """Elements of electricity, and the parts of all that is per kWh, by element."""
     elements: list[Element] = []
-    parts: dict[str, list[Part]] = {}
+    parts: dict[str, list[ElementPart]] = {}
     for row in rows:
         if _has_swallowed(row):
             _look_at_swallowing(row, found, leave_out)
@@ -169,35 +169,35 @@ def _collect(
             continue
         kind = fold(row["kind"])
         if kind == _PART:
-            parts.setdefault(row["id"], []).append(Part.of(row))
+            parts.setdefault(row["id"], []).append(ElementPart.of(row))
         elif kind == _ELEMENT:
             _look_at_element(row, found, elements)
         else:
             found.refused.append(
-                Refused(row.where, f"a row is 'Elément' or 'Poste', not '{row['kind'][:20]}'")
+                RefusedRow(row.where, f"a row is 'Elément' or 'Poste', not '{row['kind'][:20]}'")
             )
     return elements, parts
 
 
-def _has_swallowed(row: Row) -> bool:
+def _has_swallowed(row: ElementRow) -> bool:
     """Whether rows of electricity are inside a cell of it, its own cells and theirs mixed."""
     inside = [cell for cell in row.cells if "\n" in cell and _ROW_BEGINS.search(cell)]
     return bool(inside) and "electricit" in fold(" ".join(row.cells))
 
 
-def _look_at_swallowing(row: Row, found: Parsed, leave_out: frozenset[str]) -> None:
+def _look_at_swallowing(row: ElementRow, found: FactorFile, leave_out: frozenset[str]) -> None:
     if leave_out.intersection(row.cells[row.places["id"] :][:1]):
         found.left["left out as asked"] += 1
         return
     found.refused.append(
-        Refused(
+        RefusedRow(
             row.where,
             "a quote in it is not closed, and the rows behind it are lost in it: download the file again",
         )
     )
 
 
-def _look_at_ragged(row: Row, found: Parsed, leave_out: frozenset[str]) -> None:
+def _look_at_ragged(row: ElementRow, found: FactorFile, leave_out: frozenset[str]) -> None:
     """A row with too few or too many cells: refused, unless it clearly is of something else."""
     if not any(cell.strip() for cell in row.cells):
         return
@@ -209,14 +209,16 @@ def _look_at_ragged(row: Row, found: Parsed, leave_out: frozenset[str]) -> None:
     if name and not name.startswith("electricit"):
         found.left["damaged rows of other subjects"] += 1
         return
-    found.refused.append(Refused(row.where, f"the row is cut: {len(row.cells)} cells of {row.width}"))
+    found.refused.append(RefusedRow(row.where, f"the row is cut: {len(row.cells)} cells of {row.width}"))
 
 
-def _look_at_element(row: Row, found: Parsed, elements: list[Element]) -> None:
+def _look_at_element(row: ElementRow, found: FactorFile, elements: list[Element]) -> None:
     if not fold(row["base"]).startswith("electricit"):
         found.left["other energies per kWh"] += 1
     elif row.is_mojibake:
-        found.refused.append(Refused(row.where, "its accents are broken (mojibake): download the file again"))
+        found.refused.append(
+            RefusedRow(row.where, "its accents are broken (mojibake): download the file again")
+        )
     elif fold(row["what"]).startswith("donnee"):
         found.left["source data, no factor"] += 1
     elif "mix moyen" not in fold(row["attribute"]) or fold(row["boundary"]) != "consommation":
@@ -228,7 +230,7 @@ def _look_at_element(row: Row, found: Parsed, elements: list[Element]) -> None:
 
 
 def _made(
-    elements: list[Element], parts: Mapping[str, list[Part]], licence: str, found: Parsed
+    elements: list[Element], parts: Mapping[str, list[ElementPart]], licence: str, found: FactorFile
 ) -> list[Factor]:
     """Each element as a factor; refused: twice the same number, two valid ones of a zone and year, what its row says wrong."""
     numbers = Counter(one.element_id for one in elements)
@@ -236,16 +238,16 @@ def _made(
     for one in elements:
         try:
             if numbers[one.element_id] > 1:
-                raise RowRefused(f"element {one.element_id} is in the file {numbers[one.element_id]} times")
+                raise RowError(f"element {one.element_id} is in the file {numbers[one.element_id]} times")
             factor = factor_of(one, parts.get(one.element_id, []), licence, found.notes)
-        except RowRefused as error:
-            found.refused.append(Refused(one.where, str(error)))
+        except RowError as error:
+            found.refused.append(RefusedRow(one.where, str(error)))
             continue
         made.setdefault((factor.zone, factor.valid_from.year), []).append(factor)
     return [factor for same in made.values() for factor in _one_of(same, found)]
 
 
-def _one_of(same: list[Factor], found: Parsed) -> list[Factor]:
+def _one_of(same: list[Factor], found: FactorFile) -> list[Factor]:
     """Of one zone and year the valid one; none where there are several."""
     valid = [one for one in same if one.status is FactorStatus.VALID]
     if len(valid) == 1:
@@ -256,7 +258,7 @@ def _one_of(same: list[Factor], found: Parsed) -> list[Factor]:
     numbers = ", ".join(one.element_id for one in same)
     what = "are valid" if valid else "are archived and none is valid"
     found.refused.append(
-        Refused(
+        RefusedRow(
             f"elements {numbers}",
             f"several factors of zone {same[0].zone} in {same[0].valid_from.year} {what}: choose with --leave-out NUMBER",
         )

@@ -76,12 +76,12 @@ _YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DATES: Final = ("%d/%m/%Y", "%Y-%m-%d")
 
 
-class RowRefused(ValueError):
+class RowError(ValueError):
     """Why an element cannot be taken, in words for the user."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ElementRow:
     """A row as written."""
 
     line: int
@@ -118,7 +118,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ElementPart:
     """One component of an element, as written."""
 
     where: str
@@ -127,7 +127,7 @@ class Part:
     total: str
 
     @classmethod
-    def of(cls, row: Row) -> Part:
+    def of(cls, row: ElementRow) -> ElementPart:
         """From its row."""
         return cls(row.where, row["part"], row["part_name"], row["total"])
 
@@ -136,7 +136,7 @@ class Part:
 class Element:
     """An element of electricity."""
 
-    row: Row
+    row: ElementRow
 
     @property
     def element_id(self) -> str:
@@ -147,15 +147,15 @@ class Element:
         return self.row.where
 
 
-def factor_of(element: Element, parts: Sequence[Part], licence: str, notes: list[str]) -> Factor:
+def factor_of(element: Element, parts: Sequence[ElementPart], licence: str, notes: list[str]) -> Factor:
     """The factor of an element. Raises RowRefused."""
     row = element.row
     if not re.fullmatch(r"\d{1,9}", element.element_id):
-        raise RowRefused(f"'{element.element_id[:20]}' is no number of an element")
+        raise RowError(f"'{element.element_id[:20]}' is no number of an element")
     zone, (year, smoothed) = _zone(row), _year(row)
     total = _amount(row["total"], "the total")
     if not 0 < total <= _CEILING_KGCO2E_PER_KWH:
-        raise RowRefused(
+        raise RowError(
             f"{total} kgCO2e/kWh is no factor of a grid: above 0 and at most {_CEILING_KGCO2E_PER_KWH}"
         )
     components = _components(parts, total)
@@ -181,31 +181,31 @@ def factor_of(element: Element, parts: Sequence[Part], licence: str, notes: list
     )
 
 
-def _zone(row: Row) -> str:
+def _zone(row: ElementRow) -> str:
     """The grid zone; refused when the row names none, or two: Corsica and overseas are never the mainland."""
     named = zones_named(row.naming)
     if fold(row["place"]) == "france continentale":
         named |= {MAINLAND}
     if len(named) > 1:
-        raise RowRefused(f"its place is told in several ways: {', '.join(sorted(named))}")
+        raise RowError(f"its place is told in several ways: {', '.join(sorted(named))}")
     for zone in named:
         return zone
-    raise RowRefused(
+    raise RowError(
         f"the place '{row['place'][:40]}' '{row['subplace'][:40]}' is no grid zone known here; the mainland is "
         "'France continentale'"
     )
 
 
-def _year(row: Row) -> tuple[int, bool]:
+def _year(row: ElementRow) -> tuple[int, bool]:
     """(year the factor is of, whether it is a mean of several)."""
     years = [int(year) for year in _YEAR.findall(row["attribute"])]
     validity = fold(row["validity"])
     stated = int(validity[6:]) if re.fullmatch(r"annee (19|20)\d\d", validity) else None
     if not years and stated is None:
-        raise RowRefused(f"no year in '{row['attribute'][:40]}' or '{row['validity'][:40]}'")
+        raise RowError(f"no year in '{row['attribute'][:40]}' or '{row['validity'][:40]}'")
     year = max(years) if years else stated
     if year is None or (stated is not None and stated != year):
-        raise RowRefused(f"it is of {year} by its name, of {stated} by its validity")
+        raise RowError(f"it is of {year} by its name, of {stated} by its validity")
     return year, len(set(years)) > 1
 
 
@@ -215,40 +215,40 @@ def _status(text: str) -> FactorStatus:
         return FactorStatus.VALID
     if word.startswith("archiv"):
         return FactorStatus.ARCHIVED
-    raise RowRefused(f"the status '{text[:40]}' is neither valid nor archived")
+    raise RowError(f"the status '{text[:40]}' is neither valid nor archived")
 
 
-def _components(parts: Sequence[Part], total: Decimal) -> tuple[tuple[str, Decimal], ...]:
+def _components(parts: Sequence[ElementPart], total: Decimal) -> tuple[tuple[str, Decimal], ...]:
     """Combustion, upstream and losses as published; empty where the file has no parts."""
     if not parts:
         return ()
     if len(set(parts)) < len(parts) or len({(one.kind, one.name, one.total) for one in parts}) < len(parts):
-        raise RowRefused("a component is given twice")
+        raise RowError("a component is given twice")
     sums: dict[str, Decimal] = {}
     for part in parts:
         name = _PARTS.get(fold(part.kind))
         if name is None:
-            raise RowRefused(f"component '{part.kind[:40]}' ({part.where}) is not known")
+            raise RowError(f"component '{part.kind[:40]}' ({part.where}) is not known")
         value = _amount(part.total, f"component '{part.kind[:40]}'")
         if value < 0:
-            raise RowRefused(f"component '{part.kind[:40]}' is below 0")
+            raise RowError(f"component '{part.kind[:40]}' is below 0")
         sums[name] = sums.get(name, Decimal(0)) + value
     missing = [name for name in COMPONENTS if name not in sums]
     if missing:
-        raise RowRefused(f"components are incomplete: no {', '.join(missing)}; is the file cut?")
+        raise RowError(f"components are incomplete: no {', '.join(missing)}; is the file cut?")
     residual = total - sum(sums.values())
     if abs(residual) > total * _ADDS_UP:
-        raise RowRefused(f"components add up to {total - residual}, the total is {total}")
+        raise RowError(f"components add up to {total - residual}, the total is {total}")
     return tuple((name, sums[name]) for name in COMPONENTS)
 
 
 def _amount(text: str, what: str) -> Decimal:
     if not text:
-        raise RowRefused(f"{what} is blank")
+        raise RowError(f"{what} is blank")
     try:
         return french_decimal(text)
     except ValueError as error:
-        raise RowRefused(f"{what}: {error}") from error
+        raise RowError(f"{what}: {error}") from error
 
 
 def _percent(text: str, element: Element, notes: list[str]) -> Decimal | None:
@@ -257,7 +257,7 @@ def _percent(text: str, element: Element, notes: list[str]) -> Decimal | None:
         return None
     value = _amount(text, "the uncertainty")
     if not 0 <= value <= 200:
-        raise RowRefused(f"an uncertainty of {value} %")
+        raise RowError(f"an uncertainty of {value} %")
     if not value:
         notes.append(f"{element.where}: an uncertainty of 0 % says nothing; 10 % is inherited, flagged")
         return None

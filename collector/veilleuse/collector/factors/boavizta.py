@@ -48,7 +48,7 @@ _HIGHEST: Final = 1e6
 _TEXT_CHARACTERS: Final = 200
 
 
-class BoaviztaFailed(CollectorError):
+class BoaviztaError(CollectorError):
     """It could not be asked, or what it answered cannot be used."""
 
 
@@ -110,7 +110,7 @@ def other_criteria(
     def work() -> None:
         try:
             found.append(_asked(parts, country, time.monotonic() + timeout_seconds, ca_file))
-        except (BoaviztaFailed, UsageError) as error:
+        except (BoaviztaError, UsageError) as error:
             found.append(error)
 
     # Timeouts of a socket are per piece: one that drips its answer would keep us for days.
@@ -118,7 +118,7 @@ def other_criteria(
     thread.start()
     thread.join(timeout_seconds)
     if not found:
-        raise BoaviztaFailed(f"{parts.netloc} did not answer in {timeout_seconds:g} s")
+        raise BoaviztaError(f"{parts.netloc} did not answer in {timeout_seconds:g} s")
     (one,) = found
     if isinstance(one, Exception):
         raise one
@@ -155,16 +155,16 @@ def _ask(parts: SplitResult, method: str, path: str, body: Any, deadline: float,
             connection.getresponse()
         ) as answer:  # it holds the socket, whatever becomes of the connection
             if answer.status != http.client.OK:
-                raise BoaviztaFailed(f"{parts.netloc} answered {answer.status} to {path.partition('?')[0]}")
+                raise BoaviztaError(f"{parts.netloc} answered {answer.status} to {path.partition('?')[0]}")
             return _parsed(_read(answer, deadline), parts.netloc)
     except TimeoutError as error:
-        raise BoaviztaFailed(f"{parts.netloc} did not answer in time") from error
+        raise BoaviztaError(f"{parts.netloc} did not answer in time") from error
     except ssl.SSLError as error:
-        raise BoaviztaFailed(
+        raise BoaviztaError(
             f"{parts.netloc} is not trusted: {error.reason or error}; give its authority with --ca"
         ) from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise BoaviztaFailed(
+        raise BoaviztaError(
             f"cannot ask {parts.netloc}: {_text(str(error)) or type(error).__name__}"
         ) from error
     finally:
@@ -203,7 +203,7 @@ def _read(answer: http.client.HTTPResponse, deadline: float) -> bytes:
         _left(deadline)
         received += piece
         if len(received) > _MAXIMUM_BYTES:
-            raise BoaviztaFailed(f"its answer is longer than {_MAXIMUM_BYTES} bytes")
+            raise BoaviztaError(f"its answer is longer than {_MAXIMUM_BYTES} bytes")
     return bytes(received)
 
 
@@ -214,16 +214,16 @@ def _parsed(raw: bytes, who: str) -> Any:
     try:
         return json.loads(raw, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise BoaviztaFailed(f"{who} did not answer JSON: is it a BoaviztAPI?") from error
+        raise BoaviztaError(f"{who} did not answer JSON: is it a BoaviztAPI?") from error
 
 
 def _criteria(answer: Any, country: str) -> tuple[Criterion, ...]:
     verbose = answer.get("verbose") if isinstance(answer, dict) else None
     if not isinstance(verbose, dict):
-        raise BoaviztaFailed("it answered without details: is it a BoaviztAPI 1 or 2?")
+        raise BoaviztaError("it answered without details: is it a BoaviztAPI 1 or 2?")
     where = verbose.get("usage_location")
     if not isinstance(where, dict) or where.get("value") != country or where.get("status") != "INPUT":
-        raise BoaviztaFailed(
+        raise BoaviztaError(
             f"it has no electricity of {country}: another place's would have stood in, and is not taken"
         )
     found = [
@@ -232,7 +232,7 @@ def _criteria(answer: Any, country: str) -> tuple[Criterion, ...]:
         if f"{word}_factor" in verbose
     ]
     if not found:
-        raise BoaviztaFailed(
+        raise BoaviztaError(
             f"it knows none of {', '.join(name for name, _, _ in CRITERIA.values())} of {country}"
         )
     return tuple(found)
@@ -240,10 +240,10 @@ def _criteria(answer: Any, country: str) -> tuple[Criterion, ...]:
 
 def _criterion(name: str, unit: str, told: Any) -> Criterion:
     if not isinstance(told, dict) or told.get("status") == "DEFAULT":
-        raise BoaviztaFailed(f"its {name} is another place's, or none")
+        raise BoaviztaError(f"its {name} is another place's, or none")
     stated = _text(told.get("unit"))
     if stated.replace(" ", "") != unit:
-        raise BoaviztaFailed(f"its {name} is in '{stated}', not in {unit}")
+        raise BoaviztaError(f"its {name} is in '{stated}', not in {unit}")
     value = _number(told.get("value"), name)
     lowest, highest = (_number(told.get(word, value), name) for word in ("min", "max"))
     return Criterion(name, value, unit, lowest, highest, _text(told.get("source", "not said")))
@@ -251,14 +251,14 @@ def _criterion(name: str, unit: str, told: Any) -> Criterion:
 
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BoaviztaFailed(f"its {name} is no number")
+        raise BoaviztaError(f"its {name} is no number")
     if not math.isfinite(value) or not 0 <= value <= _HIGHEST:
-        raise BoaviztaFailed(f"its {name} is {value}: out of range")
+        raise BoaviztaError(f"its {name} is {value}: out of range")
     return float(value)
 
 
 def _text(value: Any) -> str:
     """What is shown at a terminal: printable, and short."""
     if not isinstance(value, str):
-        raise BoaviztaFailed("it answered something else where a text should be")
+        raise BoaviztaError("it answered something else where a text should be")
     return "".join(letter for letter in value if letter.isprintable())[:_TEXT_CHARACTERS]

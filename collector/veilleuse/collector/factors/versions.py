@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.factors import COMPONENTS, Basis, FactorStatus, FactorVersion
+from veilleuse.collector.model.factors import COMPONENTS, FactorBasis, FactorStatus, FactorVersion
 from veilleuse.collector.ports import Factor
 
 MAXIMUM_FACTORS: Final = 1_000
@@ -23,7 +23,7 @@ _TEXT_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FactorChange:
     """One factor of an import against what is in force."""
 
     kind: str
@@ -34,7 +34,7 @@ class Change:
 
 def changes(
     brought: Iterable[Factor], shipped: Mapping[str, Factor], current: Mapping[str, FactorVersion]
-) -> tuple[Change, ...]:
+) -> tuple[FactorChange, ...]:
     """Each brought factor against the version in force, else the shipped one. `same` is not to be written.
 
     An archived factor enters only where it is in force already: archived by its source, it still serves its own year.
@@ -42,20 +42,22 @@ def changes(
     return tuple(_change(factor, shipped, current) for factor in brought)
 
 
-def _change(factor: Factor, shipped: Mapping[str, Factor], current: Mapping[str, FactorVersion]) -> Change:
+def _change(
+    factor: Factor, shipped: Mapping[str, Factor], current: Mapping[str, FactorVersion]
+) -> FactorChange:
     version = current.get(factor.factor_id)
     before = version.factor if version is not None else shipped.get(factor.factor_id)
     if factor.status is FactorStatus.ARCHIVED and (version is None or version.factor.status is factor.status):
-        return Change("same", factor, before)
+        return FactorChange("same", factor, before)
     if before is None:
-        return Change("new", factor, None)
+        return FactorChange("new", factor, None)
     if version is not None and replace(before, version=0) == factor:
-        return Change("same", factor, before)
+        return FactorChange("same", factor, before)
     if _figures(before) != _figures(factor):
-        return Change("restated", factor, before)
+        return FactorChange("restated", factor, before)
     if factor.status is FactorStatus.ARCHIVED:
-        return Change("archived", factor, before)
-    return Change("confirmed" if version is None else "restated", factor, before)
+        return FactorChange("archived", factor, before)
+    return FactorChange("confirmed" if version is None else "restated", factor, before)
 
 
 def _figures(factor: Factor) -> tuple[object, ...]:
@@ -107,7 +109,7 @@ def factor_from_document(document: Mapping[str, Any]) -> Factor:
             estimated_shares=_parts(document["estimated_shares"]),
             uncertainty_percent=_amount(document["uncertainty_percent"]),
             uncertainty_inherited=document["uncertainty_inherited"] is True,
-            basis=Basis(document["basis"]),
+            basis=FactorBasis(document["basis"]),
             status=FactorStatus(document["status"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:

@@ -25,7 +25,7 @@ DAYS_PER_YEAR: Final = 365.25
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FleetDevice:
     """One device over a stretch in one place."""
 
     from_day: date
@@ -135,7 +135,7 @@ class Census:
         self._default_zone = default_zone
         self._end = min(day_types.end, today)
 
-    def standings(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[Standing]:
+    def standings(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[FleetDevice]:
         """Of all assets, then of the machines that none is matched with. Virtual machines are no devices."""
         fleet = {host.host_id: host for host in hosts}
         matched: set[HostId] = set()
@@ -146,7 +146,7 @@ class Census:
             if host_id not in matched:
                 yield from self._of_host(host)
 
-    def _of_asset(self, asset: Asset, host: Host | None) -> Iterator[Standing]:
+    def _of_asset(self, asset: Asset, host: Host | None) -> Iterator[FleetDevice]:
         if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value:
             return
         host_id = asset.host_ids[-1] if asset.host_ids else None
@@ -161,7 +161,7 @@ class Census:
             population = asset.population or (host.population if host else None)
             length = self._days.between(site, population, start, end)
             if length:
-                yield Standing(
+                yield FleetDevice(
                     start,
                     host_id,
                     place.entity,
@@ -180,7 +180,7 @@ class Census:
                     asset_id=asset.asset_id,
                 )
 
-    def _of_host(self, host: Host) -> Iterator[Standing]:
+    def _of_host(self, host: Host) -> Iterator[FleetDevice]:
         if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE or host.status is HostStatus.PENDING:
             return
         has_left = host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN)
@@ -200,9 +200,9 @@ def _zone(site: str, sites: Mapping[str, Site], default: str) -> str:
     return sites[site].zone if site in sites else default
 
 
-def standing_of(host: Host, sites: Mapping[str, Site], default_zone: str) -> Standing:
+def standing_of(host: Host, sites: Mapping[str, Site], default_zone: str) -> FleetDevice:
     """Where a machine stands by its enrolment, for no time yet."""
-    return Standing(
+    return FleetDevice(
         host.enrolled_on,
         host.host_id,
         host.org_entity,

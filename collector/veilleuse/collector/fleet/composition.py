@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, Cell, summed
-from veilleuse.collector.fleet.strata import Part, Rates
+from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, SampleCell, summed
+from veilleuse.collector.fleet.strata import Rates, StratumPart
 from veilleuse.collector.quantiles import chi_square99
 
 FEWEST_OF_CELL: Final = 10
@@ -29,22 +29,22 @@ _ANY: Final = "*"
 class Composition:
     """Merged cells of one class."""
 
-    names: Mapping[Cell, Cell]
+    names: Mapping[SampleCell, SampleCell]
     """Cell → the merged cell it belongs to."""
-    scales: Mapping[Cell, float]
+    scales: Mapping[SampleCell, float]
     """Merged cell → its mean power ÷ what the class's machines would draw on the same days."""
-    errors: Mapping[Cell, float]
+    errors: Mapping[SampleCell, float]
     """Merged cell → relative variance of that scale."""
 
-    def merged(self, cell: Cell) -> Cell:
+    def merged(self, cell: SampleCell) -> SampleCell:
         """A cell that was never seen is the rest's."""
-        return self.names.get(cell, Cell(_ANY, _ANY))
+        return self.names.get(cell, SampleCell(_ANY, _ANY))
 
-    def scale(self, cell: Cell) -> float:
+    def scale(self, cell: SampleCell) -> float:
         """1 for what nothing is known of."""
         return self.scales.get(self.merged(cell), 1.0)
 
-    def unobserved_scale(self, part: Part) -> float:
+    def unobserved_scale(self, part: StratumPart) -> float:
         """Mean scale of a stratum's unobserved time; without the fleet's composition, of its sample; without that, 1."""
         shares = unobserved_shares(self, part) or sample_shares(self, part)
         return (
@@ -52,10 +52,10 @@ class Composition:
         )
 
 
-def composition(strata: Sequence[Part], rates: Rates) -> Composition:
+def composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
     """Of one class, whose mean power per day type is `rates`."""
     names = _merge(_counts(strata), {cell for part in strata for cell in part.cells})
-    groups: defaultdict[Cell, list[Alike]] = defaultdict(list)
+    groups: defaultdict[SampleCell, list[Alike]] = defaultdict(list)
     for part in strata:
         for key, group in part.members:
             groups[names[key.cell]].append(group)
@@ -72,27 +72,27 @@ def composition(strata: Sequence[Part], rates: Rates) -> Composition:
     return Composition(names, scales, errors)
 
 
-def _counts(strata: Sequence[Part]) -> Counter[Cell]:
+def _counts(strata: Sequence[StratumPart]) -> Counter[SampleCell]:
     """Machines of the sample by cell."""
-    seen: Counter[Cell] = Counter()
+    seen: Counter[SampleCell] = Counter()
     for part in strata:
         for key, group in part.members:
             seen[key.cell] += group.n
     return seen
 
 
-def _merge(seen: Counter[Cell], said: set[Cell]) -> dict[Cell, Cell]:
+def _merge(seen: Counter[SampleCell], said: set[SampleCell]) -> dict[SampleCell, SampleCell]:
     """Each cell, else its model, else its age, else the rest: the first that ten machines of the sample are of."""
-    names: dict[Cell, Cell] = {}
+    names: dict[SampleCell, SampleCell] = {}
     left = dict(seen)
     steps = (
         lambda cell: cell,
-        lambda cell: Cell(cell.hardware, _ANY),
-        lambda cell: Cell(_ANY, cell.age),
+        lambda cell: SampleCell(cell.hardware, _ANY),
+        lambda cell: SampleCell(_ANY, cell.age),
     )
     waiting = sorted(said | set(seen))
     for step in steps:
-        counts: Counter[Cell] = Counter()
+        counts: Counter[SampleCell] = Counter()
         for cell, n in left.items():
             counts[step(cell)] += n
         for cell in waiting:
@@ -100,18 +100,18 @@ def _merge(seen: Counter[Cell], said: set[Cell]) -> dict[Cell, Cell]:
                 names[cell] = step(cell)
         waiting = [cell for cell in waiting if cell not in names]
         left = {cell: n for cell, n in left.items() if cell not in names}
-    return names | {cell: Cell(_ANY, _ANY) for cell in waiting}
+    return names | {cell: SampleCell(_ANY, _ANY) for cell in waiting}
 
 
-def fleet_shares(made: Composition, part: Part) -> dict[Cell, float]:
+def fleet_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float]:
     """Merged cell → share of a stratum's machines in service; empty: not known."""
     return _shares(made, part.cells)
 
 
-def unobserved_shares(made: Composition, part: Part) -> dict[Cell, float]:
+def unobserved_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float]:
     """Merged cell → share of a stratum's unobserved machine time; empty: not known, or nothing is unobserved."""
     whole = sum(part.fleet)
-    seen: Counter[Cell] = Counter()
+    seen: Counter[SampleCell] = Counter()
     for key, group in part.members:
         seen[made.merged(key.cell)] += sum(group.times)
     left = {cell: share * whole - seen[cell] for cell, share in fleet_shares(made, part).items()}
@@ -120,26 +120,26 @@ def unobserved_shares(made: Composition, part: Part) -> dict[Cell, float]:
     return {cell: time / unobserved for cell, time in left.items()}
 
 
-def sample_shares(made: Composition, part: Part) -> dict[Cell, float]:
+def sample_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float]:
     """Merged cell → share of a stratum's sample."""
     return _shares(made, _counts([part]))
 
 
-def _shares(made: Composition, cells: Mapping[Cell, int]) -> dict[Cell, float]:
-    counts: Counter[Cell] = Counter()
+def _shares(made: Composition, cells: Mapping[SampleCell, int]) -> dict[SampleCell, float]:
+    counts: Counter[SampleCell] = Counter()
     for cell, n in sorted(cells.items()):
         counts[made.merged(cell)] += n
     whole = sum(counts.values())
     return {cell: n / whole for cell, n in counts.items()} if whole else {}
 
 
-def is_balanced(strata: Sequence[Part], made: Composition) -> bool:
+def is_balanced(strata: Sequence[StratumPart], made: Composition) -> bool:
     """The sample's composition may be a random draw from the fleet's: χ² of model × age, which chance exceeds in 1 % of draws.
 
     Strata whose composition is not known say nothing.
     """
-    expected: defaultdict[Cell, float] = defaultdict(float)
-    drawn: Counter[Cell] = Counter()
+    expected: defaultdict[SampleCell, float] = defaultdict(float)
+    drawn: Counter[SampleCell] = Counter()
     for part in strata:
         for cell, share in fleet_shares(made, part).items():
             expected[cell] += part.n * share

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.samples import Stratum
-from veilleuse.collector.fleet.strata import Known
+from veilleuse.collector.fleet.strata import KnownSums
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
@@ -31,7 +31,7 @@ class Representativeness(StrEnum):
     NOT_DEMONSTRATED = "not demonstrated"
 
 
-class Basis(StrEnum):
+class EstimateBasis(StrEnum):
     """What a figure is made of."""
 
     CENSUS = "census"
@@ -93,7 +93,7 @@ class Estimate:
     """Interval on the log scale, ≥ 0: the figure × exp(−low_log) to × exp(high_log)."""
     high_log: float
     representativeness: Representativeness
-    basis: Basis
+    basis: EstimateBasis
     data_type: DataType
     unestimated: tuple[Stratum, ...]
     """Strata with machine time of which nothing is known, and without a default: not in the energy."""
@@ -165,7 +165,7 @@ class Estimate:
         return self.energy_millijoules * interval.low, self.energy_millijoules * interval.high
 
 
-def data_type(known: Known, extrapolated: int, default: float) -> DataType:
+def data_type(known: KnownSums, extrapolated: int, default: float) -> DataType:
     """Of the largest part; of equals the less sure. Imputed energy counts as extrapolated: the machine's own other days stand for it."""
     sizes = (
         (DataType.REAL, known.measured_millijoules),

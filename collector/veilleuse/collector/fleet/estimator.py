@@ -17,21 +17,28 @@ from typing import Final
 
 from veilleuse.collector.fleet.composition import Composition, composition, is_balanced
 from veilleuse.collector.fleet.errors import ErrorModel, Errors
-from veilleuse.collector.fleet.estimate import Basis, Estimate, Representativeness, data_type
+from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis, Representativeness, data_type
 from veilleuse.collector.fleet.pool import Pool, is_mixed
 from veilleuse.collector.fleet.prediction import Prediction, predict, scaled, with_errors, with_time_on
 from veilleuse.collector.fleet.rooms import RoomFigure, Silent, settled
 from veilleuse.collector.fleet.samples import (
     CalibratedWall,
-    Cell,
     Days,
     HardwareModel,
     InService,
-    Machine,
     Sample,
+    SampleCell,
+    SampleMachine,
     Stratum,
 )
-from veilleuse.collector.fleet.strata import Known, Part, class_rates, missing_share, parts, unseen_share
+from veilleuse.collector.fleet.strata import (
+    KnownSums,
+    StratumPart,
+    class_rates,
+    missing_share,
+    parts,
+    unseen_share,
+)
 from veilleuse.collector.fleet.variance import sampling
 from veilleuse.collector.model.figures import EnergyClass
 
@@ -57,7 +64,7 @@ class Fleet:
 
     def __init__(
         self,
-        machines: Iterable[Machine] | Sample,
+        machines: Iterable[SampleMachine] | Sample,
         in_service: Iterable[InService],
         assumptions: Assumptions | None = None,
         rooms: Collection[RoomFigure] = (),
@@ -89,14 +96,14 @@ class Fleet:
         return tuple(self._parts)
 
     @property
-    def pools(self) -> dict[str, list[Part]]:
+    def pools(self) -> dict[str, list[StratumPart]]:
         """Name of a device class → the strata that its sample stands for."""
-        found: defaultdict[str, list[Part]] = defaultdict(list)
+        found: defaultdict[str, list[StratumPart]] = defaultdict(list)
         for part in self._parts.values():
             found[self._pool_of(part)].append(part)
         return dict(found)
 
-    def part(self, stratum: Stratum) -> Part:
+    def part(self, stratum: Stratum) -> StratumPart:
         """The fleet and the sample of a stratum. Raises KeyError."""
         return self._parts[stratum]
 
@@ -113,7 +120,7 @@ class Fleet:
         """Of some strata, each once. Raises KeyError for one that is not there."""
         chosen = [self._predictions[stratum] for stratum in set(strata)]
         chosen.sort(key=lambda one: (self._class_of(one), one.part.stratum))
-        known = sum((one.part.known for one in chosen), Known())
+        known = sum((one.part.known for one in chosen), KnownSums())
         extrapolated = sum(self._extrapolated[one.part.stratum] for one in chosen)
         default = sum(one.default for one in chosen)
         energy = known.energy_millijoules + known.standby_millijoules + extrapolated
@@ -151,7 +158,7 @@ class Fleet:
             unestimated=tuple(one.part.stratum for one in chosen if one.unestimated),
         )
 
-    def _pool_of(self, part: Part) -> str:
+    def _pool_of(self, part: StratumPart) -> str:
         """Name of the device class whose sample stands for a stratum."""
         device_class = part.stratum.device_class
         return self._sample.stands_for.get(device_class, device_class)
@@ -159,7 +166,7 @@ class Fleet:
     def _class_of(self, prediction: Prediction) -> str:
         return self._pool_of(prediction.part)
 
-    def _predict(self, device_class: str, strata: list[Part]) -> None:
+    def _predict(self, device_class: str, strata: list[StratumPart]) -> None:
         """One class: its composition, its pool, its strata."""
         always_on = self._sample.always_on.get(device_class)
         mixed = is_mixed(strata) or always_on is not None
@@ -230,7 +237,7 @@ class Fleet:
         return self._demonstrated[device_class] and self._seen[device_class]
 
 
-def _as_it_is(_: Cell) -> float:
+def _as_it_is(_: SampleCell) -> float:
     return 1.0
 
 
@@ -239,11 +246,11 @@ def _is_census(chosen: Sequence[Prediction]) -> bool:
     return seen and not any(any(one.part.missing) or any(one.part.by_default) for one in chosen)
 
 
-def _basis(chosen: Sequence[Prediction]) -> Basis:
+def _basis(chosen: Sequence[Prediction]) -> EstimateBasis:
     if _is_census(chosen):
-        return Basis.CENSUS
+        return EstimateBasis.CENSUS
     seen = any(one.part.known.machines or one.extrapolated for one in chosen)
-    return Basis.SAMPLE if seen else Basis.CLASS_DEFAULT
+    return EstimateBasis.SAMPLE if seen else EstimateBasis.CLASS_DEFAULT
 
 
 def _whole(values: Mapping[Stratum, float]) -> dict[Stratum, int]:

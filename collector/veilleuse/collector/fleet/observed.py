@@ -16,9 +16,17 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
 
-from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.pool import FEWEST
-from veilleuse.collector.fleet.samples import DAY_TYPES, Cell, Days, InService, Machine, Stratum, age_band
+from veilleuse.collector.fleet.samples import (
+    DAY_TYPES,
+    Days,
+    InService,
+    SampleCell,
+    SampleMachine,
+    Stratum,
+    age_band,
+)
 from veilleuse.collector.model.figures import EnergyClass, EnergySums
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import (
@@ -60,7 +68,7 @@ class Place(NamedTuple):
         return _stratum(self, device_class)
 
     @classmethod
-    def at(cls, standing: Standing) -> Place:
+    def at(cls, standing: FleetDevice) -> Place:
         """Of a device."""
         return cls(standing.entity, standing.site, standing.zone, standing.population, standing.power_context)
 
@@ -77,7 +85,7 @@ def _stratum(place: Place, device_class: str) -> Stratum:
 
 
 @dataclass(slots=True)
-class Observed:
+class ObservedMachine:
     """One machine over the period."""
 
     host_id: HostId
@@ -105,10 +113,10 @@ class Observed:
             for kind, values in rows.items()
         }
 
-    def without_bands(self) -> Observed:
+    def without_bands(self) -> ObservedMachine:
         """The same, a row for each day type: all that the figures are made of."""
         first, apportioned = self.rows[0], self.apportioned
-        return Observed(
+        return ObservedMachine(
             self.host_id,
             [
                 HostPeriod(self.host_id, first.period_from, kind, first.band, values, apportioned)
@@ -124,10 +132,10 @@ class Observed:
         return tuple(found.values())
 
 
-def observed(periods: Iterable[HostPeriod]) -> Iterable[Observed]:
+def observed(periods: Iterable[HostPeriod]) -> Iterable[ObservedMachine]:
     """Machine by machine; `periods` in host order."""
     for host_id, rows in groupby(periods, attrgetter("host_id")):
-        yield Observed(host_id, list(rows))
+        yield ObservedMachine(host_id, list(rows))
 
 
 _STATE_PLACES: Final = {
@@ -163,9 +171,11 @@ def state_energies(vector: Vector) -> dict[State, tuple[int, int]]:
     }
 
 
-def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing | None = None) -> Machine:
+def machine(
+    one: ObservedMachine, total: Vector, stratum: Stratum, standing: FleetDevice | None = None
+) -> SampleMachine:
     """As the estimator takes it; of several machines at once, whose hardware and age nobody asks for, without a standing."""
-    return Machine(
+    return SampleMachine(
         stratum=stratum,
         hardware=hardware_name(standing.model) if standing else "",
         energy_millijoules=one.days(_energy),
@@ -183,13 +193,13 @@ def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing |
     )
 
 
-def screens(one: Observed, total: Vector, stratum: Stratum) -> Machine | None:
+def screens(one: ObservedMachine, total: Vector, stratum: Stratum) -> SampleMachine | None:
     """The external screens of a machine, as a machine of class `monitor` whose time is display-time; None without any."""
     time, energy = total[_SCREENS_TIME], total[_SCREENS_ENERGY]
     if not time and not energy:
         return None
     method = Method.LOAD_MODELLED
-    return Machine(
+    return SampleMachine(
         stratum=stratum,
         hardware="",
         energy_millijoules=one.days(itemgetter(_SCREENS_ENERGY)),
@@ -223,8 +233,8 @@ class FleetBook:
 
     machines: Counter[Stratum] = field(default_factory=Counter)
     times: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    cells: defaultdict[Stratum, Counter[Cell]] = field(default_factory=lambda: defaultdict(Counter))
-    unmatched: list[tuple[Stratum, Standing]] = field(default_factory=list)
+    cells: defaultdict[Stratum, Counter[SampleCell]] = field(default_factory=lambda: defaultdict(Counter))
+    unmatched: list[tuple[Stratum, FleetDevice]] = field(default_factory=list)
     """Machines without an asset, until `settle`."""
     spare: Counter[Stratum] = field(default_factory=Counter)
     """Assets that no agent's machine is matched with, or none any more."""
@@ -237,7 +247,7 @@ class FleetBook:
     by_default: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Time in service of listed screens of which no PC tells how long they are on."""
 
-    def stands(self, stratum: Stratum, standing: Standing) -> None:
+    def stands(self, stratum: Stratum, standing: FleetDevice) -> None:
         """One device, of the inventory or not."""
         if stratum.device_class == MONITOR:  # when it is on, PCs tell
             self.listed[standing.entity, standing.site].append((stratum, standing.milliseconds))
@@ -335,12 +345,12 @@ class FleetBook:
             for stratum, number in zip(lit, apportion(len(screens), weights), strict=True):
                 self.machines[stratum] = max(self.machines[stratum], number)
 
-    def add(self, stratum: Stratum, standing: Standing) -> None:
+    def add(self, stratum: Stratum, standing: FleetDevice) -> None:
         """One device."""
         self.machines[stratum] += 1
         self.times[stratum].update(standing.milliseconds)
         self.cells[stratum][
-            Cell(hardware_name(standing.model), age_band(standing.age_years, standing.refurbished))
+            SampleCell(hardware_name(standing.model), age_band(standing.age_years, standing.refurbished))
         ] += 1
 
     def at_least(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 from veilleuse.collector.fleet.samples import Alike, Days, summed
-from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, Kind, Part, Rates, merged
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, MachineKind, Rates, StratumPart, merged
 
 THIN: Final = 60
 """Below this many machines a stratum's spread is its class's. METHOD.md §5."""
@@ -68,7 +68,7 @@ class Pool:
     """A device class."""
 
     def __init__(
-        self, device_class: str, strata: Sequence[Part], *, mixed: bool, always_on: Alike | None = None
+        self, device_class: str, strata: Sequence[StratumPart], *, mixed: bool, always_on: Alike | None = None
     ) -> None:
         """`mixed`: machines that are always on are told from ordinary ones; `strata` are filled, in their order.
 
@@ -87,13 +87,13 @@ class Pool:
         self.always_on_share = self.kinds[ALWAYS_ON].n / self.n if mixed else 0.0
         self.shares = (1 - self.always_on_share, self.always_on_share)
 
-    def _apart(self, always_on: Alike) -> tuple[Kind, Kind]:
+    def _apart(self, always_on: Alike) -> tuple[MachineKind, MachineKind]:
         """The class's two kinds; as one where energies are those of the mean composition."""
         groups = [group for _, group in self.whole.groups]
         everyone = summed(groups)
         energy = math.fsum(self.whole.energy)
         scale = sum(everyone.energies) / energy if energy else 1.0
-        kinds = Kind([(scale, everyone.without(always_on))]), Kind([(scale, always_on)])
+        kinds = MachineKind([(scale, everyone.without(always_on))]), MachineKind([(scale, always_on)])
         for kind in kinds:
             kind.close()
         return kinds
@@ -180,7 +180,7 @@ class Pool:
         told = found.variance * found.degrees_of_freedom + lacking * PRIOR_STRATA**2
         return Spread(told / LENT, LENT)
 
-    def _relative(self, part: Part, kind: int) -> float:
+    def _relative(self, part: StratumPart, kind: int) -> float:
         """A stratum's own mean power ÷ the class's, both in the stratum's mix."""
         rates = self.rates[kind] if self.tells_apart else self.whole.rates
         own = tuple(
@@ -314,6 +314,6 @@ def mean(rates: Rates, fleet: Days) -> float:
     return sum(one * rate for one, rate in use) / time if time else 0.0
 
 
-def is_mixed(strata: Sequence[Part]) -> bool:
+def is_mixed(strata: Sequence[StratumPart]) -> bool:
     """Machines of both kinds are in a class's sample."""
     return len({key.always_on for part in strata for key, _ in part.members}) == 2

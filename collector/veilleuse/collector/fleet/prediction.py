@@ -16,13 +16,13 @@ from typing import Final, NamedTuple
 from veilleuse.collector.fleet.composition import Composition, sample_shares, unobserved_shares
 from veilleuse.collector.fleet.errors import STANDBY_U, ErrorModel, Errors, by_default
 from veilleuse.collector.fleet.pool import FEWEST, PRIOR_SPREAD, THIN, Pool, Spread
-from veilleuse.collector.fleet.samples import DAY_TYPES, Cell, Days, summed
-from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, Part, merged
+from veilleuse.collector.fleet.samples import DAY_TYPES, Days, SampleCell, summed
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, StratumPart, merged
 
 MICROWATTS_PER_WATT = 1_000_000
 
 
-class Terms(NamedTuple):
+class VarianceTerms(NamedTuple):
     """Sums over strata of one class, of which the variance of any group of them is made. Names as in decision 0030.
 
     `own` and `pooled` are machine time × share of the kind, per kind, ms, scaled; energies in mJ.
@@ -53,7 +53,7 @@ class Terms(NamedTuple):
     thick_cubes: float = 0.0
 
 
-_DEGREES: Final = Terms(
+_DEGREES: Final = VarianceTerms(
     noise_ordinary=2,
     noise_always_on=2,
     own_ordinary=1,
@@ -75,25 +75,25 @@ _DEGREES: Final = Terms(
 """Power of the unobserved energy that each of the terms goes with."""
 
 
-def total(terms: list[Terms]) -> Terms:
+def total(terms: list[VarianceTerms]) -> VarianceTerms:
     """Sum."""
-    return Terms(*map(sum, zip(*terms, strict=True)))
+    return VarianceTerms(*map(sum, zip(*terms, strict=True)))
 
 
 @dataclass(slots=True)
 class Prediction:
     """One stratum's unobserved time. Millijoules."""
 
-    part: Part
+    part: StratumPart
     extrapolated: float = 0.0
     """By the sample."""
     default: float = 0.0
     unestimated: bool = False
     """There is unobserved time of which nothing is known."""
-    terms: Terms = field(default_factory=Terms)
-    composition: dict[Cell, float] = field(default_factory=dict)
+    terms: VarianceTerms = field(default_factory=VarianceTerms)
+    composition: dict[SampleCell, float] = field(default_factory=dict)
     """Merged cell → energy that its scale's relative error moves."""
-    stands: dict[Cell, float] = field(default_factory=dict)
+    stands: dict[SampleCell, float] = field(default_factory=dict)
     """Merged cell → extrapolated energy that its machines of this stratum's sample, or its class's, stand for."""
     errors: Errors = field(default_factory=Errors)
     """Of all its energy, observed and not."""
@@ -113,7 +113,7 @@ class _Time:
         return _Time(*(share * value for value in (self.own, self.pooled, self.energy, self.pooled_energy)))
 
 
-def predict(part: Part, pool: Pool, watts: Days | None, made: Composition | None) -> Prediction:
+def predict(part: StratumPart, pool: Pool, watts: Days | None, made: Composition | None) -> Prediction:
     """Without its errors of models: `with_errors`. `watts`: the class default, microwatts by day type, None = there is none."""
     found = Prediction(part)
     _at_default(found, watts)
@@ -150,7 +150,9 @@ def scaled(found: Prediction, ratio: float, own: Errors) -> Prediction:
         found,
         extrapolated=found.extrapolated * ratio,
         default=found.default * ratio,
-        terms=Terms(*(term * ratio**degree for term, degree in zip(found.terms, _DEGREES, strict=True))),
+        terms=VarianceTerms(
+            *(term * ratio**degree for term, degree in zip(found.terms, _DEGREES, strict=True))
+        ),
         composition={cell: energy * ratio for cell, energy in found.composition.items()},
         stands={cell: energy * ratio for cell, energy in found.stands.items()},
         errors=errors,
@@ -187,7 +189,7 @@ def _thick(found: Prediction, pool: Pool, left: Days, spread: Spread) -> None:
     weight = part.n / pool.n
     always = part.kinds[ALWAYS_ON].n / part.n
     found.extrapolated = time.energy
-    found.terms = Terms(
+    found.terms = VarianceTerms(
         own_ordinary=time.own * (1 - always),
         own_always_on=time.own * always,
         pooled_ordinary=time.pooled * (1 - always),
@@ -204,7 +206,7 @@ def _thick(found: Prediction, pool: Pool, left: Days, spread: Spread) -> None:
     )
 
 
-def _mixture(part: Part, pool: Pool, spread: Spread) -> tuple[float, float]:
+def _mixture(part: StratumPart, pool: Pool, spread: Spread) -> tuple[float, float]:
     """(degrees of freedom of a stratum's variance, third central moment of its machines' power, W³).
 
     A few machines that are always on make the variance less sure than n − 1 tell, and the mean skew. Both by the class's share and
@@ -241,7 +243,7 @@ def _thin(found: Prediction, pool: Pool, left: Days) -> None:
     if pool.unseen_watts is not None:
         grows = unobserved * pool.unseen_watts - found.extrapolated
     ordinary, always = times
-    found.terms = Terms(
+    found.terms = VarianceTerms(
         noise_ordinary=_noise(part, ordinary, part.kinds[ORDINARY].n, length),
         noise_always_on=_noise(part, always, part.kinds[ALWAYS_ON].n, length),
         own_ordinary=ordinary.own,
@@ -258,7 +260,7 @@ def _thin(found: Prediction, pool: Pool, left: Days) -> None:
     )
 
 
-def _noise(part: Part, time: _Time, n: int, length: float) -> float:
+def _noise(part: StratumPart, time: _Time, n: int, length: float) -> float:
     """Factor of the variance between machines, ms²: of the stratum's own mean, and of the machines not observed themselves.
 
     With its own mean of all kinds it is METHOD.md's (1 − f)·M²/n, M scaled.
@@ -283,7 +285,7 @@ def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
     """How its figure moves with each cell's scale: by the cell's share of the unobserved energy less the sample's."""
     part = found.part
     stands = [part] if part.n >= FEWEST else pool.strata
-    counts: dict[Cell, float] = {}
+    counts: dict[SampleCell, float] = {}
     for one in stands:
         for cell, share in sample_shares(made, one).items():
             counts[cell] = counts.get(cell, 0.0) + share * one.n

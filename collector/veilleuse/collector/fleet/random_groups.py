@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from veilleuse.collector.fleet.pool import FEWEST
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days, Stratum
-from veilleuse.collector.fleet.strata import Part
+from veilleuse.collector.fleet.strata import StratumPart
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import State
 
@@ -82,7 +82,9 @@ class Groups:
         own[group] = tuple(map(add, own.get(group, _NOTHING), sums))
 
 
-def deviations(groups: Groups, pools: Mapping[str, Sequence[Part]]) -> dict[Stratum, tuple[float, ...]]:
+def deviations(
+    groups: Groups, pools: Mapping[str, Sequence[StratumPart]]
+) -> dict[Stratum, tuple[float, ...]]:
     """Stratum → by group, how its energy moves when that group is left out, millijoules; none where fewer than two groups tell.
 
     `pools`: strata whose sample stands for each other's thin ones. Mean power is a stratum's own from ten machines on, else its pool's,
@@ -136,7 +138,7 @@ def _ratios(groups: Mapping[int, Sums]) -> Ratios:
     return found
 
 
-def _energies(part: Part, sample: Iterable[Part]) -> list[float]:
+def _energies(part: StratumPart, sample: Iterable[StratumPart]) -> list[float]:
     """What the whole fleet of a stratum draws by day type, at the mean power of the sample that stands for it."""
     members = [group for one in sample for _, group in one.members]
     energies = [sum(column) for column in zip(*(group.energies for group in members), strict=True)]

@@ -35,7 +35,7 @@ class Stratum(NamedTuple):
     entity: str
 
 
-class Cell(NamedTuple):
+class SampleCell(NamedTuple):
     """What machines of a stratum may differ by: what post-stratification looks at."""
 
     hardware: str
@@ -53,7 +53,7 @@ def age_band(age_years: float | None, refurbished: bool | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class SampleMachine:
     """One machine that was observed in the period.
 
     Raises ValueError where energy by day type is not energy by method and imputed energy, or a value is negative.
@@ -106,9 +106,9 @@ class Machine:
         return self.on_milliseconds > ALWAYS_ON_SHARE * self.observed_milliseconds
 
     @property
-    def cell(self) -> Cell:
+    def cell(self) -> SampleCell:
         """What it is, for post-stratification."""
-        return Cell(self.hardware, age_band(self.age_years, self.refurbished))
+        return SampleCell(self.hardware, age_band(self.age_years, self.refurbished))
 
     @property
     def derived_milliseconds(self) -> int:
@@ -130,7 +130,7 @@ class InService:
     """Machines in service at some time of the period. METHOD.md's N."""
     milliseconds: Days
     """In-service machine time by day type. METHOD.md's M. Late joiners and machines that left count for their days."""
-    cells: Mapping[Cell, int] = field(default_factory=dict)
+    cells: Mapping[SampleCell, int] = field(default_factory=dict)
     """Machines by model and age; empty: not known."""
     standby_milliseconds: int = 0
     """Of external screens: display-time in service while they are not on. METHOD.md §3's rest of N·T."""
@@ -172,7 +172,7 @@ class Key(NamedTuple):
     """What machines that are alike have in common."""
 
     stratum: Stratum
-    cell: Cell
+    cell: SampleCell
     always_on: bool
 
 
@@ -197,7 +197,7 @@ class Alike:
     counters_milliseconds: int = 0
     counters_millijoules: int = 0
 
-    def add(self, machine: Machine) -> None:
+    def add(self, machine: SampleMachine) -> None:
         """One machine."""
         if machine.counts:
             x = (*machine.energy_millijoules, *machine.accounted_milliseconds)
@@ -208,7 +208,7 @@ class Alike:
             ]
         self.add_known(machine)
 
-    def add_known(self, machine: Machine) -> None:
+    def add_known(self, machine: SampleMachine) -> None:
         """All of it but its part in the sample; or of several at once."""
         self.energy_millijoules += sum(machine.energy_millijoules)
         self._more_methods(machine.methods)
@@ -296,14 +296,14 @@ class Sample:
     """Device class whose measured machines are all in strata of another name → that name: their mean stands for its unmeasured ones."""
 
     @classmethod
-    def of(cls, machines: Iterable[Machine]) -> Sample:
+    def of(cls, machines: Iterable[SampleMachine]) -> Sample:
         """Each in the group of those that are like it."""
         found = cls()
         for machine in machines:
             found.add(machine)
         return found
 
-    def add(self, machine: Machine) -> None:
+    def add(self, machine: SampleMachine) -> None:
         """One more."""
         key = Key(machine.stratum, machine.cell, machine.always_on)
         group = self.groups.get(key)

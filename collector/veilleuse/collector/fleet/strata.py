@@ -17,12 +17,12 @@ from typing import Final, TypeAlias
 from veilleuse.collector.fleet.samples import (
     DAY_TYPES,
     Alike,
-    Cell,
     Days,
     InService,
     Key,
-    Machine,
     Sample,
+    SampleCell,
+    SampleMachine,
     Stratum,
 )
 from veilleuse.wire.ladder import Method
@@ -35,7 +35,7 @@ ALWAYS_ON: Final = 1
 
 
 @dataclass(slots=True)
-class Kind:
+class MachineKind:
     """The machines of one kind in a stratum, or in a class."""
 
     groups: list[tuple[float, Alike]] = field(default_factory=list)
@@ -81,9 +81,9 @@ class Kind:
         )
 
 
-def merged(kinds: Iterable[Kind]) -> Kind:
+def merged(kinds: Iterable[MachineKind]) -> MachineKind:
     """All machines of several."""
-    found = Kind()
+    found = MachineKind()
     for kind in kinds:
         found.groups.extend(kind.groups)
     found.close()
@@ -91,7 +91,7 @@ def merged(kinds: Iterable[Kind]) -> Kind:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownSums:
     """What was observed of a stratum, exactly."""
 
     machines: int = 0
@@ -129,8 +129,8 @@ class Known:
         """Energy by method, screens in standby within: they are modelled."""
         return self.methods + Counter({Method.LOAD_MODELLED: self.standby_millijoules})
 
-    def __add__(self, other: Known) -> Known:
-        return Known(
+    def __add__(self, other: KnownSums) -> KnownSums:
+        return KnownSums(
             self.machines + other.machines,
             self.energy_millijoules + other.energy_millijoules,
             self.measured_millijoules + other.measured_millijoules,
@@ -144,23 +144,23 @@ class Known:
 
 
 @dataclass(slots=True)
-class Part:
+class StratumPart:
     """One stratum: its fleet, its sample."""
 
     stratum: Stratum
     fleet: Days
     """M, at least what was observed: a machine that was measured was there."""
     machines_fleet: int
-    cells: Mapping[Cell, int]
+    cells: Mapping[SampleCell, int]
     members: list[tuple[Key, Alike]]
     """The sample: machines with energy for some time, by what they have in common."""
-    known: Known
+    known: KnownSums
     accounted: Days
     by_default: Days = (0,) * len(DAY_TYPES)
     """Machine time beside the fleet's that takes the class default, whatever the sample."""
     scale: float = 1.0
     """Mean power of its fleet's composition ÷ the class's; 1 without post-stratification."""
-    kinds: tuple[Kind, Kind] = field(default_factory=lambda: (Kind(), Kind()))
+    kinds: tuple[MachineKind, MachineKind] = field(default_factory=lambda: (MachineKind(), MachineKind()))
 
     @property
     def n(self) -> int:
@@ -172,7 +172,7 @@ class Part:
         """Machine time that nothing is known of."""
         return tuple(fleet - seen for fleet, seen in zip(self.fleet, self.accounted, strict=True))
 
-    def fill(self, scale: Callable[[Cell], float], *, mixed: bool) -> None:
+    def fill(self, scale: Callable[[SampleCell], float], *, mixed: bool) -> None:
         """Sort the machines by kind; `scale`: mean power of a cell ÷ the class's."""
         for key, group in self.members:
             kind = self.kinds[ALWAYS_ON if mixed and key.always_on else ORDINARY]
@@ -181,7 +181,9 @@ class Part:
             each.close()
 
 
-def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> dict[Stratum, Part]:
+def parts(
+    machines: Iterable[SampleMachine] | Sample, fleet: Iterable[InService]
+) -> dict[Stratum, StratumPart]:
     """Strata in their order, those without fleet or sample too. Raises ValueError when the fleet names one twice."""
     said: dict[Stratum, InService] = {}
     for one in fleet:
@@ -190,7 +192,7 @@ def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> d
         said[one.stratum] = one
     sample = machines if isinstance(machines, Sample) else Sample.of(machines)
     members: defaultdict[Stratum, list[tuple[Key, Alike]]] = defaultdict(list)
-    known: defaultdict[Stratum, Known] = defaultdict(Known)
+    known: defaultdict[Stratum, KnownSums] = defaultdict(KnownSums)
     for key, group in sorted(sample.groups.items(), key=lambda item: item[0]):
         known[key.stratum].add(group)
         if group.n:
@@ -200,7 +202,7 @@ def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> d
         there = said.get(stratum, InService(stratum, 0, (0,) * len(DAY_TYPES)))
         known[stratum].standby_millijoules = there.standby_millijoules
         seen = _columns([group.times for _, group in members[stratum]])
-        found[stratum] = Part(
+        found[stratum] = StratumPart(
             stratum,
             tuple(map(max, there.milliseconds, seen)),
             max(there.machines, known[stratum].machines, any(there.milliseconds)),
@@ -213,7 +215,7 @@ def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> d
     return found
 
 
-def class_rates(strata: Iterable[Part]) -> Rates:
+def class_rates(strata: Iterable[StratumPart]) -> Rates:
     """Mean power per day type of a class's sample, as it is."""
     groups = [group for part in strata for _, group in part.members]
     energies = _columns([group.energies for group in groups])
@@ -221,7 +223,7 @@ def class_rates(strata: Iterable[Part]) -> Rates:
     return tuple(energy / time if time else None for energy, time in zip(energies, times, strict=True))
 
 
-def missing_share(strata: Iterable[Part]) -> float:
+def missing_share(strata: Iterable[StratumPart]) -> float:
     """Share of the sampled machines' own time, each from its first day to its last, without derived energy: imputed, or unobserved."""
     sampled = [part for part in strata if part.n]
     own = sum(sum(part.accounted) + part.known.unobserved_milliseconds for part in sampled)
@@ -229,7 +231,7 @@ def missing_share(strata: Iterable[Part]) -> float:
     return max(0.0, 1 - derived / own) if own else 0.0
 
 
-def unseen_share(strata: Iterable[Part]) -> float:
+def unseen_share(strata: Iterable[StratumPart]) -> float:
     """Share of the sampled machines' time in service that is not accounted; each is taken to have been there as long as its stratum's mean."""
     sampled = [part for part in strata if part.n]
     due = math.fsum(part.n * sum(part.fleet) / part.machines_fleet for part in sampled)

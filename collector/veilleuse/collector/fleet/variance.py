@@ -12,8 +12,8 @@ from typing import Final
 
 from veilleuse.collector.fleet.composition import Composition
 from veilleuse.collector.fleet.pool import CUT, DRAWS, Pool, normals
-from veilleuse.collector.fleet.prediction import Prediction, Terms, total
-from veilleuse.collector.fleet.samples import Cell
+from veilleuse.collector.fleet.prediction import Prediction, VarianceTerms, total
+from veilleuse.collector.fleet.samples import SampleCell
 from veilleuse.collector.quantiles import Z95, quantile95
 
 _LEAST: Final = 1e-6
@@ -23,7 +23,7 @@ _WIDEST: Final = 10.0
 
 
 @dataclass(slots=True)
-class Sampling:
+class SamplingVariance:
     """Of one group of strata, mJ and mJ²."""
 
     parts: list[tuple[float, float]] = field(default_factory=list)
@@ -104,9 +104,9 @@ def most_down(energy: float, known: float, u_model: float) -> float:
 
 def sampling(
     classes: Iterable[tuple[Pool, Sequence[Prediction]]], compositions: Mapping[str, Composition]
-) -> Sampling:
+) -> SamplingVariance:
     """Of strata, by class."""
-    found = Sampling()
+    found = SamplingVariance()
     drawn: list[float] = []
     for pool, predictions in classes:
         terms = total([prediction.terms for prediction in predictions])
@@ -127,7 +127,7 @@ def sampling(
     return found
 
 
-def _normal(pool: Pool, terms: Terms) -> list[tuple[float, float]]:
+def _normal(pool: Pool, terms: VarianceTerms) -> list[tuple[float, float]]:
     """(variance, degrees of freedom) of one class's part."""
     found = [(terms.thick, terms.thick**2 / terms.thick_by_degrees if terms.thick else math.inf)]
     if not pool.n:
@@ -160,8 +160,8 @@ def _half_width(parts: Iterable[tuple[float, float]], variance: float, energy: f
 
 
 def _composition(made: Composition, predictions: Sequence[Prediction]) -> float:
-    moved: defaultdict[Cell, float] = defaultdict(float)
-    stands: defaultdict[Cell, float] = defaultdict(float)
+    moved: defaultdict[SampleCell, float] = defaultdict(float)
+    stands: defaultdict[SampleCell, float] = defaultdict(float)
     for prediction in predictions:
         for cell, energy in prediction.composition.items():
             moved[cell] += energy

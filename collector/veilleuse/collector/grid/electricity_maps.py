@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from veilleuse.collector.grid.values import (
-    Read,
+    GridValues,
     Unreadable,
     current,
     milligrams,
@@ -23,7 +23,7 @@ from veilleuse.collector.grid.values import (
     step_minutes,
     unix_milliseconds,
 )
-from veilleuse.collector.model.grid import ELECTRICITY_MAPS, Intensity, IntensityKind, IntensityStatus
+from veilleuse.collector.model.grid import ELECTRICITY_MAPS, GridIntensity, IntensityKind, IntensityStatus
 
 DATASET: Final = "electricity-maps-v3"
 TOKEN_HEADER: Final = "auth-token"
@@ -35,7 +35,7 @@ def history_path(zone: str) -> str:
     return f"/v3/carbon-intensity/history?{urlencode({'zone': zone})}"
 
 
-def read(zone: str, answer: Any, now_unix_milliseconds: int) -> Read:
+def read(zone: str, answer: Any, now_unix_milliseconds: int) -> GridValues:
     """Values of an answer of `history` or `latest`. Raises Unreadable, also for another zone than asked."""
     if not isinstance(answer, dict) or answer.get("zone") != zone:
         raise Unreadable(f"it is no answer of Electricity Maps v3 about {zone}")
@@ -49,12 +49,12 @@ def read(zone: str, answer: Any, now_unix_milliseconds: int) -> Read:
     if rows and not by_status:
         raise Unreadable("no row has datetime, carbonIntensity and isEstimated")
     step = step_minutes((start for each in by_status.values() for start, _ in each), _HOUR_MINUTES)
-    values: list[Intensity] = []
+    values: list[GridIntensity] = []
     for status, raw in by_status.items():
         found = only_once(raw, left)
         left["missing"] += sum(value is None for value in found.values())
         values += (
-            Intensity(
+            GridIntensity(
                 zone,
                 ELECTRICITY_MAPS,
                 DATASET,
@@ -72,7 +72,7 @@ def read(zone: str, answer: Any, now_unix_milliseconds: int) -> Read:
         current(values, now_unix_milliseconds, left),
         key=lambda one: (one.start_unix_milliseconds, one.status.rank),
     )
-    return Read(tuple(ended), left)
+    return GridValues(tuple(ended), left)
 
 
 def _cells(

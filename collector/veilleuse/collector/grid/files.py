@@ -20,12 +20,12 @@ from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid import electricity_maps, odre
-from veilleuse.collector.grid.values import Read, Unreadable, current, milligrams, unix_milliseconds
+from veilleuse.collector.grid.values import GridValues, Unreadable, current, milligrams, unix_milliseconds
 from veilleuse.collector.model.grid import (
     BY_DATASET,
     DATASETS,
     Dataset,
-    Intensity,
+    GridIntensity,
     IntensityKind,
     IntensityStatus,
     checked,
@@ -66,7 +66,7 @@ class Plain:
 
 def read_file(
     raw: bytes, now_unix_milliseconds: int, *, dataset: str | None = None, plain: Plain | None = None
-) -> list[Read]:
+) -> list[GridValues]:
     """One for each dataset that the file holds. `dataset`: ODRÉ's, where the file does not tell. Raises UsageError."""
     named = None
     if dataset is not None:
@@ -86,13 +86,13 @@ def read_file(
         raise UsageError(f"the file is neither JSON nor CSV: {error}") from error
 
 
-def _json(document: Any, now: int, named: Dataset | None) -> list[Read]:
+def _json(document: Any, now: int, named: Dataset | None) -> list[GridValues]:
     if isinstance(document, dict) and "zone" in document:
         return [electricity_maps.read(str(document["zone"]), document, now)]
     return _datasets(odre.rows_of(document), now, named)
 
 
-def _csv(text: str, now: int, named: Dataset | None, plain: Plain | None) -> list[Read]:
+def _csv(text: str, now: int, named: Dataset | None, plain: Plain | None) -> list[GridValues]:
     lines = text.splitlines()
     delimiter = ";" if lines and ";" in lines[0] else ","
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -116,7 +116,7 @@ def _simple(text: str) -> str:
     return "".join(letter for letter in plain if not unicodedata.combining(letter))
 
 
-def _datasets(rows: Sequence[Any], now: int, named: Dataset | None) -> list[Read]:
+def _datasets(rows: Sequence[Any], now: int, named: Dataset | None) -> list[GridValues]:
     if named is not None:
         return [odre.read(named, rows, now)]
     by_dataset: defaultdict[Dataset, list[Any]] = defaultdict(list)
@@ -142,10 +142,10 @@ def _dataset_of(row: Any) -> Dataset:
     return found[0]
 
 
-def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> Read:
+def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> GridValues:
     """All of it, or nothing: a table that somebody made can be mended."""
     left: Counter[str] = Counter()
-    values: list[Intensity] = []
+    values: list[GridIntensity] = []
     for number, row in enumerate(rows, start=2):
         try:
             value = milligrams(row["gco2e_per_kwh"].replace(",", "."))
@@ -154,7 +154,7 @@ def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> Read:
                 continue
             values.append(
                 checked(
-                    Intensity(
+                    GridIntensity(
                         plain.zone,
                         plain.series,
                         plain.dataset,
@@ -172,9 +172,9 @@ def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> Read:
     for before, one in pairwise(ordered):
         if one.start_unix_milliseconds < before.end_unix_milliseconds:
             raise UsageError(f"two rows are of {_moment_of(one)}: nobody knows which holds")
-    return Read(tuple(current(ordered, now, left)), left)
+    return GridValues(tuple(current(ordered, now, left)), left)
 
 
-def _moment_of(one: Intensity) -> str:
+def _moment_of(one: GridIntensity) -> str:
     """When it begins, for people."""
     return datetime.fromtimestamp(one.start_unix_milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")

@@ -26,7 +26,7 @@ MAXIMUM_BYTES: Final = 4 * 2**20
 _TOKEN_BYTES: Final = 4096
 
 
-class FetchFailed(CollectorError):
+class FetchError(CollectorError):
     """It could not be asked, or what it answered cannot be used; `outcome`: one of intensities.OUTCOMES."""
 
     def __init__(self, outcome: str, text: str) -> None:
@@ -51,18 +51,18 @@ def get_json(base: str, path: str, way: Way, headers: Mapping[str, str] | None =
     parts = _checked(base, "the address")
     proxy = _checked(way.proxy, "intensity.proxy") if way.proxy else None
     if proxy is not None and proxy.scheme != "http":
-        raise FetchFailed("not_configured", "intensity.proxy: write it like http://proxy.example.org:3128")
+        raise FetchError("not_configured", "intensity.proxy: write it like http://proxy.example.org:3128")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise FetchFailed(
+        raise FetchError(
             "not_configured", f"{base}: http only to this machine; use https for {parts.hostname}"
         )
     found: list[Any] = []
-    failed: list[FetchFailed] = []
+    failed: list[FetchError] = []
 
     def work() -> None:
         try:
             found.append(_asked(parts, path, way, proxy, headers or {}))
-        except FetchFailed as error:
+        except FetchError as error:
             failed.append(error)
 
     # Timeouts of a socket are per piece: one that drips its answer would keep us for days.
@@ -72,7 +72,7 @@ def get_json(base: str, path: str, way: Way, headers: Mapping[str, str] | None =
     if failed:
         raise failed[0]
     if not found:
-        raise FetchFailed("timeout", f"{parts.netloc} did not answer in {way.timeout_seconds:g} s")
+        raise FetchError("timeout", f"{parts.netloc} did not answer in {way.timeout_seconds:g} s")
     return found[0]
 
 
@@ -83,18 +83,16 @@ def read_token(path: str) -> str:
         mode = stat.S_IMODE(found.st_mode)
     except TooLong as error:
         why = f"{path} does not hold a token: {error.strerror}"
-        raise FetchFailed("not_configured", why) from error
+        raise FetchError("not_configured", why) from error
     except OSError as error:
-        raise FetchFailed("not_configured", f"cannot read {path}: {error.strerror or error}") from error
+        raise FetchError("not_configured", f"cannot read {path}: {error.strerror or error}") from error
     if mode & 0o077:
-        raise FetchFailed(
+        raise FetchError(
             "not_configured", f"{path} has mode {mode:04o}: others can read it; chmod 600 {path}"
         )
     token = raw.strip().decode("ascii", "replace")
     if not token or not token.isprintable() or " " in token or "\ufffd" in token:
-        raise FetchFailed(
-            "not_configured", f"{path} does not hold a token: one line of ASCII, without spaces"
-        )
+        raise FetchError("not_configured", f"{path} does not hold a token: one line of ASCII, without spaces")
     return token
 
 
@@ -103,11 +101,11 @@ def _checked(url: str, what: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise FetchFailed("not_configured", f"{what} '{url}': {error}") from error
+        raise FetchError("not_configured", f"{what} '{url}': {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise FetchFailed("not_configured", f"{what} '{url}': write it like https://host.example.org")
+        raise FetchError("not_configured", f"{what} '{url}': write it like https://host.example.org")
     if parts.username is not None or parts.query or parts.fragment:
-        raise FetchFailed("not_configured", f"{what} holds neither a user nor a query")
+        raise FetchError("not_configured", f"{what} holds neither a user nor a query")
     return parts
 
 
@@ -140,17 +138,17 @@ def _asked(
             connection.getresponse()
         ) as answer:  # it holds the socket, whatever becomes of the connection
             if answer.status == http.client.TOO_MANY_REQUESTS:
-                raise FetchFailed("quota", f"{parts.netloc} says that its quota is used up (429)")
+                raise FetchError("quota", f"{parts.netloc} says that its quota is used up (429)")
             if answer.status != http.client.OK:
-                raise FetchFailed("refused", f"{parts.netloc} answered {answer.status}")
+                raise FetchError("refused", f"{parts.netloc} answered {answer.status}")
             return _parsed(_read(answer, deadline), parts.netloc)
     except TimeoutError as error:
-        raise FetchFailed("timeout", f"{parts.netloc} did not answer in {way.timeout_seconds:g} s") from error
+        raise FetchError("timeout", f"{parts.netloc} did not answer in {way.timeout_seconds:g} s") from error
     except ssl.SSLError as error:
-        raise FetchFailed("not_trusted", f"{parts.netloc} is not trusted: {error.reason or error}") from error
+        raise FetchError("not_trusted", f"{parts.netloc} is not trusted: {error.reason or error}") from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         text = "".join(letter for letter in str(error) if letter.isprintable())[:200]
-        raise FetchFailed(
+        raise FetchError(
             "unreachable", f"cannot ask {parts.netloc}: {text or type(error).__name__}"
         ) from error
     finally:
@@ -182,7 +180,7 @@ def _context(ca_file: str) -> ssl.SSLContext:
             context.load_default_certs()
     except (OSError, ssl.SSLError) as error:
         why = getattr(error, "reason", None) or error.strerror or error
-        raise FetchFailed("not_configured", f"cannot read the authorities in {ca_file}: {why}") from error
+        raise FetchError("not_configured", f"cannot read the authorities in {ca_file}: {why}") from error
     return context
 
 
@@ -193,7 +191,7 @@ def _read(answer: http.client.HTTPResponse, deadline: float) -> bytes:
             raise TimeoutError
         received += piece
         if len(received) > MAXIMUM_BYTES:
-            raise FetchFailed("too_long", f"its answer is longer than {MAXIMUM_BYTES} bytes")
+            raise FetchError("too_long", f"its answer is longer than {MAXIMUM_BYTES} bytes")
     return bytes(received)
 
 
@@ -204,4 +202,4 @@ def _parsed(raw: bytes, who: str) -> Any:
     try:
         return json.loads(raw, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise FetchFailed("not_understood", f"{who} did not answer JSON") from error
+        raise FetchError("not_understood", f"{who} did not answer JSON") from error

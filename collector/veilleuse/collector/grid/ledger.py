@@ -11,19 +11,19 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.calendars.periods import check_period, day_start_unix_milliseconds
-from veilleuse.collector.disclosure import EXEMPT, Cell, publish
+from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, publish
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.figures import AUTRES, EnergySums, GroupKey
 from veilleuse.collector.model.grid import (
     MINUTES_PER_HOUR,
     NOTHING,
     STATUSES,
+    GridIntensity,
     HourIntensity,
     Hourly,
-    Intensity,
     IntensityStatus,
     Ledger,
-    Line,
+    LedgerLine,
     Sums,
 )
 from veilleuse.collector.model.records import Host, HostId, Site
@@ -32,7 +32,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
-def by_hour(values: Iterable[Intensity]) -> dict[int, HourIntensity]:
+def by_hour(values: Iterable[GridIntensity]) -> dict[int, HourIntensity]:
     """Hour (Unix ms) → what is known of it. The values are of one series and zone, and do not overlap. Raises ValueError else.
 
     A value of a quarter, a half or a whole hour lies in one hour. Of an hour with three quarters known, a quarter is a gap.
@@ -57,14 +57,14 @@ def by_hour(values: Iterable[Intensity]) -> dict[int, HourIntensity]:
 
 
 @dataclass(slots=True)
-class Group:
+class LedgerGroup:
     """A group while it grows, with what each machine puts into it: the rule of disclosure needs to know."""
 
     machines: defaultdict[HostId, Sums] = field(default_factory=lambda: defaultdict(Sums))
 
-    def cell(self, key: GroupKey) -> Cell[GroupKey]:
+    def cell(self, key: GroupKey) -> DisclosureCell[GroupKey]:
         """Energy; beside it what is known and what is a gap: each of them is a figure of its own."""
-        return Cell(
+        return DisclosureCell(
             key,
             {host: one.energy_millijoules for host, one in self.machines.items()},
             (
@@ -80,15 +80,15 @@ Hours = Iterable[tuple[HostId, HourIntensity, EnergySums]]
 
 def ledger(hours: Hours, key_of: Mapping[HostId, GroupKey], k: int) -> Ledger:
     """Groups of at least `k` machines, servers excepted; those too small in `autres`, or withheld. Machines not in `key_of` are left."""
-    groups: defaultdict[GroupKey, Group] = defaultdict(Group)
+    groups: defaultdict[GroupKey, LedgerGroup] = defaultdict(LedgerGroup)
     for host_id, hour, energy in hours:
         key = key_of.get(host_id)
         if key is not None:
             groups[key].machines[host_id].add(energy.energy_millijoules, hour)
-    families: defaultdict[GroupKey, dict[GroupKey, Group]] = defaultdict(dict)
+    families: defaultdict[GroupKey, dict[GroupKey, LedgerGroup]] = defaultdict(dict)
     for key, group in groups.items():
         families[replace(key, entity=None, site=None, device_class=None)][key] = group
-    lines: list[Line] = []
+    lines: list[LedgerLine] = []
     withheld: list[GroupKey] = []
     for family, members in families.items():
         if k == 1 or family.population in EXEMPT:
@@ -103,20 +103,20 @@ def ledger(hours: Hours, key_of: Mapping[HostId, GroupKey], k: int) -> Ledger:
     return Ledger(tuple(sorted(lines, key=_order)), tuple(sorted(withheld, key=str)))
 
 
-def _order(line: Line) -> tuple[bool, str]:
+def _order(line: LedgerLine) -> tuple[bool, str]:
     return line.key.memo, str(line.key)
 
 
-def _line(key: GroupKey, groups: Sequence[Group]) -> Line:
+def _line(key: GroupKey, groups: Sequence[LedgerGroup]) -> LedgerLine:
     total, machines = Sums(), set[HostId]()
     for group in groups:
         machines.update(group.machines)
         for one in group.machines.values():
             total += one
-    return Line(key, len(machines), total)
+    return LedgerLine(key, len(machines), total)
 
 
-def _autres(hidden: Sequence[GroupKey], members: Mapping[GroupKey, Group]) -> Iterator[Line]:
+def _autres(hidden: Sequence[GroupKey], members: Mapping[GroupKey, LedgerGroup]) -> Iterator[LedgerLine]:
     """The one line of those hidden: `autres` in every dimension that was asked for, blank in the others."""
     for key in hidden[:1]:
         named = replace(

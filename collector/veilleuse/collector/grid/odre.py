@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from veilleuse.collector.grid.values import (
-    Read,
+    GridValues,
     Unreadable,
     current,
     milligrams,
@@ -24,7 +24,7 @@ from veilleuse.collector.grid.values import (
     step_minutes,
     unix_milliseconds,
 )
-from veilleuse.collector.model.grid import ODRE_ZONE, Dataset, Intensity, IntensityStatus
+from veilleuse.collector.model.grid import ODRE_ZONE, Dataset, GridIntensity, IntensityStatus
 
 PAGE_ROWS: Final = 100
 """`limit` of /records; more is refused."""
@@ -82,7 +82,7 @@ def _told(answer: Any) -> str:
     return "it is no answer of Opendatasoft Explore v2.1"
 
 
-def read(dataset: Dataset, rows: Sequence[Any], now_unix_milliseconds: int) -> Read:
+def read(dataset: Dataset, rows: Sequence[Any], now_unix_milliseconds: int) -> GridValues:
     """Values of the rows, in any order. Raises Unreadable when none has the dataset's fields: then it is another table."""
     left: Counter[str] = Counter()
     raw = list(_cells(dataset, rows, left))
@@ -95,10 +95,12 @@ def read(dataset: Dataset, rows: Sequence[Any], now_unix_milliseconds: int) -> R
     told = known if dataset.status is IntensityStatus.CONSOLIDATED else found
     step = step_minutes(told, _STEP_MINUTES[dataset.status])
     values = (
-        Intensity(ODRE_ZONE, dataset.series, dataset.name, dataset.kind, dataset.status, start, step, value)
+        GridIntensity(
+            ODRE_ZONE, dataset.series, dataset.name, dataset.kind, dataset.status, start, step, value
+        )
         for start, value in known.items()
     )
-    return Read(tuple(current(values, now_unix_milliseconds, left)), left)
+    return GridValues(tuple(current(values, now_unix_milliseconds, left)), left)
 
 
 def _cells(dataset: Dataset, rows: Sequence[Any], left: Counter[str]) -> Iterator[tuple[int, int | None]]:

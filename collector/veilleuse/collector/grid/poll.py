@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from veilleuse.collector.grid import electricity_maps, odre
-from veilleuse.collector.grid.http_client import FetchFailed, Way, get_json, read_token
+from veilleuse.collector.grid.http_client import FetchError, Way, get_json, read_token
 from veilleuse.collector.grid.values import Unreadable
 from veilleuse.collector.model.grid import (
     CONNECTORS,
@@ -24,14 +24,14 @@ from veilleuse.collector.model.grid import (
     ODRE,
     ODRE_ZONE,
     Dataset,
-    Intensity,
+    GridIntensity,
+    IntensityImport,
     IntensityKind,
     IntensityStatus,
     PollState,
     SeriesState,
-    Stored,
 )
-from veilleuse.collector.settings import Intensity as Settings
+from veilleuse.collector.settings import IntensitySettings as Settings
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ _QUARTER: Final = 15 * MILLISECONDS_PER_MINUTE
 _MOST_PAGES: Final = 4
 
 
-class Ledger(Protocol):
+class PollStore(Protocol):
     """What a poll reads and writes, wherever it is."""
 
     def states(self) -> Sequence[SeriesState]: ...
@@ -57,19 +57,19 @@ class Ledger(Protocol):
     def count_call(self, connector: str) -> bool:
         """False when the month's are used up."""
 
-    def put(self, values: Sequence[Intensity]) -> Stored: ...
+    def put(self, values: Sequence[GridIntensity]) -> IntensityImport: ...
     def note(self, connector: str, outcome: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Polled:
+class PollResult:
     """What became of one connector."""
 
     connector: str
     outcome: str
     text: str = ""
     """Of a failure: one line."""
-    stored: Stored = field(default_factory=Stored)
+    stored: IntensityImport = field(default_factory=IntensityImport)
     left: Counter[str] = field(default_factory=Counter)
 
 
@@ -100,7 +100,7 @@ def due(state: PollState | None, connector: str, poll_minutes: int, now: int, ji
     return now - state.tried_unix_milliseconds >= waits
 
 
-def poll(settings: Settings, ledger: Ledger, connectors: Sequence[str], now: Now) -> Iterator[Polled]:
+def poll(settings: Settings, ledger: PollStore, connectors: Sequence[str], now: Now) -> Iterator[PollResult]:
     """Ask each of them, and write down what came and how it went. Raises only what the ledger does."""
     way = Way(settings.timeout_seconds, settings.proxy, settings.ca_file)
     for connector in connectors:
@@ -129,10 +129,10 @@ def window(dataset: Dataset, states: Sequence[SeriesState], backfill_days: int, 
 
 
 def _odre(
-    settings: Settings, way: Way, ledger: Ledger, connector: str, of: IntensityStatus, now: Now
-) -> Polled:
-    stored, left = Stored(), Counter[str]()
-    failed: FetchFailed | None = None
+    settings: Settings, way: Way, ledger: PollStore, connector: str, of: IntensityStatus, now: Now
+) -> PollResult:
+    stored, left = IntensityImport(), Counter[str]()
+    failed: FetchError | None = None
     states = ledger.states()
     for dataset in DATASETS:
         if dataset.status is not of:
@@ -144,15 +144,17 @@ def _odre(
                 found = _understood(odre.read, dataset, rows, now())
                 stored += ledger.put(found.values)
                 left += found.left
-        except FetchFailed as error:
+        except FetchError as error:
             log.warning("intensity not fetched", extra={"dataset": dataset.name, "error": str(error)})
             failed = failed or error
     if failed is None:
-        return Polled(connector, "done", "", stored, left)
-    return Polled(connector, failed.outcome, str(failed), stored, left)
+        return PollResult(connector, "done", "", stored, left)
+    return PollResult(connector, failed.outcome, str(failed), stored, left)
 
 
-def _rows(settings: Settings, way: Way, ledger: Ledger, dataset: Dataset, start: int, end: int) -> list[Any]:
+def _rows(
+    settings: Settings, way: Way, ledger: PollStore, dataset: Dataset, start: int, end: int
+) -> list[Any]:
     """Of a short window page by page, of a longer one in one call."""
     if end - start > odre.PAGE_ROWS * _QUARTER:
         _count(ledger, ODRE)
@@ -166,10 +168,10 @@ def _rows(settings: Settings, way: Way, ledger: Ledger, dataset: Dataset, start:
         rows += more
         if not more or len(rows) >= total:
             return rows
-    raise FetchFailed("not_understood", f"{dataset.name} has more rows in a window than it can have")
+    raise FetchError("not_understood", f"{dataset.name} has more rows in a window than it can have")
 
 
-def _electricity_maps(settings: Settings, way: Way, ledger: Ledger, now: Now) -> Polled:
+def _electricity_maps(settings: Settings, way: Way, ledger: PollStore, now: Now) -> PollResult:
     zone = settings.electricity_maps_zone
     try:
         token = read_token(settings.electricity_maps_token_file)
@@ -181,15 +183,15 @@ def _electricity_maps(settings: Settings, way: Way, ledger: Ledger, now: Now) ->
             {electricity_maps.TOKEN_HEADER: token},
         )
         found = _understood(electricity_maps.read, zone, answer, now())
-        return Polled(ELECTRICITY_MAPS, "done", "", ledger.put(found.values), found.left)
-    except FetchFailed as error:
+        return PollResult(ELECTRICITY_MAPS, "done", "", ledger.put(found.values), found.left)
+    except FetchError as error:
         log.warning("intensity not fetched", extra={"dataset": electricity_maps.DATASET, "error": str(error)})
-        return Polled(ELECTRICITY_MAPS, error.outcome, str(error))
+        return PollResult(ELECTRICITY_MAPS, error.outcome, str(error))
 
 
-def _count(ledger: Ledger, connector: str) -> None:
+def _count(ledger: PollStore, connector: str) -> None:
     if not ledger.count_call(connector):
-        raise FetchFailed(
+        raise FetchError(
             "quota", f"the month's calls of {connector} are used up: it is left alone until the next"
         )
 
@@ -198,7 +200,7 @@ def _understood(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     try:
         return read(*values, **named)
     except Unreadable as error:
-        raise FetchFailed("not_understood", str(error)) from error
+        raise FetchError("not_understood", str(error)) from error
 
 
 Ask = Callable[..., Any]
@@ -232,12 +234,12 @@ class LedgerBeside:
         """Before it is made."""
         return bool(self._ask("intensity_call", connector=connector)["allowed"])
 
-    def put(self, values: Sequence[Intensity]) -> Stored:
+    def put(self, values: Sequence[GridIntensity]) -> IntensityImport:
         """All of them, or those before the request that failed."""
-        stored = Stored()
+        stored = IntensityImport()
         for first in range(0, len(values), _AT_ONCE):
             part = [list(one) for one in values[first : first + _AT_ONCE]]
-            stored += Stored(**self._ask("intensity_put", values=part))
+            stored += IntensityImport(**self._ask("intensity_put", values=part))
         return stored
 
     def note(self, connector: str, outcome: str) -> None:

@@ -12,7 +12,12 @@ from decimal import Decimal, InvalidOperation
 from math import gcd
 from typing import Any, Final
 
-from veilleuse.collector.model.grid import HIGHEST_MILLIGRAMS_PER_KWH, MILLIGRAMS_PER_GRAM, MINUTES, Intensity
+from veilleuse.collector.model.grid import (
+    HIGHEST_MILLIGRAMS_PER_KWH,
+    MILLIGRAMS_PER_GRAM,
+    MINUTES,
+    GridIntensity,
+)
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -20,10 +25,10 @@ _FINEST: Final = min(MINUTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class GridValues:
     """What an answer or a file held."""
 
-    values: tuple[Intensity, ...] = ()
+    values: tuple[GridIntensity, ...] = ()
     left: Counter[str] = field(default_factory=Counter)
     """Reason → rows without a value: missing (null or 0), future, conflicting (twice, and not the same), unreadable."""
 
@@ -94,8 +99,8 @@ def step_minutes(starts: Iterable[int], otherwise: int) -> int:
 
 
 def current(
-    values: Iterable[Intensity], now_unix_milliseconds: int, left: Counter[str]
-) -> Iterator[Intensity]:
+    values: Iterable[GridIntensity], now_unix_milliseconds: int, left: Counter[str]
+) -> Iterator[GridIntensity]:
     """Those whose time is over: what lies ahead is a forecast, and the running one is not whole."""
     for one in values:
         if one.end_unix_milliseconds <= now_unix_milliseconds:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final
 
 from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Detail, Device, Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Detail, Figure, IndicatorDevice, SobrietyGroup, Targets
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
 """5, 6 and 8: METHOD.md §6; 10: where the duty to have equipment reused stops (décret 2023-266)."""
@@ -50,6 +50,6 @@ class AgeInService:
         )
 
 
-def _of_people(devices: Iterable[Device]) -> bool:
+def _of_people(devices: Iterable[IndicatorDevice]) -> bool:
     """Whether any is a person's workplace: switches, servers and printers are nobody's."""
     return any(one.population is not None for one in devices)

@@ -17,10 +17,10 @@ from veilleuse.collector.model.indicators import (
     Contributions,
     Detail,
     Figure,
-    Machine,
+    IndicatorMachine,
+    ServerVerdict,
     SobrietyGroup,
     Targets,
-    Verdict,
     contributions,
 )
 from veilleuse.collector.quantiles import Z95
@@ -72,8 +72,8 @@ class AvoidableEnergy:
         if not machines:
             return
         by_cause: dict[str, dict[int, int]] = {}
-        known: list[Machine] = []
-        apart: list[Machine] = []
+        known: list[IndicatorMachine] = []
+        apart: list[IndicatorMachine] = []
         for machine in machines:
             causes = causes_of(machine, targets)
             for cause in causes:
@@ -86,22 +86,22 @@ class AvoidableEnergy:
         yield replace(figure, n=len(machines), details={**figure.details, **_apart(apart, targets)})
 
 
-def _apart(servers: list[Machine], targets: Targets) -> dict[str, Detail]:
+def _apart(servers: list[IndicatorMachine], targets: Targets) -> dict[str, Detail]:
     """How many were left out, and why; nothing where none was."""
     if not servers:
         return {}
-    excluded = sum(verdict(one, targets) is Verdict.EXCLUDED for one in servers)
+    excluded = sum(verdict(one, targets) is ServerVerdict.EXCLUDED for one in servers)
     return {"not_judged": len(servers) - excluded, "excluded": excluded}
 
 
-def causes_of(machine: Machine, targets: Targets) -> list[Cause]:
+def causes_of(machine: IndicatorMachine, targets: Targets) -> list[Cause]:
     """Of one machine; disjoint: each is of other bands, or of screens. Of a server that cannot be judged: none."""
     if machine.population is Population.SERVER:
         judged = verdict(machine, targets)
-        if judged in (Verdict.NOT_JUDGED, Verdict.EXCLUDED):
+        if judged in (ServerVerdict.NOT_JUDGED, ServerVerdict.EXCLUDED):
             return []
         use = machine.use()
-        taken = use.on_active_millijoules + use.on_idle_millijoules if judged is Verdict.COMATOSE else 0
+        taken = use.on_active_millijoules + use.on_idle_millijoules if judged is ServerVerdict.COMATOSE else 0
         return [Cause("comatose_servers", tuple(Band), taken, use.on_milliseconds if taken else 0)]
     closed, screens_closed = _closed_bands(machine)
     idle, screens_open = _open_idle(machine, targets)
@@ -115,12 +115,12 @@ def causes_of(machine: Machine, targets: Targets) -> list[Cause]:
     return [closed, idle, screens]
 
 
-def lower_microwatts(machine: Machine) -> int | None:
+def lower_microwatts(machine: IndicatorMachine) -> int | None:
     """What it would have drawn outside opening hours: asleep, of a laptop, else off; None of a virtual machine."""
     return machine.sleep_microwatts if machine.device_class is DeviceClass.LAPTOP else machine.off_microwatts
 
 
-def not_avoidable_millijoules(machine: Machine) -> int:
+def not_avoidable_millijoules(machine: IndicatorMachine) -> int:
     """Of its on-idle energy outside opening hours, what the cause closed_bands leaves out beside the lower state's: update windows, and
     all of it where that is lower or not known."""
     low, left = lower_microwatts(machine), 0
@@ -131,7 +131,7 @@ def not_avoidable_millijoules(machine: Machine) -> int:
     return left
 
 
-def _closed_bands(machine: Machine) -> tuple[Cause, tuple[int, int]]:
+def _closed_bands(machine: IndicatorMachine) -> tuple[Cause, tuple[int, int]]:
     """The cause, and (millijoules, display-milliseconds) of the screens meanwhile."""
     low = lower_microwatts(machine)
     energy = time = screen_energy = screen_time = 0
@@ -148,7 +148,7 @@ def _closed_bands(machine: Machine) -> tuple[Cause, tuple[int, int]]:
     return Cause("closed_bands", OUTSIDE, energy, time), (screen_energy, screen_time)
 
 
-def _open_idle(machine: Machine, targets: Targets) -> tuple[Cause, tuple[int, int]]:
+def _open_idle(machine: IndicatorMachine, targets: Targets) -> tuple[Cause, tuple[int, int]]:
     use = machine.use(Band.OPEN)
     beyond = use.beyond(targets.sleep_minutes)
     saved, claimed = _saved(use, beyond, machine.sleep_microwatts)
@@ -192,7 +192,9 @@ def _screens(use: BandUse, lit: int, saved: int, before: int) -> tuple[int, int]
     return max(0, energy - standby), time
 
 
-def _figure(machines: list[Machine], whole: Contributions, by_cause: dict[str, dict[int, int]]) -> Figure:
+def _figure(
+    machines: list[IndicatorMachine], whole: Contributions, by_cause: dict[str, dict[int, int]]
+) -> Figure:
     uses = [one.use() for one in machines]
     derived = sum(use.derived_millijoules for use in uses)
     total = derived + sum(use.screens_millijoules for use in uses)

@@ -17,11 +17,18 @@ from veilleuse.collector.indicators.server_loads import (
     observed,
 )
 from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Detail, Figure, Machine, SobrietyGroup, Targets, Verdict
+from veilleuse.collector.model.indicators import (
+    Detail,
+    Figure,
+    IndicatorMachine,
+    ServerVerdict,
+    SobrietyGroup,
+    Targets,
+)
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 
-_ALIVE: Final = frozenset({Verdict.IN_SERVICE, Verdict.SUSPECT, Verdict.COMATOSE})
+_ALIVE: Final = frozenset({ServerVerdict.IN_SERVICE, ServerVerdict.SUSPECT, ServerVerdict.COMATOSE})
 
 
 class ComatoseServer:
@@ -52,38 +59,40 @@ class ComatoseServer:
         counts = Counter(verdicts.values())
         judged = sum(counts[kind] for kind in _ALIVE)
         details: dict[str, Detail] = {
-            "suspects": counts[Verdict.SUSPECT],
-            "excluded": counts[Verdict.EXCLUDED],
-            "not_judged": counts[Verdict.NOT_JUDGED],
+            "suspects": counts[ServerVerdict.SUSPECT],
+            "excluded": counts[ServerVerdict.EXCLUDED],
+            "not_judged": counts[ServerVerdict.NOT_JUDGED],
         }
         drawn = [
-            one.use().derived_millijoules for one in servers if verdicts[one.host_id] is Verdict.COMATOSE
+            one.use().derived_millijoules
+            for one in servers
+            if verdicts[one.host_id] is ServerVerdict.COMATOSE
         ]
         if any(one.bands for one in servers):
             details["kwh"] = sum(drawn) / MILLIJOULES_PER_KWH
         yield Figure(
-            counts[Verdict.COMATOSE] / judged if judged else None,
+            counts[ServerVerdict.COMATOSE] / judged if judged else None,
             len(servers),
-            counts[Verdict.COMATOSE],
+            counts[ServerVerdict.COMATOSE],
             judged,
             details=details,
         )
 
 
-def verdict(machine: Machine, targets: Targets) -> Verdict:
+def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:
     """Of one server."""
     if machine.role is not None:
-        return Verdict.EXCLUDED
+        return ServerVerdict.EXCLUDED
     short = _asleep(machine, SUSPECT_DAYS, targets)
     long = _asleep(machine, COMATOSE_DAYS, targets)
     if long and short is not False:
-        return Verdict.COMATOSE
+        return ServerVerdict.COMATOSE
     if short:
-        return Verdict.SUSPECT
-    return Verdict.NOT_JUDGED if long is None and short is None else Verdict.IN_SERVICE
+        return ServerVerdict.SUSPECT
+    return ServerVerdict.NOT_JUDGED if long is None and short is None else ServerVerdict.IN_SERVICE
 
 
-def _asleep(machine: Machine, days: int, targets: Targets) -> bool | None:
+def _asleep(machine: IndicatorMachine, days: int, targets: Targets) -> bool | None:
     """Whether it did nothing for others over so many days; None when that cannot be told."""
     load = observed(machine, days, targets.observed_ratio)
     if load is None or not is_measured(load.network_buckets, load, targets.observed_ratio):

@@ -14,7 +14,7 @@ from veilleuse.collector.indicators.server_loads import (
     observed,
 )
 from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Figure, Machine, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Figure, IndicatorMachine, SobrietyGroup, Targets
 from veilleuse.wire.vocabulary import Population
 
 
@@ -51,7 +51,7 @@ class OversizedServer:
         )
 
 
-def is_oversized(machine: Machine, targets: Targets) -> bool | None:
+def is_oversized(machine: IndicatorMachine, targets: Targets) -> bool | None:
     """Of one server; None when it cannot be judged."""
     load = observed(machine, OVERSIZED_DAYS, targets.observed_ratio)
     if load is None or load.any_core_busy_milliseconds is None:

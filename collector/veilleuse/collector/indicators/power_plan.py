@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import PCS, Figure, Machine, SobrietyGroup, Targets, contributions
+from veilleuse.collector.model.indicators import (
+    PCS,
+    Figure,
+    IndicatorMachine,
+    SobrietyGroup,
+    Targets,
+    contributions,
+)
 
 _MINUTE_SECONDS: Final = 60
 
@@ -50,7 +57,7 @@ class PowerPlanCompliance:
         )
 
 
-def complies(machine: Machine, targets: Targets) -> bool | None:
+def complies(machine: IndicatorMachine, targets: Targets) -> bool | None:
     """Whether a machine's plan does; None when that is not known."""
     display_off, sleep = machine.power_plan
     one = _within(display_off, targets.display_off_minutes)

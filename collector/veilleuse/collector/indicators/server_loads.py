@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilleuse.collector.model.indicators import Load, Machine
+from veilleuse.collector.model.indicators import IndicatorMachine, Load
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     MEMORY_BUCKET_EDGES_PERCENT,
@@ -51,7 +51,7 @@ def p95_edge(buckets: Sequence[int], edges: Sequence[int]) -> int | None:
     return next((edge for edge in edges if is_p95_below(buckets, edges, edge)), None)
 
 
-def observed(machine: Machine, days: int, least: float) -> Load | None:
+def observed(machine: IndicatorMachine, days: int, least: float) -> Load | None:
     """Its load over so many days, when at least that share of them was observed and of its time on measured; None otherwise."""
     load = machine.loads.get(days)
     if load is None or load.on_milliseconds <= 0 or load.window_milliseconds <= 0:

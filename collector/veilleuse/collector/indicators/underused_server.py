@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from veilleuse.collector.indicators.server_loads import UNDERUSED_DAYS, cpu_p95_below, observed
 from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Figure, Machine, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Figure, IndicatorMachine, SobrietyGroup, Targets
 from veilleuse.wire.vocabulary import Population
 
 
@@ -44,7 +44,7 @@ class UnderusedServer:
         )
 
 
-def is_underused(machine: Machine, targets: Targets) -> bool | None:
+def is_underused(machine: IndicatorMachine, targets: Targets) -> bool | None:
     """Of one server; None when it cannot be judged."""
     load = observed(machine, UNDERUSED_DAYS, targets.observed_ratio)
     if load is None or load.cpu_covered_milliseconds <= 0:

@@ -44,7 +44,7 @@ class _Call:
     future: Future[Any]
 
 
-class Line(ThreadPoolExecutor):
+class CallQueue(ThreadPoolExecutor):
     """Workers with a line before them. One thread more sends away whoever has waited too long, should all workers be held."""
 
     def __init__(
@@ -151,7 +151,7 @@ class Line(ThreadPoolExecutor):
         return None
 
 
-class WayOut(ThreadPoolExecutor):
+class DelayedRejection(ThreadPoolExecutor):
     """Sends calls away, `seconds` after they came: a caller that does not heed when to come back is slowed down by it.
 
     For what never waits by itself. More than `most` at once go away at once.
@@ -212,9 +212,9 @@ class Methods(grpc.GenericRpcHandler):
         """`send_away(context)` ends a call by context.abort, without waiting for anything."""
         self._service = service
         self._send_away = send_away
-        self._methods: dict[str, tuple[Line, Any]] = {}
+        self._methods: dict[str, tuple[CallQueue, Any]] = {}
         self._most_waiting = most_waiting
-        self._way_out = WayOut(away_seconds)
+        self._way_out = DelayedRejection(away_seconds)
         # As a stream nothing of the message is waited for.
         self._away: Any = grpc.stream_unary_rpc_method_handler(
             _in_pool(self._way_out, lambda requests, context: send_away(context))
@@ -222,7 +222,7 @@ class Methods(grpc.GenericRpcHandler):
 
     def add(self, name: str, workers: int, behaviour: Callable[[Reader, Any], Any], answer: Any) -> None:
         """`behaviour(read, context)` runs in one of so many workers; `answer`: the class of what it gives."""
-        line = Line(workers, name, most=self._most_waiting)
+        line = CallQueue(workers, name, most=self._most_waiting)
 
         def run(requests: Iterator[bytes], context: Any) -> Any:
             return (

@@ -19,7 +19,7 @@ from veilleuse.collector.errors import NotAuthorised, OlderInstance
 from veilleuse.collector.ingest.admission import conflict_buckets
 from veilleuse.collector.model.clones import (
     CHANCE_BYTES,
-    Meeting,
+    NonceVerdict,
     look_again_milliseconds,
     meet,
     named,
@@ -45,7 +45,7 @@ _STATES = {
 }
 
 
-class Configuring:
+class PopulationConfigs:
     """What is set for each population. `answer` from any thread; `note` and `put` inside jobs of the writer only."""
 
     def __init__(self, store: Configurations) -> None:
@@ -99,14 +99,14 @@ T = TypeVar("T")
 class _Greeting:
     """What the writer found while it noted a Hello."""
 
-    meeting: Meeting
+    meeting: NonceVerdict
     nonce: bytes
     position: StreamPosition
     calendar_json: str
     device_class: DeviceClass
 
 
-class Greeter:
+class HelloHandler:
     """Answers Hello. Safe to share between threads."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Greeter:
         committer: Committer,
         registry: Registry,
         ingest: IngestStore,
-        configuring: Configuring,
+        configuring: PopulationConfigs,
         health: Health,
         now_unix_milliseconds: Callable[[], int],
     ) -> None:
@@ -130,7 +130,7 @@ class Greeter:
 
     def greet(
         self, wire: bytes, caller: Caller, until: float
-    ) -> tuple[pb.HelloResponse, DeviceClass, Meeting]:
+    ) -> tuple[pb.HelloResponse, DeviceClass, NonceVerdict]:
         """The answer, but for when to come back; the caller's device class; what its nonce told.
 
         `until`: time.monotonic() seconds. Raises MalformedRequest, NotAuthorised (unknown_agent, identity_conflict),
@@ -143,7 +143,7 @@ class Greeter:
         greeting = waited(
             self._committer.submit(lambda: self._note_hello(request, caller, facts, health)), until
         )
-        if isinstance(greeting, Meeting):
+        if isinstance(greeting, NonceVerdict):
             self._refuse(greeting, caller)
         self._health.count(Count.HELLOS, greeting.meeting.value)
         sha256, calendar = calendar_message(greeting.calendar_json)
@@ -160,7 +160,7 @@ class Greeter:
 
     def _note_hello(
         self, request: Any, caller: Caller, facts: bytes | None, health: bytes | None
-    ) -> _Greeting | Meeting:
+    ) -> _Greeting | NonceVerdict:
         """In the writer's thread, one transaction. The meeting alone for who is not served, of whom nothing is noted."""
         host = self._registry.host(caller.host_id)
         if host is None:
@@ -175,12 +175,12 @@ class Greeter:
         )
         if holders != known:
             self._registry.set_holders(caller.host_id, holders)
-        if meeting is Meeting.WAITS and holders != known:
+        if meeting is NonceVerdict.WAITS and holders != known:
             log.warning("older state of a machine waits", extra=named(caller.population, caller.agent_id))
-        if meeting is Meeting.CONFLICT and self._noted.take(caller.agent_id):
+        if meeting is NonceVerdict.CONFLICT and self._noted.take(caller.agent_id):
             self._registry.note_conflict(caller.host_id)
             log.warning("two machines use one identity", extra=named(caller.population, caller.agent_id))
-        if meeting in (Meeting.WAITS, Meeting.CONFLICT):
+        if meeting in (NonceVerdict.WAITS, NonceVerdict.CONFLICT):
             return meeting
         self._registry.note_use(caller.host_id, caller.generation)
         self._registry.record_hello(
@@ -199,9 +199,9 @@ class Greeter:
             device_class=host.facts.device_class,
         )
 
-    def _refuse(self, meeting: Meeting, caller: Caller) -> NoReturn:
+    def _refuse(self, meeting: NonceVerdict, caller: Caller) -> NoReturn:
         """It waits, or is a copy: another machine was heard under this identity while it waited."""
-        if meeting is Meeting.WAITS:
+        if meeting is NonceVerdict.WAITS:
             days = wait_milliseconds(caller.population) // MILLISECONDS_PER_DAY
             raise OlderInstance(
                 "this machine shows an older state than the one that was served last: it is a copy, or was set back; "

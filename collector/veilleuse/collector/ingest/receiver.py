@@ -32,8 +32,8 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.ingest.admission import Admission
 from veilleuse.collector.ingest.call_queue import Methods, Reader
-from veilleuse.collector.ingest.hello import Configuring, Greeter, waited
-from veilleuse.collector.model.clones import Meeting
+from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, waited
+from veilleuse.collector.model.clones import NonceVerdict
 from veilleuse.collector.model.records import (
     AppendOutcome,
     AppendResult,
@@ -43,7 +43,7 @@ from veilleuse.collector.model.records import (
     StreamPosition,
 )
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
-from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.messages import parsed, parsed_push
 from veilleuse.wire import metadata
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
@@ -105,7 +105,7 @@ class TelemetryServicer:
         renewer: Renewer,
         registry: Registry,
         ingest: IngestStore,
-        configuring: Configuring,
+        configuring: PopulationConfigs,
         health: Health,
         queue_pushes: int,
         allow_fake: bool,
@@ -122,7 +122,7 @@ class TelemetryServicer:
         self._allow_fake = allow_fake
         self._now = now_unix_milliseconds
         self._admission = Admission(queue_pushes)
-        self._greeter = Greeter(
+        self._greeter = HelloHandler(
             committer=committer,
             registry=registry,
             ingest=ingest,
@@ -169,7 +169,7 @@ class TelemetryServicer:
 
     def _hello(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.HelloResponse:
         answer, device_class, meeting = self._greeter.greet(wire, caller, until)
-        if meeting is not Meeting.CURRENT or caller.host_id in self._greeted:
+        if meeting is not NonceVerdict.CURRENT or caller.host_id in self._greeted:
             self._greeted[caller.host_id] = peer
         self._device_classes[caller.host_id] = device_class
         answer.next_send_after_milliseconds = self._next_send()
@@ -182,7 +182,9 @@ class TelemetryServicer:
             )
         with self._admission.push(caller, len(wire)):
             request = parsed_push(wire)
-            machine = Machine(caller.population, self._device_class(caller.host_id, until), self._allow_fake)
+            machine = MachineLimits(
+                caller.population, self._device_class(caller.host_id, until), self._allow_fake
+            )
             checked = check_push(request, caller.host_id, machine, self._now())
             if isinstance(checked, tuple):
                 self._health.count(Count.PUSHES, AppendResult.REFUSED.value)

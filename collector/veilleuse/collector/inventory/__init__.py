@@ -15,8 +15,8 @@ from veilleuse.collector.inventory import fusioninventory, glpi_files, glpi_json
 from veilleuse.collector.inventory import glpi_files as glpi_csv
 from veilleuse.collector.inventory.assets import add_entities
 from veilleuse.collector.inventory.csv_table import table_of
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import Reading
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import InventoryReading
 
 FORMATS: Final = ("glpi_csv", "glpi_json", "fusioninventory", "csv")
 _SOURCES: Final = {
@@ -29,20 +29,20 @@ _SOURCES: Final = {
 
 def read_files(
     files: Iterable[tuple[str, bytes]],
-    words: Words,
+    words: InventoryMapping,
     *,
     form: str | None = None,
     item: str = "computer",
     source: str | None = None,
-) -> Reading:
+) -> InventoryReading:
     """(name, content) of files of one format → their reading; `form` None: told by the first. Raises UsageError.
 
     `item`: what a list of GLPI is of; it does not say so itself. `source`: another inventory's name than the format's own.
     """
-    reading: Reading | None = None
+    reading: InventoryReading | None = None
     for name, data in files:
         form = form or format_of(name, data, words)
-        reading = reading or Reading(source or _SOURCES[form])
+        reading = reading or InventoryReading(source or _SOURCES[form])
         match form:
             case "glpi_csv":
                 glpi_csv.read(reading, words, data, name, item)
@@ -57,13 +57,13 @@ def read_files(
     return finished(reading, words)
 
 
-def finished(reading: Reading, words: Words) -> Reading:
+def finished(reading: InventoryReading, words: InventoryMapping) -> InventoryReading:
     """With what the mapping says of the entities that were named."""
     add_entities(reading, words)
     return reading
 
 
-def format_of(name: str, data: bytes, words: Words) -> str:
+def format_of(name: str, data: bytes, words: InventoryMapping) -> str:
     """By content; the name decides nothing. Raises UsageError when it is none."""
     if fusioninventory.looks_like(data):
         return "fusioninventory"

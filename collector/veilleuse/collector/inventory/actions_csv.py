@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.cells import (
-    CellRefused,
+    CellError,
     boolean_of,
     date_of,
     decimal_of,
@@ -29,7 +29,7 @@ from veilleuse.collector.inventory.cells import (
 from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.plain_csv import without_notes
 from veilleuse.collector.inventory.rows import Refusal
-from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, Cells, FollowTable, Line, key_of
+from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLine, Cells, FollowTable, key_of
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"
@@ -58,7 +58,7 @@ _LARGEST: Final = Decimal(10) ** 12
 _TEXT: Final = 200
 
 
-class Column(NamedTuple):
+class ActionsColumn(NamedTuple):
     """One column of a file."""
 
     doc: str
@@ -68,12 +68,12 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ActionsFile:
     """A file as read."""
 
     kind: str
     """One of KINDS."""
-    lines: tuple[Line, ...]
+    lines: tuple[ActionLine, ...]
     refusals: tuple[Refusal, ...]
 
 
@@ -84,28 +84,28 @@ def _text(cell: str) -> str:
 def _year(cell: str) -> str:
     year = integer_of(cell, LAST_YEAR)
     if year < FIRST_YEAR:
-        raise CellRefused(f"{year} is no year here", f"write {FIRST_YEAR} to {LAST_YEAR}")
+        raise CellError(f"{year} is no year here", f"write {FIRST_YEAR} to {LAST_YEAR}")
     return str(year)
 
 
 def _number(cell: str) -> str:
     found = decimal_of(cell)
     if abs(found) > _LARGEST:
-        raise CellRefused(f"{found} is too large", f"write at most {_LARGEST}")
+        raise CellError(f"{found} is too large", f"write at most {_LARGEST}")
     return f"{found:f}"
 
 
 def _positive(cell: str) -> str:
     text = _number(cell)
     if Decimal(text) < 0:
-        raise CellRefused(f"{text} is below 0", "write 0 or more")
+        raise CellError(f"{text} is below 0", "write 0 or more")
     return text
 
 
 def _ratio(cell: str) -> str:
     text = _positive(cell)
     if Decimal(text) > 1:
-        raise CellRefused(f"{text} is above 1", "write a share as 0 to 1")
+        raise CellError(f"{text} is above 1", "write a share as 0 to 1")
     return text
 
 
@@ -116,7 +116,7 @@ def _units(cell: str) -> str:
 def _day(cell: str) -> str:
     found = date_of(cell)
     if found is None:
-        raise CellRefused("it is blank", "write YYYY-MM-DD")
+        raise CellError("it is blank", "write YYYY-MM-DD")
     return found.isoformat()
 
 
@@ -129,7 +129,7 @@ def _word(*words: str) -> Callable[[str], str]:
         word = folded(cell).replace(" ", "_")
         word = _IN_FRENCH.get(word, word)
         if word not in words:
-            raise CellRefused(f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(words)}")
+            raise CellError(f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(words)}")
         return word
 
     return parse
@@ -138,92 +138,94 @@ def _word(*words: str) -> Callable[[str], str]:
 def _objective(cell: str) -> str:
     text = name_of(cell).removesuffix("°").strip()
     if text not in OBJECTIVES:
-        raise CellRefused(f"'{text}' is no objective", f"write {', '.join(OBJECTIVES)}")
+        raise CellError(f"'{text}' is no objective", f"write {', '.join(OBJECTIVES)}")
     return text
 
 
 def _sites(cell: str) -> str:
     found = sorted({name for part in cell.split(SITES_SEPARATOR) if (name := name_of(part))})
     if not found:
-        raise CellRefused("no site", f"name at least one; several are separated by {SITES_SEPARATOR}")
+        raise CellError("no site", f"name at least one; several are separated by {SITES_SEPARATOR}")
     return SITES_SEPARATOR.join(found)
 
 
 _MEANS: Final = {
-    "pilot": Column("who leads it: a department, no person", _text),
-    "means_eur": Column("euros, all years together", _positive),
-    "means_fte": Column("full-time equivalents", _positive),
-    "status": Column(", ".join(STATUSES), _word(*STATUSES)),
-    "comment": Column("anything else", _text),
+    "pilot": ActionsColumn("who leads it: a department, no person", _text),
+    "means_eur": ActionsColumn("euros, all years together", _positive),
+    "means_fte": ActionsColumn("full-time equivalents", _positive),
+    "status": ActionsColumn(", ".join(STATUSES), _word(*STATUSES)),
+    "comment": ActionsColumn("anything else", _text),
 }
-KINDS: Final[Mapping[str, Mapping[str, Column]]] = {
+KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
     FollowTable.OBJECTIVES.value: {
-        "objective": Column("1 to 6: CGCT D.2311-15-1", _objective, required=True),
-        "indicator": Column(
+        "objective": ActionsColumn("1 to 6: CGCT D.2311-15-1", _objective, required=True),
+        "indicator": ActionsColumn(
             f"{MEASURED[0]} to I13, server_kwh or use_phase_kgco2e: computed; any other name: yours",
             _text,
             required=True,
         ),
-        "population": Column(
+        "population": ActionsColumn(
             "workstation, classroom or server; blank: all that the indicator is of",
             _word(*(one.value for one in Population)),
         ),
-        "unit": Column("of yours", _text),
-        "direction": Column("lower or higher is better, of yours", _word("lower", "higher")),
-        "baseline_year": Column("year that progress is counted from", _year),
-        "baseline_value": Column("as published then; in the indicator's unit, a share as 0 to 1", _number),
-        "target_year": Column("by when", _year),
-        "target_value": Column("in the indicator's unit", _number),
-        "current_year": Column("of yours alone: year of the value", _year),
-        "current_value": Column("of yours alone: what is computed is never entered", _number),
-        "current_lo95": Column("of yours: 95 % interval, if it is known", _number),
-        "current_hi95": Column("likewise", _number),
-        "coverage": Column("of yours: 0 to 1", _ratio),
-        "source": Column("where a value of yours comes from", _text),
-        "measure": Column("what is done for it, in a few words", _text),
+        "unit": ActionsColumn("of yours", _text),
+        "direction": ActionsColumn("lower or higher is better, of yours", _word("lower", "higher")),
+        "baseline_year": ActionsColumn("year that progress is counted from", _year),
+        "baseline_value": ActionsColumn(
+            "as published then; in the indicator's unit, a share as 0 to 1", _number
+        ),
+        "target_year": ActionsColumn("by when", _year),
+        "target_value": ActionsColumn("in the indicator's unit", _number),
+        "current_year": ActionsColumn("of yours alone: year of the value", _year),
+        "current_value": ActionsColumn("of yours alone: what is computed is never entered", _number),
+        "current_lo95": ActionsColumn("of yours: 95 % interval, if it is known", _number),
+        "current_hi95": ActionsColumn("likewise", _number),
+        "coverage": ActionsColumn("of yours: 0 to 1", _ratio),
+        "source": ActionsColumn("where a value of yours comes from", _text),
+        "measure": ActionsColumn("what is done for it, in a few words", _text),
         **_MEANS,
     },
     FollowTable.MEASURES.value: {
-        "measure_id": Column("a name of yours that stays", _text, required=True),
-        "objective": Column("1 to 6", _objective, required=True),
-        "what": Column("what is done", _text, required=True),
-        "indicator": Column("that it is meant to move", _text),
-        "action": Column("id of an action whose saving is measured (veilleuse action list)", _text),
-        "from_day": Column("YYYY-MM-DD", _day),
-        "to_day": Column("YYYY-MM-DD, the day after the last", _day),
+        "measure_id": ActionsColumn("a name of yours that stays", _text, required=True),
+        "objective": ActionsColumn("1 to 6", _objective, required=True),
+        "what": ActionsColumn("what is done", _text, required=True),
+        "indicator": ActionsColumn("that it is meant to move", _text),
+        "action": ActionsColumn("id of an action whose saving is measured (veilleuse action list)", _text),
+        "from_day": ActionsColumn("YYYY-MM-DD", _day),
+        "to_day": ActionsColumn("YYYY-MM-DD, the day after the last", _day),
         **_MEANS,
     },
     FollowTable.OTHER_ITEMS.value: {
-        "year": Column("of the emissions", _year, required=True),
-        "item": Column("what it is, e.g. Fabrication des équipements", _text, required=True),
-        "part": Column(
+        "year": ActionsColumn("of the emissions", _year, required=True),
+        "item": ActionsColumn("what it is, e.g. Fabrication des équipements", _text, required=True),
+        "part": ActionsColumn(
             "whole: the whole bilan; use, manufacture, network, cloud, end_of_life, other",
             _word(*PARTS),
             required=True,
         ),
-        "tco2e": Column("tonnes of CO2 equivalent, as published", _positive, required=True),
-        "uncertainty_percent": Column("95 % half-width, if it is known", _positive),
-        "in_whole": Column("yes: it is a part of the line 'whole' of its year", _boolean),
-        "source": Column("study or report it comes from", _text, required=True),
-        "comment": Column("anything else", _text),
+        "tco2e": ActionsColumn("tonnes of CO2 equivalent, as published", _positive, required=True),
+        "uncertainty_percent": ActionsColumn("95 % half-width, if it is known", _positive),
+        "in_whole": ActionsColumn("yes: it is a part of the line 'whole' of its year", _boolean),
+        "source": ActionsColumn("study or report it comes from", _text, required=True),
+        "comment": ActionsColumn("anything else", _text),
     },
     FollowTable.RETIRED_STOCK.value: {
-        "year": Column("the stock is that of 1 January of this year", _year, required=True),
-        "entity": Column("path from the root; blank: all of it", entity_of),
-        "units": Column(
+        "year": ActionsColumn("the stock is that of 1 January of this year", _year, required=True),
+        "entity": ActionsColumn("path from the root; blank: all of it", entity_of),
+        "units": ActionsColumn(
             "retired equipment in stock, less than ten years old when retired, none that security keeps from reuse",
             _units,
             required=True,
         ),
-        "source": Column("where the count comes from", _text),
+        "source": ActionsColumn("where the count comes from", _text),
     },
     ACTIONS: {
-        "action_id": Column("a name of yours that stays", _text, required=True),
-        "sites": Column(
+        "action_id": ActionsColumn("a name of yours that stays", _text, required=True),
+        "sites": ActionsColumn(
             f"sites touched, separated by {SITES_SEPARATOR}, as machines were enrolled", _sites, required=True
         ),
-        "from_day": Column("YYYY-MM-DD: first day it holds", _day, required=True),
-        "what": Column("what was done", _text, required=True),
+        "from_day": ActionsColumn("YYYY-MM-DD: first day it holds", _day, required=True),
+        "what": ActionsColumn("what was done", _text, required=True),
     },
 }
 
@@ -236,14 +238,14 @@ def template(kind: str) -> str:
     return f"# {kind}: needed are {needed}; remove other columns as you like\n{notes}{';'.join(columns)}\n"
 
 
-def read(data: bytes, name: str) -> Read:
+def read(data: bytes, name: str) -> ActionsFile:
     """All rows of a file of one kind. Raises UsageError when its heading is none."""
     table = table_of(without_notes(data), name)
     headings = [folded(column).replace(" ", "_") for column in table.columns]
     kind = _kind_of(headings, name)
     if len(table.rows) > MAXIMUM_LINES:
         raise UsageError(f"{name} has {len(table.rows)} rows: at most {MAXIMUM_LINES}")
-    lines: dict[str, Line] = {}
+    lines: dict[str, ActionLine] = {}
     refusals: list[Refusal] = []
     for row in table.rows:
         where = table.where(row)
@@ -263,10 +265,10 @@ def read(data: bytes, name: str) -> Read:
             refusals.append(Refusal(where, column, "a row before has the same", "name each once"))
             continue
         lines[line.key] = line
-    return Read(kind, tuple(lines.values()), tuple(refusals))
+    return ActionsFile(kind, tuple(lines.values()), tuple(refusals))
 
 
-def checked(kind: str, cells: Mapping[str, str]) -> Line:
+def checked(kind: str, cells: Mapping[str, str]) -> ActionLine:
     """A line that was read elsewhere, read again. Raises UsageError."""
     columns = _columns_of(kind)
     if unknown := [name for name in cells if name not in columns]:
@@ -316,7 +318,7 @@ class _Refused(Exception):
         self.column, self.what, self.remedy = column, what, remedy
 
 
-def _line(kind: str, cells: Mapping[str, str]) -> Line:
+def _line(kind: str, cells: Mapping[str, str]) -> ActionLine:
     found: dict[str, str] = {}
     for name, column in KINDS[kind].items():
         cell = cells.get(name, "")
@@ -326,11 +328,11 @@ def _line(kind: str, cells: Mapping[str, str]) -> Line:
             continue
         try:
             found[name] = column.parse(cell)
-        except CellRefused as error:
+        except CellError as error:
             raise _Refused(name, error.what, error.remedy) from error
     if kind == FollowTable.OBJECTIVES:
         _check_objective(found)
-    return Line(_key(kind, found), found)
+    return ActionLine(_key(kind, found), found)
 
 
 def _check_objective(found: Mapping[str, str]) -> None:
@@ -365,7 +367,7 @@ def _key(kind: str, cells: Cells) -> str:
     return cells["action_id"] if kind == ACTIONS else key_of(FollowTable(kind), cells)
 
 
-def _columns_of(kind: str) -> Mapping[str, Column]:
+def _columns_of(kind: str) -> Mapping[str, ActionsColumn]:
     if kind not in KINDS:
         raise UsageError(f"no file '{kind}': use {', '.join(KINDS)}")
     return KINDS[kind]

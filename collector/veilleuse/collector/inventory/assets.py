@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from veilleuse.collector.inventory.cells import (
-    CellRefused,
+    CellError,
     boolean_of,
     date_of,
     entity_of,
@@ -21,8 +21,8 @@ from veilleuse.collector.inventory.cells import (
     shown,
 )
 from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import AssetRow, EntityRow, Reading, Refusal, Value
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import AssetRow, EntityRow, InventoryReading, Refusal, Value
 from veilleuse.collector.model.inventory import PowerContext, ServerRole
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 from veilleuse.wire.vocabulary import Population
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AssetFields:
     """One thing as a file tells it: texts by field."""
 
     where: str
@@ -56,13 +56,13 @@ class Found:
 
 
 class _Refused(Exception):
-    def __init__(self, field: str, error: CellRefused) -> None:
+    def __init__(self, field: str, error: CellError) -> None:
         super().__init__(field)
         self.field = field
         self.error = error
 
 
-def add_asset(reading: Reading, words: Words, found: Found) -> None:
+def add_asset(reading: InventoryReading, words: InventoryMapping, found: AssetFields) -> None:
     """Into the reading, as an asset or as a refusal. Raises UsageError when there are too many."""
     reading.more(found.where)
     try:
@@ -91,14 +91,14 @@ def add_asset(reading: Reading, words: Words, found: Found) -> None:
     reading.assets.append(AssetRow(found.where, found.item, key, values, raw, found.by_hardware))
 
 
-def _keys(found: Found) -> tuple[str, ...]:
+def _keys(found: AssetFields) -> tuple[str, ...]:
     """What a refused row may be known by: not absent, for all that."""
     told = [found.cells.get(name, "").strip()[:200] for name in ("key", "inventory_number")]
     serial = normalised_serial(found.cells.get("serial", "")[:200])
     return tuple(one for one in (*told, serial) if one)
 
 
-def _values(reading: Reading, words: Words, found: Found) -> dict[str, Value]:
+def _values(reading: InventoryReading, words: InventoryMapping, found: AssetFields) -> dict[str, Value]:
     values: dict[str, Value] = {}
     cells = found.cells
     for name in _TEXT_FIELDS:
@@ -128,7 +128,9 @@ def _values(reading: Reading, words: Words, found: Found) -> dict[str, Value]:
     return values
 
 
-def _place(reading: Reading, words: Words, found: Found, values: dict[str, Value]) -> None:
+def _place(
+    reading: InventoryReading, words: InventoryMapping, found: AssetFields, values: dict[str, Value]
+) -> None:
     entity = _cell(found, "entity", lambda cell: _said(cell, entity_of))
     if entity or words.default_entity:
         values["entity"] = entity or words.default_entity
@@ -151,7 +153,9 @@ def _place(reading: Reading, words: Words, found: Found, values: dict[str, Value
             reading.not_known("site", site_of_place)
 
 
-def _status(reading: Reading, words: Words, found: Found, values: dict[str, Value]) -> None:
+def _status(
+    reading: InventoryReading, words: InventoryMapping, found: AssetFields, values: dict[str, Value]
+) -> None:
     if "status" not in found.cells:
         return
     status = _cell(found, "status", name_of)
@@ -161,7 +165,9 @@ def _status(reading: Reading, words: Words, found: Found, values: dict[str, Valu
         reading.not_known("status", status)
 
 
-def _class(reading: Reading, words: Words, found: Found, values: dict[str, Value]) -> None:
+def _class(
+    reading: InventoryReading, words: InventoryMapping, found: AssetFields, values: dict[str, Value]
+) -> None:
     """Its own column, else by its type and model."""
     if "device_class" in found.cells:
         values["device_class"] = (
@@ -181,11 +187,11 @@ def _class(reading: Reading, words: Words, found: Found, values: dict[str, Value
         reading.not_known("type", f"{found.item}: type '{kind}', model '{model}'")
 
 
-def _require_order(values: Mapping[str, Value], found: Found) -> None:
+def _require_order(values: Mapping[str, Value], found: AssetFields) -> None:
     into, out = values.get("in_service_on"), values.get("out_of_service_on")
     if into and out and str(out) < str(into):
         what = f"out of service on {out}, before it came into service on {into}"
-        raise _Refused("out_of_service_on", CellRefused(what, "correct one of the two days"))
+        raise _Refused("out_of_service_on", CellError(what, "correct one of the two days"))
 
 
 def _choice(cell: str, allowed: frozenset[str]) -> str:
@@ -193,9 +199,7 @@ def _choice(cell: str, allowed: frozenset[str]) -> str:
         return ""
     word = name_of(cell).lower().replace(" ", "_").replace("-", "_")
     if word not in allowed:
-        raise CellRefused(
-            f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(sorted(allowed))}"
-        )
+        raise CellError(f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(sorted(allowed))}")
     return word
 
 
@@ -204,14 +208,14 @@ def _said(cell: str, parse: Callable[[str], str]) -> str:
     return "" if is_blank(cell) else parse(cell)
 
 
-def _cell(found: Found, name: str, parse: Callable[[str], T]) -> T:
+def _cell(found: AssetFields, name: str, parse: Callable[[str], T]) -> T:
     try:
         return parse(found.cells.get(name, ""))
-    except CellRefused as error:
+    except CellError as error:
         raise _Refused(name, error) from error
 
 
-def add_entities(reading: Reading, words: Words) -> None:
+def add_entities(reading: InventoryReading, words: InventoryMapping) -> None:
     """What the mapping's rules say of every entity named, and of those above it."""
     told = {row.name for row in reading.entities}
     named = dict.fromkeys(str(row.values["entity"]) for row in reading.assets if row.values.get("entity"))

@@ -36,7 +36,7 @@ _NOTHING: Final = frozenset({"", "-", "--", "0000-00-00", "n/a", "null", "&nbsp;
 """What lists write for nothing; GLPI's own dropdowns say &nbsp; in its API."""
 
 
-class CellRefused(Exception):
+class CellError(Exception):
     """Cannot be taken as it is. `args`: what, and what to do."""
 
     def __init__(self, what: str, remedy: str) -> None:
@@ -62,13 +62,13 @@ def name_of(cell: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
     Letters of any script, and signs: "Collège d'Oullins (annexe)" is a name, and so is "=1+1", which outputs guard.
     """
     if len(cell) > 4 * maximum:
-        raise CellRefused(f"a text of {len(cell)} characters", f"write at most {maximum}")
+        raise CellError(f"a text of {len(cell)} characters", f"write at most {maximum}")
     text = tidy(cell)
     if len(text) > maximum:
-        raise CellRefused(f"a text of {len(text)} characters", f"write at most {maximum}")
+        raise CellError(f"a text of {len(text)} characters", f"write at most {maximum}")
     if not text.isprintable():
         bad = next(character for character in text if not character.isprintable())
-        raise CellRefused(
+        raise CellError(
             f"a hidden character (U+{ord(bad):04X}: {unicodedata.name(bad, 'a control character').lower()})",
             "take it out: names are printable text on one line",
         )
@@ -78,15 +78,15 @@ def name_of(cell: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
 def entity_of(cell: str) -> str:
     """An entity's path, parts joined by SEPARATOR. Raises CellRefused."""
     if len(cell) > 4 * MAXIMUM_PATH_CHARACTERS:
-        raise CellRefused(f"a text of {len(cell)} characters", f"write at most {MAXIMUM_PATH_CHARACTERS}")
+        raise CellError(f"a text of {len(cell)} characters", f"write at most {MAXIMUM_PATH_CHARACTERS}")
     parts = [name_of(part) for part in cell.split(">")]
     if parts == [""]:
         return ""
     if not all(parts):
-        raise CellRefused("an entity without a name between two '>'", "write Parent > Child")
+        raise CellError("an entity without a name between two '>'", "write Parent > Child")
     path = SEPARATOR.join(parts)
     if len(path) > MAXIMUM_PATH_CHARACTERS:
-        raise CellRefused(f"a path of {len(path)} characters", f"write at most {MAXIMUM_PATH_CHARACTERS}")
+        raise CellError(f"a path of {len(path)} characters", f"write at most {MAXIMUM_PATH_CHARACTERS}")
     return path
 
 
@@ -105,7 +105,7 @@ def date_of(cell: str, *, day_first: bool = True) -> date | None:
         return None
     matched = _DATE.fullmatch(tidy(cell)) if len(cell) < 64 else None
     if matched is None:
-        raise CellRefused(f"'{_short(cell)}' is no date", "write YYYY-MM-DD or DD/MM/YYYY")
+        raise CellError(f"'{_short(cell)}' is no date", "write YYYY-MM-DD or DD/MM/YYYY")
     if matched["y"]:
         year, month, day = int(matched["y"]), int(matched["m"]), int(matched["d"])
     else:
@@ -115,12 +115,12 @@ def date_of(cell: str, *, day_first: bool = True) -> date | None:
     try:
         found = date(year, month, day)
     except ValueError as error:
-        raise CellRefused(
+        raise CellError(
             f"'{_short(cell)}' is no date, read {'day' if day_first else 'month'} first",
             "write YYYY-MM-DD, or set date_format in the mapping",
         ) from error
     if not EARLIEST <= found < LATEST:
-        raise CellRefused(
+        raise CellError(
             f"'{_short(cell)}' is before {EARLIEST.year} or after {LATEST.year}", "correct the year"
         )
     return found
@@ -131,9 +131,9 @@ def decimal_of(cell: str) -> Decimal:
     text = tidy(cell).removesuffix("€").removesuffix("EUR").strip()
     matched = _NUMBER.fullmatch(text) if len(text) <= 40 else None
     if matched is None or (matched["by"] and matched["by"] == matched["point"]):
-        raise CellRefused(f"'{_short(cell)}' is no number", "write it like 1234.56 or 1234,56")
+        raise CellError(f"'{_short(cell)}' is no number", "write it like 1234.56 or 1234,56")
     if is_ambiguous(text):
-        raise CellRefused(
+        raise CellError(
             f"'{_short(cell)}' may be thousands or a fraction",
             "write it without a sign between thousands, e.g. 1234.00",
         )
@@ -142,9 +142,9 @@ def decimal_of(cell: str) -> Decimal:
     try:
         found = Decimal(f"{matched['sign']}{whole}{part}{matched['power'] or ''}")
     except InvalidOperation as error:
-        raise CellRefused(f"'{_short(cell)}' is no number", "write it like 1234.56") from error
+        raise CellError(f"'{_short(cell)}' is no number", "write it like 1234.56") from error
     if not found.is_finite():
-        raise CellRefused(f"'{_short(cell)}' is no number", "write it like 1234.56")
+        raise CellError(f"'{_short(cell)}' is no number", "write it like 1234.56")
     return found
 
 
@@ -157,7 +157,7 @@ def integer_of(cell: str, maximum: int) -> int:
     """A whole number from 0. Raises CellRefused."""
     text = tidy(cell)
     if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= maximum):
-        raise CellRefused(f"'{_short(cell)}' is no whole number from 0 to {maximum}", "write digits only")
+        raise CellError(f"'{_short(cell)}' is no whole number from 0 to {maximum}", "write digits only")
     return int(text)
 
 
@@ -166,7 +166,7 @@ def boolean_of(cell: str) -> bool:
     text = tidy(cell).casefold()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    raise CellRefused(f"'{_short(cell)}' is neither yes nor no", "write yes or no")
+    raise CellError(f"'{_short(cell)}' is neither yes nor no", "write yes or no")
 
 
 def folded(text: str) -> str:

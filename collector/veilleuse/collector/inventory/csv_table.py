@@ -22,7 +22,7 @@ SEPARATORS: Final = (";", ",", "\t", "|")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CsvRow:
     """One row, its cells as they are."""
 
     line: int
@@ -31,14 +31,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CsvTable:
     """A file with a heading."""
 
     name: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[CsvRow, ...]
 
-    def where(self, row: Row) -> str:
+    def where(self, row: CsvRow) -> str:
         """For people."""
         return f"{self.name}, line {row.line}"
 
@@ -76,7 +76,7 @@ def text_of(data: bytes, name: str) -> str:
         return data.decode("latin-1")
 
 
-def table_of(data: bytes, name: str) -> Table:
+def table_of(data: bytes, name: str) -> CsvTable:
     """All rows of a CSV file. Raises UsageError when it has no heading, too many rows, or a quote is never closed."""
     text = text_of(data, name)
     rows = _rows(text, name)
@@ -88,10 +88,10 @@ def table_of(data: bytes, name: str) -> Table:
         columns = columns[:-1]
     if not columns or len(columns) > MAXIMUM_COLUMNS:
         raise UsageError(f"{name} has {len(columns)} columns: 1 to {MAXIMUM_COLUMNS} with names are needed")
-    return Table(name, columns, tuple(rows))
+    return CsvTable(name, columns, tuple(rows))
 
 
-def _rows(text: str, name: str) -> Iterator[Row]:
+def _rows(text: str, name: str) -> Iterator[CsvRow]:
     separator = _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     before = csv.field_size_limit(MAXIMUM_BYTES)
@@ -102,7 +102,7 @@ def _rows(text: str, name: str) -> Iterator[Row]:
                 number += 1
                 if number > MAXIMUM_ROWS + 1:  # and the heading
                     raise UsageError(f"{name}: more than {MAXIMUM_ROWS} rows: import it in parts")
-                yield Row(reader.line_num, tuple(cells))
+                yield CsvRow(reader.line_num, tuple(cells))
     except csv.Error as error:
         raise UsageError(
             f"{name}, after line {reader.line_num}: {error}: correct the quotes there"

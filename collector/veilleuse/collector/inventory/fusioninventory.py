@@ -15,9 +15,9 @@ from typing import Any, Final
 from xml.parsers import expat
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory.assets import Found, add_asset
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import Reading
+from veilleuse.collector.inventory.assets import AssetFields, add_asset
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import InventoryReading
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 
 SOURCE: Final = "fusioninventory"
@@ -63,7 +63,7 @@ class _Machine:
         return sum(name == section for name, _ in self.sections)
 
 
-def read(reading: Reading, words: Words, data: bytes, name: str) -> None:
+def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str) -> None:
     """One machine. Raises UsageError when the file is no inventory, or is not to be trusted."""
     machine = _parse(unpacked(data, name), name)
     hardware, bios = machine.first("HARDWARE"), machine.first("BIOS")
@@ -94,7 +94,7 @@ def read(reading: Reading, words: Words, data: bytes, name: str) -> None:
         "vendor": "BIOS/SMANUFACTURER", "model": "BIOS/SMODEL", "type": "HARDWARE/CHASSIS_TYPE",
         "vm": "HARDWARE/VMSYSTEM", "displays": "MONITORS", "inventory_number": "BIOS/ASSETTAG", "entity": "ACCOUNTINFO",
     }  # fmt: skip
-    add_asset(reading, words, Found(name, "computer", cells, headings, by_hardware=True))
+    add_asset(reading, words, AssetFields(name, "computer", cells, headings, by_hardware=True))
 
 
 def _lasting(device_id: str) -> str:

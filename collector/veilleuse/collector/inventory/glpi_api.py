@@ -24,10 +24,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.inventory import glpi_files
-from veilleuse.collector.inventory.cells import CellRefused, entity_of
+from veilleuse.collector.inventory.cells import CellError, entity_of
 from veilleuse.collector.inventory.glpi_json import add_item
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import MAXIMUM_ROWS, EntityRow, Reading, Refusal
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import MAXIMUM_ROWS, EntityRow, InventoryReading, Refusal
 from veilleuse.wire.files import FileRefused, read_authorities, read_with_status
 from veilleuse.wire.settings_file import parse_toml
 
@@ -44,7 +44,7 @@ _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 """Worth another try."""
 
 
-class GlpiFailed(CollectorError):
+class GlpiError(CollectorError):
     """GLPI, or the way to it, said no. Nothing was imported."""
 
 
@@ -61,7 +61,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GlpiResponse:
     """What GLPI answered."""
 
     status: int
@@ -157,7 +157,7 @@ class Wire:
                 f"ca_file {credentials.ca_file}: {why}; name a file of certificates in PEM"
             ) from error
 
-    def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> GlpiResponse:
         """One answer, whatever its status but what may pass: 429 and 5xx are tried again, as GLPI asks or ever later.
 
         Raises GlpiFailed when there is none, when it is too large, or when time is up.
@@ -169,22 +169,20 @@ class Wire:
             asked = answer.headers.get("retry-after", "")
             pause = float(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else wait
             if pause > LONGEST_WAIT_SECONDS or time.monotonic() + pause > self._end:
-                raise GlpiFailed(f"GLPI at {self._host} asks to come back in {pause:g} s: do so")
+                raise GlpiError(f"GLPI at {self._host} asks to come back in {pause:g} s: do so")
             self._sleep(pause)
         answer = self._once(path, query, headers)
         if answer.status in _PASSING and not answer.error:
             busy = "is asked too often" if answer.status == 429 else "has a fault"
             tries = len(_PAUSES_SECONDS) + 1
-            raise GlpiFailed(
+            raise GlpiError(
                 f"GLPI at {self._host} {busy} ({answer.status}, {tries} times): look at its logs, try later"
             )
         return answer
 
-    def _once(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    def _once(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> GlpiResponse:
         if time.monotonic() > self._end:
-            raise GlpiFailed(
-                f"GLPI at {self._host} is too slow: nothing was imported; import an export of it"
-            )
+            raise GlpiError(f"GLPI at {self._host} is too slow: nothing was imported; import an export of it")
         target = f"{self._path}/{path}" + (f"?{urlencode(query)}" if query else "")
         sent = {"Accept": "application/json", "Content-Type": "application/json", **headers}
         if self._credentials.app_token:
@@ -195,18 +193,18 @@ class Wire:
             response = connection.getresponse()
             body = self._body(response)
             told = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, told, _json(body))
+            return GlpiResponse(response.status, told, _json(body))
         except ssl.SSLCertVerificationError as error:
-            raise GlpiFailed(
+            raise GlpiError(
                 f"the certificate of {self._host} is not trusted ({error.verify_message}): set ca_file to the PEM of its authority"
             ) from error
         except TimeoutError as error:
-            raise GlpiFailed(
+            raise GlpiError(
                 f"GLPI at {self._host} did not answer within {self._timeout:g} s: try later"
             ) from error
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             what = getattr(error, "strerror", None) or type(error).__name__
-            raise GlpiFailed(
+            raise GlpiError(
                 f"cannot reach GLPI at {self._host}:{self._port} ({what}): look at url and the network"
             ) from error
         finally:
@@ -226,7 +224,7 @@ class Wire:
         while piece := response.read1(65_536):
             received += piece
             if len(received) > MAXIMUM_ANSWER_BYTES:
-                raise GlpiFailed(
+                raise GlpiError(
                     f"GLPI at {self._host} answers with more than {MAXIMUM_ANSWER_BYTES} bytes: this is none"
                 )
             if time.monotonic() > end:
@@ -280,7 +278,7 @@ class Glpi:
         if self._session:
             try:
                 self._wire.get("killSession", {}, {"Session-Token": self._session})
-            except GlpiFailed as error:  # it ends by itself; what was read is whole
+            except GlpiError as error:  # it ends by itself; what was read is whole
                 log.info("session of glpi not ended", extra={"error": str(error)})
 
     def items(self, item_type: str, *, names: bool = True) -> list[dict[str, Any]]:
@@ -292,7 +290,7 @@ class Glpi:
             found, whole = self._pages(item_type, names=names)
             if whole:
                 return list(found.values())
-        raise GlpiFailed(f"GLPI's list of {item_type} changes while it is read: try when nobody works on it")
+        raise GlpiError(f"GLPI's list of {item_type} changes while it is read: try when nobody works on it")
 
     def _pages(self, item_type: str, *, names: bool) -> tuple[dict[Any, dict[str, Any]], bool]:
         found: dict[Any, dict[str, Any]] = {}
@@ -308,9 +306,9 @@ class Glpi:
             total = int(matched[3]) if matched else None
             if not page or (len(page) < PAGE if total is None else start + PAGE >= total):
                 return found, total is None or len(found) == total
-        raise GlpiFailed(f"GLPI has more than {MAXIMUM_ROWS} {item_type}: import exports of its parts")
+        raise GlpiError(f"GLPI has more than {MAXIMUM_ROWS} {item_type}: import exports of its parts")
 
-    def _page(self, item_type: str, start: int, *, names: bool) -> Answer:
+    def _page(self, item_type: str, start: int, *, names: bool) -> GlpiResponse:
         query = {
             "range": f"{start}-{start + PAGE - 1}",
             "expand_dropdowns": "true" if names else "false",
@@ -337,7 +335,7 @@ class Glpi:
         self._session = token
 
 
-def pull(reading: Reading, words: Words, session: Glpi, items: Iterable[str]) -> None:
+def pull(reading: InventoryReading, words: InventoryMapping, session: Glpi, items: Iterable[str]) -> None:
     """These items, the tree of entities, the days of service and the monitors of each computer. Raises GlpiFailed."""
     _entities(reading, session)
     days = _days(reading, session)
@@ -353,19 +351,19 @@ def pull(reading: Reading, words: Words, session: Glpi, items: Iterable[str]) ->
         reading.complete.add(item)
 
 
-def _entities(reading: Reading, session: Glpi) -> None:
+def _entities(reading: InventoryReading, session: Glpi) -> None:
     for thing in session.items("Entity"):
         where = f"GLPI, Entity {thing.get('id')}"
         try:
             name = entity_of(glpi_files.plain(str(thing.get("completename") or thing.get("name") or "")))
-        except CellRefused as error:
+        except CellError as error:
             reading.refuse(Refusal(where, "completename", error.what, error.remedy))
             continue
         if name:
             reading.entities.append(EntityRow(where, name))
 
 
-def _days(reading: Reading, session: Glpi) -> dict[tuple[Any, Any], dict[str, str]]:
+def _days(reading: InventoryReading, session: Glpi) -> dict[tuple[Any, Any], dict[str, str]]:
     """(item type, number) → days of service; none when the user may not read them, which is noted."""
     found: dict[tuple[Any, Any], dict[str, str]] = {}
     for thing in _or_none(reading, session, "Infocom") or ():
@@ -378,7 +376,7 @@ def _days(reading: Reading, session: Glpi) -> dict[tuple[Any, Any], dict[str, st
     return found
 
 
-def _displays(reading: Reading, session: Glpi) -> Counter[Any] | None:
+def _displays(reading: InventoryReading, session: Glpi) -> Counter[Any] | None:
     """Computer's number → monitors on it; None when GLPI does not tell."""
     for item_type, whose, computer in _LINKS:
         things = _or_none(reading, session, item_type, quiet=item_type != _LINKS[-1][0])
@@ -394,40 +392,40 @@ def _displays(reading: Reading, session: Glpi) -> Counter[Any] | None:
 
 
 def _or_none(
-    reading: Reading, session: Glpi, item_type: str, *, quiet: bool = False
+    reading: InventoryReading, session: Glpi, item_type: str, *, quiet: bool = False
 ) -> list[dict[str, Any]] | None:
     """What a profile may not read, or a version does not know, is noted and left out."""
     try:
         return session.items(item_type, names=False)
-    except NotServed:
+    except GlpiListMissing:
         if not quiet:
             reading.not_known("not readable in GLPI", item_type)
         return None
 
 
-class NotServed(GlpiFailed):
+class GlpiListMissing(GlpiError):
     """This GLPI, or this profile, has no such list."""
 
 
-def _page_of(answer: Answer, item_type: str) -> list[dict[str, Any]]:
+def _page_of(answer: GlpiResponse, item_type: str) -> list[dict[str, Any]]:
     if answer.status not in (200, 206):
         raise _refused(answer, item_type)
     page = answer.document
     if not isinstance(page, list) or not all(isinstance(thing, dict) for thing in page):
-        raise GlpiFailed(f"GLPI answered no list of {item_type}: does url end with apirest.php?")
+        raise GlpiError(f"GLPI answered no list of {item_type}: does url end with apirest.php?")
     return page
 
 
-def _refused(answer: Answer, what: str) -> GlpiFailed:
+def _refused(answer: GlpiResponse, what: str) -> GlpiError:
     word = re.sub(r"[^A-Z0-9_]", "", answer.error)[:64]
     if answer.document is None or answer.status // 100 == 3:
-        return GlpiFailed(
+        return GlpiError(
             f"what answers is no GLPI ({answer.status}): does url end with apirest.php, and is its API on?"
         )
     kind = (
-        NotServed
+        GlpiListMissing
         if word in ("ERROR_RIGHT_MISSING",) or "COMMONDBTM" in word or answer.status in (403, 404)
-        else GlpiFailed
+        else GlpiError
     )
     why = _WHY.get(word) or f"it says {word or 'nothing more'}: look at its logs"
     return kind(f"GLPI refused {what} ({answer.status}): {why}")

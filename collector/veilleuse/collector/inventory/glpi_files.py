@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory.assets import Found, add_asset
+from veilleuse.collector.inventory.assets import AssetFields, add_asset
 from veilleuse.collector.inventory.cells import folded
-from veilleuse.collector.inventory.csv_table import Row, Table, table_of
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import Reading, Refusal
+from veilleuse.collector.inventory.csv_table import CsvRow, CsvTable, table_of
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import InventoryReading, Refusal
 
 SOURCE: Final = "glpi"
 """One inventory, whatever way it comes: a list with IDs and the REST API know an asset by the same key."""
@@ -102,7 +102,7 @@ MARKS: Final = frozenset({"serial", "inventory_number", "id", "entity", "model",
 """At least three of these make a list of GLPI."""
 
 
-def read(reading: Reading, words: Words, data: bytes, name: str, item: str) -> None:
+def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str, item: str) -> None:
     """All rows of a list of such items. Raises UsageError when it is none."""
     table = table_of(data, name)
     fields = fields_of(table, words.columns)
@@ -122,7 +122,9 @@ def read(reading: Reading, words: Words, data: bytes, name: str, item: str) -> N
             continue
         cells = {field: row.cells[place] for place, field in fields.items() if place < len(row.cells)}
         headings = {field: table.columns[place] for place, field in fields.items()}
-        add_asset(reading, words, Found(table.where(row), item, keyed(item, cells), headings | {"key": "ID"}))
+        add_asset(
+            reading, words, AssetFields(table.where(row), item, keyed(item, cells), headings | {"key": "ID"})
+        )
 
 
 def keyed(item: str, cells: dict[str, str]) -> dict[str, str]:
@@ -133,7 +135,7 @@ def keyed(item: str, cells: dict[str, str]) -> dict[str, str]:
     return cells
 
 
-def fields_of(table: Table, more: Mapping[str, str]) -> dict[int, str]:
+def fields_of(table: CsvTable, more: Mapping[str, str]) -> dict[int, str]:
     """Column → field; the first column that is a field counts."""
     found: dict[int, str] = {}
     for place, heading in enumerate(table.columns):
@@ -143,12 +145,12 @@ def fields_of(table: Table, more: Mapping[str, str]) -> dict[int, str]:
     return found
 
 
-def fits(table: Table, more: Mapping[str, str]) -> bool:
+def fits(table: CsvTable, more: Mapping[str, str]) -> bool:
     """Whether the heading is one of GLPI's lists."""
     return len(MARKS & set(fields_of(table, more).values())) >= 3
 
 
-def wrong_width(table: Table, row: Row) -> Refusal | None:
+def wrong_width(table: CsvTable, row: CsvRow) -> Refusal | None:
     """A row that was cut, or has a separator too many; empty cells at its end are nothing."""
     cells = list(row.cells)
     while len(cells) > len(table.columns) and not cells[-1].strip():

@@ -10,14 +10,14 @@ from typing import Any
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import glpi_files
-from veilleuse.collector.inventory.assets import Found, add_asset
+from veilleuse.collector.inventory.assets import AssetFields, add_asset
 from veilleuse.collector.inventory.csv_table import text_of
 from veilleuse.collector.inventory.glpi_files import keyed
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import Reading, Refusal
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import InventoryReading, Refusal
 
 
-def read(reading: Reading, words: Words, data: bytes, name: str, item: str) -> None:
+def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str, item: str) -> None:
     """An array of items, `{"data": [...]}`, or one array per item type: `{"Computer": [...]}`. Raises UsageError."""
     try:
         document = json.loads(text_of(data, name))
@@ -46,8 +46,8 @@ def _lists(document: Any, name: str, item: str) -> Iterator[tuple[str, list[Any]
 
 
 def add_item(
-    reading: Reading,
-    words: Words,
+    reading: InventoryReading,
+    words: InventoryMapping,
     thing: Any,
     where: str,
     item: str,
@@ -79,7 +79,7 @@ def add_item(
             return
         cells[field], headings[field] = _text(key, value), key
     cells.update(more or {})
-    add_asset(reading, words, Found(where, item, keyed(item, cells), headings))
+    add_asset(reading, words, AssetFields(where, item, keyed(item, cells), headings))
 
 
 def _key(item: str, thing: Mapping[str, Any]) -> str:

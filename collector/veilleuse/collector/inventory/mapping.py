@@ -37,7 +37,7 @@ from fnmatch import translate
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory.cells import CellRefused, entity_of, folded
+from veilleuse.collector.inventory.cells import CellError, entity_of, folded
 from veilleuse.collector.inventory.device_classes import (
     DEVICE_CLASSES,
     IN_SERVICE,
@@ -79,7 +79,7 @@ class EntityRule:
 
 
 @dataclass(slots=True)
-class Words:
+class InventoryMapping:
     """How to read an organisation's inventory. Empty: the built-in tables alone."""
 
     day_first: bool = True
@@ -131,7 +131,7 @@ class Words:
         return False if word in self.in_service else None
 
 
-def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> Words:
+def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> InventoryMapping:
     """A mapping file. Raises UsageError for what it cannot say, with the nearest word it can."""
     try:
         document = parse_toml(text)
@@ -145,7 +145,7 @@ def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> Words:
     statuses = _table(document, "statuses", name)
     _require_known(statuses, {"in_service", "out_of_service"}, f"{name}, [statuses]")
     into, out = (_words(statuses, key, name) for key in ("in_service", "out_of_service"))
-    return Words(
+    return InventoryMapping(
         day_first=order == "day_first",
         default_entity=_entity_in(_table(document, "defaults", name), "entity", f"{name}, [defaults]"),
         tags=_tags(document, name),
@@ -167,7 +167,7 @@ def _tags(document: Mapping[str, Any], name: str) -> dict[str, str]:
 def _entity_in(table: Mapping[str, Any], key: str, where: str) -> str:
     try:
         return entity_of(_text(table, key, where))
-    except CellRefused as error:
+    except CellError as error:
         raise UsageError(f"{where}, '{key[:64]}': {error.what}: {error.remedy}") from error
 
 

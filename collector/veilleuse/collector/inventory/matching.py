@@ -17,13 +17,13 @@ from typing import Final, TypeVar
 
 from veilleuse.collector.inventory.device_classes import AGENT_CLASSES
 from veilleuse.collector.model.inventory import (
+    AssetMatches,
     AssetRecord,
     Candidate,
     Decision,
     Doubt,
     DoubtKind,
-    Matching,
-    Verdict,
+    MatchVerdict,
 )
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import DeviceClass
@@ -39,7 +39,7 @@ _FAMILY: Final[Mapping[str, str]] = {
 
 def match(
     assets: Iterable[AssetRecord], machines: Sequence[Candidate], decisions: Iterable[Decision], day: date
-) -> Matching:
+) -> AssetMatches:
     """Links and doubts on a civil day. `machines`: those that are enrolled, and those that were until they were revoked."""
     return _Matcher(assets, machines, decisions, day).matching()
 
@@ -62,7 +62,7 @@ class _Matcher:
         self._earlier: dict[HostId, int] = {}
         self._ignored: set[tuple[int, HostId | None]] = set()
         for one in decisions:
-            if one.verdict is Verdict.IGNORED:
+            if one.verdict is MatchVerdict.IGNORED:
                 self._ignored.add((one.asset_id, one.host_id))
             elif one.host_id in self._machines and one.asset_id in self._live:
                 self._links[one.asset_id] = one.host_id
@@ -71,7 +71,7 @@ class _Matcher:
         self._taken = set(self._links.values())
         self._doubts: list[Doubt] = []
 
-    def matching(self) -> Matching:
+    def matching(self) -> AssetMatches:
         pairs = self._pairs()
         by_host: defaultdict[HostId, list[AssetRecord]] = defaultdict(list)
         for asset, host_id in pairs:
@@ -94,7 +94,7 @@ class _Matcher:
         ]
         kept = tuple(doubt for doubt in self._doubts if (doubt.asset_id, None) not in self._ignored)
         self._look_back()
-        return Matching(
+        return AssetMatches(
             self._links,
             tuple(sorted(kept, key=lambda doubt: (doubt.asset_id, doubt.kind.value))),
             self._earlier,

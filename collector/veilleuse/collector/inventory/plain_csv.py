@@ -15,9 +15,9 @@ from decimal import Decimal
 from typing import Final, TypeVar
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory.assets import Found, add_asset
+from veilleuse.collector.inventory.assets import AssetFields, add_asset
 from veilleuse.collector.inventory.cells import (
-    CellRefused,
+    CellError,
     boolean_of,
     date_of,
     decimal_of,
@@ -28,11 +28,11 @@ from veilleuse.collector.inventory.cells import (
     name_of,
     tidy,
 )
-from veilleuse.collector.inventory.csv_table import Table, table_of
+from veilleuse.collector.inventory.csv_table import CsvTable, table_of
 from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES, ITEMS
 from veilleuse.collector.inventory.glpi_files import wrong_width
-from veilleuse.collector.inventory.mapping import Words
-from veilleuse.collector.inventory.rows import EntityRow, Reading, Refusal, RetirementRow
+from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.rows import EntityRow, InventoryReading, Refusal, RetirementRow
 from veilleuse.collector.model.inventory import (
     RETIREMENT_DESTINATIONS,
     Headcount,
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FileKind:
     """One kind of file."""
 
     required: tuple[str, ...]
@@ -64,8 +64,8 @@ class Kind:
 
 _POPULATIONS: Final = ", ".join(one.value for one in Population)
 _CONTEXTS: Final = ", ".join(one.value for one in PowerContext)
-KINDS: Final[Mapping[str, Kind]] = {
-    "assets": Kind(
+KINDS: Final[Mapping[str, FileKind]] = {
+    "assets": FileKind(
         ("key", "device_class"),
         {
             "key": "a number of yours that stays for life; what a second import recognises it by",
@@ -89,7 +89,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "uuid": "SMBIOS UUID; likewise",
         },
     ),
-    "entities": Kind(
+    "entities": FileKind(
         ("entity", "power_context"),
         {
             "entity": "path from the root: Métropole > Direction A",
@@ -98,7 +98,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "population": f"{_POPULATIONS}; blank: as the entity above",
         },
     ),
-    "purchases": Kind(
+    "purchases": FileKind(
         ("year", "category", "amount_excluding_vat_eur", "reused"),
         {
             "year": "of the order",
@@ -109,7 +109,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "entity": "who bought",
         },
     ),
-    "retirements": Kind(
+    "retirements": FileKind(
         ("day", "destination"),
         {
             "day": "YYYY-MM-DD",
@@ -124,7 +124,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "security_restricted": "yes: it may not be reused for security's sake",
         },
     ),
-    "headcounts": Kind(
+    "headcounts": FileKind(
         ("entity", "users"),
         {
             "entity": "path from the root",
@@ -145,7 +145,7 @@ def template(kind: str) -> str:
     return f"# {kind}: remove what you do not need but {', '.join(KINDS[kind].required)}\n{notes}{';'.join(columns)}\n"
 
 
-def kind_of(table: Table) -> str | None:
+def kind_of(table: CsvTable) -> str | None:
     """The kind whose columns are all there; None when it is none of ours."""
     columns = {folded(column).replace(" ", "_") for column in table.columns}
     return next((name for name, kind in KINDS.items() if columns >= set(kind.required)), None)
@@ -161,7 +161,7 @@ def without_notes(data: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def read(reading: Reading, words: Words, data: bytes, name: str) -> None:
+def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str) -> None:
     """All rows of a file of one kind. Raises UsageError when its heading is none."""
     table = table_of(without_notes(data), name)
     kind = kind_of(table)
@@ -183,7 +183,7 @@ def read(reading: Reading, words: Words, data: bytes, name: str) -> None:
         add(reading, words, _Row(where, cells))
 
 
-def _columns(table: Table, kind: str) -> dict[int, str]:
+def _columns(table: CsvTable, kind: str) -> dict[int, str]:
     known = KINDS[kind].columns
     found: dict[int, str] = {}
     for place, heading in enumerate(table.columns):
@@ -215,7 +215,7 @@ class _Row:
             return blank
         try:
             return parse(cell)
-        except CellRefused as error:
+        except CellError as error:
             raise _BadCell(column, error.what, error.remedy) from error
 
     def need(self, column: str, parse: Callable[[str], T]) -> T:
@@ -231,8 +231,10 @@ class _BadCell(Exception):
         self.column, self.what, self.remedy = column, what, remedy
 
 
-def _guarded(add: Callable[[Reading, Words, _Row], None]) -> Callable[[Reading, Words, _Row], None]:
-    def guarded(reading: Reading, words: Words, row: _Row) -> None:
+def _guarded(
+    add: Callable[[InventoryReading, InventoryMapping, _Row], None],
+) -> Callable[[InventoryReading, InventoryMapping, _Row], None]:
+    def guarded(reading: InventoryReading, words: InventoryMapping, row: _Row) -> None:
         reading.more(row.where)
         try:
             add(reading, words, row)
@@ -255,7 +257,7 @@ _ITEM_OF_CLASS: Final = {
 }
 
 
-def _asset(reading: Reading, words: Words, row: _Row) -> None:
+def _asset(reading: InventoryReading, words: InventoryMapping, row: _Row) -> None:
     cells = dict(row.cells)
     source = tidy(cells.pop("source", ""))
     if source and source != reading.source:  # an export has all inventories: each of its rows is one of them
@@ -269,11 +271,11 @@ def _asset(reading: Reading, words: Words, row: _Row) -> None:
         remedy = f"use {', '.join(ITEMS)}"
         reading.refuse(Refusal(row.where, "item", "no kind of list", remedy, (cells.get("key", ""),)))
         return
-    found = Found(row.where, item or _ITEM_OF_CLASS.get(device_class, "computer"), cells, {})
+    found = AssetFields(row.where, item or _ITEM_OF_CLASS.get(device_class, "computer"), cells, {})
     add_asset(reading, words, found)
 
 
-def _entity(reading: Reading, words: Words, row: _Row) -> None:
+def _entity(reading: InventoryReading, words: InventoryMapping, row: _Row) -> None:
     site = row.get("site", name_of, "") if "site" in row.cells else None
     if site and site not in words.sites:
         reading.not_known("site", site)
@@ -283,7 +285,7 @@ def _entity(reading: Reading, words: Words, row: _Row) -> None:
     reading.entities.append(EntityRow(row.where, row.need("entity", entity_of), site, context, population))
 
 
-def _purchase(reading: Reading, words: Words, row: _Row) -> None:
+def _purchase(reading: InventoryReading, words: InventoryMapping, row: _Row) -> None:
     amount = row.need("amount_excluding_vat_eur", decimal_of)
     if not Decimal(0) <= amount < Decimal(10) ** 10 or amount != round(amount, 4):
         raise _BadCell(
@@ -301,7 +303,7 @@ def _purchase(reading: Reading, words: Words, row: _Row) -> None:
     )
 
 
-def _retired(reading: Reading, words: Words, row: _Row) -> None:
+def _retired(reading: InventoryReading, words: InventoryMapping, row: _Row) -> None:
     asset = row.get("asset", lambda cell: name_of(cell, 200), "")
     age = row.get("age_years", decimal_of, None)
     if age is not None and not 0 <= age <= 100:
@@ -325,7 +327,7 @@ def _retired(reading: Reading, words: Words, row: _Row) -> None:
     reading.retirements.append(RetirementRow(row.where, retirement, asset))
 
 
-def _headcount(reading: Reading, words: Words, row: _Row) -> None:
+def _headcount(reading: InventoryReading, words: InventoryMapping, row: _Row) -> None:
     days = row.get("telework_days_per_week", decimal_of, None)
     if days is not None and not 0 <= days <= 7:
         raise _BadCell("telework_days_per_week", f"{days} days a week", "write 0 to 7")
@@ -338,11 +340,11 @@ def _headcount(reading: Reading, words: Words, row: _Row) -> None:
     reading.headcounts.append(Headcount(entity, from_day, users, days))
 
 
-def _day_of(words: Words) -> Callable[[str], date]:
+def _day_of(words: InventoryMapping) -> Callable[[str], date]:
     def parse(cell: str) -> date:
         day = date_of(cell, day_first=words.day_first)
         if day is None:
-            raise CellRefused("it is blank", "write YYYY-MM-DD")
+            raise CellError("it is blank", "write YYYY-MM-DD")
         return day
 
     return parse
@@ -355,16 +357,14 @@ def _units(cell: str) -> int:
 def _year(cell: str) -> int:
     year = integer_of(cell, LAST_YEAR)
     if year < FIRST_YEAR:
-        raise CellRefused(f"{year} is no year of a purchase", f"write {FIRST_YEAR} to {LAST_YEAR}")
+        raise CellError(f"{year} is no year of a purchase", f"write {FIRST_YEAR} to {LAST_YEAR}")
     return year
 
 
 def _one_of(cell: str, allowed: frozenset[str]) -> str:
     word = folded(cell).replace(" ", "_")
     if word not in allowed:
-        raise CellRefused(
-            f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(sorted(allowed))}"
-        )
+        raise CellError(f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(sorted(allowed))}")
     return word
 
 
@@ -372,7 +372,7 @@ def _word(cell: str, words: type[T]) -> T:
     return words(_one_of(cell, frozenset(one.value for one in words)))  # type: ignore[attr-defined, call-arg]
 
 
-_ADD: Final[Mapping[str, Callable[[Reading, Words, _Row], None]]] = {
+_ADD: Final[Mapping[str, Callable[[InventoryReading, InventoryMapping, _Row], None]]] = {
     "assets": _asset,
     "entities": _guarded(_entity),
     "purchases": _guarded(_purchase),

@@ -16,7 +16,7 @@ from datetime import date
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.inventory.cells import parent_of
-from veilleuse.collector.inventory.rows import AssetRow, Reading, Refusal, RetirementRow, Value
+from veilleuse.collector.inventory.rows import AssetRow, InventoryReading, Refusal, RetirementRow, Value
 from veilleuse.collector.model.inventory import (
     AssetRecord,
     Entity,
@@ -72,7 +72,7 @@ class Plan:
 
 
 def plan(
-    reading: Reading,
+    reading: InventoryReading,
     kept: InventorySnapshot,
     day: date,
     pseudonym: Pseudonymiser,
@@ -128,7 +128,7 @@ class _Assets:
 
     def __init__(
         self,
-        reading: Reading,
+        reading: InventoryReading,
         kept: InventorySnapshot,
         day: date,
         pseudonym: Pseudonymiser,
@@ -303,7 +303,9 @@ def _unique(pairs: Iterable[tuple[str | bytes, AssetRecord]]) -> dict[str | byte
     return {mark: record for mark, record in found.items() if record is not None}
 
 
-def _absent(reading: Reading, assets: _Assets, made: Plan, day: date, retire: bool) -> dict[int, AssetRecord]:
+def _absent(
+    reading: InventoryReading, assets: _Assets, made: Plan, day: date, retire: bool
+) -> dict[int, AssetRecord]:
     """Those of a complete list that it does not name; a refused row names what it may be.
 
     A list that names nothing retires nothing: who may no longer read it gets an empty one.
@@ -327,7 +329,9 @@ def _absent(reading: Reading, assets: _Assets, made: Plan, day: date, retire: bo
     return written
 
 
-def _entities(reading: Reading, kept: InventorySnapshot, written: Iterable[AssetRecord]) -> list[Entity]:
+def _entities(
+    reading: InventoryReading, kept: InventorySnapshot, written: Iterable[AssetRecord]
+) -> list[Entity]:
     """New ones, with all above them, parents first; and those of which more is said now."""
     known = {one.name: one for one in kept.entities}
     said = {one.name: one for one in kept.entities}
@@ -352,7 +356,9 @@ def _entities(reading: Reading, kept: InventorySnapshot, written: Iterable[Asset
     return sorted(changed, key=lambda one: (one.name.count(">"), one.name))
 
 
-def _purchases(reading: Reading, kept: InventorySnapshot, made: Plan) -> tuple[KeptPurchase, ...] | None:
+def _purchases(
+    reading: InventoryReading, kept: InventorySnapshot, made: Plan
+) -> tuple[KeptPurchase, ...] | None:
     """A file is all that its inventory says of the years in it."""
     if not reading.purchases:
         return None
@@ -363,7 +369,7 @@ def _purchases(reading: Reading, kept: InventorySnapshot, made: Plan) -> tuple[K
 
 
 def _retirements(
-    reading: Reading, kept: InventorySnapshot, assets: _Assets, made: Plan
+    reading: InventoryReading, kept: InventorySnapshot, assets: _Assets, made: Plan
 ) -> tuple[tuple[KeptRetirement, ...] | None, list[AssetRecord]]:
     """The same; and the assets that they take out of service."""
     if not reading.retirements:

@@ -88,7 +88,7 @@ class RetirementRow:
 
 
 @dataclass
-class Reading:
+class InventoryReading:
     """All that files said. Filled by one format."""
 
     source: str
@@ -124,7 +124,7 @@ class Reading:
             raise UsageError(f"{where}: more than {MAXIMUM_ROWS} rows: import it in parts")
 
 
-def to_document(reading: Reading) -> dict[str, Any]:
+def to_document(reading: InventoryReading) -> dict[str, Any]:
     """JSON's own types."""
     return {
         "source": reading.source,
@@ -156,7 +156,7 @@ def to_document(reading: Reading) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def from_document(document: Any) -> Reading:
+def from_document(document: Any) -> InventoryReading:
     """The reading again. Raises UsageError for what is none: it comes over a socket."""
     try:
         return _reading(document)
@@ -164,8 +164,8 @@ def from_document(document: Any) -> Reading:
         raise UsageError(f"this is no reading of an inventory: {error}") from error
 
 
-def _reading(document: Any) -> Reading:
-    reading = Reading(
+def _reading(document: Any) -> InventoryReading:
+    reading = InventoryReading(
         source=str(document["source"]),
         rows=int(document["rows"]),
         assets=[

@@ -61,7 +61,7 @@ KEYS: Final[Mapping[FollowTable, tuple[str, ...]]] = {
 """What a line is known by from one import to the next."""
 
 
-class Line(NamedTuple):
+class ActionLine(NamedTuple):
     """One line in force."""
 
     key: str

@@ -30,7 +30,7 @@ class HostHour:
     """Unit or guest → CPU ms, each processor for itself; empty = nobody told, which is not zero."""
 
 
-class Basis(Word):
+class IdleBasis(Word):
     """Where an idle power comes from."""
 
     OBSERVED = "observed"
@@ -59,12 +59,12 @@ class Why(Word):
 class IdlePower:
     """What a machine draws on, without load."""
 
-    basis: Basis
+    basis: IdleBasis
     microwatts: int
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class AttributionShare:
     """What one unit, one guest, or the rest of the system has of the dynamic part."""
 
     cpu_milliseconds: int
@@ -81,10 +81,10 @@ class Attribution:
     """k = 1, of the whole; what sharing adds to it nobody knows."""
     not_on_millijoules: int
     """Off, asleep, unknown."""
-    idle: Mapping[tuple[Method, Basis], int]
-    units: Mapping[str, Share]
+    idle: Mapping[tuple[Method, IdleBasis], int]
+    units: Mapping[str, AttributionShare]
     """Services, guests, `unit:containers`; `unit:other` = those too small, too many, or not to be told apart by name."""
-    rest: Share
+    rest: AttributionShare
     """CPU time that no unit had: the kernel, sessions, what lives outside the services."""
     not_attributed: Mapping[Why, int]
     powers: Mapping[Method, IdlePower]

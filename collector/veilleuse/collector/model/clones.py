@@ -52,7 +52,7 @@ class Holders:
     """Nonce that was served after its wait: a machine that is reset at each start shows it again and again."""
 
 
-class Meeting(StrEnum):
+class NonceVerdict(StrEnum):
     """What a nonce tells; the values are labels of a counter."""
 
     CURRENT = "ok"
@@ -73,7 +73,7 @@ def look_again_milliseconds(population: Population) -> int:
 
 def meet(
     known: Holders, shown: bytes, chance: bytes, records: int, *, silent: bool
-) -> tuple[Meeting, Holders]:
+) -> tuple[NonceVerdict, Holders]:
     """What the nonce `shown` tells, and what to remember; `current` of it is the answer's nonce unless refused.
 
     `chance`: CHANCE_BYTES random bytes. `records`: stored of this identity by now. `silent`: the wait since the last Hello that
@@ -85,19 +85,21 @@ def meet(
     spare = (*others, shown)[-NONCES_KEPT:]
     served = Holders(following, spare, records, (), known.copies, known.set_back)
     if shown == known.current:
-        return Meeting.CURRENT, _told_apart(served, known.waiting)
+        return NonceVerdict.CURRENT, _told_apart(served, known.waiting)
     if shown in known.copies:
-        return Meeting.CONFLICT, known
+        return NonceVerdict.CONFLICT, known
     if not _number(known.current) or _number(shown) > _number(known.current):
-        return Meeting.STALE, served
+        return NonceVerdict.STALE, served
     if shown in known.waiting:
         if delivered:  # by the other one, whose Hello was before
-            return Meeting.CONFLICT, _told_apart(replace(known, waiting=()), known.waiting)
-        return (Meeting.STALE, replace(served, set_back=shown)) if silent else (Meeting.WAITS, known)
+            return NonceVerdict.CONFLICT, _told_apart(replace(known, waiting=()), known.waiting)
+        return (
+            (NonceVerdict.STALE, replace(served, set_back=shown)) if silent else (NonceVerdict.WAITS, known)
+        )
     if shown == known.set_back or (shown in known.spare and not delivered):
-        return Meeting.STALE, _told_apart(served, known.waiting)
+        return NonceVerdict.STALE, _told_apart(served, known.waiting)
     return (
-        Meeting.WAITS,
+        NonceVerdict.WAITS,
         Holders(
             known.current,
             () if delivered else known.spare,

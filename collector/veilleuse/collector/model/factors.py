@@ -20,7 +20,7 @@ PROVISIONAL_U: Final = 0.108
 COMPONENTS: Final = ("combustion", "upstream", "losses")
 
 
-class Basis(Word):
+class FactorBasis(Word):
     """What a factor stands for. GHG Protocol, Scope 2 Guidance (2015)."""
 
     LOCATION = "location"
@@ -62,7 +62,7 @@ class Factor:
     licence: str
     estimated_shares: tuple[tuple[str, Decimal], ...] = ()
     """(combustion | upstream | losses, share of the total), where the source's other years tell; used without components."""
-    basis: Basis = Basis.LOCATION
+    basis: FactorBasis = FactorBasis.LOCATION
     status: FactorStatus = FactorStatus.VALID
     version: int = 0
     """Number of the imported version; 0: of a table that the product ships."""

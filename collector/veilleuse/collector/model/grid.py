@@ -105,7 +105,7 @@ BY_DATASET: Final = {one.name: one for one in DATASETS}
 ODRE_ZONE: Final = "FR"
 
 
-class Intensity(NamedTuple):
+class GridIntensity(NamedTuple):
     """One published value. Checked by `checked`."""
 
     zone: str
@@ -126,7 +126,7 @@ class Intensity(NamedTuple):
         return self.start_unix_milliseconds + self.minutes * MILLISECONDS_PER_MINUTE
 
 
-def checked(one: Intensity) -> Intensity:
+def checked(one: GridIntensity) -> GridIntensity:
     """The same. Raises ValueError for what cannot be a value."""
     if not _ZONE.fullmatch(one.zone):
         raise ValueError(f"'{one.zone}' is no grid zone: FR, FR-COR …")
@@ -142,17 +142,17 @@ def checked(one: Intensity) -> Intensity:
 
 
 @dataclass(frozen=True, slots=True)
-class Replaced:
+class ReplacedValue:
     """A value that another one took the place of."""
 
-    before: Intensity
+    before: GridIntensity
     fetched_unix_milliseconds: int
     replaced_unix_milliseconds: int
     by_dataset: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class IntensityImport:
     """What became of values that were brought."""
 
     new: int = 0
@@ -162,9 +162,9 @@ class Stored:
     outranked: int = 0
     """Left out: a more final value stands there."""
 
-    def __add__(self, other: Stored) -> Stored:
+    def __add__(self, other: IntensityImport) -> IntensityImport:
         """Sum."""
-        return Stored(
+        return IntensityImport(
             self.new + other.new,
             self.replacing + other.replacing,
             self.same + other.same,
@@ -323,7 +323,7 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LedgerLine:
     """A group that may be shown."""
 
     key: GroupKey
@@ -335,7 +335,7 @@ class Line:
 class Ledger:
     """The indicative ledger over a period, and what is not in it."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[LedgerLine, ...]
     """Memo lines are in no total."""
     withheld: tuple[GroupKey, ...]
 

@@ -171,7 +171,7 @@ class Load(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class IndicatorMachine:
     """One enrolled machine."""
 
     host_id: HostId
@@ -205,7 +205,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class IndicatorDevice:
     """One asset in service on the last day of the period."""
 
     asset_id: int
@@ -271,8 +271,8 @@ class SobrietyGroup:
     """What one row of figures is made of."""
 
     scope: Scope
-    machines: tuple[Machine, ...] = ()
-    devices: tuple[Device, ...] = ()
+    machines: tuple[IndicatorMachine, ...] = ()
+    devices: tuple[IndicatorDevice, ...] = ()
     users: int | None = None
     """Headcount in force on the last day; None: nobody told."""
     purchases: tuple[Purchase, ...] = ()
@@ -303,7 +303,7 @@ class Targets:
     reused_retirements_ratio: float = 0.5
 
 
-class Verdict(StrEnum):
+class ServerVerdict(StrEnum):
     """Of a server, by I6."""
 
     COMATOSE = "comatose"
@@ -340,6 +340,6 @@ class Figure:
     """The same of details; those that are not here stand or fall with the value."""
 
 
-def contributions(pairs: Iterable[tuple[Machine, int]]) -> Contributions:
+def contributions(pairs: Iterable[tuple[IndicatorMachine, int]]) -> Contributions:
     """Machine by machine."""
     return {machine.host_id: amount for machine, amount in pairs}

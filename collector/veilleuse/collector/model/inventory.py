@@ -262,7 +262,7 @@ class DoubtKind(Word):
     """The inventory says it is out of service, and its machine is enrolled."""
 
 
-class Verdict(Word):
+class MatchVerdict(Word):
     """What an operator said of an asset and a machine."""
 
     MATCHED = "matched"
@@ -286,7 +286,7 @@ class Decision:
     asset_id: int
     host_id: HostId | None
     """None: of whatever machine."""
-    verdict: Verdict
+    verdict: MatchVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Matching:
+class AssetMatches:
     """Who is who."""
 
     links: Mapping[int, HostId]

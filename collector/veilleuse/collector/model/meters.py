@@ -136,7 +136,7 @@ class SharedEnergy:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedReadings:
     """What shared meters say of one machine over one hour; None = nothing."""
 
     machine: SharedEnergy | None = None
@@ -145,7 +145,7 @@ class Shared:
     """True when its screens are on a meter: they are not modelled, read or not."""
 
 
-NOT_SHARED: Final = Shared()
+NOT_SHARED: Final = SharedReadings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class PsysCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Metering:
+class MeterDeclarations:
     """All that is declared."""
 
     meters: tuple[DeclaredMeter, ...] = ()
@@ -170,7 +170,7 @@ class Metering:
     servers: tuple[RoomServer, ...] = ()
 
 
-def rooms_without_meter(declared: Metering, day: date) -> Iterator[tuple[str, bool]]:
+def rooms_without_meter(declared: MeterDeclarations, day: date) -> Iterator[tuple[str, bool]]:
     """Of each room in which servers are placed on `day` or later and that has no meter: what to tell; whether its name is likely misspelt."""
     metered = {(meter.site, meter.room) for meter in declared.meters}
     placed = {(one.site, one.room) for one in declared.servers if one.valid_to >= day}
@@ -197,7 +197,7 @@ def _numbers(text: str) -> list[int]:
 class ServerRooms:
     """Tells in which room a server stands on a day: by a share of a meter there, else as declared, else its site's default room."""
 
-    def __init__(self, declared: Metering) -> None:
+    def __init__(self, declared: MeterDeclarations) -> None:
         rooms = {meter.meter: meter.room for meter in declared.meters}
         self._shares: defaultdict[HostId, list[tuple[int, int, str]]] = defaultdict(list)
         self._hosts: defaultdict[HostId, list[tuple[int, int, str]]] = defaultdict(list)

@@ -21,7 +21,7 @@ MAXIMUM_DAYS: Final = 31
 """Longest period."""
 
 
-class Kind(Word):
+class PublicationKind(Word):
     """What a publication is of. One per kind and period."""
 
     RELEASE = "release"
@@ -34,7 +34,7 @@ class Kind(Word):
 class Publication:
     """Figures that may be shown, of one whole period."""
 
-    kind: Kind
+    kind: PublicationKind
     first: date
     end: date
     """Exclusive."""

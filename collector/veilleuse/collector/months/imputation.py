@@ -21,7 +21,7 @@ from veilleuse.collector.model.months import COLUMNS, IMPUTED_COLUMNS, PLACE, Ho
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.months.aggregate import Key, Months, added_rows, contributions
 from veilleuse.collector.months.site_days import SiteDays
-from veilleuse.collector.ports.months import HISTORY_DAYS, Known, MonthSource
+from veilleuse.collector.ports.months import HISTORY_DAYS, KnownBand, MonthSource
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
@@ -90,7 +90,7 @@ def rescaled(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> di
     return found
 
 
-def _means(known: Iterable[Known], days: SiteDays, end: int) -> dict[Key, _Mean]:
+def _means(known: Iterable[KnownBand], days: SiteDays, end: int) -> dict[Key, _Mean]:
     means: defaultdict[Key, _Mean] = defaultdict(_Mean)
     for one in known:
         if not end - HISTORY_DAYS <= one.start < end:
@@ -110,7 +110,7 @@ def _means(known: Iterable[Known], days: SiteDays, end: int) -> dict[Key, _Mean]
     return means
 
 
-def _on_without_energy(known: Iterable[Known], days: SiteDays, month: date) -> dict[Key, int]:
+def _on_without_energy(known: Iterable[KnownBand], days: SiteDays, month: date) -> dict[Key, int]:
     found: defaultdict[Key, int] = defaultdict(int)
     for one in known:
         left = max(0, one.on_milliseconds - one.on_derived_milliseconds)
@@ -121,7 +121,7 @@ def _on_without_energy(known: Iterable[Known], days: SiteDays, month: date) -> d
 
 
 def _parts(
-    one: Known, days: SiteDays, values: tuple[int, ...]
+    one: KnownBand, days: SiteDays, values: tuple[int, ...]
 ) -> Iterable[tuple[tuple[date, Key], tuple[int, ...]]]:
     """((month, key), its part of each value)."""
     if one.grain is Grain.DAY:

@@ -20,7 +20,7 @@ from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.collector.months.aggregate import Key
 from veilleuse.collector.months.imputation import month_rows
-from veilleuse.collector.months.site_days import Almanac, SiteDays
+from veilleuse.collector.months.site_days import SiteCalendars, SiteDays
 from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
 from veilleuse.wire.vocabulary import Band, Population
 
@@ -34,7 +34,7 @@ class Periods:
 
     def __init__(self, reader: RollReader) -> None:
         self._reader = reader
-        self._almanac = Almanac(reader.calendars, reader.school_periods)
+        self._almanac = SiteCalendars(reader.calendars, reader.school_periods)
         self._fleet: dict[HostId, Host] | None = None
         self._sites: dict[str, Site] = {}
         self._windows: dict[tuple[str, Population, Slice], SiteDays] = {}

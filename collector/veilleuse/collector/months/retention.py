@@ -23,7 +23,7 @@ from veilleuse.collector import settings
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.collector.months.aggregate import contributions
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, Registry
 from veilleuse.collector.ports.months import Limits, RollStore
 from veilleuse.collector.ports.readers import MayGo
@@ -40,7 +40,7 @@ _SWEEP_SECONDS: Final = 0.5
 
 
 def limits(
-    kept: settings.Retention,
+    kept: settings.RetentionSettings,
     population: Population,
     time_zone: str,
     today: date,
@@ -66,7 +66,7 @@ def limits(
     )
 
 
-def month_limit(kept: settings.Retention, population: Population, today: date) -> date:
+def month_limit(kept: settings.RetentionSettings, population: Population, today: date) -> date:
     """Months that ended by this day are too old."""
     months = kept.server_daily_months if population is Population.SERVER else kept.pc_monthly_months
     return months_before(today, months)
@@ -84,7 +84,7 @@ def months_before(day: date, months: int) -> date:
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
+class RetentionResult:
     """What a run did."""
 
     steps: int
@@ -113,8 +113,8 @@ class Retention:
         writer: Committer,
         store: RollStore,
         registry: Registry,
-        almanac: Almanac,
-        kept: settings.Retention,
+        almanac: SiteCalendars,
+        kept: settings.RetentionSettings,
         *,
         closed_years: Callable[[], frozenset[int]] = frozenset,
         may_go: Callable[[date], MayGo] = lambda _: MayGo(),
@@ -131,7 +131,7 @@ class Retention:
         self._may_go = may_go
         self._clock = clock
 
-    def run(self, today: date, stop: threading.Event | None = None) -> Expired:
+    def run(self, today: date, stop: threading.Event | None = None) -> RetentionResult:
         """Take out what is too old on this day. Raises what the store raises."""
         stop = stop or threading.Event()
         work = _Work(deque(self._writer.submit(self._hosts).result()), today)
@@ -148,7 +148,7 @@ class Retention:
         if work.steps or work.blocked:
             facts = {"steps": work.steps, "machines_with_months_not_kept": work.blocked, "swept": swept}
             log.info("old rows removed", extra=facts)
-        return Expired(work.steps, work.blocked, swept and not work.waiting)
+        return RetentionResult(work.steps, work.blocked, swept and not work.waiting)
 
     def _hosts(self) -> list[HostId]:
         return [host.host_id for host in self._registry.hosts()]

@@ -39,7 +39,7 @@ class DayFacts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class WeekShares:
+class WeekSplit:
     """The open band of an ISO week, between the months and day types it lies in: by the calendar's open time."""
 
     parts: tuple[Part, ...]
@@ -76,7 +76,7 @@ class SiteDays:
         self._imported = imported
         self.population = population
         self._days: dict[int, DayFacts] = {}
-        self._weeks: dict[int, WeekShares] = {}
+        self._weeks: dict[int, WeekSplit] = {}
         self._schools: dict[SchoolZone, SchoolHolidays] = {}
         self._window = (date.min, date.max)
 
@@ -98,7 +98,7 @@ class SiteDays:
         version = in_force(self._versions, day, self.population)
         return day_type(version.calendar, self._school(version), day) or DayType.OPEN
 
-    def week(self, monday: int) -> WeekShares:
+    def week(self, monday: int) -> WeekSplit:
         """A week without any open time is of its Monday, closed: the calendar tells nothing else of such a record."""
         found = self._weeks.get(monday)
         if found is None:
@@ -108,7 +108,7 @@ class SiteDays:
                     part = facts.month, facts.day_type
                     weights[part] = weights.get(part, 0) + length
             weights = weights or {(self.of(monday).month, DayType.CLOSED): 1}
-            found = self._weeks[monday] = WeekShares(tuple(weights), tuple(weights.values()))
+            found = self._weeks[monday] = WeekSplit(tuple(weights), tuple(weights.values()))
         return found
 
     def _look(self, day: date) -> DayFacts:
@@ -127,7 +127,7 @@ class SiteDays:
         return self._schools[zone]
 
 
-class Almanac:
+class SiteCalendars:
     """The days of every site, as declared now. `look_again` before each piece of work; what has not changed is kept."""
 
     def __init__(

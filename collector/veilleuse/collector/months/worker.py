@@ -13,7 +13,7 @@ from typing import Final
 
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.imputation import month_rows
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, DeriveStore, Registry
 from veilleuse.collector.ports.months import RollStore, StaleMonth
 
@@ -45,7 +45,7 @@ class RollWorker:
         store: RollStore,
         derive: DeriveStore,
         registry: Registry,
-        almanac: Almanac,
+        almanac: SiteCalendars,
         *,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         clock: Callable[[], float] = time.monotonic,

@@ -24,13 +24,13 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.meters import (
     DeclaredMeter,
-    Metering,
+    MeterDeclarations,
     MeterReading,
     MeterShare,
     PsysCheck,
     Pue,
     RoomServer,
-    Shared,
+    SharedReadings,
 )
 from veilleuse.collector.model.records import (
     AgentId,
@@ -118,7 +118,7 @@ class MeteringStore(Protocol):
     def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
         """What a machine read of meters in this hour; where that is new, the hour of the machines on them is marked dirty."""
 
-    def shared(self, period: DirtyPeriod) -> Shared:
+    def shared(self, period: DirtyPeriod) -> SharedReadings:
         """What is a machine's, and its screens', of its meters in this hour."""
 
     def psys_seen(self, host_id: HostId) -> PsysCheck:
@@ -130,7 +130,7 @@ class MeteringStore(Protocol):
     def mark_host_dirty(self, host_id: HostId) -> None:
         """Every period of it that still has records."""
 
-    def declared(self) -> Metering:
+    def declared(self) -> MeterDeclarations:
         """All that is declared of meters, by name."""
 
     def declare(
@@ -296,7 +296,7 @@ class Registry(Protocol):
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None: ...
 
 
-class Forgetting(Protocol):
+class HostEraser(Protocol):
     """Takes everything of one machine out of the store, in small steps. Used like the Registry."""
 
     def forget_slice(self, host_id: HostId) -> bool:

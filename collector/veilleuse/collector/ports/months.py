@@ -85,7 +85,7 @@ class Units:
         return frozenset(found | {(row.grain, row.start) for row in (*self.energies, *self.screens)})
 
 
-class Known(NamedTuple):
+class KnownBand(NamedTuple):
     """What is known of one band of a day or a week."""
 
     grain: Grain
@@ -109,7 +109,7 @@ class MonthSource:
     month: date
     units: Units
     """Its days, and the weeks that lie in it or across its edges; those that retention left."""
-    known: tuple[Known, ...]
+    known: tuple[KnownBand, ...]
     """Of the 56 days up to its end and the 4 days after it, and of the weeks that begin in them."""
     first_day: int | None
     """Day number of the machine's first day, or of any day before the month; None: it never told of any."""

@@ -9,7 +9,7 @@ from datetime import date
 from typing import NamedTuple, Protocol
 
 from veilleuse.collector.model.accounts import Access, Account, Role
-from veilleuse.collector.model.actions import Action, FollowTable, KeptAction, Line, LineChange
+from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, KeptAction, LineChange
 from veilleuse.collector.model.calibration import CalibrationBook
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile
 from veilleuse.collector.model.factors import (
@@ -21,27 +21,33 @@ from veilleuse.collector.model.factors import (
     KeptContract,
 )
 from veilleuse.collector.model.figures import EnergySums, IndicatorMeta
-from veilleuse.collector.model.grid import Intensity, PollState, Replaced, SeriesState, Stored
+from veilleuse.collector.model.grid import (
+    GridIntensity,
+    IntensityImport,
+    PollState,
+    ReplacedValue,
+    SeriesState,
+)
 from veilleuse.collector.model.indicators import Figure, Load, SobrietyGroup, Targets
 from veilleuse.collector.model.inventory import (
     Asset,
+    AssetMatches,
     Candidate,
     Decision,
     Entity,
     Headcount,
     InventoryChange,
     InventorySnapshot,
-    Matching,
     Purchase,
     Retirement,
 )
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.publications import Kind, Publication
+from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.wire.vocabulary import Population
 
 
-class Waiting(NamedTuple):
+class PendingMonths(NamedTuple):
     """What of a year is not in its figure yet."""
 
     periods: int
@@ -68,7 +74,7 @@ class ClosedYearReader(Protocol):
     def file(self, one: ClosedYear) -> ClosedFile:
         """The content of a revision. Raises StoreDamaged."""
 
-    def waiting(self, year: int) -> Waiting:
+    def waiting(self, year: int) -> PendingMonths:
         """Of the year."""
 
     def kept_years(self) -> tuple[KeptYear, ...]:
@@ -203,7 +209,7 @@ class InventoryStore(Protocol):
     def decide(self, decisions: Iterable[Decision]) -> None:
         """One more each; a match ends what stood of its asset and of its machine."""
 
-    def put_matching(self, matching: Matching) -> int:
+    def put_matching(self, matching: AssetMatches) -> int:
         """Links and doubts, in place of what was there; how many links changed. Nothing is written where nothing did."""
 
 
@@ -257,10 +263,10 @@ class Factors(FactorReader, Protocol):
 class IntensityReader(Protocol):
     """What was published of grids; read-only, any process. All empty where nothing ever came."""
 
-    def values(self, zone: str, series: str, start: int, end: int) -> Iterator[Intensity]:
+    def values(self, zone: str, series: str, start: int, end: int) -> Iterator[GridIntensity]:
         """Those that overlap [start, end), Unix ms, in order; what was not published is not there."""
 
-    def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[Replaced]:
+    def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[ReplacedValue]:
         """What began in [start, end) and gave way to another value, in order."""
 
     def states(self) -> tuple[SeriesState, ...]:
@@ -276,7 +282,7 @@ class IntensityReader(Protocol):
 class Intensities(IntensityReader, Protocol):
     """The same with its writes. Used like the Registry."""
 
-    def put(self, values: Sequence[Intensity], now_unix_milliseconds: int) -> Stored:
+    def put(self, values: Sequence[GridIntensity], now_unix_milliseconds: int) -> IntensityImport:
         """Each in the place of those that it overlaps, which are kept in the log; left out where a more final one stands.
 
         Raises ValueError for what is no value, AdminError for a dataset that is not its series'.
@@ -334,7 +340,7 @@ class FollowReader(Protocol):
     def actions(self) -> tuple[KeptAction, ...]:
         """All that ever were, withdrawn and replaced ones too, in the order they came. Raises StoreDamaged."""
 
-    def lines(self, table: FollowTable) -> tuple[Line, ...]:
+    def lines(self, table: FollowTable) -> tuple[ActionLine, ...]:
         """Those in force, in the order of their keys. Raises StoreDamaged."""
 
 
@@ -359,10 +365,10 @@ class Follows(FollowReader, Protocol):
         """Lines in force from now on, and keys that no longer are."""
 
 
-class Told(NamedTuple):
+class PublicationSummary(NamedTuple):
     """A publication without its content."""
 
-    kind: Kind
+    kind: PublicationKind
     first: date
     end: date
     """Exclusive."""
@@ -376,10 +382,10 @@ class Told(NamedTuple):
 class PublicationReader(Protocol):
     """Read-only, any process, any thread."""
 
-    def told(self, kind: Kind, first: date, end: date) -> Told | None:
+    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         """What is kept of a period, without its content; None: nothing. Cheap, however large the content."""
 
-    def find(self, kind: Kind, first: date, end: date) -> Publication | None:
+    def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """As it was published; None: it was not."""
 
     def waits(self, first: date, end: date) -> bool:
@@ -392,7 +398,7 @@ class Publications(Protocol):
     def put(self, one: Publication) -> bool:
         """Keep it where nothing is kept of its kind and period. False: something is, and stays. Raises AdminError when there is no room."""
 
-    def told(self) -> tuple[Told, ...]:
+    def told(self) -> tuple[PublicationSummary, ...]:
         """All, by period and kind."""
 
     def take_back(self, first: date, end: date) -> int:

@@ -13,7 +13,7 @@ from veilleuse.collector.derive.attribution import attribution
 from veilleuse.collector.documents.document import Document, Row, Value
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
-from veilleuse.collector.model.attribution import Attribution, Basis, Share, Why
+from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, Why
 from veilleuse.collector.model.records import Host
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS, CONTAINERS
@@ -45,10 +45,10 @@ ASSUMPTIONS: Final = (
     "No part is a person: services without their instance, guests under a pseudonym of this host, sessions never read.",
 )
 _BASIS: Final = {
-    Basis.OBSERVED: "Idle part, observed: all energy of on-idle time, and as much power of on-active time as the machine drew "
+    IdleBasis.OBSERVED: "Idle part, observed: all energy of on-idle time, and as much power of on-active time as the machine drew "
     "on-idle in this period.",
-    Basis.MODEL: "Idle part, model: the load model at no load; the energy itself is that model's.",
-    Basis.CLASS: "Idle part, class: the energy was measured, but the machine was on-idle for less than an hour: the device class's "
+    IdleBasis.MODEL: "Idle part, model: the load model at no load; the energy itself is that model's.",
+    IdleBasis.CLASS: "Idle part, class: the energy was measured, but the machine was on-idle for less than an hour: the device class's "
     "power at no load stands in (GSD² 1.5), and never more than was measured.",
 }
 _WHY: Final = {
@@ -109,7 +109,7 @@ def _rows(found: Attribution) -> list[Row]:
     return rows
 
 
-def _shared(found: Attribution, share: Share, part: str, name: str | None = None) -> Row:
+def _shared(found: Attribution, share: AttributionShare, part: str, name: str | None = None) -> Row:
     dynamic = found.rest.energy_millijoules + sum(one.energy_millijoules for one in found.units.values())
     ratio = _ratio(share.energy_millijoules, dynamic)
     row: dict[str, Value | None] = {

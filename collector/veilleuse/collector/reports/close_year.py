@@ -15,7 +15,7 @@ from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
-from veilleuse.collector.closed_years.frozen import KIND, Closed, closed_of, frozen_documents
+from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, closed_of, frozen_documents
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.class_defaults import class_microwatts
@@ -31,7 +31,7 @@ from veilleuse.collector.model.closed_years import (
 )
 from veilleuse.collector.reports.fleet_year import chooser
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.year_basis import LATER, ROOMS_BASIS, Basis, rests_on
+from veilleuse.collector.reports.year_basis import LATER, ROOMS_BASIS, YearBasis, rests_on
 from veilleuse.collector.settings import CollectorSettings
 
 _NOT_COMPARED: Final = frozenset(
@@ -52,7 +52,7 @@ _NOT_COMPARED: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ClosingOrder:
     """What is asked."""
 
     year: int
@@ -71,7 +71,7 @@ class Proposal:
     report: Mapping[str, Any]
     file: ClosedFile
     """Without its signature."""
-    before: Closed | None
+    before: ClosedRevision | None
     """The last revision."""
     refused: tuple[str, ...]
     """Why it cannot be; a provisional closing never is for these, but is told of them."""
@@ -84,7 +84,7 @@ class Proposal:
         return self.before is None or _compared(self.report) != _compared(self.before.report)
 
 
-def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Proposal:
+def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) -> Proposal:
     """Raises UsageError when it is too early or too late, UnknownZone for a place without a factor, NotAClosedYear for a damaged one."""
     last = _last(sources, order.year)
     if reason := preconditions.not_over(order.year, order.today):
@@ -124,7 +124,7 @@ def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
     return (said,)
 
 
-def _head(told: ClosedYear, order: Order, last: Closed | None) -> dict[str, Any]:
+def _head(told: ClosedYear, order: ClosingOrder, last: ClosedRevision | None) -> dict[str, Any]:
     return {
         "kind": KIND,
         "format": FORMAT,
@@ -142,12 +142,12 @@ def _head(told: ClosedYear, order: Order, last: Closed | None) -> dict[str, Any]
     }
 
 
-def _last(sources: Sources, year: int) -> Closed | None:
+def _last(sources: Sources, year: int) -> ClosedRevision | None:
     revisions = sources.closings.revisions(year)
     return closed_of(revisions[-1], sources.closings.file(revisions[-1])) if revisions else None
 
 
-def _terms(sources: Sources, year: int, rests: Basis) -> FrozenTerms:
+def _terms(sources: Sources, year: int, rests: YearBasis) -> FrozenTerms:
     """As they are now; of machines that are gone, the calibrations are those of when they were kept."""
     choose, kept = chooser(sources), rests.kept
     zones = {Place.of(one.stratum).zone for one in kept.fleet}

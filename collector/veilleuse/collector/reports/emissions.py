@@ -13,14 +13,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.comparable import NotCompared
+from veilleuse.collector.account.comparable import NoComparison
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.account.publishable import publishable
 from veilleuse.collector.account.rounding import shown
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import METHOD_VERSION, Terms, billed
+from veilleuse.collector.account.statement import METHOD_VERSION, BillingTerms, billed
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, slices
 from veilleuse.collector.closed_years.published_rows import closed_figures, require_shown
 from veilleuse.collector.documents.document import (
@@ -126,7 +126,7 @@ MOST_DAYS_BALANCED: Final = timedelta(days=62)
 
 
 @dataclass(frozen=True, slots=True)
-class Emissions:
+class EmissionsReport:
     """A report with what it was made of."""
 
     statement: EmissionsStatement
@@ -138,7 +138,7 @@ class Emissions:
 
 def emissions_report_of(
     sources: Sources, question: YearQuestion, *, compare: bool = True, random_roll_out: bool = False
-) -> Emissions:
+) -> EmissionsReport:
     """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
     revisions = sources.closings.revisions(question.first.year) if is_whole_year(question) else ()
     if revisions and (
@@ -151,7 +151,7 @@ def emissions_report_of(
     periods = year_figures(sources, question, known)
     mappings = sources.factors.mappings()
     earlier, why_not = _compared(sources, question, known, len(periods)) if compare else ({}, {})
-    terms = Terms(
+    terms = BillingTerms(
         chooser(sources),
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
@@ -172,7 +172,7 @@ def emissions_report_of(
     return replace(made, document=_under_way(made.document, question))
 
 
-def for_publication(made: Emissions) -> Emissions:
+def for_publication(made: EmissionsReport) -> EmissionsReport:
     """Rounded so that nothing of few PCs is told beside the months that readers of the API were told. Raises UsageError where the report is of
     no closed year: two days' reports of an open one can be subtracted."""
     head = made.document.head
@@ -194,7 +194,7 @@ def _under_way(document: Document, question: YearQuestion) -> Document:
     return under_way(told, question.today, question.today - timedelta(days=1))
 
 
-def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> Emissions:
+def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> EmissionsReport:
     """As it was frozen, whatever has become of factors and machines since."""
     found = closed_figures(
         sources.closings,
@@ -228,11 +228,11 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
     return _made(statement, found.periods, head)
 
 
-def _made(statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head) -> Emissions:
+def _made(statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head) -> EmissionsReport:
     texts = _texts(statement)
     warnings = tuple(_warnings(periods, head))
     document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
-    return Emissions(statement, periods, document, warnings)
+    return EmissionsReport(statement, periods, document, warnings)
 
 
 def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[str, str]]:
@@ -251,19 +251,19 @@ def _compared(
     has ended, for a year half over is compared with no whole one."""
     stretches = slices(question.first, question.end, by_month="month" in question.dimensions)
     running = {
-        place: NotCompared.RUNNING.value
+        place: NoComparison.RUNNING.value
         for place, asked in enumerate(stretches)
         if asked.end > question.today
     }
     found = _before(sources, question, known, number)
-    if isinstance(found, NotCompared):
+    if isinstance(found, NoComparison):
         return {}, dict.fromkeys(range(number), found.value) | running
     told = {
         place: period
         for place, period in enumerate(found)
         if place not in running and period.total is not None and period.total.estimate.energy_millijoules
     }
-    return told, dict.fromkeys(range(number), NotCompared.NO_DATA.value) | running
+    return told, dict.fromkeys(range(number), NoComparison.NO_DATA.value) | running
 
 
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
@@ -304,22 +304,22 @@ def _year_beside(
 
 def _before(
     sources: Sources, question: YearQuestion, known: Assumptions, number: int
-) -> Sequence[PeriodFigures] | NotCompared:
+) -> Sequence[PeriodFigures] | NoComparison:
     earlier = before(question)
     if earlier is None or not question.is_compared:
-        return NotCompared.NO_DATA
+        return NoComparison.NO_DATA
     try:
         found = year_figures(sources, earlier, known)
     except UsageError:  # closed, and not kept as it is asked for
-        return NotCompared.NOT_KEPT
+        return NoComparison.NOT_KEPT
     if len(found) != number:
-        return NotCompared.NO_DATA
+        return NoComparison.NO_DATA
     closed = {told.year for told in sources.closings.revisions()}
     closed |= {told.year for told in sources.closings.kept_years() if told.stands_alone}
     if earlier.first.year not in closed and is_cut(
         sources.periods, earlier.first, earlier.end, sources.hosts
     ):
-        return NotCompared.GONE
+        return NoComparison.GONE
     return found
 
 

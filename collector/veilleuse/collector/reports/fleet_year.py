@@ -19,10 +19,10 @@ from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
-from veilleuse.collector.fleet.census import Census, DayTypes, Standing, standing_of
+from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, standing_of
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import Observed, hardware_name, observed
+from veilleuse.collector.fleet.observed import ObservedMachine, hardware_name, observed
 from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.calibration import WALL
@@ -31,7 +31,7 @@ from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import Host, HostId, Site
-from veilleuse.collector.months.site_days import Almanac
+from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
 from veilleuse.collector.reports.room_servers import ServersInRooms
@@ -77,7 +77,7 @@ class _Known:
     """Machines of one asset, which was installed anew → the one that it is, or else was last; itself included."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines: by what their agents say, or by what the inventory says of them."""
-    almanac: Almanac = field(init=False)
+    almanac: SiteCalendars = field(init=False)
 
     def __post_init__(self) -> None:
         rolls = self.sources.reader
@@ -99,9 +99,9 @@ class _Known:
             if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value
             for host_id in asset.host_ids
         )
-        self.almanac = Almanac(rolls.calendars, rolls.school_periods)
+        self.almanac = SiteCalendars(rolls.calendars, rolls.school_periods)
 
-    def stood(self, host: Host) -> Standing:
+    def stood(self, host: Host) -> FleetDevice:
         """By its enrolment."""
         return standing_of(host, self.sites, self.sources.reporting.zone)
 
@@ -182,11 +182,11 @@ def servers_in_rooms(sources: Sources, question: YearQuestion) -> ServersInRooms
 class _Stood:
     """Where things stood over a stretch."""
 
-    devices: list[Standing]
+    devices: list[FleetDevice]
     """Machines and screens in service."""
-    machines: dict[HostId, Sequence[Standing]]
+    machines: dict[HostId, Sequence[FleetDevice]]
     """Of each machine, virtual ones apart."""
-    virtual: dict[HostId, Standing]
+    virtual: dict[HostId, FleetDevice]
     servers: ServersInRooms
 
 
@@ -197,7 +197,7 @@ def _all_stood(known: _Known, part: Slice) -> _Stood:
         for host in known.hosts
         if host.host_id in known.virtual
     }
-    places: dict[HostId, list[Standing]] = defaultdict(list)
+    places: dict[HostId, list[FleetDevice]] = defaultdict(list)
     for standing in devices:
         if standing.host_id is not None and standing.host_id not in virtual:
             places[standing.host_id].append(standing)
@@ -228,8 +228,8 @@ def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
 
 
 def _elsewhere(
-    known: _Known, places: Mapping[HostId, Sequence[Standing]]
-) -> dict[HostId, Sequence[Standing]]:
+    known: _Known, places: Mapping[HostId, Sequence[FleetDevice]]
+) -> dict[HostId, Sequence[FleetDevice]]:
     """Machines that did not stand anywhere in the period, by their enrolment: what was measured of one counts all the same."""
     return {
         host.host_id: (known.stood(host),)
@@ -243,7 +243,7 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
     return kept_figures(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
 
 
-def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
+def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
     def kind(site: str, population: Population | None, day: date) -> DayType:
         found = known.sites.get(site)
         if found is None:  # nothing is known of its days: METHOD.md's open days are Monday to Friday
@@ -262,8 +262,8 @@ def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
 
 
 def _placed(
-    known: _Known, part: Slice, places: Mapping[HostId, Sequence[Standing]]
-) -> Iterator[tuple[Observed, Standing]]:
+    known: _Known, part: Slice, places: Mapping[HostId, Sequence[FleetDevice]]
+) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     """Each machine where it stood; one that moved, which it does on the 1st of a month, month by month."""
     moved: set[HostId] = set()
     for one in observed(known.host_periods(part)):
@@ -289,14 +289,14 @@ def _placed(
                     yield one, places[host_id][number]
 
 
-def _stood(stood: Sequence[Standing], day: date) -> int:
+def _stood(stood: Sequence[FleetDevice], day: date) -> int:
     """Which of a machine's standings holds a day; before the first, the first."""
     return max((number for number, one in enumerate(stood) if one.from_day <= day), default=0)
 
 
 def _virtual(
-    known: _Known, part: Slice, virtual: Mapping[HostId, Standing]
-) -> Iterator[tuple[Observed, Standing]]:
+    known: _Known, part: Slice, virtual: Mapping[HostId, FleetDevice]
+) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     if virtual:
         rows = (row for row in known.host_periods(part) if row.host_id in virtual)
         for one in observed(rows):

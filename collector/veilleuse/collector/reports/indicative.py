@@ -16,7 +16,7 @@ from veilleuse.collector.model.grid import (
     MILLIGRAMS_PER_GRAM,
     Hourly,
     IntensityKind,
-    Line,
+    LedgerLine,
     SeriesState,
     Sums,
 )
@@ -158,7 +158,7 @@ def _words(population: Population, language: str) -> str:
     return words.get(population, (population.value, population.value))[language == "en"]
 
 
-def _line(line: Line, common: dict[str, str | None]) -> Row:
+def _line(line: LedgerLine, common: dict[str, str | None]) -> Row:
     key = line.key
     place: dict[str, Value | None] = {
         **_of(key),
@@ -167,7 +167,7 @@ def _line(line: Line, common: dict[str, str | None]) -> Row:
     return _present({**place, **_figures(line.machines, line.sums), **common})
 
 
-def _total(lines: Sequence[Line], found: Hourly, common: dict[str, str | None]) -> Row:
+def _total(lines: Sequence[LedgerLine], found: Hourly, common: dict[str, str | None]) -> Row:
     first = lines[0].key
     place: dict[str, Value | None] = {
         "period_from": first.period_from.isoformat(),

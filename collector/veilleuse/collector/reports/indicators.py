@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
-from veilleuse.collector.disclosure import EXEMPT, Cell, is_safe, publish
+from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, is_safe, publish
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
 from veilleuse.collector.model.figures import AUTRES, Group, IndicatorMeta, Thresholds
 from veilleuse.collector.model.indicators import (
     Contributions,
-    Device,
     Figure,
-    Machine,
+    IndicatorDevice,
+    IndicatorMachine,
     Scope,
     SobrietyGroup,
     Targets,
@@ -75,7 +75,7 @@ class SobrietyQuestion:
         return Scope(self.first, self.end)
 
 
-class Found(NamedTuple):
+class GroupFigure(NamedTuple):
     """One figure of one group."""
 
     meta: IndicatorMeta
@@ -84,17 +84,17 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Sobriety:
+class IndicatorFigures:
     """All of a question, as it may be shown."""
 
-    found: tuple[Found, ...]
+    found: tuple[GroupFigure, ...]
     withheld: tuple[Scope, ...]
     """Populations too small to be shown."""
-    machines: tuple[Machine, ...]
+    machines: tuple[IndicatorMachine, ...]
     """For operations alone: nothing of the rule was applied to them."""
 
 
-def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: Targets) -> Sobriety:
+def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: Targets) -> IndicatorFigures:
     """Every figure of every group."""
     base, k = sources.base, question.k_anonymity
     hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), question.stretch
@@ -118,12 +118,12 @@ def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: T
     groups += [(OF_USERS, group) for group in used]
     groups += [(OF_ACTIONS, group) for group in action_groups(sources, question, hosts)]
     cut = cut_populations(base.periods, stretch.months, hosts)
-    return Sobriety(_may_be_shown(groups, targets, k, cut), tuple(withheld), machines)
+    return IndicatorFigures(_may_be_shown(groups, targets, k, cut), tuple(withheld), machines)
 
 
 def figures_of_machines(
-    machines: Iterable[Machine], question: SobrietyQuestion, targets: Targets
-) -> tuple[Found, ...]:
+    machines: Iterable[IndicatorMachine], question: SobrietyQuestion, targets: Targets
+) -> tuple[GroupFigure, ...]:
     """I3 to I8 of these machines alone, as they may be shown."""
     k = question.k_anonymity
     kept, _ = fit_to_show(_by_scope(question, machines, ()), k)
@@ -135,7 +135,7 @@ def _may_be_shown(
     targets: Targets,
     k: int,
     cut: Collection[Population] = (),
-) -> tuple[Found, ...]:
+) -> tuple[GroupFigure, ...]:
     """In the order of the indicators; `cut`: populations of which months are gone."""
     found = (
         one._replace(figure=Figure(None, one.figure.n))
@@ -153,12 +153,12 @@ def _may_be_shown(
     )
 
 
-def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Targets) -> Iterator[Found]:
+def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Targets) -> Iterator[GroupFigure]:
     """Of one group, before the rule of disclosure."""
     for identifier in identifiers:
         indicator = load_sobriety(identifier)
         for figure in indicator.figures(group, targets):
-            yield Found(indicator.meta, group.scope, figure)
+            yield GroupFigure(indicator.meta, group.scope, figure)
 
 
 def action_groups(
@@ -225,12 +225,12 @@ def _may_show(behind: Contributions, k: int) -> bool:
     return not any(mine.values()) or is_safe(mine, k)
 
 
-def _cell(scope: Scope, group: SobrietyGroup) -> Cell[Scope]:
+def _cell(scope: Scope, group: SobrietyGroup) -> DisclosureCell[Scope]:
     members = {HostId(one.host_id): 1 for one in group.machines} or {
         HostId(one.asset_id): 1 for one in group.devices
     }
     energies = {one.host_id: one.use().derived_millijoules for one in group.machines}
-    return Cell(scope, members, (energies,))
+    return DisclosureCell(scope, members, (energies,))
 
 
 def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
@@ -251,9 +251,11 @@ def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
 
 
 def _by_scope(
-    question: SobrietyQuestion, machines: Iterable[Machine], devices: Iterable[Device]
+    question: SobrietyQuestion, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
 ) -> dict[Scope, SobrietyGroup]:
-    found: defaultdict[Scope, tuple[list[Machine], list[Device]]] = defaultdict(lambda: ([], []))
+    found: defaultdict[Scope, tuple[list[IndicatorMachine], list[IndicatorDevice]]] = defaultdict(
+        lambda: ([], [])
+    )
     for machine in machines:
         scope = _scope_of(question, machine, machine.device_class.value, memo=machine.is_virtual)
         found[scope][0].append(machine)
@@ -262,7 +264,9 @@ def _by_scope(
     return {scope: SobrietyGroup(scope, tuple(ms), tuple(ds)) for scope, (ms, ds) in found.items()}
 
 
-def _scope_of(question: SobrietyQuestion, one: Machine | Device, device_class: str, *, memo: bool) -> Scope:
+def _scope_of(
+    question: SobrietyQuestion, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
+) -> Scope:
     asked = question.dimensions
     return replace(
         question.scope,

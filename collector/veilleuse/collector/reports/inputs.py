@@ -18,7 +18,7 @@ from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import FactorReader, FollowReader, LoadReader, PeriodReader
 from veilleuse.collector.ports.readers import ClosedYearReader
 from veilleuse.collector.reports.savings import moved
-from veilleuse.collector.settings import Indicators, Reporting
+from veilleuse.collector.settings import Indicators, ReportingSettings
 from veilleuse.collector.store.sqlite import (
     SqliteFactorsReader,
     SqliteFollowReader,
@@ -41,7 +41,7 @@ class Sources:
     factors: FactorReader
     metering: SqliteMeteringReader
     closings: ClosedYearReader
-    reporting: Reporting = field(default_factory=Reporting)
+    reporting: ReportingSettings = field(default_factory=ReportingSettings)
     """Its zones are those of devices whose site nobody declared."""
 
     @cached_property
@@ -57,7 +57,7 @@ class Sources:
 
 @contextmanager
 def opened(
-    directory: Path, reporting: Reporting, with_reader: SqliteReader | None = None
+    directory: Path, reporting: ReportingSettings, with_reader: SqliteReader | None = None
 ) -> Iterator[Sources]:
     """`with_reader`: one that is open, and stays so; None: one of its own. Raises DataDirectoryError when there is no database or an
     old one, StoreTooNew, StoreDamaged."""
@@ -81,7 +81,7 @@ class SobrietySources:
 
 
 @contextmanager
-def opened_for_sobriety(directory: Path, reporting: Reporting) -> Iterator[SobrietySources]:
+def opened_for_sobriety(directory: Path, reporting: ReportingSettings) -> Iterator[SobrietySources]:
     """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
     with (
         opened(directory, reporting) as base,

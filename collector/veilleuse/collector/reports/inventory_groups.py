@@ -12,7 +12,13 @@ from typing import Final
 
 from veilleuse.collector.fleet.census import DAYS_PER_YEAR
 from veilleuse.collector.model.actions import FollowTable
-from veilleuse.collector.model.indicators import Device, Disposal, Machine, Scope, SobrietyGroup
+from veilleuse.collector.model.indicators import (
+    Disposal,
+    IndicatorDevice,
+    IndicatorMachine,
+    Scope,
+    SobrietyGroup,
+)
 from veilleuse.collector.model.inventory import Asset, Headcount, Retirement
 from veilleuse.collector.ports import FollowReader, InventoryReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -20,7 +26,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 SEPARATOR: Final = " > "
 
 
-def devices_of(assets: Iterable[Asset], day: date) -> tuple[Device, ...]:
+def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...]:
     """Those in service on a day, where they stood then. Virtual machines are no devices."""
     found = []
     for asset in assets:
@@ -32,7 +38,7 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[Device, ...]:
         placed = asset.placed(day)
         age = None if since is None else (day - since).days / DAYS_PER_YEAR
         found.append(
-            Device(
+            IndicatorDevice(
                 asset.asset_id,
                 placed.entity,
                 placed.site,
@@ -108,8 +114,8 @@ def _aged(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
 
 def user_groups(
     inventory: InventoryReader,
-    devices: Sequence[Device],
-    machines: Sequence[Machine],
+    devices: Sequence[IndicatorDevice],
+    machines: Sequence[IndicatorMachine],
     scope: Scope,
     dimensions: Collection[str],
     last_day: date,
@@ -118,7 +124,7 @@ def user_groups(
     users = _users(inventory.headcounts(), last_day)
     if not users:
         return
-    at: defaultdict[str, tuple[list[Device], list[Machine]]] = defaultdict(lambda: ([], []))
+    at: defaultdict[str, tuple[list[IndicatorDevice], list[IndicatorMachine]]] = defaultdict(lambda: ([], []))
     for device in devices:
         if device.population in (None, Population.WORKSTATION):
             at[_nearest(users, device.entity)][0].append(device)

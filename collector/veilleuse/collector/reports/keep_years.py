@@ -21,7 +21,7 @@ from veilleuse.collector.ports.readers import ClosedYearReader
 from veilleuse.collector.reports.inputs import Sources, opened
 from veilleuse.collector.reports.kept_years import kept_file
 from veilleuse.collector.reports.year_basis import are_gone, of_kept, of_machines
-from veilleuse.collector.settings import CollectorSettings, Retention
+from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
 Perform: TypeAlias = Callable[[str, Mapping[str, Any]], Any]
@@ -36,7 +36,7 @@ class Due(NamedTuple):
     months_may_go: bool
 
 
-def due(reader: ClosedYearReader, kept: Retention, today: date) -> Iterator[Due]:
+def due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Iterator[Due]:
     """Years that are over, not closed, and never kept; or kept before the last day on which all they are made of is there."""
     closed = {one.year for one in reader.revisions()}
     known = {one.year: one for one in reader.kept_years()}
@@ -60,7 +60,7 @@ def _has_anything(reader: ClosedYearReader, first: date, end: date) -> bool:
 
 
 def _month_goes(
-    reader: ClosedYearReader, kept: Retention, population: Population, first: date, today: date
+    reader: ClosedYearReader, kept: RetentionSettings, population: Population, first: date, today: date
 ) -> bool:
     """Whether retention takes a month of the year today."""
     limit = min(month_limit(kept, population, today).replace(day=1), first.replace(year=first.year + 1))

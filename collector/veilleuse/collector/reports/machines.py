@@ -24,11 +24,11 @@ from veilleuse.collector.indicators.underused_server import is_underused
 from veilleuse.collector.model.calibration import CalibrationBook
 from veilleuse.collector.model.indicators import (
     BandUse,
+    IndicatorMachine,
     Load,
-    Machine,
     PowerPlan,
+    ServerVerdict,
     Targets,
-    Verdict,
     added,
     use_of,
 )
@@ -57,7 +57,7 @@ class Stretch(NamedTuple):
 
 def machines_of(
     sources: SobrietySources, stretch: Stretch, hosts: Sequence[Host], assets: Sequence[Asset]
-) -> tuple[Machine, ...]:
+) -> tuple[IndicatorMachine, ...]:
     """Of `hosts`, every machine that is enrolled or was observed, where it stood on the last day."""
     bands: dict[HostId, dict[Band, BandUse]] = {}
     chosen = {host.host_id for host in hosts}
@@ -92,9 +92,9 @@ def _machine(
     loads: Mapping[int, Load],
     standby: tuple[int | None, int | None],
     day: date,
-) -> Machine:
+) -> IndicatorMachine:
     placed = asset.placed(day) if asset else None
-    return Machine(
+    return IndicatorMachine(
         host.host_id,
         host.agent_id.hex()[:AGENT_ID_DIGITS],
         placed.entity if placed and placed.entity else host.org_entity,
@@ -123,17 +123,17 @@ def _standby(host: Host, book: CalibrationBook) -> tuple[int | None, int | None]
     return found[0], found[1]
 
 
-_ORDER: Final = {kind: place for place, kind in enumerate(Verdict)}
+_ORDER: Final = {kind: place for place, kind in enumerate(ServerVerdict)}
 
 
-def server_rows(machines: Iterable[Machine], targets: Targets, *, data: str) -> list[Row]:
+def server_rows(machines: Iterable[IndicatorMachine], targets: Targets, *, data: str) -> list[Row]:
     """Comatose ones first, then by what they draw."""
     servers = [one for one in machines if one.population is Population.SERVER]
     servers.sort(key=lambda one: (_ORDER[verdict(one, targets)], -one.use().derived_millijoules, one.label))
     return [_row(one, targets, data) for one in servers]
 
 
-def _row(one: Machine, targets: Targets, data: str) -> Row:
+def _row(one: IndicatorMachine, targets: Targets, data: str) -> Row:
     short = observed(one, UNDERUSED_DAYS, targets.observed_ratio)
     middle = observed(one, OVERSIZED_DAYS, targets.observed_ratio)
     long = one.loads.get(COMATOSE_DAYS)

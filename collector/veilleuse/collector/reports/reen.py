@@ -25,7 +25,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.actions import OBJECTIVES, Cells, FollowTable
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
 from veilleuse.collector.model.indicators import Targets
-from veilleuse.collector.reports.emissions import Emissions, emissions_report_of
+from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import sample_notes
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.indicators import SobrietyQuestion, action_groups, disclosed, figures_of
@@ -267,13 +267,13 @@ def _values(
     return _values_of(_emitted(sources, question), sources, question, targets, thresholds)
 
 
-def _emitted(sources: SobrietySources, question: YearQuestion) -> Emissions:
+def _emitted(sources: SobrietySources, question: YearQuestion) -> EmissionsReport:
     random = sources.base.reporting.random_roll_out
     return emissions_report_of(sources.base, question, compare=False, random_roll_out=random)
 
 
 def _values_of(
-    emitted: Emissions,
+    emitted: EmissionsReport,
     sources: SobrietySources,
     question: YearQuestion,
     targets: Targets,

@@ -30,15 +30,15 @@ from veilleuse.collector.model.figures import (
 from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
-    Device,
-    Machine,
+    IndicatorDevice,
+    IndicatorMachine,
+    ServerVerdict,
     SobrietyGroup,
     Targets,
-    Verdict,
 )
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, disclosed, figures_of
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, disclosed, figures_of
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.kept_years import alone
@@ -87,8 +87,8 @@ class YearValues:
     question: SobrietyQuestion
     targets: Targets
     thresholds: Thresholds
-    machines: tuple[Machine, ...]
-    devices: tuple[Device, ...]
+    machines: tuple[IndicatorMachine, ...]
+    devices: tuple[IndicatorDevice, ...]
     groups: tuple[SobrietyGroup, ...]
     """Purchases and retirements."""
     users: tuple[SobrietyGroup, ...]
@@ -134,7 +134,7 @@ class YearValues:
     def _of_group(
         self,
         indicator: str,
-        machines: Sequence[Machine],
+        machines: Sequence[IndicatorMachine],
         wanted: Collection[Population],
         population: Population | None,
     ) -> Iterable[SheetValue]:
@@ -166,7 +166,7 @@ class YearValues:
             )
 
     def _of_sums(
-        self, indicator: str, machines: Sequence[Machine], wanted: Collection[Population]
+        self, indicator: str, machines: Sequence[IndicatorMachine], wanted: Collection[Population]
     ) -> Iterable[SheetValue]:
         made, covered = load(indicator), self.coverage(wanted)
         meta = made.meta
@@ -222,7 +222,7 @@ class YearValues:
         rows = [one for one in self.emissions if one.population in wanted]
         return bool(rows) and all(one.representativeness in _DEMONSTRATED for one in rows)
 
-    def _may_show(self, machines: Sequence[Machine], behind: dict[HostId, int]) -> bool:
+    def _may_show(self, machines: Sequence[IndicatorMachine], behind: dict[HostId, int]) -> bool:
         known = {one.host_id: one.observed_milliseconds for one in machines}
         k = self.question.k_anonymity
         return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
@@ -284,7 +284,7 @@ def _no_value(indicator: str) -> SheetValue:
     return SheetValue(meta.name, meta.unit, meta.direction, None)
 
 
-def _of_inventory(one: Found, k: int) -> SheetValue:
+def _of_inventory(one: GroupFigure, k: int) -> SheetValue:
     figure = disclosed(one.figure, one.scope, k)
     return SheetValue(
         one.meta.name,
@@ -316,12 +316,12 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
     return max(0.0, ratio - spread), min(1.0, ratio + spread)
 
 
-def _outside(one: Machine) -> Pair:
+def _outside(one: IndicatorMachine) -> Pair:
     use = one.use(*_OUTSIDE)
     return use.on_milliseconds, use.known_milliseconds
 
 
-def _idle(one: Machine) -> Pair:
+def _idle(one: IndicatorMachine) -> Pair:
     use = one.use()
     return use.on_idle_milliseconds, use.on_milliseconds
 
@@ -330,14 +330,18 @@ def _judged(verdict_of: bool | None) -> Pair:
     return (0.0, 0.0) if verdict_of is None else (float(verdict_of), 1.0)
 
 
-def _comatose(one: Machine, targets: Targets) -> Pair:
+def _comatose(one: IndicatorMachine, targets: Targets) -> Pair:
     found = verdict(one, targets)
-    known = None if found in (Verdict.NOT_JUDGED, Verdict.EXCLUDED) else found is Verdict.COMATOSE
+    known = (
+        None
+        if found in (ServerVerdict.NOT_JUDGED, ServerVerdict.EXCLUDED)
+        else found is ServerVerdict.COMATOSE
+    )
     return _judged(known)
 
 
-_OF_SUMS: Final[dict[str, Callable[[Machine], Pair]]] = {"I1": _outside, "I2": _idle}
-_PAIRS: Final[dict[str, Callable[[Machine, Targets], Pair]]] = {
+_OF_SUMS: Final[dict[str, Callable[[IndicatorMachine], Pair]]] = {"I1": _outside, "I2": _idle}
+_PAIRS: Final[dict[str, Callable[[IndicatorMachine, Targets], Pair]]] = {
     "I3": lambda one, targets: _judged(complies(one, targets)),
     "I6": _comatose,
     "I7": lambda one, targets: _judged(is_underused(one, targets)),
@@ -345,7 +349,7 @@ _PAIRS: Final[dict[str, Callable[[Machine, Targets], Pair]]] = {
 }
 
 
-def _states(machines: Iterable[Machine]) -> dict[tuple[Band, State], StateSums]:
+def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
     """As `account.gather` has them; off and asleep together."""
     found: dict[tuple[Band, State], StateSums] = {}
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 
-from veilleuse.collector.fleet.census import Standing
+from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observed import Place
 from veilleuse.collector.fleet.rooms import RoomServers
 from veilleuse.collector.fleet.samples import Stratum
-from veilleuse.collector.model.meters import Metering, MeterShare, ServerRooms
+from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, ServerRooms
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -48,11 +48,11 @@ class ServersInRooms:
         sources: Sources,
         first: date,
         end: date,
-        standings: Iterable[Standing],
+        standings: Iterable[FleetDevice],
         same: Mapping[HostId, HostId],
     ) -> None:
         """`standings`: where they stood; `same`: machines of one asset → the one that it is last."""
-        self.declared: Metering = sources.metering.declared()
+        self.declared: MeterDeclarations = sources.metering.declared()
         self._sources = sources
         self._first, self._end = first.toordinal(), end.toordinal()
         self._same = same
@@ -169,7 +169,7 @@ def _part(value: int, of: int, whole: int) -> int:
 class _Server:
     """One device over one standing."""
 
-    standing: Standing
+    standing: FleetDevice
     host_ids: tuple[HostId, ...]
     rooms: dict[int, str | None] = field(default_factory=dict)
     """Day → room, of days that were asked for."""

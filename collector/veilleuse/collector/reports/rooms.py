@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.derive.rooms import Hours, ServersBalance, whole_hours, with_servers
 from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers
-from veilleuse.collector.model.meters import Metering
+from veilleuse.collector.model.meters import MeterDeclarations
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.room_servers import ServersInRooms
@@ -127,7 +127,7 @@ def readings_gone_before(sources: Sources, year: int, today: date, months: int) 
     return None if whole else min(first, limit, date(year + 1, 1, 1))
 
 
-def _pue_ppm(declared: Metering, room: str, first: date, end: date) -> int | None:
+def _pue_ppm(declared: MeterDeclarations, room: str, first: date, end: date) -> int | None:
     found = {
         pue.pue_ppm
         for pue in declared.pues

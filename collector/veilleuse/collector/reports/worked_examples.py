@@ -23,7 +23,7 @@ from veilleuse.collector.derive.priors import MILLION, StatePowers
 from veilleuse.collector.factors import book as choose
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Machine, Stratum
+from veilleuse.collector.fleet.samples import DAY_TYPES, InService, SampleMachine, Stratum
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.records import Cell, MachineFacts, Point, WallEnergy
 from veilleuse.collector.shipped_tables import load_table
@@ -98,7 +98,7 @@ _ZONE: Final = "FR"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WorkedExample:
     """One worked answer beside what this version says."""
 
     section: str
@@ -113,7 +113,7 @@ class Answer:
     ok: bool
 
 
-def answers() -> Iterator[Answer]:
+def answers() -> Iterator[WorkedExample]:
     """All of them, section 8 first. Raises ConfigurationError for a damaged table, UnknownZone for a missing factor."""
     yield from _energies_and_emissions()
     yield from _tec()
@@ -125,12 +125,12 @@ def answers() -> Iterator[Answer]:
     yield from _sober_about_size()
 
 
-def _answer(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> Answer:
+def _answer(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> WorkedExample:
     """Right when it is the expected value, to the digits that are written."""
     return _within(section, what, inputs, expected, (*_written(expected), got), unit)
 
 
-def _exact(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> Answer:
+def _exact(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> WorkedExample:
     """Right when it is the expected value and nothing else."""
     value = Fraction(Decimal(expected))
     return _within(section, what, inputs, expected, (value, value, got), unit)
@@ -138,10 +138,10 @@ def _exact(section: str, what: str, inputs: str, expected: str, got: Value, unit
 
 def _within(
     section: str, what: str, inputs: str, expected: str, bounds: tuple[Fraction, Fraction, Value], unit: str
-) -> Answer:
+) -> WorkedExample:
     """`bounds`: lowest and highest that is right, and what was got."""
     low, high, got = bounds
-    return Answer(section, what, inputs, unit, expected, float(got), low <= Fraction(got) <= high)
+    return WorkedExample(section, what, inputs, unit, expected, float(got), low <= Fraction(got) <= high)
 
 
 def _written(expected: str) -> tuple[Fraction, Fraction]:
@@ -155,7 +155,7 @@ def _written(expected: str) -> tuple[Fraction, Fraction]:
 # --- §8
 
 
-def _energies_and_emissions() -> Iterator[Answer]:
+def _energies_and_emissions() -> Iterator[WorkedExample]:
     energy = units.millijoules_from_watts(65, 900 * units.MILLISECONDS_PER_SECOND)
     got = units.kwh_from_millijoules(round(energy))
     yield _answer("8", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
@@ -177,14 +177,14 @@ def _energies_and_emissions() -> Iterator[Answer]:
     yield _exact("8", "ADEME 2021", "12,500 kWh", "711.25", bill.total_kgco2e, "kgCO2e")
 
 
-def _tec() -> Iterator[Answer]:
+def _tec() -> Iterator[WorkedExample]:
     duty = duties()[EU_617_2013, NOTEBOOK]
     got = tec_kwh_per_year(duty, Decimal(1), Decimal("1.7"), Decimal(0), Decimal(10))
     inputs = "off 1 W, sleep 1.7, idle 10; 0.60/0.10/0.30"
     yield _exact("8", "TEC, notebook, EU 617/2013", inputs, "33.0252", got, "kWh/year")
 
 
-def _pedigree() -> Iterator[Answer]:
+def _pedigree() -> Iterator[WorkedExample]:
     got = pedigree.gsd2({})
     yield _answer("8", "pedigree, nothing known", "all scores null", "2.5163566012590954", got)
 
@@ -198,7 +198,7 @@ _STRATA: Final = (
 _YEAR_MILLISECONDS: Final = 365 * units.MILLISECONDS_PER_DAY
 
 
-def _stratified_mean() -> Iterator[Answer]:
+def _stratified_mean() -> Iterator[WorkedExample]:
     total = _stratified_total()
     kwh = Fraction(1, units.MILLIJOULES_PER_KWH)
     error = math.sqrt(total.sampling_variance) * float(kwh)
@@ -218,7 +218,7 @@ def _stratified_mean() -> Iterator[Answer]:
 
 def _stratified_total() -> Estimate:
     """Machines of exactly these means and deviations: half of them above, half below. All year, one day type."""
-    machines: list[Machine] = []
+    machines: list[SampleMachine] = []
     in_service: list[InService] = []
     for name, number, observed, mean, deviation in _STRATA:
         stratum = Stratum(name, "all")
@@ -228,9 +228,9 @@ def _stratified_total() -> Estimate:
     return estimator.Fleet(machines, in_service).total()
 
 
-def _machine(stratum: Stratum, kwh: float) -> Machine:
+def _machine(stratum: Stratum, kwh: float) -> SampleMachine:
     energy = round(kwh * units.MILLIJOULES_PER_KWH)
-    return Machine(
+    return SampleMachine(
         stratum,
         "one model",
         _days(energy),
@@ -251,7 +251,7 @@ def _days(value: int) -> tuple[int, ...]:
 _ADEME: Final = ((2021, "0.0569"), (2022, "0.0520"), (2023, "0.0580"), (2024, "0.0519"), (2025, "0.0461"))
 
 
-def _factors() -> Iterator[Answer]:
+def _factors() -> Iterator[WorkedExample]:
     book = choose.factor_book()
     for year, expected in _ADEME:
         got = Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh)
@@ -285,7 +285,7 @@ _PACKAGE: Final = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT, "machin
 _BATTERY: Final = Point(PointKind.BATTERY_OUT, "BAT0", Boundary.MACHINE_DC, "machine")
 
 
-def _walls() -> Iterator[Answer]:
+def _walls() -> Iterator[WorkedExample]:
     for device_class, watts, expected, disks, inputs in (
         (DeviceClass.LAPTOP, 10, "16.64", (0, 0), "3 W + 1.20/0.88 × 10 W"),
         (DeviceClass.MINI_PC, 10, "24.5", (0, 0), "12 W + 1.25 × 10 W"),
@@ -303,7 +303,7 @@ def _walls() -> Iterator[Answer]:
     yield from _state_powers()
 
 
-def _state_powers() -> Iterator[Answer]:
+def _state_powers() -> Iterator[WorkedExample]:
     duty = duties()[ENERGY_STAR_8, DESKTOP]
     inputs = "state powers at ENERGY STAR 8 duty"
     found = {one: tec_of(priors.STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
@@ -338,7 +338,7 @@ def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
 # --- §5
 
 
-def _uncertainty() -> Iterator[Answer]:
+def _uncertainty() -> Iterator[WorkedExample]:
     last = choose.factor_book().choose(_ZONE, 2022)
     yield _answer("5", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
     gsd2 = priors.u_ppm(1.5) / priors.MILLION
@@ -352,7 +352,7 @@ def _uncertainty() -> Iterator[Answer]:
         yield _exact("5", f"rounded for people, {what}", "half-width 36,058", expected, int(text), "kWh")
 
 
-def _sober_about_size() -> Iterator[Answer]:
+def _sober_about_size() -> Iterator[WorkedExample]:
     factor = choose.factor_book().choose(_ZONE, 2024).factor
     fleet_kgco2e = emissions.emissions(Fraction(13_000 * 70), factor).total_kgco2e
     inputs = "13,000 PCs × 70 kWh, 2024"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.closed_years.document import kept_document
-from veilleuse.collector.closed_years.frozen import Closed
+from veilleuse.collector.closed_years.frozen import ClosedRevision
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -25,7 +25,7 @@ from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.reports.rooms import readings_gone_before
 from veilleuse.collector.reports.savings import moved
-from veilleuse.collector.settings import CollectorSettings, Retention
+from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
 
@@ -48,7 +48,7 @@ _FACTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Basis:
+class YearBasis:
     """What a figure is made of."""
 
     kept: Kept
@@ -67,11 +67,11 @@ class Basis:
 
 
 def rests_on(
-    sources: Sources, settings: CollectorSettings, year: int, today: date, last: Closed | None
-) -> Basis:
+    sources: Sources, settings: CollectorSettings, year: int, today: date, last: ClosedRevision | None
+) -> YearBasis:
     """`last`: the last revision of the year. Raises UsageError where machines' months are gone and nothing was kept of them."""
     told = next((one for one in sources.closings.kept_years() if one.year == year), None)
-    before: Basis | None
+    before: YearBasis | None
     if last is not None:
         before = _of_revision(sources, last)
         if last.told.state is YearState.CLOSED_DEFINITIVE:
@@ -89,8 +89,8 @@ def rests_on(
 
 
 def of_machines(
-    sources: Sources, settings: CollectorSettings, year: int, today: date, before: Basis | None
-) -> Basis:
+    sources: Sources, settings: CollectorSettings, year: int, today: date, before: YearBasis | None
+) -> YearBasis:
     """Out of the store as it is now. `before`: what an earlier look rested on; its rooms serve where readings have gone since."""
     kept = keep_year(sources, year, k=settings.reporting.k_anonymity, today=today)
     kept, rooms_basis = _with_rooms(sources, settings, year, today, kept, before)
@@ -98,26 +98,33 @@ def of_machines(
     facts = {**_facts(sources, year), ROOMS_BASIS: rooms_basis}
     if before is not None and kept.rooms == before.kept.rooms:  # the readings that it rests on may be gone
         facts |= {IN_NO_ROOM: before.facts[IN_NO_ROOM]} if IN_NO_ROOM in before.facts else {}
-    return Basis(kept, canonical(kept_document(kept)), facts, known, "machines")
+    return YearBasis(kept, canonical(kept_document(kept)), facts, known, "machines")
 
 
-def _of_revision(sources: Sources, last: Closed) -> Basis:
+def _of_revision(sources: Sources, last: ClosedRevision) -> YearBasis:
     facts = {name: last.report[name] for name in _FACTS if name in last.report}
     statistics = sources.closings.file(last.told).statistics  # as they were written, by whatever program
-    return Basis(last.kept, statistics, facts, last.terms.assumptions, f"statistics of {last.told.report_id}")
+    return YearBasis(
+        last.kept, statistics, facts, last.terms.assumptions, f"statistics of {last.told.report_id}"
+    )
 
 
-def of_kept(sources: Sources, settings: CollectorSettings, told: KeptYear | None) -> Basis | None:
+def of_kept(sources: Sources, settings: CollectorSettings, told: KeptYear | None) -> YearBasis | None:
     """What the collector kept by itself; None where it could not."""
     if told is None or told.statistics_sha256 is None:
         return None
     found = load_kept(sources.closings, told)
     known = found.under(assumptions(sources, random_roll_out=settings.reporting.random_roll_out))
-    return Basis(found.kept, found.statistics, found.facts, known, f"statistics kept on {told.kept_on}")
+    return YearBasis(found.kept, found.statistics, found.facts, known, f"statistics kept on {told.kept_on}")
 
 
 def _with_rooms(
-    sources: Sources, settings: CollectorSettings, year: int, today: date, kept: Kept, before: Basis | None
+    sources: Sources,
+    settings: CollectorSettings,
+    year: int,
+    today: date,
+    kept: Kept,
+    before: YearBasis | None,
 ) -> tuple[Kept, str]:
     """Readings of meters go before the year's own factor is there: rooms are then those that were kept before; and what they are of."""
     gone = readings_gone_before(sources, year, today, settings.retention.server_records_months)
@@ -165,7 +172,7 @@ def _calendar_sha256(sources: Sources, site: Site) -> str:
     return sha256(canonical(versions))
 
 
-def are_gone(sources: Sources, kept: Retention, year: int, today: date) -> bool:
+def are_gone(sources: Sources, kept: RetentionSettings, year: int, today: date) -> bool:
     """Whether retention has taken months of the year: too old ones that there must have been are not there.
 
     That few machines have such a month proves nothing: a late record makes one, and what cannot be kept holds one back. A machine that

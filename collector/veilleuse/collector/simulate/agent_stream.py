@@ -20,7 +20,7 @@ from veilleuse.collector.simulate.cells import (
     cell_message,
     pieces,
 )
-from veilleuse.collector.simulate.fleet import Device
+from veilleuse.collector.simulate.fleet import SimulatedDevice
 from veilleuse.collector.simulate.physics import Physics, Watts
 from veilleuse.collector.simulate.routines import Span
 from veilleuse.collector.wire_codec import number
@@ -44,7 +44,7 @@ SharedWatts: TypeAlias = Callable[[int], Sequence[float]]
 """Start of a clock period → mean power of each shared meter over it."""
 
 
-def points_of(device: Device, meters: Mapping[str, PointKind]) -> tuple[list[Any], dict[str, int]]:
+def points_of(device: SimulatedDevice, meters: Mapping[str, PointKind]) -> tuple[list[Any], dict[str, int]]:
     """(points of its records, name → index); `meters`: shared ones that its agent polls."""
     names = []
     if device.model.has_counters:
@@ -91,7 +91,7 @@ class Agent:
 
     def __init__(
         self,
-        device: Device,
+        device: SimulatedDevice,
         timetable: Timetable,
         physics: Physics,
         seed: int,

@@ -12,7 +12,7 @@ from veilleuse.collector.calendars.compose import YEAR_TURNS_IN_MONTH, calendar_
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolZone, in_force
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.months.site_days import SiteDays
-from veilleuse.collector.simulate.fleet import Order, Place
+from veilleuse.collector.simulate.fleet import EntitySite, SimulationOrder
 from veilleuse.wire.bands import Calendar, OpenSpan, day_segments
 from veilleuse.wire.vocabulary import Band, Population
 
@@ -43,7 +43,7 @@ class Slot(NamedTuple):
 class Timetable:
     """Of one place."""
 
-    def __init__(self, order: Order, place: Place, period_milliseconds: int | None) -> None:
+    def __init__(self, order: SimulationOrder, place: EntitySite, period_milliseconds: int | None) -> None:
         """`period_milliseconds`: of a clock record; None: records come by the day and the week."""
         self._declaration = SCHOOL if place.school else OFFICE
         self.versions = tuple(_versions(order, self._declaration))
@@ -89,7 +89,7 @@ class Timetable:
         return slots
 
 
-def _versions(order: Order, declaration: Declaration) -> list[CalendarVersion]:
+def _versions(order: SimulationOrder, declaration: Declaration) -> list[CalendarVersion]:
     """The first calendar, and the one that every 1 October brought: docs/decisions/0028."""
     year = calendar_year(order.first)
     versions = [CalendarVersion(BEFORE_ALL, compose(declaration, TIME_ZONE, year), declaration, year)]
@@ -108,7 +108,7 @@ def days(first: date, end: date) -> list[date]:
     return [first + timedelta(days=offset) for offset in range((end - first).days)]
 
 
-def period_of(population: Population, order: Order, machines: int) -> int | None:
+def period_of(population: Population, order: SimulationOrder, machines: int) -> int | None:
     """Length of a clock record, milliseconds; None where records come by the day. Servers tell every 5 minutes while these are
     few; folded to hours, their sums are the same."""
     if population is Population.WORKSTATION:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from veilleuse.collector.app.data_directory import Collector, initialise, is_initialised, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.inventory import read_files
-from veilleuse.collector.inventory.mapping import Words
+from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import to_document
 from veilleuse.collector.model.calibration import facts_of
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId
@@ -26,13 +26,21 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.simulate import registry
 from veilleuse.collector.simulate.agent_stream import Agent, Powers
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
-from veilleuse.collector.simulate.fleet import COLLEGES, PLACES, ROOM, Device, Order, Place, devices
+from veilleuse.collector.simulate.fleet import (
+    COLLEGES,
+    PLACES,
+    ROOM,
+    EntitySite,
+    SimulatedDevice,
+    SimulationOrder,
+    devices,
+)
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.registry import agent_id_of, enrol, put_sites
 from veilleuse.collector.simulate.routines import Span, routine_of
 from veilleuse.collector.simulate.server_room import METERS, ServerRoom, mean_watts
 from veilleuse.collector.simulate.truth import OTHER_ROOM, Truth
-from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -53,7 +61,7 @@ class Pushes:
         self._waiting: deque[Future[AppendOutcome]] = deque()
         self.records = 0
 
-    def send(self, request: pb.PushRequest, host_id: HostId, machine: Machine) -> None:
+    def send(self, request: pb.PushRequest, host_id: HostId, machine: MachineLimits) -> None:
         """Validate and append. Raises CollectorError for what would be refused of any agent: a defect of the simulation."""
         checked = check_push(request, host_id, machine, self._now)
         if isinstance(checked, tuple):
@@ -81,7 +89,7 @@ def _require_stored(future: Future[AppendOutcome]) -> None:
 class Stream:
     """One epoch of one host."""
 
-    def __init__(self, pushes: Pushes, host_id: HostId, machine: Machine, epoch: bytes) -> None:
+    def __init__(self, pushes: Pushes, host_id: HostId, machine: MachineLimits, epoch: bytes) -> None:
         self._pushes, self._host_id, self._machine, self._epoch = pushes, host_id, machine, epoch
         self._seq, self._chain = 0, chain_start(epoch)
         self._wires: list[bytes] = []
@@ -114,7 +122,7 @@ _RECORDS_BETWEEN: Final = 8_192
 _PART_BYTES: Final = 600_000
 
 
-def simulate(settings: CollectorSettings, order: Order, progress: Progress) -> Truth:
+def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Progress) -> Truth:
     """Fill an empty simulated data directory, made here where there is none. Raises UsageError, CollectorError."""
     if order.end > datetime.now(UTC).date():
         raise UsageError(
@@ -141,12 +149,12 @@ def _require_empty(collector: Collector) -> None:
 class _Filling:
     """One run."""
 
-    def __init__(self, collector: Collector, order: Order, progress: Progress) -> None:
+    def __init__(self, collector: Collector, order: SimulationOrder, progress: Progress) -> None:
         self._collector, self._order, self._progress = collector, order, progress
         self._fleet = devices(order)
         self._physics = Physics(order)
         counts = {place: sum(one.place is place for one in self._fleet) for place in PLACES}
-        self._timetables: dict[Place, Timetable] = {
+        self._timetables: dict[EntitySite, Timetable] = {
             place: Timetable(order, place, period_of(place.population, order, counts[place]))
             for place in PLACES
         }
@@ -194,7 +202,7 @@ class _Filling:
 
     # --- machines
 
-    def _tell(self, device: Device, host_id: HostId | None) -> None:
+    def _tell(self, device: SimulatedDevice, host_id: HostId | None) -> None:
         """All its days: into the truth, and from its first day on into the store."""
         timetable = self._timetables[device.place]
         routine, machine = routine_of(device, self._order.seed), self._physics.machine(device)
@@ -224,7 +232,7 @@ class _Filling:
                     watts = self._physics.beside_watts(device_class.value, kind)
                     self._truth.add_beside(place, day, device_class.value, number * watts * length)
 
-    def _agent(self, device: Device, host_id: HostId) -> tuple[Agent, Stream]:
+    def _agent(self, device: SimulatedDevice, host_id: HostId) -> tuple[Agent, Stream]:
         polls = device is self._room.poller
         agent = Agent(
             device,
@@ -235,10 +243,10 @@ class _Filling:
             self._room.shared_watts if polls else None,
         )
         epoch = random.Random(f"{self._order.seed}/{device.number}/epoch").randbytes(EPOCH_BYTES)
-        machine = Machine(device.place.population, device.model.device_class, allow_fake=False)
+        machine = MachineLimits(device.place.population, device.model.device_class, allow_fake=False)
         return agent, Stream(self._pushes, host_id, machine, epoch)
 
-    def _screens(self, device: Device, spans: Sequence[Span]) -> float:
+    def _screens(self, device: SimulatedDevice, spans: Sequence[Span]) -> float:
         """Energy of its external screens, mJ: on while they are needed, else in standby."""
         if not device.screens:
             return 0.0
@@ -267,7 +275,7 @@ class _Filling:
     def _import_inventory(self) -> None:
         """The way of `veilleuse inventory import`: the fleet, then what left it."""
         for number, files in enumerate(registry.imports(self._order, self._fleet)):
-            words = Words(sites=frozenset(place.site for place in PLACES))
+            words = InventoryMapping(sites=frozenset(place.site for place in PLACES))
             reading = read_files(files, words, form="csv", source=registry.SOURCE)
             packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
             upload = random.Random(f"{self._order.seed}/upload/{number}").randbytes(16).hex()

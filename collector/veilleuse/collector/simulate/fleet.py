@@ -86,7 +86,7 @@ SERIAL: Final = "SIMULATED{:06}"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EntitySite:
     """An entity with its site."""
 
     entity: str
@@ -97,7 +97,7 @@ class Place:
 
 
 COLLEGES: Final = tuple(
-    Place(
+    EntitySite(
         f"Métropole > Collèges > Collège {name}",
         f"college-{site}",
         Population.CLASSROOM,
@@ -107,10 +107,10 @@ COLLEGES: Final = tuple(
     for name, site in (("des Terreaux", "terreaux"), ("de la Saône", "saone"), ("du Parc", "parc"))
 )
 DIRECTIONS: Final = (
-    Place("Métropole > Direction de l'eau", "hotel", Population.WORKSTATION, PowerContext.OWN_SITE),
-    Place("Métropole > Direction des mobilités", "tour", Population.WORKSTATION, PowerContext.OWN_SITE),
+    EntitySite("Métropole > Direction de l'eau", "hotel", Population.WORKSTATION, PowerContext.OWN_SITE),
+    EntitySite("Métropole > Direction des mobilités", "tour", Population.WORKSTATION, PowerContext.OWN_SITE),
 )
-ROOM: Final = Place(
+ROOM: Final = EntitySite(
     "Métropole > DSI > Salle serveurs", "salle-serveurs", Population.SERVER, PowerContext.OWN_SITE
 )
 PLACES: Final = (*COLLEGES, *DIRECTIONS, ROOM)
@@ -128,12 +128,12 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class SimulatedDevice:
     """One machine of the fleet."""
 
     number: int
     """From 1."""
-    place: Place
+    place: EntitySite
     model: Model
     screens: int
     """External ones that hang on it."""
@@ -156,7 +156,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SimulationOrder:
     """What is to be simulated. Raises UsageError."""
 
     hosts: int
@@ -179,10 +179,10 @@ class Order:
         return self.first + timedelta(days=self.days)
 
 
-def devices(order: Order) -> tuple[Device, ...]:
+def devices(order: SimulationOrder) -> tuple[SimulatedDevice, ...]:
     """The whole fleet, place by place."""
     draw = random.Random(f"{order.seed}/fleet")
-    found: list[Device] = []
+    found: list[SimulatedDevice] = []
     for place, agents, machines in _sizes(order.hosts):
         found += _of_place(order, draw, place, agents, machines, len(found))
     told = [one for one in found if one.agent_from is not None]
@@ -190,7 +190,7 @@ def devices(order: Order) -> tuple[Device, ...]:
     return tuple(replace(one, trouble=troubles.get(one.number)) for one in found)
 
 
-def _sizes(hosts: int) -> Iterator[tuple[Place, int, int]]:
+def _sizes(hosts: int) -> Iterator[tuple[EntitySite, int, int]]:
     """(place, machines with an agent, machines)."""
     servers = max(2, round(SERVER_SHARE * hosts))
     classrooms = max(len(COLLEGES), round(CLASSROOM_SHARE * hosts))
@@ -206,8 +206,8 @@ def _shared(number: int, parts: int) -> list[int]:
 
 
 def _of_place(
-    order: Order, draw: random.Random, place: Place, agents: int, machines: int, before: int
-) -> list[Device]:
+    order: SimulationOrder, draw: random.Random, place: EntitySite, agents: int, machines: int, before: int
+) -> list[SimulatedDevice]:
     ranks = list(range(machines))
     if place is not ROOM:
         draw.shuffle(ranks)
@@ -220,7 +220,7 @@ def _of_place(
         if not with_agent and place is not ROOM and draw.random() < 0.1:
             gone = order.first + timedelta(days=draw.randrange(order.days // 3, order.days))
         found.append(
-            Device(
+            SimulatedDevice(
                 number=before + index + 1,
                 place=place,
                 model=model,
@@ -236,7 +236,7 @@ def _of_place(
     return found
 
 
-def _model(place: Place, rank: int, agents: int) -> Model:
+def _model(place: EntitySite, rank: int, agents: int) -> Model:
     """By the rank in the roll-out, so that machines with and without an agent are alike, and no model is without an agent."""
     if place is ROOM and agents >= VIRTUAL_FROM and rank == agents - 1:
         return VIRTUAL
@@ -244,19 +244,19 @@ def _model(place: Place, rank: int, agents: int) -> Model:
     return models[rank % min(len(models), agents)]
 
 
-def _in_service_on(order: Order, draw: random.Random, *, new: bool) -> date:
+def _in_service_on(order: SimulationOrder, draw: random.Random, *, new: bool) -> date:
     if new:
         return order.first + timedelta(days=draw.randrange(order.days // 4, order.days // 2))
     return order.first - timedelta(days=draw.randrange(100, 3_000))
 
 
-def _agent_from(order: Order, place: Place, rank: int, agents: int, begun: date) -> date:
+def _agent_from(order: SimulationOrder, place: EntitySite, rank: int, agents: int, begun: date) -> date:
     """Half of them from the first day on, the other half from the middle of the time: a roll-out by lot. Servers at once."""
     late = place is not ROOM and rank >= (agents + 1) // 2
     return max(begun, order.first + timedelta(days=order.days // 2 if late else 0))
 
 
-def _screens(draw: random.Random, place: Place, model: Model) -> int:
+def _screens(draw: random.Random, place: EntitySite, model: Model) -> int:
     if model.device_class in (DeviceClass.ALL_IN_ONE, DeviceClass.SERVER, DeviceClass.VIRTUAL_MACHINE):
         return 0
     if place.school:
@@ -268,7 +268,9 @@ _KINDS: Final = (None, *(reason for reason in GapReason), None)
 """Of trouble, one after the other: an agent that was not running, each reason of a gap, and none."""
 
 
-def _troubles(order: Order, draw: random.Random, agents: Sequence[Device]) -> Iterator[Trouble | None]:
+def _troubles(
+    order: SimulationOrder, draw: random.Random, agents: Sequence[SimulatedDevice]
+) -> Iterator[Trouble | None]:
     """Every second machine has one: some for a day, some for up to a week, which is more than METHOD.md §4 lets stand in for."""
     for index, device in enumerate(agents):
         first = device.agent_from or order.first

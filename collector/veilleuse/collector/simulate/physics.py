@@ -19,7 +19,7 @@ from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.calibration import WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.simulate.fleet import VENDOR, Device, Model, Order
+from veilleuse.collector.simulate.fleet import VENDOR, Model, SimulatedDevice, SimulationOrder
 from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
@@ -50,13 +50,13 @@ class Watts(NamedTuple):
 class Physics:
     """Of one simulation: the errors are drawn when first asked for, each from its own name."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: SimulationOrder) -> None:
         self._seed = order.seed
         self._errors: dict[str, float] = {}
 
-    def machine(self, device: Device) -> Machine:
+    def machine(self, device: SimulatedDevice) -> SimulatedMachine:
         """One of the fleet."""
-        return Machine(device, self)
+        return SimulatedMachine(device, self)
 
     def screens_watts(self, screens: int, on: int) -> float:
         """Of some screens, some of them on."""
@@ -99,7 +99,7 @@ class Physics:
         )
         return KeptFit(Hardware(VENDOR.casefold(), model.name.casefold(), model.device_class), fit, told)
 
-    def unit(self, device: Device) -> float:
+    def unit(self, device: SimulatedDevice) -> float:
         """How much more than others of its model this one draws."""
         return math.exp(UNIT_U * self._normal(f"unit/{device.number}"))
 
@@ -120,10 +120,10 @@ class Physics:
         return found
 
 
-class Machine:
+class SimulatedMachine:
     """True powers of one machine in any state."""
 
-    def __init__(self, device: Device, physics: Physics) -> None:
+    def __init__(self, device: SimulatedDevice, physics: Physics) -> None:
         model = device.model
         self._model = model
         self._unit = physics.unit(device)

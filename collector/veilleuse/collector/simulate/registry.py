@@ -28,9 +28,9 @@ from veilleuse.collector.simulate.fleet import (
     PLACES,
     VENDOR,
     VIRTUAL,
-    Device,
-    Order,
-    Place,
+    EntitySite,
+    SimulatedDevice,
+    SimulationOrder,
 )
 from veilleuse.collector.simulate.server_room import METERS
 from veilleuse.collector.validate import clean_facts, clean_health
@@ -62,7 +62,7 @@ _TELEWORK_DAYS: Final = "1.2"
 _REUSED_SHARE: Final = 0.3
 
 
-def imports(order: Order, fleet: Sequence[Device]) -> Iterator[list[tuple[str, bytes]]]:
+def imports(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[list[tuple[str, bytes]]]:
     """Files, (name, content), of one import after the other: what is retired must be known."""
     yield [
         _file("simulated-entities.csv", ("entity", "site", "power_context", "population"), _entities()),
@@ -75,7 +75,7 @@ def imports(order: Order, fleet: Sequence[Device]) -> Iterator[list[tuple[str, b
         yield [_file("simulated-retirements.csv", _RETIREMENTS, retired)]
 
 
-def key_of(device: Device) -> str:
+def key_of(device: SimulatedDevice) -> str:
     """What the inventory calls it for life."""
     return f"SIM-{device.number:06}"
 
@@ -93,7 +93,7 @@ def _entities() -> Iterator[Sequence[object]]:
         yield place.entity, place.site, place.power_context.value, place.population.value
 
 
-def _assets(order: Order, fleet: Sequence[Device]) -> Iterator[Sequence[object]]:
+def _assets(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:
     for device in fleet:
         key, place = key_of(device), device.place
         yield (
@@ -111,7 +111,7 @@ def _assets(order: Order, fleet: Sequence[Device]) -> Iterator[Sequence[object]]
         yield from _beside(order, place)
 
 
-def _beside(order: Order, place: Place) -> Iterator[Sequence[object]]:
+def _beside(order: SimulationOrder, place: EntitySite) -> Iterator[Sequence[object]]:
     since = date(order.first.year - 4, 9, 1)  # before all the time that is simulated
     items = {InventoryClass.PRINTER: "printer", InventoryClass.PROJECTOR: "peripheral"}
     for kind, amount in BESIDE:
@@ -123,13 +123,13 @@ def _beside(order: Order, place: Place) -> Iterator[Sequence[object]]:
             )  # fmt: skip
 
 
-def _headcounts(order: Order, fleet: Sequence[Device]) -> Iterator[Sequence[object]]:
+def _headcounts(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:
     for place in DIRECTIONS:
         users = sum(one.place is place for one in fleet)
         yield place.entity, date(order.first.year, 1, 1), users, _TELEWORK_DAYS
 
 
-def _purchases(order: Order, fleet: Sequence[Device]) -> Iterator[Sequence[object]]:
+def _purchases(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:
     for year in range(order.first.year, order.end.year + 1):
         units = max(1, len(fleet) // 8)
         reused = round(units * _REUSED_SHARE)
@@ -138,7 +138,7 @@ def _purchases(order: Order, fleet: Sequence[Device]) -> Iterator[Sequence[objec
             yield year, "Ordinateurs", f"{reused * 320}.00", "yes", reused, DIRECTIONS[0].entity
 
 
-def _retirements(fleet: Sequence[Device]) -> Iterator[Sequence[object]]:
+def _retirements(fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:
     for device in fleet:
         if device.out_of_service_on is not None:
             where = "reuse" if device.number % 2 else "recycling"
@@ -153,13 +153,13 @@ _DISPLAY_OFF_SECONDS: Final = 900
 _SLEEP_SECONDS: Final = 1_800
 
 
-def put_sites(operations: Operations, timetables: dict[Place, Timetable]) -> None:
+def put_sites(operations: Operations, timetables: dict[EntitySite, Timetable]) -> None:
     """Each with all the calendars that it had."""
     for place in PLACES:
         operations.perform("site_put", {"site": place.site, "zone": ZONE, "time_zone": TIME_ZONE})
         versions = timetables[place].versions
 
-        def job(place: Place = place, versions: Any = versions) -> None:
+        def job(place: EntitySite = place, versions: Any = versions) -> None:
             site: Site = operations.office.registry.site(place.site)
             operations.office.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
             operations.calendars.put(place.site, versions)
@@ -167,14 +167,17 @@ def put_sites(operations: Operations, timetables: dict[Place, Timetable]) -> Non
         operations.office.commit(job)
 
 
-def agent_id_of(order: Order, device: Device) -> AgentId:
+def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
     """As random as any; the same for the same seed."""
     draw = random.Random(f"{order.seed}/{device.number}/identity")
     return AgentId(draw.randbytes(AGENT_ID_BYTES))
 
 
 def enrol(
-    operations: Operations, order: Order, fleet: Sequence[Device], poller: Device | None
+    operations: Operations,
+    order: SimulationOrder,
+    fleet: Sequence[SimulatedDevice],
+    poller: SimulatedDevice | None,
 ) -> dict[int, HostId]:
     """Device number → host of every machine with an agent."""
     registry = operations.office.registry
@@ -190,7 +193,7 @@ def enrol(
     return operations.office.commit(job)
 
 
-def _token(registry: Registry, order: Order, place: Place) -> int:
+def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int:
     """Long over, and of a text that nobody knows."""
     begun = _unix_milliseconds(order, 0)
     return registry.insert_token(
@@ -206,7 +209,9 @@ def _token(registry: Registry, order: Order, place: Place) -> int:
     )
 
 
-def _host(operations: Operations, order: Order, device: Device, token_id: int, *, polls: bool) -> HostId:
+def _host(
+    operations: Operations, order: SimulationOrder, device: SimulatedDevice, token_id: int, *, polls: bool
+) -> HostId:
     registry, place = operations.office.registry, device.place
     agent_id, facts = agent_id_of(order, device), _facts(device, polls=polls)
     health = pb.Health(agent_version=product_version(), spool_records=0, spool_bytes=20_480)
@@ -233,7 +238,7 @@ def _host(operations: Operations, order: Order, device: Device, token_id: int, *
     return host_id
 
 
-def _unix_milliseconds(order: Order, day: int) -> int:
+def _unix_milliseconds(order: SimulationOrder, day: int) -> int:
     """Midnight UTC of a day of the simulation."""
     return (order.first.toordinal() + day - _EPOCH_DAY) * MILLISECONDS_PER_DAY
 
@@ -242,7 +247,7 @@ _EPOCH_DAY: Final = 719_163
 """date(1970, 1, 1).toordinal()."""
 
 
-def _facts(device: Device, *, polls: bool) -> bytes:
+def _facts(device: SimulatedDevice, *, polls: bool) -> bytes:
     model = device.model
     points, _ = points_of(device, METERS if polls else {})
     form: Any = number(model.device_class)

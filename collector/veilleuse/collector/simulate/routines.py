@@ -13,7 +13,7 @@ from datetime import date
 from typing import Final, NamedTuple, Protocol
 
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.simulate.fleet import ROOM, VIRTUAL, Device
+from veilleuse.collector.simulate.fleet import ROOM, VIRTUAL, SimulatedDevice
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
@@ -47,7 +47,7 @@ class Routine(Protocol):
         """Of the civil day [start, end): they touch and cover it."""
 
 
-def routine_of(device: Device, seed: int) -> Routine:
+def routine_of(device: SimulatedDevice, seed: int) -> Routine:
     """Its habits, and what befalls it day by day; the same for the same seed."""
     draw = random.Random(f"{seed}/{device.number}/days")
     if device.place is ROOM:
@@ -58,7 +58,7 @@ def routine_of(device: Device, seed: int) -> Routine:
 class _Rest:
     """The state a machine is in while nobody uses it."""
 
-    def __init__(self, device: Device, supply: Supply) -> None:
+    def __init__(self, device: SimulatedDevice, supply: Supply) -> None:
         self.always_on = device.always_on
         self.supply = supply
         self.state = State.ON_IDLE if device.always_on else State.OFF
@@ -77,7 +77,7 @@ class _Rest:
 class _Pupils:
     """A classroom PC: lessons from morning to afternoon, sometimes forgotten in the evening."""
 
-    def __init__(self, device: Device, draw: random.Random) -> None:
+    def __init__(self, device: SimulatedDevice, draw: random.Random) -> None:
         self._draw = draw
         self._screens = device.screens
         self._forgotten = draw.uniform(0.02, 0.25)
@@ -113,7 +113,7 @@ class _Pupils:
 class _Office:
     """A person's machine: laptops go to meetings and, some days, home; desktops are sometimes left on."""
 
-    def __init__(self, device: Device, draw: random.Random) -> None:
+    def __init__(self, device: SimulatedDevice, draw: random.Random) -> None:
         self._draw = draw
         self._screens = device.screens
         self._mobile = device.model.device_class is DeviceClass.LAPTOP

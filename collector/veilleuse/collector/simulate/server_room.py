@@ -13,7 +13,7 @@ from typing import Final
 from veilleuse.collector.derive.priors import MILLION, SHARE_U_PPM
 from veilleuse.collector.model.meters import EVERY_OTHER
 from veilleuse.collector.simulate.calendars import Timetable, days
-from veilleuse.collector.simulate.fleet import ROOM, Device, Order
+from veilleuse.collector.simulate.fleet import ROOM, SimulatedDevice, SimulationOrder
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import Span, routine_of
 from veilleuse.wire.sums import apportion
@@ -36,7 +36,9 @@ PUE: Final = 1.45
 class ServerRoom:
     """The machines on its PDU: their true power, hour by hour."""
 
-    def __init__(self, order: Order, fleet: Sequence[Device], timetable: Timetable, physics: Physics) -> None:
+    def __init__(
+        self, order: SimulationOrder, fleet: Sequence[SimulatedDevice], timetable: Timetable, physics: Physics
+    ) -> None:
         self._order = order
         self.on_pdu = [
             one
@@ -52,7 +54,7 @@ class ServerRoom:
         for device in self.on_pdu:
             self._add(device, timetable, physics)
 
-    def _add(self, device: Device, timetable: Timetable, physics: Physics) -> None:
+    def _add(self, device: SimulatedDevice, timetable: Timetable, physics: Physics) -> None:
         routine, machine = routine_of(device, self._order.seed), physics.machine(device)
         watts: list[float] = []
         for day in days(self._order.first, self._order.end):

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.model.figures import EnergyClass
-from veilleuse.collector.simulate.fleet import VIRTUAL, Device, Order, Place
+from veilleuse.collector.simulate.fleet import VIRTUAL, EntitySite, SimulatedDevice, SimulationOrder
 from veilleuse.wire.units import kwh_from_millijoules
 
 _Key = tuple[str, str, str, str, str]
@@ -23,12 +23,12 @@ OTHER_ROOM: Final = "other_room"
 class Truth:
     """Added up by month, place and class. A virtual machine draws what its host draws, and is not in it."""
 
-    def __init__(self, order: Order, machines: int) -> None:
+    def __init__(self, order: SimulationOrder, machines: int) -> None:
         self._order = order
         self._machines = machines
         self._sums: defaultdict[_Key, float] = defaultdict(float)
 
-    def add(self, device: Device, day: date, millijoules: float, screens_millijoules: float) -> None:
+    def add(self, device: SimulatedDevice, day: date, millijoules: float, screens_millijoules: float) -> None:
         """One machine's day with its external screens'."""
         if device.model is VIRTUAL:
             return
@@ -36,7 +36,7 @@ class Truth:
         if screens_millijoules:
             self._sums[_key(device.place, day, MONITOR)] += screens_millijoules
 
-    def add_beside(self, place: Place, day: date, device_class: str, millijoules: float) -> None:
+    def add_beside(self, place: EntitySite, day: date, device_class: str, millijoules: float) -> None:
         """What no agent runs on: network, overhead, and what an inventory alone knows."""
         self._sums[_key(place, day, device_class)] += millijoules
 
@@ -82,5 +82,5 @@ class Truth:
         return json.dumps(self.document(), ensure_ascii=False, indent=1) + "\n"
 
 
-def _key(place: Place, day: date, device_class: str) -> _Key:
+def _key(place: EntitySite, day: date, device_class: str) -> _Key:
     return f"{day:%Y-%m}", place.entity, place.site, place.population.value, device_class

@@ -81,7 +81,7 @@ _DISPLAY_SIZES: Final = range(1, len(DISPLAY_SIZES) + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineLimits:
     """Whose measurement it is."""
 
     population: Population
@@ -97,7 +97,7 @@ class Machine:
         return CEILING_WATTS.get(self.device_class, OTHER_CEILING_WATTS)
 
 
-def check_points(messages: Sequence[Any], machine: Machine) -> list[Point]:
+def check_points(messages: Sequence[Any], machine: MachineLimits) -> list[Point]:
     """The points of a measurement. Raises RecordRefused."""
     if len(messages) > MAX_POINTS_PER_RECORD:
         raise RecordRefused(Reason.TOO_MANY_POINTS)
@@ -125,7 +125,7 @@ def _point(kind: int, domain: str, boundary: int, subject: str) -> Point:
 def check_cells(
     messages: Sequence[Any],
     points: list[Point],
-    machine: Machine,
+    machine: MachineLimits,
     period_kind: str,
     longest_milliseconds: int,
 ) -> tuple[Cell, ...]:
@@ -168,7 +168,7 @@ def check_sensor_gaps(
     return tuple((reason, source, milliseconds) for (reason, source), milliseconds in gaps.items())
 
 
-def _check_cell(message: Any, points: list[Point], machine: Machine) -> Cell:
+def _check_cell(message: Any, points: list[Point], machine: MachineLimits) -> Cell:
     fields = {field.name: value for field, value in message.ListFields()}
     milliseconds = fields.get("milliseconds", 0)
     if milliseconds == 0:
@@ -208,7 +208,7 @@ def _works_alone(point: Point) -> bool:
 
 
 def _check_energies(
-    energies: Sequence[Any], points: list[Point], machine: Machine, milliseconds: int
+    energies: Sequence[Any], points: list[Point], machine: MachineLimits, milliseconds: int
 ) -> dict[int, int]:
     """{point index: millijoules}."""
     if len(energies) > len(points):

@@ -12,7 +12,7 @@ from veilleuse.collector.errors import MalformedRequest, RecordRefused
 from veilleuse.collector.model.records import DecodedRecord, HostId, ValidPush
 from veilleuse.collector.validate.cells import (
     MAXIMUM_LIST,
-    Machine,
+    MachineLimits,
     check_cells,
     check_points,
     check_sensor_gaps,
@@ -57,7 +57,7 @@ _CROWDED: Final = {
 
 
 def check_push(
-    request: Any, host_id: HostId, machine: Machine, now_unix_milliseconds: int
+    request: Any, host_id: HostId, machine: MachineLimits, now_unix_milliseconds: int
 ) -> ValidPush | tuple[tuple[int, Reason], ...]:
     """The push ready for the store, or (seq, reason) of each record that can never be stored.
 
@@ -84,7 +84,7 @@ def check_push(
 
 
 def check_record(
-    seq: int, wire: bytes, chain: bytes, machine: Machine, now_unix_milliseconds: int
+    seq: int, wire: bytes, chain: bytes, machine: MachineLimits, now_unix_milliseconds: int
 ) -> DecodedRecord:
     """One record. Raises RecordRefused."""
     if len(wire) > ORDINARY_BYTES:
@@ -132,7 +132,7 @@ def _check_shape(request: Any) -> None:
 
 
 def _check_measurement(
-    seq: int, wire: bytes, chain: bytes, measurement: Any, machine: Machine, now_unix_milliseconds: int
+    seq: int, wire: bytes, chain: bytes, measurement: Any, machine: MachineLimits, now_unix_milliseconds: int
 ) -> DecodedRecord:
     longest = check_period(measurement.period, machine.population, now_unix_milliseconds)
     if len(measurement.calendar_sha256) != CHAIN_BYTES:

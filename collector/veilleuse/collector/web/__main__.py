@@ -21,12 +21,12 @@ from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
-from veilleuse.collector.web.access import Door, open_door
+from veilleuse.collector.web.access import MetricsAuth, open_door
 from veilleuse.collector.web.api.wiring import open_desk, publisher
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.series_bound import series_bound
-from veilleuse.collector.web.metrics.snapshot import Outlook
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
 from veilleuse.wire.process import finish
 
@@ -66,7 +66,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def _serve(settings: CollectorSettings, door: Door) -> int:
+def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
     configure(settings)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
     with ExitStack() as cleanup:
@@ -77,7 +77,7 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         cleanup.callback(published.close)
         indicators = MachineIndicators(settings, published, publisher(settings))
         cleanup.callback(indicators.stop)
-        outlook = Outlook(
+        outlook = SnapshotCache(
             reader,
             settings,
             machine_figures=indicators.machine_figures,
@@ -110,7 +110,7 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         return 0 if server.started else 1
 
 
-def _listen(door: Door) -> socket.socket:
+def _listen(door: MetricsAuth) -> socket.socket:
     """A bound socket. Raises CollectorError with one line when the port is in use or the address is not ours."""
     try:
         family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0]

@@ -36,7 +36,7 @@ _LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class MetricsAuth:
     """Where to listen and what to ask for."""
 
     host: str
@@ -66,11 +66,11 @@ class Door:
         return is_loopback(name.strip("[]").lower())
 
 
-def open_door(http: Http) -> Door:
+def open_door(http: Http) -> MetricsAuth:
     """From the settings. Raises ConfigurationError: no usable token, or a door open to the network."""
     host, port = split_address(http.address)
     token = read_token(Path(http.metrics_token_file)) if http.metrics_token_file else None
-    door = Door(host, port, token)
+    door = MetricsAuth(host, port, token)
     if token is None and not door.on_loopback:
         raise ConfigurationError(
             f"http.address {http.address} is not on loopback: set http.metrics_token_file, or use 127.0.0.1"
@@ -158,7 +158,7 @@ NOWHERE: Final = Guard.KNOWN
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class HttpCaller:
     """Who asks."""
 
     at_door: bool = False
@@ -184,10 +184,10 @@ class Caller:
                 return account is not None
 
 
-def caller_of(request: Request) -> Caller:
+def caller_of(request: Request) -> HttpCaller:
     """As the gate found out; nobody where it was not asked."""
     found = request.scope.get("state", {}).get(STATE)
-    return found if isinstance(found, Caller) else Caller()
+    return found if isinstance(found, HttpCaller) else HttpCaller()
 
 
 log = logging.getLogger(__name__)
@@ -195,12 +195,12 @@ log = logging.getLogger(__name__)
 MAX_TOKEN_CHARACTERS = 256
 
 
-class Admission:
+class AccessControl:
     """Looks tokens up. For one event loop."""
 
     def __init__(
         self,
-        door: Door,
+        door: MetricsAuth,
         accounts: AccountReader | None = None,
         note_use: Callable[[int], None] | None = None,
         *,
@@ -216,18 +216,18 @@ class Admission:
         self._looking: Executor = ThreadPoolExecutor(1, "accounts")
         self._used: dict[int, int] = {}
 
-    async def caller(self, request: Request) -> Caller:
+    async def caller(self, request: Request) -> HttpCaller:
         """Who asks. Raises what the store raises."""
         secret = secret_of(request.headers.get("authorization"))
         if secret is None:
-            return Caller(at_door=self._door.token is None)
+            return HttpCaller(at_door=self._door.token is None)
         if self._door.opens_to(secret):
-            return Caller(at_door=True)
+            return HttpCaller(at_door=True)
         loop = asyncio.get_running_loop()
         account = await loop.run_in_executor(self._looking, self._account, secret)
         if account is not None:
             self._note(account)
-        return Caller(self._door.token is None, account, wrong_token=account is None)
+        return HttpCaller(self._door.token is None, account, wrong_token=account is None)
 
     def has_tries_left(self, request: Request) -> bool:
         """Count a wrong token of this address; False when there were too many of late. A good one is never held back by it."""

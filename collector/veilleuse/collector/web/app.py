@@ -33,17 +33,17 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.access import Admission, Door
-from veilleuse.collector.web.api.handlers import Desk
+from veilleuse.collector.web.access import AccessControl, MetricsAuth
+from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
 from veilleuse.collector.web.metrics.series_bound import series_bound
-from veilleuse.collector.web.metrics.snapshot import Look, Outlook
-from veilleuse.collector.web.middleware import ErrorPage, Gate
+from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
+from veilleuse.collector.web.middleware import ErrorPage, SecurityMiddleware
 from veilleuse.collector.web.pages.api import api_page, api_words
 from veilleuse.collector.web.pages.first_page import first_page, no_month
 from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.problems import of_status
-from veilleuse.collector.web.text import Words, choose_language
+from veilleuse.collector.web.text import PageText, choose_language
 
 log = logging.getLogger(__name__)
 
@@ -54,28 +54,28 @@ STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 class Outlets:
     """What the handlers share."""
 
-    outlook: Outlook
+    outlook: SnapshotCache
     settings: CollectorSettings
     version: str
     reading: Executor
     templates: Environment
     registry: CollectorRegistry
     render_seconds: float | None = None
-    rendered: tuple[Look, bytes] | None = None
+    rendered: tuple[Snapshot, bytes] | None = None
     """/metrics of the last look: 300 who ask within a second have one text."""
 
-    async def look(self) -> Look:
+    async def look(self) -> Snapshot:
         """In the reading thread."""
         return await asyncio.get_running_loop().run_in_executor(self.reading, self.outlook.look)
 
 
 def make_app(
-    outlook: Outlook,
+    outlook: SnapshotCache,
     settings: CollectorSettings,
-    door: Door,
+    door: MetricsAuth,
     version: str,
-    desk: Desk | None = None,
-    admission: Admission | None = None,
+    desk: ApiContext | None = None,
+    admission: AccessControl | None = None,
 ) -> ASGIApp:
     """The whole application, closed by `door` and by `admission`'s accounts. `desk` None: without /api."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the client leaves it untyped
@@ -110,7 +110,7 @@ def make_app(
     )
     app.router.redirect_slashes = False  # behind a proxy it would lead out of TLS, the token with it
     durations = Summary(c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=registry)
-    return Gate(app, door, durations, _error_page(outlets), admission)
+    return SecurityMiddleware(app, door, durations, _error_page(outlets), admission)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -212,12 +212,12 @@ def _templates() -> Environment:
     )
 
 
-def _words(request: Request) -> Words:
+def _words(request: Request) -> PageText:
     accept = request.headers.get("accept-language", "")
     return api_words(choose_language(request.query_params.get("lang"), accept))
 
 
-def _html(outlets: Outlets, template: str, w: Words, code: int = 200, **values: object) -> Response:
+def _html(outlets: Outlets, template: str, w: PageText, code: int = 200, **values: object) -> Response:
     body = outlets.templates.get_template(template).render(w=w, version=outlets.version, code=code, **values)
     headers = {
         "content-language": w("lang"),

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.web.access import GUARDS, NOWHERE, STATE, UNNAMED, Admission, Door, Guard
+from veilleuse.collector.web.access import GUARDS, NOWHERE, STATE, UNNAMED, AccessControl, Guard, MetricsAuth
 
 log = logging.getLogger(__name__)
 
@@ -42,21 +42,21 @@ ErrorPage = Callable[[Request, int], Response]
 """The page of a status code, in the reader's language."""
 
 
-class Gate:
+class SecurityMiddleware:
     """Before every route: the Host header, who may pass; after it: the security headers and the duration."""
 
     def __init__(
         self,
         app: Starlette,
-        door: Door,
+        door: MetricsAuth,
         durations: Summary,
         page: ErrorPage,
-        admission: Admission | None = None,
+        admission: AccessControl | None = None,
     ) -> None:
         """`admission` None: there are no accounts."""
         self._app = app
         self._door = door
-        self._admission = admission or Admission(door)
+        self._admission = admission or AccessControl(door)
         self._durations = durations
         self._page = page
         self._routes = {route.path for route in app.routes if isinstance(route, Route)}

@@ -14,8 +14,8 @@ from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.publications import Kind, Publication
-from veilleuse.collector.ports.readers import PublicationReader, Told
+from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.ports.readers import PublicationReader, PublicationSummary
 
 T = TypeVar("T")
 Publish = Callable[[Publication], None]
@@ -29,7 +29,7 @@ DECODED_BYTES: Final = 32 * 1024 * 1024
 class Form(Generic[T]):
     """How one kind of figures is written down. Another content of the same kind is another format; an older one is not shown."""
 
-    kind: Kind
+    kind: PublicationKind
     format: int
     encode: Callable[[T], dict[str, Any]]
     """Words and integers, without a machine."""
@@ -39,7 +39,7 @@ class Form(Generic[T]):
     """Whether they show nothing: then there is nothing that a later look could be compared with, and they are not kept."""
 
 
-class Published(Generic[T]):
+class PublicationCache(Generic[T]):
     """Figures of one kind, as they were published. For one thread at a time."""
 
     def __init__(self, form: Form[T], reader: PublicationReader, publish: Publish, k: int) -> None:
@@ -48,7 +48,7 @@ class Published(Generic[T]):
         self._reader = reader
         self._publish = publish
         self._k = k
-        self._decoded: dict[Told, T] = {}
+        self._decoded: dict[PublicationSummary, T] = {}
         self._empty: dict[tuple[date, date], tuple[date, T]] = {}
 
     def figures(self, first: date, end: date, today: date, make: Callable[[], T] | None) -> T | None:
@@ -70,7 +70,7 @@ class Published(Generic[T]):
         self._empty[first, end] = (today, made)
         return made
 
-    def _told(self, first: date, end: date) -> Told | None:
+    def _told(self, first: date, end: date) -> PublicationSummary | None:
         return self._reader.told(self._form.kind, first, end)
 
     def is_of_older_rule(self, first: date, end: date) -> bool:

@@ -26,7 +26,7 @@ DIGITS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class PageText:
     """One language."""
 
     texts: Mapping[str, Any]
@@ -143,10 +143,10 @@ def energy_unit(energy_millijoules: int) -> tuple[int, str]:
 
 
 @cache
-def words(language: str) -> Words:
+def words(language: str) -> PageText:
     """The words of `fr` or `en`."""
     text = files("veilleuse.collector.web").joinpath("locale", f"{language}.toml").read_text("utf-8")
-    return Words(tomllib.loads(text))
+    return PageText(tomllib.loads(text))
 
 
 def choose_language(asked: str | None, accept_language: str) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from veilleuse.agent.host.hardware_ids import Roots
 from veilleuse.agent.host.smbios import structures, table_of_windows
-from veilleuse.agent.platforms.windows.calls import CallFailed, Calls
+from veilleuse.agent.platforms.windows.calls import WindowsCallError, WindowsCallTable
 from veilleuse.agent.platforms.windows.structures import disk_serial, property_request
 from veilleuse.agent.platforms.windows.system import table
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
@@ -30,7 +30,7 @@ _SERIAL_OFFSET: Final = 7
 _UUID: Final = slice(8, 24)
 
 
-def hardware_ids(roots: Roots, calls: Calls | None = None) -> dict[str, str]:
+def hardware_ids(roots: Roots, calls: WindowsCallTable | None = None) -> dict[str, str]:
     """As `hardware.hardware_ids`; `roots` is Linux'."""
     calls = calls or table()
     firmware = _firmware(calls)
@@ -43,16 +43,16 @@ def hardware_ids(roots: Roots, calls: Calls | None = None) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def asset_numbers(roots: Roots, calls: Calls | None = None) -> tuple[str | None, str | None]:
+def asset_numbers(roots: Roots, calls: WindowsCallTable | None = None) -> tuple[str | None, str | None]:
     """As `hardware.asset_numbers`; no right is needed for it here."""
     firmware = _firmware(calls or table())
     return _serial(firmware, _CHASSIS), _uuid(firmware)
 
 
-def _firmware(calls: Calls) -> bytes:
+def _firmware(calls: WindowsCallTable) -> bytes:
     try:
         return table_of_windows(calls.firmware_table())
-    except CallFailed:
+    except WindowsCallError:
         return b""
 
 
@@ -76,17 +76,17 @@ def _uuid(firmware: bytes) -> str | None:
     return None
 
 
-def _system_disk_serial(calls: Calls) -> str:
+def _system_disk_serial(calls: WindowsCallTable) -> str:
     """Of the disk under the system's volume; empty where the volume is on several, or the disk has none."""
     drive = str(calls.registry(*SYSTEM_ROOT) or "C:")
     try:
         handle = calls.open(rf"\\.\{drive[:2]}", read=False)
-    except CallFailed:
+    except WindowsCallError:
         return ""
     try:
         request = property_request(0)
         return disk_serial(calls.control(handle, STORAGE_QUERY_PROPERTY, request, _LARGEST_DESCRIPTOR_BYTES))
-    except (CallFailed, ValueError):
+    except (WindowsCallError, ValueError):
         return ""
     finally:
         calls.close(handle)

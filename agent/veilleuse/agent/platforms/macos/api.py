@@ -20,11 +20,11 @@ WILL_SLEEP: Final = 0xE0000280
 """kIOMessageSystemWillSleep: it is about to. Source: IOKit/IOMessage.h, 0xE0000000 being IOKit's own messages."""
 
 
-class CallFailed(Exception):
+class MacosCallError(Exception):
     """One call did not succeed. Translated at once by whoever asked."""
 
 
-class Calls(Protocol):
+class MacosCallTable(Protocol):
     """All of them raise CallFailed."""
 
     def sysctl(self, name: str) -> bytes:
@@ -40,19 +40,19 @@ class Calls(Protocol):
         """
 
 
-def text(calls: Calls, name: str) -> str:
+def text(calls: MacosCallTable, name: str) -> str:
     """A text of sysctl's; empty where there is none."""
     try:
         return calls.sysctl(name).partition(b"\0")[0].decode("utf-8", "replace").strip()
-    except CallFailed:
+    except MacosCallError:
         return ""
 
 
-def number(calls: Calls, name: str) -> int | None:
+def number(calls: MacosCallTable, name: str) -> int | None:
     """A number of sysctl's, of 4 or 8 bytes (Macs are little-endian); None where there is none."""
     try:
         value = calls.sysctl(name)
-    except CallFailed:
+    except MacosCallError:
         return None
     return int.from_bytes(value, "little", signed=True) if len(value) in (4, 8) else None
 
@@ -92,7 +92,7 @@ class MacosCalls:
                 self._libraries[library] = ctypes.CDLL(library, use_errno=True)
             function = getattr(self._libraries[library], name)
         except (OSError, AttributeError) as error:
-            raise CallFailed(f"there is no {name} in {library}") from error
+            raise MacosCallError(f"there is no {name} in {library}") from error
         function.argtypes, function.restype = arguments, result
         return function
 
@@ -106,13 +106,13 @@ class MacosCalls:
             buffer = ctypes.create_string_buffer(size.value)
             if ask(name.encode("ascii"), buffer, byref(size), None, 0) == 0:
                 return buffer.raw[: size.value]
-        raise CallFailed(f"sysctl {name}: error {ctypes.get_errno()}")
+        raise MacosCallError(f"sysctl {name}: error {ctypes.get_errno()}")
 
     def host_uuid(self) -> str:
         """`Calls.host_uuid`."""
         found, wait = (ctypes.c_ubyte * 16)(), _Timespec(_UUID_WAIT_SECONDS, 0)
         if self._function(SYSTEM, "gethostuuid", c_void_p, c_void_p)(found, byref(wait)):
-            raise CallFailed(f"gethostuuid: error {ctypes.get_errno()}")
+            raise MacosCallError(f"gethostuuid: error {ctypes.get_errno()}")
         return str(uuid.UUID(bytes=bytes(found))).upper()
 
     def on_power_event(self, told: Callable[[int], None]) -> Callable[[], None]:
@@ -141,7 +141,7 @@ class MacosCalls:
         queue = queue_of(_QUEUE, None)
         root.value = register(None, byref(port), routine, byref(notifier))
         if not root.value or not queue:
-            raise CallFailed("IORegisterForSystemPower gives no connection")
+            raise MacosCallError("IORegisterForSystemPower gives no connection")
         _called_back.append(routine)
         set_queue(port, queue)  # only now messages are delivered: `root` is known by then
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.platforms.macos.api import WILL_SLEEP, CallFailed, Calls, text
+from veilleuse.agent.platforms.macos.api import WILL_SLEEP, MacosCallError, MacosCallTable, text
 from veilleuse.agent.platforms.posix import (
     ACCESS_BY_MODE,
     CHILD_FLAGS,
@@ -86,7 +86,7 @@ _F_FULLFSYNC: Final = 51
 """fcntl(2): also through the drive's own cache, which fsync of macOS leaves alone."""
 
 
-def real_calls() -> Calls:
+def real_calls() -> MacosCallTable:
     """The table of this system."""
     from veilleuse.agent.platforms.macos.api import MacosCalls
 
@@ -105,7 +105,7 @@ def clocks(read: Callable[[int], int] = time.clock_gettime_ns) -> tuple[int, int
     )
 
 
-def boot_id(procfs: str, calls: Calls | None = None) -> str:
+def boot_id(procfs: str, calls: MacosCallTable | None = None) -> str:
     """`System.boot_id`: the kernel's boot session. Sleep and hibernation do not change it, as it is made when the kernel starts."""
     said = text(calls or real_calls(), "kern.bootsessionuuid").lower()
     return said if _BOOT_ID.fullmatch(said) and said != _NO_BOOT else ""
@@ -120,7 +120,7 @@ class PowerWatch:
     def __init__(
         self,
         announce: Callable[[], None],
-        calls: Calls | None = None,
+        calls: MacosCallTable | None = None,
         held_seconds: float = HELD_SECONDS,
     ) -> None:
         """The signal of posix_system is heard too: `before-sleep` works for whoever calls it."""
@@ -131,7 +131,9 @@ class PowerWatch:
         self._undo: Callable[[], None] | None = None
         try:
             self._undo = (calls or real_calls()).on_power_event(self.told)
-        except CallFailed as error:  # a sleep is then found from the clocks, unless the machine dies asleep
+        except (
+            MacosCallError
+        ) as error:  # a sleep is then found from the clocks, unless the machine dies asleep
             log.warning("no sign before sleep", extra={"reason": str(error)})
 
     def told(self, message: int) -> None:

@@ -17,7 +17,7 @@ from ctypes import byref, c_byte, c_longlong, c_size_t, c_uint32, c_ulonglong, c
 from typing import Any, Final
 
 from veilleuse.agent.errors import SourceUnavailable
-from veilleuse.agent.platforms.windows.calls import NO_ANSWER, CallFailed, CounterValue
+from veilleuse.agent.platforms.windows.calls import NO_ANSWER, CounterValue, WindowsCallError
 
 # Not those of ctypes.wintypes: a DWORD there is a C long, eight bytes wherever the tests run.
 DWORD = ULONG = c_uint32
@@ -144,7 +144,7 @@ class WindowsCalls:
             try:
                 function = getattr(_library(library), name)
             except (OSError, AttributeError) as error:  # an older Windows, or a stand-in for it
-                raise CallFailed(f"{name} of {library}", NO_ANSWER) from error
+                raise WindowsCallError(f"{name} of {library}", NO_ANSWER) from error
             function.argtypes, function.restype = arguments, result
             self._functions[name] = function
         return self._functions[name]
@@ -166,7 +166,7 @@ class WindowsCalls:
             if done != _CR_BUFFER_SMALL:
                 _succeeded(name, done)
                 return tuple(path for path in ctypes.wstring_at(text, len(text)).split("\0") if path)
-        raise CallFailed(name, _CR_BUFFER_SMALL)
+        raise WindowsCallError(name, _CR_BUFFER_SMALL)
 
     def open(self, path: str, *, read: bool = True) -> int:
         """`DeviceCalls.open`."""
@@ -179,7 +179,7 @@ class WindowsCalls:
         access = _GENERIC_READ if read else 0
         handle = create(path, access, _SHARE_READ_WRITE, None, _OPEN_EXISTING, 0, None)
         if handle in _INVALID_HANDLES:
-            raise CallFailed("CreateFileW", _last_error())
+            raise WindowsCallError("CreateFileW", _last_error())
         return int(handle)
 
     def control(self, handle: int, code: int, request: bytes, answer_bytes: int) -> bytes:
@@ -191,7 +191,7 @@ class WindowsCalls:
         asked = ctypes.create_string_buffer(request, len(request)) if request else None
         done = ask(handle, code, asked, len(request), answer, answer_bytes, byref(written), None)
         if not done:
-            raise CallFailed(f"DeviceIoControl 0x{code:x}", _last_error())
+            raise WindowsCallError(f"DeviceIoControl 0x{code:x}", _last_error())
         return answer.raw[: min(written.value, answer_bytes)]
 
     def close(self, handle: int) -> None:
@@ -215,7 +215,7 @@ class WindowsCalls:
                 query, path, 0, byref(counter)
             )
             self._pdh("PdhCollectQueryData", c_void_p)(query)
-        except CallFailed:
+        except WindowsCallError:
             self._close_query(number)
             raise
         self._counters[number] = counter
@@ -235,7 +235,7 @@ class WindowsCalls:
             buffer = ctypes.create_string_buffer(max(1, length.value))
         _succeeded(name, done)
         if count.value * ctypes.sizeof(RawCounterItem) > len(buffer):
-            raise CallFailed(name, NO_ANSWER)
+            raise WindowsCallError(name, NO_ANSWER)
         found = (RawCounterItem * count.value).from_buffer(buffer)
         return tuple(
             CounterValue(str(item.name or ""), int(item.raw.first))
@@ -249,7 +249,7 @@ class WindowsCalls:
             self._close_query(query)
 
     def _close_query(self, query: int) -> None:
-        with suppress(CallFailed):
+        with suppress(WindowsCallError):
             self._pdh("PdhCloseQuery", c_void_p)(query)
 
     # ------------------------------------------------------------------------------------- power
@@ -258,7 +258,7 @@ class WindowsCalls:
         """`PowerCalls.power_status`."""
         status = ctypes.create_string_buffer(12)
         if not self._function("kernel32", "GetSystemPowerStatus", LPVOID)(status):
-            raise CallFailed("GetSystemPowerStatus", _last_error())
+            raise WindowsCallError("GetSystemPowerStatus", _last_error())
         return status.raw
 
     def interrupt_times(self) -> tuple[int, int]:
@@ -266,7 +266,7 @@ class WindowsCalls:
         biased, unbiased = c_ulonglong(), c_ulonglong()
         self._function("kernelbase", "QueryInterruptTime", LPVOID, result=None)(byref(biased))
         if not self._function("kernel32", "QueryUnbiasedInterruptTime", LPVOID)(byref(unbiased)):
-            raise CallFailed("QueryUnbiasedInterruptTime", _last_error())
+            raise WindowsCallError("QueryUnbiasedInterruptTime", _last_error())
         return biased.value, unbiased.value
 
     def plan_value(self, subgroup: str, setting: str) -> int:
@@ -305,7 +305,7 @@ class WindowsCalls:
 
         def call(*given: object) -> None:
             if not function(*given):
-                raise CallFailed(name, _last_error())
+                raise WindowsCallError(name, _last_error())
 
         return call
 
@@ -321,7 +321,7 @@ class WindowsCalls:
         change(routine, 1)
 
         def forget() -> None:
-            with suppress(CallFailed):
+            with suppress(WindowsCallError):
                 change(routine, 0)
 
         return forget
@@ -332,7 +332,7 @@ class WindowsCalls:
             _SYNCHRONIZE, 0, number
         )
         if handle in _INVALID_HANDLES:
-            raise CallFailed("OpenProcess", _last_error())
+            raise WindowsCallError("OpenProcess", _last_error())
         return int(handle)
 
     def lives(self, handle: int) -> bool:
@@ -344,7 +344,7 @@ class WindowsCalls:
         """`ProcessCalls.job`."""
         job = self._function("kernel32", "CreateJobObjectW", LPVOID, LPCWSTR, result=HANDLE)(None, None)
         if job in _INVALID_HANDLES:
-            raise CallFailed("CreateJobObjectW", _last_error())
+            raise WindowsCallError("CreateJobObjectW", _last_error())
         limits = JobLimits(flags=_KILL_ON_JOB_CLOSE)
         change = self._kernel("SetInformationJobObject", HANDLE, ctypes.c_int, LPVOID, DWORD)
         change(job, _EXTENDED_LIMITS, byref(limits), ctypes.sizeof(limits))
@@ -384,11 +384,11 @@ class WindowsCalls:
         ask = self._function("kernel32", "GetSystemFirmwareTable", DWORD, DWORD, LPVOID, DWORD, result=DWORD)
         length = int(ask(_RSMB, 0, None, 0))
         if not 0 < length <= _LARGEST_TABLE_BYTES:
-            raise CallFailed("GetSystemFirmwareTable", _last_error())
+            raise WindowsCallError("GetSystemFirmwareTable", _last_error())
         table = ctypes.create_string_buffer(length)
         written = int(ask(_RSMB, 0, table, length))
         if not 0 < written <= length:
-            raise CallFailed("GetSystemFirmwareTable", _last_error())
+            raise WindowsCallError("GetSystemFirmwareTable", _last_error())
         return table.raw[:written]
 
     def registry(self, key: str, name: str) -> str | int | None:
@@ -416,4 +416,4 @@ def _last_error() -> int:
 def _succeeded(call: str, code: int) -> None:
     """Raises CallFailed for a code that is not 0, ERROR_SUCCESS, CR_SUCCESS."""
     if code:
-        raise CallFailed(call, code & 0xFFFFFFFF)
+        raise WindowsCallError(call, code & 0xFFFFFFFF)

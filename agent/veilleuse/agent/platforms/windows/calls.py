@@ -24,7 +24,7 @@ SUSPEND: Final = 0x0004
 """PBT_APMSUSPEND: the system is about to suspend. Source: winuser.h."""
 
 
-class CallFailed(Exception):
+class WindowsCallError(Exception):
     """One call did not succeed. Translated at once by whoever asked; it never leaves a source."""
 
     def __init__(self, call: str, code: int) -> None:
@@ -128,5 +128,5 @@ class FactCalls(Protocol):
         """A text or number below HKEY_LOCAL_MACHINE, in the 64-bit view; None when there is none."""
 
 
-class Calls(DeviceCalls, CounterCalls, PowerCalls, ProcessCalls, FactCalls, Protocol):
+class WindowsCallTable(DeviceCalls, CounterCalls, PowerCalls, ProcessCalls, FactCalls, Protocol):
     """All of them."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.agent.platforms.windows import clock
-from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, CallFailed, Calls
+from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, WindowsCallError, WindowsCallTable
 
 if TYPE_CHECKING:
     import subprocess
@@ -54,7 +54,7 @@ _100NS_PER_MILLISECOND: Final = 10_000
 
 
 @functools.cache
-def table() -> Calls:
+def table() -> WindowsCallTable:
     """The real table of calls. Raises SourceUnavailable on any other system."""
     from veilleuse.agent.platforms.windows.api import WindowsCalls
 
@@ -63,7 +63,7 @@ def table() -> Calls:
 
 def prepare_process() -> None:
     """No dialogue and no report of a crash; output that is not a console is UTF-8, whatever the code page. Children inherit the first."""
-    with contextlib.suppress(CallFailed):
+    with contextlib.suppress(WindowsCallError):
         table().quiet_crashes()
     for stream in (sys.stdout, sys.stderr):  # None without a console
         reconfigure: Any = getattr(stream, "reconfigure", None)
@@ -137,7 +137,7 @@ def on_sleep_ahead(announce: Callable[[], None]) -> clock.SuspendWatch:
     watch = clock.SuspendWatch(announce)
     try:
         watch.start(table())
-    except CallFailed as error:
+    except WindowsCallError as error:
         log.warning("a suspend is not announced here", extra={"reason": str(error)})
     return watch
 
@@ -168,7 +168,7 @@ def is_running(process: int) -> bool:
     """`System.is_running`. Never os.kill: signal 0 is CTRL_C_EVENT here, and reaches all of a console."""
     try:
         handle = table().process(process)
-    except CallFailed as error:
+    except WindowsCallError as error:
         return error.code == ERROR_ACCESS_DENIED  # somebody else's
     try:
         return table().lives(handle)
@@ -180,7 +180,7 @@ def parent_watch(process: int) -> Callable[[], bool]:
     """`System.parent_watch`: a process keeps the number of its parent when that one is gone, so a handle is held."""
     try:
         handle = table().process(process)
-    except CallFailed:
+    except WindowsCallError:
         return lambda: False
     return lambda: table().lives(handle)
 
@@ -190,7 +190,7 @@ def _job() -> int:
     """Of this process's children. Its one handle ends with us, and they with it. 0 where there can be none."""
     try:
         return table().job()
-    except CallFailed as error:
+    except WindowsCallError as error:
         log.warning("children are not bound to this process", extra={"reason": str(error)})
         return 0
 
@@ -201,7 +201,7 @@ def keep_child(child: subprocess.Popen[bytes]) -> None:
     if job := _job():
         try:
             table().job_add(job, int(handle))
-        except CallFailed as error:  # it has ended already
+        except WindowsCallError as error:  # it has ended already
             log.debug("child not bound to this process", extra={"reason": str(error)})
 
 
@@ -217,7 +217,7 @@ def usage() -> tuple[int, int]:
     """`System.usage`; the children's time is the job's, of those that run too."""
     milliseconds = 0
     if _job.cache_info().currsize and (job := _job()):
-        with contextlib.suppress(CallFailed):
+        with contextlib.suppress(WindowsCallError):
             milliseconds = table().job_times(job) // _100NS_PER_MILLISECOND
     own, resident = table().own_usage()
     return own // _100NS_PER_MILLISECOND + milliseconds, resident
@@ -230,7 +230,7 @@ def disk_room(folder: Path) -> tuple[int, int]:
     """`System.disk_room`, quotas respected."""
     try:
         return table().disk_room(str(folder))
-    except CallFailed as error:
+    except WindowsCallError as error:
         raise OSError(errno.EIO, f"the disk of {folder} does not say its room ({error})") from error
 
 

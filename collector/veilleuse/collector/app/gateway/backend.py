@@ -17,10 +17,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from veilleuse.collector.app.child import Child, leashed
 from veilleuse.collector.app.gateway.messages import (
-    Certificate,
-    Opening,
+    GatewayCertificate,
+    GatewayError,
+    GatewaySetup,
     Reply,
-    Unanswered,
     as_head,
     decode,
     encode,
@@ -97,7 +97,7 @@ class _Desk:
         """A question that makes no sense gets no answer."""
         try:
             head, body = self._answer(*decode(reading))
-        except Unanswered as error:
+        except GatewayError as error:
             log.debug("door not understood", extra={"error": str(error)})
             return
         writing.write(encode(head, body))
@@ -105,7 +105,7 @@ class _Desk:
     def _answer(self, head: dict[str, Any], body: bytes) -> tuple[Mapping[str, object], bytes]:
         match head:
             case {"op": "open"}:
-                opening = Opening(self._address, self._methods.names, self._shown(), self._folder)
+                opening = GatewaySetup(self._address, self._methods.names, self._shown(), self._folder)
                 return as_head(opening), b""
             case {"op": "listening", "address": str(address)}:
                 self._address, self._is_open = (
@@ -126,12 +126,12 @@ class _Desk:
                 for reason, count in reasons_from(head).items():
                     self._count_refusal(reason, count)
             case _:
-                raise Unanswered("not a question")
+                raise GatewayError("not a question")
         return {}, b""
 
-    def _shown(self) -> Certificate:
+    def _shown(self) -> GatewayCertificate:
         identity = self._certificate.present()
-        return Certificate(identity.key_pem.decode("ascii"), identity.chain_pem.decode("ascii"))
+        return GatewayCertificate(identity.key_pem.decode("ascii"), identity.chain_pem.decode("ascii"))
 
 
 class _Methods:
@@ -155,7 +155,7 @@ class _Methods:
     def call(self, name: str, peer: str, request: bytes) -> tuple[Reply, bytes]:
         """How the call ends, and the encoded response. Raises Unanswered when there is no such call."""
         if name not in self._methods:
-            raise Unanswered("no such call")
+            raise GatewayError("no such call")
         kind, method = self._methods[name]
         call = _Call(peer)
         try:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from veilleuse.collector.app.gateway.messages import SECONDS, Reply, Unanswered, reply_from
+from veilleuse.collector.app.gateway.messages import SECONDS, GatewayError, Reply, reply_from
 from veilleuse.wire import metadata
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _BUSY: Final = "the collector is busy: try again later"
 _LATE: Final = "the collector was too slow, or the request: try again later"
 
 
-class Asking(Protocol):
+class BackendCalls(Protocol):
     """messages.ask without its directory."""
 
     def __call__(
@@ -45,10 +45,10 @@ class Asking(Protocol):
         """Raises Unanswered."""
 
 
-class Gate:
+class CallLimits:
     """Lets calls through to the collector, within bounds. Lives on the event loop."""
 
-    def __init__(self, ask: Asking, pool: ThreadPoolExecutor, whose: Callable[[str], str]) -> None:
+    def __init__(self, ask: BackendCalls, pool: ThreadPoolExecutor, whose: Callable[[str], str]) -> None:
         """`pool`: as many threads as calls may be at work; a call keeps its own when its caller has gone.
 
         `whose`: gRPC's caller → the caller's own address, as gRPC writes it.
@@ -93,7 +93,7 @@ class Gate:
             if job.cancelled():  # before its turn came
                 self._note("deadline")
             raise
-        except Unanswered as error:
+        except GatewayError as error:
             log.warning("call not answered by the collector", extra={"error": str(error)})
             return self._refusal(Code.UNAVAILABLE, "put_off", _BUSY), b""
 
@@ -118,5 +118,5 @@ class Gate:
     def _told(self, reasons: Counter[str]) -> None:
         try:
             self._ask({"op": "refused", "reasons": reasons}, seconds=SECONDS)
-        except Unanswered as error:
+        except GatewayError as error:
             log.warning("refused calls not counted", extra={"reasons": dict(reasons), "error": str(error)})

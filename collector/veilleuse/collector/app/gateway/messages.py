@@ -38,12 +38,12 @@ SECONDS: Final = 5.0
 """How long the door waits for what the collector answers from memory."""
 
 
-class Unanswered(CollectorError):
+class GatewayError(CollectorError):
     """The other side has gone, is too slow, or says what makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class GatewayCertificate:
     """What the door shows."""
 
     key_pem: str = field(repr=False)
@@ -56,14 +56,14 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class GatewaySetup:
     """What the door needs to begin."""
 
     address: str
     """host:port; the port may be 0."""
     methods: tuple[str, ...]
     """The calls there are, as `/package.Service/Method`."""
-    certificate: Certificate
+    certificate: GatewayCertificate
     folder: str
     """Something in it changes whenever another certificate may have to be shown; the door reads nothing there."""
 
@@ -94,9 +94,9 @@ def decode(reading: BufferedIOBase) -> tuple[dict[str, Any], bytes]:
             raise ValueError("too long")
         body = reading.read(length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Unanswered("no message") from error
+        raise GatewayError("no message") from error
     if len(body) != length:
-        raise Unanswered("a message that was cut")
+        raise GatewayError("a message that was cut")
     return head, body
 
 
@@ -112,7 +112,7 @@ def ask(
             with connection.makefile("rb") as reading:
                 return decode(reading)
     except OSError as error:
-        raise Unanswered(f"cannot ask the collector on {data_dir}: {error.strerror or error}") from error
+        raise GatewayError(f"cannot ask the collector on {data_dir}: {error.strerror or error}") from error
 
 
 def reasons_from(head: Mapping[str, Any]) -> dict[str, int]:
@@ -120,25 +120,25 @@ def reasons_from(head: Mapping[str, Any]) -> dict[str, int]:
     try:
         return {str(reason): int(count) for reason, count in head["reasons"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unanswered("the door makes no sense") from error
+        raise GatewayError("the door makes no sense") from error
 
 
-def opening_from(head: Mapping[str, Any]) -> Opening:
+def opening_from(head: Mapping[str, Any]) -> GatewaySetup:
     """Raises Unanswered."""
     try:
         certificate = certificate_from(head["certificate"])
         methods = tuple(map(str, head["methods"]))
-        return Opening(str(head["address"]), methods, certificate, str(head["folder"]))
+        return GatewaySetup(str(head["address"]), methods, certificate, str(head["folder"]))
     except (KeyError, TypeError) as error:
-        raise Unanswered("the collector's answer makes no sense") from error
+        raise GatewayError("the collector's answer makes no sense") from error
 
 
-def certificate_from(head: Mapping[str, Any]) -> Certificate:
+def certificate_from(head: Mapping[str, Any]) -> GatewayCertificate:
     """Raises Unanswered."""
     try:
-        return Certificate(str(head["key_pem"]), str(head["chain_pem"]))
+        return GatewayCertificate(str(head["key_pem"]), str(head["chain_pem"]))
     except (KeyError, TypeError) as error:
-        raise Unanswered("the collector's answer makes no sense") from error
+        raise GatewayError("the collector's answer makes no sense") from error
 
 
 def reply_from(head: Mapping[str, Any]) -> Reply:
@@ -147,10 +147,10 @@ def reply_from(head: Mapping[str, Any]) -> Reply:
         trailing = tuple((str(key), str(value)) for key, value in head["trailing"])
         return Reply(str(head["code"]), str(head["details"]), trailing)
     except (KeyError, TypeError, ValueError) as error:
-        raise Unanswered("the collector's answer makes no sense") from error
+        raise GatewayError("the collector's answer makes no sense") from error
 
 
-def as_head(said: Certificate | Opening | Reply) -> dict[str, object]:
+def as_head(said: GatewayCertificate | GatewaySetup | Reply) -> dict[str, object]:
     """The other way round."""
     return asdict(said)
 
@@ -163,10 +163,10 @@ PATIENCE_SECONDS: Final = 1.0
 """A handshake in so many seconds waits for the answer; it goes on with what there is."""
 
 
-class Showing:
+class CertificateSource:
     """Asked by gRPC at each handshake, from any thread."""
 
-    def __init__(self, opening: Opening, data_dir: Path) -> None:
+    def __init__(self, opening: GatewaySetup, data_dir: Path) -> None:
         """Shows the opening's certificate at first."""
         self._certificate = opening.certificate
         self._folder = Path(opening.folder)
@@ -206,7 +206,7 @@ class Showing:
             if not head:
                 return None
             self._certificate = certificate_from(head)
-        except Unanswered as error:
+        except GatewayError as error:
             log.warning("certificate not asked for", extra={"error": str(error)})
             return None
         return self.configuration()

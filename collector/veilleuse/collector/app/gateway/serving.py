@@ -14,12 +14,12 @@ from typing import Any
 
 import grpc
 
-from veilleuse.collector.app.gateway.limits import CALLS_AT_WORK, Gate
+from veilleuse.collector.app.gateway.limits import CALLS_AT_WORK, CallLimits
 from veilleuse.collector.app.gateway.messages import (
     MAX_BODY_BYTES,
     SECONDS,
-    Opening,
-    Showing,
+    CertificateSource,
+    GatewaySetup,
     ask,
     opening_from,
 )
@@ -48,7 +48,9 @@ async def _serve(data_dir: Path) -> int:
         ThreadPoolExecutor(CALLS_AT_WORK, thread_name_prefix="calls") as pool,
     ):
         relay = Relay(listeners, path)
-        server = _server(data_dir, opening, Gate(partial(ask, data_dir), pool, relay.peer), f"unix:{path}")
+        server = _server(
+            data_dir, opening, CallLimits(partial(ask, data_dir), pool, relay.peer), f"unix:{path}"
+        )
         await server.start()
         relay.start()
         ask(data_dir, {"op": "listening", "address": address}, seconds=SECONDS)
@@ -68,11 +70,11 @@ def _bound(data_dir: Path, address: str) -> list[socket.socket]:
         raise AddressUnavailable(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
-def _server(data_dir: Path, opening: Opening, gate: Gate, where: str) -> grpc.aio.Server:
+def _server(data_dir: Path, opening: GatewaySetup, gate: CallLimits, where: str) -> grpc.aio.Server:
     """gRPC behind the relay, not yet started."""
     options = (*OPTIONS, ("grpc.max_receive_message_length", MAX_BODY_BYTES))
     server = grpc.aio.server(handlers=[_Methods(opening.methods, gate)], options=options)
-    showing = Showing(opening, data_dir)
+    showing = CertificateSource(opening, data_dir)
     server.add_secure_port(
         where, grpc.dynamic_ssl_server_credentials(showing.configuration(), showing.renewed)
     )
@@ -82,7 +84,7 @@ def _server(data_dir: Path, opening: Opening, gate: Gate, where: str) -> grpc.ai
 class _Methods(grpc.GenericRpcHandler):
     """Bytes in, bytes out. As streams of one message: then it is ours to say how long a request may take to come."""
 
-    def __init__(self, methods: tuple[str, ...], gate: Gate) -> None:
+    def __init__(self, methods: tuple[str, ...], gate: CallLimits) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             method: grpc.stream_unary_rpc_method_handler(partial(gate.serve, method)) for method in methods
         }

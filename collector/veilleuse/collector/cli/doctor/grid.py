@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.grid.http_client import FetchFailed, read_token
+from veilleuse.collector.grid.http_client import FetchError, read_token
 from veilleuse.collector.grid.poll import enabled
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
@@ -71,7 +71,7 @@ def _connector(settings: CollectorSettings, connector: str, poll: PollState | No
     if connector == ELECTRICITY_MAPS:
         try:
             read_token(settings.intensity.electricity_maps_token_file)
-        except FetchFailed as error:
+        except FetchError as error:
             yield Finding("intensity", "warning", f"{connector}: {error}", "mend the file, or leave it out")
             return
     if poll is None:

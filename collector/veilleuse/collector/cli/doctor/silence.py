@@ -15,7 +15,7 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, Level, judge_of
+from veilleuse.collector.silence import Condition, SilenceLevel, judge_of
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Population
@@ -56,17 +56,17 @@ def _finding(one: Condition, settings: CollectorSettings, *, runs: bool) -> Find
     is_server = one.population is Population.SERVER
     least = "" if is_server else "at least "
     numbers = f"{one.population}: {least}{one.silent} of {least}{one.machines}"
-    if one.level is Level.GOOD:
+    if one.level is SilenceLevel.GOOD:
         text = f"{numbers} silent" + ("" if is_server else f" since {one.since}, not more than usual")
         return Finding("silence", "good", text)
-    if one.level is Level.WAITING:
+    if one.level is SilenceLevel.WAITING:
         when = "two contact intervals" if is_server else "two whole open days"
         remedy = WAIT.format(when=when) if runs else STOPPED
         return Finding("silence", "warning", f"{numbers} have not called yet; not judged", remedy)
     text = words("en").silence(one).rstrip(".")
     text += f": {names_of(one.hosts)}" if one.hosts else ""
     address = settings.grpc.advertised_address or settings.grpc.address
-    outcome: Outcome = "failed" if one.level is Level.FAILED else "warning"
+    outcome: Outcome = "failed" if one.level is SilenceLevel.FAILED else "warning"
     return Finding("silence", outcome, text, REMEDY.format(address=address))
 
 

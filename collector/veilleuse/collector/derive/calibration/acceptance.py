@@ -19,7 +19,7 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.calibration.fit import (
     BETWEEN_UNITS,
     ModelLine,
-    NotIdentified,
+    UnidentifiedUnit,
     UnitLine,
     model_line,
     standby_fit,
@@ -78,7 +78,7 @@ def wall_outcome(hardware: Hardware, signal: str, units: Sequence[Unit], referen
     for unit in units:
         try:
             lines.append((unit, unit_line(unit)))
-        except NotIdentified as reason:
+        except UnidentifiedUnit as reason:
             left_out.append((unit.name, str(reason)))
     quantity, out = WALL + signal, tuple(left_out)
     if not lines:
@@ -172,7 +172,7 @@ def _errors(lines: Sequence[tuple[Unit, UnitLine]], reference: Reference) -> tup
 def _line_of(rest: Unit, otherwise: Pair) -> Pair:
     try:
         return unit_line(rest).line
-    except NotIdentified:  # all of its changes are in the stretch held out
+    except UnidentifiedUnit:  # all of its changes are in the stretch held out
         return otherwise
 
 

@@ -40,7 +40,7 @@ LEAST_SPREAD: Final = 0.05
 """Standard deviation ÷ mean of the counters' power below which a unit's load never changed: b is not identified; ours."""
 
 
-class NotIdentified(Exception):
+class UnidentifiedUnit(Exception):
     """A unit whose samples do not give a line; says why, without its name."""
 
 
@@ -73,12 +73,12 @@ def unit_line(unit: Unit) -> UnitLine:
     """Raises NotIdentified."""
     blocks = unit.ordered()
     if len(blocks) < FEWEST_BLOCKS:
-        raise NotIdentified(
+        raise UnidentifiedUnit(
             f"samples in {len(blocks)} stretches of ten minutes are too few: measure for hours"
         )
     total = summed(blocks)
     if total.c <= 0 or total.counter_spread_watts < LEAST_SPREAD * total.counter_watts:
-        raise NotIdentified("its load hardly changed: let it idle and work in turn")
+        raise UnidentifiedUnit("its load hardly changed: let it idle and work in turn")
     gram = Square(total.t, total.c, total.c, total.cc)
     inverse = gram.inverse()
     line = inverse.of(Pair(total.e, total.ce))

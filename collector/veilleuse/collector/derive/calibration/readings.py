@@ -215,7 +215,7 @@ MAX_CONTRADICTIONS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Pairing:
+class ReadingPairs:
     """Readings beside the records that they are of."""
 
     cells: tuple[Cell, ...]
@@ -283,7 +283,7 @@ def _interval(readings: Sequence[Reading]) -> int:
     return max(1000, min(whole, MILLISECONDS_PER_HOUR))
 
 
-def _readings_in_records(readings: Sequence[Reading], records: Sequence[StoredRecord]) -> list[Pairing]:
+def _readings_in_records(readings: Sequence[Reading], records: Sequence[StoredRecord]) -> list[ReadingPairs]:
     """Each record that is of one state with the readings that lie in it; stretches must cover most of it."""
     found, at = [], 0
     for record in records:
@@ -299,11 +299,11 @@ def _readings_in_records(readings: Sequence[Reading], records: Sequence[StoredRe
         lengths = sum(one.end - one.start for one in inside)
         of_moments = all(one.end == one.start for one in inside)
         if inside and state is not None and (of_moments or lengths >= COVERED * record.milliseconds):
-            found.append(Pairing(record.cells, start, state, tuple(inside)))
+            found.append(ReadingPairs(record.cells, start, state, tuple(inside)))
     return found
 
 
-def _records_in_readings(readings: Sequence[Reading], records: Sequence[StoredRecord]) -> list[Pairing]:
+def _records_in_readings(readings: Sequence[Reading], records: Sequence[StoredRecord]) -> list[ReadingPairs]:
     """Each reading with the records that lie in it, when all are of one state and they cover most of it."""
     found, at = [], 0
     for reading in readings:
@@ -319,7 +319,7 @@ def _records_in_readings(readings: Sequence[Reading], records: Sequence[StoredRe
         state = states.pop() if len(states) == 1 else None
         if state is not None and time >= COVERED * (reading.end - reading.start):
             cells = tuple(cell for one in inside for cell in one.cells)
-            found.append(Pairing(cells, reading.start, state, (reading,)))
+            found.append(ReadingPairs(cells, reading.start, state, (reading,)))
     return found
 
 
@@ -336,7 +336,7 @@ def _touches(reading: Reading, records: Sequence[StoredRecord]) -> bool:
     return low < len(records) and records[low].start_unix_milliseconds < max(reading.end, reading.start + 1)
 
 
-def _agree(unit: str, readings: Sequence[Reading], pairings: Sequence[Pairing]) -> None:
+def _agree(unit: str, readings: Sequence[Reading], pairings: Sequence[ReadingPairs]) -> None:
     """Raises UsageError when the records deny the states that the file tells."""
     denied = [
         (one, pairing.state)

@@ -49,7 +49,7 @@ class StoredRecord(NamedTuple):
     cells: tuple[Cell, ...]
 
 
-class Measured(NamedTuple):
+class MeasuredSample(NamedTuple):
     """Counters over some time, and what derive says of it without a calibration."""
 
     quantity: str
@@ -65,7 +65,7 @@ class Samples:
     found: dict[tuple[Hardware, str], dict[str, dict[str, Unit]]] = field(default_factory=dict)
 
     def add(
-        self, hardware: Hardware, unit: str, meter: str, start: int, measured: Measured, watts: float
+        self, hardware: Hardware, unit: str, meter: str, start: int, measured: MeasuredSample, watts: float
     ) -> None:
         """One sample: `watts` at the wall over what was measured."""
         kinds = self.found.setdefault((hardware, measured.quantity), {}).setdefault(unit, {})
@@ -88,7 +88,9 @@ def state_of(record: StoredRecord) -> str | None:
     return states.pop() if len(states) == 1 else None
 
 
-def measured(machine: MachineFacts, cells: Sequence[Cell], *, trust_psys: bool = True) -> Measured | None:
+def measured(
+    machine: MachineFacts, cells: Sequence[Cell], *, trust_psys: bool = True
+) -> MeasuredSample | None:
     """Cells of one state, seen through counters (on) or through nothing (off, asleep); None when they cannot be used."""
     whole = sum(cell.milliseconds for cell in cells)
     blind = [replace(cell, supply=Supply.AC, energies=_inside(cell)) for cell in cells]
@@ -101,14 +103,14 @@ def measured(machine: MachineFacts, cells: Sequence[Cell], *, trust_psys: bool =
     prior_watts = sum(part.energy_millijoules for part in said) / told
     standby = STANDBY.get(cells[0].state)
     if standby is not None:
-        return Measured(standby, 0.0, whole, prior_watts * whole)
+        return MeasuredSample(standby, 0.0, whole, prior_watts * whole)
     signals = [counter_signal(cell, trust_psys=trust_psys) for cell in blind]
     seen = [signal for signal in signals if signal is not None]
     time = sum(signal.covered_milliseconds for signal in seen)
     if len({signal.name for signal in seen}) != 1 or time < COVERED * whole:
         return None
     counted = sum(signal.energy_millijoules for signal in seen)
-    return Measured(WALL + seen[0].name, counted, time, prior_watts * time)
+    return MeasuredSample(WALL + seen[0].name, counted, time, prior_watts * time)
 
 
 def at_the_wall(cells: Iterable[Cell]) -> bool:
@@ -120,7 +122,7 @@ def at_the_wall(cells: Iterable[Cell]) -> bool:
     )
 
 
-def standing_by(machine: MachineFacts, state: str, milliseconds: int) -> Measured | None:
+def standing_by(machine: MachineFacts, state: str, milliseconds: int) -> MeasuredSample | None:
     """A stretch off or asleep of which there is no record."""
     word = next(one for one, quantity in STANDBY.items() if quantity == state)
     return measured(machine, (Cell(Band.NIGHT, word, Supply.AC, milliseconds),))

@@ -22,8 +22,8 @@ from veilleuse.collector.documents.charts import draw, legend, swatch
 from veilleuse.collector.documents.columns import column
 from veilleuse.collector.documents.document import Document, Text
 from veilleuse.collector.documents.layout import (
-    Cell,
-    Grid,
+    TableCell,
+    TableLayout,
     chart_grid,
     document_title,
     drawn,
@@ -49,7 +49,7 @@ class Picture:
     title: str
     drawing: Markup
     legend: tuple[tuple[Markup, str], ...]
-    grid: Grid
+    grid: TableLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
     )
 
 
-def dictionary(document: Document, w: Words) -> Grid:
+def dictionary(document: Document, w: Words) -> TableLayout:
     """Every column of every table, once."""
     found = {
         name: column(document, table, name)
@@ -113,16 +113,18 @@ def dictionary(document: Document, w: Words) -> Grid:
     }
     rows = tuple(
         (
-            Cell(name),
-            Cell(one.labels[w.language]),
-            Cell(one.unit or ""),
-            Cell(w(f"kinds.{one.kind.value}")),
-            Cell(one.sentences[w.language]),
+            TableCell(name),
+            TableCell(one.labels[w.language]),
+            TableCell(one.unit or ""),
+            TableCell(w(f"kinds.{one.kind.value}")),
+            TableCell(one.sentences[w.language]),
         )
         for name, one in found.items()
     )
-    heads = tuple(Cell(w(f"page.column_{name}")) for name in ("name", "label", "unit", "kind", "sentence"))
-    return Grid(w("page.columns_caption"), heads, 1, rows)
+    heads = tuple(
+        TableCell(w(f"page.column_{name}")) for name in ("name", "label", "unit", "kind", "sentence")
+    )
+    return TableLayout(w("page.columns_caption"), heads, 1, rows)
 
 
 def _note(document: Document, text: Text, w: Words) -> Note:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from xlsxwriter import Workbook
 
 from veilleuse.collector.documents.charts import COLOURS
-from veilleuse.collector.documents.columns import KEY, NUMERIC, Column, Kind, column
+from veilleuse.collector.documents.columns import KEY, NUMERIC, Column, ValueKind, column
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Chart, Document, Row, Value
 from veilleuse.collector.documents.formats.html import dictionary
 from veilleuse.collector.documents.layout import (
@@ -166,7 +166,7 @@ class _Book:
         columns = [column(self._document, table, name) for name in self._document.columns_of(table)]
         for one in sorted(columns, key=lambda each: each.group != KEY):  # what a row is of stands first
             name = one.name
-            if one.kind is not Kind.MIX:
+            if one.kind is not ValueKind.MIX:
                 yield one, name, one.label(w.language)
                 continue
             parts = dict.fromkeys(part for row in rows for part in _mix(row, name))
@@ -245,14 +245,14 @@ class _Book:
         if isinstance(value, bool):
             sheet.write_boolean(line, place, value)
         elif isinstance(value, str):
-            day = _day(value) if one.kind is Kind.DATE else None
+            day = _day(value) if one.kind is ValueKind.DATE else None
             if day is not None:
                 sheet.write_datetime(line, place, day, self._format("date"))
             else:
                 self._string(sheet, line, place, value)
         elif isinstance(value, Mapping):
             self._string(sheet, line, place, str(value))
-        elif one.kind is Kind.TIME:
+        elif one.kind is ValueKind.TIME:
             sheet.write_datetime(line, place, instant(int(value)).replace(tzinfo=None), self._format("time"))
         else:
             exact = ExactInteger(value) if isinstance(value, int) else ExactNumber(value)
@@ -333,15 +333,15 @@ def _no_reference(title: str) -> str:
 
 
 def _number_format(one: Column) -> str:
-    if one.kind is Kind.INTEGER:
+    if one.kind is ValueKind.INTEGER:
         return "#,##0" if one.grouped else "0"
-    if one.kind is Kind.RATIO or one.kind is Kind.MIX:
+    if one.kind is ValueKind.RATIO or one.kind is ValueKind.MIX:
         return "0.0%"
     return "#,##0." + "0" * one.digits if one.digits else "#,##0"
 
 
 def _value(row: Row, one: Column, key: str) -> Value | None:
-    if one.kind is not Kind.MIX:
+    if one.kind is not ValueKind.MIX:
         return row.get(one.name)
     return _mix(row, one.name).get(key.removeprefix(f"{one.name}."))
 

@@ -38,10 +38,10 @@ from veilleuse.collector.store.sqlite.directory import (
 )
 from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
-from veilleuse.collector.store.sqlite.host_data import SqliteForgetting
+from veilleuse.collector.store.sqlite.host_data import SqliteHostEraser
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
-from veilleuse.collector.store.sqlite.meters import SqliteMetering
+from veilleuse.collector.store.sqlite.meters import SqliteMeters
 from veilleuse.collector.store.sqlite.migrations import migrate
 from veilleuse.collector.store.sqlite.months import SqliteRolls
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
@@ -94,11 +94,11 @@ class SqliteStore:
             self.registry = SqliteRegistry(self.data, self.identity)
             self.derive = SqliteDerive(self.data, stale)
             self.rolls = SqliteRolls(self.data, stale)
-            self.forgetting = SqliteForgetting(self.data, self.identity)
+            self.forgetting = SqliteHostEraser(self.data, self.identity)
             self.configurations = SqliteConfigurations(self.data)
             self.calendars = SqliteCalendars(self.data)
             self.calibrations = SqliteCalibrations(self.data, alone=True)
-            self.metering = SqliteMetering(self.data)
+            self.metering = SqliteMeters(self.data)
             self.factors = SqliteFactors(self.data)
             self.intensities = SqliteIntensities(self.data)
             self.inventory = SqliteInventory(self.data, self.identity)

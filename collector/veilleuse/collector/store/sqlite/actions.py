@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.actions import Action, FollowTable, KeptAction, Line, LineChange
+from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, KeptAction, LineChange
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
@@ -60,9 +60,11 @@ class SqliteFollows:
                 )
         return tuple(found)
 
-    def lines(self, table: FollowTable) -> tuple[Line, ...]:
+    def lines(self, table: FollowTable) -> tuple[ActionLine, ...]:
         """Those in force, in the order of their keys."""
-        return tuple(Line(key, self._made(_cells, cells)) for key, cells in self._rows(_LINES, table.value))
+        return tuple(
+            ActionLine(key, self._made(_cells, cells)) for key, cells in self._rows(_LINES, table.value)
+        )
 
     def enter(self, actions: Sequence[Action], who: str, why: str, now_unix_milliseconds: int) -> None:
         """New ones, or new versions of those that are known."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports.readers import MayGo, Waiting
+from veilleuse.collector.ports.readers import MayGo, PendingMonths
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
@@ -74,7 +74,7 @@ class SqliteClosings:
         except (ValueError, TypeError) as error:
             raise damaged(self._data.path, f"closed year {one.report_id}: {error}") from error
 
-    def waiting(self, year: int) -> Waiting:
+    def waiting(self, year: int) -> PendingMonths:
         """Days, weeks and hours of the year, and of the weeks across its edges, that wait; months likewise."""
         first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
         hours = [_unix_milliseconds(date(one, 1, 1)) for one in (year, year + 1)]
@@ -93,7 +93,7 @@ class SqliteClosings:
         ((months,),) = self._rows(
             "SELECT count(*) FROM stale_months WHERE month >= ? AND month < ?", first, end
         )
-        return Waiting(periods, months)
+        return PendingMonths(periods, months)
 
     def kept_years(self) -> tuple[KeptYear, ...]:
         """Years that are kept and not closed, in order."""

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.factors import (
-    Basis,
     BilanItem,
     BilanMapping,
     ContextMapping,
     Contract,
     Factor,
+    FactorBasis,
     FactorImport,
     FactorStatus,
     FactorVersion,
@@ -223,7 +223,7 @@ def _version(row: Any) -> FactorVersion:
         published=published,
         licence=licence,
         estimated_shares=_parts(json.loads(shares)),
-        basis=Basis(basis),
+        basis=FactorBasis(basis),
         status=FactorStatus(status),
         version=version,
         element_id=element_id,

@@ -12,13 +12,13 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.grid import (
     BY_DATASET,
     MINUTES,
-    Intensity,
+    GridIntensity,
+    IntensityImport,
     IntensityKind,
     IntensityStatus,
     PollState,
-    Replaced,
+    ReplacedValue,
     SeriesState,
-    Stored,
     checked,
 )
 from veilleuse.collector.store.sqlite.connection import Database, damaged
@@ -52,12 +52,12 @@ class SqliteIntensities:
         """`data`: a writing connection, or for reading alone a reading one."""
         self._data = data
 
-    def put(self, values: Sequence[Intensity], now_unix_milliseconds: int) -> Stored:
+    def put(self, values: Sequence[GridIntensity], now_unix_milliseconds: int) -> IntensityImport:
         """Each in the place of those that it overlaps, unless one of them is more final: then it is left out.
 
         Raises ValueError for what is no value, AdminError for a dataset that is not its series'.
         """
-        found = Stored()
+        found = IntensityImport()
         with self._data.transaction() as connection:
             for place in dict.fromkeys(
                 (one.zone, one.series, one.status, one.dataset, one.kind) for one in values
@@ -67,17 +67,17 @@ class SqliteIntensities:
                 found += _put(connection, checked(one), now_unix_milliseconds)
         return found
 
-    def values(self, zone: str, series: str, start: int, end: int) -> Iterator[Intensity]:
+    def values(self, zone: str, series: str, start: int, end: int) -> Iterator[GridIntensity]:
         """Those that overlap [start, end), Unix ms, in order. Raises StoreDamaged."""
         for row in self._rows(_VALUES, zone, series, start - _LONGEST, end):
             one = self._intensity(zone, series, row)
             if one.end_unix_milliseconds > start:
                 yield one
 
-    def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[Replaced]:
+    def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[ReplacedValue]:
         """What began in [start, end) and gave way, in order."""
         for *row, fetched, replaced, by_dataset in self._rows(_REPLACED, zone, series, start, end):
-            yield Replaced(self._intensity(zone, series, row), fetched, replaced, by_dataset)
+            yield ReplacedValue(self._intensity(zone, series, row), fetched, replaced, by_dataset)
 
     def states(self) -> tuple[SeriesState, ...]:
         """Each series and status that has a value."""
@@ -154,10 +154,10 @@ class SqliteIntensities:
             fetched,
         )
 
-    def _intensity(self, zone: str, series: str, row: Sequence[Any]) -> Intensity:
+    def _intensity(self, zone: str, series: str, row: Sequence[Any]) -> GridIntensity:
         start, minutes, milligrams, status, dataset, kind = row
         try:
-            return Intensity(
+            return GridIntensity(
                 zone,
                 series,
                 dataset,
@@ -209,7 +209,7 @@ def _claim(
     )
 
 
-def _put(connection: sqlite3.Connection, one: Intensity, now: int) -> Stored:
+def _put(connection: sqlite3.Connection, one: GridIntensity, now: int) -> IntensityImport:
     start, end = one.start_unix_milliseconds, one.end_unix_milliseconds
     there = [
         row
@@ -220,9 +220,9 @@ def _put(connection: sqlite3.Connection, one: Intensity, now: int) -> Stored:
         if row[0] + row[1] * MILLISECONDS_PER_MINUTE > start
     ]
     if [row[:4] for row in there] == [(start, one.minutes, one.milligrams_per_kwh, one.status.value)]:
-        return Stored(same=1)
+        return IntensityImport(same=1)
     if any(IntensityStatus(row[3]).rank > one.status.rank for row in there):
-        return Stored(outranked=1)
+        return IntensityImport(outranked=1)
     for row in there:
         connection.execute(
             "INSERT INTO intensities_replaced (zone, series, start, minutes, milligrams_per_kwh, status,"
@@ -238,4 +238,4 @@ def _put(connection: sqlite3.Connection, one: Intensity, now: int) -> Stored:
         "INSERT INTO intensities VALUES (?, ?, ?, ?, ?, ?, ?)",
         (one.zone, one.series, start, one.minutes, one.milligrams_per_kwh, one.status.value, now),
     )
-    return Stored(replacing=1) if there else Stored(new=1)
+    return IntensityImport(replacing=1) if there else IntensityImport(new=1)

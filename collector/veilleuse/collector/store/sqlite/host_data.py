@@ -74,7 +74,7 @@ _STATES: Final = (
 )
 
 
-class SqliteForgetting:
+class SqliteHostEraser:
     """Both files on their writing connections, in the writer's thread."""
 
     def __init__(self, data: Database, identity: Database) -> None:

@@ -19,6 +19,7 @@ from typing import Final
 from veilleuse.collector.errors import OvertakenImport, StoreFailing, StoreFull
 from veilleuse.collector.model.inventory import (
     Asset,
+    AssetMatches,
     AssetRecord,
     Candidate,
     Decision,
@@ -28,11 +29,10 @@ from veilleuse.collector.model.inventory import (
     Headcount,
     InventoryChange,
     InventorySnapshot,
-    Matching,
+    MatchVerdict,
     PowerContext,
     Purchase,
     Retirement,
-    Verdict,
 )
 from veilleuse.collector.model.records import HostId, HostStatus
 from veilleuse.collector.store.sqlite import inventory_rows as rows
@@ -169,7 +169,7 @@ class SqliteInventory:
                 "SELECT asset_id, host_id, verdict FROM inventory_decisions ORDER BY asset_id, host_id"
             ).fetchall()
         return tuple(
-            Decision(asset, HostId(host) if host else None, Verdict(word)) for asset, host, word in found
+            Decision(asset, HostId(host) if host else None, MatchVerdict(word)) for asset, host, word in found
         )
 
     def decide(self, decisions: Iterable[Decision]) -> None:
@@ -177,11 +177,11 @@ class SqliteInventory:
         with self._data.transaction() as connection:
             for one in decisions:
                 host = one.host_id or 0
-                if one.verdict is Verdict.MATCHED:
+                if one.verdict is MatchVerdict.MATCHED:
                     connection.execute(
                         "DELETE FROM inventory_decisions WHERE host_id = ? AND verdict = ? OR asset_id = ?"
                         " AND host_id NOT IN (SELECT host_id FROM hosts WHERE status = ?)",
-                        (host, Verdict.MATCHED.value, one.asset_id, HostStatus.REVOKED.value),
+                        (host, MatchVerdict.MATCHED.value, one.asset_id, HostStatus.REVOKED.value),
                     )
                 connection.execute(
                     "INSERT INTO inventory_decisions VALUES (?, ?, ?)"
@@ -189,7 +189,7 @@ class SqliteInventory:
                     (one.asset_id, host, one.verdict.value),
                 )
 
-    def put_matching(self, matching: Matching) -> int:
+    def put_matching(self, matching: AssetMatches) -> int:
         """In place of what was there; how many links changed."""
         with self._data.transaction() as connection:
             before = dict(

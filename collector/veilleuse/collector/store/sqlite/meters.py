@@ -16,14 +16,14 @@ from veilleuse.collector.model.meters import (
     WHOLE_PPM,
     DeclaredMeter,
     MeterBoundary,
-    Metering,
+    MeterDeclarations,
     MeterReading,
     MeterShare,
     PsysCheck,
     Pue,
     RoomServer,
-    Shared,
     SharedEnergy,
+    SharedReadings,
     SharePart,
 )
 from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId
@@ -68,7 +68,7 @@ _MARK_ALL: Final = (
 )
 
 
-class SqliteMetering:
+class SqliteMeters:
     """The tables of data_0007."""
 
     def __init__(self, database: Database) -> None:
@@ -91,7 +91,7 @@ class SqliteMetering:
                     connection.execute("REPLACE INTO meter_hours VALUES (?, ?, ?, ?, ?, ?)", (*key, *row))
                     connection.execute(_MARK, (period.start, one.meter))
 
-    def shared(self, period: DirtyPeriod) -> Shared:
+    def shared(self, period: DirtyPeriod) -> SharedReadings:
         """What is a machine's, and its screens', of its meters in this hour; NOT_SHARED where it has none."""
         with self._database.translated():
             rows = self._database.connection.execute(_OF_HOST, (period.host_id,)).fetchall()
@@ -107,7 +107,7 @@ class SqliteMetering:
                 for part in SharePart
             }
         declared = any(part is SharePart.MONITOR for _, part, _ in valid)
-        return Shared(parts[SharePart.MACHINE], parts[SharePart.MONITOR], declared)
+        return SharedReadings(parts[SharePart.MACHINE], parts[SharePart.MONITOR], declared)
 
     def _energy(
         self, period: DirtyPeriod, part: SharePart, valid: Sequence[tuple[str, int]]
@@ -196,7 +196,7 @@ class SqliteMetering:
 
     # --- what is declared
 
-    def declared(self) -> Metering:
+    def declared(self) -> MeterDeclarations:
         """All of it, by name."""
         with self._database.translated():
             return read_declared(self._database.connection)
@@ -243,7 +243,7 @@ class SqliteMetering:
 class SqliteMeteringReader(BesideReader):
     """The same, read-only, beside a running collector."""
 
-    def declared(self) -> Metering:
+    def declared(self) -> MeterDeclarations:
         """All of it, by name."""
         with self._data.translated():
             return read_declared(self._data.connection)
@@ -296,7 +296,7 @@ def _below(connection: sqlite3.Connection, meters: set[str]) -> set[str]:
     return found
 
 
-def read_declared(connection: sqlite3.Connection) -> Metering:
+def read_declared(connection: sqlite3.Connection) -> MeterDeclarations:
     """The four tables of declarations."""
     with closing(connection.cursor()) as cursor:
         meters = tuple(
@@ -339,7 +339,7 @@ def read_declared(connection: sqlite3.Connection) -> Metering:
                 " ORDER BY room, from_day, host_id, asset_id"
             )
         )
-    return Metering(meters, shares, pues, servers)
+    return MeterDeclarations(meters, shares, pues, servers)
 
 
 def _share_row(share: MeterShare) -> tuple[str | int, ...]:

@@ -20,7 +20,7 @@ from veilleuse.collector.ports.months import (
     CARRIED_COLUMNS,
     HISTORY_DAYS,
     KeptRows,
-    Known,
+    KnownBand,
     MonthSource,
     OldestKept,
     StaleMonth,
@@ -202,7 +202,7 @@ def _bounds(ask: Ask, host: Host, month: int) -> tuple[int | None, int | None]:
     return first, last
 
 
-def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int, int]) -> Iterator[Known]:
+def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int, int]) -> Iterator[KnownBand]:
     """Of the days and weeks around those of the month."""
     (_, end), since = days, days[1] - HISTORY_DAYS
     for grain, first, stop in (
@@ -213,7 +213,7 @@ def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int,
         energies = {row[:2]: row[2:] for row in _of(ask, _KNOWN_ENERGY, host, grain, first, stop)}
         for start, band, known, on in _of(ask, _KNOWN, host, grain, first, stop):
             derived, energy, on_derived, on_energy = energies.get((start, band), (0, 0, 0, 0))
-            yield Known(
+            yield KnownBand(
                 grain,
                 start,
                 BANDS[band],
@@ -226,7 +226,7 @@ def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int,
             )
 
 
-def _known_of(own: Units) -> Iterator[Known]:
+def _known_of(own: Units) -> Iterator[KnownBand]:
     """The same of the month's own."""
     found: dict[tuple[Grain, int, Band], list[int]] = {}
     for one in own.sums:
@@ -243,7 +243,7 @@ def _known_of(own: Units) -> Iterator[Known]:
             if energy.state in ON_STATES:
                 sums[4] += energy.milliseconds
                 sums[5] += energy.energy_millijoules
-    return (Known(*key, *sums) for key, sums in found.items())
+    return (KnownBand(*key, *sums) for key, sums in found.items())
 
 
 def _night_hours(ask: Ask, host: Host, site: Site, days: tuple[int, int]) -> tuple[tuple[int, int], ...]:

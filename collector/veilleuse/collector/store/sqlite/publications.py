@@ -10,9 +10,14 @@ from typing import Any, Final
 
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.publications import MAXIMUM_ALL_BYTES, MAXIMUM_PERIODS, Kind, Publication
+from veilleuse.collector.model.publications import (
+    MAXIMUM_ALL_BYTES,
+    MAXIMUM_PERIODS,
+    Publication,
+    PublicationKind,
+)
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports.readers import Told
+from veilleuse.collector.ports.readers import PublicationSummary
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
 from veilleuse.collector.wire_codec import number
@@ -72,7 +77,7 @@ class SqlitePublications:
             )
             return True
 
-    def told(self) -> tuple[Told, ...]:
+    def told(self) -> tuple[PublicationSummary, ...]:
         """All, by period and kind, without their content. Raises StoreDamaged."""
         with self._data.translated():
             rows = self._data.connection.execute(_TOLD).fetchall()
@@ -103,12 +108,12 @@ class SqlitePublications:
 class SqlitePublicationReader(BesideReader):
     """Reads what was published, in any process."""
 
-    def told(self, kind: Kind, first: date, end: date) -> Told | None:
+    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         """What is kept of a period, without its content; None: nothing. Raises StoreDamaged."""
         row = self._row(_TOLD_OF, kind.value, first.toordinal(), end.toordinal())
         return None if row is None else _told(self._data, row)
 
-    def find(self, kind: Kind, first: date, end: date) -> Publication | None:
+    def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """As it was published; None: it was not. Raises StoreDamaged."""
         row = self._row(_FIND, kind.value, first.toordinal(), end.toordinal())
         return None if row is None else Publication(*_dated(self._data, row[:3]), *row[3:])
@@ -129,13 +134,13 @@ class SqlitePublicationReader(BesideReader):
             return connection.execute(sql, values).fetchone()
 
 
-def _told(data: Database, row: Any) -> Told:
-    return Told(*_dated(data, row[:3]), *row[3:])
+def _told(data: Database, row: Any) -> PublicationSummary:
+    return PublicationSummary(*_dated(data, row[:3]), *row[3:])
 
 
-def _dated(data: Database, row: Any) -> tuple[Kind, date, date]:
+def _dated(data: Database, row: Any) -> tuple[PublicationKind, date, date]:
     kind, first, end = row
     try:
-        return Kind(kind), date.fromordinal(first), date.fromordinal(end)
+        return PublicationKind(kind), date.fromordinal(first), date.fromordinal(end)
     except ValueError as error:  # of a later version, or damage
         raise damaged(data.path, f"a published period: {error}") from error

@@ -28,7 +28,7 @@ from veilleuse.collector.store.sqlite.host_data import LAST_FORGOTTEN
 from veilleuse.collector.store.sqlite.registry_rows import (
     HOST_COLUMNS,
     SITE_COLUMNS,
-    Learning,
+    FactsUpdate,
     host_from_row,
     read_data_kind,
     site_from_row,
@@ -63,7 +63,7 @@ class SqliteRegistry:
     def __init__(self, data: Database, identity: Database) -> None:
         self._data = data
         self._identity = identity
-        self._learning = Learning(data)
+        self._learning = FactsUpdate(data)
 
     # --- hosts
 

@@ -97,7 +97,7 @@ def tells_more(before: MachineFacts, now: MachineFacts) -> bool:
     return any(getattr(before, name) is None is not getattr(now, name) for name in _WHAT_DERIVE_ASKS)
 
 
-class Learning:
+class FactsUpdate:
     """Once a day of a machine: one that tells and takes back in turn would keep derive busy."""
 
     def __init__(self, data: Database) -> None:

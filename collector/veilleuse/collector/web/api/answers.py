@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.observed_days import Gathered, Question, gather
+from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather
 from veilleuse.collector.account.observed_months import gather_kept
 from veilleuse.collector.account.observed_statement import statement, withheld
 from veilleuse.collector.account.statement import METHOD_VERSION
@@ -35,10 +35,10 @@ from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
-from veilleuse.collector.web.api.query import Asked
+from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.release import (
     READERS_DIMENSIONS,
-    Looked,
+    MonthStatus,
     Releases,
     looked,
     not_shown,
@@ -46,11 +46,11 @@ from veilleuse.collector.web.api.release import (
     under_the_rule,
 )
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, Kind
+from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
 from veilleuse.collector.web.publications import Publish
 
 
-def fleet_document(reader: BoundedReader, settings: CollectorSettings, asked: Asked) -> Document:
+def fleet_document(reader: BoundedReader, settings: CollectorSettings, asked: ApiQuery) -> Document:
     """As `veilleuse report emissions` gives it. Inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone."""
     reporting = settings.reporting
     question = YearQuestion(asked.first, asked.end, asked.dimensions, reporting.k_anonymity, today())
@@ -151,17 +151,17 @@ class Figures:
         self._clock = clock
         self._releases = Releases(reader, settings, published, publish, clock)
 
-    def document(self, asked: Asked, account: Account) -> Document:
+    def document(self, asked: ApiQuery, account: Account) -> Document:
         """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, AdminError when a month cannot be published,
         what the store raises."""
-        if asked.kind is Kind.FACTORS:
+        if asked.kind is ResourceKind.FACTORS:
             return self._factors(asked)
         today = datetime.fromtimestamp(self._clock(), UTC).date()
         return under_way(self._of_period(asked, account), today)
 
-    def _of_period(self, asked: Asked, account: Account) -> Document:
+    def _of_period(self, asked: ApiQuery, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
-            if account.role is Role.ADMIN and asked.kind is not Kind.INDICATORS:
+            if account.role is Role.ADMIN and asked.kind is not ResourceKind.INDICATORS:
                 return self._fleet(asked, account)
             if account.role is Role.ADMIN:
                 answer = self._gathered(asked)
@@ -169,11 +169,11 @@ class Figures:
                 answer = self._released(asked, account)
             self._reader.check_time()
             head = self._head(asked, account)
-            if asked.kind is Kind.INDICATORS:
+            if asked.kind is ResourceKind.INDICATORS:
                 return self._indicators(answer, head)
             return self._emissions(asked.kind, answer, head)
 
-    def _fleet(self, asked: Asked, account: Account) -> Document:
+    def _fleet(self, asked: ApiQuery, account: Account) -> Document:
         """The fleet's figure, as `veilleuse report emissions` gives it: an administrator may read all of it."""
         document = fleet_document(self._reader, self._settings, asked)
         told = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
@@ -181,22 +181,22 @@ class Figures:
 
     # --- groups
 
-    def _question(self, asked: Asked) -> Question:
+    def _question(self, asked: ApiQuery) -> Question:
         return Question(
             asked.first,
             asked.end,
             asked.dimensions,
             self._settings.reporting.k_anonymity,
             round(self._clock() * 1000),
-            screens=asked.kind in (Kind.EMISSIONS, Kind.ENERGY),
+            screens=asked.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
         )
 
-    def _gathered(self, asked: Asked) -> _Answer:
+    def _gathered(self, asked: ApiQuery) -> _Answer:
         """Any period and grouping, the rule within."""
         found = gather_kept(self._reader, Periods(self._reader), self._question(asked))
         return _Answer(found.groups, found.groups, [withheld(key) for key in found.withheld])
 
-    def _released(self, asked: Asked, account: Account) -> _Answer:
+    def _released(self, asked: ApiQuery, account: Account) -> _Answer:
         """Machines that are nobody's as asked; the others from the release."""
         hosts = self._reader.hosts()
         live = self._gather_exempt(asked, account, hosts)
@@ -205,10 +205,10 @@ class Figures:
         whole = self._releases.months(asked.first, asked.end, self._closed_years())
         older = [part for part in whole if self._releases.is_of_older_rule(part)]
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
-        months: list[Looked] = []
+        months: list[MonthStatus] = []
         parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
-        with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
-        of_uses = asked.kind is Kind.INDICATORS
+        with_screens = asked.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY)
+        of_uses = asked.kind is ResourceKind.INDICATORS
         found = shown(parts, *asked_for, of_uses=of_uses, screens=with_screens)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
@@ -223,7 +223,7 @@ class Figures:
         )
 
     def _months(
-        self, parts: Iterable[Slice], may_compute: bool, entities: Collection[str], seen: list[Looked]
+        self, parts: Iterable[Slice], may_compute: bool, entities: Collection[str], seen: list[MonthStatus]
     ) -> Iterator[Month]:
         """One after the other, as they are released, and each noted in `seen`: a year of thousands of groups is 500 MiB."""
         for part in parts:
@@ -237,22 +237,22 @@ class Figures:
         with closing(SqliteClosingsReader(self._settings.data_dir)) as closings:
             return closings.definitive_years()
 
-    def _gather_exempt(self, asked: Asked, account: Account, hosts: Iterable[Host]) -> Gathered:
+    def _gather_exempt(self, asked: ApiQuery, account: Account, hosts: Iterable[Host]) -> ObservedGroups:
         mine = [
             host
             for host in hosts
             if host.population in EXEMPT and is_within(host.org_entity, account.entities)
         ]
         # Without any, gather would read all rows of the others for nothing.
-        return gather(self._reader, self._question(asked), mine) if mine else Gathered((), ())
+        return gather(self._reader, self._question(asked), mine) if mine else ObservedGroups((), ())
 
     # --- documents
 
-    def _emissions(self, kind: Kind, answer: _Answer, head: Head) -> Document:
+    def _emissions(self, kind: ResourceKind, answer: _Answer, head: Head) -> Document:
         data = str(head["data"])
         choose = self._book().choose
-        made = statement(Gathered(answer.rows, ()), choose, data=data)
-        totals = statement(Gathered(answer.whole, ()), choose, data=data).totals
+        made = statement(ObservedGroups(answer.rows, ()), choose, data=data)
+        totals = statement(ObservedGroups(answer.whole, ()), choose, data=data).totals
         whole = replace(made, totals=totals, withheld=tuple(answer.withheld))
         document = emissions_report.document(whole, head)
         true_of_sums = [text for text in document.assumptions if not str(text).startswith(NOT_OF_SUMS)]
@@ -267,7 +267,7 @@ class Figures:
     def _told(document: Document, answer: _Answer) -> Document:
         return replace(document, assumptions=(*document.assumptions, *answer.notes))
 
-    def _factors(self, asked: Asked) -> Document:
+    def _factors(self, asked: ApiQuery) -> Document:
         book = self._book()
         zone = None if asked.zone is None else book.normalise(asked.zone)
         rows = [
@@ -285,7 +285,7 @@ class Figures:
             tabular=("rows",),
         )
 
-    def _head(self, asked: Asked, account: Account) -> Head:
+    def _head(self, asked: ApiQuery, account: Account) -> Head:
         head: Head = {
             "from": asked.first.isoformat(),
             "to": asked.end.isoformat(),
@@ -307,9 +307,9 @@ class Figures:
         return head
 
 
-def _cut(document: Document, kind: Kind) -> Document:
+def _cut(document: Document, kind: ResourceKind) -> Document:
     """The columns and tables of a kind."""
-    if kind is Kind.EMISSIONS:
+    if kind is ResourceKind.EMISSIONS:
         return document
     resource = BY_KIND[kind]
     tables = {

@@ -28,8 +28,8 @@ from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.limits import AT_ONCE, RETRY_SECONDS, Rate, Turns
 from veilleuse.collector.web.api.openapi import description
 from veilleuse.collector.web.api.pagination import Page, page_of, with_withheld
-from veilleuse.collector.web.api.query import Asked, asked
-from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Kind, Resource
+from veilleuse.collector.web.api.query import ApiQuery, asked
+from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Resource, ResourceKind
 from veilleuse.collector.web.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ NoteAccess = Callable[[int, str, str, int, int], None]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Desk:
+class ApiContext:
     """What the handlers of /api/v1 share."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Desk:
         await self._noted(account, resource, question, 200, page.rows)
         return self._response(request, question, page, body)
 
-    async def _document(self, question: Asked, account: Account) -> Document:
+    async def _document(self, question: ApiQuery, account: Account) -> Document:
         """Of a moment ago, or made now in this account's turn."""
         key = (account.account_id, *question.what)
         async with self._turns.turn(account):
@@ -153,7 +153,7 @@ class Desk:
             ) from error
 
     async def _noted(
-        self, account: Account, resource: Resource, question: Asked, status: int, rows: int
+        self, account: Account, resource: Resource, question: ApiQuery, status: int, rows: int
     ) -> None:
         """Raises Problem: no access without its line."""
         loop = asyncio.get_running_loop()
@@ -171,13 +171,13 @@ class Desk:
             ) from error
 
     @staticmethod
-    def _response(request: Request, question: Asked, page: Page, body: bytes) -> Response:
+    def _response(request: Request, question: ApiQuery, page: Page, body: bytes) -> Response:
         headers = {
             "link": page.links(question, request.url.path),
             "x-total-count": str(page.total),
             "vary": "Accept, Authorization",
         }
-        if question.kind is Kind.FACTORS:  # published tables: nothing of anybody
+        if question.kind is ResourceKind.FACTORS:  # published tables: nothing of anybody
             return _with_tag(request, body, MEDIA_TYPES[question.form], headers)
         headers["cache-control"] = PRIVATE
         return Response(body, 200, headers, media_type=MEDIA_TYPES[question.form])

@@ -11,9 +11,9 @@ from veilleuse.collector.web.api.resources import (
     DESCRIPTION,
     RESOURCES,
     Extent,
-    Kind,
     Parameter,
     Resource,
+    ResourceKind,
     Schema,
 )
 from veilleuse.collector.web.problems import MEDIA_TYPE, TITLES
@@ -110,14 +110,14 @@ def _operation(resource: Resource) -> Json:
     answers: Json = {
         "200": {
             "description": resource.doc,
-            "headers": _headers([*headers, "ETag"] if resource.kind is Kind.FACTORS else headers),
+            "headers": _headers([*headers, "ETag"] if resource.kind is ResourceKind.FACTORS else headers),
             "content": {
                 "application/json": {"schema": {"$ref": f"#/components/schemas/{resource.kind.value}"}},
                 "text/csv": {"schema": {"type": "string"}},
             },
         },
     }
-    if resource.kind is Kind.FACTORS:
+    if resource.kind is ResourceKind.FACTORS:
         answers["304"] = {"description": "Not changed.", "headers": _headers(["ETag"])}
     return {
         "operationId": resource.kind.value,
@@ -189,7 +189,7 @@ def _schemas() -> Json:
             "description": "What was asked, of what, when, and which page this is.",
             "required": ["kind", "page", "pages", "limit", "total_rows"],
             "properties": {
-                "kind": {"type": "string", "enum": [kind.value for kind in Kind]},
+                "kind": {"type": "string", "enum": [kind.value for kind in ResourceKind]},
                 "figures": dict(_WHICH_FIGURE),
                 **{
                     name: {"type": "integer", "minimum": 0}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from veilleuse.collector.documents.document import Document, Row
-from veilleuse.collector.web.api.query import Asked
+from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.problems import Problem
 
 WHY: Final = ("reason", "released_on")
@@ -28,7 +28,7 @@ class Page:
     pages: int
     """At least 1."""
 
-    def links(self, asked: Asked, path: str) -> str:
+    def links(self, asked: ApiQuery, path: str) -> str:
         """The header Link, RFC 8288: first, prev, next and last, where there are."""
         wanted = {
             "first": 1,
@@ -53,7 +53,7 @@ def with_withheld(document: Document) -> Document:
     return replace(document, columns=tuple(columns), tables=tables, tabular=(*document.tabular, "withheld"))
 
 
-def page_of(document: Document, asked: Asked) -> Page:
+def page_of(document: Document, asked: ApiQuery) -> Page:
     """The page that was asked for; says in the head which it is. Raises Problem: there is no such page."""
     lines: list[tuple[str, Row]] = [
         (table, row) for table in document.tabular for row in document.tables[table]

@@ -17,9 +17,9 @@ from veilleuse.collector.web.api.resources import (
     DEFAULT_LIMIT,
     FORMATS,
     MAX_DAYS,
-    Kind,
     Parameter,
     Resource,
+    ResourceKind,
 )
 from veilleuse.collector.web.problems import Problem
 
@@ -29,10 +29,10 @@ _MOST_RANGES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApiQuery:
     """A question that can be answered."""
 
-    kind: Kind
+    kind: ResourceKind
     page: int
     limit: int
     form: str
@@ -52,7 +52,7 @@ class Asked:
     def query(self, page: int | None = None) -> str:
         """In a fixed order, with what was left to its default; of another page when given."""
         words: dict[str, str | int] = {}
-        if self.kind is Kind.FACTORS:
+        if self.kind is ResourceKind.FACTORS:
             words |= {} if self.zone is None else {"zone": self.zone}
             words |= {} if self.year is None else {"year": self.year}
         else:
@@ -65,15 +65,15 @@ class Asked:
         return urlencode(words, safe=",")
 
 
-def asked(resource: Resource, query: Sequence[tuple[str, str]], accept: str | None) -> Asked:
+def asked(resource: Resource, query: Sequence[tuple[str, str]], accept: str | None) -> ApiQuery:
     """What a request asks. Raises Problem: 400 what no description allows, 406, 422 what cannot be answered."""
     values = _values(resource, query)
     form = str(values.get("format") or _negotiated(accept))
     page, limit = int(values.get("page", 1)), int(values.get("limit", DEFAULT_LIMIT))
-    if resource.kind is Kind.FACTORS:
+    if resource.kind is ResourceKind.FACTORS:
         year = values.get("year")
         zone = values.get("zone")
-        return Asked(
+        return ApiQuery(
             resource.kind,
             page,
             limit,
@@ -87,7 +87,7 @@ def asked(resource: Resource, query: Sequence[tuple[str, str]], accept: str | No
     if (end - first).days > MAX_DAYS:
         raise _unanswerable("to", f"the period has {(end - first).days} days: ask for at most {MAX_DAYS}")
     words = values.get("group_by", ",".join(DEFAULT_DIMENSIONS)).split(",")
-    return Asked(resource.kind, page, limit, form, first, end, tuple(dict.fromkeys(words)))
+    return ApiQuery(resource.kind, page, limit, form, first, end, tuple(dict.fromkeys(words)))
 
 
 def _values(resource: Resource, query: Sequence[tuple[str, str]]) -> Mapping[str, str]:

@@ -50,7 +50,7 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.publications import Publish, Published
+from veilleuse.collector.web.publications import PublicationCache, Publish
 from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")
@@ -73,7 +73,7 @@ class Releases:
         reporting, retention = settings.reporting, settings.retention
         self._reader = reader
         self._k = reporting.k_anonymity
-        self._published = Published(FORM, published, publish, self._k)
+        self._published = PublicationCache(FORM, published, publish, self._k)
         self._zone = ZoneInfo(reporting.time_zone)
         self._kept_months = retention.pc_monthly_months
         self._clock = clock
@@ -308,7 +308,7 @@ def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class MonthStatus:
     """What `not_shown` asks of a month."""
 
     part: Slice
@@ -317,18 +317,18 @@ class Looked:
     """Those with a cell of their own inside the entities."""
 
 
-def looked(month: Month, entities: Collection[str]) -> Looked:
+def looked(month: Month, entities: Collection[str]) -> MonthStatus:
     """Of one month (pure)."""
     present = {
         group.key.population
         for group in month.cells
         if not group.key.autres and group.key.entity != AUTRES and is_within(group.key.entity, entities)
     }
-    return Looked(month.part, month.withheld, frozenset(present))
+    return MonthStatus(month.part, month.withheld, frozenset(present))
 
 
 def not_shown(
-    months: Sequence[Looked],
+    months: Sequence[MonthStatus],
     older: Sequence[Slice],
     today: date,
     first: date,

@@ -25,7 +25,7 @@ from veilleuse.collector.model.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.publications import Kind
+from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.web.publications import Form
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -74,7 +74,7 @@ def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
     return Month(Slice(first, end), cells, uses, whole, withheld, *hidden)
 
 
-FORM: Final = Form(Kind.RELEASE, 2, encoded, decoded, lambda month: not month.cells)
+FORM: Final = Form(PublicationKind.RELEASE, 2, encoded, decoded, lambda month: not month.cells)
 
 
 def _key(key: GroupKey) -> dict[str, Any]:

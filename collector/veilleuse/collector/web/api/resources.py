@@ -30,7 +30,7 @@ ZONE: Final = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,4})?"
 Schema = Mapping[str, Any]
 
 
-class Kind(Word):
+class ResourceKind(Word):
     """What is asked for."""
 
     EMISSIONS = "emissions"
@@ -65,7 +65,7 @@ class Parameter:
 class Resource:
     """One route."""
 
-    kind: Kind
+    kind: ResourceKind
     summary: str
     doc: str
     parameters: tuple[Parameter, ...]
@@ -244,7 +244,7 @@ def _indicator_columns() -> Mapping[str, Schema]:
 
 RESOURCES: Final = (
     Resource(
-        Kind.EMISSIONS,
+        ResourceKind.EMISSIONS,
         "Energy and emissions of the use phase",
         "The rows of `veilleuse report emissions`: official ledger, with factor, method, coverage and uncertainty beside each figure.",
         _PERIOD,
@@ -252,7 +252,7 @@ RESOURCES: Final = (
         ("rows", "totals", "memo", "items", "contracts", "home_shares", "factors", "withheld"),
     ),
     Resource(
-        Kind.ENERGY,
+        ResourceKind.ENERGY,
         "Energy at the socket",
         "The same rows without what a factor makes of them.",
         _PERIOD,
@@ -260,7 +260,7 @@ RESOURCES: Final = (
         ("rows", "totals", "memo", "withheld"),
     ),
     Resource(
-        Kind.INDICATORS,
+        ResourceKind.INDICATORS,
         "Sobriety indicators",
         "The rows of `veilleuse report indicators`: one per indicator and group.",
         _PERIOD,
@@ -268,7 +268,7 @@ RESOURCES: Final = (
         ("rows", "withheld"),
     ),
     Resource(
-        Kind.COVERAGE,
+        ResourceKind.COVERAGE,
         "How much of the fleet the figures stand on",
         "I13: known state and known energy over the fleet's time. To be read before any other figure.",
         _PERIOD,
@@ -276,7 +276,7 @@ RESOURCES: Final = (
         ("rows", "totals", "memo", "withheld"),
     ),
     Resource(
-        Kind.FACTORS,
+        ResourceKind.FACTORS,
         "Emission factors of electricity",
         "With source, publication, uncertainty and licence; `official`: what reports may apply.",
         (_ZONE, _YEAR, _PAGE, _LIMIT, _FORMAT),

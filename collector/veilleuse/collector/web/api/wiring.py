@@ -16,15 +16,15 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
-from veilleuse.collector.web.access import Admission, Door
+from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
-from veilleuse.collector.web.api.handlers import Desk
+from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.publications import Publish
 
 
 def open_desk(
-    settings: CollectorSettings, door: Door, version: str, cleanup: ExitStack
-) -> tuple[Desk, Admission]:
+    settings: CollectorSettings, door: MetricsAuth, version: str, cleanup: ExitStack
+) -> tuple[ApiContext, AccessControl]:
     """Both sides of /api; `cleanup` closes what is opened. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
     reader = BoundedReader(settings.data_dir)
     cleanup.callback(reader.close)
@@ -50,8 +50,8 @@ def open_desk(
     figures = Figures(
         reader, settings, KnownFactors(reader.factor_versions).latest, published, publisher(settings)
     )
-    desk = Desk(figures, settings, version, note_access)
-    return desk, Admission(door, accounts, note_use)
+    desk = ApiContext(figures, settings, version, note_access)
+    return desk, AccessControl(door, accounts, note_use)
 
 
 def publisher(settings: CollectorSettings) -> Publish:

@@ -21,7 +21,7 @@ DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PopulationBalance:
     """Of one population, over its last whole periods."""
 
     population: Population
@@ -31,22 +31,22 @@ class Account:
     excess_milliseconds: int
 
 
-class Accounts:
+class BalanceReader:
     """Takes balances now and then. Not thread-safe: one at a time."""
 
     def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
         """`clock`: Unix seconds."""
         self._reader = reader
         self._clock = clock
-        self._kept: tuple[float, tuple[Account, ...]] | None = None
+        self._kept: tuple[float, tuple[PopulationBalance, ...]] | None = None
 
-    def look(self, hosts: Mapping[HostId, Host], today: date) -> tuple[Account, ...]:
+    def look(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
         """As of at most ten minutes ago."""
         if self._kept is None or self._clock() >= self._kept[0]:
             self._kept = (self._clock() + KEEP_SECONDS, self._taken(hosts, today))
         return self._kept[1]
 
-    def _taken(self, hosts: Mapping[HostId, Host], today: date) -> tuple[Account, ...]:
+    def _taken(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
         periods: Counter[Population] = Counter()
         unexplained: Counter[Population] = Counter()
         excess: Counter[Population] = Counter()
@@ -57,5 +57,6 @@ class Accounts:
                 unexplained[host.population] += row.unexplained_milliseconds
                 excess[host.population] += row.excess_milliseconds
         return tuple(
-            Account(one, number, unexplained[one], excess[one]) for one, number in sorted(periods.items())
+            PopulationBalance(one, number, unexplained[one], excess[one])
+            for one, number in sorted(periods.items())
         )

@@ -37,7 +37,7 @@ CLOSED_DAY_SECONDS: Final = 60.0
 """How long what was read of a closed day is kept: late records of servers appear after it."""
 
 
-class Group(NamedTuple):
+class ServerGroup(NamedTuple):
     """The labels of a group of servers, as text."""
 
     entity: str
@@ -105,7 +105,7 @@ class FleetView:
         return sum(host_id not in known for host_id in members), len(members)
 
 
-class Fleet:
+class ServerFleetReader:
     """Looks at a store. Not thread-safe: one at a time."""
 
     def __init__(
@@ -180,9 +180,9 @@ class Fleet:
         return self._closed[1]
 
 
-def group_of(host: Host) -> Group:
+def group_of(host: Host) -> ServerGroup:
     """Its labels."""
-    return Group(host.org_entity, host.site, host.population.value, host.facts.device_class.value)
+    return ServerGroup(host.org_entity, host.site, host.population.value, host.facts.device_class.value)
 
 
 def is_virtual(device_class: str) -> bool:

@@ -17,7 +17,7 @@ from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuestion, indicati
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     MILLIGRAMS_PER_GRAM,
-    Line,
+    LedgerLine,
     PollState,
     SeriesState,
     Sums,
@@ -38,11 +38,11 @@ class GridView:
 
     states: tuple[SeriesState, ...] = ()
     polls: tuple[PollState, ...] = ()
-    lines: tuple[Line, ...] = ()
+    lines: tuple[LedgerLine, ...] = ()
     """Of yesterday, servers; virtual ones are memo lines."""
 
 
-class Grid:
+class GridReader:
     """Looks, and keeps the look for a moment. Not thread-safe: one at a time."""
 
     def __init__(

@@ -15,14 +15,14 @@ from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.records import AppendResult, Host
 from veilleuse.collector.model.remote_config import Rollout, state_of
-from veilleuse.collector.silence import Level, last_sign
+from veilleuse.collector.silence import SilenceLevel, last_sign
 from veilleuse.collector.validate import Reason
 from veilleuse.collector.web.metrics.fleet import FleetView
-from veilleuse.collector.web.metrics.snapshot import Look
+from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
-LEVELS: Final = {Level.GOOD: 0, Level.WARNING: 1, Level.FAILED: 2}
+LEVELS: Final = {SilenceLevel.GOOD: 0, SilenceLevel.WARNING: 1, SilenceLevel.FAILED: 2}
 SOURCES: Final = frozenset(
     {
         "linux_rapl",
@@ -77,7 +77,7 @@ MAXIMUM_LABELS: Final = 96
 """Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
 
 
-def add_agents(out: Exposition, look: Look) -> None:
+def add_agents(out: Exposition, look: Snapshot) -> None:
     """What agents say of themselves, of servers. Of populations under the k rule only how many there are, and how many are silent, as at
     the first look of the day: whatever else moves when one of them calls would tell at which scrape it did."""
     fleet, day_start = look.fleet, look.day_start
@@ -104,10 +104,10 @@ def add_agents(out: Exposition, look: Look) -> None:
     _sources(out, servers)
 
 
-def _silence(out: Exposition, look: Look) -> None:
+def _silence(out: Exposition, look: Snapshot) -> None:
     """As the page and `doctor` say it; nothing of a population that cannot be judged now."""
     for one in look.silence:
-        if one.level is not Level.WAITING:
+        if one.level is not SilenceLevel.WAITING:
             out.add(c.SILENT, (one.population.value,), one.silent)
             out.add(c.SILENCE_LEVEL, (one.population.value,), LEVELS[one.level])
     servers = (host for host in look.fleet.active if host.population in EXEMPT)
@@ -179,7 +179,7 @@ def _sources(out: Exposition, servers: Iterable[Host]) -> None:
         out.add(c.SOURCE_SUCCESS, labels, number)
 
 
-def add_collector(out: Exposition, look: Look, k: int) -> None:
+def add_collector(out: Exposition, look: Snapshot, k: int) -> None:
     """The receiving process as it says itself, and the store as it is on disk. Where fewer than k PCs are enrolled, what each of their calls
     moves is as at the first look of the day: live, it would tell when one of a few people's machines was on (docs/privacy.md)."""
     few = look.pcs_are_few(k)

@@ -30,7 +30,7 @@ DAY: Final = "day"
 
 
 @dataclass(frozen=True, slots=True)
-class Sobriety:
+class DailyIndicators:
     """The indicators of one population over one period. None = not known, or not to be shown: never zero."""
 
     population: Population
@@ -53,9 +53,9 @@ def sobriety(
     period: str,
     first: date,
     now_unix_milliseconds: int,
-) -> tuple[Sobriety, ...]:
+) -> tuple[DailyIndicators, ...]:
     """The indicators of `members` over one day, physical machines and virtual ones apart. Servers: no rule is applied."""
-    found: list[Sobriety] = []
+    found: list[DailyIndicators] = []
     for virtual in (False, True):
         chosen = [host for host in members.values() if is_virtual(host.facts.device_class) is virtual]
         if not chosen:
@@ -84,10 +84,10 @@ def merge(parts: Sequence[GroupSums]) -> GroupSums:
     )
 
 
-def of_sums(key: GroupKey, sums: GroupSums, period: str, first: date) -> Sobriety:
+def of_sums(key: GroupKey, sums: GroupSums, period: str, first: date) -> DailyIndicators:
     """The indicators of these sums; `key` says whose they are."""
     outside, idle, coverage = (load(name).figure(key, sums) for name in ("I1", "I2", "I13"))
-    return Sobriety(
+    return DailyIndicators(
         key.population,
         key.memo,
         period,

@@ -27,11 +27,11 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
-from veilleuse.collector.model.indicators import Figure, Scope, Verdict
-from veilleuse.collector.model.publications import Kind
+from veilleuse.collector.model.indicators import Figure, Scope, ServerVerdict
+from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import Host, HostId
 from veilleuse.collector.ports.readers import PublicationReader
-from veilleuse.collector.reports.indicators import Found, SobrietyQuestion, figures_of_machines
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, figures_of_machines
 from veilleuse.collector.reports.inputs import SobrietySources, opened_for_sobriety, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.settings import CollectorSettings
@@ -41,15 +41,15 @@ from veilleuse.collector.web.api.release_format import FORM as RELEASE
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
-from veilleuse.collector.web.metrics.pc_figures import Beside, Place, told_beside
+from veilleuse.collector.web.metrics.pc_figures import Beside, ReleasePlace, told_beside
 from veilleuse.collector.web.metrics.released_month import (
-    Family,
+    MonthFamily,
     MonthView,
     families_of,
     last_month,
     month_view,
 )
-from veilleuse.collector.web.publications import Form, Publish, Published
+from veilleuse.collector.web.publications import Form, PublicationCache, Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
 from veilleuse.wire.vocabulary import Population
 
@@ -57,7 +57,7 @@ from veilleuse.wire.vocabulary import Population
 class MachineFigure(NamedTuple):
     """One indicator of one population's machines, physical or virtual, and when it is of."""
 
-    found: Found
+    found: GroupFigure
     month: date
     """First day of the last closed month: I4 and I5 are of it."""
     until: date
@@ -78,7 +78,9 @@ def _is_empty(figures: Sequence[MachineFigure]) -> bool:
     return all(one.found.figure.value is None for one in figures)
 
 
-FORM: Final[Form[tuple[MachineFigure, ...]]] = Form(Kind.INDICATORS, 2, encoded, decoded, _is_empty)
+FORM: Final[Form[tuple[MachineFigure, ...]]] = Form(
+    PublicationKind.INDICATORS, 2, encoded, decoded, _is_empty
+)
 
 
 def _told(one: MachineFigure) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _told(one: MachineFigure) -> dict[str, Any]:
     }
 
 
-def _found(one: Mapping[str, Any], first: date, end: date) -> Found:
+def _found(one: Mapping[str, Any], first: date, end: date) -> GroupFigure:
     scope = Scope(
         first, end, population=Population(one["population"]), memo=one["memo"], autres=one["autres"]
     )
@@ -119,7 +121,7 @@ def _found(one: Mapping[str, Any], first: date, end: date) -> Found:
         _number(one["threshold"]),
         one["withheld"],
     )
-    return Found(load_sobriety(one["indicator"]).meta, scope, figure)
+    return GroupFigure(load_sobriety(one["indicator"]).meta, scope, figure)
 
 
 def _exact(value: float | str | None) -> Any:
@@ -135,7 +137,7 @@ log = logging.getLogger(__name__)
 CAUSES: Final = ("closed_bands", "open_idle", "screens", "comatose_servers")
 """Of I4, as its details name them."""
 FOUND: Final = {
-    "I6": (Verdict.COMATOSE.value, Verdict.IN_SERVICE.value),
+    "I6": (ServerVerdict.COMATOSE.value, ServerVerdict.IN_SERVICE.value),
     "I7": ("underused", "in_use"),
     "I8": ("oversized", "fitting"),
 }
@@ -175,12 +177,12 @@ class MachineIndicators:
         self._settings = settings
         self._clock = clock
         self._look_seconds = look_seconds
-        self._published = Published(FORM, published, publish, settings.reporting.k_anonymity)
+        self._published = PublicationCache(FORM, published, publish, settings.reporting.k_anonymity)
         self._kept: dict[_Due, tuple[MachineFigure, ...]] = {}
         self._shown: tuple[MachineFigure, ...] = ()
         self._month: MonthView | None = None
         self._is_of_older_rule = False
-        self._months = Published(RELEASE, published, publish, settings.reporting.k_anonymity)
+        self._months = PublicationCache(RELEASE, published, publish, settings.reporting.k_anonymity)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
 
@@ -294,13 +296,13 @@ def _made(
         yield MachineFigure(one._replace(figure=alone), due.month, due.until)
 
 
-def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, Place]:
+def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, ReleasePlace]:
     """Where the release has each machine; of families without a row, none."""
     zones = {site.site: site.zone for site in sources.base.reader.sites()}
     families = families_of(month)
     places = {
-        host.host_id: Place(
-            Family(zones[host.site], host.population, is_virtual(host.facts.device_class)),
+        host.host_id: ReleasePlace(
+            MonthFamily(zones[host.site], host.population, is_virtual(host.facts.device_class)),
             host.org_entity,
             host.facts.device_class.value,
         )
@@ -351,7 +353,7 @@ def causes(figure: Figure) -> dict[str, float]:
     return {MIXED: figure.value}
 
 
-def verdicts(one: Found) -> dict[str, int]:
+def verdicts(one: GroupFigure) -> dict[str, int]:
     """Verdict → servers, of I6, I7 or I8. Where none could be judged only those: nobody knows that no other is comatose."""
     figure = one.figure
     counts = {
@@ -362,7 +364,7 @@ def verdicts(one: Found) -> dict[str, int]:
     suspects = int(figure.details.get("suspects", 0))
     found, other = FOUND[one.meta.indicator]
     if one.meta.indicator == "I6":
-        counts[Verdict.SUSPECT.value] = suspects
+        counts[ServerVerdict.SUSPECT.value] = suspects
     counts[found] = round(figure.numerator)
     counts[other] = round(figure.denominator - figure.numerator) - suspects
     return counts

@@ -23,12 +23,12 @@ from veilleuse.collector.indicators.avoidable_energy import (
 )
 from veilleuse.collector.model.figures import KNOWN_STATES, GroupSums
 from veilleuse.collector.model.figures import Detail as Part
-from veilleuse.collector.model.indicators import Detail, Figure, Machine, Targets
+from veilleuse.collector.model.indicators import Detail, Figure, IndicatorMachine, Targets
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.reports.indicators import Found
+from veilleuse.collector.reports.indicators import GroupFigure
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.released_month import Family, energy_of, family_of
+from veilleuse.collector.web.metrics.released_month import MonthFamily, energy_of, family_of
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, State
 
@@ -41,10 +41,10 @@ _U_STEP: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReleasePlace:
     """Where the release has a machine. What the inventory says of it may be newer."""
 
-    family: Family
+    family: MonthFamily
     entity: str
     device_class: str
 
@@ -54,19 +54,21 @@ class Beside:
     """What figures are told beside."""
 
     month: Month
-    places: Mapping[HostId, Place]
+    places: Mapping[HostId, ReleasePlace]
     """Of the machines of families that have a row."""
     k: int
     targets: Targets
 
 
-def told_beside(found: Iterable[Found], machines: Iterable[Machine], beside: Beside) -> tuple[Found, ...]:
+def told_beside(
+    found: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], beside: Beside
+) -> tuple[GroupFigure, ...]:
     """I3 to I5 of these machines, as far as they may be told."""
     chosen = tuple(machines)
     return tuple(one._replace(figure=_told(one, chosen, beside)) for one in found)
 
 
-def _told(one: Found, machines: Sequence[Machine], beside: Beside) -> Figure:
+def _told(one: GroupFigure, machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
     kind = (one.scope.population, one.scope.memo)
     mine = [machine for machine in machines if (machine.population, machine.is_virtual) == kind]
     match one.meta.indicator:
@@ -93,7 +95,7 @@ def compliance(figure: Figure, k: int) -> Figure:
 
 
 def avoidable(
-    figure: Figure, machines: Sequence[Machine], cells: Iterable[GroupSums], beside: Beside
+    figure: Figure, machines: Sequence[IndicatorMachine], cells: Iterable[GroupSums], beside: Beside
 ) -> Figure:
     """I4: the energy, its causes and a coarse interval; its share is one of the month's energy."""
     bare = replace(figure, numerator=None, denominator=None, details={}, interval=None)
@@ -128,24 +130,27 @@ def _coarse(figure: Figure) -> tuple[float, float] | None:
     return figure.value * math.exp(-Z95 * u), figure.value * math.exp(Z95 * u)
 
 
-def _closed_bands_divide_no_row(machines: Iterable[Machine], beside: Beside) -> bool:
+def _closed_bands_divide_no_row(machines: Iterable[IndicatorMachine], beside: Beside) -> bool:
     """Whether closed_bands leaves k machines, whatever it is put together with. Of each machine it is idle energy less a known power ×
     idle time, and a month's row tells both sums: what one power times the row's time leaves is of the machines with another power,
     of those with update windows and, where the row does not tell idle from active, of those active outside opening hours. Nobody, or k of
     them, must stand behind each."""
-    rows: defaultdict[Place, list[Machine]] = defaultdict(list)
-    own = {Place(family_of(g.key), g.key.entity or "", g.key.device_class or "") for g in beside.month.uses}
+    rows: defaultdict[ReleasePlace, list[IndicatorMachine]] = defaultdict(list)
+    own = {
+        ReleasePlace(family_of(g.key), g.key.entity or "", g.key.device_class or "")
+        for g in beside.month.uses
+    }
     left: dict[HostId, int] = {}
     for machine in machines:
         place = beside.places[machine.host_id]
-        rows[place if place in own else Place(place.family, "", "")].append(machine)
+        rows[place if place in own else ReleasePlace(place.family, "", "")].append(machine)
         left[machine.host_id] = not_avoidable_millijoules(machine)
     if not _nobody_or_enough(left, beside.k):
         return False
     return all(_powers_are_shared(row, beside.k) for row in rows.values())
 
 
-def _powers_are_shared(row: Iterable[Machine], k: int) -> bool:
+def _powers_are_shared(row: Iterable[IndicatorMachine], k: int) -> bool:
     idle: defaultdict[int | None, dict[HostId, int]] = defaultdict(dict)
     other: defaultdict[int | None, dict[HostId, int]] = defaultdict(dict)
     active: dict[HostId, int] = {}

@@ -19,7 +19,7 @@ from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Group, Gro
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.web.api.release import added
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.indicators_daily import Sobriety, of_sums
+from veilleuse.collector.web.metrics.indicators_daily import DailyIndicators, of_sums
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"
@@ -28,7 +28,7 @@ REST: Final = "rest"
 ON: Final = "on"
 
 
-class Family(NamedTuple):
+class MonthFamily(NamedTuple):
     """Machines of which each table of a month is made apart: a row never has two grid zones."""
 
     zone: str
@@ -36,7 +36,7 @@ class Family(NamedTuple):
     memo: bool
 
 
-class Row(NamedTuple):
+class RowLabels(NamedTuple):
     """The labels of a row, as text."""
 
     entity: str
@@ -50,24 +50,24 @@ class MonthView:
     """A released month, ready to be shown."""
 
     first: date
-    cells: Mapping[Row, GroupSums]
+    cells: Mapping[RowLabels, GroupSums]
     """Energy and machines."""
-    uses: Mapping[Row, GroupSums]
+    uses: Mapping[RowLabels, GroupSums]
     """Time in use, of the same machines in fewer rows."""
-    families: frozenset[Family]
+    families: frozenset[MonthFamily]
     """Those that have a row."""
-    sobriety: tuple[Sobriety, ...]
+    sobriety: tuple[DailyIndicators, ...]
     merged: Mapping[Population, int]
     """Families that have a row `autres`, those of screens apart."""
     withheld: Mapping[Population, int]
     """Families without a row: too few machines; those of screens apart."""
-    incomplete: frozenset[tuple[Family, str]]
+    incomplete: frozenset[tuple[MonthFamily, str]]
     """Entities of which some machines, or screens, are in a row `autres`."""
 
-    def is_incomplete(self, row: Row) -> bool:
+    def is_incomplete(self, row: RowLabels) -> bool:
         """Whether more machines of a row's entity are in `autres`."""
         memo = row.device_class == DeviceClass.VIRTUAL_MACHINE.value
-        return (Family(row.zone, Population(row.population), memo), row.entity) in self.incomplete
+        return (MonthFamily(row.zone, Population(row.population), memo), row.entity) in self.incomplete
 
 
 def month_view(month: Month) -> MonthView:
@@ -91,12 +91,12 @@ def last_month(today: date) -> tuple[date, date]:
     return (end - timedelta(days=1)).replace(day=1), end
 
 
-def family_of(key: GroupKey) -> Family:
+def family_of(key: GroupKey) -> MonthFamily:
     """Of a row."""
-    return Family(key.zone, key.population, key.memo)
+    return MonthFamily(key.zone, key.population, key.memo)
 
 
-def families_of(month: Month) -> frozenset[Family]:
+def families_of(month: Month) -> frozenset[MonthFamily]:
     """Of whose machines there is a row."""
     return frozenset(family_of(group.key) for group in month.uses)
 
@@ -120,15 +120,15 @@ def times_of(sums: GroupSums) -> dict[str, int]:
     return {**found, REST: rest}
 
 
-def _row(key: GroupKey) -> Row:
+def _row(key: GroupKey) -> RowLabels:
     """Virtual machines are always told apart by their class: no total may hold them."""
     device_class = DeviceClass.VIRTUAL_MACHINE.value if key.memo else key.device_class or ""
-    return Row(key.entity or "", key.population.value, device_class, key.zone)
+    return RowLabels(key.entity or "", key.population.value, device_class, key.zone)
 
 
-def _by_row(groups: Iterable[Group]) -> dict[Row, GroupSums]:
+def _by_row(groups: Iterable[Group]) -> dict[RowLabels, GroupSums]:
     """An entity may bear the name `autres` itself: rows of the same labels are one."""
-    found: defaultdict[Row, list[GroupSums]] = defaultdict(list)
+    found: defaultdict[RowLabels, list[GroupSums]] = defaultdict(list)
     for group in groups:
         found[_row(group.key)].append(group.sums)
     return {row: _total(found[row]) for row in sorted(found)}
@@ -138,7 +138,7 @@ def _total(parts: Iterable[GroupSums]) -> GroupSums:
     return reduce(partial(added, same_time=True), parts)
 
 
-def _sobriety(month: Month, families: Collection[Family]) -> Iterable[Sobriety]:
+def _sobriety(month: Month, families: Collection[MonthFamily]) -> Iterable[DailyIndicators]:
     """I1 and I2 of the sums of `uses`, I13 of those of `whole`; per population, physical machines and virtual ones apart."""
     for population, memo in sorted({(one.population, one.memo) for one in families}):
         used, seen = (

@@ -15,13 +15,13 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.records import DerivedRow, Host, HostId
-from veilleuse.collector.web.metrics.fleet import Day, FleetView, Group, group_of, is_virtual
+from veilleuse.collector.web.metrics.fleet import Day, FleetView, ServerGroup, group_of, is_virtual
 from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
 from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, times_of
-from veilleuse.collector.web.metrics.snapshot import Look
+from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
@@ -31,7 +31,7 @@ OFFICIAL: Final = "official"
 Grams = Fraction
 
 
-def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
+def fleet_exposition(look: Snapshot, version: str, k: int) -> Exposition:
     """Everything on /metrics but what the web process adds about itself."""
     out = Exposition()
     out.add(c.BUILD_INFO, (version, _word(look.fleet.kind.simulated)), 1)
@@ -49,7 +49,7 @@ def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
     return out
 
 
-def hosts_exposition(look: Look) -> Exposition:
+def hosts_exposition(look: Snapshot) -> Exposition:
     """/metrics/hosts: servers only, by the beginning of their agent ids, never by a name."""
     out = Exposition()
     for power in look.fleet.power:
@@ -95,8 +95,8 @@ def _ledger(out: Exposition, fleet: FleetView) -> None:
 
 
 def _power(out: Exposition, fleet: FleetView) -> None:
-    watts: defaultdict[Group, float] = defaultdict(float)
-    hosts: Counter[Group] = Counter()
+    watts: defaultdict[ServerGroup, float] = defaultdict(float)
+    hosts: Counter[ServerGroup] = Counter()
     for power in fleet.power:
         watts[group_of(power.host)] += power.watts
         hosts[group_of(power.host)] += 1
@@ -117,7 +117,7 @@ def _states(out: Exposition, fleet: FleetView) -> None:
         out.add(c.STATE_SECONDS, labels, milliseconds / 1000)
 
 
-def _server_day(out: Exposition, look: Look) -> None:
+def _server_day(out: Exposition, look: Snapshot) -> None:
     hosts, day = look.fleet.hosts, look.fleet.yesterday
     for (group, method, state), (energy, grams) in energies(day.derived, hosts, look, day.day.year).items():
         labels = (*group, method, state)
@@ -129,7 +129,7 @@ def _server_day(out: Exposition, look: Look) -> None:
 
 def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) -> None:
     times: Counter[tuple[str, ...]] = Counter()
-    present: defaultdict[Group, set[HostId]] = defaultdict(set)
+    present: defaultdict[ServerGroup, set[HostId]] = defaultdict(set)
     for row in day.sums:
         group = group_of(hosts[row.host_id])
         times[(*group, row.cell.state.value)] += row.cell.milliseconds
@@ -142,14 +142,14 @@ def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) 
 
 
 def energies(
-    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], look: Look, year: int
-) -> dict[tuple[Group, str, str], tuple[int, Grams | None]]:
+    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], look: Snapshot, year: int
+) -> dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]]:
     """(group, method, state) → (mJ, g at the factor of the year); None where the site's zone has no factor."""
-    sums: defaultdict[tuple[Group, str, str], int] = defaultdict(int)
+    sums: defaultdict[tuple[ServerGroup, str, str], int] = defaultdict(int)
     for row in rows:
         key = (group_of(hosts[row.host_id]), row.cell.method.value, row.cell.state.value)
         sums[key] += row.cell.energy_millijoules
-    found: dict[tuple[Group, str, str], tuple[int, Grams | None]] = {}
+    found: dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]] = {}
     for key, energy in sorted(sums.items()):
         chosen = look.factor_of_site(key[0].site, year)
         factor = chosen.factor.total_kgco2e_per_kwh if chosen else None
@@ -157,7 +157,7 @@ def energies(
     return found
 
 
-def energy_today(look: Look, *, virtual: bool) -> tuple[int | None, Grams | None]:
+def energy_today(look: Snapshot, *, virtual: bool) -> tuple[int | None, Grams | None]:
     """(mJ, g) of servers since midnight, physical or virtual; None when nothing is known, of grams when one site's zone has no factor."""
     found = energies(look.fleet.today.derived, look.fleet.hosts, look, look.today.year)
     mine = [one for (group, _, _), one in found.items() if is_virtual(group.device_class) is virtual]
@@ -168,7 +168,7 @@ def energy_today(look: Look, *, virtual: bool) -> tuple[int | None, Grams | None
     return sum(energy for energy, _ in mine), whole
 
 
-def _month(out: Exposition, look: Look) -> None:
+def _month(out: Exposition, look: Snapshot) -> None:
     """Of workstations and classroom PCs: rows of the released month, and how many of its families are not shown whole."""
     month = look.month
     if month is None:
@@ -193,7 +193,7 @@ def _month(out: Exposition, look: Look) -> None:
             out.add(c.SUPPRESSED, (population.value, MONTH, outcome), numbers.get(population, 0))
 
 
-def grams_of_month(look: Look, zone: str, energy_millijoules: int | None) -> Grams | None:
+def grams_of_month(look: Snapshot, zone: str, energy_millijoules: int | None) -> Grams | None:
     """At the factor of the month's year in the row's zone; None where there is none."""
     chosen = look.factors.get((zone, look.month.first.year)) if look.month else None
     if chosen is None or energy_millijoules is None:
@@ -201,7 +201,7 @@ def grams_of_month(look: Look, zone: str, energy_millijoules: int | None) -> Gra
     return grams_from_millijoules(energy_millijoules, chosen.factor.total_kgco2e_per_kwh)
 
 
-def _indicators(out: Exposition, look: Look) -> None:
+def _indicators(out: Exposition, look: Snapshot) -> None:
     for one in look.sobriety:
         labels = (one.population.value, "virtual" if one.virtual else "physical", one.period)
         ratios = (
@@ -221,7 +221,7 @@ def _indicators(out: Exposition, look: Look) -> None:
                 out.add(metric, labels, joules_from_millijoules(round(millijoules(kwh))))
 
 
-def _factors(out: Exposition, look: Look) -> None:
+def _factors(out: Exposition, look: Snapshot) -> None:
     for zone, chosen in look.factors_now():
         factor, year = chosen.factor, str(chosen.year)
         grams = factor.total_kgco2e_per_kwh * 1000

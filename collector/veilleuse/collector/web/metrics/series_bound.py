@@ -10,15 +10,15 @@ from typing import Final
 
 from veilleuse.collector.counters import COMMIT_BUCKETS_SECONDS
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.metric import Kind, Metric
+from veilleuse.collector.exposition.metric import Metric, MetricType
 from veilleuse.collector.model.grid import CONNECTORS
-from veilleuse.collector.model.indicators import Verdict
+from veilleuse.collector.model.indicators import ServerVerdict
 from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.model.remote_config import HostState
 from veilleuse.collector.web.metrics.fleet import FleetView
 from veilleuse.collector.web.metrics.health import MAXIMUM_LABELS, SOURCES
 from veilleuse.collector.web.metrics.indicators_monthly import CAUSES
-from veilleuse.collector.web.metrics.released_month import Family, MonthView
+from veilleuse.collector.web.metrics.released_month import MonthFamily, MonthView
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
@@ -46,14 +46,14 @@ _VALUES: Final = {
     "code": CODES,
     "connector": len(CONNECTORS),
     "cause": len(CAUSES) + 1,  # mixed
-    "verdict": len(Verdict),  # those of I6 are the most
+    "verdict": len(ServerVerdict),  # those of I6 are the most
 }
 """Label → how many values it has: closed lists of ours, and lists cut to a length."""
 _SAMPLES: Final = {
-    Kind.COUNTER: 1,
-    Kind.GAUGE: 1,
-    Kind.SUMMARY: 2,
-    Kind.HISTOGRAM: len(COMMIT_BUCKETS_SECONDS) + 3,
+    MetricType.COUNTER: 1,
+    MetricType.GAUGE: 1,
+    MetricType.SUMMARY: 2,
+    MetricType.HISTOGRAM: len(COMMIT_BUCKETS_SECONDS) + 3,
 }
 _OF_A_ZONE: Final = {c.FACTOR, c.FACTOR_INFO}
 _OF_THE_GRID: Final = {c.INTENSITY, c.INTENSITY_NEWEST}
@@ -80,7 +80,7 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
     return PROCESS_SERIES + sum(_most(metric, len(places), zones, released) for metric in metrics)
 
 
-def _families(month: MonthView | None) -> Iterable[Family]:
+def _families(month: MonthView | None) -> Iterable[MonthFamily]:
     return month.families if month else ()
 
 

@@ -22,10 +22,10 @@ from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
-from veilleuse.collector.web.metrics.balance import Account, Accounts
-from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
-from veilleuse.collector.web.metrics.grid import Grid, GridView
-from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, Sobriety, sobriety
+from veilleuse.collector.web.metrics.balance import BalanceReader, PopulationBalance
+from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, FleetView, ServerFleetReader
+from veilleuse.collector.web.metrics.grid import GridReader, GridView
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, sobriety
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.metrics.released_month import MonthView
 
@@ -44,11 +44,11 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What the outlets show."""
 
     fleet: FleetView
-    sobriety: tuple[Sobriety, ...]
+    sobriety: tuple[DailyIndicators, ...]
     factors: Mapping[tuple[str, int], ChosenFactor]
     """(grid zone, year) → factor, this year and the last; zones without one are absent."""
     health: Mapping[str, Any] | None
@@ -60,7 +60,7 @@ class Look:
     """`health` then: what is shown of calls where the PCs are few."""
     day_disk: Disk
     """`disk` then, likewise."""
-    accounts: tuple[Account, ...]
+    accounts: tuple[PopulationBalance, ...]
     """R18, per population that has whole periods."""
     grid: GridView
     """The indicative ledger, and the grid's intensity."""
@@ -99,7 +99,7 @@ class LookReader(Reader, HourReader, Protocol):
     def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # as FactorReader.versions
 
 
-class Outlook:
+class SnapshotCache:
     """Takes looks, one at a time, and keeps the last one for a moment. Safe from any thread."""
 
     def __init__(
@@ -121,17 +121,17 @@ class Outlook:
         self._month = month
         self._month_is_of_older_rule = month_is_of_older_rule
         self._factors = KnownFactors(reader.factor_versions)
-        self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
-        self._accounts = Accounts(reader, clock)
-        self._grid = Grid(reader, settings, clock)
-        self._yesterday: tuple[float, date, tuple[Sobriety, ...]] | None = None
+        self._fleet = ServerFleetReader(reader, settings.reporting.time_zone, clock)
+        self._accounts = BalanceReader(reader, clock)
+        self._grid = GridReader(reader, settings, clock)
+        self._yesterday: tuple[float, date, tuple[DailyIndicators, ...]] | None = None
         self._lock = threading.Lock()
-        self._last: tuple[float, Look] | None = None
+        self._last: tuple[float, Snapshot] | None = None
         self._day_start: FleetView | None = None
         self._day_health: Mapping[str, Any] | None = None
         self._day_disk: Disk | None = None
 
-    def look(self) -> Look:
+    def look(self) -> Snapshot:
         """As of now, or of at most a second ago. Raises StoreDamaged or another DataDirectoryError."""
         with self._lock:
             now = time.monotonic()
@@ -139,7 +139,7 @@ class Outlook:
                 self._last = (now, self._take())
             return self._last[1]
 
-    def _take(self) -> Look:
+    def _take(self) -> Snapshot:
         fleet, health, disk = self._fleet.look(), self._health(), disk_of(self._settings)
         new_day = self._day_start is None or self._day_start.today.day != fleet.today.day
         if self._day_start is None or self._day_disk is None or new_day:
@@ -148,7 +148,7 @@ class Outlook:
             fleet.kind, health, fleet.now_unix_milliseconds, self._settings.reporting.k_anonymity
         )
         month = self._month()
-        return Look(
+        return Snapshot(
             fleet,
             (*self._sobriety(fleet), *(month.sobriety if month else ())),
             factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
@@ -165,7 +165,7 @@ class Outlook:
             judge.conditions(fleet.hosts.values(), fleet.rollouts),
         )
 
-    def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:
+    def _sobriety(self, fleet: FleetView) -> tuple[DailyIndicators, ...]:
         today = fleet.today.day
         servers = {key: host for key, host in fleet.hosts.items() if host.population in EXEMPT}
         now = fleet.now_unix_milliseconds
@@ -210,7 +210,7 @@ def disk_of(settings: CollectorSettings) -> Disk:
     return Disk(size, usage.free, reserve)
 
 
-def local_time(look: Look) -> datetime:
+def local_time(look: Snapshot) -> datetime:
     """The moment of the look on the reporting zone's clock."""
     zone = ZoneInfo(look.fleet.time_zone)
     return datetime.fromtimestamp(look.fleet.now_unix_milliseconds / 1000, zone)

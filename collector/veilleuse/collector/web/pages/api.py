@@ -11,11 +11,11 @@ from importlib.resources import files
 
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 from veilleuse.collector.web.problems import TITLES
-from veilleuse.collector.web.text import Words, words
+from veilleuse.collector.web.text import PageText, words
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ApiEntry:
     """Something with a name and a sentence."""
 
     name: str
@@ -28,36 +28,36 @@ class ApiPage:
 
     description: str
     """Path of openapi.json."""
-    routes: tuple[Told, ...]
-    parameters: tuple[Told, ...]
-    roles: tuple[Told, ...]
-    answers: tuple[Told, ...]
-    problems: tuple[Told, ...]
-    examples: tuple[Told, ...]
+    routes: tuple[ApiEntry, ...]
+    parameters: tuple[ApiEntry, ...]
+    roles: tuple[ApiEntry, ...]
+    answers: tuple[ApiEntry, ...]
+    problems: tuple[ApiEntry, ...]
+    examples: tuple[ApiEntry, ...]
 
 
 @cache
-def api_words(language: str) -> Words:
+def api_words(language: str) -> PageText:
     """The words of every page, and under `api` those of this one."""
     text = files("veilleuse.collector.web").joinpath("locale", f"api.{language}.toml").read_text("utf-8")
-    return Words({**words(language).texts, "api": tomllib.loads(text)})
+    return PageText({**words(language).texts, "api": tomllib.loads(text)})
 
 
-def api_page(w: Words) -> ApiPage:
+def api_page(w: PageText) -> ApiPage:
     """In the language of `w`, which are of `api_words`."""
     names = dict.fromkeys(parameter.name for resource in RESOURCES for parameter in resource.parameters)
     return ApiPage(
         DESCRIPTION,
-        tuple(Told(one.path, w(f"api.routes.{one.kind.value}")) for one in RESOURCES),
-        tuple(Told(name, w(f"api.parameters.{name}")) for name in names),
+        tuple(ApiEntry(one.path, w(f"api.routes.{one.kind.value}")) for one in RESOURCES),
+        tuple(ApiEntry(name, w(f"api.parameters.{name}")) for name in names),
         tuple(
-            Told(w(f"api.roles.{role}_name"), w(f"api.roles.{role}"))
+            ApiEntry(w(f"api.roles.{role}_name"), w(f"api.roles.{role}"))
             for role in ("entities", "reader", "admin")
         ),
-        tuple(Told(name, w(f"api.answers.{key}")) for name, key in _ANSWERS),
-        tuple(Told(kind, w(f"api.problems.{kind}")) for kind in TITLES),
+        tuple(ApiEntry(name, w(f"api.answers.{key}")) for name, key in _ANSWERS),
+        tuple(ApiEntry(kind, w(f"api.problems.{kind}")) for kind in TITLES),
         tuple(
-            Told(w(f"api.examples.{key}"), f'curl -H "Authorization: Bearer $TOKEN" "$VEILLEUSE{path}"')
+            ApiEntry(w(f"api.examples.{key}"), f'curl -H "Authorization: Bearer $TOKEN" "$VEILLEUSE{path}"')
             for key, path in _EXAMPLES
         ),
     )

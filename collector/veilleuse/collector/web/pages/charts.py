@@ -17,9 +17,9 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.documents.charts import Series, nice_ticks
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.web.metrics.fleet import is_virtual
-from veilleuse.collector.web.metrics.released_month import ON, REST, Row, times_of
-from veilleuse.collector.web.metrics.snapshot import Look
-from veilleuse.collector.web.text import Words, energy_unit
+from veilleuse.collector.web.metrics.released_month import ON, REST, RowLabels, times_of
+from veilleuse.collector.web.metrics.snapshot import Snapshot
+from veilleuse.collector.web.text import PageText, energy_unit
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
@@ -155,7 +155,7 @@ DASH = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PageTable:
     """The alternative to a chart, or a list of figures. The first cell of a row is its heading."""
 
     caption: str
@@ -173,15 +173,15 @@ class Legend:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class PageChart:
     """A drawing, its legend and the same values as a table."""
 
     drawing: Markup
     legend: tuple[Legend, ...]
-    table: Table
+    table: PageTable
 
 
-def energy_chart(look: Look, w: Words) -> Chart | None:
+def energy_chart(look: Snapshot, w: PageText) -> PageChart | None:
     """Columns per hour of the current day; None when nothing was derived today."""
     rows = look.fleet.hours
     if not rows:
@@ -207,7 +207,7 @@ def energy_chart(look: Look, w: Words) -> Chart | None:
     zone = ZoneInfo(look.fleet.time_zone)
     labels = [f"{datetime.fromtimestamp(s / 1000, zone):%H}" for s in starts]
     drawing = columns("energy", w("energy.chart", unit=unit), labels, series, w.tick, unit=unit, every=3)
-    table = Table(
+    table = PageTable(
         w("energy.table", unit=unit),
         (w("energy.hour"), *(one.name for one in series)),
         (
@@ -220,10 +220,10 @@ def energy_chart(look: Look, w: Words) -> Chart | None:
         ),
     )
     legend = tuple(Legend(one.name, one.colour, one.hatched) for one in series)
-    return Chart(drawing, legend, table)
+    return PageChart(drawing, legend, table)
 
 
-def _hours(look: Look) -> list[int]:
+def _hours(look: Snapshot) -> list[int]:
     """Unix milliseconds of the UTC hours of the current civil day: 23, 24 or 25."""
     first, last = (
         day_start_unix_milliseconds(day, look.fleet.time_zone)
@@ -232,12 +232,12 @@ def _hours(look: Look) -> list[int]:
     return list(range(first - first % MILLISECONDS_PER_HOUR, last, MILLISECONDS_PER_HOUR))
 
 
-def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
+def _series_name(device_class: DeviceClass, method: Method, w: PageText) -> str:
     name = f"{w(f'device_class.{device_class.value}')} · {w(f'methods.{method.value}')}"
     return w("group.memo", name=name) if is_virtual(device_class) else name
 
 
-def states_chart(look: Look, w: Words) -> Chart | None:
+def states_chart(look: Snapshot, w: PageText) -> PageChart | None:
     """One bar per kind of server today, then one per row of the last released month."""
     bars: list[tuple[str, dict[str, int]]] = []
     for virtual in (False, True):
@@ -255,7 +255,7 @@ def states_chart(look: Look, w: Words) -> Chart | None:
     return _states_chart(bars, w) if bars else None
 
 
-def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart:
+def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: PageText) -> PageChart:
     series = [
         Series(
             w(f"states.{state}"),
@@ -267,16 +267,16 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart
         if any(state in sums for _, sums in bars)
     ]
     names = [name for name, _ in bars]
-    table = Table(
+    table = PageTable(
         w("states.table"),
         (w("states.group"), *(one.name for one in series)),
         tuple((name, *(_cell(one.values[i], w) for one in series)) for i, name in enumerate(names)),
     )
     legend = tuple(Legend(one.name, one.colour, one.hatched) for one in series)
-    return Chart(shares("states", w("states.chart"), names, series), legend, table)
+    return PageChart(shares("states", w("states.chart"), names, series), legend, table)
 
 
-def row_name(row: Row, w: Words) -> str:
+def row_name(row: RowLabels, w: PageText) -> str:
     """Entity, population and class, in words."""
     if row.entity == AUTRES:
         group = f"{w('states.autres')} · {w(f'population.{row.population}')}"
@@ -284,15 +284,15 @@ def row_name(row: Row, w: Words) -> str:
     return f"{row.entity} · {class_name(row, w)}"
 
 
-def class_name(row: Row, w: Words) -> str:
+def class_name(row: RowLabels, w: PageText) -> str:
     """Population and class, in words."""
     return f"{w(f'population.{row.population}')} · {w(f'device_class.{row.device_class}')}"
 
 
-def machines_name(population: Population, virtual: bool, w: Words) -> str:
+def machines_name(population: Population, virtual: bool, w: PageText) -> str:
     """The physical or the virtual machines of a population, in words."""
     return w(f"group.virtual_{population.value}" if virtual else f"group.{population.value}")
 
 
-def _cell(value: float | None, w: Words) -> str:
+def _cell(value: float | None, w: PageText) -> str:
     return DASH if value is None else w.number(value)

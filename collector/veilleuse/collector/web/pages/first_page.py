@@ -16,23 +16,23 @@ from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.records import DerivedRow
-from veilleuse.collector.silence import Level
+from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.web.api.release import released_on
 from veilleuse.collector.web.metrics.fleet import is_virtual
-from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, Sobriety, millijoules
-from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, Row, energy_of, last_month
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, millijoules
+from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, RowLabels, energy_of, last_month
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
-from veilleuse.collector.web.metrics.snapshot import Look, local_time
+from veilleuse.collector.web.metrics.snapshot import Snapshot, local_time
 from veilleuse.collector.web.pages.charts import (
     DASH,
-    Chart,
-    Table,
+    PageChart,
+    PageTable,
     class_name,
     energy_chart,
     machines_name,
     states_chart,
 )
-from veilleuse.collector.web.text import Words
+from veilleuse.collector.web.text import PageText
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 from veilleuse.wire.vocabulary import Population
@@ -61,14 +61,14 @@ class FirstPage:
     tiles: tuple[Tile, ...]
     factors: tuple[tuple[str, str], ...]
     """(text, notes: provisional, not sourced; blank without any)"""
-    energy: Chart | None
-    states: Chart | None
-    closed: Table | None
-    indicators: Table | None
-    methods: Table | None
+    energy: PageChart | None
+    states: PageChart | None
+    closed: PageTable | None
+    indicators: PageTable | None
+    methods: PageTable | None
 
 
-def first_page(look: Look, w: Words) -> FirstPage:
+def first_page(look: Snapshot, w: PageText) -> FirstPage:
     """What the page says now."""
     moment = local_time(look)
     fleet = look.fleet
@@ -78,7 +78,9 @@ def first_page(look: Look, w: Words) -> FirstPage:
         fleet.kind.simulated,
         look.health is None,
         bool(fleet.hosts),
-        tuple(w.silence(one) for one in look.silence if one.level in (Level.WARNING, Level.FAILED)),
+        tuple(
+            w.silence(one) for one in look.silence if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED)
+        ),
         tuple(_tiles(look, w)),
         tuple(_factors(look, w)),
         energy_chart(look, w),
@@ -89,7 +91,7 @@ def first_page(look: Look, w: Words) -> FirstPage:
     )
 
 
-def _tiles(look: Look, w: Words) -> Iterable[Tile]:
+def _tiles(look: Snapshot, w: PageText) -> Iterable[Tile]:
     physical, physical_grams = energy_today(look, virtual=False)
     virtual, virtual_grams = energy_today(look, virtual=True)
     if physical is None:
@@ -105,7 +107,7 @@ def _tiles(look: Look, w: Words) -> Iterable[Tile]:
     yield from _coverage(look.sobriety, w)
 
 
-def _has_physical(look: Look) -> bool:
+def _has_physical(look: Snapshot) -> bool:
     return any(
         host.population is Population.SERVER and not is_virtual(host.facts.device_class)
         for host in look.fleet.active
@@ -113,7 +115,7 @@ def _has_physical(look: Look) -> bool:
 
 
 def _emissions(
-    look: Look, w: Words, energy: int | None, grams: Fraction | None, memo: Fraction | None
+    look: Snapshot, w: PageText, energy: int | None, grams: Fraction | None, memo: Fraction | None
 ) -> Tile:
     notes: list[str] = []
     if energy is None:
@@ -129,7 +131,7 @@ def _emissions(
     return Tile(w("figures.emissions"), value, tuple(notes))
 
 
-def _since(look: Look) -> Fraction | None:
+def _since(look: Snapshot) -> Fraction | None:
     """Grams of the ledger's physical servers; None when it holds none."""
     parts = [
         grams_from_millijoules(entry.energy_millijoules, Decimal(entry.factor_kgco2e_per_kwh))
@@ -139,7 +141,7 @@ def _since(look: Look) -> Fraction | None:
     return sum(parts, Fraction(0)) if parts else None
 
 
-def _power(look: Look, w: Words) -> Tile:
+def _power(look: Snapshot, w: PageText) -> Tile:
     physical = [p for p in look.fleet.power if not is_virtual(p.host.facts.device_class)]
     virtual = [p for p in look.fleet.power if is_virtual(p.host.facts.device_class)]
     notes: list[str] = []
@@ -160,7 +162,7 @@ def _power(look: Look, w: Words) -> Tile:
     return Tile(w("figures.power"), value, tuple(notes))
 
 
-def _hosts(look: Look, w: Words) -> Tile:
+def _hosts(look: Snapshot, w: PageText) -> Tile:
     numbers: defaultdict[Population, int] = defaultdict(int)
     for seen, exempt in ((look.fleet, True), (look.day_start, False)):  # as on /metrics
         for host in seen.active:
@@ -169,7 +171,7 @@ def _hosts(look: Look, w: Words) -> Tile:
     return Tile(w("figures.hosts"), w.number(sum(numbers.values())), notes)
 
 
-def _coverage(figures: Sequence[Sobriety], w: Words) -> Iterable[Tile]:
+def _coverage(figures: Sequence[DailyIndicators], w: PageText) -> Iterable[Tile]:
     """One tile: the share of physical servers, or of virtual machines where there is nothing else."""
     known = [f for f in figures if f.period == TODAY and f.coverage_states is not None]
     notes: list[str] = []
@@ -182,7 +184,7 @@ def _coverage(figures: Sequence[Sobriety], w: Words) -> Iterable[Tile]:
         yield Tile(w("figures.coverage"), w.percent(known[0].coverage_states or 0.0), tuple(notes))
 
 
-def _factors(look: Look, w: Words) -> Iterable[tuple[str, str]]:
+def _factors(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
     for zone, chosen in look.factors_now():
         factor = chosen.factor
         grams = w.number(float(factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM))
@@ -198,7 +200,7 @@ def _factors(look: Look, w: Words) -> Iterable[tuple[str, str]]:
         yield text, " ".join(notes)
 
 
-def _closed(look: Look, w: Words) -> Table | None:
+def _closed(look: Snapshot, w: PageText) -> PageTable | None:
     """The rows of the released month."""
     if look.month is None or not look.month.cells:
         return None
@@ -219,10 +221,10 @@ def _closed(look: Look, w: Words) -> Table | None:
         )
     keys = ("entity", *(("zone",) if len(zones) > 1 else ()), "machines", "energy", "emissions")
     heads = (w("states.group"), *(w(f"closed.{key}") for key in keys))
-    return Table(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
+    return PageTable(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
 
 
-def no_month(look: Look, w: Words, k: int) -> str:
+def no_month(look: Snapshot, w: PageText, k: int) -> str:
     """Why no figures of workstations and classroom PCs are shown; of use where there are none."""
     enrolled = [host.enrolled_on for host in look.fleet.active if host.population not in EXEMPT]
     first, end = last_month(look.today)
@@ -238,13 +240,13 @@ def no_month(look: Look, w: Words, k: int) -> str:
     return w("closed.few" if look.month.withheld else "closed.silent", month=w.month(first), k=k)
 
 
-def _entity(month: MonthView, row: Row, w: Words) -> str:
+def _entity(month: MonthView, row: RowLabels, w: PageText) -> str:
     if row.entity == AUTRES:
         return w("device_class.autres")
     return w("closed.incomplete", entity=row.entity) if month.is_incomplete(row) else row.entity
 
 
-def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
+def _indicators(figures: Sequence[DailyIndicators], w: PageText) -> PageTable | None:
     """One row per kind of machine and period."""
     rows = tuple(
         (
@@ -263,29 +265,29 @@ def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
     heads = tuple(
         w(f"indicators.{key}") for key in ("group", "period", "I1", "I2", "I13_states", "I13_energy")
     )
-    return Table(w("indicators.caption"), heads, rows)
+    return PageTable(w("indicators.caption"), heads, rows)
 
 
-def _covered(ratio: float | None, one: Sobriety, w: Words) -> str:
+def _covered(ratio: float | None, one: DailyIndicators, w: PageText) -> str:
     """I13. Of a released month it is absent only where it may not be told."""
     return w("indicators.not_told") if ratio is None and one.period == MONTH else _ratio(ratio, None, w)
 
 
-def _ratio(ratio: float | None, kwh: float | None, w: Words) -> str:
+def _ratio(ratio: float | None, kwh: float | None, w: PageText) -> str:
     if ratio is None:
         return DASH
     energy = "" if kwh is None else f" ({w.energy(round(millijoules(kwh)))})"
     return w.percent(ratio) + energy
 
 
-def _methods(rows: Sequence[DerivedRow], w: Words) -> Table | None:
+def _methods(rows: Sequence[DerivedRow], w: PageText) -> PageTable | None:
     sums: defaultdict[Method, int] = defaultdict(int)
     for row in rows:
         sums[row.cell.method] += row.cell.energy_millijoules
     total = sum(sums.values())
     if not total:
         return None
-    return Table(
+    return PageTable(
         w("methods.caption"),
         (w("methods.method"), w("methods.share"), w("methods.meaning")),
         tuple(
@@ -296,6 +298,6 @@ def _methods(rows: Sequence[DerivedRow], w: Words) -> Table | None:
     )
 
 
-def _indicator_period(one: Sobriety, w: Words) -> str:
+def _indicator_period(one: DailyIndicators, w: PageText) -> str:
     names = {TODAY: w("indicators.today"), DAY: w.short_day(one.first), MONTH: w.month(one.first)}
     return names[one.period]
