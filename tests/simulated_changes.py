@@ -21,7 +21,7 @@ from veilleuse.collector.account.decomposition import ClassYear, Effects, decomp
 from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import ObservedMachine
+from veilleuse.collector.fleet.observations import ObservedMachine
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId

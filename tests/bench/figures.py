@@ -39,7 +39,7 @@ from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.observed import MONITOR
+from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions

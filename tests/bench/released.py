@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench.months import FILLED_COLUMNS, KEYS, _row
 from tests.machines import settings_in
 from tests.pushes import enrol
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Account, Role

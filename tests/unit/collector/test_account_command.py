@@ -19,7 +19,7 @@ from tests.pushes import enrol
 from tests.waiting import until
 from veilleuse.collector.admin.accounts import expire
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.scheduled import upkeep
+from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, is_within, token_sha256

@@ -15,7 +15,7 @@ import pytest
 from tests.machines import settings_in
 from tests.pushes import enrol
 from veilleuse.collector.admin.operations import OPERATIONS
-from veilleuse.collector.admin.uploads import MAX_CONNECTIONS, AdminServer
+from veilleuse.collector.admin.server import MAX_CONNECTIONS, AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import AdminError, UnknownZone, UsageError
 from veilleuse.collector.ipc.unix_socket import (

@@ -20,7 +20,7 @@ from tests.pushes import enrol
 from tests.waiting import until
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.scheduled import upkeep
+from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.calendars.compose import calendar_year
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, UsageError

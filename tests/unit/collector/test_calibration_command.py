@@ -30,7 +30,7 @@ from tests.laboratory import (
     wall,
 )
 from tests.pushes import clock
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError

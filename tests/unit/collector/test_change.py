@@ -15,8 +15,7 @@ from tests.bench.estimator import BAND, CHANGES, change_coverage
 from tests.simulated_changes import Shape, changed
 from tests.unit.collector.test_billing import TERMS, fleet, only
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, told, vector, worked
-from veilleuse.collector.account.change import change, class_years
-from veilleuse.collector.account.comparable import LEAST_DAYS
+from veilleuse.collector.account.change import LEAST_DAYS, change, class_years
 from veilleuse.collector.account.rounding import shown
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms

@@ -18,9 +18,9 @@ from tests.backups import add_tokens, directory, make_backup, put_back
 from tests.machines import settings_in
 from tests.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
 from tests.waiting import until
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.app.scheduled import upkeep
+from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.backup.destination import only_backup
 from veilleuse.collector.cli.doctor import CHECKS, look
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation

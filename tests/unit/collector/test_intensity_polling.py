@@ -27,7 +27,7 @@ from tests.fakes.grid import TOKEN, FakeGrid
 from tests.machines import served, settings_in
 from tests.waiting import in_time, until
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.scheduled import PollSchedule
+from veilleuse.collector.app.schedule import PollSchedule
 from veilleuse.collector.grid.http_client import FetchError, Way, get_json, read_token
 from veilleuse.collector.grid.poll import LedgerBeside, PollResult, due, enabled, poll, window
 from veilleuse.collector.model.grid import BY_DATASET, CONNECTORS, PollState

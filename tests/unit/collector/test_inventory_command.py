@@ -21,7 +21,7 @@ from tests.machines import served, settings_in
 from tests.pushes import NOW, enrol
 from tests.waiting import until
 from veilleuse.collector.app.data_directory import initialise, open_collector, read_fleet_key
-from veilleuse.collector.app.scheduled import upkeep
+from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import OvertakenImport
 from veilleuse.collector.model.inventory import Asset, Entity, InventoryChange, PowerContext

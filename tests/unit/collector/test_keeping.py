@@ -41,7 +41,7 @@ from veilleuse.collector.closed_years.year_statistics import STACKED, Kept, W, t
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import MONITOR, ObservedMachine, Place
+from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place
 from veilleuse.collector.fleet.samples import SampleCell, Stratum
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.figures import AUTRES

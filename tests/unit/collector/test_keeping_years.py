@@ -21,13 +21,13 @@ from tests.filled import Filled
 from tests.machines import served, settings_in
 from tests.rolled import retention, roll, server_day, workstation_days
 from tests.waiting import until
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.scheduled import keep_apart, run_day
+from veilleuse.collector.app.schedule import keep_apart, run_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.doctor.closed_years import closing_on
 from veilleuse.collector.errors import StoreFull
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import MONITOR
+from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.model.records import Host
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -31,7 +31,7 @@ from tests.unit.collector.test_published import (
     publication,
 )
 from veilleuse.collector.account.observed_months import tally_periods
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import AdminError

@@ -20,7 +20,7 @@ import pytest
 from tests.filled import Filled, cell, civil
 from tests.unit.collector.memory import HOUR
 from tests.unit.collector.test_worker import SECOND, START, Fleet, enrol_virtual
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.derive import _MONTH_LOOKS
 from veilleuse.collector.cli.main import run

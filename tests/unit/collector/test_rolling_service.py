@@ -16,9 +16,9 @@ from tests.filled import Filled
 from tests.machines import settings_in
 from tests.rolled import roll, workstation, workstation_days
 from tests.waiting import until
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.app.scheduled import upkeep
+from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.cli.derive import _here, _in_the_collector
 from veilleuse.collector.cli.doctor.storage import check_retention
 from veilleuse.collector.months.retention import months_before

@@ -289,15 +289,15 @@ import os, sys, shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from tests.killing import dies_at, in_child, lines_of
-from veilleuse.collector.enrolment import rotation
+from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.settings import Pki
 
 PARTS = ("enrolment/ca_files.py", "enrolment/x509.py", "enrolment/ca.py", "enrolment/ca_rotation.py")
 place, stride = Path(sys.argv[1]), int(sys.argv[2])
-steps = {"rotate": rotation.rotate(None), "switch": rotation.switch, "retire": rotation.retire,
-         "renew": rotation.renew_intermediate(None), "cancel": rotation.cancel}
+steps = {"rotate": ca_rotation.rotate(None), "switch": ca_rotation.switch, "retire": ca_rotation.retire,
+         "renew": ca_rotation.renew_intermediate(None), "cancel": ca_rotation.cancel}
 after = {"rotate": ["rotate"], "switch": ["rotate", "switch"], "retire": ["rotate", "switch", "retire"],
          "renew": ["renew"], "cancel": ["rotate", "cancel"]}
 

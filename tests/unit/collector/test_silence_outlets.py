@@ -19,9 +19,9 @@ from tests.backups import directory
 from tests.filled import METER, Filled, cell, clock
 from tests.pushes import enrol
 from tests.waiting import until
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.scheduled import note_presence, upkeep
+from veilleuse.collector.app.schedule import note_presence, upkeep
 from veilleuse.collector.cli.doctor import look
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen

@@ -29,7 +29,7 @@ from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import ObservedMachine, Place
+from veilleuse.collector.fleet.observations import ObservedMachine, Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import InService
 from veilleuse.collector.model.closed_years import canonical

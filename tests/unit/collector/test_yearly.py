@@ -15,7 +15,7 @@ from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.fleet.census import FleetDevice, standing_of
 from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import MONITOR, ObservedMachine, Place, observed
+from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place, observed
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import Host, HostId

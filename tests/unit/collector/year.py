@@ -14,7 +14,7 @@ from veilleuse.collector.closed_years.reduce import keep
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import ObservedMachine
+from veilleuse.collector.fleet.observations import ObservedMachine
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.inventory import Asset, Headcount, Placement
 from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, Vector

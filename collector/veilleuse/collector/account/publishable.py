@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from typing import Any, Final
 
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
-from veilleuse.collector.fleet.observed import MONITOR, PCS
+from veilleuse.collector.fleet.observations import MONITOR, PCS
 from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from veilleuse.collector.account.telework import HomeShare, HomeSplit, HomeTold
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.random_groups import StateSums
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days, Stratum

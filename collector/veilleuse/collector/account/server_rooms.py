@@ -23,7 +23,7 @@ from veilleuse.collector.account.row import (
     RowKey,
 )
 from veilleuse.collector.fleet.estimate import DataType, Estimate, EstimateBasis, Representativeness
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.variance import most_down
 from veilleuse.collector.model.inventory import PowerContext

@@ -15,8 +15,7 @@ from datetime import date
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.account.change import Change, change
-from veilleuse.collector.account.comparable import NoComparison, covered_days, why_not
+from veilleuse.collector.account.change import Change, NoComparison, change, covered_days, why_not
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines

@@ -21,7 +21,7 @@ from veilleuse.collector.account.ghg_items import declarations, home_share, spli
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.estimator import Fleet
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Stratum
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.figures import AUTRES

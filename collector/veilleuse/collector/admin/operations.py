@@ -27,10 +27,8 @@ from veilleuse.collector.admin import (
     remote_config,
 )
 from veilleuse.collector.admin import calendars as calendar
-from veilleuse.collector.admin import calendars as school_holidays
-from veilleuse.collector.admin import hosts as journal
 from veilleuse.collector.admin import publications as published
-from veilleuse.collector.admin.server import Uploads
+from veilleuse.collector.admin.uploads import Uploads
 from veilleuse.collector.calendars.compose import default_calendar
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
@@ -44,7 +42,7 @@ from veilleuse.collector.enrolment.register import (
     RegisterEntry,
 )
 from veilleuse.collector.enrolment.register_replay import site_facts, token_facts
-from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
+from veilleuse.collector.enrolment.tokens import Addresses, TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ingest.hello import PopulationConfigs
@@ -83,23 +81,6 @@ _ALLOWED_FROM: Final = {
     HostStatus.REVOKED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED, HostStatus.REVOKED},
 }
 """Revoked is for ever: its holder may be a thief. The machine enrols again under a new identity."""
-
-
-@dataclass(slots=True)
-class Addresses:
-    """host:port agents are told; `serve` replaces port 0 with the port it got."""
-
-    telemetry: str
-    enrolment: str
-
-    @classmethod
-    def from_settings(cls, settings: CollectorSettings) -> Addresses:
-        """The advertised ones, else those listened on."""
-        grpc = settings.grpc
-        return cls(
-            grpc.advertised_address or grpc.address,
-            grpc.advertised_enrolment_address or grpc.enrolment_address,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +278,7 @@ class Operations:
         return {"agent_id": found.agent_id.hex(), "before": found.status.value, "status": wanted.value}
 
     def host_name(self, *, host: str, who: str, why: str) -> dict[str, Any]:
-        """The name a server gave, from identity.db; who asked and why goes to its journal."""
+        """The name a server gave, from identity.db; who asked and why goes to its hosts."""
         registry = self.office.registry
 
         def job() -> dict[str, Any]:
@@ -491,7 +472,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     **grid.OPERATIONS,
     **actions.OPERATIONS,
     **accounts.OPERATIONS,
-    **journal.OPERATIONS,
+    **hosts.OPERATIONS,
     **published.OPERATIONS,
     **inventory.OPERATIONS,
     **factors.OPERATIONS,
@@ -499,6 +480,6 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "calendar_import": calendar.bring,
     "calendar_show": calendar.show,
     "calendar_export": calendar.export,
-    "calendar_school": school_holidays.bring_school_holidays,
+    "calendar_school": calendar.bring_school_holidays,
 }
 """Name on the socket → what it does; arguments by keyword."""

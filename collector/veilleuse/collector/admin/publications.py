@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.admin.server import Uploads
+from veilleuse.collector.admin.uploads import Uploads
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.publications import (
     MAXIMUM_BYTES,

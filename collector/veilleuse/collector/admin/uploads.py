@@ -1,67 +1,86 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The socket on which the running collector offers its operations: one JSON object per line, bounded in size."""
+"""What is too large for one line of the socket comes in pieces; few uploads at a time, in memory, forgotten when they are not ended."""
 
 from __future__ import annotations
 
-import json
-import logging
-from io import BufferedIOBase
-from pathlib import Path
-from typing import Any, Final
+import base64
+import binascii
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
 
-from veilleuse.collector.admin.operations import Operations
-from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.ipc.unix_socket import MAX_REQUEST_BYTES, SOCKET_FILE, PrivateServer
+from veilleuse.collector.errors import AdminError, UsageError
 
-log = logging.getLogger(__name__)
-
-MAX_CONNECTIONS: Final = 32
-
-
-class AdminServer(PrivateServer):
-    """Offers operations on `<data_dir>/admin.sock`, mode 0600, while it is open."""
-
-    def __init__(self, data_dir: Path, operations: Operations) -> None:
-        """As PrivateServer. Raises DataDirectoryError."""
-        self._operations = operations
-        super().__init__(data_dir, SOCKET_FILE, self._converse, places=MAX_CONNECTIONS)
-
-    def _converse(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
-        """Answer line after line until the caller closes, is silent for 10 s, or writes too much."""
-        while line := _read_line(reading):
-            too_long = len(line) > MAX_REQUEST_BYTES
-            answer = _TOO_LONG if too_long else _answer(self._operations, line)
-            writing.write(json.dumps(answer).encode() + b"\n")
-            if too_long:
-                return
+KEPT_SECONDS: Final = 300.0
+"""An upload that stops for longer makes room for another one."""
+_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
-def _read_line(reading: BufferedIOBase) -> bytes:
-    try:
-        return reading.readline(MAX_REQUEST_BYTES + 1)
-    except TimeoutError:
-        return b""
+@dataclass(slots=True)
+class _Upload:
+    """One under way."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+    touched: float = 0.0
 
 
-def _answer(operations: Operations, line: bytes) -> dict[str, Any]:
-    try:
-        request = json.loads(line)
-    except (ValueError, RecursionError):
-        return _refused(2, "the request is not JSON")
-    try:
-        if not isinstance(request, dict) or not isinstance(operation := request.pop("op", None), str):
-            raise UsageError('the request is not a JSON object with an "op"')
-        return {"ok": True, "result": operations.perform(operation, request)}
-    except CollectorError as error:
-        return _refused(error.exit_code, str(error))
-    except Exception:  # the administration's outermost call, as a servicer's: it must answer
-        log.exception("administration call failed")
-        return _refused(1, "the collector failed: its log says why")
+class Uploads:
+    """Safe from any thread."""
 
+    def __init__(
+        self,
+        monotonic_seconds: Callable[[], float] = time.monotonic,
+        *,
+        places: int = 1,
+        kept_seconds: float = KEPT_SECONDS,
+    ) -> None:
+        """`places`: uploads under way at once; `kept_seconds`: one that stops for longer makes room for another one."""
+        self._now = monotonic_seconds
+        self._places = places
+        self._kept_seconds = kept_seconds
+        self._lock = threading.Lock()
+        self._uploads: dict[str, _Upload] = {}
 
-def _refused(exit_code: int, error: str) -> dict[str, Any]:
-    return {"ok": False, "exit_code": exit_code, "error": error}
+    def add(self, name: str, number: int, data: str, maximum_bytes: int) -> int:
+        """The next piece, in base64; bytes so far. Raises UsageError; AdminError while others take all places."""
+        if not _NAME.fullmatch(name):
+            raise UsageError("an upload is named by 32 hexadecimal digits")
+        try:
+            piece = base64.b64decode(data, validate=True)
+        except (binascii.Error, TypeError, ValueError) as error:
+            raise UsageError("a piece of an upload is base64") from error
+        with self._lock:
+            if number == 0:
+                self._begin(name)
+            one = self._uploads.get(name)
+            if one is None or number != len(one.pieces):
+                raise UsageError("a piece of an upload is missing: send it again from the first")
+            if one.size + len(piece) > maximum_bytes:
+                del self._uploads[name]
+                raise UsageError(f"more than {maximum_bytes} bytes: import it in parts")
+            one.pieces.append(piece)
+            one.size += len(piece)
+            one.touched = self._now()
+            return one.size
 
+    def take(self, name: str) -> bytes:
+        """All of it, forgotten here. Raises UsageError when it is not there."""
+        with self._lock:
+            one = self._uploads.pop(name, None)
+        if one is None:
+            raise UsageError("there is no such upload: send it again")
+        return b"".join(one.pieces)
 
-_TOO_LONG: Final = _refused(2, f"a request has at most {MAX_REQUEST_BYTES} bytes")
+    def _begin(self, name: str) -> None:
+        """A place for it, or its own again: what was sent of it is forgotten."""
+        self._uploads.pop(name, None)
+        stopped = self._now() - self._kept_seconds
+        self._uploads = {key: one for key, one in self._uploads.items() if one.touched > stopped}
+        if len(self._uploads) >= self._places:
+            raise AdminError("another upload is under way: try again in a moment")
+        self._uploads[name] = _Upload(touched=self._now())

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from veilleuse.collector.admin.backup import Backups
 from veilleuse.collector.admin.hosts import forget_left
-from veilleuse.collector.admin.operations import Addresses, Operations, new_site
+from veilleuse.collector.admin.operations import Operations, new_site
 from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
@@ -29,6 +29,7 @@ from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
 from veilleuse.collector.enrolment.register import Register, register_file
 from veilleuse.collector.enrolment.register_replay import open_register, replay
+from veilleuse.collector.enrolment.tokens import Addresses
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
 from veilleuse.collector.ingest.hello import PopulationConfigs

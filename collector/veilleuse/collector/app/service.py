@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
-from veilleuse.collector.admin.uploads import AdminServer
+from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.child import Child, leashed
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.gateway.backend import doorway
@@ -28,7 +28,7 @@ from veilleuse.collector.app.grpc_server import (
     require_free,
 )
 from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
-from veilleuse.collector.app.scheduled import polling, upkeep
+from veilleuse.collector.app.schedule import polling, upkeep
 from veilleuse.collector.counters import Count
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
 from veilleuse.collector.enrolment.clones import CloneEnrolment

@@ -23,7 +23,7 @@ from veilleuse.collector.closed_years.frozen import EXACT, ClosedRevision, decim
 from veilleuse.collector.closed_years.restate import estimator
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 
 CAUSES: Final = ("method", "perimeter", "late_data", "factor")

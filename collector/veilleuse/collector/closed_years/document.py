@@ -25,7 +25,7 @@ from veilleuse.collector.closed_years.year_statistics import (
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.versions import factor_document, factor_from_document
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers
 from veilleuse.collector.fleet.samples import Alike, CalibratedWall, Days, InService, SampleCell, Stratum
 from veilleuse.collector.model.calibration import Fit

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.disclosure import EXEMPT, is_nobodys_or_safe, publish
 from veilleuse.collector.disclosure import DisclosureCell as Figure
-from veilleuse.collector.fleet.observed import MONITOR, Place
+from veilleuse.collector.fleet.observations import MONITOR, Place
 from veilleuse.collector.fleet.samples import SampleCell, Stratum
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext

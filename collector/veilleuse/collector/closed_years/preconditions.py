@@ -12,7 +12,7 @@ from veilleuse.collector.account.ghg_items import unresolved
 from veilleuse.collector.closed_years.document import FrozenTerms
 from veilleuse.collector.closed_years.restate import covered
 from veilleuse.collector.closed_years.year_statistics import Kept
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.months.worker import ended_by

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from veilleuse.collector.account.comparable import NoComparison
+from veilleuse.collector.account.change import NoComparison
 from veilleuse.collector.account.row import PeriodFigures, homes_told
 from veilleuse.collector.account.statement import METHOD_VERSION, told_home
 from veilleuse.collector.closed_years.frozen import (

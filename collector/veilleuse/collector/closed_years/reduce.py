@@ -31,12 +31,14 @@ from veilleuse.collector.closed_years.year_statistics import (
     W,
     Withheld,
     X,
+    as_one_method,
+    longest_days,
     sample_of,
     triangle,
 )
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.fleet.census import FleetDevice
-from veilleuse.collector.fleet.observed import (
+from veilleuse.collector.fleet.observations import (
     MONITOR,
     PCS,
     FleetBook,
@@ -60,21 +62,11 @@ from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount
 from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, added
 from veilleuse.collector.model.records import HostId
-from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band
 
 _Sums: TypeAlias = dict[tuple[DayType, Band], Vector]
 _NO_DAYS: Final = (0,) * len(DAY_TYPES)
-_METHOD_PLACES: Final = [
-    tuple(
-        PLACE[f"{method}_{what}"]
-        for what in ("milliseconds", "energy_millijoules", "uncertainty_millijoules")
-    )
-    for method in Method
-]
-_ALL_AS: Final = Method.LOAD_MODELLED
-"""Where methods may not be told apart, all of it is booked as this one: none of it counts as measured."""
 
 
 class _Fine(NamedTuple):
@@ -432,28 +424,10 @@ class _Merged:
                 one.n,
                 one.apportioned,
                 hidden,
-                {at: _as_one_method(vector) if hidden else vector for at, vector in sorted(one.sums.items())},
+                {at: as_one_method(vector) if hidden else vector for at, vector in sorted(one.sums.items())},
                 {place: value for place, value in sorted(one.products.items()) if value},
-                _longest(one.days, 1 if is_exempt(key.stratum) else self._k),
+                longest_days(one.days, 1 if is_exempt(key.stratum) else self._k),
             )
-
-
-def _longest(times: Mapping[HostId, Days], k: int) -> Days:
-    """Mean time by day type of the k machines that have most; 0 of fewer than k."""
-    by_day_type = [sorted(column, reverse=True)[:k] for column in zip(*times.values(), strict=True)]
-    return tuple(sum(column) // k if len(column) == k else 0 for column in by_day_type) or _NO_DAYS
-
-
-def _as_one_method(vector: Vector) -> Vector:
-    """All methods added up as one."""
-    made = list(vector)
-    target = _METHOD_PLACES[list(Method).index(_ALL_AS)]
-    for part, into in enumerate(target):
-        whole = sum(vector[places[part]] for places in _METHOD_PLACES)
-        for places in _METHOD_PLACES:
-            made[places[part]] = 0
-        made[into] = whole
-    return tuple(made)
 
 
 def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tuple[InService, Stratum]]:

@@ -34,7 +34,7 @@ from veilleuse.collector.closed_years.merge_strata import is_exempt
 from veilleuse.collector.closed_years.year_statistics import Kept, KeptCell, sample_of
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
-from veilleuse.collector.fleet.observed import (
+from veilleuse.collector.fleet.observations import (
     MONITOR,
     PCS,
     ObservedMachine,

@@ -18,8 +18,19 @@ from veilleuse.collector.fleet.random_groups import Groups
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import Alike, Days, InService, SampleCell, Stratum
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply
+
+_METHOD_PLACES: Final = [
+    tuple(
+        PLACE[f"{method}_{what}"]
+        for what in ("milliseconds", "energy_millijoules", "uncertainty_millijoules")
+    )
+    for method in Method
+]
+_ALL_AS: Final = Method.LOAD_MODELLED
+"""Where methods may not be told apart, all of it is booked as this one: none of it counts as measured."""
 
 _MAINS: Final = (Supply.AC, Supply.UNKNOWN)
 _BY_COUNTERS: Final = (Method.COUNTER_CALIBRATED, Method.COUNTER_MODELLED)
@@ -149,3 +160,23 @@ class Kept:
     """Strata that one machine was measured in, one for each of its cells → number of such machines."""
     groups: Groups = field(default_factory=Groups, compare=False)
     """While a report is made: never written, and empty of a closed year (left_out)."""
+
+
+def longest_days(times: Mapping[HostId, Days], k: int) -> Days:
+    """Mean time by day type of the k machines that have most; 0 of fewer than k."""
+    by_day_type = [sorted(column, reverse=True)[:k] for column in zip(*times.values(), strict=True)]
+    return tuple(sum(column) // k if len(column) == k else 0 for column in by_day_type) or (0,) * len(
+        DAY_TYPES
+    )
+
+
+def as_one_method(vector: Vector) -> Vector:
+    """All methods added up as one."""
+    made = list(vector)
+    target = _METHOD_PLACES[list(Method).index(_ALL_AS)]
+    for part, into in enumerate(target):
+        whole = sum(vector[places[part]] for places in _METHOD_PLACES)
+        for places in _METHOD_PLACES:
+            made[places[part]] = 0
+        made[into] = whole
+    return tuple(made)

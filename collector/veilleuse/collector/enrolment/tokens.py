@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from veilleuse.collector.errors import EnrolmentRefused, UsageError
 from veilleuse.collector.model.records import Token
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 
@@ -189,3 +190,20 @@ def _bucket(address: Address | None) -> int:
 def _forget(failures: deque[float], before: float) -> None:
     while failures and failures[0] <= before:
         failures.popleft()
+
+
+@dataclass(slots=True)
+class Addresses:
+    """host:port agents are told; `serve` replaces port 0 with the port it got."""
+
+    telemetry: str
+    enrolment: str
+
+    @classmethod
+    def from_settings(cls, settings: CollectorSettings) -> Addresses:
+        """The advertised ones, else those listened on."""
+        grpc = settings.grpc
+        return cls(
+            grpc.advertised_address or grpc.address,
+            grpc.advertised_enrolment_address or grpc.enrolment_address,
+        )

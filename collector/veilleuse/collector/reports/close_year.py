@@ -19,7 +19,7 @@ from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, closed
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.class_defaults import class_microwatts
-from veilleuse.collector.fleet.observed import Place
+from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import (
     FORMAT,

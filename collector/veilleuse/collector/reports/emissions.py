@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.comparable import NoComparison
+from veilleuse.collector.account.change import NoComparison
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING

@@ -22,7 +22,7 @@ from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, standing_of
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observed import ObservedMachine, hardware_name, observed
+from veilleuse.collector.fleet.observations import ObservedMachine, hardware_name, observed
 from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.calibration import WALL
@@ -34,8 +34,7 @@ from veilleuse.collector.model.records import Host, HostId, Site
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
-from veilleuse.collector.reports.room_servers import ServersInRooms
-from veilleuse.collector.reports.rooms import rooms
+from veilleuse.collector.reports.rooms import ServersInRooms, rooms
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 

@@ -33,7 +33,7 @@ def _main() -> int:
         os.nice(NICE)
     raise_descriptor_limit()
     bound_arenas()
-    from veilleuse.collector.app.gateway.serving import run  # only now: gRPC reads its environment
+    from veilleuse.collector.app.gateway.server import run  # only now: gRPC reads its environment
 
     return run(settings.data_dir)
 

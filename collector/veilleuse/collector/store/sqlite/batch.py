@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from veilleuse.collector.model.records import Cell, DecodedRecord, HostId, Point, RecordPeriod
 from veilleuse.collector.store.sqlite.bounds import HostUnits
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.numbering import TURN, next_number, point_number
+from veilleuse.collector.store.sqlite.row_numbers import TURN, next_number, point_number
 from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import BUCKETS, CELL_BUCKETS, CELL_SUMS, DISPLAY_BUCKETS

@@ -27,8 +27,8 @@ from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_b
 from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import Reserve
-from veilleuse.collector.store.sqlite.numbering import first_number, next_number
 from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of, periods_of
+from veilleuse.collector.store.sqlite.row_numbers import first_number, next_number
 from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 from veilleuse.collector.validate import Reason
 from veilleuse.collector.wire_codec import POPULATIONS

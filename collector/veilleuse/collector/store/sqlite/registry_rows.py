@@ -20,7 +20,7 @@ from veilleuse.collector.model.records import (
     Site,
 )
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.numbering import TURN
+from veilleuse.collector.store.sqlite.row_numbers import TURN
 from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire
 from veilleuse.wire.vocabulary import DeviceClass
 

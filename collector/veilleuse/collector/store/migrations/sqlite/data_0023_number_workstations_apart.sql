@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: EUPL-1.2
 -- Numbers of rows say nothing of when a workstation called: in one sequence with dated records, the two neighbours of a row bracketed it.
 
--- Streams and records of a workstation (population 1) have numbers of their own, below zero and per machine: store/sqlite/numbering.py.
+-- Streams and records of a workstation (population 1) have numbers of their own, below zero and per machine: store/sqlite/row_numbers.py.
 CREATE TEMP TABLE moved_streams AS
     SELECT stream_id AS before, -(host_id << 32) + row_number() OVER (PARTITION BY host_id ORDER BY stream_id) AS after
     FROM streams JOIN hosts USING (host_id) WHERE population = 1;
