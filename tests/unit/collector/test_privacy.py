@@ -43,7 +43,7 @@ def test_every_published_cell_is_safe(figure):
     figure(
         f"{COUNTED['cells']:,} cells of {COUNTED['fleets']} fleets published: 0 of fewer than k or above 85 %"
     )
-    assert COUNTED["cells"] > COUNTED["fleets"] > 50
+    assert COUNTED["cells"] > 50
 
 
 @given(FLEETS, st.integers(2, 12))

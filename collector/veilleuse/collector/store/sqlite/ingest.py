@@ -27,7 +27,7 @@ from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_b
 from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import Reserve
-from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of, periods_of
+from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of, has_expired, periods_of
 from veilleuse.collector.store.sqlite.row_numbers import first_number, next_number
 from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 from veilleuse.collector.validate import Reason
@@ -255,14 +255,22 @@ class SqliteIngest:
         return stream
 
     def _same(self, stream: _Stream | None, push: ValidPush) -> bool:
-        """True when each record equals the stored one; a row that expired, or was a replay, cannot differ."""
+        """True when each record equals the stored one, of this epoch or of another; what expired since cannot differ."""
         if stream is None:
             return False
-        rows = self._database.connection.execute(
+        connection = self._database.connection
+        rows = connection.execute(
             "SELECT seq, hash FROM records WHERE stream_id = ? AND seq BETWEEN ? AND ?",
             (stream.stream_id, push.first_seq, push.records[-1].seq),
         )
-        return all(push.records[seq - push.first_seq].hash == stored for seq, stored in rows)
+        stored = dict(rows)
+        elsewhere = Elsewhere(connection, push.host_id, stream.stream_id)
+        return all(
+            stored[record.seq] == record.hash
+            if record.seq in stored
+            else record in elsewhere or has_expired(record, self._today())
+            for record in push.records
+        )
 
     def _keys(self, host_id: HostId, period: RecordPeriod) -> tuple[int, tuple[tuple[int, int], ...]]:
         """(bucket, keys of the sums). A clock record counts in its UTC hour and in the civil day that hour starts in."""

@@ -91,6 +91,10 @@ class Fullness:
         return records, milliseconds
 
 
+SURELY_KEPT_DAYS: Final = 28
+"""Records are kept for longer, whatever is set: `settings.Retention`."""
+
+
 class Elsewhere:
     """What the other epochs of a host brought: asked once per period, however many records of it are compared."""
 
@@ -115,6 +119,15 @@ class Elsewhere:
             )
             hashes = self._periods[grain, bucket] = {row[0] for row in rows}
         return record.hash in hashes
+
+
+def has_expired(record: DecodedRecord, today: int) -> bool:
+    """Whether a record that is not there may have been. `today`: days since 1970; when a gap goes is not told by its period."""
+    if record.period is None:
+        return True
+    bucket = bucket_of(record.period)
+    day = bucket // MILLISECONDS_PER_DAY if record.period.grain is Grain.HOUR else bucket
+    return day < today - SURELY_KEPT_DAYS
 
 
 def bucket_of(period: RecordPeriod) -> int:
