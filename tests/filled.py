@@ -17,7 +17,8 @@ from tests.pushes import accepted, enrol, new_stream
 from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.factors.book import choose
-from veilleuse.collector.model.records import AppendResult, HostId, Site
+from veilleuse.collector.model.hosts import Site
+from veilleuse.collector.model.records import AppendResult, HostId
 from veilleuse.collector.settings import CollectorSettings, Store
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.collector.wire_codec import number

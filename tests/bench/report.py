@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench import unrolled
 from veilleuse.collector.documents.document import renderer
+from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.inventory import (
     AssetMatches,
     AssetRecord,
@@ -40,7 +41,7 @@ from veilleuse.collector.model.inventory import (
     PowerContext,
 )
 from veilleuse.collector.model.months import COLUMNS, PLACE, DayType, Vector
-from veilleuse.collector.model.records import AgentId, HostId, HostStatus, Site
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.inputs import opened

@@ -12,7 +12,9 @@ from tests.conformance.backends import Backend
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, gap, realistic
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.calibration import Fit, Hardware, KeptFit, Provenance
-from veilleuse.collector.model.records import DirtyPeriod, Grain, MachineFacts
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 MODEL = Hardware("acme", "desk 7", DeviceClass.SFF)

@@ -20,7 +20,8 @@ from tests.pushes import (
     realistic,
     site,
 )
-from veilleuse.collector.model.records import DerivedCell, DerivedRecord, DirtyPeriod, Grain, LedgerEntry
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import (
     Band,

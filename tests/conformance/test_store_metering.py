@@ -23,7 +23,8 @@ from veilleuse.collector.model.meters import (
     SharedEnergy,
     SharePart,
 )
-from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.wire.vocabulary import PointKind
 
 FIRST = date(2026, 1, 1)

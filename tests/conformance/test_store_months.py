@@ -20,7 +20,8 @@ from tests.pushes import (
     week,
 )
 from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, added
-from veilleuse.collector.model.records import DerivedCell, DirtyPeriod, Grain, HostId
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod
 from veilleuse.collector.ports.months import Limits, StaleMonth
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb

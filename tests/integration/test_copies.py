@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.machines import SECONDS, enrolled, refused
 from tests.pushes import Stream, gap
 from veilleuse.collector.enrolment import clones
-from veilleuse.collector.model.records import HostId, HostStatus
+from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode

@@ -28,7 +28,8 @@ from veilleuse.collector.calendars.periods import Slice, day_start_unix_millisec
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role
-from veilleuse.collector.model.records import Grain, HostId, HostStatus
+from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import MEASURED

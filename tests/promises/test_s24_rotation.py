@@ -40,7 +40,8 @@ from veilleuse.collector.enrolment.enrol import Application, Enroller
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.model.records import AgentId, CertificateChain
+from veilleuse.collector.model.hosts import CertificateChain
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.vocabulary import Population
 
 HERE = ip_address("192.0.2.9")

@@ -21,8 +21,9 @@ from functools import cache
 from statistics import median
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.model.records import DataKind, Host, HostStatus, Site
+from veilleuse.collector.model.records import DataKind
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.wire.units import MILLISECONDS_PER_DAY

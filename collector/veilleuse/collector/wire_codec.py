@@ -12,15 +12,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from veilleuse.collector.model.records import (
-    Cell,
-    Grain,
-    HostHealth,
-    MachineFacts,
-    Point,
-    RecordPeriod,
-    SourceHealth,
-)
+from veilleuse.collector.model.hosts import HostHealth, MachineFacts, SourceHealth
+from veilleuse.collector.model.records import Cell, Grain, Point, RecordPeriod
 from veilleuse.wire.limits import DISPLAY_SIZES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (

@@ -11,25 +11,17 @@ from datetime import date
 
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
 from veilleuse.collector.model.figures import ON_STATES, BalanceRow, EnergySums, StateSums
-from veilleuse.collector.model.records import (
-    AgentId,
-    Cell,
-    DataKind,
+from veilleuse.collector.model.hosts import Host, HostStatus, LastRecord, MachineFacts, Site
+from veilleuse.collector.model.records import AgentId, Cell, DataKind, Grain, HostId
+from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRow,
-    Grain,
-    Host,
-    HostId,
-    HostStatus,
-    LastRecord,
     LedgerEntry,
-    MachineFacts,
     PointSumRow,
-    Site,
     SumRow,
     UnitSumRow,
 )
-from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply

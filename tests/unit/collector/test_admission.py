@@ -11,7 +11,8 @@ import pytest
 
 from veilleuse.collector.errors import QueueFull
 from veilleuse.collector.ingest.admission import BACKLOG_BYTES, CALLS_A_SECOND, CALLS_AT_ONCE, Admission
-from veilleuse.collector.model.records import AgentId, Caller, HostId
+from veilleuse.collector.model.hosts import Caller
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.wire.vocabulary import Population
 
 LIVE, BACKLOG = BACKLOG_BYTES, BACKLOG_BYTES + 1

@@ -21,7 +21,8 @@ from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.attribution import AttributionShare, HostHour, IdleBasis, Why
 from veilleuse.collector.model.figures import EnergySums
-from veilleuse.collector.model.records import Cell, MachineFacts
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell
 from veilleuse.collector.reports.attribution import attribution_document, document
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite import host_hours as pages

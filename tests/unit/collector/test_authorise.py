@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess, Standings
 from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import NotAuthorised
-from veilleuse.collector.model.records import AgentId, Host, HostId, HostStatus, MachineFacts
+from veilleuse.collector.model.hosts import Host, HostStatus, MachineFacts
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.settings import Pki
 from veilleuse.wire.vocabulary import Population
 

@@ -24,7 +24,7 @@ from veilleuse.collector.fleet.census import standing_of
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.factors import Contract
-from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.hosts import Host
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population

@@ -35,7 +35,7 @@ from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResu
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.records import CertificateChain
+from veilleuse.collector.model.hosts import CertificateChain
 from veilleuse.collector.settings import settings_environment
 
 HERE = ip_address("192.0.2.9")

@@ -21,7 +21,8 @@ from veilleuse.collector.derive.calibration.samples import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calibration import Hardware
-from veilleuse.collector.model.records import Cell, MachineFacts, Point
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell, Point
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
 
 FACTS = MachineFacts(DeviceClass.SFF, vendor="Acme  Inc", model="Desk 7")

@@ -11,9 +11,10 @@ import pytest
 from tests.unit.collector.memory import host, site
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, weekday, workstation
 from veilleuse.collector.fleet.census import Census, DayTypes
+from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.inventory import Placement, PowerContext
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.model.records import HostId, HostStatus
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 

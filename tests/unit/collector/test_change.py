@@ -26,8 +26,8 @@ from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.model.records import Host
 from veilleuse.collector.reports.emissions_document import document
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, State

@@ -19,7 +19,7 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive import wall
 from veilleuse.collector.factors import book
 from veilleuse.collector.fleet import estimator
-from veilleuse.collector.model.records import WallEnergy
+from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.collector.reports import worked_examples
 from veilleuse.collector.reports.worked_examples import answers
 from veilleuse.wire import units

@@ -27,7 +27,8 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.inventory import AssetRecord, Entity, InventoryChange, Placement
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
-from veilleuse.collector.model.records import DirtyPeriod, Grain
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import settings_environment

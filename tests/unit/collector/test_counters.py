@@ -38,8 +38,9 @@ from veilleuse.collector.derive.counters import (
 )
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model.calibration import Calibration, Fit, Hardware
+from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.meters import PsysCheck
-from veilleuse.collector.model.records import MachineFacts, Point
+from veilleuse.collector.model.records import Point
 from veilleuse.wire.ladder import METER_KINDS, Method
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, State, Supply
 

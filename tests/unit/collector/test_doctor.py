@@ -42,7 +42,8 @@ from veilleuse.collector.cli.doctor.storage import (
 )
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.logs import product_version
-from veilleuse.collector.model.records import AgentId, Certificate, HostId, HostStatus, ValidPush
+from veilleuse.collector.model.hosts import Certificate, HostStatus
+from veilleuse.collector.model.records import AgentId, HostId, ValidPush
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.diagnostics import DaySize, note_size, sizes

@@ -16,7 +16,8 @@ from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.doctor.closed_years import closing_on, goes_on
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
-from veilleuse.collector.model.records import DirtyPeriod, Grain
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import PointKind, Population

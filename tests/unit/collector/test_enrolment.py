@@ -25,7 +25,7 @@ from veilleuse.collector.enrolment.renew import RETURNS_AT_ONCE, Challenges, Ren
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.enrolment.x509 import read_request
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
-from veilleuse.collector.model.records import Caller, CertificateChain, HostStatus
+from veilleuse.collector.model.hosts import Caller, CertificateChain, HostStatus
 from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.vocabulary import Population
 

@@ -20,7 +20,9 @@ from veilleuse.collector.calendars.periods import Slice, WeekShares, enrolled_mi
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
 from veilleuse.collector.model.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
-from veilleuse.collector.model.records import Cell, Grain, HostId, HostStatus, SumRow
+from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.records import Cell, Grain, HostId
+from veilleuse.collector.model.sums import SumRow
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply

@@ -14,7 +14,8 @@ from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.observed_statement import statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
-from veilleuse.collector.model.records import DerivedCell, DerivedRow, Grain, HostId
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import DerivedCell, DerivedRow
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 

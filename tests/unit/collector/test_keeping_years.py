@@ -30,7 +30,8 @@ from veilleuse.collector.errors import StoreFull
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
-from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.keep_years import keep_due
 from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.settings import CollectorSettings

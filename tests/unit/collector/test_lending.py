@@ -16,7 +16,7 @@ from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, 
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import MONITOR
-from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.hosts import Host
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 K = 3

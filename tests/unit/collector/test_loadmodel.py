@@ -16,7 +16,8 @@ import pytest
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES
 from veilleuse.collector.derive.loadmodel import modelled, rest_microwatts
-from veilleuse.collector.model.records import Cell, MachineFacts
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply

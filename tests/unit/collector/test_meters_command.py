@@ -25,9 +25,11 @@ from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import AssetRecord, Placement
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading, RoomServer
-from veilleuse.collector.model.records import AgentId, DirtyPeriod, Grain, Host, HostId, HostStatus
+from veilleuse.collector.model.records import AgentId, Grain, HostId
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population

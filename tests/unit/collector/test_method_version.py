@@ -19,6 +19,7 @@ from veilleuse.collector.derive.worker import derive_period
 from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.calibration import Calibration, Fit, Hardware
+from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.meters import (
     FOR_EVER,
     DeclaredMeter,
@@ -31,7 +32,8 @@ from veilleuse.collector.model.meters import (
     SharedReadings,
     SharePart,
 )
-from veilleuse.collector.model.records import Cell, HostId, MachineFacts, Point, RecordCells
+from veilleuse.collector.model.records import Cell, HostId, Point
+from veilleuse.collector.model.sums import RecordCells
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.ladder import Method

@@ -15,8 +15,8 @@ from tests.unit.collector.stored_year import StoredYear
 from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SITES, _told
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.model.figures import SINCE_PUBLICATION
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement
-from veilleuse.collector.model.records import Host
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions, year_figures
 from veilleuse.collector.reports.year_basis import keep_year

@@ -33,7 +33,8 @@ from tests.waiting import until
 from veilleuse.collector import settings
 from veilleuse.collector.errors import StoreFailing
 from veilleuse.collector.ingest.admission import Admission
-from veilleuse.collector.model.records import AgentId, Caller, HostId, HostStatus
+from veilleuse.collector.model.hosts import Caller, HostStatus
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.collector.store.sqlite.directory import Reserve

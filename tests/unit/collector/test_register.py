@@ -26,7 +26,7 @@ from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResu
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import NotAuthorised, StoreFailing
-from veilleuse.collector.model.records import HostStatus
+from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.settings import CollectorSettings
 
 DATABASES = ("data.db", "identity.db")

@@ -25,7 +25,9 @@ from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.derive import _MONTH_LOOKS
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.model.records import DirtyPeriod, Grain, MachineFacts
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.records import (
-    AgentId,
+from veilleuse.collector.model.hosts import (
     AppliedConfiguration,
     AppliedState,
     Host,
     HostHealth,
-    HostId,
     HostStatus,
     MachineFacts,
 )
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.model.remote_config import (
     CEILINGS,
     OWN_FILE,

@@ -23,6 +23,7 @@ from tests.rolled import roll
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.inventory import AssetMatches, AssetRecord, Entity, InventoryChange, Placement
 from veilleuse.collector.model.meters import (
     FOR_EVER,
@@ -36,7 +37,8 @@ from veilleuse.collector.model.meters import (
     SharePart,
     rooms_without_meter,
 )
-from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId, Site
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment

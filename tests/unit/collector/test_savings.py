@@ -18,9 +18,10 @@ from tests.unit.collector.year import vector
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.indicators.measured_savings import arm, saving
 from veilleuse.collector.model.actions import Action
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Comparison, SiteEnergy, SobrietyGroup, Targets
 from veilleuse.collector.model.months import DayType, HostPeriod
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reports.indicators import disclosed
 from veilleuse.collector.reports.savings import Windows, comparisons, moved, windows

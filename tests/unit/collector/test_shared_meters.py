@@ -17,7 +17,8 @@ from veilleuse.collector.derive.meters import laid_over, readings, u_ppm
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model.meters import NOT_SHARED, MeterReading, SharedEnergy, SharedReadings
-from veilleuse.collector.model.records import Cell, Point, RecordCells, WallEnergy
+from veilleuse.collector.model.records import Cell, Point
+from veilleuse.collector.model.sums import RecordCells, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
 

@@ -18,7 +18,8 @@ from veilleuse.collector.model.calendars import (
     SchoolPeriod,
     SchoolZone,
 )
-from veilleuse.collector.model.records import AgentId, Host, HostId, HostStatus, MachineFacts, Site
+from veilleuse.collector.model.hosts import Host, HostStatus, MachineFacts, Site
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.silence import (

@@ -35,8 +35,8 @@ from veilleuse.collector.fleet.samples import InService
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.factors import Contract
 from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Headcount, PowerContext
-from veilleuse.collector.model.records import Host
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -23,7 +23,7 @@ from veilleuse.collector.enrolment.tokens import (
     token_sha256,
 )
 from veilleuse.collector.errors import EnrolmentRefused, UsageError
-from veilleuse.collector.model.records import Token
+from veilleuse.collector.model.hosts import Token
 from veilleuse.wire.vocabulary import Population
 
 TOKEN = Token(

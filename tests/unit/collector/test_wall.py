@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model.calibration import Calibration, Fit, Hardware
-from veilleuse.collector.model.records import Cell, MachineFacts, Point, WallEnergy
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell, Point
+from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
 

@@ -27,17 +27,9 @@ from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civi
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.ingest.writer import Writer
-from veilleuse.collector.model.records import (
-    Cell,
-    DecodedRecord,
-    DirtyPeriod,
-    Grain,
-    HostId,
-    MachineFacts,
-    RecordCells,
-    RecordPeriod,
-    ValidPush,
-)
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell, DecodedRecord, Grain, HostId, RecordPeriod, ValidPush
+from veilleuse.collector.model.sums import DirtyPeriod, RecordCells
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store

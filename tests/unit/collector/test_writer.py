@@ -20,7 +20,7 @@ from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull
 from veilleuse.collector.ingest.writer import GROUP_PUSHES, Writer
 from veilleuse.collector.model.clones import Holders
-from veilleuse.collector.model.records import HostStatus
+from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
 from veilleuse.collector.store.sqlite.directory import Reserve
 

@@ -16,9 +16,10 @@ from veilleuse.collector.fleet.census import FleetDevice, standing_of
 from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place, observed
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -23,6 +23,7 @@ from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import billed
 from veilleuse.collector.model.factors import Contract, KeptContract
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement, EnergySums
+from veilleuse.collector.model.hosts import Host, MachineFacts
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.model.meters import (
     FOR_EVER,
@@ -34,7 +35,6 @@ from veilleuse.collector.model.meters import (
     SharePart,
 )
 from veilleuse.collector.model.months import DayType, HostPeriod
-from veilleuse.collector.model.records import Host, MachineFacts
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH

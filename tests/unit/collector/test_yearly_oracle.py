@@ -20,9 +20,10 @@ from tests.unit.collector.stored_year import StoredYear
 from tests.unit.collector.year import vector
 from veilleuse.collector.model.calendars import SchoolPeriod, SchoolZone
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
-from veilleuse.collector.model.records import Host, HostId, HostStatus, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.wire.bands import DEFAULT_CALENDAR

@@ -16,9 +16,10 @@ from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import ObservedMachine
 from veilleuse.collector.fleet.rooms import RoomFigure
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Headcount, Placement
 from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, Vector
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State
 

@@ -21,9 +21,10 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.model.calendars import SchoolPeriod
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.months import COLUMNS, HostPeriod
-from veilleuse.collector.model.records import Host, HostId, HostStatus, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 KINDS = ("open", "school_holiday", "closed")

@@ -29,7 +29,8 @@ from veilleuse.collector.calendars.periods import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.figures import EnergyClass, EnergySums, Group, GroupKey, StateSums
-from veilleuse.collector.model.records import Grain, Host, HostId, Site
+from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

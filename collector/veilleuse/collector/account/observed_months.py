@@ -19,8 +19,9 @@ from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.figures import EnergyClass, EnergySums, GroupKey, StateSums
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import IDLE_COLUMNS, PLACE, SCREEN_COLUMNS, HostPeriod, Vector, added
-from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import PeriodReader, Reader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply

@@ -21,7 +21,7 @@ from veilleuse.collector.enrolment.external_ca import read_brought, try_out
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
 from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.records import CertificateDates
+from veilleuse.collector.model.hosts import CertificateDates
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from veilleuse.collector.enrolment.register import SITE, RegisterEntry
 from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
-from veilleuse.collector.model.records import Site
+from veilleuse.collector.model.hosts import Site
 from veilleuse.wire.bands import Calendar, CalendarError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from veilleuse.collector.enrolment.register_replay import rewrite
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
-from veilleuse.collector.model.records import Host, HostStatus
+from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.ports import HostEraser, Registry
 
 if TYPE_CHECKING:

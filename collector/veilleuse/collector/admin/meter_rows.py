@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from veilleuse.collector.admin.meter_files import METER_KEYS, MeterDeclaration
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import AssetRecord
 from veilleuse.collector.model.meters import (
     EVERY_OTHER,
@@ -32,7 +33,7 @@ from veilleuse.collector.model.meters import (
     RoomServer,
     SharePart,
 )
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

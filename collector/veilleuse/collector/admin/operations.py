@@ -47,7 +47,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ipc.unix_socket import one_host
-from veilleuse.collector.model.records import Host, HostStatus, Site
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.months.worker import RollWorker, ended_by
 from veilleuse.collector.ports import (
     Accounts,

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.remote_config import (
     Rollout,
     Stage,

@@ -36,7 +36,8 @@ from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, SOCKET_FILE
 from veilleuse.collector.logs import product_version
-from veilleuse.collector.model.records import AgentId, Site
+from veilleuse.collector.model.hosts import Site
+from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import RollWorker

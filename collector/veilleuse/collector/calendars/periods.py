@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import CalendarVersion, in_force
-from veilleuse.collector.model.records import Host, HostStatus, Site
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.wire.bands import day_segments
 from veilleuse.wire.vocabulary import Band, Population
 

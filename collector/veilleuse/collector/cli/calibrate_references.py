@@ -44,7 +44,8 @@ from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
-from veilleuse.collector.model.records import Grain, Host
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import Grain
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.calibration import ReferenceReader

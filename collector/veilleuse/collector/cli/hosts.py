@@ -32,7 +32,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
-from veilleuse.collector.model.records import Host, HostStatus
+from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.directory import REPLACED_PREFIX

@@ -22,7 +22,9 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
-from veilleuse.collector.model.records import Host, HostId, SumRow
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import SumRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.store.sqlite import SqliteReader

@@ -24,7 +24,7 @@ from veilleuse.collector.model.attribution import (
     Why,
 )
 from veilleuse.collector.model.figures import EnergySums
-from veilleuse.collector.model.records import MachineFacts
+from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

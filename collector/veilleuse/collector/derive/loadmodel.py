@@ -10,7 +10,9 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, scaled
 from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.model.calibration import Calibration
-from veilleuse.collector.model.records import Cell, MachineFacts, WallEnergy
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell
+from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 

@@ -27,6 +27,7 @@ from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.priors import WALL_PRIORS
 from veilleuse.collector.derive.wall import merged, within
 from veilleuse.collector.model.calibration import Calibration
+from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.meters import (
     NOT_SHARED,
     SUBJECT_PREFIX,
@@ -35,15 +36,8 @@ from veilleuse.collector.model.meters import (
     SharedEnergy,
     SharedReadings,
 )
-from veilleuse.collector.model.records import (
-    Cell,
-    DirtyPeriod,
-    Grain,
-    MachineFacts,
-    Point,
-    RecordCells,
-    WallEnergy,
-)
+from veilleuse.collector.model.records import Cell, Grain, Point
+from veilleuse.collector.model.sums import DirtyPeriod, RecordCells, WallEnergy
 from veilleuse.collector.ports import MeteringStore
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion

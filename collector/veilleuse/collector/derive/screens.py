@@ -15,7 +15,8 @@ from veilleuse.collector.derive.counters import scaled
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.meters import of_time, u_ppm
 from veilleuse.collector.model.meters import SharedReadings
-from veilleuse.collector.model.records import Cell, WallEnergy
+from veilleuse.collector.model.records import Cell
+from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 

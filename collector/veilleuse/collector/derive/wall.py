@@ -15,7 +15,9 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import counter_signal, discharge, meters, scaled
 from veilleuse.collector.derive.loadmodel import modelled, part
 from veilleuse.collector.model.calibration import Calibration
-from veilleuse.collector.model.records import Cell, MachineFacts, WallEnergy
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell
+from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass
 

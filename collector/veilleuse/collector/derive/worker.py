@@ -19,17 +19,14 @@ from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
 from veilleuse.collector.model.calibration import CalibrationBook
-from veilleuse.collector.model.records import (
-    Cell,
-    CellKey,
+from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.records import Cell, CellKey, Grain
+from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRecord,
     DirtyPeriod,
-    Grain,
-    Host,
     LedgerEntry,
     RecordCells,
-    Site,
     WallEnergy,
 )
 from veilleuse.collector.ports import (

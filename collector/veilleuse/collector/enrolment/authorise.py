@@ -19,7 +19,8 @@ from typing import Final
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.x509 import AgentCertificate
 from veilleuse.collector.errors import NotAuthorised
-from veilleuse.collector.model.records import AgentId, Caller, Host, HostId, HostStatus
+from veilleuse.collector.model.hosts import Caller, Host, HostStatus
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)

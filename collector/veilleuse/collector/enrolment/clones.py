@@ -24,7 +24,8 @@ from veilleuse.collector.enrolment.tokens import Address, FailureLimiter, check_
 from veilleuse.collector.enrolment.x509 import public_key_sha256, read_request, verify_signature
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
 from veilleuse.collector.ingest.admission import Buckets
-from veilleuse.collector.model.records import AgentId, Host, HostStatus, Token
+from veilleuse.collector.model.hosts import Host, HostStatus, Token
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.renewal import copy_of_message
 
 log = logging.getLogger(__name__)

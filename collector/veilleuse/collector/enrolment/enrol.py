@@ -24,7 +24,8 @@ from veilleuse.collector.enrolment.tokens import (
 )
 from veilleuse.collector.enrolment.x509 import public_key_sha256, read_request
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, StoreFailing
-from veilleuse.collector.model.records import AgentId, Certificate, CertificateChain, Host, HostStatus, Token
+from veilleuse.collector.model.hosts import Certificate, CertificateChain, Host, HostStatus, Token
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.vocabulary import Population
 

@@ -16,7 +16,7 @@ from veilleuse.collector.enrolment.authorise import Standings
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.register import Register, RegisterEntry
 from veilleuse.collector.errors import StoreFailing
-from veilleuse.collector.model.records import Certificate, CertificateChain, Host
+from veilleuse.collector.model.hosts import Certificate, CertificateChain, Host
 from veilleuse.collector.ports import Committer, Registry
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population

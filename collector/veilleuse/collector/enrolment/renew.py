@@ -25,7 +25,8 @@ from veilleuse.collector.enrolment.x509 import (
 )
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
 from veilleuse.collector.ingest.admission import Buckets
-from veilleuse.collector.model.records import AgentId, Caller, Certificate, CertificateChain
+from veilleuse.collector.model.hosts import Caller, Certificate, CertificateChain
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.renewal import renew_expired_message
 

@@ -15,7 +15,8 @@ from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResu
 from veilleuse.collector.enrolment.renew import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import peer_address
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, NotAuthorised
-from veilleuse.collector.model.records import AgentId, CertificateChain
+from veilleuse.collector.model.hosts import CertificateChain
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire import metadata
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from veilleuse.collector.errors import EnrolmentRefused, UsageError
-from veilleuse.collector.model.records import Token
+from veilleuse.collector.model.hosts import Token
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population

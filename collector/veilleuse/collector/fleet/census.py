@@ -16,9 +16,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.model.records import Host, HostId, HostStatus, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 DAYS_PER_YEAR: Final = 365.25

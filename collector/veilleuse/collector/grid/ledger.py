@@ -26,7 +26,8 @@ from veilleuse.collector.model.grid import (
     LedgerLine,
     Sums,
 )
-from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import HourReader, IntensityReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from veilleuse.collector.errors import QueueFull
-from veilleuse.collector.model.records import Caller, HostId
+from veilleuse.collector.model.hosts import Caller
+from veilleuse.collector.model.records import HostId
 
 MAX_BUCKETS: Final = 10_000
 

@@ -25,7 +25,8 @@ from veilleuse.collector.model.clones import (
     named,
     wait_milliseconds,
 )
-from veilleuse.collector.model.records import AppliedConfiguration, AppliedState, Caller, StreamPosition
+from veilleuse.collector.model.hosts import AppliedConfiguration, AppliedState, Caller
+from veilleuse.collector.model.records import StreamPosition
 from veilleuse.collector.model.remote_config import OWN_FILE, Rollout, sha256_of
 from veilleuse.collector.ports import Committer, Configurations, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health

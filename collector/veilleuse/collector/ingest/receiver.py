@@ -34,14 +34,8 @@ from veilleuse.collector.ingest.admission import Admission
 from veilleuse.collector.ingest.call_queue import Methods, Reader
 from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, waited
 from veilleuse.collector.model.clones import NonceVerdict
-from veilleuse.collector.model.records import (
-    AppendOutcome,
-    AppendResult,
-    Caller,
-    CertificateChain,
-    HostId,
-    StreamPosition,
-)
+from veilleuse.collector.model.hosts import Caller, CertificateChain
+from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId, StreamPosition
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.messages import parsed, parsed_push

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.errors import AdminError, DataDirectoryError, UsageError
-from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.hosts import Host
 from veilleuse.wire.files import FileRefused
 from veilleuse.wire.limits import AGENT_ID_DIGITS_MINIMUM
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import isqrt
 from typing import Any, Final, NamedTuple
 
-from veilleuse.collector.model.records import MachineFacts
+from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 MILLION: Final = 1_000_000

@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import Final
 
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.records import AgentId, AppliedState, Host, HostStatus
+from veilleuse.collector.model.hosts import AppliedState, Host, HostStatus
+from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 from veilleuse.wire.units import (
     MILLISECONDS_PER_DAY,

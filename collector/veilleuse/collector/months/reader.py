@@ -16,8 +16,9 @@ from typing import Final, TypeAlias
 
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import DayType, HostPeriod
-from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import Key
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars, SiteDays

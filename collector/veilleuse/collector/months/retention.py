@@ -21,7 +21,8 @@ from typing import Final
 
 from veilleuse.collector import settings
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import contributions
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, Registry

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, TypeAlias
 from veilleuse.collector.calendars.day_types import day_type
 from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
 from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod, SchoolZone, in_force
+from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.model.records import Site
 from veilleuse.wire.bands import Calendar, day_segments
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band, Population

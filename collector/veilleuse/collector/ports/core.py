@@ -22,6 +22,18 @@ from veilleuse.collector.model.figures import (
     StateSums,
     Thresholds,
 )
+from veilleuse.collector.model.hosts import (
+    AppliedConfiguration,
+    Caller,
+    Certificate,
+    CertificateChain,
+    CertificateDates,
+    Host,
+    HostStatus,
+    LastRecord,
+    Site,
+    Token,
+)
 from veilleuse.collector.model.meters import (
     DeclaredMeter,
     MeterDeclarations,
@@ -35,32 +47,24 @@ from veilleuse.collector.model.meters import (
 from veilleuse.collector.model.records import (
     AgentId,
     AppendOutcome,
-    AppliedConfiguration,
-    Caller,
-    Certificate,
-    CertificateChain,
-    CertificateDates,
     DataKind,
+    Grain,
+    HostId,
+    StreamPosition,
+    ValidPush,
+)
+from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRecord,
     DerivedRow,
     DirtyPeriod,
-    Grain,
-    Host,
-    HostId,
-    HostStatus,
-    LastRecord,
     LedgerEntry,
     PointSumRow,
     RecordCells,
-    Site,
-    StreamPosition,
     SumRow,
-    Token,
     UnitSumRow,
-    ValidPush,
 )
-from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State
 

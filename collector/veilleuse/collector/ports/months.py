@@ -10,9 +10,10 @@ from datetime import date
 from typing import Final, NamedTuple, Protocol
 
 from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import CPU_COLUMNS, IDLE_COLUMNS, SCREEN_COLUMNS, HostPeriod
-from veilleuse.collector.model.records import Grain, Host, HostId, Point, Site
+from veilleuse.collector.model.records import Grain, HostId, Point
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 

@@ -28,6 +28,7 @@ from veilleuse.collector.model.grid import (
     ReplacedValue,
     SeriesState,
 )
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.indicators import Figure, Load, SobrietyGroup, Targets
 from veilleuse.collector.model.inventory import (
     Asset,
@@ -43,7 +44,7 @@ from veilleuse.collector.model.inventory import (
 )
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 
 

@@ -14,7 +14,7 @@ from veilleuse.collector.documents.document import Document, Row, Value
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, Why
-from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS, CONTAINERS
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH

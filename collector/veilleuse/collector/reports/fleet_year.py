@@ -28,9 +28,10 @@ from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.calibration import WALL
 from veilleuse.collector.model.closed_years import ClosedYear, KeptYear, YearState
 from veilleuse.collector.model.factors import ChosenFactor
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
-from veilleuse.collector.model.records import Host, HostId, Site
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told

@@ -15,6 +15,7 @@ from veilleuse.collector.documents.document import Row
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
 from veilleuse.collector.model.figures import AUTRES, Group, IndicatorMeta, Thresholds
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
     Contributions,
     Figure,
@@ -24,7 +25,7 @@ from veilleuse.collector.model.indicators import (
     SobrietyGroup,
     Targets,
 )
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups

@@ -11,9 +11,9 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
+from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.inventory import Asset
-from veilleuse.collector.model.records import Host, HostStatus
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import FactorReader, FollowReader, LoadReader, PeriodReader
 from veilleuse.collector.ports.readers import ClosedYearReader

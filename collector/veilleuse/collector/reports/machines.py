@@ -22,6 +22,7 @@ from veilleuse.collector.indicators.server_loads import (
 )
 from veilleuse.collector.indicators.underused_server import is_underused
 from veilleuse.collector.model.calibration import CalibrationBook
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
     BandUse,
     IndicatorMachine,
@@ -33,7 +34,7 @@ from veilleuse.collector.model.indicators import (
     use_of,
 )
 from veilleuse.collector.model.inventory import Asset
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.inputs import SobrietySources, is_enrolled
 from veilleuse.wire.limits import (
     AGENT_ID_DIGITS,

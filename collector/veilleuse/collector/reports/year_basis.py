@@ -17,7 +17,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.model.calibration import facts_of
 from veilleuse.collector.model.closed_years import KeptYear, YearState, canonical, sha256
-from veilleuse.collector.model.records import Host, Site
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.months.retention import month_limit
 from veilleuse.collector.reports.emissions import IN_NO_ROOM, UNDECLARED, undeclared
 from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions, year_kept

@@ -16,8 +16,9 @@ from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.enrolment.issuing import store_moment
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.figures import EnergyClass
+from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.inventory import InventoryClass
-from veilleuse.collector.model.records import AgentId, HostId, HostStatus, Site
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.simulate.agent_stream import points_of
 from veilleuse.collector.simulate.calendars import TIME_ZONE, Timetable

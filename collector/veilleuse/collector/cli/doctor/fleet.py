@@ -14,7 +14,7 @@ from typing import Final
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.logs import product_version
-from veilleuse.collector.model.records import Host, HostStatus
+from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE

@@ -31,7 +31,8 @@ from veilleuse.collector.derive.calibration.samples import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calibration import Hardware
-from veilleuse.collector.model.records import Cell, MachineFacts
+from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.records import Cell
 from veilleuse.collector.validate.cells import SERVER_CEILING_WATTS
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 

@@ -24,8 +24,9 @@ from veilleuse.collector.derive.counters import (
 )
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
+from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.meters import PsysCheck
-from veilleuse.collector.model.records import Cell, MachineFacts, Point
+from veilleuse.collector.model.records import Cell, Point
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Supply
 
 COVERED: Final = 0.9

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 from veilleuse.collector.model.calendars import CalendarVersion, Declaration, SchoolPeriod, SchoolZone
-from veilleuse.collector.model.records import Site
+from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.stale_months import mark_kept
 from veilleuse.wire.bands import Calendar, CalendarError

@@ -16,7 +16,8 @@ from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.model.figures import BalanceRow
-from veilleuse.collector.model.records import Grain, HostId, HostStatus
+from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.store.sqlite.civil_days import civil_day, day_bounds, days_milliseconds
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import database_bytes

@@ -16,7 +16,8 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.wire_codec import number

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.errors import OvertakenImport, StoreFailing, StoreFull
+from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.inventory import (
     Asset,
     AssetMatches,
@@ -34,7 +35,7 @@ from veilleuse.collector.model.inventory import (
     Purchase,
     Retirement,
 )
-from veilleuse.collector.model.records import HostId, HostStatus
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.store.sqlite import inventory_rows as rows
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE

@@ -26,7 +26,8 @@ from veilleuse.collector.model.meters import (
     SharedReadings,
     SharePart,
 )
-from veilleuse.collector.model.records import DirtyPeriod, Grain, HostId
+from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.read_connection import BesideReader

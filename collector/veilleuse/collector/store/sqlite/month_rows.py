@@ -12,9 +12,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.model.figures import ON_STATES
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import HostPeriod, without_imputed
-from veilleuse.collector.model.records import Grain, Host, HostId, Point, Site
+from veilleuse.collector.model.records import Grain, HostId, Point
 from veilleuse.collector.ports.months import (
     AFTER_DAYS,
     CARRIED_COLUMNS,

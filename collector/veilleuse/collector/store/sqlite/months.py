@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
+from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import NOTHING, HostPeriod, added, without_imputed
-from veilleuse.collector.model.records import Grain, Host, HostId, Site
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.month_rows import (

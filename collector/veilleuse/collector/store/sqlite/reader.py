@@ -16,23 +16,17 @@ from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
 from veilleuse.collector.model.calibration import StoredFit
 from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.model.figures import BalanceRow, EnergySums, StateSums
-from veilleuse.collector.model.records import (
-    Cell,
-    DataKind,
+from veilleuse.collector.model.hosts import Host, LastRecord, Site
+from veilleuse.collector.model.records import Cell, DataKind, Grain, HostId, Point
+from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRow,
-    Grain,
-    Host,
-    HostId,
-    LastRecord,
     LedgerEntry,
-    Point,
     PointSumRow,
-    Site,
     SumRow,
     UnitSumRow,
 )
-from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.ports.months import KeptRows, MonthSource, OldestKept
 from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars

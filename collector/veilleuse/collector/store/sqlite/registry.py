@@ -11,17 +11,8 @@ from typing import Any, Final
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.accounts import day_number, first_moment
 from veilleuse.collector.model.clones import Holders, packed, unpacked
-from veilleuse.collector.model.records import (
-    AgentId,
-    Certificate,
-    CertificateDates,
-    DataKind,
-    Host,
-    HostId,
-    HostStatus,
-    Site,
-    Token,
-)
+from veilleuse.collector.model.hosts import Certificate, CertificateDates, Host, HostStatus, Site, Token
+from veilleuse.collector.model.records import AgentId, DataKind, HostId
 from veilleuse.collector.store.sqlite import registry_rows
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.host_data import LAST_FORGOTTEN

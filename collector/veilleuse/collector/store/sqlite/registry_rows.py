@@ -8,17 +8,15 @@ import sqlite3
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.model.records import (
-    AgentId,
+from veilleuse.collector.model.hosts import (
     AppliedConfiguration,
     AppliedState,
-    DataKind,
     Host,
-    HostId,
     HostStatus,
     MachineFacts,
     Site,
 )
+from veilleuse.collector.model.records import AgentId, DataKind, HostId
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.row_numbers import TURN
 from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire

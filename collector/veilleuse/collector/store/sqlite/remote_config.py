@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from veilleuse.collector.model.records import AppliedConfiguration, HostId
+from veilleuse.collector.model.hosts import AppliedConfiguration
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.wire_codec import POPULATIONS, number

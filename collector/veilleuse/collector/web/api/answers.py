@@ -21,8 +21,8 @@ from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, 
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role, is_within
 from veilleuse.collector.model.figures import EnergyClass, Group
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.records import Host
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Factor, PeriodReader
 from veilleuse.collector.ports.readers import PublicationReader

@@ -41,7 +41,7 @@ from veilleuse.collector.model.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.records import Host
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS

@@ -11,7 +11,8 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.disclosure import EXEMPT
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.vocabulary import Population
 

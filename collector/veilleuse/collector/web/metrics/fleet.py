@@ -12,19 +12,10 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.model.records import (
-    DataKind,
-    DerivedRow,
-    Grain,
-    Host,
-    HostId,
-    HostStatus,
-    LastRecord,
-    LedgerEntry,
-    Site,
-    SumRow,
-)
+from veilleuse.collector.model.hosts import Host, HostStatus, LastRecord, Site
+from veilleuse.collector.model.records import DataKind, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.model.sums import DerivedRow, LedgerEntry, SumRow
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State

@@ -13,7 +13,8 @@ from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model.records import AppendResult, Host
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import AppendResult
 from veilleuse.collector.model.remote_config import Rollout, state_of
 from veilleuse.collector.silence import SilenceLevel, last_sign
 from veilleuse.collector.validate import Reason

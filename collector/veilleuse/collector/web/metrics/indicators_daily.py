@@ -19,7 +19,8 @@ from veilleuse.collector.model.figures import (
     IndicatorFigure,
     StateSums,
 )
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH

@@ -27,9 +27,10 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure, Scope, ServerVerdict
 from veilleuse.collector.model.publications import PublicationKind
-from veilleuse.collector.model.records import Host, HostId
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.readers import PublicationReader
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, figures_of_machines
 from veilleuse.collector.reports.inputs import SobrietySources, opened_for_sobriety, targets_of

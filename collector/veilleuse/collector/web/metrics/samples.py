@@ -14,7 +14,9 @@ from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model.records import DerivedRow, Host, HostId
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.web.metrics.fleet import Day, FleetView, ServerGroup, group_of, is_virtual
 from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector

@@ -12,8 +12,8 @@ from veilleuse.collector.counters import COMMIT_BUCKETS_SECONDS
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric, MetricType
 from veilleuse.collector.model.grid import CONNECTORS
+from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.indicators import ServerVerdict
-from veilleuse.collector.model.records import HostStatus
 from veilleuse.collector.model.remote_config import HostState
 from veilleuse.collector.web.metrics.fleet import FleetView
 from veilleuse.collector.web.metrics.health import MAXIMUM_LABELS, SOURCES

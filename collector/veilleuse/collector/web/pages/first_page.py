@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.figures import AUTRES
-from veilleuse.collector.model.records import DerivedRow
+from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.web.api.release import released_on
 from veilleuse.collector.web.metrics.fleet import is_virtual

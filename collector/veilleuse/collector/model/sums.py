@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Sums of records, and what is derived of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from veilleuse.collector.model.records import Cell, Grain, HostId, Point
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import (
+    Band,
+    DeviceClass,
+    Population,
+    State,
+    Supply,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WallEnergy:
+    """Wall energy of one cell, or of the part of it one method covers, derived."""
+
+    method: Method
+    energy_millijoules: int
+    uncertainty_millijoules: int
+    """Standard uncertainty, k = 1. Errors of one machine's model are common to its cells, so it adds linearly."""
+    milliseconds: int
+    """The part of the cell this method answers for: parts of one cell have distinct methods and never overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyPeriod:
+    """Something to derive again."""
+
+    host_id: HostId
+    grain: Grain
+    """HOUR, DAY or WEEK: the grain records come at."""
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCells:
+    """One stored record as derive sees it."""
+
+    record_id: int
+    first_time: bool
+    """True until it has been derived once: only then does it advance the ledger."""
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedCell:
+    """Derived energy of one key within a period."""
+
+    band: Band
+    state: State
+    supply: Supply
+    method: Method
+    milliseconds: int
+    energy_millijoules: int
+    uncertainty_millijoules: int
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedRecord:
+    """Energy of one record: the sum of its cells' integer millijoules; None when nothing could be derived."""
+
+    record_id: int
+    energy_millijoules: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """An advance of the counters, as first derived."""
+
+    org_entity: str
+    site: str
+    population: Population
+    device_class: DeviceClass
+    method: Method
+    state: State
+    factor_id: str
+    factor_kgco2e_per_kwh: str
+    """Decimal text: part of the key, so that a corrected factor never changes what was counted."""
+    energy_millijoules: int
+
+
+@dataclass(frozen=True, slots=True)
+class SumRow:
+    """Sums of one host, period and cell, from the same transaction as the records."""
+
+    host_id: HostId
+    grain: Grain
+    start: int
+    cell: Cell
+    """`energies`, `update_window_energies` and `units` are empty here; see PointSumRow and UnitSumRow."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointSumRow:
+    """Energy of one host, period, cell and point."""
+
+    host_id: HostId
+    grain: Grain
+    start: int
+    band: Band
+    state: State
+    supply: Supply
+    point: Point
+    energy_millijoules: int
+    covered_milliseconds: int
+    update_window_energy_millijoules: int | None = None
+    """The part inside update windows; None = nothing was measured there: 0 J where the cell's `update_window_milliseconds` is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSumRow:
+    """CPU time of one unit of one host and period, over all its cells."""
+
+    host_id: HostId
+    grain: Grain
+    start: int
+    unit: str
+    """`unit:<name>`, `guest:<id>`, or `unit:other`: the rest."""
+    cpu_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedRow:
+    """Derived energy of one host, period and cell."""
+
+    host_id: HostId
+    grain: Grain
+    start: int
+    cell: DerivedCell
