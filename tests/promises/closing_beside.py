@@ -17,7 +17,8 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from tests.machines import settings_in
-from tests.promises.explaining import Equation, Explained
+from tests.promises.explaining import Explained
+from tests.promises.isolating import Equation
 from tests.promises.read_together import Key, Place, Row, Watched, What
 from tests.promises.summed import amount
 from tests.rolled import roll
@@ -99,9 +100,9 @@ def _equation(
     sums = {start: sum(truth.amounts[key] for key in keys) for start, keys in days.items()}
     mine = next((some for some in _subsets(sums) if abs(sum(sums[one] for one in some) - value) <= 1), None)
     assert mine is not None, f"{outlet}: nothing explains {value} of {labels}"
-    columns = dict(one for start in mine for key in days[start] for one in found.columns(key, version))
+    coefficients = found.solved({key: 1 for start in mine for key in days[start]}, version)
     row = Row(version, outlet, outlet, frozenset({"auditor"}), outlet, {}, {})
-    return Equation(row, str(value), dict.fromkeys(columns, 1), columns)
+    return Equation(row, str(value), coefficients, {}, {})
 
 
 def _is_in(place: Place, labels: Mapping[str, str]) -> bool:

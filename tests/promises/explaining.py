@@ -4,10 +4,12 @@
 
 An unknown is one quantity of one machine in one day or week: milliseconds by band and state, millijoules by band, state and whether a
 method measured them, silence, having contributed, nights. What came late or was derived again is an unknown of its own.
+An energy at the watts of a model (public_watts.py) is none: it is these watts × its time, so that energy less watts × time leaves
+the machines that draw otherwise.
 Which unknowns a number sums is found by its value: amounts are drawn, so that a sum of whole cells (entity × class) over a set of bands,
 states and methods is told from every other. A number that nothing explains is reported.
 
-What an attacker is taken to know beside: factors, enrolment, and what a machine draws off and asleep (a constant of its class).
+What an attacker is taken to know beside: factors, enrolment, and watts off, asleep and idle, a constant of each class.
 A ratio is taken to tell its numerator and its denominator.
 """
 
@@ -17,17 +19,29 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final
 
+from tests.promises.isolating import Column, Equation, Weight
+from tests.promises.machine_figures import AVOIDABLE, NIGHT_POWER, sums_told
+from tests.promises.public_watts import CONSTANT, watts_at
 from tests.promises.read_together import Key, Row, Version, What
-from tests.promises.summed import SILENT, Cell, Found, Selector, Sums, amount, cell_of, month_of, sums_of
+from tests.promises.summed import (
+    SILENT,
+    Cell,
+    Found,
+    Selector,
+    Sums,
+    amount,
+    cell_of,
+    month_of,
+    silences,
+    sums_of,
+)
+from tests.promises.widths import OF_INTERVALS, Width, width_of
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
@@ -44,34 +58,9 @@ NO_MEASUREMENT: Final = (
     "veilleuse_month_start_timestamp_seconds{",
 )
 """How the names of numbers begin that no machine's measurement is in."""
-NOT_LINEAR: Final = ("veilleuse_month_night_power", "veilleuse_power_plan")
+NOT_LINEAR: Final = ("veilleuse_power_plan",)
 """Left out of the system."""
 REST: Final = (State.OFF, State.ASLEEP)
-U_STEP: Final = 0.05
-"""A model's uncertainty that is a whole number of such steps does not tell how much of an energy was measured."""
-AVOIDABLE: Final = "veilleuse_month_avoidable_energy_joules{cause="
-OF_INTERVALS: Final = ("u_model", "gsd2", "kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95")
-
-
-Weight: TypeAlias = "Fraction | int"
-
-
-class Column(NamedTuple):
-    """One unknown."""
-
-    key: Key
-    since: int
-    """Number of the truth that first had it."""
-
-
-@dataclass(frozen=True)
-class Equation:
-    """What one number says."""
-
-    row: Row
-    name: str
-    coefficients: Mapping[Column, Weight]
-    values: Mapping[Column, int]
 
 
 class Explained:
@@ -82,16 +71,19 @@ class Explained:
     ) -> None:
         """`grams`: zone → gCO2e a millijoule."""
         self._versions, self._months, self._grams = versions, months, grams
-        self._amounts = [{**one.amounts, **_silent(one, months)} for one in versions]
+        self._amounts = [{**one.amounts, **silences(one, months)} for one in versions]
         self._history = _history(self._amounts)
         self._whats = {key.what for truth in versions for key in truth.amounts}
         self._sums: dict[tuple[object, ...], Sums] = {}
+        self._watts_of: dict[tuple[Key, int], Fraction | None] = {}
         self._keys_of: dict[Found, list[Key]] = {}
         self._keys_in: dict[tuple[int, Selector], list[Key]] = {}
         self._wholes: defaultdict[tuple[object, ...], list[Found]] = defaultdict(list)
         """By the labels of rows: which cells they may be of; rows of uses have those of energy's name, and may have other cells."""
         self._rest: list[tuple[Row, dict[str, float]]] = []
         self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
+        self._steps: dict[tuple[object, ...], Width] = {}
+        self._widths: dict[tuple[object, ...], Width] = {}
         self.equations: list[Equation] = []
         self.unexplained: list[tuple[Row, str, float]] = []
 
@@ -106,6 +98,7 @@ class Explained:
         for row, rest in self._rest:
             self._tell_counts(row, rest)
             self.unexplained += [(row, name, value) for name, value in rest.items()]
+        self._tell_widths()
         for row in later:
             self._compose(row)
 
@@ -152,7 +145,7 @@ class Explained:
         ):
             if parts and all(set(one.cells) != set(cells) for one in wholes):
                 wholes.append(parts[0]._replace(cells=cells, whats=frozenset(self._whats)))
-        self._tell_avoidable(row, rest)
+        self._tell_machine_figures(row, rest)
         self._tell_grams(row, rest, found)
         self._tell_intervals(row, rest, found)
         self._told[self._place(row), row.labels.get("period_from")] = (row, ratios)
@@ -218,26 +211,54 @@ class Explained:
     def _tell(self, row: Row, name: str, found: Found, weigh: Mapping[str, Fraction] | None = None) -> None:
         """`weigh`: zone → weight."""
         places = self._versions[found.version].places
-        coefficients: dict[Column, Weight] = {}
-        values: dict[Column, int] = {}
-        for key in self._keys(found):
-            if key.what.unit == "mJ" and key.what.state in REST:
-                continue
-            weight: Weight = 1 if weigh is None else weigh[places[key.host].zone]
-            for column, value in self.columns(key, found.version):
-                coefficients[column] = weight
-                values[column] = value
-        self._say(row, name, coefficients, values)
-
-    def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:
-        """Unknowns that a quantity was made of at a version, each with its value."""
-        return [(Column(key, since), value) for since, value in self._history[key] if since <= version]
+        weights: dict[Key, Weight] = {
+            key: 1 if weigh is None else weigh[places[key.host].zone] for key in self._keys(found)
+        }
+        self._say(row, name, weights, found.version, is_sum=weigh is None)
 
     def _say(
-        self, row: Row, name: str, coefficients: Mapping[Column, Weight], values: Mapping[Column, int]
+        self, row: Row, name: str, weights: Mapping[Key, Weight], version: int, *, is_sum: bool = False
     ) -> None:
-        if coefficients:
-            self.equations.append(Equation(row, name, coefficients, values))
+        """What a number is of. `is_sum`: each weighs 1."""
+        parts = [
+            (column, weight, value)
+            for key, weight in weights.items()
+            if not (key.what.unit == "mJ" and key.what.state in REST)
+            for column, value in self.columns(key, version)
+        ]
+        apart = {column: weight for column, weight, _ in parts}
+        values = {column: value for column, _, value in parts if is_sum}
+        if weights:
+            self.equations.append(Equation(row, name, self.solved(weights, version), apart, values))
+
+    def solved(self, weights: Mapping[Key, Weight], version: int) -> dict[Column, Weight]:
+        """A sum of quantities by its unknowns: of an energy at public watts, the time that it is of."""
+        coefficients: defaultdict[Column, Weight] = defaultdict(int)
+        for key, weight in weights.items():
+            watts = self._watts(key, version)
+            if watts is not None:
+                key, weight = _time_of(key), watts * weight
+            for column, _ in self.columns(key, version):
+                coefficients[column] += weight
+        return {column: weight for column, weight in coefficients.items() if weight}
+
+    def _watts(self, key: Key, version: int) -> Fraction | None:
+        """That a model gives it by its class, or by one that it was of before; None where it draws otherwise, or is no energy."""
+        if key.what.kind != "modelled" or key.what.state not in CONSTANT:
+            return None
+        if (key, version) not in self._watts_of:
+            amounts, mine = self._amounts[version], self._versions[version].places[key.host].device_class
+            classes = sorted(DeviceClass, key=lambda one: one.value != mine)
+            spent = amounts.get(_time_of(key), 0), amounts[key]
+            self._watts_of[key, version] = watts_at(classes, key.what.state, *spent)
+        return self._watts_of[key, version]
+
+    def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:
+        """Unknowns that a quantity was made of at a version, each with its value. What has no history is one for each version: 1."""
+        history = self._history.get(key)
+        if history is None:
+            return [(Column(key, version), 1)]
+        return [(Column(key, since), value) for since, value in history if since <= version]
 
     @staticmethod
     def _cells_of(row: Row) -> tuple[object, ...]:
@@ -259,8 +280,7 @@ class Explained:
                     (keys for keys in (wanted, wanted - screens, screens) if len(keys) == rest[name]), None
                 )
                 if keys is not None:
-                    columns = {Column(key, whole.version): 1 for key in keys}
-                    self._say(row, name, dict.fromkeys(columns, 1), columns)
+                    self._say(row, name, dict.fromkeys(keys, 1), whole.version, is_sum=True)
                     del rest[name]
                     break
 
@@ -288,10 +308,9 @@ class Explained:
             if key.what.state is not State.UNKNOWN
         }
 
-    def _tell_avoidable(self, row: Row, rest: dict[str, float]) -> None:
-        """I4: idle energy outside opening hours less a power of the class × the idle time; of screens, one unknown a machine."""
-        for name in [name for name in rest if name.startswith(AVOIDABLE)]:
-            screens = name.endswith("=screens}")
+    def _tell_machine_figures(self, row: Row, rest: dict[str, float]) -> None:
+        """I4 and I5."""
+        for name in [name for name in rest if name.startswith((AVOIDABLE, NIGHT_POWER))]:
             populations = {
                 (place.population, place.zone) for one in self._versions for place in one.places.values()
             }
@@ -299,44 +318,13 @@ class Explained:
             for part, version, of in itertools.product(
                 self._months, range(row.version, -1, -1), (shown, *([one] for one in shown))
             ):
-                found = self._avoidable(version, month_of(part), of, screens=screens)
-                total = sum((Fraction(weight) * value for _, weight, value in found), Fraction(0))
-                if screens or abs(total - round(rest[name] * 1000)) <= len(found):
-                    coefficients = {column: weight for column, weight, _ in found}
-                    self._say(row, name, coefficients, {column: value for column, _, value in found})
+                amounts = {key: self._amounts[version][key] for key in self._inside(version, month_of(part))}
+                sums = sums_told(name, rest[name], amounts, self._versions[version].places, of)
+                if sums is not None:
+                    for weights in sums:
+                        self._say(row, name, weights, version)
                     del rest[name]
                     break
-
-    def _avoidable(
-        self, version: int, selector: Selector, of: Collection[tuple[str, str]], *, screens: bool
-    ) -> list[tuple[Column, Weight, int]]:
-        """(unknown, coefficient, value)."""
-        places, found = self._versions[version].places, []
-        for key in self._inside(version, selector):
-            place, what = places[key.host], key.what
-            outside = what.state is State.ON_IDLE and what.band is not Band.OPEN
-            if (
-                not outside
-                or (place.population, place.zone) not in of
-                or (what.kind == "screen") is not screens
-            ):
-                continue
-            weight: Weight = 1
-            if what.unit == "ms":
-                powers = STATE_POWERS[DeviceClass(place.device_class)]
-                laptop = place.device_class == DeviceClass.LAPTOP.value
-                low = powers.sleep_microwatts if laptop else powers.off_microwatts
-                weight = -Fraction(low or 0, 1_000_000)
-            if screens:
-                key = key._replace(what=what._replace(kind="avoidable screens"))
-                found.append((Column(key, version), weight, 1))
-            else:
-                found += [
-                    (Column(key, since), weight, more)
-                    for since, more in self._history[key]
-                    if since <= version
-                ]
-        return found
 
     def _nights(self, whole: Found) -> set[Key]:
         cells = {cell.place for cell in whole.cells}
@@ -366,20 +354,21 @@ class Explained:
             del rest[name]
 
     def _tell_intervals(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
-        """The width of an interval tells how much was measured, unless it is rounded."""
+        """Kept until all rows are seen."""
         energy = found.get("kwh_total")
         numbers: dict[str, float] = {name: rest.pop(name) for name in OF_INTERVALS if name in rest}
         if energy is None:
             self.unexplained += [(row, name, value) for name, value in numbers.items()]
             return
-        widths = [numbers.get("u_model", 0.0)]
-        for unit, other in (("kwh", 0.0), ("kgco2e", row.numbers.get("u_factor", 0.0))):
-            if f"{unit}_lo95" in numbers:
-                wide = math.log(numbers[f"{unit}_hi95"] / numbers[f"{unit}_lo95"]) / (2 * Z95)
-                widths.append(math.sqrt(max(0.0, wide**2 - other**2)))
-        if any(abs(width / U_STEP - round(width / U_STEP)) > 1e-6 for width in widths):
-            measured = frozenset(what for what in energy.whats if what.kind == "measured")
-            self._tell(row, "interval", energy._replace(whats=measured))
+        width = width_of(row, energy, self._value(energy), numbers)
+        (self._steps if width.is_step else self._widths)[width.row.roles, energy, width.told] = width
+
+    def _tell_widths(self) -> None:
+        steps = [*self._steps.values()]
+        for width in self._widths.values():
+            if not width.is_mean(steps):
+                measured = frozenset(what for what in width.energy.whats if what.kind == "measured")
+                self._tell(width.row, "interval", width.energy._replace(whats=measured))
 
     # --- of several months
 
@@ -439,6 +428,10 @@ class Explained:
         return sum(self._amounts[found.version][key] for key in self._keys(found))
 
 
+def _time_of(key: Key) -> Key:
+    return key._replace(what=What("ms", key.what.band, key.what.state))
+
+
 def _is_silence(key: Key) -> bool:
     return key.what.kind == SILENT
 
@@ -458,21 +451,6 @@ def _energy_of(name: str, found: Collection[str]) -> str:
     word, _, labels = name.rstrip("}").partition("{")
     kept = ",".join(one for one in labels.split(",") if not one.startswith("ledger="))
     return f"{word.replace('_emissions_grams', '_energy_joules')}{{{kept}}}"
-
-
-def _silent(version: Version, months: Iterable[Slice]) -> dict[Key, int]:
-    """What of its enrolled time nothing is known of."""
-    found = {}
-    for part in months:
-        seen: defaultdict[int, int] = defaultdict(int)
-        for key, value in version.amounts.items():
-            if key.what.unit == "ms" and month_of(part).has(key):
-                seen[key.host] += value
-        for (host, of), enrolled in version.enrolled.items():
-            if of == part and enrolled > seen[host]:
-                what = What("ms", Band.OPEN, State.UNKNOWN, SILENT)
-                found[Key(host, Grain.DAY, part.first.toordinal(), what)] = enrolled - seen[host]
-    return found
 
 
 def _history(truths: Sequence[Mapping[Key, int]]) -> dict[Key, list[tuple[int, int]]]:

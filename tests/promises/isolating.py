@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias
 
-from tests.promises.explaining import Column, Equation, Weight
+from tests.promises.read_together import Key, Row
 
 PRIME: Final = 2**61 - 1
 DOMINANCE: Final = 0.85
@@ -18,6 +19,35 @@ MOST_SETS: Final = 20_000
 
 Sparse: TypeAlias = "dict[int, int]"
 """Column → coefficient, 1 to PRIME - 1."""
+
+
+Weight: TypeAlias = "Fraction | int"
+
+
+class Column(NamedTuple):
+    """One unknown."""
+
+    key: Key
+    since: int
+    """Number of the truth that first had it."""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What one number says."""
+
+    row: Row
+    name: str
+    coefficients: Mapping[Column, Weight]
+    """Where watts are known, time is not."""
+    apart: Mapping[Column, Weight]
+    """Where energies at rest are known, as of machines that are off all the time; other energies are no times."""
+    values: Mapping[Column, int]
+    """Of a plain sum, what each of `apart` puts into it. Empty of other numbers."""
+
+    def at_rest_known(self) -> Equation:
+        """What it says then."""
+        return replace(self, coefficients=self.apart)
 
 
 @dataclass(frozen=True)
@@ -64,7 +94,7 @@ def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
 
 def dominated(equations: Iterable[Equation]) -> list[tuple[Equation, float]]:
     """Sums, and differences of a sum and one that is part of it, of which one machine holds more than 85 %, with its share."""
-    sums = {frozenset(one.values.items()): one for one in equations if set(one.coefficients.values()) == {1}}
+    sums = {frozenset(one.values.items()): one for one in equations if one.values}
     found = []
     for whole, one in sums.items():
         for part in (frozenset[tuple[Column, int]](), *(other for other in sums if other < whole)):

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tests.promises.read_together import Key, Place, What
+from tests.promises.read_together import Key, Place, Version, What
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.records import Grain
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_DAY
@@ -121,6 +122,21 @@ def sums_of(version: int, selector: Selector, cells: Mapping[Cell, Mapping[What,
 def month_of(part: Slice) -> Selector:
     """All that begins in a period."""
     return Selector(frozenset({Grain.DAY, Grain.WEEK}), part.first.toordinal(), part.end.toordinal())
+
+
+def silences(version: Version, months: Iterable[Slice]) -> dict[Key, int]:
+    """What of its enrolled time nothing is known of."""
+    found = {}
+    for part in months:
+        seen: defaultdict[int, int] = defaultdict(int)
+        for key, value in version.amounts.items():
+            if key.what.unit == "ms" and month_of(part).has(key):
+                seen[key.host] += value
+        for (host, of), enrolled in version.enrolled.items():
+            if of == part and enrolled > seen[host]:
+                what = What("ms", Band.OPEN, State.UNKNOWN, SILENT)
+                found[Key(host, Grain.DAY, part.first.toordinal(), what)] = enrolled - seen[host]
+    return found
 
 
 def cell_of(place: Place, what: What) -> Cell:

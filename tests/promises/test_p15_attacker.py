@@ -9,7 +9,8 @@ late, move, retire, are forgotten and are derived again between the looks.
 A closed year beside its months is measured here too, and not promised.
 
 Not in the system: that a number is of whole cells (entity × class) is an assumption, which the values confirm; amounts that only rounding tells;
-I3 and I5, which are no sums; and of an administrator each answer is held to the rule, not what it puts together.
+I3, whose counts of machines by power plan share no unknown with any other number; and of an administrator each answer is held to the rule,
+not what it puts together.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from typing import Final
 import pytest
 
 from tests.promises.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
-from tests.promises.explaining import AVOIDABLE, Column, Equation, Explained
-from tests.promises.isolating import Isolated, dominated, smallest
+from tests.promises.explaining import Explained
+from tests.promises.isolating import Column, Equation, Isolated, dominated, smallest
+from tests.promises.machine_figures import AVOIDABLE
 from tests.promises.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
 from tests.promises.summed import amount
+from veilleuse.collector.account import group_sums, release_tables
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.web.text import words
@@ -38,6 +41,7 @@ K: Final = 10
 ROLES: Final = ("door", "reader", "reader of A", "reader of B")
 JUL, AUG, SEP, OCT = (date(2026, month, 1) for month in (7, 8, 9, 10))
 IN_OCTOBER: Final = date(2026, 10, 5)
+IDLE_AT_NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.OFF: 20})
 BUSY: Final = Hours({State.ON_IDLE: 9, State.ON_ACTIVE: 1}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
 """On all the time that it is known of."""
 
@@ -59,7 +63,9 @@ def of(equations: Iterable[Equation], role: str, outlets: Sequence[str]) -> list
 def weakest(equations: Sequence[Equation]) -> Isolated | None:
     """The fewest machines that are isolated, or the one that is almost all of a sum."""
     alone = dominated(equations)
-    return Isolated(frozenset({0}), tuple(alone[0][0].values)) if alone else smallest(equations, K)
+    if alone:
+        return Isolated(frozenset({0}), tuple(alone[0][0].values))
+    return smallest(equations, K) or smallest((one.at_rest_known() for one in equations), K)
 
 
 def systems(equations: Sequence[Equation]) -> dict[tuple[str, str], list[Equation]]:
@@ -94,8 +100,7 @@ def constants(data: Watched) -> None:
 def methods(data: Watched) -> None:
     """Twelve, of which one is not metered: the methods are withheld, and the width of the interval is their share."""
     hosts = data.machines(12)
-    data.month(SEP, [(host, BUSY) for host in hosts[1:]])
-    data.month(SEP, [(hosts[0], BUSY)], measured=False)
+    data.month(SEP, [(host, BUSY) for host in hosts], unmetered=hosts[:1])
     data.look(IN_OCTOBER, [SEP])
 
 
@@ -157,8 +162,39 @@ def entities(data: Watched) -> None:
     data.look(IN_OCTOBER, [SEP])
 
 
-STORIES: Final = (withheld, constants, methods, zones, days, weeks, late, screens, entities)
-READERS: Final[dict[Callable[[Watched], None], tuple[str, ...]]] = {entities: ("A", "B")}
+def watts(data: Watched) -> list[HostId]:
+    """One laptop among eleven towers at their model's watts: energy idle less these watts × time idle is the laptop's. The laptop."""
+    hosts = data.machines(1) + data.machines(11, device_class=DeviceClass.TOWER) + data.machines(12, "B")
+    data.month(SEP, [(host, OFFICE) for host in hosts], unmetered=hosts)
+    data.look(IN_OCTOBER, [SEP])
+    return hosts[:1]
+
+
+def one_power(data: Watched) -> None:
+    """Twelve laptops and four towers at their models' watts, idle at night: I4 takes 0.8 W off all of them, so that it was an equation more,
+    and the towers' time idle was solved. All have a screen: the causes are one sum."""
+    hosts = data.machines(12) + data.machines(4, device_class=DeviceClass.TOWER)
+    data.month(SEP, [(host, NIGHT) for host in hosts], unmetered=hosts, screens=hosts)
+    data.look(IN_OCTOBER, [SEP])
+
+
+def rest_of_a_row(data: Watched) -> None:
+    """A tower among ten laptops, all metered: what I4 left of their row's energy was at rest, at two watts."""
+    hosts = [
+        *data.machines(12),
+        *data.machines(12, device_class=DeviceClass.TOWER),
+        *data.machines(10, "B"),
+        *data.machines(1, "B", DeviceClass.TOWER),
+    ]
+    data.month(SEP, [(host, IDLE_AT_NIGHT) for host in hosts])
+    data.look(IN_OCTOBER, [SEP])
+
+
+STORIES: Final = (
+    *(withheld, constants, methods, zones, days, weeks, late, screens, entities),
+    *(watts, one_power, rest_of_a_row),
+)
+READERS: Final[dict[Callable[[Watched], object], tuple[str, ...]]] = {entities: ("A", "B")}
 """Stories in which entities have readers of their own."""
 
 
@@ -178,7 +214,7 @@ def leaks(found: Explained) -> dict[tuple[str, str], Isolated]:
 @pytest.mark.promise("P15")
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_a_leak_that_was_found_stays_closed(
-    story: Callable[[Watched], None], tmp_path: Path, figure: Callable[[str], None]
+    story: Callable[[Watched], object], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """No role isolates fewer than k machines in it, and something is told all the same."""
     with Watched(tmp_path, 1, READERS.get(story, ())) as data:
@@ -219,7 +255,7 @@ def untold_month(data: Watched) -> None:
 @pytest.mark.promise("P15")
 @pytest.mark.parametrize("story", [late_install, one_sunday, untold_month], ids=lambda story: story.__name__)
 def test_a_closed_year_beside_its_months_is_measured(
-    story: Callable[[Watched], None], tmp_path: Path, figure: Callable[[str], None]
+    story: Callable[[Watched], object], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """Not promised, told as it is: a year's figures and its months' are two partitions of one time. docs/closing.md says who is given which."""
     with Watched(tmp_path, 1) as data:
@@ -286,16 +322,17 @@ def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> Non
     for _ in range(chance.randint(18, 30)):
         hosts += data.machines(1, entities[0], chance.choice(CLASSES), population=Population.CLASSROOM)
     usual = {host: chance.choice((OFF, OFFICE, OFFICE, NIGHT, BUSY)) for host in hosts}
+    unmetered = {host for host in hosts if chance.random() < 0.5}
     late: list[tuple[date, HostId]] = []
     for number, month in enumerate(months):
         there = [host for host in hosts if chance.random() > 0.1]
         slow = set(chance.sample(there, 2))
-        data.month(month, [(host, usual[host]) for host in there if host not in slow])
+        data.month(month, [(host, usual[host]) for host in there if host not in slow], unmetered=unmetered)
         data.day(month.replace(day=20), [(host, {State.ON_IDLE: 5}) for host in chance.sample(there, 3)])
         data.look(month.replace(day=14))
         data.look((month + timedelta(days=31)).replace(day=5), months[: number + 1])
         for former, host in late:
-            data.month(former, [(host, usual[host])])
+            data.month(former, [(host, usual[host])], unmetered=unmetered)
         late = [(month, host) for host in slow]
         moved, retired, learned, forgotten = chance.sample(sorted(set(hosts) - slow), 4)
         data.move(moved, chance.choice(entities))
@@ -417,6 +454,21 @@ def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
     assert isolated.machines == {hosts[13]}
 
 
+def test_the_attacker_takes_out_watts_that_everybody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the product knows no watts, the laptop of `watts` is isolated."""
+    for module in (group_sums, release_tables, group_sums):
+        monkeypatch.setattr(module, "rates_of", lambda _: ())
+    with Watched(tmp_path, 1) as data:
+        laptop = watts(data)
+        found = solved(data)
+    explained(found)
+    isolated = smallest(of(found.equations, "reader", ("api",)), K)
+    assert isolated is not None
+    assert isolated.machines == set(laptop)
+
+
 def test_the_attacker_solves_more_than_pairs() -> None:
     """a + b + c, a + d, b + d and c + 2d of four groups of five: only all four together tell d apart, and two of them never do."""
     groups = [range(5 * number, 5 * number + 5) for number in range(4)]
@@ -439,4 +491,4 @@ def sum_of(groups: Sequence[range], weights: Sequence[int]) -> Equation:
         for host in group
         if weight
     }
-    return Equation(row, "", coefficients, dict.fromkeys(coefficients, 1))
+    return Equation(row, "", coefficients, coefficients, dict.fromkeys(coefficients, 1))

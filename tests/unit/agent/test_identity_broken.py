@@ -202,12 +202,12 @@ from tests.fakes.authority import DER, TestAuthority
 from tests.killing import dies_at, in_child, lines_of
 from veilleuse.agent.identity import certificates, keys
 from veilleuse.agent.identity.clone import HARDWARE, Copies, Mark
-from veilleuse.agent.identity.store import IdentityStore, Place
+from veilleuse.agent.identity.store import IdentityStore, Placement
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 OURS = ("/agent/identity/store.py", "/agent/identity/certificates.py", "/agent/identity/clone.py")
 authority = TestAuthority()
-PLACE = Place("h:1", "h:2", "DSI", "Lyon", "server", False)
+PLACE = Placement("h:1", "h:2", "DSI", "Lyon", "server", False)
 
 
 class Desk:

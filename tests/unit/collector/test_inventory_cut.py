@@ -21,7 +21,7 @@ from tests.machines import settings_in
 from veilleuse.collector.store.sqlite import SqliteInventoryReader, create_store, open_store
 from veilleuse.collector import settings
 from veilleuse.collector.inventory import read_files
-from veilleuse.collector.inventory.mapping import Words
+from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.plan import plan
 from datetime import date
 
@@ -33,7 +33,7 @@ SECOND = HEAD + "".join(f"{n};NEW{n};B > C;SN{n}X;Portable\n" for n in range(1, 
 
 
 def bring(store, text, day):
-    reading = read_files([("parc.csv", text.encode())], Words(), form="glpi_csv")
+    reading = read_files([("parc.csv", text.encode())], InventoryMapping(), form="glpi_csv")
     made = plan(reading, store.inventory.snapshot(), day, lambda mark: mark.encode().ljust(32, b"_"))
     if made.change is not None:
         store.inventory.apply(made.change)

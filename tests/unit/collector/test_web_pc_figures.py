@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,9 @@ from veilleuse.collector.model.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine, PowerPlan, Targets
+from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine, PowerPlan, Scope, Targets
 from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.reports.indicators import disclosed
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.pc_figures import (
     Beside,
@@ -48,11 +50,33 @@ def key(entity: str, device_class: str, *, autres: bool = False) -> GroupKey:
     return GroupKey(PART.first, PART.end, *FAMILY, entity, None, device_class, autres)
 
 
-def beside(machines: Sequence[IndicatorMachine], *rows: GroupKey) -> Beside:
-    """The month has these rows; each machine is of its class in E."""
-    uses = tuple(Group(row, GroupSums(K, 0)) for row in rows)
+def beside(
+    machines: Sequence[IndicatorMachine],
+    *rows: GroupKey,
+    withheld: frozenset[Detail] = frozenset(),
+    days: float = 1,
+) -> Beside:
+    """The month has these rows, and tells these × what their machines did; each machine is of its class in E."""
+    uses = tuple(
+        Group(row, replace(row_of(of_row, days), withheld=withheld))
+        for row in rows
+        if (of_row := [one for one in machines if row.autres or row.device_class == one.device_class.value])
+    )
     places = {one.host_id: ReleasePlace(FAMILY, "E", one.device_class.value) for one in machines}
     return Beside(Month(PART, uses, uses, (), ()), places, K, Targets())
+
+
+def row_of(machines: Sequence[IndicatorMachine], days: float) -> GroupSums:
+    """Their time and energy idle by band."""
+    states: dict[tuple[Band, State], StateSums] = {}
+    energies: dict[EnergyKey, EnergySums] = {}
+    for band in (Band.OPEN, Band.NIGHT):
+        uses = [one.use(band) for one in machines]
+        time = round(sum(use.on_idle_milliseconds for use in uses) * days)
+        energy = round(sum(use.on_idle_millijoules for use in uses) * days)
+        states[band, State.ON_IDLE] = StateSums(time)
+        energies[EnergyClass.AUTRES, Method.LOAD_MODELLED, band, State.ON_IDLE] = EnergySums(0, energy)
+    return GroupSums(len(machines), 0, states, energies)
 
 
 def idle(
@@ -82,9 +106,10 @@ AUTRES = key("autres", "autres", autres=True)
 TOWERS, LAPTOPS = key("E", "tower"), key("E", "laptop")
 
 
-def told(machines: Sequence[IndicatorMachine], *rows: GroupKey) -> Figure:
+def told(machines: Sequence[IndicatorMachine], *rows: GroupKey, **how: Any) -> Figure:
     """I4 of them."""
-    return avoidable(the("I4", of(*machines)), machines, (), beside(machines, *rows))
+    figure = disclosed(the("I4", of(*machines)), Scope(PART.first, PART.end, population=FAMILY.population), K)
+    return avoidable(figure, machines, (), beside(machines, *rows, **how))
 
 
 def test_one_power_among_others_is_not_solved_for():
@@ -102,18 +127,49 @@ def test_one_power_among_others_is_not_solved_for():
     assert (alone.value, alone.withheld, alone.details) == (None, True, {})
 
 
-def test_powers_that_k_machines_share_are_told():
-    """Ten laptops beside ten towers, or a row of each: every part is of ten machines."""
+def test_closed_bands_that_follow_from_the_rows_are_told():
+    """Of ten laptops and ten towers in a row each; one row of both has two powers."""
     many = [*(idle(n) for n in range(10)), *(idle(n, LAPTOP) for n in range(10, 20))]
-    for rows in ((AUTRES,), (TOWERS, LAPTOPS)):
-        assert "closed_bands_kwh" in told(many, *rows).details
+    exact = the("I4", of(*many))
+    shown = told(many, TOWERS, LAPTOPS)
+    assert shown.value == pytest.approx(exact.value)
+    assert shown.details["closed_bands_kwh"] == pytest.approx(exact.details["closed_bands_kwh"])
+    assert told(many, AUTRES).withheld
 
 
-@pytest.mark.parametrize(("windows", "shown"), [(0, True), (1, False), (10, True)])
-def test_an_update_window_of_one_machine_is_not_told(windows, shown):
-    """It is what idle energy less closed_bands less the lower state's leaves."""
-    machines = [idle(n, window=5 if n < windows else 0, opened=5) for n in range(12)]
-    assert ("closed_bands_kwh" in told(machines, TOWERS).details) is shown
+def test_a_row_that_tells_no_energies_is_not_divided():
+    """Eleven at a model's 20 W and one at a meter's: closed_bands less (20 - 0.8) W × the row's idle time was what the meter said above 20 W."""
+    machines = [idle(n) for n in range(12)]
+    assert told(machines, TOWERS).value
+    for detail in (Detail.ENERGIES, Detail.OUTSIDE, Detail.IDLE):
+        assert told(machines, TOWERS, withheld=frozenset({detail})).withheld
+
+
+def test_silence_is_not_what_closed_bands_is_less_than_the_row():
+    """Known time in whole days is 5 % more than what is known: an exact closed_bands beside it told that, so that of the rest alone is told."""
+    assert told([idle(n) for n in range(12)], TOWERS, days=1.05).withheld
+    many = told([idle(n, opened=5) for n in range(12)], TOWERS, days=1.05)
+    assert many.value
+    assert not [name for name in many.details if name.endswith("_kwh")]
+
+
+def test_screens_of_few_are_not_the_sum_less_closed_bands():
+    """Two of twelve have a screen: causes fall together, and their sum less the row's closed_bands was those screens' energy."""
+    lit = {"screens_milliseconds": 100 * HOUR, "screens_millijoules": 1_250 * HOUR}
+    machines = [idle(n) for n in range(12)]
+    for number in (0, 1):
+        night = machines[number].bands[Band.NIGHT]._replace(**lit)
+        machines[number] = replace(machines[number], bands={**machines[number].bands, Band.NIGHT: night})
+    assert told(machines, TOWERS).withheld
+
+
+@pytest.mark.parametrize(
+    ("windows", "window", "kwh"), [(0, 0, 23.04), (1, 5, 23.04), (1, 500, None), (10, 5, 22.99)]
+)
+def test_an_update_window_of_one_machine_is_not_told(windows: int, window: int, kwh: float | None):
+    """It is what idle energy less closed_bands less the lower state's leaves: 5 Wh of it are left in, 500 are not."""
+    machines = [idle(n, window=window if n < windows else 0, opened=5) for n in range(12)]
+    assert told(machines, TOWERS).details.get("closed_bands_kwh") == (kwh and pytest.approx(kwh))
 
 
 def test_avoidable_energy_has_a_coarse_interval_and_no_total_of_its_own():

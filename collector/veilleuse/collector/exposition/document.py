@@ -46,7 +46,7 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "period": "today or day, the current civil day and the last closed one, of servers; month, the last released one, of PCs",
     "status": "active, pending, suspended, revoked or forgotten; of an intensity: estimated, realtime or consolidated",
     "cause": "why energy was avoidable: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's time), screens "
-    "(external ones meanwhile), comatose_servers; `mixed` where a cause has too few machines to stand alone",
+    "(external ones meanwhile), comatose_servers; `mixed` where they may not be told apart",
     "verdict": "comatose, suspect, in_service, excluded (by its role); underused, in_use; oversized, fitting; or not_judged: not observed "
     "for long enough, or not measured",
     "intensity_series": "which series of the grid's intensity",

@@ -29,7 +29,7 @@ from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
-_MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
+MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
 
 
 class Cause(NamedTuple):
@@ -126,7 +126,7 @@ def not_avoidable_millijoules(machine: IndicatorMachine) -> int:
     low, left = lower_microwatts(machine), 0
     for band in OUTSIDE:
         use = machine.use(band)
-        lower = -(-(low or 0) * use.on_idle_milliseconds // _MICROWATT_MILLISECONDS_PER_MILLIJOULE)
+        lower = -(-(low or 0) * use.on_idle_milliseconds // MICROWATT_MILLISECONDS_PER_MILLIJOULE)
         left += abs(use.on_idle_millijoules - lower - _saved(use, use.on_idle_milliseconds, low)[0])
     return left
 
@@ -164,7 +164,7 @@ def _before_windows(use: BandUse, time: int, low_microwatts: int | None) -> int:
     if low_microwatts is None or not time or not use.on_idle_milliseconds:
         return 0
     drawn = use.on_idle_millijoules * time // use.on_idle_milliseconds
-    return max(0, drawn - -(-low_microwatts * time // _MICROWATT_MILLISECONDS_PER_MILLIJOULE))
+    return max(0, drawn - -(-low_microwatts * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE))
 
 
 def _saved(use: BandUse, time: int, low_microwatts: int | None) -> tuple[int, int]:
@@ -188,7 +188,7 @@ def _screens(use: BandUse, lit: int, saved: int, before: int) -> tuple[int, int]
     `before` and the time on are, too."""
     time = use.screens_milliseconds * lit * saved // (use.on_milliseconds * before)
     energy = use.screens_millijoules * lit * saved // (use.on_milliseconds * before)
-    standby = -(-SCREEN_STANDBY_MICROWATTS * time // _MICROWATT_MILLISECONDS_PER_MILLIJOULE)
+    standby = -(-SCREEN_STANDBY_MICROWATTS * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE)
     return max(0, energy - standby), time
 
 

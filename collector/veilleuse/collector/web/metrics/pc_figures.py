@@ -16,12 +16,13 @@ from typing import Final
 
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.indicators.avoidable_energy import (
+    MICROWATT_MILLISECONDS_PER_MILLIJOULE,
     OUTSIDE,
     causes_of,
     lower_microwatts,
     not_avoidable_millijoules,
 )
-from veilleuse.collector.model.figures import KNOWN_STATES, GroupSums
+from veilleuse.collector.model.figures import AUTRES, KNOWN_STATES, GroupSums
 from veilleuse.collector.model.figures import Detail as Part
 from veilleuse.collector.model.indicators import Detail, Figure, IndicatorMachine, Targets
 from veilleuse.collector.model.records import HostId
@@ -36,6 +37,8 @@ CLOSED_BANDS: Final = "closed_bands"
 CAUSES_OF_PCS: Final = (CLOSED_BANDS, "open_idle", "screens")
 _SHARE_DIGITS: Final = 2
 """Of a share whose counts are not told."""
+_SAME: Final = 0.01
+"""Relative: closed_bands of rows and of machines that are nearer are one figure. Few update windows, or time in whole days, set them apart."""
 _U_STEP: Final = 0.05
 """Uncertainties are rounded up to it: exact ones would tell which part of the energy was measured."""
 
@@ -101,70 +104,73 @@ def avoidable(
     bare = replace(figure, numerator=None, denominator=None, details={}, interval=None)
     if figure.value is None:
         return bare
+    value = figure.value
     names = [name for cause in CAUSES_OF_PCS if (name := f"{cause}_kwh") in figure.details]
     details: dict[str, Detail] = {name: figure.details[name] for name in names}
-    if not _closed_bands_divide_no_row(machines, beside):
-        details = {}
-        others = {
-            machine.host_id: sum(
-                cause.millijoules
-                for cause in causes_of(machine, beside.targets)
-                if cause.name != CLOSED_BANDS
-            )
-            for machine in machines
-        }
-        if not is_safe(others, beside.k):
+    if not is_safe({machine.host_id: not_avoidable_millijoules(machine) for machine in machines}, beside.k):
+        closed, others = _by_machine(machines, beside.targets)
+        of_rows = closed_bands_of_rows(machines, beside) if names else None
+        if of_rows is not None and abs(of_rows - closed) <= _SAME * of_rows:
+            value += (of_rows - closed) / MILLIJOULES_PER_KWH
+            details[f"{CLOSED_BANDS}_kwh"] = of_rows / MILLIJOULES_PER_KWH
+        elif is_safe(others, beside.k):
+            details = {}
+        else:
             return replace(bare, value=None, withheld=True)
     total = sum(energy_of(sums) or 0 for sums in cells)
     if total:
-        details["avoidable_share"] = figure.value * MILLIJOULES_PER_KWH / total
-    return replace(bare, details=details, interval=_coarse(figure))
+        details["avoidable_share"] = value * MILLIJOULES_PER_KWH / total
+    return replace(bare, value=value, details=details, interval=_coarse(figure, value))
 
 
-def _coarse(figure: Figure) -> tuple[float, float] | None:
-    """Its interval, of an uncertainty rounded up."""
+def _by_machine(machines: Iterable[IndicatorMachine], targets: Targets) -> tuple[int, dict[HostId, int]]:
+    """Millijoules of closed_bands, and of the other causes by machine."""
+    closed, others = 0, dict[HostId, int]()
+    for machine in machines:
+        by_cause = {cause.name: cause.millijoules for cause in causes_of(machine, targets)}
+        closed += by_cause.pop(CLOSED_BANDS, 0)
+        others[machine.host_id] = sum(by_cause.values())
+    return closed, others
+
+
+def _coarse(figure: Figure, value: float) -> tuple[float, float] | None:
+    """Its interval around the value, of an uncertainty rounded up."""
     if figure.interval is None or not figure.value:
         return None
     u = math.log(figure.interval[1] / figure.value) / Z95
     u = math.ceil(u / _U_STEP - 1e-9) * _U_STEP
-    return figure.value * math.exp(-Z95 * u), figure.value * math.exp(Z95 * u)
+    return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
 
 
-def _closed_bands_divide_no_row(machines: Iterable[IndicatorMachine], beside: Beside) -> bool:
-    """Whether closed_bands leaves k machines, whatever it is put together with. Of each machine it is idle energy less a known power ×
-    idle time, and a month's row tells both sums: what one power times the row's time leaves is of the machines with another power,
-    of those with update windows and, where the row does not tell idle from active, of those active outside opening hours. Nobody, or k of
-    them, must stand behind each."""
-    rows: defaultdict[ReleasePlace, list[IndicatorMachine]] = defaultdict(list)
-    own = {
-        ReleasePlace(family_of(g.key), g.key.entity or "", g.key.device_class or "")
+def closed_bands_of_rows(machines: Iterable[IndicatorMachine], beside: Beside) -> int | None:
+    """Millijoules of closed_bands as everybody may work them out of the month: of each row, the idle energy outside opening hours less its
+    machines' lower power × the time. None where a row does not tell both, or its machines have several powers.
+
+    Of each machine closed_bands is such a difference: a sum over machines would be an equation more, which with a model's watts, or with
+    the rest of a row's energy, is solved for few of them."""
+    rows = {
+        ReleasePlace(family_of(g.key), g.key.entity or "", g.key.device_class or ""): g.sums
         for g in beside.month.uses
     }
-    left: dict[HostId, int] = {}
+    powers: defaultdict[ReleasePlace, set[int | None]] = defaultdict(set)
     for machine in machines:
-        place = beside.places[machine.host_id]
-        rows[place if place in own else ReleasePlace(place.family, "", "")].append(machine)
-        left[machine.host_id] = not_avoidable_millijoules(machine)
-    if not _nobody_or_enough(left, beside.k):
-        return False
-    return all(_powers_are_shared(row, beside.k) for row in rows.values())
-
-
-def _powers_are_shared(row: Iterable[IndicatorMachine], k: int) -> bool:
-    idle: defaultdict[int | None, dict[HostId, int]] = defaultdict(dict)
-    other: defaultdict[int | None, dict[HostId, int]] = defaultdict(dict)
-    active: dict[HostId, int] = {}
-    for machine in row:
-        power, outside = lower_microwatts(machine), machine.use(*OUTSIDE)
-        idle[power][machine.host_id] = outside.on_idle_milliseconds
-        other[power][machine.host_id] = machine.use().known_milliseconds - outside.on_idle_milliseconds
-        active[machine.host_id] = outside.on_active_milliseconds
-    parts = [active, *([*idle.values(), *other.values()] if len(idle) > 1 else [])]
-    return all(_nobody_or_enough(part, k) for part in parts)
-
-
-def _nobody_or_enough(contributions: Mapping[HostId, int], k: int) -> bool:
-    return not any(contributions.values()) or is_safe(contributions, k)
+        if machine.use(*OUTSIDE).on_idle_milliseconds:
+            place = beside.places[machine.host_id]
+            row = place if place in rows else ReleasePlace(place.family, AUTRES, AUTRES)
+            powers[row].add(lower_microwatts(machine))
+    found = 0
+    for row, of_row in powers.items():
+        if row not in rows or len(of_row) > 1:
+            return None
+        (power,) = of_row
+        time, energy = (
+            tell(frozenset(OUTSIDE), frozenset({State.ON_IDLE}))
+            for tell in (rows[row].milliseconds, rows[row].millijoules)
+        )
+        if power is None or time is None or energy is None:
+            return None
+        found += energy - power * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE
+    return found
 
 
 def night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[GroupSums]) -> Figure:

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the width of an interval tells: a step, or a mean of steps that are told, or else how much of an energy was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from tests.promises.read_together import Row
+from tests.promises.summed import Found
+from veilleuse.collector.quantiles import Z95
+
+U_STEP: Final = 0.05
+"""Relative standard uncertainties that are whole numbers of these do not tell how much was measured."""
+OF_INTERVALS: Final = ("u_model", "gsd2", "kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95")
+_NEAR: Final = 1e-6
+
+
+class Width(NamedTuple):
+    """The relative standard uncertainties that a row tells of its energy: one, unless something is amiss."""
+
+    row: Row
+    energy: Found
+    millijoules: int
+    told: tuple[float, ...]
+
+    @property
+    def is_step(self) -> bool:
+        """All are whole numbers of steps."""
+        return all(abs(one / U_STEP - round(one / U_STEP)) <= _NEAR for one in self.told)
+
+    def is_mean(self, steps: Sequence[Width]) -> bool:
+        """All are the mean of steps of disjoint rows that its role is told, which together are this row: it tells nothing more."""
+        mine = [one for one in steps if one.row.roles == self.row.roles and self._holds(one)]
+        return self._is_mean(frozenset(self.energy.cells), 0, 0.0, mine)
+
+    def _holds(self, other: Width) -> bool:
+        return self.energy.selector == other.energy.selector and {*other.energy.cells} < {*self.energy.cells}
+
+    def _is_mean(
+        self, left: frozenset[object], energy: int, uncertain: float, steps: Sequence[Width]
+    ) -> bool:
+        if not left:
+            whole = energy == self.millijoules
+            return whole and all(abs(one - uncertain / energy) <= _NEAR for one in self.told)
+        first = min(left, key=repr)
+        return any(
+            self._is_mean(
+                left - cells, energy + one.millijoules, uncertain + one.told[0] * one.millijoules, steps
+            )
+            for one in steps
+            if first in (cells := frozenset(one.energy.cells)) and cells <= left
+        )
+
+
+def width_of(row: Row, energy: Found, millijoules: int, numbers: Mapping[str, float]) -> Width:
+    """`numbers`: those of OF_INTERVALS."""
+    told = [numbers.get("u_model", 0.0)]
+    for unit, other in (("kwh", 0.0), ("kgco2e", row.numbers.get("u_factor", 0.0))):
+        if f"{unit}_lo95" in numbers:
+            wide = math.log(numbers[f"{unit}_hi95"] / numbers[f"{unit}_lo95"]) / (2 * Z95)
+            told.append(math.sqrt(max(0.0, wide**2 - other**2)))
+    return Width(row, energy, millijoules, tuple(told))
