@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.machines import settings_in
+from tests.machines import make, settings_in
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.admitted import Role
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.assembly import Collector, open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.settings import CollectorSettings, settings_environment
@@ -32,7 +32,7 @@ def settings(tmp_path: Path) -> CollectorSettings:
     """A data directory whose days are Lyon's."""
     found = settings_in(tmp_path)
     assert found.reporting.time_zone == ZONE
-    initialise(found, site="Lyon")
+    make(found, "Lyon")
     return found
 
 

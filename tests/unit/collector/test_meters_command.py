@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.machines import Served, served, settings_in
+from tests.machines import Served, make, served, settings_in
 from tests.pushes import HOUR, enrol
 from tests.unit.collector.memory import host as memory_host
 from tests.waiting import in_time
 from veilleuse.collector.admin.meter_checks import check
 from veilleuse.collector.admin.meter_files import Row, rows_of
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.assembly import open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
@@ -49,7 +49,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings: CollectorSettings = settings_in(folder)
-        initialise(self.settings, site="Lyon")
+        make(self.settings, "Lyon")
         with open_collector(self.settings) as collector:
             registry = collector.store.registry
 

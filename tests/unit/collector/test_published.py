@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from tests.filled import Filled, cell, civil
-from tests.machines import settings_in
+from tests.machines import make, settings_in
 from tests.reading import Reading
 from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.account.released import Hidden
 from veilleuse.collector.admin.published import expire
 from veilleuse.collector.admin_client import pieces_of
-from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.assembly import Collector, open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
 from veilleuse.collector.figures import (
@@ -400,7 +400,7 @@ def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
 def settings(tmp_path: Path) -> CollectorSettings:
     """A data directory."""
     found = settings_in(tmp_path)
-    initialise(found, site="Lyon")
+    make(found, "Lyon")
     return found
 
 
