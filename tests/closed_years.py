@@ -62,6 +62,31 @@ def filled_year(settings: CollectorSettings, machines: int = 12) -> None:
         roll(filled, TODAY)
 
 
+def two_years(settings: CollectorSettings) -> None:
+    """A week of every month of 2024 and 2025: twelve workstations, on at night until July 2024; a server."""
+    initialise(settings, site="Lyon")
+    with Filled(settings.data_dir) as filled:
+        server = filled.add_host(
+            Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2024, 1, 1)
+        )
+        machines = [
+            filled.add_host(
+                Population.WORKSTATION, DeviceClass.TOWER, site="Lyon", enrolled_on=date(2024, 1, 1)
+            )
+            for _ in range(12)
+        ]
+        for month in range(24):
+            year, number = 2024 + month // 12, month % 12 + 1
+            monday = date(year, number, 8 - date(year, number, 1).weekday())
+            server_day(filled, server, monday)
+            for host in machines:
+                workstation_days(
+                    filled, host, monday, monday + timedelta(days=7), night_on=month < 6, watts=20
+                )
+        filled.derive()
+        roll(filled, date(2026, 1, 5))
+
+
 def watch(filled: Filled, year: int) -> None:
     """Five weeks of every machine of such a directory: enough for a year to be compared with another one."""
     monday = date(year, 3, 1) + timedelta(days=-date(year, 3, 1).weekday() % 7)

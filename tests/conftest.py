@@ -29,7 +29,7 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "fixtures" / "golden"
-PARTS = ("beside", "services", "alone")
+PARTS = ("beside", "services")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--part",
         choices=PARTS,
-        help="of all tests: units; what starts services; what proves a promise, alone",
+        help="of all tests: units; what starts services",
     )
 
 
@@ -61,20 +61,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`--part`: a test is of exactly one. What proves a promise has the machine to itself; what starts services does not stand beside what
-    computes all the time: it waits, and counts seconds."""
+    """`--part`: a test is of exactly one. What starts services waits, and counts seconds: it does not stand beside what computes all the time."""
     if (part := config.getoption("--part")) is None:
         return
-    kept = [item for item in items if _part_of(item) == part]
+    kept = [item for item in items if _part_of(item.path) == part]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
 
 
-def _part_of(item: pytest.Item) -> str:
-    room = item.path.relative_to(TESTS).parts[0]
-    if room == "promises" or item.get_closest_marker("promise") is not None:
-        return "alone"
-    return "services" if room == "integration" else "beside"
+def _part_of(path: Path) -> str:
+    return "services" if path.relative_to(TESTS).parts[0] in ("integration", "promises") else "beside"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Rooms that have no test of the part are not imported, unless they are named."""
+    part = config.getoption("--part")
+    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if part is None or named or collection_path.parent != TESTS:
+        return None
+    return _part_of(collection_path) != part or None
 
 
 @pytest.hookimpl(trylast=True)

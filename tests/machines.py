@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,18 @@ def settings_in(folder: Path, **overrides: str) -> CollectorSettings:
     }
     room = {"store.free_bytes_minimum": "0"}
     return read_settings(None, {}, {"data_dir": str(folder / "data"), **free, **room, **overrides})
+
+
+def make(settings: CollectorSettings, site: str) -> None:
+    """As `initialise` with the settings of `settings_in`, which it does once a process: then it copies."""
+    shutil.copytree(settings_in(Path(_made(site).name)).data_dir, settings.data_dir)
+
+
+@cache
+def _made(site: str) -> tempfile.TemporaryDirectory[str]:
+    folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory()
+    initialise(settings_in(Path(folder.name)), site=site)
+    return folder
 
 
 @dataclass

@@ -121,7 +121,7 @@ class Stack:
         if not (self.data / "data.db").exists():
             self.must("veilleuse", "init", **environment)
         process = self.start("veilleuse", "serve", **environment)
-        self.wait_for(self._answers, f"the collector answers at {self.url}", process=process)
+        self.wait_for(self.answers, f"the collector answers at {self.url}", process=process)
         return process
 
     def enrol(self, population: str = "server") -> None:
@@ -167,7 +167,8 @@ class Stack:
     def _program(self, name: str) -> str:
         return str(self.programs.get(name) or program(name))
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether its pages do, and where machines enrol."""
         try:
             get(self.url + "healthz")
             host, _, port = self.environment["VEILLEUSE__GRPC__ENROLMENT_ADDRESS"].rpartition(":")

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-# All tests, in three parts: units, and those that start services, each on all cores at once; then those that prove a promise, one
-# by one. Usage: test.sh PYTHON [arguments of pytest]
+# All tests, in two parts: units, on all cores at once; then those that start services, which wait more than they compute, three at a
+# time. Usage: test.sh PYTHON [arguments of pytest]
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
@@ -19,6 +19,5 @@ part() {
 }
 
 part beside --numprocesses=logical --maxprocesses=8 --dist=loadfile "$@"
-part services --numprocesses=2 --dist=loadfile "$@"
-part alone "$@"
+part services --numprocesses=3 --dist=loadfile "$@"
 exit $worst

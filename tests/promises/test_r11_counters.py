@@ -161,7 +161,7 @@ def test_whatever_the_counter_does(figure):
     SEEN.clear()
     WORST.clear()
     run_state_machine_as_test(
-        Counters, settings=settings(max_examples=60, stateful_step_count=20, deadline=None)
+        Counters, settings=settings(max_examples=30, stateful_step_count=20, deadline=None)
     )
     figure(
         f"worst error {max(WORST):.4%} over {len(WORST):,} ticks, {SEEN['wraps']} wraps, {SEEN['gaps']} gaps, 0 negative"

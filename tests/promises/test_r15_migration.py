@@ -94,7 +94,7 @@ parts = ("store/sqlite/migrations.py", "store/sqlite/periods.py")
 released, note = Path(sys.argv[1] + ".released"), Path(sys.argv[2])
 total = lines_of(work, parts, note)
 kills = 0
-for line in range(1, total + 1, 1 + total // 60):
+for line in range(1, total + 1, 1 + total // 30):
     shutil.rmtree(sys.argv[1])
     shutil.copytree(released, sys.argv[1])
 

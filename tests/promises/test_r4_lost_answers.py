@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.promises.proxy import Proxy
@@ -24,7 +22,6 @@ def test_answers_lost_after_the_commit(tmp_path, figure):
         with Proxy((host, int(port))) as proxy:
             proxy.lose_answers = 0.2
             trial.load(200, address=proxy.address)
-            time.sleep(6)
             until(lambda: proxy.counts["lost"] > 60, "hardly an answer was lost")
             report = trial.end()
     lost, answers = proxy.counts["lost"], proxy.counts["answers"]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 
 import pytest
 
@@ -37,7 +36,7 @@ def test_fsyncs_and_writes_fail(tmp_path, figure):
         assert trial.collector is not None
         control = [str(peer("fiu-ctrl")), "-f", str(tmp_path / "fiu"), "-c", FSYNC]
         subprocess.run([*control, str(trial.collector.pid)], check=True)
-        time.sleep(7)
+        trial.stack.wait_for(trial.stack.answers, "the pages answer too", process=trial.collector)
         until(lambda: injected.read_text().count("ENOSPC") > 3, "hardly a write was refused")
         until(lambda: {"full", "failing"} <= store_errors(get(trial.stack.url + "metrics")).keys())
         errors = store_errors(get(trial.stack.url + "metrics"))

@@ -40,7 +40,7 @@ def test_disk_full(tmp_path, figure):
         trial.start()
         trial.load(100)
         trial.wait_for_ack()
-        time.sleep(1)
+        trial.stack.wait_for(trial.stack.answers, "the pages answer too", process=trial.collector)
         filler = fill(trial.stack.data, LEFT_BYTES)
         trial.note("full")
         with channel(trial, outsider) as call:

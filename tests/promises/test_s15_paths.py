@@ -69,10 +69,11 @@ def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.promise("S15")
-def test_500_hostile_names_open_nothing_elsewhere(exports, figure):
-    """Each name in every place of a report, in CSV, JSON, XLSX and HTML: one file is written, the one that was asked for."""
-    names = combined()
-    assert len(names) > 500
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
+def test_500_hostile_names_open_nothing_elsewhere(exports, figure, every):
+    """Each name, or every fifth, in every place of a report, in CSV, JSON, XLSX and HTML: one file is written, the one that was asked for."""
+    assert len(combined()) > 500
+    names = combined()[::every]
     for number, name in enumerate(names):
         document = small(everywhere(name))
         form = ("csv", "json", "xlsx", "html")[number % 4]

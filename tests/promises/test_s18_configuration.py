@@ -355,7 +355,7 @@ def test_whatever_is_sent_nothing_but_three_numbers_can_change_and_only_upwards(
     figure(f"{BYTES_SEEN['all']:,} messages, {BYTES_SEEN['tried']:,} tried, 0 finer than the local file")
 
 
-@settings(max_examples=1_500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(message=MESSAGES, own=LOCAL)
 def _any_message(message: bytes, own: AgentSettings) -> None:
     parsed = pb.RemoteConfiguration()

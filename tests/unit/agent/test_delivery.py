@@ -245,8 +245,8 @@ def run(examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
 @pytest.mark.promise("R18", "R12", "R13")
 def test_every_minute_is_stored_once_or_declared(figure):
     """Whatever is lost, refused, damaged, full, rolled back or restored, in any order."""
-    run(80, (Phase.explicit, Phase.generate))
-    figure("80 runs of up to 60 steps: 0 lost without a word, 0 twice")
+    run(40, (Phase.explicit, Phase.generate))
+    figure("40 runs of up to 60 steps: 0 lost without a word, 0 twice")
 
 
 @pytest.mark.long

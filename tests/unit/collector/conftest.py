@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.closed_years import Command, command, copied, filled_year
+from tests.closed_years import Command, command, copied, filled_year, two_years
 from tests.fakes.authority import TestAuthority
-from tests.machines import settings_in
+from tests.machines import make, settings_in
 from tests.pushes import NOW, site
 from tests.service import Service
-from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.settings import CollectorSettings, Store, read_settings
 from veilleuse.collector.store.sqlite import create_store
 
@@ -26,7 +25,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettin
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
     made = read_settings(None)
-    initialise(made, site="hq")
+    make(made, "hq")
     return made
 
 
@@ -61,6 +60,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with some weeks of a year, to be copied."""
     settings = settings_in(tmp_path_factory.mktemp("year"))
     filled_year(settings)
+    return settings.data_dir
+
+
+@pytest.fixture(scope="session")
+def measured_years(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a week of every month of two years, to be copied."""
+    settings = settings_in(tmp_path_factory.mktemp("years"))
+    two_years(settings)
     return settings.data_dir
 
 

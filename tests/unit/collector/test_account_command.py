@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.machines import settings_in
+from tests.machines import make, settings_in
 from tests.pushes import enrol
 from tests.waiting import until
 from veilleuse.collector.admin.accounts import expire
-from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
@@ -33,7 +33,7 @@ DAY = timedelta(days=1)
 def settings(tmp_path: Path) -> CollectorSettings:
     """A data directory."""
     found = settings_in(tmp_path)
-    initialise(found, site="Lyon")
+    make(found, "Lyon")
     return found
 
 

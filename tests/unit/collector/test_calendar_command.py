@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.machines import settings_in
+from tests.machines import make, settings_in
 from tests.pushes import enrol
 from tests.waiting import until
 from veilleuse.collector.admin.calendars import renew
-from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.calendars.compose import calendar_year
 from veilleuse.collector.cli.main import run
@@ -42,7 +42,7 @@ BRIDGE = '[[closure]]\nfirst = 2027-05-07\nname = "Pont"\n'
 def settings(tmp_path: Path) -> CollectorSettings:
     """A data directory with the site Lyon."""
     found = settings_in(tmp_path)
-    initialise(found, site="Lyon")
+    make(found, "Lyon")
     return found
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import date
 
@@ -21,8 +22,7 @@ from tests.closed_years import (
 from tests.filled import Filled
 from tests.machines import settings_in
 from tests.rolled import retention, roll, workstation_days
-from tests.unit.collector.test_reen_command import two_years
-from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.inventory import AssetRecord, Entity, InventoryChange, Placement
@@ -182,13 +182,14 @@ def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, 
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_the_change_from_a_year_whose_first_months_are_gone(tmp_path, monkeypatch, veilleuse, closed):
+def test_the_change_from_a_year_whose_first_months_are_gone(
+    tmp_path, measured_years, monkeypatch, veilleuse, closed
+):
     """Half a year of PCs is compared with nothing; where the year was closed in time, even provisionally, with what was kept of it then."""
     settings = settings_in(tmp_path)
-    initialise(settings, site="Lyon")
+    shutil.copytree(measured_years, settings.data_dir)
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
-    two_years(settings)
 
     def effect() -> float | None:
         (row,) = [row for row in report(veilleuse)["rows"] if row["device_class"] == "tower"]

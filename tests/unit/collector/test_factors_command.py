@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.machines import served, settings_in
-from veilleuse.collector.app.data_directory import initialise, open_collector
+from tests.machines import make, served, settings_in
+from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
@@ -43,7 +43,7 @@ Command = Callable[..., tuple[int, str, str]]
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
     """A data directory, made."""
     settings = settings_in(tmp_path)
-    initialise(settings, site="Lyon")
+    make(settings, "Lyon")
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
     return settings

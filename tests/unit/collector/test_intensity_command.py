@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from tests.filled import METER, Filled, cell, clock
-from tests.machines import served, settings_in
-from veilleuse.collector.app.data_directory import initialise, open_collector
+from tests.machines import make, served, settings_in
+from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.doctor.grid import check_intensity
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition.prometheus import Exposition
@@ -39,7 +39,7 @@ NOW = datetime(2026, 3, 10, 10, tzinfo=UTC)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
     """A data directory, made; no connector is on."""
     settings = settings_in(tmp_path)
-    initialise(settings, site="Lyon")
+    make(settings, "Lyon")
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
     return settings

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
-from tests.machines import served, settings_in
+from tests.machines import make, served, settings_in
 from tests.pushes import NOW, enrol
 from tests.waiting import until
-from veilleuse.collector.app.data_directory import initialise, open_collector, read_fleet_key
+from veilleuse.collector.app.data_directory import open_collector, read_fleet_key
 from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import OvertakenImport
@@ -46,7 +46,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings: CollectorSettings = settings_in(folder)
-        initialise(self.settings, site="Lyon")
+        make(self.settings, "Lyon")
         with open_collector(self.settings) as collector:
             registry = collector.store.registry
             made = collector.writer.submit(

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.machines import settings_in
-from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from tests.machines import make, settings_in
+from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
@@ -32,7 +32,7 @@ def settings(tmp_path: Path) -> CollectorSettings:
     """A data directory whose days are Lyon's."""
     found = settings_in(tmp_path)
     assert found.reporting.time_zone == ZONE
-    initialise(found, site="Lyon")
+    make(found, "Lyon")
     return found
 
 

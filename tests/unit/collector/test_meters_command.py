@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,14 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.closed_years import Command
-from tests.machines import Served, served, settings_in
+from tests.machines import Served, make, served, settings_in
 from tests.pushes import HOUR, enrol
 from tests.unit.collector.memory import host as memory_host
 from tests.waiting import in_time
 from veilleuse.collector.admin.meter_files import MeterDeclaration, rows_of
 from veilleuse.collector.admin.meter_rows import check
-from veilleuse.collector.app.data_directory import initialise, open_collector
+from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
@@ -34,7 +34,9 @@ from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
 
-MIDNIGHT = 1_772_406_000_000  # 2026-03-01T23:00Z: 2 March begins in Lyon
+Command = Callable[..., tuple[int, str, str]]
+MIDNIGHT = 1_772_406_000_000
+"""2026-03-01T23:00Z: 2 March begins in Lyon."""
 TREE = """\
 meter,site,room,boundary,parent,host,share,from
 ups,Lyon,DC1,ups_output,,,,
@@ -49,7 +51,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings: CollectorSettings = settings_in(folder)
-        initialise(self.settings, site="Lyon")
+        make(self.settings, "Lyon")
         with open_collector(self.settings) as collector:
             registry = collector.store.registry
 

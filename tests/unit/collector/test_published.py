@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from tests.filled import Filled, cell, civil
-from tests.machines import settings_in
+from tests.machines import make, settings_in
 from tests.reading import Reading
 from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.admin.publications import expire
-from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
@@ -45,8 +45,10 @@ from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
-NOW, FIRST, END = datetime(2026, 11, 25, 10, 30, tzinfo=UTC), date(2026, 10, 1), date(2026, 11, 1)
-OCTOBER, KINDS = "from=2026-10-01&to=2026-11-01", ("emissions", "energy", "coverage", "indicators")
+NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+FIRST, END = date(2026, 10, 1), date(2026, 11, 1)
+OCTOBER = "from=2026-10-01&to=2026-11-01"
+KINDS = ("emissions", "energy", "coverage", "indicators")
 GOLDEN = (
     '{"cells":[{"apportioned":true,"autres":false,"details_withheld":["coverage","derived","idle","methods","nights","outside","runs","use"],'
     '"device_class":"laptop","energies":[["laptop","load_modelled","open","off",0,18000000,900000]],"enrolled_milliseconds":0,'
@@ -400,7 +402,7 @@ def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
 def settings(tmp_path: Path) -> CollectorSettings:
     """A data directory."""
     found = settings_in(tmp_path)
-    initialise(found, site="Lyon")
+    make(found, "Lyon")
     return found
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.closed_years import Command, command, told
 from tests.filled import Filled
-from tests.machines import served, settings_in
+from tests.machines import make, served, settings_in
 from tests.rolled import retention, roll, server_day, workstation, workstation_days
 from tests.unit.collector.test_savings import DAY
 from veilleuse.collector.app.data_directory import initialise
@@ -37,7 +37,7 @@ ITEMS = """year;item;part;tco2e;uncertainty_percent;in_whole;source
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
     """A data directory, made."""
     settings = settings_in(tmp_path)
-    initialise(settings, site="Lyon")
+    make(settings, "Lyon")
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
     return settings
@@ -341,28 +341,11 @@ def test_a_baseline_is_restated_by_the_method_of_today(
     assert unknown.keys().isdisjoint({"value", "trend_ratio", "restated_trend_ratio"})
 
 
-def two_years(place: CollectorSettings) -> None:
-    """A week of every month of 2024 and 2025: twelve workstations, on at night until July 2024; a server."""
-    with Filled(place.data_dir) as filled:
-        server = filled.add_host(
-            Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2024, 1, 1)
-        )
-        machines = [
-            filled.add_host(
-                Population.WORKSTATION, DeviceClass.TOWER, site="Lyon", enrolled_on=date(2024, 1, 1)
-            )
-            for _ in range(12)
-        ]
-        for month in range(24):
-            year, number = 2024 + month // 12, month % 12 + 1
-            monday = date(year, number, 8 - date(year, number, 1).weekday())
-            server_day(filled, server, monday)
-            for host in machines:
-                workstation_days(
-                    filled, host, monday, monday + timedelta(days=7), night_on=month < 6, watts=20
-                )
-        filled.derive()
-        roll(filled, date(2026, 1, 5))
+@pytest.fixture
+def two_years(place: CollectorSettings, measured_years: Path) -> None:
+    """The place holds them."""
+    shutil.rmtree(place.data_dir)
+    shutil.copytree(measured_years, place.data_dir)
 
 
 BASELINES = "objective;indicator;baseline_year;baseline_value\n2;I1;2024;0,5\n2;I4;2024;100\n2;I5;2024;1\n3;server_kwh;2024;9000\n"
@@ -374,11 +357,11 @@ def sheet_rows(veilleuse: Command, *period: str) -> dict[str, dict[str, Any]]:
     return {row["indicator"]: row for row in report(veilleuse, "reen", *period)["rows"] if "indicator" in row}
 
 
+@pytest.mark.usefixtures("two_years")
 def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """Months of PCs go after 18, one by one, servers' stay: half a year of PCs is no baseline, a whole one of servers is."""
-    two_years(place)
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", BASELINES))[0] == 0
     whole = sheet_rows(veilleuse, *SHEET_2025)
     assert whole["I1"]["restated_baseline_value"] > 0.2
@@ -391,11 +374,11 @@ def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
     assert found["server_kwh"]["restated_baseline_value"] == whole["server_kwh"]["restated_baseline_value"]
 
 
+@pytest.mark.usefixtures("two_years")
 def test_a_sheet_of_which_some_months_are_gone_says_so(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """Its indicators of PCs stay on the sheet without a value: never that of the months which are left. So in the indicators report."""
-    two_years(place)
     for code, today in ((False, date(2026, 1, 5)), (True, date(2026, 11, 1))):
         with Filled(place.data_dir) as filled:
             retention(filled).run(today)
@@ -409,9 +392,9 @@ def test_a_sheet_of_which_some_months_are_gone_says_so(
         assert found["server_kwh"]["value"] > 0
 
 
+@pytest.mark.usefixtures("two_years")
 def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings, veilleuse: Command):
     """I1, I2 and I13 of a year are the same when its days have gone into months; a period that cuts such a month is refused."""
-    two_years(place)
 
     def of_days() -> dict[tuple[str, str], Any]:
         rows = report(veilleuse, "indicators", *SHEET_2025)["rows"]
@@ -430,11 +413,11 @@ def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings
     assert (code, "let --from and --to be the 1st of a month" in err) == (2, True)
 
 
+@pytest.mark.usefixtures("two_years")
 def test_a_sheet_of_a_year_closed_for_good_names_what_is_gone(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """The months of PCs have gone with the closing: their indicators stand there without a value."""
-    two_years(place)
     with Filled(place.data_dir) as filled:
         retention(filled, closed_years=frozenset({2024, 2025})).run(date(2026, 1, 5))
     found = sheet_rows(veilleuse, *SHEET_2025)

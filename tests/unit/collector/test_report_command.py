@@ -95,6 +95,7 @@ def test_derive_through_a_running_collector(
         closing(AdminServer(settings.data_dir, collector.operations)),
     ):
         collector.derive.start()
+        collector.rolls.start()
         assert run(["derive", "--all"]) == 0
     assert "1 period derived" in capsys.readouterr().out
     assert report(capsys, "emissions", *PERIOD)["memo"][0]["energy_millijoules"] == expected_millijoules

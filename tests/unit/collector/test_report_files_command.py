@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machines import make
 from tests.report_files import Page, workbook
-from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import FORMATS
 from veilleuse.collector.reports.emissions import today
@@ -28,7 +28,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An initialised data directory without machines."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
-    initialise(read_settings(None), site="hq")
+    make(read_settings(None), "hq")
     return tmp_path
 
 

@@ -38,6 +38,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State
 
 FIRST, END = date(2025, 1, 6), date(2025, 2, 3)
+SERVER_END = date(2025, 1, 13)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def a_classroom(filled: Filled) -> HostId:
 def a_server(filled: Filled) -> HostId:
     """Hours, that go before its days."""
     host_id = filled.add_host()
-    for day in days_of(FIRST, date(2025, 1, 20)):
+    for day in days_of(FIRST, SERVER_END):
         server_day(filled, host_id, day)
     return host_id
 
@@ -113,7 +114,7 @@ CASES = [
     (a_pc, date(2025, 6, 1)),
     (a_classroom, date(2025, 3, 14)),
     (a_classroom, date(2025, 6, 1)),
-    (a_server, date(2026, 2, 14)),
+    (a_server, date(2026, 2, 8)),
     (a_server, date(2028, 1, 16)),
     (a_fine_server, date(2026, 2, 14)),
 ]
@@ -206,13 +207,13 @@ def test_a_meter_is_read_for_as_long_as_machines_on_it_may_be_derived_again(fill
     share = MeterShare("pdu-1", server, SharePart.MACHINE, 900_000, date(2020, 1, 1), FOR_EVER)
     filled.store.metering.declare([meter], [share], [])
     pdu = (PointKind.PDU, "pdu-1", Boundary.WALL, "meter:pdu-1")
-    for day in days_of(FIRST, date(2025, 1, 20)):
+    for day in days_of(FIRST, SERVER_END):
         server_day(filled, poller, day, watts=777, point=pdu)
     filled.derive()
     roll(filled, date(2025, 3, 6))
     before = metered(filled, server)
     assert before > 0
-    for today in (date(2025, 6, 1), date(2026, 2, 14)):
+    for today in (date(2025, 6, 1), date(2026, 2, 8)):
         filled.store.derive.mark_all_dirty()
         retention(filled).run(today)  # while the server's hours wait to be derived
         filled.derive()

@@ -145,14 +145,14 @@ SEEDS = st.integers(0, 2**32)
 """Of a generator, because Hypothesis' own lists are mostly short and in order."""
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS)
 def test_days_and_weeks_in_any_order(seed: int):
     """A PC's, with a week in two years: Σ of what is kept = Σ of the days, to the millijoule and the millisecond."""
     check(workstation, of_a_pc, Random(seed))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS)
 def test_hours_in_any_order(seed: int):
     """A server's, all of whose rows are kept: an hour is told in parts, and each part changes its day."""

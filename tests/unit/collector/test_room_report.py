@@ -117,11 +117,12 @@ class Room:
         """Read every hour, for `covered` milliseconds of it, by the first server's agent."""
         self.meters.append(DeclaredMeter(name, "dc", room, MeterBoundary.UPS_OUTPUT))
         start = self.at(first)
-        for hour in range((end - first).days * 24):
-            reading = MeterReading(name, PointKind.UPS, watts * covered, covered)
-            self.filled.store.metering.put_readings(
-                DirtyPeriod(self.servers[0], Grain.HOUR, start + hour * HOUR), [reading]
-            )
+        reading = MeterReading(name, PointKind.UPS, watts * covered, covered)
+        with self.filled.store.transaction():
+            for hour in range((end - first).days * 24):
+                self.filled.store.metering.put_readings(
+                    DirtyPeriod(self.servers[0], Grain.HOUR, start + hour * HOUR), [reading]
+                )
 
     def declare(
         self, *servers: RoomServer, shares: Sequence[MeterShare] = (), pues: Sequence[Pue] = ()

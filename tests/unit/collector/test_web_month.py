@@ -150,7 +150,7 @@ def test_a_month_less_its_days_is_no_machine(data, service):
     data.derive()
     days = sum(
         sum(service.of_pcs(MONTH + timedelta(days=lag + 2)).get("day_energy_joules", {}).values())
-        for lag in range(1, 1 + (END - MONTH).days)
+        for lag in (1, 2, 15, (END - MONTH).days)
     )
     found = service.of_pcs(RELEASED_ON)
     month = sum(one.energy_millijoules for group in service.cells() for one in group.sums.energies.values())
