@@ -154,7 +154,7 @@ bench-ingest: $(VENV)/.dev ## durable pushes and records per second, on the disk
 
 .PHONY: bench-faults
 bench-faults: $(VENV)/.dev ## each file of the store, each fault, under load; ARGS=--write puts the table into docs/operations.md
-	@$(PY) -m tests.promises.lost $(ARGS)
+	@$(PY) -m tests.promises.support.lost $(ARGS)
 
 .PHONY: bench-metrics
 bench-metrics: $(VENV)/.dev ## milliseconds of one scrape

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.filled import METER, RAPL, Filled, cell, civil, clock, week
-from tests.pages import body, standalone
+from tests.support.filled import METER, RAPL, Filled, cell, civil, clock, week
+from tests.support.pages import body, standalone
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests import memory
 from tests.promises.results import Promises, figure
+from tests.support import memory
 
 __all__ = ["figure"]
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 # Install the Debian programs that the tests talk to; nothing happens when they are all here.
 # Without root or without apt it says what is missing and goes on: the tests that need it are skipped, or
-# fail under CI (tests/peers.py). No service is left running: only the programs are wanted.
+# fail under CI (tests/support/peers.py). No service is left running: only the programs are wanted.
 set -euo pipefail
 
 declare -A package_of=(

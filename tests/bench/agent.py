@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.conformance.polled import device_of  # noqa: E402  # the root first
-from tests.ports import free_ports  # noqa: E402
-from tests.stack import Stack, get, program  # noqa: E402
+from tests.support.ports import free_ports  # noqa: E402
+from tests.support.stack import Stack, get, program  # noqa: E402
 
 DAY_SECONDS = 86_400
 SCRAPE_SECONDS = 15
@@ -215,7 +215,7 @@ def measure_sender(stack: Stack) -> tuple[float, float]:
 
 def fill(stack: Stack, number: int) -> None:
     """Three five-minute records, as a server has after 15 minutes."""
-    from tests.records import clock_record, spool_of
+    from tests.support.records import clock_record, spool_of
 
     hour = 3_600_000
     start = int(time.time() * 1000) // hour * hour - 24 * hour + number * 900_000

@@ -24,9 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.machines import Machine
-from tests.pushes import Stream, realistic
-from tests.stack import Stack
+from tests.support.machines import Machine
+from tests.support.pushes import Stream, realistic
+from tests.support.stack import Stack
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -20,7 +20,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.reference_units import Truth, simulated
+from tests.support.reference_units import Truth, simulated
 from veilleuse.collector.derive.calibration.acceptance import Reference, wall_outcome
 from veilleuse.collector.model.calibration import Hardware
 from veilleuse.collector.quantiles import Z95

@@ -22,9 +22,9 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests import simulated_changes
 from tests.bench.independent_coverage import report
-from tests.simulated_fleets import Shape, Simulated, simulated
+from tests.support import simulated_changes
+from tests.support.simulated_fleets import Shape, Simulated, simulated
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Fleet
 from veilleuse.collector.fleet.samples import SampleMachine, Stratum

@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.independent_coverage import AT_RANDOM, CHOSEN, LOST, measure
 from tests.bench.simulate import one as simulate_one
-from tests.fleet_machines import A, in_service
-from tests.machines import settings_in
-from tests.unit.collector.test_fleet_estimate import servers
-from tests.unit.collector.test_loadmodel import server_watts
-from tests.unit.collector.test_room_report import Room, kwh, stands
-from tests.unit.collector.test_yearly import asked, monitors
-from tests.unit.collector.year import census, worked, workstation
+from tests.support.fleet_machines import A, in_service
+from tests.support.machines import settings_in
+from tests.support.year import census, worked, workstation
+from tests.unit.collector.derive.test_loadmodel import server_watts
+from tests.unit.collector.fleet.test_fleet_estimate import servers
+from tests.unit.collector.fleet.test_yearly import asked, monitors
+from tests.unit.collector.reports.test_room_report import Room, kwh, stands
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.fleet.class_defaults import class_microwatts

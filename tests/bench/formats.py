@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.reported import HEAD
+from tests.support.reported import HEAD
 from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
 from veilleuse.collector.documents.document import FORMATS, Document, Row, renderer
 from veilleuse.collector.documents.formats import pdf as pdf_format

@@ -28,7 +28,7 @@ import google.protobuf
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
 from veilleuse.collector import settings
 from veilleuse.collector.counters import Health
 from veilleuse.collector.ingest.writer import Writer

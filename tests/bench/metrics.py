@@ -24,8 +24,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.filled import Filled, cell, clock, start_of_minute
-from tests.publishing import Publishing
+from tests.support.filled import Filled, cell, clock, start_of_minute
+from tests.support.publishing import Publishing
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod

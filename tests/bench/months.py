@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.filled import Filled
-from tests.rolled import workstation
+from tests.support.filled import Filled
+from tests.support.rolled import workstation
 from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.reader import Periods

@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.months import FILLED_COLUMNS, KEYS, _row
-from tests.machines import settings_in
-from tests.pushes import enrol
+from tests.support.machines import settings_in
+from tests.support.pushes import enrol
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import QueryTooSlow

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from tests.pushes import (
-    NOW,
-)
+from tests.support.pushes import NOW
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Point
 from veilleuse.collector.ports import (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.backends import BACKENDS, Backend
-from tests.pushes import site
+from tests.support.pushes import site
 
 
 @pytest.fixture(params=BACKENDS)

@@ -10,11 +10,11 @@ from pathlib import Path
 from unittest import mock
 
 from tests.conformance.polled import Device
-from tests.fakes.authority import TestAuthority
-from tests.fakes.devices import FakeDevice, Handler, endless, page, reply
-from tests.fakes.ipmi_tools import FakeTool
-from tests.fakes.redfish import Service, context, credentials_file, saved, tls
-from tests.metering import PATIENT_SECONDS
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.devices import FakeDevice, Handler, endless, page, reply
+from tests.support.fakes.ipmi_tools import FakeTool
+from tests.support.fakes.redfish import Service, context, credentials_file, saved, tls
+from tests.support.metering import PATIENT_SECONDS
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.ipmi_dcmi import IpmiDcmi
 from veilleuse.agent.sources.redfish import Redfish

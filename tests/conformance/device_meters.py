@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conformance.polled import Device
-from tests.fakes.snmp_agent import Value, fake_agent
-from tests.fakes.upsd import fake_upsd
-from tests.metering import context_of
+from tests.support.fakes.snmp_agent import Value, fake_agent
+from tests.support.fakes.upsd import fake_upsd
+from tests.support.metering import context_of
 
 NOT_WATTS = ("", "-1", "NaN", "1e9", "12,5", "99999999", "a lot", "\x00\x01")
 OUTLET_POWER = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.7.1"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conformance.polled import Device
-from tests.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
+from tests.support.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
 from veilleuse.agent.ports import SourceContext
 
 

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.conformance.polled import Device
-from tests.fakes.devices import Asked, FakeDevice, Handler, Reply, dripping, endless, page, reply
-from tests.metering import PATIENT_SECONDS
+from tests.support.fakes.devices import Asked, FakeDevice, Handler, Reply, dripping, endless, page, reply
+from tests.support.metering import PATIENT_SECONDS
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.wire.vocabulary import Boundary
 

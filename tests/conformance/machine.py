@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fakes.measuring import FakeClock
-from tests.trees import LONG_RANGE, SHORT_RANGE, put
+from tests.support.fakes.measuring import FakeClock
+from tests.support.trees import LONG_RANGE, SHORT_RANGE, put
 from veilleuse.agent.model import EnergyCounter, Point, Reset, difference
 from veilleuse.agent.sources.linux_hwmon import GPU_CEILING_WATTS
 from veilleuse.agent.sources.linux_rapl import DRAM_CEILING_WATTS, PACKAGE_CEILING_WATTS, PSYS_CEILING_WATTS

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.conformance.machine import BATTERY, HWMON, RAPL, Device, Machine
-from tests.trees import context, put
+from tests.support.trees import context, put
 from veilleuse.agent.model import Point, Reading, Record, Tick
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.fold import Fold

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.polled import DEVICES, Device, device_of
-from tests.metering import hurried, patiently
-from tests.waiting import in_time
+from tests.support.metering import hurried, patiently
+from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
 from veilleuse.agent.ports import Source

@@ -37,7 +37,7 @@ def make(name: str, root: Path, virtualisation: str = "none", watts: float = 10.
 
 
 ELSEWHERE = {"polled"}
-"""Reads no device but a publication: tests/unit/agent/test_polled.py asks it the same."""
+"""Reads no device but a publication: tests/unit/agent/sources/test_polled.py asks it the same."""
 
 
 @pytest.fixture(params=sorted(BUILTIN.keys() - ELSEWHERE))

@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.conformance.backends import BACKENDS, MONDAY, Backend
-from tests.pushes import (
+from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
     WORKSTATION,

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from datetime import date
 
-from tests.pushes import (
+from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
     NOW,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.conformance.backends import Backend
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, gap, realistic
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, gap, realistic
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.calibration import Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.model.hosts import MachineFacts

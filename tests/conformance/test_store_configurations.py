@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from tests.pushes import NOW, enrol
+from tests.support.pushes import NOW, enrol
 from veilleuse.collector.model.hosts import AppliedConfiguration, AppliedState
 from veilleuse.collector.model.remote_config import OWN_FILE, Rollout
 from veilleuse.wire.configuration import Configuration

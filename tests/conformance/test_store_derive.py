@@ -12,14 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.backends import BACKENDS, MONDAY, Backend
-from tests.pushes import (
-    HOUR,
-    MONDAY_10H,
-    Stream,
-    enrol,
-    realistic,
-    site,
-)
+from tests.support.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic, site
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry
 from veilleuse.wire.ladder import Method

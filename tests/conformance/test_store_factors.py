@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from tests.conformance.backends import Backend
-from tests.pushes import NOW
+from tests.support.pushes import NOW
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, with_eple
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.factors.book import factor_book

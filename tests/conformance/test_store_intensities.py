@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.backends import Backend
-from tests.pushes import HOUR, NOW
+from tests.support.pushes import HOUR, NOW
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.grid import GridIntensity, IntensityImport, IntensityKind, IntensityStatus
 

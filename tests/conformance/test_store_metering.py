@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from tests.conformance.backends import Backend
-from tests.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic
+from tests.support.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic
 from veilleuse.collector.model.meters import (
     FOR_EVER,
     NOT_SHARED,

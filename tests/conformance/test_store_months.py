@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import date
 
 from tests.conformance.backends import MONDAY, Backend
-from tests.pushes import (
+from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
     WORKSTATION,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from tests.pushes import HOUR, MONDAY_10H, Stream, cell, clock, enrol, measurement, rapl
+from tests.support.pushes import HOUR, MONDAY_10H, Stream, cell, clock, enrol, measurement, rapl
 from veilleuse.collector.model.records import Grain
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.backends import BACKENDS, MONDAY, Backend
-from tests.pushes import (
+from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
     WORKSTATION,

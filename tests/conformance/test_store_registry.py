@@ -14,15 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.backends import BACKENDS, MONDAY, Backend
-from tests.pushes import (
-    HOUR,
-    MONDAY_10H,
-    NOW,
-    Stream,
-    enrol,
-    realistic,
-    site,
-)
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.clones import Holders
 from veilleuse.collector.model.hosts import Certificate, HostStatus

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Served, served, settings_in
+from tests.support.machines import Served, served, settings_in
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.settings import settings_environment
 

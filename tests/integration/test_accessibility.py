@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
-from tests.filled import (
+from tests.support.filled import (
     METER,
     Filled,
     cell,
@@ -26,9 +26,9 @@ from tests.filled import (
     reporting_day,
     start_of_minute,
 )
-from tests.pages import body, standalone
-from tests.peers import peer
-from tests.publishing import Publishing
+from tests.support.pages import body, standalone
+from tests.support.peers import peer
+from tests.support.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.agent import Agent
-from tests.machines import Served, served, settings_in
-from tests.records import clock_record
+from tests.support.fakes.agent import Agent
+from tests.support.machines import Served, served, settings_in
+from tests.support.records import clock_record
 from veilleuse.agent.identity import reset
 from veilleuse.agent.model import Gap
 from veilleuse.agent.sending import enrol

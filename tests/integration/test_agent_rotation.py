@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.agent import Agent
-from tests.machines import Served, served, settings_in
+from tests.support.fakes.agent import Agent
+from tests.support.machines import Served, served, settings_in
 from veilleuse.agent.identity.store import ders_of
 from veilleuse.agent.sending import enrol
 from veilleuse.collector.ipc.unix_socket import ask

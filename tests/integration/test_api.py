@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from tests.filled import METER, Filled, cell, civil, minutes_of_server
-from tests.stack import Stack
+from tests.support.filled import METER, Filled, cell, civil, minutes_of_server
+from tests.support.stack import Stack
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 CONFIGURATION = """

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.filled import Filled
 from tests.integration.test_accessibility import SCREENS, axe_says
-from tests.pages import body
-from tests.reading import Reading
+from tests.support.filled import Filled
+from tests.support.pages import body
+from tests.support.reading import Reading
 
 
 @pytest.fixture(scope="module")

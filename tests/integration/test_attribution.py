@@ -21,11 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.measuring import GaugeSource
-from tests.fleet import FleetAgent, now_unix_milliseconds
-from tests.machines import Served
-from tests.records import spool_of
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.fakes.measuring import GaugeSource
+from tests.support.fleet import FleetAgent, now_unix_milliseconds
+from tests.support.machines import Served
+from tests.support.records import spool_of
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.model import UnitReading
 from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.ports import SourceContext

@@ -17,9 +17,9 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.fleet import PERIOD_MILLISECONDS, Fleet, compared, now_unix_milliseconds, statuses, summed
-from tests.stack import Stack
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.fleet import PERIOD_MILLISECONDS, Fleet, compared, now_unix_milliseconds, statuses, summed
+from tests.support.stack import Stack
+from tests.support.waiting import PATIENCE_SECONDS
 
 AGENTS = 4
 

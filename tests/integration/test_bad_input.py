@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.records import clock_record, spool_of
-from tests.stack import COMMAND_SECONDS, Stack, program
+from tests.support.records import clock_record, spool_of
+from tests.support.stack import COMMAND_SECONDS, Stack, program
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 FAILED, USAGE = 1, 2
@@ -250,7 +250,7 @@ def _fill(file: Path, leave_bytes: int) -> None:
 
 
 def _metrics(stack: Stack) -> str:
-    from tests.stack import get
+    from tests.support.stack import get
 
     return get(stack.url + "metrics")
 

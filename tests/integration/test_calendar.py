@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 from veilleuse.agent.model import Tick
 from veilleuse.agent.resident.fold import Fold, SiteCalendar
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.machines import SECONDS, enrolled, refused
-from tests.pushes import Stream, gap
+from tests.support.machines import SECONDS, enrolled, refused
+from tests.support.pushes import Stream, gap
 from veilleuse.collector.enrolment import clones
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.records import HostId

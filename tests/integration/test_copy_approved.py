@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.stack import Stack
-from tests.unit.agent.test_copies import COPY, ORIGINAL, become
+from tests.support.stack import Stack
+from tests.unit.agent.identity.test_copies import COPY, ORIGINAL, become
 
 
 def hosts(stack: Stack) -> list[dict[str, Any]]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import Agent
-from tests.fakes.collector import FakeCollector
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.fakes.agent import Agent
+from tests.support.fakes.collector import FakeCollector
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.commands.main import main
 
 

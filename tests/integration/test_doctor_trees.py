@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.trees import TREES, context
+from tests.support.trees import TREES, context
 from veilleuse.agent.helpers.rapl import RaplHelper
 from veilleuse.agent.platforms.clock import instant_now
 

@@ -20,8 +20,8 @@ import grpc
 import psutil
 import pytest
 
-from tests.machines import SECONDS, Machine, Served, refusal, served, settings_in
-from tests.waiting import PATIENCE_SECONDS, at_its_best, has_ended, until
+from tests.support.machines import SECONDS, Machine, Served, refusal, served, settings_in
+from tests.support.waiting import PATIENCE_SECONDS, at_its_best, has_ended, until
 from veilleuse.collector.app.gateway import limits
 from veilleuse.collector.enrolment.ca_rotation import renew_intermediate
 from veilleuse.collector.settings import child_environment

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.records import clock_record, spool_of
-from tests.stack import Stack
+from tests.support.records import clock_record, spool_of
+from tests.support.stack import Stack
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.stack import Stack, program
+from tests.support.stack import Stack, program
 
 MEMORY_BYTES = 1 << 30
 """Of addresses, not of pages: the libraries alone map half of it."""

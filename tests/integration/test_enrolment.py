@@ -19,9 +19,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.machines import SECONDS, Machine, Served, hello_request, refused, served, settings_in
-from tests.ports import free_port
-from tests.waiting import PATIENCE_SECONDS, at_its_best, until
+from tests.support.machines import SECONDS, Machine, Served, hello_request, refused, served, settings_in
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS, at_its_best, until
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.enrolment.ca import create
 from veilleuse.collector.errors import CollectorError

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 from veilleuse.agent.commands.state_view import look_at_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.identity.store import IdentityStore, write_private

@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from tests.closed_years import filled_year
-from tests.command_words import Typist, commands_of_agent, commands_of_collector
-from tests.hostile_files import TABLES, write_all
-from tests.machines import settings_in
+from tests.support.closed_years import filled_year
+from tests.support.command_words import Typist, commands_of_agent, commands_of_collector
+from tests.support.hostile_files import TABLES, write_all
+from tests.support.machines import settings_in
 from veilleuse.agent.commands.main import main
 from veilleuse.collector.app.gateway.messages import GatewayCertificate, GatewaySetup, as_head, decode, encode
 from veilleuse.collector.cli.main import run
@@ -65,7 +65,7 @@ READERS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "enrol FILE": (main, ""),
     "prepare-image --join FILE": (main, ""),
 }
-"""Command line → program, and the table that it reads, of tests.hostile_files.TABLES."""
+"""Command line → program, and the table that it reads, of tests.support.hostile_files.TABLES."""
 
 
 class TooSlowError(BaseException):

@@ -13,9 +13,9 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.crowd import crowd
-from tests.machines import SECONDS, Machine, Served, enrolled, refusal, refused, served, settings_in
-from tests.pushes import Stream, cell, clock, gap, measurement, rapl
+from tests.support.crowd import crowd
+from tests.support.machines import SECONDS, Machine, Served, enrolled, refusal, refused, served, settings_in
+from tests.support.pushes import Stream, cell, clock, gap, measurement, rapl
 from veilleuse.collector.model.records import AgentId, AppendResult, HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.limits import EPOCH_BYTES

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""IPMI over the network: the real `ipmitool` against a controller whose session layer is pyghmi's (tests/fakes/bmc.py)."""
+"""IPMI over the network: the real `ipmitool` against a controller whose session layer is pyghmi's (tests/support/fakes/bmc.py)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from tests.fakes import bmc
-from tests.metering import patiently
-from tests.peers import peer
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.fakes import bmc
+from tests.support.metering import patiently
+from tests.support.peers import peer
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.ports import MeterSpec, SourceContext

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from tests.metering import HURRIED_SECONDS, context_of, patiently, secret_file
-from tests.nut_server import NutServer
-from tests.waiting import in_time, until
+from tests.support.metering import HURRIED_SECONDS, context_of, patiently, secret_file
+from tests.support.nut_server import NutServer
+from tests.support.waiting import in_time, until
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.sources.nut_ups import NutUps

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service with meters: real processes, and a meter that an outsider's package brings (tests/fakes/polled.py)."""
+"""The service with meters: real processes, and a meter that an outsider's package brings (tests/support/fakes/polled.py)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fakes.polled import install_file_meter
-from tests.stack import COMMAND_SECONDS
-from tests.waiting import PATIENCE_SECONDS, comes, has_ended, until
+from tests.support.fakes.polled import install_file_meter
+from tests.support.stack import COMMAND_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, comes, has_ended, until
 from veilleuse.agent.model import Record, body_from_json
 from veilleuse.agent.sources.snapshot import Publication, read_publication
 from veilleuse.agent.spool.database import FILE_NAME, connect

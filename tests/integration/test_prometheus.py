@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from grafana.panels import ROWS
-from tests.filled import (
+from tests.support.filled import (
     METER,
     Filled,
     cell,
@@ -36,10 +36,10 @@ from tests.filled import (
     start_of_minute,
     week,
 )
-from tests.peers import peer
-from tests.ports import free_ports
-from tests.stack import get
-from tests.waiting import PATIENCE_SECONDS, comes
+from tests.support.peers import peer
+from tests.support.ports import free_ports
+from tests.support.stack import get
+from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
 from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.ipc.unix_socket import SOCKET_FILE

@@ -21,9 +21,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.fleet import FleetAgent, now_unix_milliseconds
-from tests.machines import Served
-from tests.records import spool_of
+from tests.support.fleet import FleetAgent, now_unix_milliseconds
+from tests.support.machines import Served
+from tests.support.records import spool_of
 from veilleuse.agent.model import LoadDelta, Point, PointEnergy, Record, Tick
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.settings import read_settings

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.fakes.authority import TestAuthority
-from tests.fakes.redfish import context, credentials_file, saved, tls, write_tree
-from tests.ports import free_port
-from tests.waiting import until
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.redfish import context, credentials_file, saved, tls, write_tree
+from tests.support.ports import free_port
+from tests.support.waiting import until
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge
 from veilleuse.agent.sources.redfish import Redfish

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 SETTINGS = {
     "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",

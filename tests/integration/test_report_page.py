@@ -13,9 +13,9 @@ import pypdf
 import pytest
 
 from tests.integration.test_accessibility import SCREENS, axe_says
-from tests.peers import peer
-from tests.report_files import bare
-from tests.reported import attribution, everything
+from tests.support.peers import peer
+from tests.support.report_files import bare
+from tests.support.reported import attribution, everything
 from veilleuse.collector.documents.document import Document, renderer
 
 DOCUMENTS = {"yearly": everything, "attribution": lambda: attribution("nginx.service", "backup.service")}

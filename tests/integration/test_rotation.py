@@ -19,10 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.authorities import Organisation
-from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
-from tests.peers import peer
-from tests.stack import Stack
+from tests.support.authorities import Organisation
+from tests.support.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
+from tests.support.peers import peer
+from tests.support.stack import Stack
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -25,8 +25,8 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.stack import Stack, get, orphans
-from tests.waiting import PATIENCE_SECONDS, at_its_best
+from tests.support.stack import Stack, get, orphans
+from tests.support.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.wire_codec import cells_from_wire, facts_from_wire
 from veilleuse.wire.vocabulary import DeviceClass

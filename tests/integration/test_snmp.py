@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 
-from tests.metering import HURRIED_SECONDS, context_of, patiently, secret_file
-from tests.snmp_server import AUTHENTICATION_SECRET, PRIVACY_SECRET, USER, SnmpServer
-from tests.waiting import in_time, until
+from tests.support.metering import HURRIED_SECONDS, context_of, patiently, secret_file
+from tests.support.snmp_server import AUTHENTICATION_SECRET, PRIVACY_SECRET, USER, SnmpServer
+from tests.support.waiting import in_time, until
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Delta, EnergyCounter, PowerGauge, difference
 from veilleuse.agent.sources.snmp_meter import SnmpMeter

@@ -14,9 +14,9 @@ import grpc
 import pytest
 from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
-from tests.machines import Machine, Served, served, settings_in
-from tests.promises.raw import PUSH, Connection, tls
-from tests.waiting import PATIENCE_SECONDS
+from tests.promises.support.raw import PUSH, Connection, tls
+from tests.support.machines import Machine, Served, served, settings_in
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.app import grpc_server
 from veilleuse.collector.app.grpc_server import OPTIONS
 from veilleuse.wire.limits import MAX_PUSH_BYTES

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.promises.contract import EXPECTED_EARLIER, STORED, Record
-from tests.promises.history import History
-from tests.promises.recount import recount
+from tests.promises.support.contract import EXPECTED_EARLIER, STORED, Record
+from tests.promises.support.history import History
+from tests.promises.support.recount import recount
 
 DETAILS: Final = 12
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trees import context, put, zone
+from tests.support.trees import context, put, zone
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.helpers import powermetrics, rapl
 from veilleuse.agent.model import Instant

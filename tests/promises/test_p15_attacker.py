@@ -25,12 +25,12 @@ from typing import Final
 
 import pytest
 
-from tests.promises.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
-from tests.promises.explaining import Explained
-from tests.promises.isolating import Column, Equation, Isolated, dominated, smallest
-from tests.promises.machine_figures import AVOIDABLE
-from tests.promises.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
-from tests.promises.summed import amount
+from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
+from tests.promises.support.explaining import Explained
+from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
+from tests.promises.support.machine_figures import AVOIDABLE
+from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
+from tests.promises.support.summed import amount
 from veilleuse.collector.account import group_sums, release_tables
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.records import Grain, HostId

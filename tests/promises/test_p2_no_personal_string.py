@@ -18,11 +18,18 @@ from typing import Any
 import pytest
 from google.protobuf import text_format
 
-from tests.fakes.collector import FakeCollector
-from tests.promises.leaking import Places, Said, files_below, leaks_in, lowered, spellings
-from tests.promises.person import ADDRESS, CANARIES, CONTROL_MODEL, CONTROL_UNIT, let_work, somebodys_machine
-from tests.promises.proxy import Proxy
-from tests.stack import Stack
+from tests.promises.support.leaking import Places, Said, files_below, leaks_in, lowered, spellings
+from tests.promises.support.person import (
+    ADDRESS,
+    CANARIES,
+    CONTROL_MODEL,
+    CONTROL_UNIT,
+    let_work,
+    somebodys_machine,
+)
+from tests.promises.support.proxy import Proxy
+from tests.support.fakes.collector import FakeCollector
+from tests.support.stack import Stack
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 CONTROL_ENTITY = "Service temoin"

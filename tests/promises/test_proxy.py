@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.promises.proxy import REQUEST_BYTES, Proxy
-from tests.waiting import PATIENCE_SECONDS
+from tests.promises.support.proxy import REQUEST_BYTES, Proxy
+from tests.support.waiting import PATIENCE_SECONDS
 
 REQUEST = b"q" * REQUEST_BYTES
 

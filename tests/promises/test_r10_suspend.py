@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.fakes.metered import Metered, millijoules, refusals
+from tests.support.fakes.metered import Metered, millijoules, refusals
 from veilleuse.agent.model import Record
 from veilleuse.wire.vocabulary import State
 

@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.fakes.measuring import RANGE, FakeClock
-from tests.fakes.metered import RaplTree
+from tests.support.fakes.measuring import RANGE, FakeClock
+from tests.support.fakes.metered import RaplTree
 from veilleuse.agent.model import Tick
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.resident.ticker import Ticker

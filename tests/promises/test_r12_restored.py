@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet import (
+from tests.support.fleet import (
     PERIOD_MILLISECONDS,
     Fleet,
     FleetAgent,
@@ -28,8 +28,8 @@ from tests.fleet import (
     statuses,
     summed,
 )
-from tests.peers import peer
-from tests.stack import Stack, program
+from tests.support.peers import peer
+from tests.support.stack import Stack, program
 
 AGENTS = 100
 LATE = 10

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.records import clock_record, spool_of
-from tests.stack import Stack, get
-from tests.waiting import until
+from tests.support.records import clock_record, spool_of
+from tests.support.stack import Stack, get
+from tests.support.waiting import until
 from veilleuse.collector.errors import CollectorError, StoreDamaged
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store.sqlite import open_store

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import Agent, record
-from tests.fakes.collector import FakeCollector
-from tests.fakes.measuring import FakeClock
+from tests.support.fakes.agent import Agent, record
+from tests.support.fakes.collector import FakeCollector
+from tests.support.fakes.measuring import FakeClock
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """R14, the collector's half: its files are removed, moved, replaced, cut or garbled while it serves. All of them in one process:
-tests/unit/collector/test_lost_files.py."""
+tests/unit/collector/store/test_lost_files.py."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.lost_files import LOST, Lost
-from tests.promises.lost import outcome, prepared
+from tests.promises.support.lost import outcome, prepared
+from tests.support.lost_files import LOST, Lost
 
 QUICK = "data.db removed"
 """It lost what 2,778 pushes brought in the 75 s after it, and the collector ended with 0."""

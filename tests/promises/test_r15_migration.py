@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.killing import ROOT, run_program
-from tests.promises.previous import Fleet, install
+from tests.promises.support.previous import Fleet, install
+from tests.support.killing import ROOT, run_program
 from veilleuse.collector.store.sqlite.migrations import migrations
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -88,7 +88,7 @@ def test_a_migration_cut_at_any_line_is_carried_on(data, tmp_path, figure):
         OPEN
         + """
 import shutil
-from tests.killing import dies_at, in_child, lines_of
+from tests.support.killing import dies_at, in_child, lines_of
 
 parts = ("store/sqlite/migrations.py", "store/sqlite/periods.py")
 released, note = Path(sys.argv[1] + ".released"), Path(sys.argv[2])

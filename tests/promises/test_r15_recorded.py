@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.authority import TestAuthority
-from tests.pushes import NOW, site
-from tests.service import Service
+from tests.support.fakes.authority import TestAuthority
+from tests.support.pushes import NOW, site
+from tests.support.service import Service
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store.sqlite import SqliteReader, create_store

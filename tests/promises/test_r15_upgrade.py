@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.previous import COMMANDS, Feeder, Fleet, install
+from tests.promises.support.previous import COMMANDS, Feeder, Fleet, install
 
 COLLECTOR, AGENT = COMMANDS
 RUNNING = {

@@ -17,9 +17,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.machines import Machine, hello_request
-from tests.promises.returning import Fleet, Retry
-from tests.stack import Stack
+from tests.promises.support.returning import Fleet, Retry
+from tests.support.machines import Machine, hello_request
+from tests.support.stack import Stack
 from veilleuse.agent.sending.session import retry_delay_milliseconds
 from veilleuse.wire.vocabulary import Population
 

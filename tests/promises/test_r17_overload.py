@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.promises.trial import Trial
-from tests.waiting import until
+from tests.promises.support.trial import Trial
+from tests.support.waiting import until
 
 AGENTS = 1_500
 AT_ONCE = 56

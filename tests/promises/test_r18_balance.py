@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.pushes import Stream, enrol, site
+from tests.support.pushes import Stream, enrol, site
 from veilleuse.agent.model import Record, Tick
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.sending.encode import WireEncoder

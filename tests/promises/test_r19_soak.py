@@ -15,8 +15,8 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from tests.promises.trial import Trial
-from tests.waiting import until
+from tests.promises.support.trial import Trial
+from tests.support.waiting import until
 
 AGENTS = 500
 WARM_BYTES, WARM_SECONDS, CALLS_EACH = 96 * 2**20, 420, 200

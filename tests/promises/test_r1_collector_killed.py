@@ -11,8 +11,8 @@ from tempfile import mkdtemp
 import pytest
 
 from tests.promises.check import Report
-from tests.promises.trial import FIRST_ACK_SECONDS, Trial
-from tests.waiting import at_its_best
+from tests.promises.support.trial import FIRST_ACK_SECONDS, Trial
+from tests.support.waiting import at_its_best
 
 
 def killed(folder, agents: int, kills: int, *, pushes_per_second: float, longest: float, processes: int = 1):

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.agent import record
-from tests.promises.networks import NAME, NEAR_ADDRESS, Wire, wire
-from tests.stack import Stack, program
+from tests.promises.support.networks import NAME, NEAR_ADDRESS, Wire, wire
+from tests.support.fakes.agent import record
+from tests.support.stack import Stack, program
 from veilleuse.agent.spool.database import connect
 
 pytestmark = [pytest.mark.promise("R20"), pytest.mark.long]

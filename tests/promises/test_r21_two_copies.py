@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 
 CONFIG = '[paths]\nstate = "{state}"\n[measure]\nsources = ["fake"]\nfake_watts = 5.0\n'

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.disks import ext4
-from tests.promises.trial import Trial
+from tests.promises.support.disks import ext4
+from tests.promises.support.trial import Trial
 
 DISK_MIB = 256
 COMMIT = "commit=300"

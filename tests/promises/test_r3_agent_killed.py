@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.killed_agent import UNKNOWN, KilledAgent, held, numbered
-from tests.promises.proxy import Proxy
-from tests.records import clock_record, spool_of
-from tests.stack import Stack
-from tests.waiting import until
+from tests.promises.support.killed_agent import UNKNOWN, KilledAgent, held, numbered
+from tests.promises.support.proxy import Proxy
+from tests.support.records import clock_record, spool_of
+from tests.support.stack import Stack
+from tests.support.waiting import until
 
 PERIOD = 10_000
 TICK = CHECKPOINT = 1_000

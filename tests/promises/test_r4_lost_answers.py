@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.promises.proxy import Proxy
-from tests.promises.trial import Trial
-from tests.waiting import until
+from tests.promises.support.proxy import Proxy
+from tests.promises.support.trial import Trial
+from tests.support.waiting import until
 
 
 @pytest.mark.promise("R4", "R18")

@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from tests.peers import peer
-from tests.promises.trial import Trial
-from tests.stack import get
-from tests.waiting import until
+from tests.promises.support.trial import Trial
+from tests.support.peers import peer
+from tests.support.stack import get
+from tests.support.waiting import until
 
 FSYNC = "enable_random name=posix/io/sync/fdatasync,probability=0.02,failinfo=5"
 """EIO. libfiu has no hook for pwrite64, which is what SQLite calls: strace makes those fail, in the kernel's place."""

@@ -14,13 +14,13 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.promises.contract import HelloRequest, PushRequest, message
-from tests.promises.disks import fill, free_bytes, tmpfs
-from tests.promises.load import SERVICE, Identity
-from tests.promises.measured import measured
-from tests.promises.trial import Trial
-from tests.stack import get
-from tests.waiting import PATIENCE_SECONDS
+from tests.promises.support.contract import HelloRequest, PushRequest, message
+from tests.promises.support.disks import fill, free_bytes, tmpfs
+from tests.promises.support.load import SERVICE, Identity
+from tests.promises.support.measured import measured
+from tests.promises.support.trial import Trial
+from tests.support.stack import get
+from tests.support.waiting import PATIENCE_SECONDS
 
 DISK_MIB = 64
 LEFT_BYTES = 1_500_000

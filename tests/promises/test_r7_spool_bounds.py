@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import record
-from tests.fakes.metered import Metered
-from tests.promises.disks import fill, free_bytes, tmpfs
-from tests.promises.killed_agent import KilledAgent, held
-from tests.records import clock_record
-from tests.stack import Stack
-from tests.waiting import PATIENCE_SECONDS
+from tests.promises.support.disks import fill, free_bytes, tmpfs
+from tests.promises.support.killed_agent import KilledAgent, held
+from tests.support.fakes.agent import record
+from tests.support.fakes.metered import Metered
+from tests.support.records import clock_record
+from tests.support.stack import Stack
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Gap, Record, body_from_json
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import Spool

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from tests.promises.support.trial import Trial
 from tests.promises.test_r17_overload import RSS_BYTES, Largest, told
-from tests.promises.trial import Trial
 
 DRAINING, LIVE = 10_000, 60
 INTERVAL_SECONDS, SECONDS = 60.0, 200

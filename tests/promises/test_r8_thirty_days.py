@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.promises.killed_agent import held
-from tests.records import clock_record
-from tests.stack import Stack
+from tests.promises.support.killed_agent import held
+from tests.support.records import clock_record
+from tests.support.stack import Stack
 from veilleuse.agent.spool.database import FILE_NAME, Bounds
 from veilleuse.agent.spool.recovery import open_spool
 

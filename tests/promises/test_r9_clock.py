@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.metered import Metered, millijoules, refusals
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.fakes.metered import Metered, millijoules, refusals
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Gap, Record, body_from_json
 
 HOUR = 3_600_000

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from hyperframe.frame import Frame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
-from tests.peers import peer
-from tests.promises.served import Heartbeat, served, where
+from tests.promises.support.served import Heartbeat, served, where
+from tests.support.peers import peer
 
 pytestmark = [pytest.mark.promise("S10"), pytest.mark.long]
 

@@ -15,10 +15,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.machines import SECONDS, hello_request
-from tests.promises.served import served
-from tests.pushes import Stream, cell, clock, measurement, rapl
-from tests.stack import Stack, get
+from tests.promises.support.served import served
+from tests.support.machines import SECONDS, hello_request
+from tests.support.pushes import Stream, cell, clock, measurement, rapl
+from tests.support.stack import Stack, get
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

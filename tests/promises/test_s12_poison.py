@@ -15,8 +15,20 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.promises.oracle import Sender, complaint
-from tests.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, cell, clock, enrol, measurement, rapl, site
+from tests.promises.support.oracle import Sender, complaint
+from tests.support.pushes import (
+    HOUR,
+    MONDAY_10H,
+    NOW,
+    SERVER,
+    Stream,
+    cell,
+    clock,
+    enrol,
+    measurement,
+    rapl,
+    site,
+)
 from veilleuse.collector import settings as collector_settings
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model.records import AppendResult, Grain

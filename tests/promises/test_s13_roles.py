@@ -16,9 +16,9 @@ from typing import Any, Final
 import grpc
 import pytest
 
-from tests.filled import Filled, cell, civil, clock
-from tests.machines import SECONDS, Machine, refused, served, settings_in
-from tests.reading import DOOR_TOKEN, Reading
+from tests.support.filled import Filled, cell, civil, clock
+from tests.support.machines import SECONDS, Machine, refused, served, settings_in
+from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role, new_token
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -14,10 +14,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.hostile import EVERYTHING, everywhere
-from tests.peers import peer
-from tests.report_files import sheet_rows, workbook
-from tests.reported import attribution, small
+from tests.support.hostile import EVERYTHING, everywhere
+from tests.support.peers import peer
+from tests.support.report_files import sheet_rows, workbook
+from tests.support.reported import attribution, small
 from veilleuse.collector.documents.document import Document, Row, plain, renderer
 
 OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"

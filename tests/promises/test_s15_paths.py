@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import combined, everywhere
-from tests.reported import everything, small
+from tests.support.hostile import combined, everywhere
+from tests.support.reported import everything, small
 from veilleuse.collector.cli.output import write_output
 from veilleuse.collector.documents.document import BINARY, FORMATS, renderer
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile import EVERYTHING, MARKUP, everywhere
-from tests.peers import peer
-from tests.report_files import Page, bare, pdf_text, structure
-from tests.reported import attribution, everything, small
+from tests.support.hostile import EVERYTHING, MARKUP, everywhere
+from tests.support.peers import peer
+from tests.support.report_files import Page, bare, pdf_text, structure
+from tests.support.reported import attribution, everything, small
 from veilleuse.collector.documents.document import LONGEST, SHOWN, Document, Row, plain, renderer
 
 HARMLESS = "Collège d'Oullins (annexe)"

@@ -14,10 +14,10 @@ from xml.etree import ElementTree as Xml
 import psutil
 import pytest
 
-from tests.peers import peer
-from tests.promises.served import where
-from tests.stack import Stack
-from tests.waiting import PATIENCE_SECONDS
+from tests.promises.support.served import where
+from tests.support.peers import peer
+from tests.support.stack import Stack
+from tests.support.waiting import PATIENCE_SECONDS
 
 VERSIONS = {("ssl", "2"), ("ssl", "3"), ("tls", "1.0"), ("tls", "1.1"), ("tls", "1.2"), ("tls", "1.3")}
 

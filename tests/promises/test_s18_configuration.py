@@ -17,9 +17,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.agent import Agent
-from tests.fakes.collector import FakeCollector
-from tests.fakes.measuring import FakeClock
+from tests.support.fakes.agent import Agent
+from tests.support.fakes.collector import FakeCollector
+from tests.support.fakes.measuring import FakeClock
 from veilleuse.agent.model import ClockPeriod, Instant, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.remote_config import MOST_RESTARTS, look

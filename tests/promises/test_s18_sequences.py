@@ -17,8 +17,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.fakes.measuring import FakeClock
-from tests.unit.agent.delivery import Fault, ModelCollector
+from tests.support.delivery import Fault, ModelCollector
+from tests.support.fakes.measuring import FakeClock
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Record, Tick
 from veilleuse.agent.ports import ControlKey

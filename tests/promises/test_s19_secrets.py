@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.promises.leaking import Said, leaks_in
-from tests.stack import Stack
-from tests.waiting import has_ended, until
+from tests.promises.support.leaking import Said, leaks_in
+from tests.support.stack import Stack
+from tests.support.waiting import has_ended, until
 
 METRICS_TOKEN = "CANARY-metrics-token-0123456789abcdef"
 DEBUG = {

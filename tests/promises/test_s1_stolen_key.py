@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
-from tests.pushes import Stream, gap
+from tests.support.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
+from tests.support.pushes import Stream, gap
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 README = ROOT / "deploy/systemd/README.md"
 KEYS = ("key.pem", "root.key", "intermediate.key", "server.key", "fleet.key", "salt", "join.json")

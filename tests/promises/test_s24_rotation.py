@@ -27,8 +27,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from tests.machines import settings_in
-from tests.peers import peer
+from tests.support.machines import settings_in
+from tests.support.peers import peer
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.identity import keys
 from veilleuse.agent.identity.store import Identity, Placement

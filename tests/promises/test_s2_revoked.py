@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
-from tests.waiting import until
+from tests.support.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
+from tests.support.waiting import until
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

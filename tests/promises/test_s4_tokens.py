@@ -21,10 +21,10 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.machines import SECONDS, Machine, Served, refusal, refused, served, settings_in
-from tests.promises.served import served as serving_http
-from tests.stack import Stack
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.promises.support.served import served as serving_http
+from tests.support.machines import SECONDS, Machine, Served, refusal, refused, served, settings_in
+from tests.support.stack import Stack
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.enrolment.tokens import FAILED_TRIES
 from veilleuse.collector.model.accounts import new_token
 from veilleuse.wire.v1 import telemetry_pb2 as pb

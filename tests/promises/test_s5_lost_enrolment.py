@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from tests.promises.proxy import Proxy
-from tests.stack import Stack
+from tests.promises.support.proxy import Proxy
+from tests.support.stack import Stack
 
 
 @pytest.mark.promise("S5")

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import pytest
 
-from tests.fakes.agent import record
-from tests.promises.clones import Machine, Room, room
+from tests.promises.support.clones import Machine, Room, room
+from tests.support.fakes.agent import record
 from veilleuse.agent.spool.database import connect
 
 FINE = {

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import Agent, energies, record
-from tests.machines import Served, served, settings_in
+from tests.support.fakes.agent import Agent, energies, record
+from tests.support.machines import Served, served, settings_in
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.identity import reset
 from veilleuse.agent.model import Gap, body_from_json

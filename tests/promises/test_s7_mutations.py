@@ -20,13 +20,13 @@ import grpc
 import psutil
 import pytest
 
-from tests.machines import Machine, hello_request, refusal
-from tests.promises.mutating import mutants
-from tests.promises.oracle import Sender, complaint
-from tests.promises.served import served
-from tests.pushes import Stream
-from tests.stack import Stack
-from tests.unit.collector.sound import ACCEPTED
+from tests.promises.support.mutating import mutants
+from tests.promises.support.oracle import Sender, complaint
+from tests.promises.support.served import served
+from tests.support.machines import Machine, hello_request, refusal
+from tests.support.pushes import Stream
+from tests.support.sound import ACCEPTED
+from tests.support.stack import Stack
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

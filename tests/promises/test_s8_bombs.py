@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.machines import Machine
-from tests.promises.raw import PUSH, Connection
-from tests.promises.served import served
+from tests.promises.support.raw import PUSH, Connection
+from tests.promises.support.served import served
+from tests.support.machines import Machine
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 pytestmark = pytest.mark.promise("S8")

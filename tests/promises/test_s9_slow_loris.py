@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import peer
-from tests.promises.served import Heartbeat, served, where
+from tests.promises.support.served import Heartbeat, served, where
 from tests.promises.table import BY_NAME
-from tests.stack import Stack, get
+from tests.support.peers import peer
+from tests.support.stack import Stack, get
 
 pytestmark = [pytest.mark.promise("S9"), pytest.mark.long]
 

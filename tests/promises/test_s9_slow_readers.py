@@ -16,7 +16,7 @@ from typing import Self
 import psutil
 import pytest
 
-from tests.promises.served import served, where
+from tests.promises.support.served import served, where
 
 READERS = 300
 ATTACK_SECONDS = 20.0

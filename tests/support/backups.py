@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.machines import settings_in
+from tests.support.machines import settings_in
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.backup.archive import describe_copies, write_archive
 from veilleuse.collector.backup.restore import RestoreResult, restore

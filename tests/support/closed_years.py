@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.filled import Filled
-from tests.machines import settings_in
-from tests.rolled import roll, server_day, workstation_days
+from tests.support.filled import Filled
+from tests.support.machines import settings_in
+from tests.support.rolled import roll, server_day, workstation_days
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.closed_years.signatures import sign, signing_key

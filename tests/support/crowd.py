@@ -8,8 +8,8 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tests.machines import SECONDS, Served, enrolled
-from tests.pushes import Stream, cell, day, measurement, rapl, week
+from tests.support.machines import SECONDS, Served, enrolled
+from tests.support.pushes import Stream, cell, day, measurement, rapl, week
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb

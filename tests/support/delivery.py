@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from google.protobuf.message import DecodeError
 
-from tests.fakes.agent import EPOCH_START
+from tests.support.fakes.agent import EPOCH_START
 from veilleuse.agent.errors import CollectorAway, RequestRefused
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb

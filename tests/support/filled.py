@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.pushes import accepted, enrol, new_stream
+from tests.support.pushes import accepted, enrol, new_stream
 from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.factors.book import choose

@@ -17,8 +17,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from tests.records import clock_record, spool_of
-from tests.stack import Stack
+from tests.support.records import clock_record, spool_of
+from tests.support.stack import Stack
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.sending.enrol import enrol

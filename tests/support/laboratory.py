@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from tests import pushes
-from tests.pushes import clock
+from tests.support import pushes
+from tests.support.pushes import clock
 from veilleuse.collector.model.records import AppendResult, HostId
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.wire_codec import number

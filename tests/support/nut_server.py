@@ -13,11 +13,11 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from tests.peers import peer
-from tests.ports import free_port
-from tests.waiting import until
+from tests.support.peers import peer
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
-FIXTURES = Path(__file__).parent / "fixtures" / "nut"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "nut"
 PROGRAMS = (Path("/usr/lib/nut"), Path("/usr/libexec/nut-driver"), Path("/usr/lib/ups/driver"))
 """Where distributions keep drivers; Debian keeps upsd itself there too, behind a wrapper that asks /etc/nut."""
 OLDEST_SECONDS = 2

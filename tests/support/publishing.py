@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import date
 
-from tests.filled import Filled
+from tests.support.filled import Filled
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.ports.readers import PublicationSummary
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader

@@ -17,8 +17,8 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from tests.filled import Filled
-from tests.publishing import Publishing
+from tests.support.filled import Filled
+from tests.support.publishing import Publishing
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role, new_token, token_sha256

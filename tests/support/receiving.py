@@ -11,9 +11,9 @@ from typing import Any, Final
 import grpc
 import pytest
 
-from tests.pushes import MONDAY_10H, Stream, realistic
-from tests.service import Service
-from tests.waiting import PATIENCE_SECONDS, comes
+from tests.support.pushes import MONDAY_10H, Stream, realistic
+from tests.support.service import Service
+from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 ANSWER_SECONDS: Final = 30.0

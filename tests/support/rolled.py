@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from tests.filled import RAPL, Filled, cell, civil, clock, week
+from tests.support.filled import RAPL, Filled, cell, civil, clock, week
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.retention import Retention

@@ -15,13 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.fakes.authority import DER, PEM, Signed, TestAuthority, agent_id_of
-from tests.pushes import (
-    NOW,
-    WORKSTATION,
-    Stream,
-    enrol,
-)
+from tests.support.fakes.authority import DER, PEM, Signed, TestAuthority, agent_id_of
+from tests.support.pushes import NOW, WORKSTATION, Stream, enrol
 from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
 from veilleuse.collector.ingest.hello import PopulationConfigs

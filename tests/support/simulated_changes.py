@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from tests.unit.collector.year import DAY, figures, vector
+from tests.support.year import DAY, figures, vector
 from veilleuse.collector.account.change import Change, change
 from veilleuse.collector.account.decomposition import ClassYear, Effects, decompose
 from veilleuse.collector.account.row import FigureRow

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.ports import free_port
-from tests.waiting import until
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
-FIXTURES = Path(__file__).parent / "fixtures" / "snmp"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "snmp"
 USER = "watcher"
 AUTHENTICATION_SECRET = "first secret"
 PRIVACY_SECRET = "second secret"

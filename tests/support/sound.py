@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.pushes import (
+from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
     NOW,

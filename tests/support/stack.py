@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from tests.ports import free_ports
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_SECONDS
 
 Environment = dict[str, str]
 

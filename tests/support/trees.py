@@ -8,7 +8,7 @@ from pathlib import Path
 
 from veilleuse.agent.ports import SourceContext
 
-TREES = Path(__file__).parent / "fixtures" / "sys"
+TREES = Path(__file__).parents[1] / "fixtures" / "sys"
 SHORT_RANGE = 65_532_610_987
 LONG_RANGE = 262_143_328_850
 """The two ranges of SENSORS.md: 65.5 and 262 kJ, in µJ."""

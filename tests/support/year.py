@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import date
 
-from tests.unit.collector.memory import host, site
+from tests.support.memory_store import host, site
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.closed_years.reduce import keep
 from veilleuse.collector.closed_years.restate import kept_figures

@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import grpc
 
-from tests.promises.contract import CONFLICT, REFUSED, STORED, HelloRequest, PushRequest
-from tests.promises.history import Log
-from tests.promises.measured import REFUSED as REASON_REFUSED
-from tests.promises.measured import SPOOL_CAP, Measured, gap_for, measured
+from tests.promises.support.contract import CONFLICT, REFUSED, STORED, HelloRequest, PushRequest
+from tests.promises.support.history import Log
+from tests.promises.support.measured import REFUSED as REASON_REFUSED
+from tests.promises.support.measured import SPOOL_CAP, Measured, gap_for, measured
 
 PATIENCE_SECONDS: Final = (5.0, 5.0, 5.0, 0.02)
 MOST_EPOCHS: Final = 8

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.peers import peer
-from tests.stack import Environment, Stack, program
+from tests.support.peers import peer
+from tests.support.stack import Environment, Stack, program
 
 NEAR: Final = "10.214.0.1"
 """The collector's address on the bridge."""

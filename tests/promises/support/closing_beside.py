@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from tests.machines import settings_in
-from tests.promises.explaining import Explained
-from tests.promises.isolating import Equation
-from tests.promises.read_together import Key, Place, Row, Watched, What
-from tests.promises.summed import amount
-from tests.rolled import roll
+from tests.promises.support.explaining import Explained
+from tests.promises.support.isolating import Equation
+from tests.promises.support.read_together import Key, Place, Row, Watched, What
+from tests.promises.support.summed import amount
+from tests.support.machines import settings_in
+from tests.support.rolled import roll
 from veilleuse.collector.account.publishable import publishable, step_millijoules
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.reports.close_year import ClosingOrder, propose

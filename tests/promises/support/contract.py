@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-IMAGE: Final = Path(__file__).parents[2] / "proto" / "released.binpb"
+IMAGE: Final = Path(__file__).parents[3] / "proto" / "released.binpb"
 PACKAGE: Final = "veilleuse.wire.v1"
 _POOL: Final = descriptor_pool.DescriptorPool()
 for _file in descriptor_pb2.FileDescriptorSet.FromString(IMAGE.read_bytes()).file:

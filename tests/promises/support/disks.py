@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import peer
+from tests.support.peers import peer
 
 MIB = 2**20
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Thousands of agents that come back with much to deliver, or live ones, contact by contact. One process, one JSON line.
 
-    python -m tests.promises.drain <plan.json> <seconds> <records a push> <pushes each> <seconds between contacts> <threads>
+    python -m tests.promises.support.drain <plan.json> <seconds> <records a push> <pushes each> <seconds between contacts> <threads>
 
 As the real sender: a contact is a connection of its own, a Hello, then pushes until nothing waits; a refusal ends it, and the
 agent comes back when it was told to and, at random, up to two minutes (or its interval) later, doubled each time that it fails.
@@ -24,10 +24,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tests.promises.contract import STORED, HelloRequest, HelloResponse, PushRequest, PushResponse, Record
-from tests.promises.load import Identity, Plan
-from tests.promises.measured import FIRST_MILLISECONDS
-from tests.promises.swift import Answer, Contexts, Line
+from tests.promises.support.contract import (
+    STORED,
+    HelloRequest,
+    HelloResponse,
+    PushRequest,
+    PushResponse,
+    Record,
+)
+from tests.promises.support.load import Identity, Plan
+from tests.promises.support.measured import FIRST_MILLISECONDS
+from tests.promises.support.swift import Answer, Contexts, Line
 
 CALL_SECONDS: Final = 15.0
 FIRST_RETRY_SECONDS: Final = 120.0

@@ -23,11 +23,11 @@ from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from tests.promises.isolating import Column, Equation, Weight
-from tests.promises.machine_figures import AVOIDABLE, NIGHT_POWER, sums_told
-from tests.promises.public_watts import CONSTANT, watts_at
-from tests.promises.read_together import Key, Row, Version, What
-from tests.promises.summed import (
+from tests.promises.support.isolating import Column, Equation, Weight
+from tests.promises.support.machine_figures import AVOIDABLE, NIGHT_POWER, sums_told
+from tests.promises.support.public_watts import CONSTANT, watts_at
+from tests.promises.support.read_together import Key, Row, Version, What
+from tests.promises.support.summed import (
     SILENT,
     Cell,
     Found,
@@ -39,7 +39,7 @@ from tests.promises.summed import (
     silences,
     sums_of,
 )
-from tests.promises.widths import OF_INTERVALS, Width, width_of
+from tests.promises.support.widths import OF_INTERVALS, Width, width_of
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.records import Grain
 from veilleuse.wire.vocabulary import Band, DeviceClass, State

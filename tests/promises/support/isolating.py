@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
 
-from tests.promises.read_together import Key, Row
+from tests.promises.support.read_together import Key, Row
 
 PRIME: Final = 2**61 - 1
 DOMINANCE: Final = 0.85

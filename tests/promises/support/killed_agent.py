@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.promises.contract import Record
-from tests.stack import Stack
-from tests.waiting import PATIENCE_SECONDS
+from tests.promises.support.contract import Record
+from tests.support.stack import Stack
+from tests.support.waiting import PATIENCE_SECONDS
 
 UNKNOWN: Final = 5
 """State: nobody knows."""

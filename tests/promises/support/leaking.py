@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 Places = list[tuple[str, str]]
 """(where, text). Bytes are decoded as Latin-1, which keeps each of them."""

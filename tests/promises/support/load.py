@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Many agents at once, real gRPC over mutual TLS, in few processes: `python -m tests.promises.load <plan.json>`.
+"""Many agents at once, real gRPC over mutual TLS, in few processes: `python -m tests.promises.support.load <plan.json>`.
 
 SIGTERM ends the making of records; the process ends when everything that was made is acknowledged, with 0, else with 1.
 SIGUSR1 slows it down to the plan's calm pace, on the connections it has.
@@ -22,9 +22,9 @@ from typing import Any, Final
 
 import grpc
 
-from tests.promises.agents import Agent, Pace, live
-from tests.promises.contract import STORED, message
-from tests.promises.history import Log
+from tests.promises.support.agents import Agent, Pace, live
+from tests.promises.support.contract import STORED, message
+from tests.promises.support.history import Log
 
 SERVICE: Final = "/veilleuse.wire.v1.TelemetryService/"
 OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """`veilleuse serve` loses a file while agents send: how many records it acknowledges after, how it ends, what is left.
 
-`python -m tests.promises.lost` (`make bench-faults`) prints the table of docs/operations.md; `--write` puts it there.
+`python -m tests.promises.support.lost` (`make bench-faults`) prints the table of docs/operations.md; `--write` puts it there.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.lost_files import DONE, LOST, Lost
 from tests.promises.check import Report
-from tests.promises.history import STORED, events
-from tests.promises.trial import ROOT, Trial
+from tests.promises.support.history import STORED, events
+from tests.promises.support.trial import ROOT, Trial
+from tests.support.lost_files import DONE, LOST, Lost
 
 AGENTS: Final = 16
 PUSHES_PER_SECOND: Final = 150

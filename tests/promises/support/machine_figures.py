@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping
 from fractions import Fraction
 from typing import Final
 
-from tests.promises.isolating import Weight
-from tests.promises.public_watts import watts_of
-from tests.promises.read_together import Key, Place
+from tests.promises.support.isolating import Weight
+from tests.promises.support.public_watts import watts_of
+from tests.promises.support.read_together import Key, Place
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 AVOIDABLE: Final = "veilleuse_month_avoidable_energy_joules{cause="

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
 
-from tests.promises.contract import Record
+from tests.promises.support.contract import Record
 
 FIRST_DAY: Final = date(2024, 1, 1)
 DAY_MILLISECONDS: Final = 86_400_000

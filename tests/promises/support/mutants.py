@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Collectors that keep all they get, with one defect each which the checker must find: `python -m tests.promises.mutants <defect> serve`.
+"""Collectors that keep all they get, with one defect each which the checker must find: `python -m tests.promises.support.mutants <defect> serve`.
 
 The product has no switch for any of this: a function of it is replaced in this process before the command runs.
 """

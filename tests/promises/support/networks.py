@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from tests.peers import peer
+from tests.support.peers import peer
 
 NEAR_ADDRESS: Final = "10.213.7.1"
 FAR_ADDRESS: Final = "10.213.7.2"

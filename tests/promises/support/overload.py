@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """More than a collector can carry, by cheap clients: records are made before the clock starts. One process, one JSON line.
 
-    python -m tests.promises.overload <plan.json> closed <seconds> <records> <at once>  <pushes>   its capacity
-    python -m tests.promises.overload <plan.json> open   <seconds> <records> <a second> <pushes>   whatever it answers
-    python -m tests.promises.overload <plan.json> live   <seconds> <records> <a second> <pushes>   coming back when told to
+    python -m tests.promises.support.overload <plan.json> closed <seconds> <records> <at once>  <pushes>   its capacity
+    python -m tests.promises.support.overload <plan.json> open   <seconds> <records> <a second> <pushes>   whatever it answers
+    python -m tests.promises.support.overload <plan.json> live   <seconds> <records> <a second> <pushes>   coming back when told to
 
 `records` are those of one push, `pushes` how many each agent of the plan prepares.
 """
@@ -25,9 +25,9 @@ from typing import Any, Final
 
 import grpc
 
-from tests.promises.contract import STORED, PushRequest, PushResponse, Record
-from tests.promises.load import SERVICE, Identity, Plan, channel_options
-from tests.promises.measured import FIRST_MILLISECONDS
+from tests.promises.support.contract import STORED, PushRequest, PushResponse, Record
+from tests.promises.support.load import SERVICE, Identity, Plan, channel_options
+from tests.promises.support.measured import FIRST_MILLISECONDS
 
 PATIENCE_SECONDS: Final = 15.0
 PERIOD: Final = 60_000

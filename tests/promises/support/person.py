@@ -14,9 +14,9 @@ from typing import Final
 
 import pytest
 
-from tests.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
-from tests.stack import program
-from tests.trees import TREES, put
+from tests.support.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
+from tests.support.stack import program
+from tests.support.trees import TREES, put
 
 ADDRESS: Final = "127.77.31.9"
 """Of the machine, as the collector sees it."""

@@ -19,12 +19,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
-RELEASES: Final = Path(__file__).parents[1] / "fixtures" / "releases"
+RELEASES: Final = Path(__file__).parents[2] / "fixtures" / "releases"
 VERSION: Final = "0.1.0"
 PERIOD: Final = 10_000
 COMMANDS: Final = ("veilleuse", "veilleuse-agent")

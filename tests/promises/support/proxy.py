@@ -21,7 +21,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Final
 
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS
 
 REQUEST_BYTES: Final = 300
 """A Push or an Enrol is longer; window updates, pings and most Hellos are shorter."""

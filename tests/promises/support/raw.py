@@ -15,7 +15,7 @@ import h2.connection
 import h2.events
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.machines import Machine
+from tests.support.machines import Machine
 
 PUSH = "/veilleuse.wire.v1.TelemetryService/Push"
 

@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.filled import METER, Filled, cell, civil, clock, week
-from tests.reading import DOOR_TOKEN, Reading
+from tests.support.filled import METER, Filled, cell, civil, clock, week
+from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.calendars.periods import Slice, day_start_unix_milliseconds, enrolled_milliseconds
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from tests.promises.contract import Record
+from tests.promises.support.contract import Record
 
 HOUR: Final = 3_600_000
 BY_HOUR, BY_DAY, BY_WEEK = 1, 2, 3

@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 
 import psutil
 
-from tests.machines import Machine, hello_request
-from tests.stack import Stack, get
+from tests.support.machines import Machine, hello_request
+from tests.support.stack import Stack, get
 
 _PAUSE_SECONDS: Final = 0.05
 

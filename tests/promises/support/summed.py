@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tests.promises.read_together import Key, Place, Version, What
+from tests.promises.support.read_together import Key, Place, Version, What
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.records import Grain
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_DAY

@@ -20,7 +20,7 @@ from typing import ClassVar, Final
 
 from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
 
-from tests.promises.load import SERVICE, Identity
+from tests.promises.support.load import SERVICE, Identity
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Pushes as many as wanted, answered or not, over swift.py. One process, one JSON line.
 
-    python -m tests.promises.swift_load <plan.json> <seconds> <records> <pushes a second> <pushes> <manner>
-    python -m tests.promises.swift_load <plan.json> <seconds> <records> -<at once> <pushes> <manner>
+    python -m tests.promises.support.swift_load <plan.json> <seconds> <records> <pushes a second> <pushes> <manner>
+    python -m tests.promises.support.swift_load <plan.json> <seconds> <records> -<at once> <pushes> <manner>
 
 The first begins so many pushes a second, by whoever has none under way, each timed from when it was due: an open loop as long as somebody
 is free (`nobody_free`: how often nobody was). The second is closed: it finds the capacity.
@@ -23,10 +23,10 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Final
 
-from tests.promises.contract import STORED, PushResponse
-from tests.promises.load import Plan
-from tests.promises.overload import RETRY_SECONDS, run_of_pushes
-from tests.promises.swift import LOST, Answer, Contexts, Line
+from tests.promises.support.contract import STORED, PushResponse
+from tests.promises.support.load import Plan
+from tests.promises.support.overload import RETRY_SECONDS, run_of_pushes
+from tests.promises.support.swift import LOST, Answer, Contexts, Line
 
 IMPATIENT_SECONDS: Final = 0.1
 PATIENT_SECONDS: Final = 15.0

@@ -28,13 +28,13 @@ from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.machines import Machine
 from tests.promises.check import Report, check
-from tests.promises.history import Log, read
-from tests.promises.load import Identity, Plan, last_beat
-from tests.stack import Stack
+from tests.promises.support.history import Log, read
+from tests.promises.support.load import Identity, Plan, last_beat
+from tests.support.machines import Machine
+from tests.support.stack import Stack
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 POPULATIONS: Final = ("server",) * 6 + ("classroom", "workstation")
 FIRST_ACK_SECONDS: Final = 5.0
 """R1: from the start of the collector to its first acknowledgement."""
@@ -111,7 +111,7 @@ class Trial:
 
     def start(self, wrapper: Sequence[str] = (), **environment: str) -> None:
         """Start it, on the same ports; returns at once. `wrapper`: a command that runs it, e.g. fiu-run."""
-        module = f"tests.promises.mutants {self._mutant or 'keeps_all'}"
+        module = f"tests.promises.support.mutants {self._mutant or 'keeps_all'}"
         command = [*wrapper, sys.executable, "-m", *module.split(), "serve"]
         with (self.folder / "veilleuse.log").open("ab") as log:
             self.collector = subprocess.Popen(
@@ -183,7 +183,7 @@ class Trial:
                 calm=calm_pushes_per_second / processes,
             )
             with (self.folder / "load.log").open("ab") as log:
-                command = [sys.executable, "-m", "tests.promises.load", str(file)]
+                command = [sys.executable, "-m", "tests.promises.support.load", str(file)]
                 process = subprocess.Popen(
                     command,
                     cwd=ROOT,

@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from tests.promises.read_together import Row
-from tests.promises.summed import Found
+from tests.promises.support.read_together import Row
+from tests.promises.support.summed import Found
 from veilleuse.collector.quantiles import Z95
 
 U_STEP: Final = 0.05

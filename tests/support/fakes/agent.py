@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.fakes.collector import FakeCollector
+from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.model import Cell, ClockPeriod, Gap, Point, Record
 from veilleuse.agent.sending import enrol

@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.devices import Asked, Reply, reply
+from tests.support.fakes.devices import Asked, Reply, reply
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "boavizta" / "monitor.json"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "boavizta" / "monitor.json"
 
 
 class FakeBoavizta:

@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.fakes.authority import DER, TestAuthority, agent_id_of
+from tests.support.fakes.authority import DER, TestAuthority, agent_id_of
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as rpc

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.peers import peer
+from tests.support.peers import peer
 
 USER_TOKEN, APP_TOKEN = "u" * 40, "a" * 40
 

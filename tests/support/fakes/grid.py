@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake ODRÉ and a fake Electricity Maps, for tests/fakes/devices.py to serve. tests/fixtures/intensity/PROVENANCE.md."""
+"""A fake ODRÉ and a fake Electricity Maps, for tests/support/fakes/devices.py to serve. tests/fixtures/intensity/PROVENANCE.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes.devices import Asked, Reply, reply
+from tests.support.fakes.devices import Asked, Reply, reply
 
 _WHERE = re.compile(r"(\w+) IN \[date'([^']+)' TO date'([^']+)'\[")
 _PATH = re.compile(r"/api/explore/v2\.1/catalog/datasets/([\w-]+)/(records|exports/json)")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "ipmi"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "ipmi"
 LONG_SECONDS = 600
 
 _SCRIPT = """#!/bin/sh

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import psutil  # noqa: F401
 
 if TYPE_CHECKING:
-    from tests.fakes.macos import FakeMacos
+    from tests.support.fakes.macos import FakeMacos
 
 ASLEEP_SECONDS = 3_600
 WITH_SLEEP = 4
@@ -33,7 +33,7 @@ BOOT = "A1B2C3D4-0001-4002-8003-0123456789AB"
 def main(state: Path) -> int:
     """Run it. 0 when it ended by itself."""
     sys.platform = "darwin"
-    from tests.fakes.macos import FakeMacos
+    from tests.support.fakes.macos import FakeMacos
     from veilleuse.agent.platforms import SYSTEM
     from veilleuse.agent.resident import process
     from veilleuse.agent.service.launchd import Launchd

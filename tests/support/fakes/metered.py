@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from tests.fakes.measuring import RANGE, FakeClock
+from tests.support.fakes.measuring import RANGE, FakeClock
 from veilleuse.agent.model import Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.process import NoServiceManager, Resident
@@ -24,7 +24,7 @@ from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-PROC = Path(__file__).parents[1] / "fixtures" / "sys" / "laptop" / "proc"
+PROC = Path(__file__).parents[2] / "fixtures" / "sys" / "laptop" / "proc"
 
 
 class RaplTree:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.polling.worker import Job
 from veilleuse.agent.ports import SourceContext
@@ -100,5 +100,5 @@ def install_file_meter(folder: Path) -> None:
     distribution.mkdir(parents=True)
     (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: file-meter\nVersion: 1.0\n")
     (distribution / "entry_points.txt").write_text(
-        "[veilleuse.polled_sources]\nfile_meter = tests.fakes.polled:FileMeter\n"
+        "[veilleuse.polled_sources]\nfile_meter = tests.support.fakes.polled:FileMeter\n"
     )

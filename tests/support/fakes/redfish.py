@@ -11,13 +11,13 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.authority import Signed, TestAuthority
-from tests.fakes.devices import Asked, FakeDevice, Reply, reply
-from tests.metering import PATIENT_SECONDS
+from tests.support.fakes.authority import Signed, TestAuthority
+from tests.support.fakes.devices import Asked, FakeDevice, Reply, reply
+from tests.support.metering import PATIENT_SECONDS
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.wire.vocabulary import Boundary
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "redfish"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "redfish"
 NAME, SECRET = "reader", "watt:7"
 SESSIONS = "/redfish/v1/SessionService/Sessions"
 

@@ -24,7 +24,7 @@ from veilleuse.agent.sources import windows_battery as battery
 from veilleuse.agent.sources import windows_emi as emi
 from veilleuse.agent.sources.windows_emi import WindowsEmi
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "windows"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "windows"
 PICOWATT_HOURS_PER_JOULE = 1e9 / 3.6
 ERROR_INVALID_PARAMETER = 87
 """What OpenProcess says where there is no such process."""

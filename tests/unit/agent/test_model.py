@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import PACKAGE, RANGE
+from tests.support.fakes.measuring import PACKAGE, RANGE
 from veilleuse.agent.model import (
     Cell,
     ClockPeriod,

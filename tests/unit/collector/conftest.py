@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.closed_years import Command, command, copied, filled_year, two_years
-from tests.fakes.authority import TestAuthority
-from tests.machines import make, settings_in
-from tests.pushes import NOW, site
-from tests.service import Service
+from tests.support.closed_years import Command, command, copied, filled_year, two_years
+from tests.support.fakes.authority import TestAuthority
+from tests.support.machines import make, settings_in
+from tests.support.pushes import NOW, site
+from tests.support.service import Service
 from veilleuse.collector.settings import CollectorSettings, Store, read_settings
 from veilleuse.collector.store.sqlite import create_store
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.killing import run_program
+from tests.support.killing import run_program
 
 PROGRAM = r"""
 import signal, sys
 from pathlib import Path
-from tests.killing import dies_at, in_child, lines_of
-from tests.machines import settings_in
+from tests.support.killing import dies_at, in_child, lines_of
+from tests.support.machines import settings_in
 from veilleuse.collector.app.data_directory import initialise, is_initialised, open_collector
 
 OURS = ("/collector/assembly.py", "/enrolment/authority.py", "/enrolment/forms.py", "/store/sqlite/")

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.peers import peer
+from tests.support.peers import peer
 from tests.unit.deploy.test_systemd import SYSTEMD, exposure, settings
 from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS
 from veilleuse.agent.settings import Paths

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.peers import peer
+from tests.support.peers import peer
 
 SYSTEMD = ROOT / "deploy/systemd"
 UNITS = (

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.peers import peer
+from tests.support.peers import peer
 
 RULES = ROOT / "grafana/rules"
 

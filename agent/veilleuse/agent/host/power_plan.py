@@ -6,7 +6,7 @@ What a user may change is not known here, whatever the default says: a default o
 default of logind counts always, as no user can change it; what may make the machine sleep sooner does not make it later.
 
 Sources: logind.conf(5), sleep.conf(5), systemd.time(7), systemd.unit(5); dconf(7) and dconf's update of keyfiles; KDE's
-configuration files, `[$i]`. Tried against systemd-analyze and dconf: tests/unit/agent/test_powerplan.py.
+configuration files, `[$i]`. Tried against systemd-analyze and dconf: tests/unit/agent/host/test_powerplan.py.
 """
 
 from __future__ import annotations

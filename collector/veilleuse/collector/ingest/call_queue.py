@@ -258,6 +258,6 @@ class Methods(grpc.GenericRpcHandler):
 
 
 def _in_pool(pool: ThreadPoolExecutor, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """A behaviour that gRPC runs in `pool` (tests/unit/collector/test_lines.py says when it does not)."""
+    """A behaviour that gRPC runs in `pool` (tests/unit/collector/ingest/test_lines.py says when it does not)."""
     run.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return run

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import Agent, energies, record
-from tests.fakes.collector import FakeCollector
-from tests.waiting import PATIENCE_SECONDS, comes
+from tests.support.fakes.agent import Agent, energies, record
+from tests.support.fakes.collector import FakeCollector
+from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
 from veilleuse.agent.settings import AgentSettings
@@ -54,7 +54,7 @@ def test_the_version_says_what_matters(capsys):
     assert main(["version", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["version"] == VERSION
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())
     assert project["project"]["version"] == VERSION
     assert main(["version"]) == 0
     assert VERSION in capsys.readouterr().out

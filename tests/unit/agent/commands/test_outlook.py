@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.agent import Agent, energies, record
-from tests.fakes.collector import FakeCollector
+from tests.support.fakes.agent import Agent, energies, record
+from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.remote_config import Remote, Trial

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import Agent, record
-from tests.fakes.collector import FakeCollector
+from tests.support.fakes.agent import Agent, record
+from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 

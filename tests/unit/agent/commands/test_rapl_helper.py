@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import FakeClock
-from tests.fakes.metered import RaplTree
-from tests.trees import LONG_RANGE, TREES, context, zone
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.metered import RaplTree
+from tests.support.trees import LONG_RANGE, TREES, context, zone
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS, RaplHelper
 from veilleuse.agent.model import EnergyCounter, Tick

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import FakeClock
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.fakes.measuring import FakeClock
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.helpers.powermetrics import (
     COMMAND,
@@ -47,7 +47,7 @@ from veilleuse.agent.sources.macos_power import MacosPower
 from veilleuse.agent.sources.snapshot import publish, read_publication
 from veilleuse.wire.vocabulary import Supply
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "macos"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "macos"
 CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
+from tests.support.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
 from veilleuse.agent.host.components import discrete_gpus, memory_modules, modules_of_table, modules_of_udev
 from veilleuse.agent.host.facts import host_facts, own_facts, parts_here
 from veilleuse.agent.host.hardware_ids import Roots, asset_numbers, hardware_ids
@@ -159,7 +159,7 @@ def test_asset_numbers_are_normalised(tree, tmp_path):
 # ------------------------------------------------------------------------------------------ parts
 
 
-TREES = Path(__file__).parents[2] / "fixtures" / "sys"
+TREES = Path(__file__).parents[3] / "fixtures" / "sys"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from veilleuse.agent.host.machine import detect, root_of
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass
 
-TREES = Path(__file__).parents[2] / "fixtures" / "sys"
+TREES = Path(__file__).parents[3] / "fixtures" / "sys"
 
 
 def machine(name: str):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.macos import FakeMacos
+from tests.support.fakes.macos import FakeMacos
 from veilleuse.agent.host.macos import machine_of
 from veilleuse.wire.vocabulary import DeviceClass
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.peers import peer
+from tests.support.peers import peer
 from veilleuse.agent.host.power_plan import idle_action, locked_gnome, may_sleep, power_plan, span_seconds
 
 POWER = "org/gnome/settings-daemon/plugins/power"

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from tests.fakes.windows import Disk, FakeWindows, smbios
+from tests.support.fakes.windows import Disk, FakeWindows, smbios
 from veilleuse.agent.host import windows as windows_facts
 from veilleuse.agent.host import windows as windows_power
 from veilleuse.agent.host.hardware_ids import Roots

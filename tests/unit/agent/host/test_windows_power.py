@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tests.fakes.windows import Disk, FakeWindows, smbios
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.fakes.windows import Disk, FakeWindows, smbios
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.host import windows as windows_facts
 from veilleuse.agent.host.power_plan import PowerPlan
 from veilleuse.agent.model import Instant, asleep_milliseconds

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import EPOCH_START, Agent, energies, record
-from tests.fakes.collector import FakeCollector
-from tests.killing import run_program
+from tests.support.fakes.agent import EPOCH_START, Agent, energies, record
+from tests.support.fakes.collector import FakeCollector
+from tests.support.killing import run_program
 from veilleuse.agent.errors import AlreadyRunning, IdentityError
 from veilleuse.agent.identity import reset
 from veilleuse.agent.identity.clone import CONFLICT, REKEY_MILLISECONDS, Copies, Mark
@@ -384,9 +384,9 @@ import os, signal, sys
 from contextlib import closing
 from pathlib import Path
 sys.path.insert(0, ".")
-from tests.fakes.agent import Agent, record
-from tests.killing import dies_at, in_child, lines_of
-from tests.unit.agent.test_copies import COPY, ORIGINAL, become
+from tests.support.fakes.agent import Agent, record
+from tests.support.killing import dies_at, in_child, lines_of
+from tests.unit.agent.identity.test_copies import COPY, ORIGINAL, become
 from veilleuse.agent.identity import reset
 from veilleuse.agent.identity.clone import CONFLICT, Copies, Mark
 from veilleuse.agent.identity.store import IdentityStore

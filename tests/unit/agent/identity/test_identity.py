@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.fakes.agent import Agent, energies, record
-from tests.fakes.authority import TestAuthority
-from tests.fakes.collector import FakeCollector
+from tests.support.fakes.agent import Agent, energies, record
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.errors import CollectorAway, IdentityError, NotEnrolled, RequestRefused
 from veilleuse.agent.host.hardware_ids import require_machine_id
 from veilleuse.agent.identity import keys

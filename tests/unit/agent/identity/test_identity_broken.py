@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.fakes.agent import Agent, energies, record
-from tests.fakes.collector import FakeCollector
-from tests.killing import run_program
+from tests.support.fakes.agent import Agent, energies, record
+from tests.support.fakes.collector import FakeCollector
+from tests.support.killing import run_program
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.identity.certificates import Introduction
 from veilleuse.agent.identity.join_file import JoinFile
@@ -198,8 +198,8 @@ CUT = r"""
 import hashlib, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tests.fakes.authority import DER, TestAuthority
-from tests.killing import dies_at, in_child, lines_of
+from tests.support.fakes.authority import DER, TestAuthority
+from tests.support.killing import dies_at, in_child, lines_of
 from veilleuse.agent.identity import certificates, keys
 from veilleuse.agent.identity.clone import HARDWARE, Copies, Mark
 from veilleuse.agent.identity.store import IdentityStore, Placement

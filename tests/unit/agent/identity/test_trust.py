@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from tests.fakes.agent import Agent
-from tests.fakes.authority import DER, TestAuthority
-from tests.fakes.collector import FakeCollector
+from tests.support.fakes.agent import Agent
+from tests.support.fakes.authority import DER, TestAuthority
+from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.identity import certificates, keys
 from veilleuse.agent.identity.join_file import fingerprints

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.macos import HOST_UUID, FakeMacos
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.fakes.macos import HOST_UUID, FakeMacos
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.host.hardware_ids.macos import asset_numbers, hardware_ids
 from veilleuse.agent.host.macos import power_plan

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import PATIENCE_SECONDS, comes, in_time, until
+from tests.support.waiting import PATIENCE_SECONDS, comes, in_time, until
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.platforms.locks import RUN_LOCK, holder
 from veilleuse.agent.service.systemd import SystemdNotifier
 from veilleuse.agent.spool.database import FILE_NAME
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CONFIG = """
 [paths]
 state = "{state}"

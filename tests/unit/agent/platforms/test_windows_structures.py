@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.windows import Disk, Meter, smbios, wide
+from tests.support.fakes.windows import Disk, Meter, smbios, wide
 from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, structures, table_of_windows
 from veilleuse.agent.platforms.windows import api
 from veilleuse.agent.platforms.windows import structures as layout
@@ -221,7 +221,7 @@ def test_a_number_of_no_text_is_no_text(number):
 
 def test_a_real_table_of_a_virtual_machine():
     """tests/fixtures/windows/PROVENANCE.md: placeholders of serial numbers stay where they are."""
-    from tests.fakes.windows import FIXTURES
+    from tests.support.fakes.windows import FIXTURES
 
     table = table_of_windows((FIXTURES / "smbios_wine.bin").read_bytes())
     assert [one.kind for one in structures(table)] == [0, 1, 3, 2, 4, 32]

@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.windows import JOB, FakeWindows
-from tests.waiting import PATIENCE_SECONDS, comes, in_time
+from tests.support.fakes.windows import JOB, FakeWindows
+from tests.support.waiting import PATIENCE_SECONDS, comes, in_time
 from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
 from veilleuse.agent.platforms import clock

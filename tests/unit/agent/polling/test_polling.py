@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.measuring import FakeClock
-from tests.fakes.polled import POINT, ScriptedSource, job
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.polled import POINT, ScriptedSource, job
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
 from veilleuse.agent.platforms.clock import SystemClock

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.measuring import FakeClock
-from tests.waiting import until
+from tests.support.fakes.measuring import FakeClock
+from tests.support.waiting import until
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.sender_child import IDENTITY_FILE, Contacts
 from veilleuse.agent.spool.database import Bounds

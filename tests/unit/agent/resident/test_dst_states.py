@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import FakeClock
+from tests.support.fakes.measuring import FakeClock
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Record, WeekPeriod, body_from_json
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.process import NoServiceManager, Resident
@@ -31,7 +31,7 @@ from veilleuse.wire.bands import DEFAULT_CALENDAR, day_segments
 from veilleuse.wire.vocabulary import Band, State, Supply
 
 PARIS = ZoneInfo("Europe/Paris")
-TREE = Path(__file__).parents[2] / "fixtures" / "sys" / "laptop"
+TREE = Path(__file__).parents[3] / "fixtures" / "sys" / "laptop"
 HOUR = 3_600_000
 LARGEST_LOSS = 300_000 + 10_000
 """A kill loses at most a checkpoint and a tick: PROMISES.md R3."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import METER, NOON, PACKAGE
+from tests.support.fakes.measuring import METER, NOON, PACKAGE
 from veilleuse.agent.model import ClockPeriod, DatePeriod, LoadDelta, PointEnergy, Record, Tick, WeekPeriod
 from veilleuse.agent.resident.fold import Fold, SiteCalendar
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, OpenSpan

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import METER, NOON, PACKAGE
+from tests.support.fakes.measuring import METER, NOON, PACKAGE
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, PointEnergy, Record, Tick, body_from_json
 from veilleuse.agent.resident.cell_sums import UNITS_WHILE_GROWING
 from veilleuse.agent.resident.fold import Fold, SiteCalendar

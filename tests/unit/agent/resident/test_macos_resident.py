@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The measuring process as on a Mac, in a process of its own: real resident, real spool, a fake kernel (tests/fakes/mac_agent.py)."""
+"""The measuring process as on a Mac, in a process of its own: real resident, real spool, a fake kernel (tests/support/fakes/mac_agent.py)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.mac_agent import ASLEEP_SECONDS, BOOT
-from tests.waiting import at_its_best
+from tests.support.fakes.mac_agent import ASLEEP_SECONDS, BOOT
+from tests.support.waiting import at_its_best
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def utilisation(spool: Path) -> dict[str, Any]:
 def one_night(state: Path) -> tuple[dict[str, str], Path]:
     """Of one process."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fakes.mac_agent", str(state)],
+        [sys.executable, "-m", "tests.support.fakes.mac_agent", str(state)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(("agent", "proto", "."))},
         capture_output=True,

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.measuring import NOON, FakeClock
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.fakes.measuring import NOON, FakeClock
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.commands.once import once
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
@@ -34,7 +34,7 @@ from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import GapReason, Population, State
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 TREES = ROOT / "tests" / "fixtures" / "sys"
 
 

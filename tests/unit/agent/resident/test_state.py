@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.measuring import NOON, PACKAGE, FakeClock, FakeLoad, GaugeSource
+from tests.support.fakes.measuring import NOON, PACKAGE, FakeClock, FakeLoad, GaugeSource
 from veilleuse.agent.model import (
     ClockPeriod,
     Instant,

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import METER, NOON, PACKAGE, RANGE, CounterSource, FakeClock, FakeLoad, GaugeSource
+from tests.support.fakes.measuring import (
+    METER,
+    NOON,
+    PACKAGE,
+    RANGE,
+    CounterSource,
+    FakeClock,
+    FakeLoad,
+    GaugeSource,
+)
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading, Tick
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.ticker import Ticker

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.measuring import CounterSource, FakeClock, FakeLoad, GaugeSource
+from tests.support.fakes.measuring import CounterSource, FakeClock, FakeLoad, GaugeSource
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.model import DisplaysReading, GpuBusyReading, Point, Reading, Tick, UnitReading
 from veilleuse.agent.ports import Source

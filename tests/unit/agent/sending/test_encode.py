@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.agent import record
+from tests.support.fakes.agent import record
 from veilleuse.agent.model import (
     Cell,
     ClockPeriod,

@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.fakes.authority import TestAuthority
-from tests.fakes.collector import FakeCollector
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.errors import AgentError, CollectorAway, IdentityError
 from veilleuse.agent.sending.client import LONGEST_WAIT_MILLISECONDS, EnrolmentCalls, open_channel, translate
 from veilleuse.wire.v1 import telemetry_pb2 as pb

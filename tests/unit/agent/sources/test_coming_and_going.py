@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.measuring import FakeClock
-from tests.trees import context, put, zone
+from tests.support.fakes.measuring import FakeClock
+from tests.support.trees import context, put, zone
 from veilleuse.agent import sources as table
 from veilleuse.agent.errors import PointsChanged, SourceUnavailable
 from veilleuse.agent.helpers.rapl import RaplHelper

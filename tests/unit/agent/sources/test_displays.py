@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.edids import NAME_TEXT, SERIAL_TEXT, Drm, make_edid
+from tests.support.fakes.edids import NAME_TEXT, SERIAL_TEXT, Drm, make_edid
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import DisplaysReading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.linux_displays import LinuxDisplays
 
-TREES = Path(__file__).parents[2] / "fixtures" / "sys"
+TREES = Path(__file__).parents[3] / "fixtures" / "sys"
 SMALL, OFFICE, LARGE = (
     make_edid((48, 27), (476, 268)),
     make_edid((53, 30), None),

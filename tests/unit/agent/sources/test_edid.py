@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.edids import make_edid
-from tests.peers import peer
+from tests.support.fakes.edids import make_edid
+from tests.support.peers import peer
 from veilleuse.agent.sources.edid import diagonal_inches, identity, is_edid, size_class
 from veilleuse.wire.limits import DISPLAY_SIZES
 
-EDIDS = Path(__file__).parents[2] / "fixtures" / "edid"
+EDIDS = Path(__file__).parents[3] / "fixtures" / "edid"
 OFFICE = (EDIDS / "office_24.bin").read_bytes()
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.measuring import FakeClock
-from tests.fakes.polled import ScriptedSource, job
+from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.polled import ScriptedSource, job
 from veilleuse.agent.errors import ReadFailed, SpoolFull
 from veilleuse.agent.platforms import here
 from veilleuse.agent.polling.worker import PATIENT_ATTEMPTS, Worker

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.ipmi_tools import FakeTool
-from tests.metering import HURRIED_SECONDS, PATIENT_SECONDS, patiently
-from tests.waiting import in_time, until
+from tests.support.fakes.ipmi_tools import FakeTool
+from tests.support.metering import HURRIED_SECONDS, PATIENT_SECONDS, patiently
+from tests.support.waiting import in_time, until
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge
 from veilleuse.agent.ports import MeterSpec, SourceContext
@@ -344,6 +344,6 @@ def test_reading_before_opening(machine):
 
 def test_recorded_outputs_are_all_used():
     """Each recorded text of one tool has its twin of the other."""
-    folder = Path(__file__).parents[2] / "fixtures" / "ipmi"
+    folder = Path(__file__).parents[3] / "fixtures" / "ipmi"
     names = {tool: {p.stem.removeprefix(f"{tool}_") for p in folder.glob(f"{tool}_*.txt")} for tool in TOOLS}
     assert names["ipmitool"] == names["ipmi-dcmi"] != set()

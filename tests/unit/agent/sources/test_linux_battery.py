@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trees import context, put
+from tests.support.trees import context, put
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge, SupplyReading
 from veilleuse.agent.sources.linux_battery import BATTERY_CEILING_MILLIWATTS, LinuxBattery

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trees import context, put
+from tests.support.trees import context, put
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge
 from veilleuse.agent.sources.linux_hwmon import GPU_CEILING_WATTS, MACHINE_CEILING_WATTS, LinuxHwmon

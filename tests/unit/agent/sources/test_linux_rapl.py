@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trees import LONG_RANGE, SHORT_RANGE, context, put, zone
+from tests.support.trees import LONG_RANGE, SHORT_RANGE, context, put, zone
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.model import EnergyCounter
 from veilleuse.agent.sources import linux_rapl

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trees import put
+from tests.support.trees import put
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.identity.clone import Copies
 from veilleuse.agent.model import UnitReading
@@ -27,7 +27,7 @@ from veilleuse.agent.sources.linux_units import LinuxUnits
 from veilleuse.agent.sources.unit_names import people_of, pseudonym, siphash, unit_name
 from veilleuse.wire.limits import UNIT_PATTERN
 
-TREES = Path(__file__).parents[2] / "fixtures" / "cgroup"
+TREES = Path(__file__).parents[3] / "fixtures" / "cgroup"
 ALICE = r"alice\x2ddesktop"
 GUEST = r"machine-qemu\x2d{}\x2d" + f"{ALICE}.scope"
 """libvirt's group of her desktop, started for the nth time."""

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.authority import TestAuthority
-from tests.fakes.devices import FakeDevice, page, reply
-from tests.fakes.polled import ScriptedSource, job
-from tests.fakes.redfish import Service as FakeService
-from tests.fakes.redfish import context as redfish_context
-from tests.fakes.redfish import credentials_file, saved, tls
-from tests.metering import context_of, secret_file
-from tests.trees import TREES
-from tests.waiting import until
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.devices import FakeDevice, page, reply
+from tests.support.fakes.polled import ScriptedSource, job
+from tests.support.fakes.redfish import Service as FakeService
+from tests.support.fakes.redfish import context as redfish_context
+from tests.support.fakes.redfish import credentials_file, saved, tls
+from tests.support.metering import context_of, secret_file
+from tests.support.trees import TREES
+from tests.support.waiting import until
 from veilleuse.agent.commands.doctor import MACHINE, _no_meter, _source_lines, ladder
 from veilleuse.agent.commands.poll import Slow, rows
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
@@ -40,7 +40,7 @@ from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 METER = '[[meter]]\nname = "ups-1"\nsource = "nut_ups"\naddress = "192.0.2.7"\n'
-STATUS_8 = Path(__file__).parents[2] / "fixtures" / "plugs" / "tasmota_status8.json"
+STATUS_8 = Path(__file__).parents[3] / "fixtures" / "plugs" / "tasmota_status8.json"
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.upsd import SILENCE, fake_upsd
-from tests.metering import HURRIED_SECONDS, context_of, patiently, secret_file
-from tests.peers import peer
-from tests.waiting import in_time
+from tests.support.fakes.upsd import SILENCE, fake_upsd
+from tests.support.metering import HURRIED_SECONDS, context_of, patiently, secret_file
+from tests.support.peers import peer
+from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge
 from veilleuse.agent.sources.nut_ups import NutUps, quoted, words_of

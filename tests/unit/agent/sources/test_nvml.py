@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""NVIDIA GPUs, through NVIDIA's own binding over a fake call table (tests/fakes/nvml.py). No real GPU was there."""
+"""NVIDIA GPUs, through NVIDIA's own binding over a fake call table (tests/support/fakes/nvml.py). No real GPU was there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from tests.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
+from tests.support.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.devices import (
+from tests.support.fakes.devices import (
     Asked,
     FakeDevice,
     Handler,
@@ -24,8 +24,8 @@ from tests.fakes.devices import (
     page,
     reply,
 )
-from tests.metering import PATIENT_SECONDS, hurried, patiently
-from tests.waiting import in_time
+from tests.support.metering import PATIENT_SECONDS, hurried, patiently
+from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
@@ -35,7 +35,7 @@ from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "plugs"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "plugs"
 NAME, SECRET = "admin", "pa:ss wörd"
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import CounterSource, FakeClock
+from tests.support.fakes.measuring import CounterSource, FakeClock
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading, Tick
 from veilleuse.agent.ports import Source, SourceContext

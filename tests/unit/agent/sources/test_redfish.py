@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.authority import TestAuthority
-from tests.fakes.devices import FakeDevice, dripping, endless, page, reply
-from tests.fakes.redfish import Service, context, credentials_file, saved, tls
-from tests.metering import HURRIED_SECONDS, PATIENT_SECONDS, patiently
-from tests.waiting import in_time
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.devices import FakeDevice, dripping, endless, page, reply
+from tests.support.fakes.redfish import Service, context, credentials_file, saved, tls
+from tests.support.metering import HURRIED_SECONDS, PATIENT_SECONDS, patiently
+from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.fakes.snmp_agent import fake_agent
-from tests.metering import HURRIED_SECONDS, context_of, patiently, secret_file
-from tests.waiting import in_time
+from tests.support.fakes.snmp_agent import fake_agent
+from tests.support.metering import HURRIED_SECONDS, context_of, patiently, secret_file
+from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Delta, EnergyCounter, Point, PowerGauge, difference
 from veilleuse.agent.sources.snmp_meter import SnmpMeter

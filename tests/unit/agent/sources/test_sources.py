@@ -23,7 +23,7 @@ from veilleuse.agent.sources.linux_rapl import LinuxRapl
 from veilleuse.agent.sources.utilisation import Utilisation
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
-TREES = Path(__file__).parents[2] / "fixtures" / "sys"
+TREES = Path(__file__).parents[3] / "fixtures" / "sys"
 
 
 def context(tree: Path, virtualisation: str = "none", fake_watts: float = 0.0) -> SourceContext:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.windows import CONTEXT, Battery, FakeWindows
+from tests.support.fakes.windows import CONTEXT, Battery, FakeWindows
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge, SupplyReading
 from veilleuse.agent.platforms.windows.calls import ERROR_GEN_FAILURE

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.windows import CONTEXT
+from tests.support.fakes.windows import CONTEXT
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms.windows.api import RawCounterItem, WindowsCalls
 from veilleuse.agent.platforms.windows.calls import WindowsCallError

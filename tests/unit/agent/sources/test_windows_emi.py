@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import FakeClock
-from tests.fakes.windows import CONTEXT, PICOWATT_HOURS_PER_JOULE, FakeWindows, Meter, opened
+from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.windows import CONTEXT, PICOWATT_HOURS_PER_JOULE, FakeWindows, Meter, opened
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter
 from veilleuse.agent.platforms.windows.calls import (

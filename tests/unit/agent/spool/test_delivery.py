@@ -16,8 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.fakes.agent import EPOCH_START, record
-from tests.unit.agent.delivery import MINUTE, Fault, ModelCollector, is_gap, minutes_of
+from tests.support.delivery import MINUTE, Fault, ModelCollector, is_gap, minutes_of
+from tests.support.fakes.agent import EPOCH_START, record
 from veilleuse.agent.errors import AgentError, SpoolError
 from veilleuse.agent.model import Gap
 from veilleuse.agent.sending import session

@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.fakes.agent import EPOCH_START, record
+from tests.support.fakes.agent import EPOCH_START, record
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged
 from veilleuse.agent.model import Gap
 from veilleuse.agent.sending.encode import WireEncoder, encode_record

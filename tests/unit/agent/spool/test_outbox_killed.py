@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.killing import run_program
+from tests.support.killing import run_program
 
 PROGRAM = """
 import sys
@@ -14,8 +14,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from shutil import copy
-from tests.fakes.agent import EPOCH_START, record
-from tests.killing import dies_at, in_child, lines_of
+from tests.support.fakes.agent import EPOCH_START, record
+from tests.support.killing import dies_at, in_child, lines_of
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.agent.spool.database import FileSpool, Bounds, connect

@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 from contextlib import closing
 
-from tests.trees import zone
-from tests.unit.agent.test_resident import TREES, Life
+from tests.support.trees import zone
+from tests.unit.agent.resident.test_resident import TREES, Life
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.agent.spool.database import FILE_NAME, connect

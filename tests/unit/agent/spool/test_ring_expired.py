@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import EPOCH_START, record
-from tests.unit.agent.delivery import MINUTE, Fault, ModelCollector
+from tests.support.delivery import MINUTE, Fault, ModelCollector
+from tests.support.fakes.agent import EPOCH_START, record
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder

@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.fakes.agent import EPOCH_START, Agent, energies, record
-from tests.fakes.collector import FakeCollector
+from tests.support.fakes.agent import EPOCH_START, Agent, energies, record
+from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.model import Gap
 from veilleuse.agent.spool.outbox import Ring
 from veilleuse.wire.v1 import telemetry_pb2 as pb

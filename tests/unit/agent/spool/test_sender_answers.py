@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import energies, record
-from tests.fakes.collector import FakeCollector, Stream
+from tests.support.fakes.agent import energies, record
+from tests.support.fakes.collector import FakeCollector, Stream
 from veilleuse.agent.errors import CollectorAway, RequestRefused
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder

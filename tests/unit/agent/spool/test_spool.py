@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import NOON
+from tests.support.fakes.measuring import NOON
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Gap, Period, Record, body_from_json
 from veilleuse.agent.ports import ControlKey

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.filled import RAPL, Filled, cell, civil
-from tests.reading import Reading
-from tests.rolled import HOUR, days_of, retention, roll
+from tests.support.filled import RAPL, Filled, cell, civil
+from tests.support.reading import Reading
+from tests.support.rolled import HOUR, days_of, retention, roll
 from veilleuse.collector.model.accounts import Role
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.collector.memory import host, site
-from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
+from tests.support.memory_store import host, site
+from tests.support.year import DAY, END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, BillingTerms, billed
 from veilleuse.collector.errors import UnknownZone

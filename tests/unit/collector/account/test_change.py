@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.bench.estimator import BAND, CHANGES, change_coverage
-from tests.simulated_changes import Shape, changed
-from tests.unit.collector.test_billing import TERMS, fleet, only
-from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, told, vector, worked
+from tests.support.simulated_changes import Shape, changed
+from tests.support.year import DAY, END, FIRST, asset, census, figures, told, vector, worked
+from tests.unit.collector.account.test_billing import TERMS, fleet, only
 from veilleuse.collector.account.change import LEAST_DAYS, change, class_years
 from veilleuse.collector.account.rounding import shown
 from veilleuse.collector.account.row import PeriodFigures

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
+from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.group_sums import Tally, fit_to_show
 from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.parts import NO_PARTS

@@ -10,9 +10,9 @@ from datetime import date
 
 import pytest
 
-from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host
-from tests.unit.collector.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
-from tests.unit.collector.year import vector
+from tests.support.memory_store import DAY, HOUR, MemoryReader, host
+from tests.support.year import vector
+from tests.unit.collector.account.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
 from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather
 from veilleuse.collector.account.observed_months import gather_periods
 from veilleuse.collector.account.observed_statement import statement

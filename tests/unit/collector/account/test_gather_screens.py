@@ -9,7 +9,7 @@ from datetime import date
 
 import pytest
 
-from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host
+from tests.support.memory_store import DAY, HOUR, MemoryReader, host
 from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.observed_statement import statement
 from veilleuse.collector.factors.book import choose

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 
-from tests.unit.collector.memory import HOUR, MemoryReader, host
+from tests.support.memory_store import HOUR, MemoryReader, host
 from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.observed_statement import statement
 from veilleuse.collector.account.statement import METHOD_VERSION

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.closed_years import PERIOD, YEAR, command, filled_year, report, told
-from tests.machines import settings_in
+from tests.support.closed_years import PERIOD, YEAR, command, filled_year, report, told
+from tests.support.machines import settings_in
 from veilleuse.collector.account.publishable import _nice
 from veilleuse.collector.settings import settings_environment
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.filled import Filled, cell, civil
-from tests.reading import Reading
-from tests.unit.collector.test_published import publication
+from tests.support.filled import Filled, cell, civil
+from tests.support.reading import Reading
+from tests.unit.collector.cli.test_published import publication
 from veilleuse.collector.account.group_sums import Tally, fit_to_show
 from veilleuse.collector.account.observed_days import ObservedGroups
 from veilleuse.collector.account.observed_statement import statement, u_model

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.collector.memory import host
-from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked
+from tests.support.memory_store import host
+from tests.support.year import DAY, END, FIRST, census, figures, worked
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import BillingTerms, billed

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.collector import yearly_oracle as oracle
-from tests.unit.collector.memory import host
-from tests.unit.collector.stored_year import StoredYear
-from tests.unit.collector.test_billing import TERMS, fleet, only, period
-from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, gone, month
-from tests.unit.collector.test_yearly_rooms import ROOM, servers
-from tests.unit.collector.year import END, FIRST, vector
+from tests.support import yearly_oracle as oracle
+from tests.support.memory_store import host
+from tests.support.stored_year import StoredYear
+from tests.support.year import END, FIRST, vector
+from tests.unit.collector.account.test_billing import TERMS, fleet, only, period
+from tests.unit.collector.fleet.test_yearly_rooms import ROOM, servers
+from tests.unit.collector.reports.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, gone, month
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import billed

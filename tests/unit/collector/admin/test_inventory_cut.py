@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.killing import run_program
+from tests.support.killing import run_program
 from veilleuse.collector.admin.uploads import KEPT_SECONDS, Uploads
 from veilleuse.collector.errors import AdminError, UsageError
 
@@ -16,8 +16,8 @@ PROGRAM = r"""
 import shutil, signal, sys
 from contextlib import closing
 from pathlib import Path
-from tests.killing import dies_at, in_child
-from tests.machines import settings_in
+from tests.support.killing import dies_at, in_child
+from tests.support.machines import settings_in
 from veilleuse.collector.store.sqlite import SqliteInventoryReader, create_store, open_store
 from veilleuse.collector import settings
 from veilleuse.collector.inventory import read_files

@@ -14,8 +14,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.filled import Filled
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, measurement, rapl
+from tests.support.filled import Filled
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, measurement, rapl
 from veilleuse.collector.model.meters import (
     FOR_EVER,
     WHOLE_PPM,

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.machines import Served, make, served, settings_in
-from tests.pushes import HOUR, enrol
-from tests.unit.collector.memory import host as memory_host
-from tests.waiting import in_time
+from tests.support.machines import Served, make, served, settings_in
+from tests.support.memory_store import host as memory_host
+from tests.support.pushes import HOUR, enrol
+from tests.support.waiting import in_time
 from veilleuse.collector.admin.meter_files import MeterDeclaration, rows_of
 from veilleuse.collector.admin.meter_rows import check
 from veilleuse.collector.app.data_directory import open_collector

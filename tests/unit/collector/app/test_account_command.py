@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.machines import make, settings_in
-from tests.pushes import enrol
-from tests.waiting import until
+from tests.support.machines import make, settings_in
+from tests.support.pushes import enrol
+from tests.support.waiting import until
 from veilleuse.collector.admin.accounts import expire
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import upkeep

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
-from tests.machines import make, served, settings_in
-from tests.pushes import NOW, enrol
-from tests.waiting import until
+from tests.support.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
+from tests.support.machines import make, served, settings_in
+from tests.support.pushes import NOW, enrol
+from tests.support.waiting import until
 from veilleuse.collector.app.data_directory import open_collector, read_fleet_key
 from veilleuse.collector.app.schedule import upkeep
 from veilleuse.collector.cli.main import run

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.machines import make, settings_in
+from tests.support.machines import make, settings_in
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.main import run

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.backups import make_backup, put_back
-from tests.closed_years import Command, copied, told, verified
-from tests.filled import Filled
-from tests.machines import served, settings_in
-from tests.rolled import retention, roll, server_day, workstation_days
-from tests.waiting import until
+from tests.support.backups import make_backup, put_back
+from tests.support.closed_years import Command, copied, told, verified
+from tests.support.filled import Filled
+from tests.support.machines import served, settings_in
+from tests.support.rolled import retention, roll, server_day, workstation_days
+from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.schedule import keep_apart, run_day

@@ -16,10 +16,10 @@ from typing import NoReturn
 import grpc
 import pytest
 
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, realistic, site
-from tests.service import Service
-from tests.unit.collector.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, realistic, site
+from tests.support.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
+from tests.support.service import Service
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.grpc_server import OPTIONS
 from veilleuse.collector.errors import StoreFull

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.filled import Filled
-from tests.machines import settings_in
-from tests.rolled import roll, workstation, workstation_days
-from tests.waiting import until
+from tests.support.filled import Filled
+from tests.support.machines import settings_in
+from tests.support.rolled import roll, workstation, workstation_days
+from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import upkeep

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import until
+from tests.support.waiting import until
 from veilleuse.collector.app.service import Stop
 
 SERVICE = """

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.closed_years import PERIOD, TODAY, YEAR, Command, command, copied, report, told, verified
-from tests.filled import Filled
-from tests.machines import settings_in
-from tests.report_files import Page, bare, pdf_text, sheet_rows, workbook
-from tests.rolled import retention, roll, server_day, workstation_days
+from tests.support.closed_years import PERIOD, TODAY, YEAR, Command, command, copied, report, told, verified
+from tests.support.filled import Filled
+from tests.support.machines import settings_in
+from tests.support.report_files import Page, bare, pdf_text, sheet_rows, workbook
+from tests.support.rolled import retention, roll, server_day, workstation_days
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population

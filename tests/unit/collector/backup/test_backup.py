@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.backups import (
+from tests.promises.support.disks import MIB, fill, tmpfs
+from tests.support.backups import (
     NOW,
     add_tokens,
     content_of,
@@ -25,9 +26,8 @@ from tests.backups import (
     rewritten,
     tokens_in,
 )
-from tests.machines import settings_in
-from tests.promises.disks import MIB, fill, tmpfs
-from tests.pushes import enrol
+from tests.support.machines import settings_in
+from tests.support.pushes import enrol
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.backup.destination import (
     destination,

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.killing import run_program
+from tests.support.killing import run_program
 
 PROGRAM = r"""
 import os, shutil, signal, sys
 from pathlib import Path
-from tests.backups import add_tokens, content_of, directory, make_backup, put_back, tokens_in
-from tests.killing import dies_at, in_child, lines_of
-from tests.machines import settings_in
+from tests.support.backups import add_tokens, content_of, directory, make_backup, put_back, tokens_in
+from tests.support.killing import dies_at, in_child, lines_of
+from tests.support.machines import settings_in
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
 

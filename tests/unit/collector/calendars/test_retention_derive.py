@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.filled import RAPL, Filled, cell, clock
-from tests.pushes import NOW
-from tests.rolled import (
+from tests.support.filled import RAPL, Filled, cell, clock
+from tests.support.pushes import NOW
+from tests.support.rolled import (
     HOUR,
     ZONE,
     almanac,
@@ -27,7 +27,7 @@ from tests.rolled import (
     workstation,
     workstation_days,
 )
-from tests.unit.collector.test_rolling_months import YEAR, periods, total
+from tests.unit.collector.calendars.test_rolling_months import YEAR, periods, total
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.meters import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
 from veilleuse.collector.model.records import HostId

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.filled import METER, RAPL, Filled, cell, civil, clock, week
-from tests.rolled import (
+from tests.support.filled import METER, RAPL, Filled, cell, civil, clock, week
+from tests.support.rolled import (
     HOUR,
     ZONE,
     almanac,

@@ -15,9 +15,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.filled import RAPL, Filled, cell, civil, clock, week
-from tests.rolled import HOUR, ZONE, retention, roll, workstation
-from tests.unit.collector.test_rolling_months import months, total
+from tests.support.filled import RAPL, Filled, cell, civil, clock, week
+from tests.support.rolled import HOUR, ZONE, retention, roll, workstation
+from tests.unit.collector.calendars.test_rolling_months import months, total
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.months import IMPUTED_COLUMNS
 from veilleuse.collector.model.records import HostId

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine, served, settings_in
-from tests.ports import free_port
-from tests.stack import program
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.machines import Machine, served, settings_in
+from tests.support.ports import free_port
+from tests.support.stack import program
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.cli.main import COMMANDS, run
 from veilleuse.collector.cli.shared import signed
 from veilleuse.collector.settings import settings_environment

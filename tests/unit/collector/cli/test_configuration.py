@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.machines import EPOCH, SECONDS, Machine, Served, served, settings_in
+from tests.support.machines import EPOCH, SECONDS, Machine, Served, served, settings_in
 from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.configuration import milliseconds

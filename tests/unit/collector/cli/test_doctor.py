@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.backups import add_tokens, directory, make_backup, put_back
-from tests.machines import settings_in
-from tests.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
-from tests.waiting import until
+from tests.support.backups import add_tokens, directory, make_backup, put_back
+from tests.support.machines import settings_in
+from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
+from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import upkeep

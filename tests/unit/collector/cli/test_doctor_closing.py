@@ -8,10 +8,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from tests.closed_years import YEAR, told
-from tests.filled import Filled
-from tests.machines import settings_in
-from tests.rolled import retention
+from tests.support.closed_years import YEAR, told
+from tests.support.filled import Filled
+from tests.support.machines import settings_in
+from tests.support.rolled import retention
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.doctor.closed_years import closing_on, goes_on

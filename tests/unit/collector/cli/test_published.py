@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.filled import Filled, cell, civil
-from tests.machines import make, settings_in
-from tests.reading import Reading
+from tests.support.filled import Filled, cell, civil
+from tests.support.machines import make, settings_in
+from tests.support.reading import Reading
 from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.admin.publications import expire
 from veilleuse.collector.app.data_directory import Collector, open_collector

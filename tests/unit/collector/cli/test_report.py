@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
+from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.observed_statement import statement
 from veilleuse.collector.documents.document import Document, renderer

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.filled import Filled, cell, civil
-from tests.unit.collector.memory import HOUR
-from tests.unit.collector.test_worker import SECOND, START, Fleet, enrol_virtual
+from tests.support.filled import Filled, cell, civil
+from tests.support.memory_store import HOUR
+from tests.unit.collector.derive.test_worker import SECOND, START, Fleet, enrol_virtual
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.derive import _MONTH_LOOKS

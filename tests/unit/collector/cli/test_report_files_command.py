@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import make
-from tests.report_files import Page, workbook
+from tests.support.machines import make
+from tests.support.report_files import Page, workbook
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import FORMATS
 from veilleuse.collector.reports.emissions import today

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
-from tests.stack import program
-from tests.waiting import PATIENCE_SECONDS, at_its_best
+from tests.support.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
+from tests.support.stack import program
+from tests.support.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.cli.top import _drawn, screen
 from veilleuse.collector.settings import CollectorSettings

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.collector.test_keeping import fleet, keep
+from tests.unit.collector.closed_years.test_keeping import fleet, keep
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document, terms_from_document

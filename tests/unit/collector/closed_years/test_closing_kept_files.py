@@ -15,7 +15,7 @@ from veilleuse.collector.closed_years.signatures import parse_public_key
 from veilleuse.collector.closed_years.verify import verify_file
 from veilleuse.collector.model.closed_years import file_parts, sha256
 
-KEPT = Path(__file__).parents[2] / "fixtures" / "closed_year"
+KEPT = Path(__file__).parents[3] / "fixtures" / "closed_year"
 FILES = sorted(KEPT.glob("**/*.json"))
 
 

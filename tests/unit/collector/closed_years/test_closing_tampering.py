@@ -14,17 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.closed_years import (
-    YEAR,
-    copied,
-    filled_year,
-    put,
-    stored,
-    told,
-    verified,
-)
-from tests.filled import Filled
-from tests.machines import settings_in
+from tests.support.closed_years import YEAR, copied, filled_year, put, stored, told, verified
+from tests.support.filled import Filled
+from tests.support.machines import settings_in
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.closed_years.signatures import sign, signing_key
 from veilleuse.collector.enrolment.ca import Authority

@@ -14,18 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.collector.year import (
-    DAY,
-    END,
-    FIRST,
-    asset,
-    census,
-    figures,
-    told,
-    vector,
-    worked,
-    workstation,
-)
+from tests.support.year import DAY, END, FIRST, asset, census, figures, told, vector, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.closed_years.document import kept_document, kept_from_document
 from veilleuse.collector.closed_years.merge_strata import (

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.filled import METER, Filled, cell, clock
+from tests.support.filled import METER, Filled, cell, clock
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive.attribution import attribution, idle_powers
 from veilleuse.collector.derive.priors import MILLION, STATE_POWERS

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench.calibration import BAND, FLEETS, MODEL, SAMPLES, UNITS, coverage
-from tests.reference_units import Truth, simulated
+from tests.support.reference_units import Truth, simulated
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.calibration.acceptance import (
     Outcome,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.collector.test_wall import (
+from tests.unit.collector.derive.test_wall import (
     BATTERY,
     CORE,
     DRAM,

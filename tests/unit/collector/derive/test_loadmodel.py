@@ -134,7 +134,7 @@ def test_what_cannot_be_told_is_absent():
 
 def test_a_virtual_machine_is_its_threads():
     """vCPU × (min + (max − min)·u), medians of the CCF table without EPYC 5th Gen; linear in the load."""
-    table = Path(__file__).parents[3] / "collector/veilleuse/collector/data/server_cpu_minmax_ccf.csv"
+    table = Path(__file__).parents[4] / "collector/veilleuse/collector/data/server_cpu_minmax_ccf.csv"
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert "EPYC 5th Gen" not in {row["architecture"] for row in rows}
     low = median(float(row["min_watts_per_thread"]) for row in rows)

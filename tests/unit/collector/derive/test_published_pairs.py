@@ -9,13 +9,13 @@ import math
 from pathlib import Path
 from statistics import NormalDist
 
-from tests.unit.collector.test_wall import DRAM, GPU, HOUR, PACKAGE, cell, machine, only
+from tests.unit.collector.derive.test_wall import DRAM, GPU, HOUR, PACKAGE, cell, machine, only
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass
 
-PAIRS = Path(__file__).parents[2] / "fixtures/wall_power/pairs.csv"
+PAIRS = Path(__file__).parents[3] / "fixtures/wall_power/pairs.csv"
 RATE = 0.93
 K = NormalDist().inv_cdf(0.975)
 Row = dict[str, str]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.collector.test_wall import HOUR, PACKAGE, PLUG, cell, machine, point
+from tests.unit.collector.derive.test_wall import HOUR, PACKAGE, PLUG, cell, machine, point
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.meters import laid_over, readings, u_ppm
 from veilleuse.collector.derive.screens import screen_energies

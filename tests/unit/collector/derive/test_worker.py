@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import enrol
-from tests.unit.collector.memory import host as memory_host
-from tests.unit.collector.memory import site as memory_site
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.memory_store import host as memory_host
+from tests.support.memory_store import site as memory_site
+from tests.support.pushes import enrol
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.filled import Filled
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, measurement, rapl
+from tests.support.filled import Filled
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, measurement, rapl
 from veilleuse.collector.model.meters import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.wire.ladder import Method

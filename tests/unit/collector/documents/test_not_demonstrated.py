@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.report_files import Page, pdf_text, sheet_rows, workbook
-from tests.simulated_fleets import Shape, simulated
-from tests.unit.collector.year import END, FIRST, census, figures, worked, workstation
+from tests.support.report_files import Page, pdf_text, sheet_rows, workbook
+from tests.support.simulated_fleets import Shape, simulated
+from tests.support.year import END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.rounding import shown
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import BillingTerms, billed

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.reported import everything
+from tests.support.reported import everything
 from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.columns import NUMERIC, ValueKind, catalogue, column
 from veilleuse.collector.documents.document import (

@@ -21,9 +21,9 @@ import pypdf
 import pytest
 from openpyxl.utils import get_column_letter
 
-from tests.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
-from tests.reported import attribution, everything
-from tests.unit.collector.test_report import documents, servers
+from tests.support.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
+from tests.support.reported import attribution, everything
+from tests.unit.collector.cli.test_report import documents, servers
 from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.columns import MACHINE, ValueKind, column
 from veilleuse.collector.documents.document import (

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.authorities import Organisation
-from tests.machines import served, settings_in
+from tests.support.authorities import Organisation
+from tests.support.machines import served, settings_in
 from veilleuse.collector.admin import ca
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.cli.main import run

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.machines import settings_in
+from tests.support.machines import settings_in
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.machines import Machine, refusal, served, settings_in
+from tests.support.machines import Machine, refusal, served, settings_in
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
 from veilleuse.collector.enrolment.renew import Challenges, Renewal

@@ -11,8 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.authorities import Form, Organisation
-from tests.machines import settings_in
+from tests.support.authorities import Form, Organisation
+from tests.support.machines import settings_in
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.enrolment.external_ca import ExternalCa, read_brought, try_out
 from veilleuse.collector.errors import UsageError

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.machines import settings_in
-from tests.unit.collector.test_enrolment import csr, new_key
+from tests.support.machines import settings_in
+from tests.unit.collector.enrolment.test_enrolment import csr, new_key
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import check_standing
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult

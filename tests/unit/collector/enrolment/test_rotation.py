@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.authorities import Organisation
-from tests.killing import run_program
-from tests.peers import peer
+from tests.support.authorities import Organisation
+from tests.support.killing import run_program
+from tests.support.peers import peer
 from veilleuse.collector.enrolment import ca_files as folders
 from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import Authority, create, root_key_files
@@ -288,7 +288,7 @@ STEPS = """
 import os, sys, shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from tests.killing import dies_at, in_child, lines_of
+from tests.support.killing import dies_at, in_child, lines_of
 from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AdminError

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.authority import TestAuthority
-from tests.fakes.boavizta import FakeBoavizta
-from tests.fakes.devices import FakeDevice, dripping, endless, page, reply
-from tests.waiting import in_time
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.boavizta import FakeBoavizta
+from tests.support.fakes.devices import FakeDevice, dripping, endless, page, reply
+from tests.support.waiting import in_time
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.boavizta import BoaviztaError, checked_url, other_criteria

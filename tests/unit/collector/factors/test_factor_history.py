@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import NOW
+from tests.support.pushes import NOW
 from veilleuse.collector import settings
 from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageError
 from veilleuse.collector.factors.book import FactorBook, book_of, factor_book

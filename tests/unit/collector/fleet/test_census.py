@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from tests.unit.collector.memory import host, site
-from tests.unit.collector.year import DAY, END, FIRST, asset, census, weekday, workstation
+from tests.support.memory_store import host, site
+from tests.support.year import DAY, END, FIRST, asset, census, weekday, workstation
 from veilleuse.collector.fleet.census import Census, DayTypes
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.inventory import Placement, PowerContext

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.fleet_machines import KWH, A, B, in_service, kwh, machine
+from tests.support.fleet_machines import KWH, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.estimator import Fleet
 from veilleuse.collector.fleet.pool import DRAWS, FEWEST, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
 from veilleuse.collector.fleet.samples import SampleMachine, Stratum

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fleet_machines import YEAR, A, B, in_service, kwh, machine
+from tests.support.fleet_machines import YEAR, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.composition import composition, is_balanced
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet

@@ -11,7 +11,7 @@ import pytest
 
 from tests.bench.estimator import BAND, FLEETS, coverage
 from tests.bench.independent_coverage import AT_RANDOM, LOST, ROW_SIZES, WIDEST, measure
-from tests.simulated_fleets import Shape
+from tests.support.simulated_fleets import Shape
 
 QUICK = {
     "plain": Shape(((60, 12), (100, 30), (130, 65))),

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fleet_machines import A, B, in_service, machine
+from tests.support.fleet_machines import A, B, in_service, machine
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import CalibratedWall, Stratum
 from veilleuse.collector.model.calibration import Fit

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fleet_machines import DAY, KWH, YEAR, A, B, in_service, kwh, machine
+from tests.support.fleet_machines import DAY, KWH, YEAR, A, B, in_service, kwh, machine
 from veilleuse.collector.fleet.estimate import DataType, EstimateBasis, Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import InService, SampleCell, SampleMachine, Stratum

@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from tests.fleet_machines import A, in_service, machine
-from tests.simulated_fleets import Shape, simulated, together
+from tests.support.fleet_machines import A, in_service, machine
+from tests.support.simulated_fleets import Shape, simulated, together
 from veilleuse.collector.fleet.estimator import Fleet
 from veilleuse.collector.fleet.samples import Alike, Sample, summed
 

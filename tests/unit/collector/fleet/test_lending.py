@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
+from tests.support.year import DAY, END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import MONITOR

@@ -9,8 +9,8 @@ from itertools import combinations
 
 import pytest
 
-from tests.unit.collector.memory import host
-from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, vector, worked, workstation
+from tests.support.memory_store import host
+from tests.support.year import DAY, END, FIRST, asset, census, figures, vector, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.fleet.census import FleetDevice, standing_of
 from veilleuse.collector.fleet.estimate import EstimateBasis

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.collector.memory import host
-from tests.unit.collector.test_billing import TERMS, fleet, only, period
-from tests.unit.collector.year import FIRST
+from tests.support.memory_store import host
+from tests.support.year import FIRST
+from tests.unit.collector.account.test_billing import TERMS, fleet, only, period
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import billed

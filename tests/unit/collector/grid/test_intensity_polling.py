@@ -21,11 +21,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.authority import TestAuthority
-from tests.fakes.devices import FakeDevice, dripping, endless, reply
-from tests.fakes.grid import TOKEN, FakeGrid
-from tests.machines import served, settings_in
-from tests.waiting import in_time, until
+from tests.support.fakes.authority import TestAuthority
+from tests.support.fakes.devices import FakeDevice, dripping, endless, reply
+from tests.support.fakes.grid import TOKEN, FakeGrid
+from tests.support.machines import served, settings_in
+from tests.support.waiting import in_time, until
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.schedule import PollSchedule
 from veilleuse.collector.grid.http_client import FetchError, Way, get_json, read_token

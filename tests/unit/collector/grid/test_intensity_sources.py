@@ -18,7 +18,7 @@ from veilleuse.collector.grid.files import Plain, read_file
 from veilleuse.collector.grid.values import Unreadable
 from veilleuse.collector.model.grid import BY_DATASET, GridIntensity, IntensityKind, IntensityStatus
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "intensity"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "intensity"
 REALTIME = BY_DATASET["eco2mix-national-tr"]
 CONSOLIDATED = BY_DATASET["eco2mix-national-cons-def"]
 CONSUMPTION = BY_DATASET["part-enr-intensite-ges-conso-tr"]

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.ingest.call_queue import CallQueue, DelayedRejection, Methods, Reader
 from veilleuse.wire.v1 import telemetry_pb2 as pb

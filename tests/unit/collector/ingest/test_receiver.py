@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.pushes import (
+from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
     NOW,
@@ -27,9 +27,9 @@ from tests.pushes import (
     site,
     week,
 )
-from tests.service import Service
-from tests.unit.collector.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
-from tests.waiting import until
+from tests.support.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
+from tests.support.service import Service
+from tests.support.waiting import until
 from veilleuse.collector import settings
 from veilleuse.collector.errors import StoreFailing
 from veilleuse.collector.ingest.admission import Admission

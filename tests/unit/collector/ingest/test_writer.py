@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
-from tests.waiting import PATIENCE_SECONDS
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector import settings
 from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull

@@ -13,9 +13,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.fakes.glpi import computer
-from tests.inventories import WORDS, read
-from tests.peers import peer
+from tests.support.fakes.glpi import computer
+from tests.support.inventories import WORDS, read
+from tests.support.peers import peer
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import format_of
 from veilleuse.collector.inventory.cells import decimal_of

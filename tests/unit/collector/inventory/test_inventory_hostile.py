@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.inventories import read
+from tests.support.inventories import read
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.cells import CellError, date_of, decimal_of, entity_of, name_of
 

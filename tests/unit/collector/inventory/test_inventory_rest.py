@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, FakeGlpi, computer, fake_glpi
+from tests.support.fakes.glpi import APP_TOKEN, USER_TOKEN, FakeGlpi, computer, fake_glpi
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import finished
 from veilleuse.collector.inventory.glpi_api import (

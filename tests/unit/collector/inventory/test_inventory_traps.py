@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.inventories import WORDS, read
+from tests.support.inventories import WORDS, read
 from veilleuse.collector import settings
 from veilleuse.collector.errors import OvertakenImport, StoreFull, UsageError
 from veilleuse.collector.inventory.cells import CellError, decimal_of

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.closed_years import Command, command, told
-from tests.filled import Filled
-from tests.machines import make, served, settings_in
-from tests.rolled import retention, roll, server_day, workstation, workstation_days
-from tests.unit.collector.test_savings import DAY
+from tests.support.closed_years import Command, command, told
+from tests.support.filled import Filled
+from tests.support.machines import make, served, settings_in
+from tests.support.rolled import retention, roll, server_day, workstation, workstation_days
+from tests.unit.collector.reports.test_savings import DAY
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.inventory.actions_csv import KINDS, checked, read, template
 from veilleuse.collector.settings import CollectorSettings, settings_environment

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import settings_in
-from tests.pushes import enrol
+from tests.support.machines import settings_in
+from tests.support.pushes import enrol
 from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.admin.server import MAX_CONNECTIONS, AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector

@@ -11,9 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.filled import RAPL, Filled, cell, civil
-from tests.rolled import HOUR, ZONE, days_of, retention, roll, server_day, workstation, workstation_days
-from tests.unit.collector.test_rolling_months import YEAR, months, periods, total
+from tests.support.filled import RAPL, Filled, cell, civil
+from tests.support.rolled import (
+    HOUR,
+    ZONE,
+    days_of,
+    retention,
+    roll,
+    server_day,
+    workstation,
+    workstation_days,
+)
+from tests.unit.collector.calendars.test_rolling_months import YEAR, months, periods, total
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.model.meters import PsysCheck

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.rolled import ZONE
+from tests.support.rolled import ZONE
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import COLUMNS, PLACE

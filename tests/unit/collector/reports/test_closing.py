@@ -16,21 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.backups import make_backup, put_back
-from tests.closed_years import (
-    PERIOD,
-    TODAY,
-    YEAR,
-    put,
-    report,
-    stored,
-    told,
-    verified,
-    watch,
-)
-from tests.filled import Filled
-from tests.machines import served, settings_in
-from tests.rolled import retention, roll, server_day
+from tests.support.backups import make_backup, put_back
+from tests.support.closed_years import PERIOD, TODAY, YEAR, put, report, stored, told, verified, watch
+from tests.support.filled import Filled
+from tests.support.machines import served, settings_in
+from tests.support.rolled import retention, roll, server_day
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.published_rows import load_closed

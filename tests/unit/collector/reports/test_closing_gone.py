@@ -11,17 +11,10 @@ from datetime import date
 
 import pytest
 
-from tests.closed_years import (
-    TODAY,
-    YEAR,
-    put,
-    report,
-    told,
-    watch,
-)
-from tests.filled import Filled
-from tests.machines import settings_in
-from tests.rolled import retention, roll, workstation_days
+from tests.support.closed_years import TODAY, YEAR, put, report, told, watch
+from tests.support.filled import Filled
+from tests.support.machines import settings_in
+from tests.support.rolled import retention, roll, workstation_days
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError

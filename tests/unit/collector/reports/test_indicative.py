@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.filled import METER, Filled, cell, clock
+from tests.support.filled import METER, Filled, cell, clock
 from veilleuse.collector.documents.columns import catalogue
 from veilleuse.collector.documents.document import FORMATS, Document, renderer
 from veilleuse.collector.errors import UsageError

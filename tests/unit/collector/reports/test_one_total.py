@@ -10,9 +10,9 @@ from itertools import combinations
 
 import pytest
 
-from tests.unit.collector.memory import host
-from tests.unit.collector.stored_year import StoredYear
-from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SITES, _told
+from tests.support.memory_store import host
+from tests.support.stored_year import StoredYear
+from tests.unit.collector.reports.test_yearly_oracle import HOLIDAYS, SITES, _told
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.model.figures import SINCE_PUBLICATION
 from veilleuse.collector.model.hosts import Host

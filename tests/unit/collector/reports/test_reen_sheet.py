@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.closed_years import Command, told
-from tests.filled import Filled
-from tests.rolled import roll, server_day, workstation, workstation_days
-from tests.unit.collector.test_reen_command import (
+from tests.support.closed_years import Command, told
+from tests.support.filled import Filled
+from tests.support.rolled import roll, server_day, workstation, workstation_days
+from tests.unit.collector.inventory.test_reen_command import (
     HALF_YEAR,
     filled_once,
     fleet,

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.closed_years import TODAY, put
-from tests.filled import Filled, cell, clock
-from tests.machines import settings_in
-from tests.rolled import roll
+from tests.support.closed_years import TODAY, put
+from tests.support.filled import Filled, cell, clock
+from tests.support.machines import settings_in
+from tests.support.rolled import roll
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run

@@ -12,9 +12,9 @@ from datetime import date
 
 import pytest
 
-from tests.unit.collector.memory import host
-from tests.unit.collector.test_sobriety import SCOPE
-from tests.unit.collector.year import vector
+from tests.support.memory_store import host
+from tests.support.year import vector
+from tests.unit.collector.indicators.test_sobriety import SCOPE
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.indicators.measured_savings import arm, saving
 from veilleuse.collector.model.actions import Action

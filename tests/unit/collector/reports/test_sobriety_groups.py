@@ -9,8 +9,8 @@ from datetime import date
 
 import pytest
 
-from tests.unit.collector.test_sobriety import HOUR, SCOPE, device, machine, of, the
-from tests.unit.collector.year import vector
+from tests.support.year import vector
+from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, device, machine, of, the
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.actions import ActionLine, FollowTable
 from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of

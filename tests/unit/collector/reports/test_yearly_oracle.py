@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.collector import yearly_oracle as oracle
-from tests.unit.collector.memory import host
-from tests.unit.collector.stored_year import StoredYear
-from tests.unit.collector.year import vector
+from tests.support import yearly_oracle as oracle
+from tests.support.memory_store import host
+from tests.support.stored_year import StoredYear
+from tests.support.year import vector
 from veilleuse.collector.model.calendars import SchoolPeriod, SchoolZone
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.model.hosts import Host, HostStatus, Site

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
-from tests.waiting import PATIENCE_SECONDS, comes, until
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
+from tests.support.waiting import PATIENCE_SECONDS, comes, until
 from veilleuse.collector import settings
 from veilleuse.collector.admin.backup import Backups
 from veilleuse.collector.counters import Health

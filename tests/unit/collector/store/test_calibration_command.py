@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.laboratory import (
+from tests.support.laboratory import (
     BATTERY,
     DAY,
     HOUR,
@@ -29,7 +29,7 @@ from tests.laboratory import (
     push,
     wall,
 )
-from tests.pushes import clock
+from tests.support.pushes import clock
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.filled import Filled, cell, civil, clock
+from tests.support.filled import Filled, cell, civil, clock
 from veilleuse.collector.errors import AdminError, StoreDamaged
 from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, LineChange
 from veilleuse.collector.model.indicators import Load

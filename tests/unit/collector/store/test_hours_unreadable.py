@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.pushes import (
+from tests.support.pushes import (
     MONDAY_10H,
     NOW,
     WORKSTATION,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lost_files import LOST, Lost, remove_both
-from tests.machines import settings_in
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.lost_files import LOST, Lost, remove_both
+from tests.support.machines import settings_in
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.rescue import rescued

@@ -12,8 +12,20 @@ from typing import Any
 
 import pytest
 
-from tests.promises.recount import recount
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, enrol, gap, measurement, rapl, site
+from tests.promises.support.recount import recount
+from tests.support.pushes import (
+    HOUR,
+    MONDAY_10H,
+    NOW,
+    Stream,
+    cell,
+    clock,
+    enrol,
+    gap,
+    measurement,
+    rapl,
+    site,
+)
 from veilleuse.collector import settings
 from veilleuse.collector.store.sqlite import create_store
 from veilleuse.wire.v1 import telemetry_pb2 as pb

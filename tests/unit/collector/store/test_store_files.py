@@ -17,7 +17,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, enrol, gap, measurement, realistic, site
+from tests.support.pushes import (
+    HOUR,
+    MONDAY_10H,
+    NOW,
+    Stream,
+    cell,
+    clock,
+    enrol,
+    gap,
+    measurement,
+    realistic,
+    site,
+)
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
 from veilleuse.collector.model.records import Grain, ValidPush
@@ -35,7 +47,7 @@ from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 LIMITS = settings.Store(free_bytes_minimum=0)
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def make(directory: Path, *, simulated: bool = False) -> SqliteStore:
@@ -366,7 +378,7 @@ CHILD = """
 import os, sys
 from contextlib import closing
 from pathlib import Path
-from tests.pushes import HOUR, MONDAY_10H, Stream, realistic
+from tests.support.pushes import HOUR, MONDAY_10H, Stream, realistic
 from veilleuse.collector import settings
 from veilleuse.collector.store.sqlite import open_store
 store = open_store(Path(sys.argv[1]), settings.Store(free_bytes_minimum=0))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
+from tests.support.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store.sqlite import SqliteReader, connection, create_store, reader

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.pushes import MONDAY_10H, cell, clock, gap, measurement, realistic
-from tests.unit.collector.sound import refused
+from tests.support.pushes import MONDAY_10H, cell, clock, gap, measurement, realistic
+from tests.support.sound import refused
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.validate import Reason
 from veilleuse.collector.validate.messages import crowded, crowded_inside, parsed_push

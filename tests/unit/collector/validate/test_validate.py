@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.pushes import (
+from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
     NOW,
@@ -26,7 +26,7 @@ from tests.pushes import (
     realistic,
     week,
 )
-from tests.unit.collector.sound import (
+from tests.support.sound import (
     ACCEPTED,
     CLASSROOM,
     DATE,
@@ -325,7 +325,7 @@ ONLY_THE_STORE = {Reason.PERIOD_FULL, Reason.TOO_MANY_POINTS_OF_HOST, Reason.NOT
 def test_every_reason_is_met_and_documented():
     """No rule without a test, none without its line in docs/wire.md."""
     assert {reason for _, _, reason in REFUSED.values()} == set(Reason) - ONLY_THE_STORE
-    text = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs" / "wire.md").read_text(encoding="utf-8")
     assert [reason for reason in Reason if f"`{reason}`" not in text] == []
 
 

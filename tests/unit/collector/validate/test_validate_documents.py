@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-from tests.pushes import (
-    rapl,
-)
+from tests.support.pushes import rapl
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import facts_from_wire, health_from_wire
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.filled import METER, Filled, cell, clock
-from tests.reading import DOOR_TOKEN, Reading
-from tests.waiting import PATIENCE_SECONDS, in_time, until
+from tests.support.filled import METER, Filled, cell, clock
+from tests.support.reading import DOOR_TOKEN, Reading
+from tests.support.waiting import PATIENCE_SECONDS, in_time, until
 from veilleuse.collector.errors import AdminError, QueryTooSlow
 from veilleuse.collector.model.accounts import TOKEN_PREFIX, Role, new_token
 from veilleuse.collector.web.api.limits import Rate, Turns

@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from tests.filled import METER, Filled, cell, civil, clock
-from tests.reading import DOOR_TOKEN, Reading
-from tests.rolled import days_of, retention, roll
+from tests.support.filled import METER, Filled, cell, civil, clock
+from tests.support.reading import DOOR_TOKEN, Reading
+from tests.support.rolled import days_of, retention, roll
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Role

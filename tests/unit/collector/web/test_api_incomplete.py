@@ -9,9 +9,9 @@ import io
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from tests.filled import Filled, cell, civil
-from tests.reading import Reading
-from tests.unit.collector.test_api_release import NOW, OCTOBER, Fleet, Seen, a_dozen, release
+from tests.support.filled import Filled, cell, civil
+from tests.support.reading import Reading
+from tests.unit.collector.web.test_api_release import NOW, OCTOBER, Fleet, Seen, a_dozen, release
 from veilleuse.collector.web.api.release import shown
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

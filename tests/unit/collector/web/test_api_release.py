@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.filled import Filled, cell, civil
-from tests.reading import Reading
+from tests.support.filled import Filled, cell, civil
+from tests.support.reading import Reading
 from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.account.release_tables import released
 from veilleuse.collector.calendars.periods import Slice, slices

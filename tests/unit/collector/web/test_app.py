@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import served, settings_in
-from tests.ports import free_port, free_ports
-from tests.waiting import until
+from tests.support.machines import served, settings_in
+from tests.support.ports import free_port, free_ports
+from tests.support.waiting import until
 from veilleuse.collector.app import child as child_module
 from veilleuse.collector.app import grpc_server
 from veilleuse.collector.app.child import Child

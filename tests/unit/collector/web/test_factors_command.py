@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.machines import make, served, settings_in
+from tests.support.machines import make, served, settings_in
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.factors.book import factor_book
@@ -34,7 +34,7 @@ from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
 from veilleuse.collector.web.text import words
 
-FILE = Path(__file__).parents[2] / "fixtures" / "base_carbone" / "base_carbone.csv"
+FILE = Path(__file__).parents[3] / "fixtures" / "base_carbone" / "base_carbone.csv"
 ADMIN = Account(1, "admin", Role.ADMIN, (), b"", 0, 2**62)
 Command = Callable[..., tuple[int, str, str]]
 

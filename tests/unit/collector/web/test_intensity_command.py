@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.filled import METER, Filled, cell, clock
-from tests.machines import make, served, settings_in
+from tests.support.filled import METER, Filled, cell, clock
+from tests.support.machines import make, served, settings_in
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.doctor.grid import check_intensity
 from veilleuse.collector.cli.main import run
@@ -29,7 +29,7 @@ from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import State
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "intensity"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "intensity"
 Command = Callable[..., tuple[int, str, str]]
 HOUR = 3_600_000
 NOW = datetime(2026, 3, 10, 10, tzinfo=UTC)

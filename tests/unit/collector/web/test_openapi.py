@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.filled import Filled
-from tests.reading import Reading
+from tests.support.filled import Filled
+from tests.support.reading import Reading
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.web.api.openapi import description

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.filled import Filled
-from tests.machines import settings_in
-from tests.reading import Reading
-from tests.unit.collector.test_published import (
+from tests.support.filled import Filled
+from tests.support.machines import settings_in
+from tests.support.reading import Reading
+from tests.unit.collector.cli.test_published import (
     END,
     FIRST,
     GOLDEN,

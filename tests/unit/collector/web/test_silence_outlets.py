@@ -15,10 +15,10 @@ from functools import partial
 
 import httpx
 
-from tests.backups import directory
-from tests.filled import METER, Filled, cell, clock
-from tests.pushes import enrol
-from tests.waiting import until
+from tests.support.backups import directory
+from tests.support.filled import METER, Filled, cell, clock
+from tests.support.pushes import enrol
+from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import note_presence, upkeep

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
-from tests.filled import (
+from tests.support.filled import (
     METER,
     Filled,
     cell,
@@ -27,7 +27,7 @@ from tests.filled import (
     start_of_minute,
     week,
 )
-from tests.publishing import Publishing
+from tests.support.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
 from veilleuse.collector.web.access import MetricsAuth

@@ -7,9 +7,9 @@ from __future__ import annotations
 import subprocess
 from datetime import UTC, date, datetime, timedelta
 
-from tests.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
-from tests.peers import peer
-from tests.publishing import Publishing
+from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
+from tests.support.peers import peer
+from tests.support.publishing import Publishing
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators

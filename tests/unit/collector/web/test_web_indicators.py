@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.filled import METER, Filled, cell, civil, clock, month_of_workstations
-from tests.pages import body
-from tests.publishing import Publishing
-from tests.unit.collector.test_sobriety import SCOPE, the
-from tests.unit.collector.test_sobriety import of as group_of
-from tests.unit.collector.test_sobriety import server as a_server
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations
+from tests.support.pages import body
+from tests.support.publishing import Publishing
+from tests.support.waiting import PATIENCE_SECONDS, until
+from tests.unit.collector.indicators.test_sobriety import SCOPE, the
+from tests.unit.collector.indicators.test_sobriety import of as group_of
+from tests.unit.collector.indicators.test_sobriety import server as a_server
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets

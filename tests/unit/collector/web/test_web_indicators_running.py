@@ -8,11 +8,11 @@ import re
 from datetime import date, timedelta
 from typing import Any
 
-from tests.filled import Filled, month_of_workstations
-from tests.publishing import Publishing
-from tests.unit.collector.test_sobriety import SCOPE
-from tests.unit.collector.test_web_indicators import GOOD, MONTH, NOW
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.filled import Filled, month_of_workstations
+from tests.support.publishing import Publishing
+from tests.support.waiting import PATIENCE_SECONDS, until
+from tests.unit.collector.indicators.test_sobriety import SCOPE
+from tests.unit.collector.web.test_web_indicators import GOOD, MONTH, NOW
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion

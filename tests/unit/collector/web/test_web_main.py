@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.filled import Filled
-from tests.ports import free_ports
-from tests.stack import get
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.filled import Filled
+from tests.support.ports import free_ports
+from tests.support.stack import get
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.web.__main__ import main
 from veilleuse.collector.web.server import TICK_SECONDS
 

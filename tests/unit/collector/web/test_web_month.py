@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.filled import Filled, cell, civil, clock, month_of_workstations, week
-from tests.pages import body
-from tests.publishing import Publishing
+from tests.support.filled import Filled, cell, civil, clock, month_of_workstations, week
+from tests.support.pages import body
+from tests.support.publishing import Publishing
 from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.model.figures import Group

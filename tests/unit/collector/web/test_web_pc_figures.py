@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.collector.test_sobriety import HOUR, machine, of, the
+from tests.unit.collector.indicators.test_sobriety import HOUR, machine, of, the
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.figures import (
     Detail,

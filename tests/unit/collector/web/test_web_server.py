@@ -14,7 +14,7 @@ import psutil
 import pytest
 import uvicorn
 
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.web import server
 from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
 

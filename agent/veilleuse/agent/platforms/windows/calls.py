@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What the agent asks of Windows: one table of calls, so that all the rest is plain bytes and runs anywhere.
 
-`WindowsCalls` in platforms/windows/api.py is the real one; tests/fakes/windows.py holds another that answers with written bytes.
+`WindowsCalls` in platforms/windows/api.py is the real one; tests/support/fakes/windows.py holds another that answers with written bytes.
 """
 
 from __future__ import annotations
