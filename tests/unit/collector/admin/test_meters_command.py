@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.closed_years import Command
 from tests.support.machines import Served, make, served, settings_in
 from tests.support.memory_store import host as memory_host
 from tests.support.pushes import HOUR, enrol
@@ -34,9 +34,7 @@ from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
 
-Command = Callable[..., tuple[int, str, str]]
-MIDNIGHT = 1_772_406_000_000
-"""2026-03-01T23:00Z: 2 March begins in Lyon."""
+MIDNIGHT = 1_772_406_000_000  # 2026-03-01T23:00Z: 2 March begins in Lyon
 TREE = """\
 meter,site,room,boundary,parent,host,share,from
 ups,Lyon,DC1,ups_output,,,,

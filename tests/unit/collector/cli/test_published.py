@@ -45,10 +45,8 @@ from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
-NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
-FIRST, END = date(2026, 10, 1), date(2026, 11, 1)
-OCTOBER = "from=2026-10-01&to=2026-11-01"
-KINDS = ("emissions", "energy", "coverage", "indicators")
+NOW, FIRST, END = datetime(2026, 11, 25, 10, 30, tzinfo=UTC), date(2026, 10, 1), date(2026, 11, 1)
+OCTOBER, KINDS = "from=2026-10-01&to=2026-11-01", ("emissions", "energy", "coverage", "indicators")
 GOLDEN = (
     '{"cells":[{"apportioned":true,"autres":false,"details_withheld":["coverage","derived","idle","methods","nights","outside","runs","use"],'
     '"device_class":"laptop","energies":[["laptop","load_modelled","open","off",0,18000000,900000]],"enrolled_milliseconds":0,'
