@@ -139,7 +139,7 @@ def test_each_poison_has_its_reason(name: str) -> None:
     assert complaint(record.SerializeToString(), Sender("server", "server"), NOW) is not None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(data=st.data())
 def test_any_value_in_any_sum_is_taken_when_it_can_be_and_only_then(data: Any) -> None:
     """The validator and the oracle say the same of every combination."""

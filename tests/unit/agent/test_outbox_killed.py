@@ -81,7 +81,7 @@ assert after != before
 copy(first, path)
 lines = lines_of(work, parts, folder / "note")
 seen = {"before": 0, "after": 0}
-for line in range(1, lines + 1):
+for line in range(lines, 0, -int(sys.argv[4])):
     copy(first, path)
     (folder / "spool.db-journal").unlink(missing_ok=True)
     def dies():
@@ -109,7 +109,8 @@ print(lines, seen)
         ("new_stream", "()"),
     ],
 )
-def test_killed_at_every_line(tmp_path, name, arguments, figure):
-    """The file is whole, numbers and chain too, and it is what it was, or what it was to become."""
-    said = run_program(PROGRAM, str(tmp_path), name, arguments)
-    figure(f"{name}: {said.split()[0]} lines, each time as before or as after")
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.long)])
+def test_killed_at_every_line(tmp_path, name, arguments, every, figure):
+    """The file is whole, numbers and chain too, and it is what it was, or what it was to become. `every`: second line, or each."""
+    said = run_program(PROGRAM, str(tmp_path), name, arguments, str(every))
+    figure(f"{name}: {int(said.split()[0]) // every} lines, each time as before or as after")

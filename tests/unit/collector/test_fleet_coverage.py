@@ -14,10 +14,10 @@ from tests.bench.independent_coverage import AT_RANDOM, LOST, ROW_SIZES, WIDEST,
 from tests.simulated_fleets import Shape
 
 QUICK = {
-    "plain": Shape(((60, 12), (100, 30), (130, 65))),
-    "always on": Shape(((60, 10),) * 3, always_on=0.1),
+    "plain": Shape(((40, 10), (80, 30))),
+    "always on": Shape(((60, 10),) * 2, always_on=0.1),
     "thin": Shape(((30, 0), (30, 4), (30, 8), (40, 12)) * 3, between=0.15),
-    "mid-year": Shape(((60, 15), (80, 20)), late=True),
+    "mid-year": Shape(((40, 12), (50, 15)), late=True),
     "weeks": Shape(((40, 12), (50, 15)), late=True, weeks=True),
     "old first": Shape(((80, 25), (60, 20)), models=True, random_roll_out=False),
 }

@@ -45,6 +45,8 @@ READINGS_GO = date(YEAR + 1, 1, 31)
 READ = 3_600_000_000
 """mJ of one reading; one a month."""
 MONTHS_GO = date(YEAR + 1, 8, 1)
+QUARTERS = (1, 4, 7, 10)
+"""Months in which something is measured, of the years after it."""
 DAY = timedelta(days=1)
 
 
@@ -181,7 +183,7 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
     then: dict[int, tuple[Any, Any]] = {}
     month = date(YEAR + 1, 1, 1)
     while month < date(YEAR + 4, 9, 1):
-        if month.year < YEAR + 3:
+        if month.year < YEAR + 3 and month.month in QUARTERS:
             measure(place, month)
         with Filled(place.data_dir) as filled:
             roll(filled, month + 3 * DAY)
@@ -196,7 +198,7 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
     ]
     for year, (rows, (total,)) in then.items():
         (room,) = [row for row in rows if row["device_class"] == "other_room"]
-        assert room["energy_millijoules"] == 12 * READ
+        assert room["energy_millijoules"] == (12 if year == YEAR else len(QUARTERS)) * READ
         (noted,) = report(veilleuse, year)["report"]["years_of_statistics"]
         assert f"{year} ({year + 1}-01-15)" <= noted <= f"{year} ({year + 1}-08-01)"
         made = told(veilleuse, "close", str(year), "--definitive")

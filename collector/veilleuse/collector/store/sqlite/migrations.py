@@ -8,6 +8,7 @@ import logging
 import re
 import sqlite3
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -28,6 +29,7 @@ class Migration:
     sql: str
 
 
+@cache
 def migrations(kind: str) -> tuple[Migration, ...]:
     """Those of `data` or `identity`, in order, numbered 1, 2, 3 … without a hole."""
     found = sorted(
