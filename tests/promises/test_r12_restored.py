@@ -144,7 +144,7 @@ def _three_days(fleet: Fleet, past: Past) -> list[FleetAgent]:
 def _start(stack: Stack, past: Past) -> subprocess.Popen[bytes]:
     _command(stack, past, "init", "--if-missing")
     process = stack.start("veilleuse", "serve", **past.environment())
-    stack.wait_for(stack._answers, "the collector answers", process=process, seconds=60)
+    stack.wait_for(stack.answers, "the collector answers", process=process, seconds=60)
     return process
 
 
