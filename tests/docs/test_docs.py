@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
-import sys
+from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from tests.architecture.tree import ROOT
+from veilleuse.agent.commands.main import main as run_agent
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BY_SYSTEM, POLLED
+from veilleuse.collector.cli.main import run as run_collector
 from veilleuse.collector.exposition.catalogue import CATALOGUE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.settings_file import describe
@@ -127,29 +127,28 @@ def fields(message: Descriptor, seen: set[str]) -> list[FieldDescriptor]:
 
 
 @pytest.mark.parametrize("program", ["veilleuse", "veilleuse-agent"])
-def test_every_command_is_documented(program):
+def test_every_command_is_documented(program, monkeypatch, capsys):
     """Each word that `--help` offers stands in docs/commands.md behind the program's name."""
     page = text_of("commands.md")
-    for words in commands(program):
+    for name, value in {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+    for words in commands(program, capsys):
         assert re.search(rf"\b{program} {' '.join(words)}\b", page), f"{program} {' '.join(words)}"
 
 
-def commands(program: str, *before: str) -> list[tuple[str, ...]]:
+def commands(program: str, capsys: pytest.CaptureFixture[str], *before: str) -> list[tuple[str, ...]]:
     """The commands of a program, groups opened, as its own help tells them."""
-    done = subprocess.run(
-        [Path(sys.executable).with_name(program), *before, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": "/usr/bin:/bin", "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"},
-    )
-    listing = re.split(r"\bCOMMAND\n|Commands\b.*\n", done.stdout, maxsplit=1)[-1].split("\noptions:")[0]
+    run = {"veilleuse": run_collector, "veilleuse-agent": run_agent}[program]
+    with suppress(SystemExit):
+        run([*before, "--help"])
+    said = capsys.readouterr().out
+    listing = re.split(r"\bCOMMAND\n|Commands\b.*\n", said, maxsplit=1)[-1].split("\noptions:")[0]
     found = [(*before, word) for word in re.findall(r"^[│|]?\s{1,4}([a-z][a-z-]*)\s{2,}\S", listing, re.M)]
-    assert found, done.stdout
+    assert found, said
     if before:
         return found
     groups = GROUPS & {words[0] for words in found}
-    inner = [words for group in sorted(groups) for words in commands(program, group)]
+    inner = [words for group in sorted(groups) for words in commands(program, capsys, group)]
     return [words for words in found if words[0] not in groups] + inner
 
 

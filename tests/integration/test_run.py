@@ -250,7 +250,7 @@ def test_a_new_collector_gets_a_new_agent(tmp_path):
     with Stack(tmp_path) as stack:
         said = ""
         for _ in range(2):
-            process = launch(stack, "--seconds", "1")
+            process = launch(stack, "--seconds", "3")
             said, err = finish(process)
             assert process.returncode == 0, said + err
             shutil.rmtree(stack.data)

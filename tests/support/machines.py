@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import shutil
 import tempfile
@@ -47,14 +48,16 @@ def settings_in(folder: Path, **overrides: str) -> CollectorSettings:
 
 def make(settings: CollectorSettings, site: str) -> None:
     """As `initialise` with the settings of `settings_in`, which it does once a process: then it copies."""
-    shutil.copytree(settings_in(Path(_made(site).name)).data_dir, settings.data_dir)
+    shutil.copytree(_made(site), settings.data_dir)
 
 
 @cache
-def _made(site: str) -> tempfile.TemporaryDirectory[str]:
-    folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory()
-    initialise(settings_in(Path(folder.name)), site=site)
-    return folder
+def _made(site: str) -> Path:
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings = settings_in(folder)
+    initialise(settings, site=site)
+    return settings.data_dir
 
 
 @dataclass
