@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-# All tests, in two parts: units, on all cores at once; then those that start services, which wait more than they compute, three at a
+# All tests, in two parts: units, on all cores at once; then those that start services, which wait more than they compute, two at a
 # time. Usage: test.sh PYTHON [arguments of pytest]
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -19,5 +19,5 @@ part() {
 }
 
 part beside --numprocesses=logical --maxprocesses=8 --dist=loadfile "$@"
-part services --numprocesses=3 --dist=loadfile "$@"
+part services --numprocesses=2 --dist=loadfile "$@"
 exit $worst

@@ -85,8 +85,16 @@ def defective(folder, mutant: str, *, kills: int, seconds: float) -> Report:
     ],
 )
 def test_the_checker_finds(tmp_path, figure, mutant, kills, seconds, faults):
-    """A collector that acknowledges before the commit, stores replays, adds retries or ignores the chain is found out."""
-    report = defective(tmp_path, mutant, kills=kills, seconds=seconds)
-    found = {fault: report.faults[fault] for fault in faults}
+    """A collector that acknowledges before the commit, stores replays, adds retries or ignores the chain is found out: on a machine that does
+    something else as well, in one of three tries, the later ones longer."""
+    found: dict[str, int] = {}
+    told: list[str] = []
+    for number in (1, 3, 6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        report = defective(folder, mutant, kills=kills, seconds=seconds * number)
+        found, told = {fault: report.faults[fault] for fault in faults}, list(report.details)
+        if any(found.values()):
+            break
     figure(f"mutant {mutant}: " + ", ".join(f"{number} {fault}" for fault, number in found.items()))
-    assert any(found.values()), (found, report.details)
+    assert any(found.values()), (found, told)

@@ -35,7 +35,8 @@ SWEEP_SECONDS: Final = 30.0
 def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str, Any]:
     """Take everything of a machine out of the data directory; its certificate is refused as `forgotten` from now on.
 
-    `swept`: whether the files were cleared of it too; else they are by the next checkpoint. A forgetting that was cut is
+    `swept`: whether the files were cleared of it too; else they are by the next checkpoint. `compact`: whether they were written anew,
+    so that no trace is left beside their rows. A forgetting that was cut is
     ended by the next start. Raises AdminError.
     """
     if not why.strip():
@@ -52,6 +53,7 @@ def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str
         "agent_id_sha256": agent_id_sha256(found.agent_id).hex(),
         "population": found.population.value,
         "swept": swept,
+        "compact": forgetting.is_compact,
     }
 
 

@@ -198,6 +198,12 @@ def forget(
         print(f"host {agent_id[:AGENT_ID_DIGITS]}: forgotten")
     if not done["swept"]:
         print("a reader was busy: the files are cleared of it at the next checkpoint", file=sys.stderr)
+    if not done["compact"]:
+        print(
+            "data.db is too large to be written anew while it serves, or its disk too full: traces may lie beside its rows until their "
+            "pages are used again; to clear them, stop 'veilleuse serve' and run: sqlite3 data.db VACUUM",
+            file=sys.stderr,
+        )
     for name in kept:
         print(
             f"what a restore put aside may hold it still: remove {settings.data_dir / name}", file=sys.stderr

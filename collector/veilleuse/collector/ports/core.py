@@ -303,6 +303,9 @@ class Registry(Protocol):
 class HostEraser(Protocol):
     """Takes everything of one machine out of the store, in small steps. Used like the Registry."""
 
+    is_compact: bool
+    """False when the last sweep could not write the files anew: traces may lie beside rows until their pages are used again."""
+
     def forget_slice(self, host_id: HostId) -> bool:
         """Some rows of it, ≤ 20 ms; False when none is left but the host's own."""
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import disk_usage
 from typing import Final, NoReturn
 
 from veilleuse.collector.errors import (
@@ -71,6 +72,10 @@ def check_sqlite_version() -> None:
             "this sqlite has the wal-reset race: only the collector may write to its files",
             extra={"sqlite_version": sqlite3.sqlite_version, "fixed_in": "3.51.3"},
         )
+
+
+COMPACTED_BYTES: Final = 2**30
+"""Largest file that is written anew while it serves: some ten seconds of the writer."""
 
 
 class Database:
@@ -186,6 +191,22 @@ class Database:
         """Move the WAL into the file and empty it, as far as readers allow."""
         with self.translated():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def compact(self) -> bool:
+        """Write the file anew, outside a transaction: what SQLite left between rows that it moved within their pages is then gone, which
+        `secure_delete` does not overwrite. False, and nothing done, above COMPACTED_BYTES or without room for it twice over."""
+        size = self.path.stat().st_size
+        if size > COMPACTED_BYTES or disk_usage(self.path.parent).free < 3 * size:
+            return False
+        with self.translated():
+            self.check_files()
+            self.connection.execute("VACUUM")
+            (pages,), (page_bytes,) = (
+                self.connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+            )
+            if self._own is not None:
+                self._own.let_shrink(pages * page_bytes)
+        return True
 
     def _checkpoint_grown(self) -> None:
         """As SQLite does by itself; a disk that fails is met by the next commit."""

@@ -81,6 +81,8 @@ class SqliteHostEraser:
     def __init__(self, data: Database, identity: Database) -> None:
         self._data = data
         self._identity = identity
+        self._to_compact = False
+        self.is_compact = True
 
     def forget_slice(self, host_id: HostId) -> bool:
         """Some rows of it; False when none is left but the host's own."""
@@ -111,6 +113,7 @@ class SqliteHostEraser:
             connection.execute(_HIGHEST, {"key": LAST_FORGOTTEN, **of_host})
             self._forget_names(host, agent_id_sha256)
         self._data.forget()
+        self._to_compact = True
         return True
 
     def _forget_names(self, host: Host, agent_id_sha256: bytes) -> None:
@@ -127,8 +130,12 @@ class SqliteHostEraser:
     def sweep(self) -> bool:
         """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state.
 
-        Deleted rows are overwritten (secure_delete); here their former pages leave the WAL.
+        Deleted rows are overwritten (secure_delete); here what was left beside them goes, and their former pages leave the WAL.
         """
+        if self._to_compact:
+            done = self._data.compact(), self._identity.compact()
+            self.is_compact = all(done)
+            self._to_compact = False
         return all(_emptied(database) for database in (self._data, self._identity))
 
 

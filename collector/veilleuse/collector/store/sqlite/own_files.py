@@ -14,6 +14,7 @@ import ctypes
 import logging
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -48,6 +49,7 @@ class OwnFiles:
         self._ids = {each: _id(each.stat()) for each in (path, self._wal, self._index)}
         self._descriptors = dict(_descriptors(self._ids.values()))
         self._size, self._changed_at = path.stat().st_size, path.stat().st_mtime_ns
+        self._may_shrink_to = sys.maxsize
         self._signs: list[tuple[bool, bool]] = []
         self._frame_bytes = _FRAME_HEADER_BYTES + page_bytes
         self._salts, self._wal_bytes, self._wal_size, self._wal_crc = b"", 0, 0, 0
@@ -65,6 +67,10 @@ class OwnFiles:
     def is_gone(self) -> bool:
         """Whether the database's file was removed, or another took its name: only this process still sees it."""
         return os.fstat(self._descriptors[self._ids[self.path]]).st_nlink == 0
+
+    def let_shrink(self, size: int) -> None:
+        """This process has written the file anew: the next checkpoint that can makes it so small."""
+        self._may_shrink_to = size
 
     @property
     def wal_frames(self) -> int:
@@ -93,8 +99,10 @@ class OwnFiles:
             if _id(here) != known:
                 self._gone(each, replaced=True)
             if each == self.path:
-                if here.st_size < self._size:
+                if here.st_size < min(self._size, self._may_shrink_to):
                     raise StoreLost(each, "was truncated", _damaged(each))
+                if here.st_size < self._size:
+                    self._may_shrink_to = sys.maxsize
                 changed = here.st_mtime_ns != self._changed_at
                 self._size, self._changed_at = here.st_size, here.st_mtime_ns
         self.check_index()
