@@ -22,11 +22,10 @@ from veilleuse.collector.app.grpc_server import (
     GRACE_SECONDS,
     Listener,
     ServerCertificate,
-    bound_arenas,
     listen,
-    raise_descriptor_limit,
     require_free,
 )
+from veilleuse.collector.app.process_limits import bound_arenas, raise_descriptor_limit
 from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
 from veilleuse.collector.app.schedule import polling, upkeep
 from veilleuse.collector.counters import Count

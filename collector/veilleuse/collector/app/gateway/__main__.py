@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from veilleuse.collector.app import prepare_transport
-from veilleuse.collector.app.grpc_server import bound_arenas, raise_descriptor_limit
+from veilleuse.collector.app.process_limits import bound_arenas, raise_descriptor_limit
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import read_settings
 from veilleuse.wire.process import finish
