@@ -251,7 +251,7 @@ class Trial:
         return self._other("drain", str(self.plan(agents)), *numbers)
 
     def _other(self, module: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", f"tests.promises.{module}", *arguments]
+        command = [sys.executable, "-m", f"tests.promises.support.{module}", *arguments]
         process = subprocess.Popen(
             command,
             cwd=ROOT,
