@@ -18,6 +18,7 @@ from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.fleet.observations import MONITOR, PCS
 from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import Population
 
 _OF_PCS: Final = frozenset({*PCS, MONITOR, AUTRES})
 _LEAST_STEPS: Final = 2
@@ -49,7 +50,7 @@ def publishable(
     return EmissionsStatement(
         rows=tuple(_published(row, of, k) for row, of in zip(statement.rows, rows, strict=True)),
         totals=tuple(_published(row, of, k) for row, of in zip(statement.totals, totals, strict=True)),
-        memo=statement.memo,
+        memo=tuple(row for row in statement.memo if row.population == Population.SERVER.value),
         factors=statement.factors,
         withheld=statement.withheld,
         homes=statement.homes,
@@ -57,7 +58,7 @@ def publishable(
 
 
 def step_millijoules(row: FigureRow, k: int) -> int:
-    """What 2 k machines use of the row's class of PCs that uses most, up to the next 1, 2 or 5 × 10ⁿ kWh; 0 of a row without PCs."""
+    """What 2 k machines use of the row's class of PCs that uses most, up to the next 1, 2 or 5 × 10ⁿ kWh; 0 where nothing is known of PCs."""
     means = [
         energy / max(1, figure.estimate.machines_fleet, figure.estimate.machines_sampled)
         for name, figure in row.classes.items()
@@ -73,13 +74,13 @@ def _nice(wanted: float) -> float:
 
 
 def _published(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
-    step = step_millijoules(of, k)
-    if not step:
+    if _OF_PCS.isdisjoint(of.classes):
         return row
+    step = step_millijoules(of, k)
     told = {one.name: getattr(row, one.name) for one in fields(row) if one.name in _TOLD}
     made = EmissionsRow(**told, n=row.n // k * k, machine_days_observed=None)
     exact = row.energy_millijoules
-    if exact is None or exact < _LEAST_STEPS * step:
+    if exact is None or not step or exact < _LEAST_STEPS * step:
         return replace(made, interval=None)
     energy = (exact + step // 2) // step * step
     return replace(

@@ -91,11 +91,13 @@ def decide_copies(operations: Operations, *, original: str, status: str) -> dict
 
 def forget_left(registry: Registry, forgetting: HostEraser) -> None:
     """Ends what was cut, or what the register asks for. Before the writer starts."""
-    for host in registry.hosts():
-        if host.status is HostStatus.FORGOTTEN:
-            while _step(forgetting, host):
-                pass
-            log.info("machine forgotten", extra={"population": host.population.value})
+    left = [host for host in registry.hosts() if host.status is HostStatus.FORGOTTEN]
+    for host in left:
+        while _step(forgetting, host):
+            pass
+        log.info("machine forgotten", extra={"population": host.population.value})
+    if left:
+        forgetting.sweep()
 
 
 def identity(operations: Operations, *, host: str, who: str, why: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilleuse.collector.cli import factor_contracts, factor_mapping
-from veilleuse.collector.cli import factor_contracts as factor_criteria
 from veilleuse.collector.cli.factor_contracts import OnOption, book, versions_of
 from veilleuse.collector.cli.shared import (
     APP,
@@ -37,7 +36,7 @@ app.add_typer(factor_contracts.app, name="contract", help="Electricity contracts
 app.add_typer(
     factor_mapping.app, name="mapping", help="What energy is for the bilan carbone, by power context."
 )
-app.command("boavizta")(factor_criteria.boavizta)
+app.command("boavizta")(factor_contracts.boavizta)
 
 Described = dict[str, Any]
 

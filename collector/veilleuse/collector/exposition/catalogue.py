@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the names of all metrics, under one roof  # noqa: F403  # idem
+from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the names of all metrics, under one roof
 from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, PER_HOST
 from veilleuse.collector.exposition.metric import Metric, MetricOrigin, MetricType
 from veilleuse.collector.exposition.service_metrics import *  # noqa: F403  # idem

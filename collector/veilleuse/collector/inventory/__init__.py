@@ -12,7 +12,6 @@ from typing import Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import fusioninventory, glpi_files, glpi_json, plain_csv
-from veilleuse.collector.inventory import glpi_files as glpi_csv
 from veilleuse.collector.inventory.assets import add_entities
 from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.mapping import InventoryMapping
@@ -45,7 +44,7 @@ def read_files(
         reading = reading or InventoryReading(source or _SOURCES[form])
         match form:
             case "glpi_csv":
-                glpi_csv.read(reading, words, data, name, item)
+                glpi_files.read(reading, words, data, name, item)
             case "glpi_json":
                 glpi_json.read(reading, words, data, name, item)
             case "fusioninventory":
@@ -72,7 +71,7 @@ def format_of(name: str, data: bytes, words: InventoryMapping) -> str:
     table = table_of(plain_csv.without_notes(data), name)
     if plain_csv.kind_of(table) is not None:
         return "csv"
-    if glpi_csv.fits(table, words.columns):
+    if glpi_files.fits(table, words.columns):
         return "glpi_csv"
     raise UsageError(
         f"{name} has no heading that is known (a list of GLPI, or one of 'veilleuse inventory template'): "

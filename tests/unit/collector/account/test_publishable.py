@@ -5,13 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
 
 from tests.support.closed_years import PERIOD, YEAR, command, filled_year, report, told
 from tests.support.machines import settings_in
-from veilleuse.collector.account.publishable import _nice
+from veilleuse.collector.account.publishable import _nice, publishable
+from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import settings_environment
 
 STEP_KWH = 5_000
@@ -77,6 +82,31 @@ def test_what_is_not_closed_is_not_published(year, words):
     code, out, err = year("report", "emissions", *PERIOD, "--public", *words)
     assert (code, out) == (2, "")
     assert "close" in err
+
+
+def test_pcs_without_an_energy(year, tmp_path):
+    """Of a row of PCs whose energy nobody knows, no time and no coverage is told either."""
+    told(year, "close", str(YEAR))
+    settings = settings_in(tmp_path)
+    question = YearQuestion(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity",), 10, date(YEAR + 1, 6, 1))
+    with opened(settings.data_dir, settings.reporting) as sources:
+        made = emissions_report_of(sources, question, compare=False)
+    (period,) = made.periods
+    pcs = [number for number, row in enumerate(period.rows) if row.key.population == "workstation"]
+    rows, figures = list(made.statement.rows), list(period.rows)
+    for number in pcs:
+        assert rows[number].machine_days_observed
+        rows[number] = replace(rows[number], energy_millijoules=None)
+        unknown = {
+            name: replace(one, estimate=replace(one.estimate, energy_millijoules=0))
+            for name, one in figures[number].classes.items()
+        }
+        figures[number] = replace(figures[number], classes=unknown)
+    statement = replace(made.statement, rows=tuple(rows))
+    published = publishable(statement, [replace(period, rows=tuple(figures))], 10)
+    for number in pcs:
+        row = published.rows[number]
+        assert (row.machine_days_observed, row.coverage_states, row.days_observed) == (None, None, None)
 
 
 def test_steps():
