@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machines import served
-from tests.unit.collector.app.test_inventory_command import LIST, Command, Place, asked
+from tests.unit.collector.cli.test_inventory_command import LIST, Command, Place, asked
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.vocabulary import Population

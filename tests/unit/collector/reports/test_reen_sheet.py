@@ -12,7 +12,7 @@ import pytest
 from tests.support.closed_years import Command, told
 from tests.support.filled import Filled
 from tests.support.rolled import roll, server_day, workstation, workstation_days
-from tests.unit.collector.inventory.test_reen_command import (
+from tests.unit.collector.cli.test_reen_command import (
     HALF_YEAR,
     filled_once,
     fleet,
