@@ -75,7 +75,7 @@ def check_sqlite_version() -> None:
 
 
 COMPACTED_BYTES: Final = 2**30
-"""Largest file that is written anew while it serves: some ten seconds of the writer."""
+"""Largest file that is written anew while it serves; the writer waits for it (P9 prints how long a forgetting takes)."""
 
 
 class Database:
