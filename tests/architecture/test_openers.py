@@ -94,8 +94,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{A}host/virtualization.py": {"open": KERNEL},
     f"{A}platforms/windows/system.py": {"os.open": WINDOWS, "os.replace": WINDOWS},
     f"{A}identity/image.py": {"shutil.rmtree": NO_LINKS, "unlink": AS_OWNER},
-    f"{C}admin/backup.py": {"shutil.rmtree": NO_LINKS},
     f"{C}app/gateway/server.py": {"unlink": ENTRY},
+    f"{C}backup/copies.py": {"shutil.rmtree": NO_LINKS},
     f"{C}backup/destination.py": {"os.open": NEW, "rename": NAMED, "unlink": NAMED},
     f"{C}backup/restore.py": {
         "shutil.rmtree": NO_LINKS,

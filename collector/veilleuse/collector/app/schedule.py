@@ -103,11 +103,10 @@ def note_presence(collector: Collector, day: date) -> bool:
     """Likewise: that the collector runs on this day, and which share of the PCs was heard of."""
     try:
         with closing(SqliteReader(collector.settings.data_dir)) as reader:
-            operations = collector.operations
             past = Past.from_json(reader.data_kind().extra.get(PRESENCE))
             if past.since is None:  # of a version that did not note it
                 past = Past(_ran_since(collector, day), day)
-            listening = operations.health.listening_since(operations.started_unix_milliseconds)
+            listening = collector.operations.context.process.listening_since()
             judge = Judge(
                 collector.office.now_unix_milliseconds(),
                 listening,
@@ -132,7 +131,7 @@ def _ran_since(collector: Collector, day: date) -> date:
 def _renew(collector: Collector, day: date) -> bool:
     """Likewise."""
     try:
-        renew(collector.operations, day)
+        renew(collector.operations.context, day)
     except CollectorError as error:
         log.warning("calendars not renewed", extra={"error": str(error)})
         return False
@@ -142,8 +141,8 @@ def _renew(collector: Collector, day: date) -> bool:
 def _trim(collector: Collector, day: date) -> bool:
     """Likewise: the access journal is kept for a year, what was published until it is too old to be asked for."""
     try:
-        expire_accesses(collector.operations)
-        expire_published(collector.operations, day)
+        expire_accesses(collector.operations.context)
+        expire_published(collector.operations.context, day)
     except CollectorError as error:
         log.warning("access journal or published periods not trimmed", extra={"error": str(error)})
         return False
@@ -153,7 +152,7 @@ def _trim(collector: Collector, day: date) -> bool:
 def _rematch(collector: Collector) -> bool:
     """Likewise: machines that enrolled since the inventory came."""
     try:
-        rematch(collector.operations)
+        rematch(collector.operations.context)
     except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
         log.warning("inventory not matched", extra={"error": str(error)})
         return False

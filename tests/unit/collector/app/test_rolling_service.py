@@ -79,7 +79,7 @@ def test_derive_keeps_months_here_and_in_the_collector(settings):
         collector.derive.start()
         collector.rolls.start()
         _in_the_collector(settings, everything=False)
-        before = collector.operations.roll()["before"]
+        before = collector.operations.perform("roll", {})["before"]
         with closing(SqliteReader(settings.data_dir)) as reader:
             assert reader.months_due(date.fromisoformat(before)) == 0
     with rows(settings) as connection:
