@@ -1,40 +1,31 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every seam of the collector and its contract: `core` for the way of the data, `factors`, `accounts` for the yearly figure."""
+"""Every seam between a stage and the store, with its contract."""
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor
-from veilleuse.collector.ports.core import (
-    Authoriser,
-    Calendars,
-    Calibrations,
-    Committer,
-    Configurations,
-    DeriveStore,
-    HostEraser,
-    Indicator,
-    IngestStore,
-    MeteringStore,
-    Reader,
-    Registry,
-    Renewer,
-)
-from veilleuse.collector.ports.months import RollReader, RollStore
-from veilleuse.collector.ports.readers import (
-    AccountReader,
-    Accounts,
+from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
+from veilleuse.collector.ports.imports import (
     FactorReader,
     Factors,
     FactorSource,
     FollowReader,
     Follows,
-    HourReader,
     Intensities,
     IntensityReader,
     InventoryReader,
     InventoryStore,
-    LoadReader,
-    PeriodReader,
-    SobrietyIndicator,
+)
+from veilleuse.collector.ports.indicators import Indicator, LoadReader, SobrietyIndicator
+from veilleuse.collector.ports.ingest import Authoriser, Committer, IngestStore, Renewer
+from veilleuse.collector.ports.months import RollReader, RollStore
+from veilleuse.collector.ports.readers import HourReader, PeriodReader, Reader
+from veilleuse.collector.ports.registry import (
+    AccountReader,
+    Accounts,
+    Calendars,
+    Configurations,
+    HostEraser,
+    Registry,
 )
 
 __all__ = [

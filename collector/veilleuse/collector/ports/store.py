@@ -6,16 +6,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from veilleuse.collector.ports.core import Calendars, Calibrations, DeriveStore, HostEraser, MeteringStore
-from veilleuse.collector.ports.readers import (
-    Accounts,
-    ClosedYears,
-    Factors,
-    Follows,
-    Intensities,
-    InventoryStore,
-    Publications,
-)
+from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
+from veilleuse.collector.ports.imports import Factors, Follows, Intensities, InventoryStore
+from veilleuse.collector.ports.publications import ClosedYears, Publications
+from veilleuse.collector.ports.registry import Accounts, Calendars, HostEraser
 
 
 class WriteStore(Protocol):

@@ -16,7 +16,7 @@ from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import FactorReader, FollowReader, LoadReader, PeriodReader
-from veilleuse.collector.ports.readers import ClosedYearReader
+from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.reports.savings import moved
 from veilleuse.collector.settings import Indicators, ReportingSettings
 from veilleuse.collector.store.sqlite import (

@@ -17,7 +17,7 @@ from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.ipc.unix_socket import pieces_of
 from veilleuse.collector.model.closed_years import KeptYear, packed, sha256
 from veilleuse.collector.months.retention import month_limit, months_before
-from veilleuse.collector.ports.readers import ClosedYearReader
+from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.reports.inputs import Sources, opened
 from veilleuse.collector.reports.kept_years import kept_file
 from veilleuse.collector.reports.year_basis import are_gone, of_kept, of_machines

@@ -45,7 +45,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS
-from veilleuse.collector.ports.readers import PublicationReader
+from veilleuse.collector.ports.publications import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader

@@ -31,7 +31,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure, Scope, ServerVerdict
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports.readers import PublicationReader
+from veilleuse.collector.ports.publications import PublicationReader
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, figures_of_machines
 from veilleuse.collector.reports.inputs import SobrietySources, opened_for_sobriety, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
