@@ -127,7 +127,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "sqlite3.connect": "what open_owned has just made with O_EXCL",
         "mkdir": OWN_FOLDER,
     },
-    f"{C}store/sqlite/directory.py": {
+    f"{C}store/directory.py": {
         "mkdir": OWN_FOLDER,
         "chmod": OWN_FOLDER,
         "os.open": "the directory itself, to lock it",

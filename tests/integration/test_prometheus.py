@@ -46,8 +46,8 @@ from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.ipc.unix_socket import SOCKET_FILE
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 

@@ -45,14 +45,8 @@ from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import RollWorker
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import (
-    DirectoryLock,
-    SqliteStore,
-    create_store,
-    make_directory,
-    open_store,
-)
-from veilleuse.collector.store.sqlite.directory import (
+from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store.directory import (
     DATA_FILE,
     FLEET_KEY_FILE,
     IDENTITY_FILE,
@@ -60,6 +54,8 @@ from veilleuse.collector.store.sqlite.directory import (
     NO_DATA_DIRECTORY,
     REPLACED_PREFIX,
     RESTORE_UNPACKED,
+    DirectoryLock,
+    make_directory,
     put_back,
     require_whole_directory,
 )

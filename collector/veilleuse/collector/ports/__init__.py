@@ -18,7 +18,16 @@ from veilleuse.collector.ports.imports import (
 from veilleuse.collector.ports.indicators import Indicator, LoadReader, SobrietyIndicator
 from veilleuse.collector.ports.ingest import Authoriser, Committer, IngestStore, Renewer
 from veilleuse.collector.ports.months import RollReader, RollStore
-from veilleuse.collector.ports.readers import HourReader, PeriodReader, Reader
+from veilleuse.collector.ports.publications import ClosedYearReader, PublicationReader
+from veilleuse.collector.ports.readers import (
+    BoundedReader,
+    DataReader,
+    HourReader,
+    MeteringReader,
+    PeriodReader,
+    Reader,
+    ReferenceReader,
+)
 from veilleuse.collector.ports.registry import (
     AccountReader,
     Accounts,
@@ -32,11 +41,14 @@ __all__ = [
     "AccountReader",
     "Accounts",
     "Authoriser",
+    "BoundedReader",
     "Calendars",
     "Calibrations",
     "ChosenFactor",
+    "ClosedYearReader",
     "Committer",
     "Configurations",
+    "DataReader",
     "DeriveStore",
     "Factor",
     "FactorReader",
@@ -53,9 +65,12 @@ __all__ = [
     "InventoryReader",
     "InventoryStore",
     "LoadReader",
+    "MeteringReader",
     "MeteringStore",
     "PeriodReader",
+    "PublicationReader",
     "Reader",
+    "ReferenceReader",
     "Registry",
     "Renewer",
     "RollReader",

@@ -29,6 +29,7 @@ from veilleuse.collector.model.inventory import (
     AssetMatches,
     Candidate,
     Decision,
+    Doubt,
     Entity,
     Headcount,
     InventoryChange,
@@ -51,6 +52,9 @@ class InventoryReader(Protocol):
     def retirements(self, first: date, end: date) -> tuple[Retirement, ...]: ...
     def headcounts(self) -> tuple[Headcount, ...]:
         """By entity and day."""
+
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Those of the last matching."""
 
     def inventory_imported_on(self) -> date | None:
         """UTC date of the last import that changed anything; None: there is no inventory, the fleet is what enrolled."""

@@ -58,6 +58,9 @@ class ClosedYearReader(Protocol):
     def has_readings(self, first: date, end: date) -> bool:
         """Whether a reading of any meter is kept of an hour that begins in these days of UTC."""
 
+    def definitive_years(self) -> frozenset[int]:
+        """Years of which a revision is definitive: their months of PCs may go."""
+
 
 class ClosedYears(ClosedYearReader, Protocol):
     """The same with its writes. Used like the Registry."""
@@ -70,9 +73,6 @@ class ClosedYears(ClosedYearReader, Protocol):
 
     def may_go(self, today: date) -> MayGo:
         """What retention asks before it takes anything of a year that is over."""
-
-    def definitive_years(self) -> frozenset[int]:
-        """Years of which a revision is definitive: their months of PCs may go."""
 
 
 class PublicationSummary(NamedTuple):

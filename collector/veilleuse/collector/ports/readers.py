@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import date
 from typing import Protocol
 
+from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calendars import CalendarVersion
+from veilleuse.collector.model.calibration import StoredFit
+from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.model.figures import (
     BalanceRow,
     EnergySums,
@@ -17,11 +21,15 @@ from veilleuse.collector.model.figures import (
 from veilleuse.collector.model.hosts import (
     Host,
     LastRecord,
+    LatestCertificate,
     Site,
 )
+from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.records import (
+    Cell,
     DataKind,
+    DaySize,
     Grain,
     HostId,
 )
@@ -34,8 +42,9 @@ from veilleuse.collector.model.sums import (
     UnitSumRow,
 )
 from veilleuse.collector.ports.imports import IntensityReader
+from veilleuse.collector.ports.months import OldestKept, RollReader
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, Population, State
+from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State
 
 
 class Reader(Protocol):
@@ -139,3 +148,85 @@ class HourReader(Protocol):
 
     def intensities(self) -> IntensityReader:
         """The same store's; for the thread that asks."""
+
+
+class DataReader(Reader, RollReader, HourReader, Protocol):
+    """All that is asked of data.db without the tables that have a reader of their own. Safe from any thread."""
+
+    # Both parents have these; said once more for what is the same in both.
+    def hosts(self) -> tuple[Host, ...]: ...
+    def sites(self) -> tuple[Site, ...]: ...
+    def calendars(self, site: Site) -> tuple[CalendarVersion, ...]: ...
+    def contacts(self) -> tuple[Host, ...]:
+        """All machines, without what the agents told of them: quick, also in the process that receives."""
+
+    def factor_versions(self) -> tuple[FactorVersion, ...]:
+        """FactorReader.versions."""
+
+    def calibrations(self) -> tuple[StoredFit, ...]:
+        """Calibrations.stored."""
+
+    def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
+        """What attribution asks of one machine: its hours with anything stored that begin in [start, end), Unix ms."""
+
+    def oldest(self, population: Population, ended_by: date) -> OldestKept:
+        """How old the oldest rows of a population are, and how many months that ended by then are not kept yet."""
+
+    def months_due(self, before: date) -> int:
+        """Months of machines that ended by then (the 1st of one) and are not kept as they are."""
+
+    def sizes(self) -> tuple[DaySize, ...]:
+        """The databases day by day, oldest first."""
+
+    def ran_since(self, today: date) -> date:
+        """The first of the days up to this one on each of which `serve` ran."""
+
+    def latest_certificates(self) -> tuple[LatestCertificate, ...]:
+        """The newest of each active machine that has any."""
+
+
+class BoundedReader(DataReader, Protocol):
+    """The same with queries that end in time, for questions that strangers ask."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Queries of this thread that are not done by then are ended. Raises QueryTooSlow."""
+
+    def to_its_end(self) -> AbstractContextManager[None]:
+        """Inside `within`: what this thread does here is not ended, however late it is; what comes after it may be."""
+
+    def check_time(self) -> None:
+        """Between two queries. Raises QueryTooSlow."""
+
+
+class MeteringReader(Protocol):
+    """Meters that several machines share, read-only, any process."""
+
+    def declared(self) -> MeterDeclarations:
+        """All of it, by name."""
+
+    def hours(self, meters: Iterable[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
+        """Meter → hour → its best reading, of hours with start ≤ hour < end (Unix ms)."""
+
+    def first_read(self) -> int | None:
+        """The oldest hour of any meter that is kept (Unix ms); None = none was read."""
+
+    def last_read(self) -> dict[str, int]:
+        """Every meter that an agent has read, declared or not → the newest hour of it (Unix ms)."""
+
+
+class ReferenceReader(Protocol):
+    """Records of reference units, for calibration; for one thread."""
+
+    def stored(self) -> tuple[StoredFit, ...]:
+        """Calibrations.stored."""
+
+    def periods(self, hosts: Iterable[HostId]) -> int:
+        """How many periods of these a calibration would derive again."""
+
+    def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
+        """Those that ever sent a point of the machine itself of one of these kinds."""
+
+    def records(
+        self, host_id: HostId, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
+        """(start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in the order of time."""

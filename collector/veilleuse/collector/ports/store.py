@@ -4,8 +4,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeAlias
 
+from veilleuse.collector.ports import (
+    AccountReader,
+    BoundedReader,
+    ClosedYearReader,
+    DataReader,
+    FactorReader,
+    FollowReader,
+    InventoryReader,
+    LoadReader,
+    MeteringReader,
+    PublicationReader,
+    ReferenceReader,
+)
 from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
 from veilleuse.collector.ports.imports import Factors, Follows, Intensities, InventoryStore
 from veilleuse.collector.ports.publications import ClosedYears, Publications
@@ -39,3 +54,38 @@ class WriteStore(Protocol):
     def publications(self) -> Publications: ...
     @property
     def follows(self) -> Follows: ...
+
+
+class ReadStore(Protocol):
+    """The reading side, beside the writer and in any process.
+
+    Each reader is opened when it is first asked for, on connections of its own, and is closed with the others. That raises
+    DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged.
+    """
+
+    @property
+    def data(self) -> DataReader: ...
+    @property
+    def bounded(self) -> BoundedReader: ...
+    @property
+    def inventory(self) -> InventoryReader: ...
+    @property
+    def factors(self) -> FactorReader: ...
+    @property
+    def metering(self) -> MeteringReader: ...
+    @property
+    def closings(self) -> ClosedYearReader: ...
+    @property
+    def loads(self) -> LoadReader: ...
+    @property
+    def follows(self) -> FollowReader: ...
+    @property
+    def publications(self) -> PublicationReader: ...
+    @property
+    def accounts(self) -> AccountReader: ...
+    @property
+    def references(self) -> ReferenceReader: ...
+
+
+OpenReadStore: TypeAlias = Callable[[], AbstractContextManager[ReadStore]]
+"""One of its own, for whoever reads for a while in another thread."""

@@ -1,3 +1,19 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One store protocol, one conformance suite; one folder per backend."""
+"""One store protocol, one conformance suite; one folder per backend. Composition roots open it here, and pass on its ports."""
+
+from veilleuse.collector.store.sqlite import SqliteStore, check_database, create_store, open_store
+from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED
+from veilleuse.collector.store.sqlite.host_data import export_host
+from veilleuse.collector.store.sqlite.read_store import open_reader
+
+__all__ = [
+    "MINIMUM_SQLITE",
+    "WAL_RESET_FIXED",
+    "SqliteStore",
+    "check_database",
+    "create_store",
+    "export_host",
+    "open_reader",
+    "open_store",
+]

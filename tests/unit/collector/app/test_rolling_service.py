@@ -23,7 +23,7 @@ from veilleuse.collector.cli.derive import _here, _in_the_collector
 from veilleuse.collector.cli.doctor.storage import check_retention
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 TODAY = datetime.now(UTC).date()
 

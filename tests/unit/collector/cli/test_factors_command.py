@@ -10,21 +10,23 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.machines import make, served, settings_in
+from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.reports.fleet_year import chooser
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
@@ -188,7 +190,13 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
     with served(place), closing(SqliteReader(place.data_dir)) as reader, ExitStack() as cleanup:
         outlook = SnapshotCache(reader, place, clock)
-        desk, _ = open_desk(place, MetricsAuth("127.0.0.1", 1, None), "0", cleanup)
+        desk, _ = open_desk(
+            place,
+            MetricsAuth("127.0.0.1", 1, None),
+            "0",
+            cleanup.enter_context(open_reader(place.data_dir)),
+            partial(open_reader, place.data_dir),
+        )
 
         def grams() -> set[float]:
             """gCO2e per kWh in 2022, as each outlet says it."""

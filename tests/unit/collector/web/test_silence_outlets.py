@@ -34,8 +34,8 @@ from veilleuse.collector.silence import (
     PRESENCE,
     Past,
 )
-from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.diagnostics import note_size
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache

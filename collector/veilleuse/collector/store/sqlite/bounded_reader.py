@@ -19,8 +19,8 @@ _STEPS: Final = 20_000
 """Of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
 
 
-class BoundedReader(SqliteReader):
-    """SqliteReader, with `within`."""
+class SqliteBoundedReader(SqliteReader):
+    """Implements ports.BoundedReader."""
 
     def __init__(self, directory: Path, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
         """As SqliteReader. `monotonic_seconds`: a clock that only goes forward."""

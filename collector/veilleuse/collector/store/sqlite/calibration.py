@@ -153,13 +153,21 @@ class SqliteCalibrations:
             raise damaged(self._data.path, f"a calibration in it: {error}") from error
 
 
-class ReferenceReader(BesideReader):
+class SqliteReferenceReader(BesideReader):
     """Records of reference units, on a connection of its own; for one thread."""
 
     def __init__(self, directory: Path) -> None:
         """Raises what BesideReader raises."""
         super().__init__(directory)
-        self.calibrations = SqliteCalibrations(self._data)
+        self._calibrations = SqliteCalibrations(self._data)
+
+    def stored(self) -> tuple[StoredFit, ...]:
+        """Calibrations.stored."""
+        return self._calibrations.stored()
+
+    def periods(self, hosts: Iterable[HostId]) -> int:
+        """How many periods of these a calibration would derive again."""
+        return self._calibrations.periods(hosts)
 
     def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
         """Those that ever sent a point of the machine itself of one of these kinds."""

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
