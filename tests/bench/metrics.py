@@ -17,14 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from functools import partial
 
 from tests.support.filled import Filled, cell, clock, start_of_minute
 from tests.support.publishing import Publishing

@@ -16,11 +16,10 @@ import tempfile
 import time
 from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from functools import partial
 
 from tests.bench.months import FILLED_COLUMNS, KEYS, _row
 from tests.support.machines import settings_in
