@@ -265,7 +265,7 @@ class _Assets:
         return None if is_back else out
 
     def _placements(self, values: Mapping[str, Value], asset: AssetRecord) -> tuple[Placement, ...]:
-        """Return the placements, with a move on the 1st of the next month where the row names another place."""
+        """Return the placements. A row that names another place adds a move on the 1st of the next month."""
         placements = asset.placements
         last = placements[-1] if placements else None
         entity = str(values.get("entity") or (last.entity if last else ""))
