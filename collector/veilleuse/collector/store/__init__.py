@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One store protocol, one conformance suite; one folder per backend. Composition roots open it here, and pass on its ports."""
+"""Stores of the collector: one protocol, one conformance suite, one folder for each backend. Composition roots open them here."""
 
 from veilleuse.collector.store.sqlite import SqliteStore, check_database, create_store, open_store
 from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED
