@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An open data directory, as each operation of an administrator gets it."""
+"""The context that each operation of an administrator gets: an open data directory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALONE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """The process that has the data directory open."""
+    """Facts of the process that has the data directory open."""
 
     version: str
     addresses: Addresses
@@ -37,20 +37,20 @@ class ProcessFacts:
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
     def listening_since(self) -> int:
-        """Health.listening_since its start."""
+        """Return Health.listening_since of its start."""
         return self.health.listening_since(self.started_unix_milliseconds)
 
 
 @dataclass(frozen=True, slots=True)
 class AdminContext:
-    """An open data directory. Safe to share between threads."""
+    """Everything that operations use of an open data directory. Safe to share between threads."""
 
     settings: CollectorSettings
     process: ProcessFacts
     office: IssuingContext
-    """The writer's jobs, the registry, the authority and the clock."""
+    """Jobs of the writer, the registry, the authority and the clock."""
     store: WriteStore
-    """Used inside jobs of the writer only; `inventory`, and `forgetting.sweep`, outside transactions only: `alone`."""
+    """Used inside jobs of the writer only. `inventory` and `forgetting.sweep` need a job outside transactions: `alone`."""
     known_factors: KnownFactors
     """Used inside jobs of the writer only."""
     configuring: PopulationConfigs
@@ -63,5 +63,5 @@ class AdminContext:
     publishing: Uploads = field(default_factory=open_publication_uploads)
 
     def alone(self, job: Callable[[], T]) -> T:
-        """Run a job of the writer outside any transaction, and wait. Raises what it raises."""
+        """Run a job of the writer outside any transaction, and wait. Raises what the job raises."""
         return self.office.writer.submit(job, alone=True).result(ALONE_SECONDS)

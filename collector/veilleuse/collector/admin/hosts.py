@@ -52,7 +52,7 @@ def change_status(context: AdminContext, *, host: str, status: str) -> dict[str,
 
 
 def read_name(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
-    """The name a server gave, from identity.db; who asked and why goes to its hosts."""
+    """Return the name that a server gave, from identity.db; who asked and why goes to its journal."""
     registry = context.office.registry
 
     def job() -> dict[str, Any]:
@@ -69,7 +69,7 @@ def read_name(context: AdminContext, *, host: str, who: str, why: str) -> dict[s
 
 
 def set_status(context: AdminContext, hosts: Sequence[Host], status: HostStatus, note: RegisterEntry) -> None:
-    """Of each; all in one go to the register."""
+    """Set the status of each host; the changes go to the register together. Part of a job."""
     kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
     day = context.office.now().date().isoformat()
     changed = [host.agent_id.hex() for host in hosts if host.status is not status]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an administrator may ask, by its name on the socket."""
+"""The dispatch table of administration: name on the socket → operation."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What an administrator may ask of an open data directory. Safe to share between threads."""
+    """All operations on one open data directory. Safe to share between threads."""
 
     context: AdminContext
 
     def perform(self, operation: str, arguments: Mapping[str, Any]) -> Any:
-        """The result, ready for JSON. Raises UsageError for what cannot be asked, else what the operation raises."""
+        """Return the result, ready for JSON. Raises UsageError for an unknown operation or wrong arguments, else what it raises."""
         function = OPERATIONS.get(operation)
         if function is None:
             raise UsageError(f"unknown operation {operation!r}: use one of {', '.join(OPERATIONS)}")

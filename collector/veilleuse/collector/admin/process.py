@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The running collector itself: who answers, how it fares, and the derivation that it is asked for."""
+"""Operations on the running collector itself: ping, health, derivation, keeping of months."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLUSH_SECONDS: Final = 60.0
 
 
 def ping(context: AdminContext) -> dict[str, Any]:
-    """Who answers."""
+    """Tell which process answers."""
     process = context.process
     return {
         "pid": os.getpid(),
@@ -30,7 +30,7 @@ def ping(context: AdminContext) -> dict[str, Any]:
 
 
 def read_health(context: AdminContext) -> dict[str, Any]:
-    """Health.snapshot(), plus who answers and `certificates`: name (root, intermediate, server) → Unix ms of its end."""
+    """Return Health.snapshot(), `ping`, and `certificates`: name (root, intermediate, server) → Unix ms of its end."""
     authority = context.office.authority
     ends = {
         "root": authority.root.not_valid_after_utc,
@@ -49,7 +49,7 @@ def derive_all(context: AdminContext) -> dict[str, Any]:
 
 
 def roll(context: AdminContext) -> dict[str, Any]:
-    """Keep the months that may be, in the background; what waits for it."""
+    """Keep the months that are complete, in the background; `before`: months that ended by that day."""
     context.rolls.wake()
     return {"before": ended_by(context.office.now().date()).isoformat()}
 

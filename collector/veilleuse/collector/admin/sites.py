@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sites as an administrator declares them."""
+"""Declares sites, as an administrator asks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def put(
 def ensure_site(
     context: AdminContext, site: str, zone: str | None, time_zone: str | None, note: RegisterEntry
 ) -> None:
-    """Declare a site that nobody declared. Part of a job. Raises UsageError where one has other zones."""
+    """Declare a site unless it is declared. Part of a job. Raises UsageError where it is declared with other zones."""
     known = {known.site: known for known in context.office.registry.sites()}.get(site)
     if known is None:
         made = new_site(context.settings, site, zone, time_zone, context.known_factors.choose)
@@ -74,9 +74,9 @@ def new_site(
     time_zone: str | None,
     choose_factor: Callable[[str, int], ChosenFactor],
 ) -> Site:
-    """A site with the default timetable; `choose_factor`: of the factors in force.
+    """Return a site with the default timetable; `choose_factor` chooses from the factors in force.
 
-    Raises UsageError or UnknownZone for what cannot be one.
+    Raises UsageError or UnknownZone for zones that do not exist.
     """
     zone, time_zone = zone or settings.reporting.zone, time_zone or settings.reporting.time_zone
     # By its code, however it was named. Raises, before records wait for a factor that never comes.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tokens and their join files, as an administrator makes and ends them."""
+"""Makes, lists and revokes tokens, and makes their join files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def create(
     zone: str | None = None,
     time_zone: str | None = None,
 ) -> dict[str, Any]:
-    """A token and the content of its join file. A site nobody declared is made, with the default timetable."""
+    """Make a token and the content of its join file. A site that nobody declared is made, with the default timetable."""
     org_entity, site = checked_name("entity", org_entity), checked_name("site", site)
     order = TokenOrder(
         org_entity, site, Population(population), uses, hours, tuple(networks), approve, admit_copies
@@ -76,7 +76,7 @@ def create(
 
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:
-    """All tokens, oldest first; never their text."""
+    """List all tokens, oldest first; never their text."""
     registry, now = context.office.registry, context.office.now_unix_milliseconds()
     return [
         {
@@ -128,7 +128,7 @@ def _token_sha256(context: AdminContext, token_id: int) -> bytes:
 
 
 def _join_file(context: AdminContext) -> dict[str, Any]:
-    """All of it but the secrets. Raises UsageError when no agent could use its addresses."""
+    """Make the join file without its secrets. Raises UsageError when no agent could use its addresses."""
     for word, address in (
         ("address", context.process.addresses.telemetry),
         ("enrolment_address", context.process.addresses.enrolment),

@@ -91,5 +91,5 @@ class Uploads:
 
 
 def open_publication_uploads() -> Uploads:
-    """Hold publications apart from imports: neither waits for the other."""
+    """Make the uploads of publications, apart from those of imports: neither waits for the other."""
     return Uploads(places=PUBLICATION_PLACES, kept_seconds=PUBLICATION_KEPT_SECONDS)

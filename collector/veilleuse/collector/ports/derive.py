@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of derivation: records in, energy out; meters and calibrations."""
+"""Ports of derivation: records in, energy out; meters and calibrations."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of what is imported: the inventory, factors, grid intensities, actions."""
+"""Ports of imported data: the inventory, factors, grid intensities, actions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of what is kept and told: closed years, kept years, publications. docs/decisions/0039."""
+"""Ports of closed years, kept years and publications. docs/decisions/0039."""
 
 from __future__ import annotations
 

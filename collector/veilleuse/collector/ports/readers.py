@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of the outlets: read-only queries of machines, beside the writer and in any process."""
+"""Ports of the outlets: read-only queries of machines, beside the writer and in any process."""
 
 from __future__ import annotations
 
@@ -151,14 +151,10 @@ class HourReader(Protocol):
 
 
 class DataReader(Reader, RollReader, HourReader, Protocol):
-    """All that is asked of data.db without the tables that have a reader of their own. Safe from any thread."""
+    """All queries of data.db but those of tables that have a reader of their own. Safe from any thread."""
 
-    # Both parents have these; said once more for what is the same in both.
-    def hosts(self) -> tuple[Host, ...]: ...
-    def sites(self) -> tuple[Site, ...]: ...
-    def calendars(self, site: Site) -> tuple[CalendarVersion, ...]: ...
     def contacts(self) -> tuple[Host, ...]:
-        """All machines, without what the agents told of them: quick, also in the process that receives."""
+        """Return all machines without their facts and health: quick, also in the process that receives."""
 
     def factor_versions(self) -> tuple[FactorVersion, ...]:
         """FactorReader.versions."""
@@ -167,35 +163,35 @@ class DataReader(Reader, RollReader, HourReader, Protocol):
         """Calibrations.stored."""
 
     def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
-        """What attribution asks of one machine: its hours with anything stored that begin in [start, end), Unix ms."""
+        """Yield the stored hours of one machine that begin in [start, end), Unix ms, for attribution."""
 
     def oldest(self, population: Population, ended_by: date) -> OldestKept:
-        """How old the oldest rows of a population are, and how many months that ended by then are not kept yet."""
+        """Return the age of the oldest rows of a population, and how many months that ended by then are not kept yet."""
 
     def months_due(self, before: date) -> int:
-        """Months of machines that ended by then (the 1st of one) and are not kept as they are."""
+        """Count months of machines that ended by then (the 1st of a month) and are not kept as they are."""
 
     def sizes(self) -> tuple[DaySize, ...]:
-        """The databases day by day, oldest first."""
+        """Return the sizes of all days, oldest first."""
 
     def ran_since(self, today: date) -> date:
-        """The first of the days up to this one on each of which `serve` ran."""
+        """Return the first of the consecutive days up to `today` on which `serve` ran."""
 
     def latest_certificates(self) -> tuple[LatestCertificate, ...]:
-        """The newest of each active machine that has any."""
+        """Return the newest certificate of each active machine that has one."""
 
 
 class BoundedReader(DataReader, Protocol):
-    """The same with queries that end in time, for questions that strangers ask."""
+    """A DataReader whose queries have a time limit, for requests over HTTP."""
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
-        """Queries of this thread that are not done by then are ended. Raises QueryTooSlow."""
+        """Interrupt queries of this thread that take longer. Raises QueryTooSlow."""
 
     def to_its_end(self) -> AbstractContextManager[None]:
-        """Inside `within`: what this thread does here is not ended, however late it is; what comes after it may be."""
+        """Suspend the limit of `within` for this thread."""
 
     def check_time(self) -> None:
-        """Between two queries. Raises QueryTooSlow."""
+        """Raise QueryTooSlow when the limit of `within` has passed."""
 
 
 class MeteringReader(Protocol):
@@ -221,7 +217,7 @@ class ReferenceReader(Protocol):
         """Calibrations.stored."""
 
     def periods(self, hosts: Iterable[HostId]) -> int:
-        """How many periods of these a calibration would derive again."""
+        """Count the periods of these hosts that a calibration would derive again."""
 
     def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
         """Those that ever sent a point of the machine itself of one of these kinds."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of the registry: hosts, tokens, certificates, sites, names, accounts and what is declared of them."""
+"""Ports of the registry: hosts, tokens, certificates, sites, names, accounts, calendars, configurations."""
 
 from __future__ import annotations
 

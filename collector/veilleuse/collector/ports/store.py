@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A data directory with all its seams, as composition roots open it."""
+"""Ports of a whole data directory, as composition roots open it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from veilleuse.collector.ports.registry import Accounts, Calendars, HostEraser
 
 
 class WriteStore(Protocol):
-    """The writing side, in the writer's thread. What one job does is one transaction of data.db."""
+    """Ports for writing, used in the writer's thread. What one job does is one transaction of data.db."""
 
     @property
     def derive(self) -> DeriveStore: ...
@@ -57,9 +57,9 @@ class WriteStore(Protocol):
 
 
 class ReadStore(Protocol):
-    """The reading side, beside the writer and in any process.
+    """Ports for reading, beside the writer and in any process.
 
-    Each reader is opened when it is first asked for, on connections of its own, and is closed with the others. That raises
+    Each reader is opened at its first use, on connections of its own; all are closed together. Opening one raises
     DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged.
     """
 
@@ -88,4 +88,4 @@ class ReadStore(Protocol):
 
 
 OpenReadStore: TypeAlias = Callable[[], AbstractContextManager[ReadStore]]
-"""One of its own, for whoever reads for a while in another thread."""
+"""Opens readers of its own for a thread or an answer."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What reports read of a data directory, beside a running collector."""
+"""Readers of a data directory, as reports use them beside a running collector."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Sources:
 def sources_of(
     store: ReadStore, reporting: ReportingSettings, with_reader: DataReader | None = None
 ) -> Sources:
-    """What a report reads of a data directory; `with_reader`: in the place of the store's. Raises what opening a reader raises."""
+    """Gather the readers of a report; `with_reader` takes the place of `store.data`. Raises what opening a reader raises."""
     reader = store.data if with_reader is None else with_reader
     return Sources(
         reader,
@@ -79,7 +79,7 @@ class SobrietySources:
 
 
 def sobriety_sources_of(store: ReadStore, reporting: ReportingSettings) -> SobrietySources:
-    """Likewise."""
+    """Gather the readers of an indicators report. Raises as sources_of."""
     return SobrietySources(sources_of(store, reporting), store.loads, store.follows)
 
 

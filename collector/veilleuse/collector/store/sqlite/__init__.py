@@ -210,7 +210,7 @@ def _files(database: Database, undo: ExitStack) -> OwnFiles:
 
 
 def check_database(path: Path, kind: str) -> str | None:
-    """The first thing that is wrong with a database file of this kind; None: it is sound. Reads the whole file.
+    """Return the first fault of a database file of this kind; None: it is sound. Reads the whole file.
 
     Raises StoreTooNew; DataDirectoryError when nobody has migrated it yet.
     """

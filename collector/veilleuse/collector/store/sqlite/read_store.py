@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""All readers of a data directory. Implements ports.store.ReadStore."""
+"""Opens all readers of a data directory. Implements ports.store.ReadStore."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Reader = TypeVar("_Reader", bound=_Closable)
 
 
 class SqliteReadStore:
-    """Readers, each opened when it is first asked for."""
+    """Readers, each opened at its first use."""
 
     def __init__(self, directory: Path, opened: ExitStack) -> None:
         """`opened` closes them."""
@@ -89,6 +89,6 @@ class SqliteReadStore:
 
 @contextmanager
 def open_reader(directory: Path) -> Iterator[ReadStore]:
-    """Open a data directory for reading, beside a running collector or without one. Nothing is opened before it is asked for."""
+    """Open a data directory for reading, with or without a running collector. Each reader opens at its first use."""
     with ExitStack() as opened:
         yield SqliteReadStore(directory, opened)
