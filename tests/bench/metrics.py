@@ -55,9 +55,8 @@ def main() -> None:
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
         published = Publishing(store)
-        indicators = MachineIndicators(
-            settings, partial(open_reader, settings.data_dir), published, published.publish
-        )
+        opened = (settings, partial(open_reader, settings.data_dir), published, published.publish)
+        indicators = MachineIndicators(*opened)
         figures, month = indicators.machine_figures, indicators.month
         fresh = SnapshotCache(reader, settings, machine_figures=figures, month=month)
         first = milliseconds(fresh.look)
@@ -68,9 +67,7 @@ def main() -> None:
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
         store.store.publications.take_back(date.min, date.max)  # or there would be nothing to work out
-        again_worked_out = MachineIndicators(
-            settings, partial(open_reader, settings.data_dir), published, published.publish
-        )
+        again_worked_out = MachineIndicators(*opened)
         beside = looks_beside(fresh, again_worked_out)
         look = fresh.look()
         renders = [
