@@ -93,7 +93,6 @@ def test_a_record_survives_its_text():
             1,
             {(Band.OPEN, State.ON_IDLE, Supply.AC): cell},
             {(GapReason.SENSOR_LOST, "linux_rapl"): 1_000},
-            21_000_000,
         )
         assert body_from_json(record.to_json()) == record
         gap = Gap(GapReason.SPOOL_CAP, ((period, 10_000), (None, 5)), 3)

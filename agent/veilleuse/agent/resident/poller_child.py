@@ -112,7 +112,7 @@ def health_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         name = outcome.name.partition(" ")[0]
         row = rows.setdefault(
             name,
-            {"name": name, "successes": 0, "failures": 0, "unavailable": outcome.word, "points": []},
+            {"name": name, "successes": 0, "failures": 0, "unavailable": outcome.word},
         )
         row["successes"] += outcome.successes
         row["failures"] += outcome.failures

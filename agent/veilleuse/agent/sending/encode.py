@@ -198,8 +198,6 @@ def encode_record(record: Record) -> bytes:
     for (reason, source), lost in sorted(record.gaps.items(), key=lambda gap: (number(gap[0][0]), gap[0][1])):
         if lost > 0:
             measurement.gaps.add(reason=number(reason), milliseconds=lost, source=source)
-    if record.max_rss_bytes > 0:
-        measurement.max_rss_bytes = record.max_rss_bytes
     return _serialised(pb.Record(measurement=measurement))
 
 
