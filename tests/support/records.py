@@ -41,7 +41,7 @@ def clock_record(
     if metered_millijoules is not None:
         cell.add_energy(METER, metered_millijoules, milliseconds)
     return Record(
-        period=ClockPeriod(start_unix_milliseconds, milliseconds, 3600),
+        period=ClockPeriod(start_unix_milliseconds, milliseconds),
         calendar_sha256="",
         idle_rule_version=IDLE_RULE_VERSION,
         cells={(Band.CLOSED, State.ON_ACTIVE, Supply.AC): cell},

@@ -206,7 +206,6 @@ class ClockPeriod(NamedTuple):
 
     start_unix_milliseconds: int
     duration_milliseconds: int
-    utc_offset_seconds: int
 
 
 class DatePeriod(NamedTuple):
@@ -354,7 +353,7 @@ def body_from_json(text: str) -> Record | Gap:
 
 def _period_to_plain(period: Period) -> list[Any]:
     if isinstance(period, ClockPeriod):
-        return ["clock", *period]
+        return ["clock", *period, 0]  # 0.1 takes no row without an offset from UTC
     if isinstance(period, DatePeriod):
         return ["date", period.day.isoformat()]
     return ["week", *period]
@@ -362,8 +361,8 @@ def _period_to_plain(period: Period) -> list[Any]:
 
 def _period_from_plain(raw: list[Any]) -> Period:
     match raw:
-        case ["clock", int(start), int(duration), int(offset)]:
-            return ClockPeriod(start, duration, offset)
+        case ["clock", int(start), int(duration), *_]:
+            return ClockPeriod(start, duration)
         case ["date", str(day)]:
             return DatePeriod(date.fromisoformat(day))
         case ["week", int(year), int(week)]:

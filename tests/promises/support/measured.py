@@ -93,7 +93,6 @@ def _period(population: str, number: int) -> tuple[Any, int]:
     grain = GRAIN_MILLISECONDS[population]
     period.clock.start_unix_milliseconds = FIRST_MILLISECONDS + number * grain
     period.clock.duration_milliseconds = grain
-    period.clock.utc_offset_seconds = 3600
     return period, FIRST_DAY.toordinal() + number * grain // DAY_MILLISECONDS
 
 

@@ -83,7 +83,7 @@ def test_a_record_survives_its_text():
     cell.add_sum("cpu_busy_milliseconds", 500)
     cell.add_bucket("cpu_bucket_milliseconds", 3, 10_000)
     for period in (
-        ClockPeriod(1_795_600_800_000, 10_000, 3600),
+        ClockPeriod(1_795_600_800_000, 10_000),
         DatePeriod(date(2026, 11, 25)),
         WeekPeriod(2026, 48),
     ):

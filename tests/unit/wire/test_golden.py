@@ -60,7 +60,7 @@ def server() -> Record:
         100_000, {PACKAGE: (0, 100_000)}, {"cpu_covered_milliseconds": 100_000, "cpu_busy_milliseconds": 0}
     )
     return Record(
-        period=ClockPeriod(1_772_442_000_000, 300_000, 3_600),
+        period=ClockPeriod(1_772_442_000_000, 300_000),
         calendar_sha256="",
         idle_rule_version=1,
         cells={(Band.OPEN, State.ON_ACTIVE, Supply.AC): busy, (Band.OPEN, State.ON_IDLE, Supply.AC): idle},

@@ -262,16 +262,12 @@ class Fold:
         if position == start:
             whole = (min(stretch_end, hour_end) - start) // grain
             length = max(1, whole) * grain
-        return ClockPeriod(start, length, self._utc_offset_seconds(start))
+        return ClockPeriod(start, length)
 
     def _open_clock_period(self) -> ClockPeriod | None:
         opened = self._open.get("clock")
         period = opened.record.period if opened is not None else None
         return period if isinstance(period, ClockPeriod) else None
-
-    def _utc_offset_seconds(self, position: int) -> int:
-        offset = datetime.fromtimestamp(position / 1000, self._zone).utcoffset()
-        return int(offset.total_seconds()) if offset is not None else 0
 
     # ------------------------------------------------------------------------- opening and closing
 

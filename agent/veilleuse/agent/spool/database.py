@@ -404,5 +404,5 @@ def _join(one: Period | None, other: Period | None) -> Period | None:
         end = one.start_unix_milliseconds + one.duration_milliseconds
         if end == other.start_unix_milliseconds:
             length = one.duration_milliseconds + other.duration_milliseconds
-            return ClockPeriod(one.start_unix_milliseconds, length, one.utc_offset_seconds)
+            return ClockPeriod(one.start_unix_milliseconds, length)
     return None

@@ -26,7 +26,6 @@ class Reason(StrEnum):
     """The database itself would not have it."""
     DURATION_OUT_OF_RANGE = "duration_out_of_range"
     GRAIN_TOO_FINE = "grain_too_fine"
-    OFFSET_OUT_OF_RANGE = "offset_out_of_range"
     CALENDAR_HASH_LENGTH = "calendar_hash_length"
     IDLE_RULE_OUT_OF_RANGE = "idle_rule_out_of_range"
     TOO_MANY_POINTS = "too_many_points"

@@ -209,14 +209,12 @@ class Period(_message.Message):
     def __init__(self, clock: _Optional[_Union[ClockPeriod, _Mapping]] = ..., date: _Optional[_Union[LocalDate, _Mapping]] = ..., week: _Optional[_Union[IsoWeek, _Mapping]] = ...) -> None: ...
 
 class ClockPeriod(_message.Message):
-    __slots__ = ("start_unix_milliseconds", "duration_milliseconds", "utc_offset_seconds")
+    __slots__ = ("start_unix_milliseconds", "duration_milliseconds")
     START_UNIX_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     DURATION_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
-    UTC_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     start_unix_milliseconds: int
     duration_milliseconds: int
-    utc_offset_seconds: int
-    def __init__(self, start_unix_milliseconds: _Optional[int] = ..., duration_milliseconds: _Optional[int] = ..., utc_offset_seconds: _Optional[int] = ...) -> None: ...
+    def __init__(self, start_unix_milliseconds: _Optional[int] = ..., duration_milliseconds: _Optional[int] = ...) -> None: ...
 
 class LocalDate(_message.Message):
     __slots__ = ("year", "month", "day")

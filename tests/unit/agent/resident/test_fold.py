@@ -284,8 +284,8 @@ def test_periods_of_a_server():
     start = NOON + 123_000
     records = [record for number in range(60) for record in fold.add(on(start + number * 10_000, 10_000))]
     assert [r.period for r in records] == [
-        ClockPeriod(NOON, 300_000, 3600),
-        ClockPeriod(NOON + 300_000, 300_000, 3600),
+        ClockPeriod(NOON, 300_000),
+        ClockPeriod(NOON + 300_000, 300_000),
     ]
     assert totals(records[:1])[State.UNKNOWN] == 123_000
     assert totals(records[1:])["milliseconds"] == 300_000
@@ -311,8 +311,8 @@ def test_a_silence_over_a_band_edge_is_not_two_records_of_one_time():
     fold = Fold(Population.SERVER, 60_000, SiteCalendar(calendar, "aa"))
     records = fold_all(fold, [silent(NOON, 2 * HOUR)])
     assert [r.period for r in records] == [
-        ClockPeriod(NOON, HOUR, 3600),
-        ClockPeriod(NOON + HOUR, HOUR, 3600),
+        ClockPeriod(NOON, HOUR),
+        ClockPeriod(NOON + HOUR, HOUR),
     ]
     assert {band for band, _, _ in records[0].cells} == {Band.CLOSED, Band.OPEN}
 
@@ -394,7 +394,7 @@ def test_a_change_of_grain_closes_what_is_open():
     fold = Fold(Population.SERVER, 300_000)
     assert list(fold.add(on(NOON, 10_000))) == []
     again, finished = Fold.from_json(fold.to_json(), Population.WORKSTATION, HOUR)
-    assert [record.period for record in finished] == [ClockPeriod(NOON, 300_000, 3600)]
+    assert [record.period for record in finished] == [ClockPeriod(NOON, 300_000)]
     assert again.flush() == ()
 
 

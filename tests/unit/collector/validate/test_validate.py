@@ -111,11 +111,6 @@ REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
         Reason.PERIOD_NOT_ALIGNED,
     ),
     "a classroom's minute": (measurement(), CLASSROOM, Reason.GRAIN_TOO_FINE),
-    "an offset of 15 h": (
-        altered(lambda m: setattr(m.period.clock, "utc_offset_seconds", 54_000)),
-        SERVER,
-        Reason.OFFSET_OUT_OF_RANGE,
-    ),
     "no calendar": (measurement(calendar_sha256=b""), SERVER, Reason.CALENDAR_HASH_LENGTH),
     "no idle rule": (measurement(idle_rule_version=0), SERVER, Reason.IDLE_RULE_OUT_OF_RANGE),
     "65 points": (
