@@ -109,7 +109,7 @@ def fill(collector: Collector, groups: int, months: int) -> None:
     store = collector.store
     first, _ = period(months)
     site = store.registry.sites()[0].site
-    facts = pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP, cpu_count=8, agent_version="0.1.0")
+    facts = pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP, cpu_count=8)
     entities = [f"Direction {number // 50:03} > Service {number:05}" for number in range((groups + 1) // 2)]
     for entity in entities:
         with store.transaction():

@@ -7,7 +7,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from contextlib import suppress
-from itertools import chain
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -15,12 +14,12 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tests.architecture.tree import ROOT
 from veilleuse.agent.commands.main import main as run_agent
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import BY_SYSTEM, POLLED
 from veilleuse.collector.cli.main import run as run_collector
 from veilleuse.collector.exposition.catalogue import CATALOGUE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.settings_file import describe
 from veilleuse.wire.v1 import telemetry_pb2 as wire
+from veilleuse.wire.vocabulary import SOURCES
 
 DOCS = ROOT / "docs"
 SENT = (
@@ -92,9 +91,7 @@ def test_every_metric_is_documented():
         assert f"`{metric.name}`" in page
 
 
-@pytest.mark.parametrize(
-    "name", sorted({*chain(*BY_SYSTEM.values()), *POLLED, "polled", "fake", "utilisation"})
-)
+@pytest.mark.parametrize("name", sorted(SOURCES))
 def test_every_source_has_its_section(name):
     """Requirements, Metrics, Configuration, in docs/sources.md; then, if anything, traps and what was not run."""
     sections = re.split(r"^## ", text_of("sources.md"), flags=re.M)

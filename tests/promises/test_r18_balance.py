@@ -255,7 +255,7 @@ def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
         if not day + 3 * HOUR <= getattr(body.period, "start_unix_milliseconds", 0) < day + 4 * HOUR
     ]
     twice = [
-        body._replace(max_rss_bytes=7)
+        body._replace(idle_rule_version=2)
         for body in kept
         if day + 8 * HOUR <= getattr(body.period, "start_unix_milliseconds", 0) < day + 9 * HOUR
     ]

@@ -97,7 +97,7 @@ def _said(
 ) -> tuple[pb.Facts, pb.Health]:
     """Facts and health of a Hello."""
     form: Any = number(device_class)
-    facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
+    facts = pb.Facts(device_class=form, cpu_count=8)
     if power_plan is not None:
         facts.display_off_ac_seconds, facts.sleep_ac_seconds = power_plan
     health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960, quarantine_records=2)

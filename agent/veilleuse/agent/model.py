@@ -63,13 +63,6 @@ class DisplaysReading(NamedTuple):
     """How many, in the order of wire.limits.DISPLAY_SIZES: four numbers."""
 
 
-class GpuBusyReading(NamedTuple):
-    """How busy the GPUs are, all averaged."""
-
-    busy_ratio: float
-    """0 to 1."""
-
-
 class UnitReading(NamedTuple):
     """CPU time of one systemd service or guest, cumulative. Servers only, opt-in.
 
@@ -82,9 +75,7 @@ class UnitReading(NamedTuple):
     cpu_milliseconds: int
 
 
-Reading: TypeAlias = (
-    EnergyCounter | PowerGauge | SupplyReading | DisplaysReading | GpuBusyReading | UnitReading
-)
+Reading: TypeAlias = EnergyCounter | PowerGauge | SupplyReading | DisplaysReading | UnitReading
 
 
 class LoadCounters(NamedTuple):
@@ -95,11 +86,10 @@ class LoadCounters(NamedTuple):
     cpu_busy_milliseconds: tuple[int, ...]
     """Per logical CPU, guest already inside user; iowait is idle."""
     memory_used_ratio: float | None
-    disk_read_bytes: int | None
-    disk_written_bytes: int | None
-    network_received_bytes: int | None
-    """All interfaces but loopback."""
-    network_sent_bytes: int | None
+    disk_bytes: int | None
+    """Read and written."""
+    network_bytes: int | None
+    """Received and sent, all interfaces but loopback."""
 
 
 # ---------------------------------------------------------------------------- counter differences
@@ -181,10 +171,8 @@ class LoadDelta(NamedTuple):
     """All logical CPUs averaged, 0 to 1."""
     busiest_core_ratio: float
     memory_used_ratio: float | None
-    disk_read_bytes: int | None
-    disk_written_bytes: int | None
-    network_received_bytes: int | None
-    network_sent_bytes: int | None
+    disk_bytes: int | None
+    network_bytes: int | None
 
 
 class Tick(NamedTuple):
@@ -202,14 +190,10 @@ class Tick(NamedTuple):
     load: LoadDelta | None = None
     gaps: tuple[tuple[str, int], ...] = ()
     """(source name, milliseconds) of sources that offer points but gave none over this tick."""
-    agent_cpu_milliseconds: int = 0
-    agent_rss_bytes: int = 0
     idle_run_milliseconds: int = 0
     """How long the machine had been on_idle without a break at the end of this tick; 0 unless on_idle."""
     displays_on: tuple[int, ...] | None = None
     """External displays on, in the order of wire.limits.DISPLAY_SIZES; None = not known."""
-    gpu_busy_ratio: float | None = None
-    """All GPUs averaged, 0 to 1; None = not known."""
     units: tuple[tuple[str, int], ...] = ()
     """(unit, CPU milliseconds) over this tick."""
 
@@ -222,7 +206,6 @@ class ClockPeriod(NamedTuple):
 
     start_unix_milliseconds: int
     duration_milliseconds: int
-    utc_offset_seconds: int
 
 
 class DatePeriod(NamedTuple):
@@ -314,8 +297,6 @@ class Record(NamedTuple):
     cells: dict[CellKey, Cell]
     gaps: dict[tuple[GapReason, str], int]
     """(reason, source name or empty) → milliseconds."""
-    max_rss_bytes: int = 0
-    """0 = not read."""
 
     def to_json(self) -> str:
         """One line of text: how the resident process keeps a record in the spool."""
@@ -372,7 +353,7 @@ def body_from_json(text: str) -> Record | Gap:
 
 def _period_to_plain(period: Period) -> list[Any]:
     if isinstance(period, ClockPeriod):
-        return ["clock", *period]
+        return ["clock", *period, 0]  # 0.1 takes no row without an offset from UTC
     if isinstance(period, DatePeriod):
         return ["date", period.day.isoformat()]
     return ["week", *period]
@@ -380,8 +361,8 @@ def _period_to_plain(period: Period) -> list[Any]:
 
 def _period_from_plain(raw: list[Any]) -> Period:
     match raw:
-        case ["clock", int(start), int(duration), int(offset)]:
-            return ClockPeriod(start, duration, offset)
+        case ["clock", int(start), int(duration), *_]:
+            return ClockPeriod(start, duration)
         case ["date", str(day)]:
             return DatePeriod(date.fromisoformat(day))
         case ["week", int(year), int(week)]:
@@ -411,7 +392,7 @@ def _record_to_plain(record: Record) -> dict[str, Any]:
             for key, cell in record.cells.items()
         ],
         "gaps": [[*key, ms] for key, ms in record.gaps.items()],
-        "rss": record.max_rss_bytes,
+        "rss": 0,  # 0.1 takes no row without it
     }
     # Beside the cells, by their place, and only where there is any: a program that does not know them reads the rest.
     windows = [
@@ -427,6 +408,19 @@ def _record_to_plain(record: Record) -> dict[str, Any]:
     return plain
 
 
+_FORMER_SUMS: Final = frozenset(
+    {
+        "disk_read_bytes",
+        "disk_written_bytes",
+        "network_received_bytes",
+        "network_sent_bytes",
+        "gpu_busy_milliseconds",
+        "agent_cpu_milliseconds",
+    }
+)
+"""In rows of 0.1 that wait in the spool over an upgrade; nothing reads them any more."""
+
+
 def _record_from_plain(raw: dict[str, Any]) -> Record:
     points = [Point(PointKind(k), d, Boundary(b), s) for k, d, b, s in raw["points"]]
     record = Record(
@@ -435,12 +429,14 @@ def _record_from_plain(raw: dict[str, Any]) -> Record:
         idle_rule_version=raw["rule"],
         cells={
             (Band(band), State(state), Supply(supply)): Cell(
-                milliseconds, {points[i]: (mj, ms) for i, mj, ms in energies}, sums, buckets
+                milliseconds,
+                {points[i]: (mj, ms) for i, mj, ms in energies},
+                {name: value for name, value in sums.items() if name not in _FORMER_SUMS},
+                buckets,
             )
             for band, state, supply, milliseconds, energies, sums, buckets in raw["cells"]
         },
         gaps={(GapReason(reason), source): ms for reason, source, ms in raw["gaps"]},
-        max_rss_bytes=raw["rss"],
     )
     cells = list(record.cells.values())
     for place, i, mj, ms in raw.get("windows", ()):

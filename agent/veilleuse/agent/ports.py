@@ -22,8 +22,8 @@ class ControlKey(StrEnum):
     LAST_SIGN = "last_sign"
     """Resident: JSON {unix, boottime, monotonic: ms; boot: boot id; why: tick | shutdown | suspend}."""
     SOURCES = "sources"
-    """Resident: JSON {sources: [{name, successes, failures, unavailable: word or null, reason, remedy, points:
-    [[kind, domain, boundary, subject], …]}], cpu_milliseconds, rss_bytes}."""
+    """Resident: JSON {sources: [{name, successes, failures, unavailable: word or null, reason, remedy}],
+    cpu_milliseconds, rss_bytes}."""
     CALENDAR = "calendar"
     """Sender: canonical JSON of the collector's calendar; absent = the built-in default."""
     CALENDAR_SHA256 = "calendar_sha256"
@@ -102,6 +102,7 @@ class Source(Protocol):
 
     name: str
     """`<os>_<what>`, e.g. `linux_rapl`."""
+    # KINDS: ClassVar[tuple[PointKind, ...]] of the points that it may offer, where `doctor` shall say why there are none.
 
     def open(self) -> tuple[Point, ...]:
         """The points this source offers here; empty for one that only tells the supply.
@@ -140,7 +141,7 @@ class LoadSource(Protocol):
 
 
 class MeterSpec(NamedTuple):
-    """One meter of `meters.toml`: what a source of `sources.POLLED` is made with."""
+    """One meter of `meters.toml`: what a polled source is made with."""
 
     meter: str
     """Its name, in the fact alphabet."""

@@ -47,12 +47,6 @@ CELL_SUMS: Final = (
     "idle_beyond_15_minutes_milliseconds",
     "idle_beyond_30_minutes_milliseconds",
     "idle_beyond_60_minutes_milliseconds",
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-    "gpu_busy_milliseconds",
-    "agent_cpu_milliseconds",
     "update_window_milliseconds",
 )
 """Sums of a cell that may be absent: fields of telemetry.proto's Cell, and columns of the store's `sums`."""

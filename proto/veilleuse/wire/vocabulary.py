@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The closed lists of words both sides use. Each mirrors an enum of telemetry.proto, held equal by a test.
+"""The closed lists of words both sides use. Each class mirrors an enum of telemetry.proto, held equal by a test.
 
 The proto name of `State.ON_IDLE` is `STATE_ON_IDLE`; UNSPECIFIED has no word: it is always refused.
 """
@@ -8,6 +8,28 @@ The proto name of `State.ON_IDLE` is `STATE_ON_IDLE`; UNSPECIFIED has no word: i
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
+
+SOURCES_OF_SYSTEM: Final = {
+    "linux": ("linux_rapl", "linux_hwmon", "linux_battery", "linux_displays", "linux_units"),
+    "win32": ("windows_emi", "windows_battery"),
+    "darwin": ("macos_power", "macos_battery"),
+}
+"""sys.platform → names of the sources that read that system."""
+POLLED_SOURCES: Final = (
+    "nvidia_nvml",
+    "ipmi_dcmi",
+    "redfish",
+    "nut_ups",
+    "snmp_meter",
+    "shelly_plug",
+    "tasmota_plug",
+)
+"""Slow or heavy sources, of every system: the polling process reads them."""
+SOURCES: Final = frozenset(
+    {"utilisation", "polled", "fake", *POLLED_SOURCES}.union(*SOURCES_OF_SYSTEM.values())
+)
+"""All sources that ship. The source's label on /metrics is this closed list, so that no agent can make series."""
 
 
 class Word(StrEnum):

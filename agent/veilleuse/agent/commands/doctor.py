@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
 from veilleuse.agent.commands import doctor_spool, poll
@@ -33,9 +33,6 @@ MACHINE: Final = "machine"
 """Subject of what is this machine's alone; `meter:…` of what several share."""
 SILENCE_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 """Three checkpoints of a PC (5 min): a service that runs has said something since."""
-COUNTER_SOURCES: Final = ("linux_rapl", "linux_hwmon", "windows_emi", "macos_power")
-BATTERY_SOURCES: Final = ("linux_battery", "windows_battery", "macos_battery")
-"""Of every system; those of another one are never tried."""
 _COUNTERS: Final = frozenset(
     {PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.HWMON, PointKind.GPU}
 )
@@ -124,9 +121,13 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
         calibrated = f"{seen}: once machines of this model are calibrated on the collector"
         counted = f"{seen}, and a model of the rest for its device class"
     else:
-        calibrated = counted = _why_not(sources, COUNTER_SOURCES)
+        calibrated = counted = _why_not(sources, _COUNTERS)
     load = sources.load is not None
-    load_reason = "utilisation and state are measured" if load else _why_not(sources, ("utilisation",))
+    load_reason = (
+        "utilisation and state are measured"
+        if load
+        else _joined(one.reason for one in sources.unavailable if one.name == "utilisation")
+    )
     if load and machine.virtualisation not in ("none", "container"):
         load_reason += "; a virtual machine is a memo line, its energy is already in its host's"
     rows = (
@@ -135,7 +136,7 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
             any(p.boundary is Boundary.WALL and p.subject == MACHINE for p in points),
             _no_meter([p for p in points if p.boundary is Boundary.WALL]),
         ),
-        (Method.BATTERY, battery, _why_not(sources, BATTERY_SOURCES)),
+        (Method.BATTERY, battery, _why_not(sources, {PointKind.BATTERY_OUT})),
         (Method.COUNTER_CALIBRATED, False, calibrated),
         (Method.COUNTER_MODELLED, bool(counters), counted),
         (Method.LOAD_MODELLED, load, load_reason),
@@ -309,9 +310,13 @@ def _not_counted(source: object) -> dict[str, Any]:
     return {"not_counted": [{"name": name, "why": why} for name, why in source.not_counted()]}
 
 
-def _why_not(sources: Sources, names: tuple[str, ...]) -> str:
-    reasons = dict.fromkeys(one.reason for one in sources.unavailable if one.name in names)
-    return "; ".join(reasons) or "no source for it is in use"
+def _why_not(sources: Sources, kinds: Set[PointKind]) -> str:
+    """Reasons of the sources that could offer a point of these kinds (`KINDS` of their classes)."""
+    return _joined(one.reason for one in sources.unavailable if kinds & set(getattr(one.source, "KINDS", ())))
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(reasons)) or "no source for it is in use"
 
 
 # ----------------------------------------------------------------------------------- for people
@@ -319,7 +324,7 @@ def _why_not(sources: Sources, names: tuple[str, ...]) -> str:
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
     machine = result["machine"]
-    what = [machine["vendor"], machine["model"], machine["cpu_model"], machine["os_version"]]
+    what = [machine["vendor"], machine["model"], machine["cpu_model"]]
     yield f"Machine: {machine['device_class']}, virtualisation {machine['virtualisation']}" + "".join(
         f", {word}" for word in what if word
     )

@@ -44,8 +44,6 @@ def record_lines(record: pb.Record) -> Iterator[str]:
         yield "  energy: not measured (no source on this machine gives any)"
     for gap in measurement.gaps:
         yield f"  not covered by {gap.source or 'any source'}: {seconds_text(gap.milliseconds)} ({_word('GapReason', gap.reason)})"
-    if measurement.HasField("max_rss_bytes"):
-        yield f"  memory of the agent: {measurement.max_rss_bytes / 2**20:.1f} MiB at most"
 
 
 def period_text(period: pb.Period) -> str:
@@ -91,9 +89,6 @@ def _cell_lines(measurement: pb.Measurement, cell: pb.Cell) -> Iterator[str]:
         if energy.covered_milliseconds:
             watts = energy.energy_millijoules / energy.covered_milliseconds
             yield f"    {name}: {energy.energy_millijoules / 1000:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
-    for what in ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes"):
-        if cell.HasField(what):
-            yield f"    {what.removesuffix('_bytes').replace('_', ' ')}: {getattr(cell, what)} bytes"
 
 
 def _value(field: Any, value: Any) -> Any:

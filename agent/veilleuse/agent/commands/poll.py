@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, PowerGauge, Reading
+from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.polling.process import look
 from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import POLLED, SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
+from veilleuse.agent.sources import SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 EXIT_WARNINGS = 3
 
@@ -68,10 +69,8 @@ def _reading(reading: Reading) -> dict[str, Any]:
     if isinstance(reading, EnergyCounter):
         energy = reading.energy_microjoules // MICROJOULES_PER_MILLIJOULE
         return {"domain": reading.point.domain, "energy_millijoules": energy}
-    if isinstance(reading, PowerGauge):
-        return {"domain": reading.point.domain, "power_milliwatts": reading.power_milliwatts}
-    assert isinstance(reading, GpuBusyReading)  # the worker lets no other kind through
-    return {"gpu_busy_ratio": reading.busy_ratio}
+    assert isinstance(reading, PowerGauge)  # the worker lets no other kind through
+    return {"domain": reading.point.domain, "power_milliwatts": reading.power_milliwatts}
 
 
 def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
@@ -95,11 +94,9 @@ def _text(reading: Reading) -> str:
     if isinstance(reading, EnergyCounter):
         joules = reading.energy_microjoules / 1_000_000
         return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {joules:.1f} J counted so far"
-    if isinstance(reading, PowerGauge):
-        watts = reading.power_milliwatts / 1_000
-        return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"
-    assert isinstance(reading, GpuBusyReading)  # the worker lets no other kind through
-    return f"GPUs busy: {reading.busy_ratio:.0%}"
+    assert isinstance(reading, PowerGauge)  # the worker lets no other kind through
+    watts = reading.power_milliwatts / 1_000
+    return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"
 
 
 TAKES_THEM = "polled"
@@ -130,7 +127,7 @@ def rows(slow: Slow) -> list[dict[str, Any]]:
     """One for each meter and self-detecting source, and for each source that nothing is configured for."""
     found = [_row(one) for one in slow.seen]
     tried = {one.job.source for one in slow.seen}
-    for name in POLLED:
+    for name in POLLED_SOURCES:
         if name in tried:
             continue
         if name in slow.chosen:

@@ -24,7 +24,7 @@ from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import points_of, whole
+from veilleuse.agent.spool.database import whole
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 NEVER_SENT: Final = (
@@ -62,8 +62,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         raise AgentError(spool.trouble)
     identity, no_identity = look_at_identity(settings)
     population = settings.measure.population or (identity.place.population if identity else "")
-    points = points_of(spool.control.get(ControlKey.SOURCES))
-    facts = own_facts(settings, points)
+    facts = own_facts(settings)
     last = last_record(spool)
     sent = pb.Record.FromString(spool.newest_acknowledged) if spool.newest_acknowledged else None
     result: dict[str, Any] = {
@@ -137,10 +136,7 @@ def _lines(result: dict[str, Any], last: pb.Record | None, sent: pb.Record | Non
     yield ""
     yield "Said about the machine, when it changes:"
     for name, value in result["facts"].items():
-        if name != "points":
-            yield f"  {name}: {value}"
-    for point in result["facts"].get("points", ()):
-        yield f"  measured at: {point['kind']} {point['domain']} ({point['boundary']})"
+        yield f"  {name}: {value}"
     yield ""
     yield from _record("The last record:", last, "none has been closed yet")
     same = last is not None and sent is not None and last == sent

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Instant, Point
+from veilleuse.agent.model import EnergyCounter, Instant, Point
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
@@ -38,27 +38,18 @@ _LONGEST_NANOSECONDS: Final = 3 * INTERVAL_MILLISECONDS * 1_000_000
 """A sample over a longer time holds a sleep, or a process that was stopped: how much of it was awake is not told."""
 
 
-class Sample(NamedTuple):
-    """Means over one interval."""
-
-    energy_microjoules: int | None
-    """Of the processor package, GPU included where it is in it; None = not told, or not believable."""
-    gpu_busy_ratio: float | None
-    """0 to 1."""
-
-
 class Stream:
     """Cuts what comes into property lists, and reads them."""
 
     def __init__(self) -> None:
         self._waiting = b""
 
-    def feed(self, data: bytes) -> list[Sample]:
-        """Samples that are complete with this. Raises ValueError on something that is no property list, or has no end."""
+    def feed(self, data: bytes) -> list[int | None]:
+        """`sample_microjoules` of each sample that is complete with this. Raises ValueError on something that is no property list, or has no end."""
         *whole, self._waiting = (self._waiting + data).split(_END)
         if len(self._waiting) > LARGEST_SAMPLE_BYTES:
             raise ValueError(f"more than {LARGEST_SAMPLE_BYTES} bytes and no end of a sample")
-        return [sample(parsed(part.strip(b"\0 \r\n\t") + _END)) for part in whole]
+        return [sample_microjoules(parsed(part.strip(b"\0 \r\n\t") + _END)) for part in whole]
 
 
 def parsed(text: bytes) -> object:
@@ -69,16 +60,14 @@ def parsed(text: bytes) -> object:
         raise ValueError(f"no property list: {error or type(error).__name__}") from error
 
 
-def sample(told: object) -> Sample:
-    """What one property list says."""
+def sample_microjoules(told: object) -> int | None:
+    """Energy of the processor package over one sample, GPU included where it is in it; None = not told, or not believable."""
     told = told if isinstance(told, dict) else {}
     elapsed = _number(told, "elapsed_ns")
-    processor, gpu = told.get("processor"), told.get("gpu")
-    energy = None
-    if isinstance(processor, dict) and elapsed is not None and 0 < elapsed <= _LONGEST_NANOSECONDS:
-        energy = _package_microjoules(processor, elapsed)
-    idle = _number(gpu, "idle_ratio") if isinstance(gpu, dict) else None
-    return Sample(energy, None if idle is None or idle > 1 else 1 - idle)
+    processor = told.get("processor")
+    if not isinstance(processor, dict) or elapsed is None or not 0 < elapsed <= _LONGEST_NANOSECONDS:
+        return None
+    return _package_microjoules(processor, elapsed)
 
 
 def _package_microjoules(processor: Mapping[Any, Any], elapsed_nanoseconds: float) -> int | None:
@@ -138,19 +127,16 @@ class Accumulator:
         self._microjoules = int(now.boottime_milliseconds * _APART * PACKAGE_CEILING_WATTS * 1_000)
         self._successes = self._failures = 0
 
-    def publication(self, sample: Sample, now: Instant) -> Publication:
+    def publication(self, energy_microjoules: int | None, now: Instant) -> Publication:
         """What there is to say after one sample."""
-        readings: list[SnapshotReading] = []
-        at = (now.boottime_milliseconds, INTERVAL_MILLISECONDS)
-        if sample.energy_microjoules is None:
+        if energy_microjoules is None:
             return self.failure("powermetrics tells no power of the processor")
         self._successes += 1
-        self._microjoules += sample.energy_microjoules
+        self._microjoules += energy_microjoules
         whole = self._microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
-        readings.append(SnapshotReading(EnergyCounter(PACKAGE, whole, None, PACKAGE_CEILING_WATTS), *at))
-        if sample.gpu_busy_ratio is not None:
-            readings.append(SnapshotReading(GpuBusyReading(sample.gpu_busy_ratio), *at))
-        return Publication(tuple(readings), (PACKAGE,), (self._outcome("ok", ""),))
+        counter = EnergyCounter(PACKAGE, whole, None, PACKAGE_CEILING_WATTS)
+        reading = SnapshotReading(counter, now.boottime_milliseconds, INTERVAL_MILLISECONDS)
+        return Publication((reading,), (PACKAGE,), (self._outcome("ok", ""),))
 
     def failure(self, reason: str) -> Publication:
         """What there is to say when there is none."""

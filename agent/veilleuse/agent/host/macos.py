@@ -72,14 +72,9 @@ def machine_of(calls: MacosCallTable, *, has_battery: bool, device_class: str = 
         model=fact_text(model),
         cpu_model=fact_text(text(calls, "machdep.cpu.brand_string")),
         cpu_count=_count(calls, "hw.logicalcpu"),
-        cpu_sockets=_count(calls, "hw.packages"),
         memory_bytes=_count(calls, "hw.memsize"),
         hard_disks=None,
         solid_state_disks=None,
-        firmware_year=None,
-        os_type="darwin",
-        os_version=fact_text(f"macOS {text(calls, 'kern.osproductversion')}"),
-        host_arch="arm64" if number(calls, "hw.optional.arm64") == 1 else "amd64",
     )
 
 

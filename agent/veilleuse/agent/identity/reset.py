@@ -246,10 +246,7 @@ def _decoded(period: pb.Period) -> Period | None:
     """Inverse of `encode.encode_period`; None when it says none."""
     match period.WhichOneof("kind"):
         case "clock":
-            clock = period.clock
-            return ClockPeriod(
-                clock.start_unix_milliseconds, clock.duration_milliseconds, clock.utc_offset_seconds
-            )
+            return ClockPeriod(period.clock.start_unix_milliseconds, period.clock.duration_milliseconds)
         case "date":
             return DatePeriod(date(period.date.year, period.date.month, period.date.day))
         case "week":

@@ -25,9 +25,10 @@ from veilleuse.agent.platforms.locks import POLL_LOCK, ProcessLock
 from veilleuse.agent.polling.worker import OWN_TIMEOUT_SECONDS, Job, SourceStatus, Worker
 from veilleuse.agent.ports import MeterSpec, Source, SourceContext
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, POLLED, SELF_DETECTING, polled_factory, polls
+from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, SELF_DETECTING, polled_factory, polls
 from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.snapshot import EXIT_NOTHING, PUBLISHED_FILE, Outcome, Publication, publish
+from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,8 @@ def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
     meters = [
         meter
         for meter in read_meters(settings.paths.meters, options_of)
-        if meter.source in chosen or (meter.source not in POLLED and set(chosen) == set(POLLED))
+        if meter.source in chosen
+        or (meter.source not in POLLED_SOURCES and set(chosen) == set(POLLED_SOURCES))
     ]
     configured = _own_controller(settings.paths.meters, meters)
     own = [

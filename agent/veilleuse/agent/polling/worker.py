@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
-from veilleuse.agent.model import EnergyCounter, Instant, Point, PowerGauge, Reading
+from veilleuse.agent.model import EnergyCounter, Instant, Point, PowerGauge
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import Source
 from veilleuse.agent.sources.snapshot import Outcome, SnapshotReading, is_publishable
@@ -86,7 +86,7 @@ class Worker:
         """The same while it is open."""
         self._lock = threading.Lock()  # holds what is below together
         self._points: tuple[Point, ...] = ()
-        self._readings: dict[Point | None, SnapshotReading] = {}
+        self._readings: dict[Point, SnapshotReading] = {}
         self._word, self._reason, self._remedy = "failed", "not read yet", ""
         self._said = ""
         self._successes = self._failures = 0
@@ -169,14 +169,20 @@ class Worker:
         source = self._source
         assert source is not None  # `_open` raises otherwise
         made = self._now().boottime_milliseconds  # before: a suspend meanwhile makes it old, not new
-        readings = tuple(one for one in source.read() if self._is_fit(one))
+        readings = tuple(
+            one
+            for one in source.read()
+            if isinstance(one, (EnergyCounter, PowerGauge))
+            and one.point in self._points
+            and is_publishable(one)
+        )
         if not readings:
             raise ReadFailed("it gave nothing that can be believed")
         if any(isinstance(one, EnergyCounter) for one in readings):
             self._every = min(self._every, COUNTER_SECONDS)
         every = self._every * MILLISECONDS_PER_SECOND
         with self._lock:
-            self._readings |= {_key(one): SnapshotReading(one, made, every) for one in readings}
+            self._readings |= {one.point: SnapshotReading(one, made, every) for one in readings}
             self._word, self._reason, self._remedy = "ok", "", ""
             self._successes += 1
         if self._said not in ("", "ok") and self._thread is not None:
@@ -230,16 +236,6 @@ class Worker:
         if source is not None:
             source.close()
 
-    def _is_fit(self, reading: Reading) -> bool:
-        """Whether it can be published: of a point that was offered, and a number at all."""
-        point = getattr(reading, "point", None)
-        return is_publishable(reading) and (point is None or point in self._points)
-
-    def _has_all(self, readings: tuple[Reading, ...]) -> bool:
-        seen = {one.point for one in readings if isinstance(one, (EnergyCounter, PowerGauge))}
+    def _has_all(self, readings: tuple[EnergyCounter | PowerGauge, ...]) -> bool:
+        seen = {one.point for one in readings}
         return all(point in seen for point in self._points)
-
-
-def _key(reading: Reading) -> Point | None:
-    """One value a point; None for the GPUs' load."""
-    return reading.point if isinstance(reading, (EnergyCounter, PowerGauge)) else None

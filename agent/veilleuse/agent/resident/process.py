@@ -400,7 +400,7 @@ class Resident:
         rows: list[dict[str, Any]] = self._ticker.health()
         rows += [] if self._poller is None else self._poller.health()
         for missing in self._sources.unavailable:
-            outcome = {"successes": 0, "failures": 0, "unavailable": missing.word, "points": []}
+            outcome = {"successes": 0, "failures": 0, "unavailable": missing.word}
             rows.append({"name": missing.name, "reason": missing.reason, "remedy": missing.remedy, **outcome})
         return json.dumps(
             {"sources": rows, "cpu_milliseconds": cpu_milliseconds, "rss_bytes": rss_bytes},

@@ -58,16 +58,7 @@ def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
     """
     if load is None or load.cpu_busy_ratio >= IDLE_CPU_RATIO:
         return State.ON_ACTIVE
-    moved = sum(
-        count
-        for count in (
-            load.disk_read_bytes,
-            load.disk_written_bytes,
-            load.network_received_bytes,
-            load.network_sent_bytes,
-        )
-        if count is not None
-    )
+    moved = (load.disk_bytes or 0) + (load.network_bytes or 0)
     idle = moved * 1000 < IDLE_BYTES_PER_SECOND * duration_milliseconds
     return State.ON_IDLE if idle else State.ON_ACTIVE
 

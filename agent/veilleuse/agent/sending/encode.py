@@ -166,9 +166,8 @@ def _add_span(gap: pb.Gap, span: pb.GapSpan) -> None:
 
 def _touches(one: pb.ClockPeriod, other: pb.ClockPeriod) -> bool:
     end = one.start_unix_milliseconds + one.duration_milliseconds
-    same_offset = one.utc_offset_seconds == other.utc_offset_seconds
     whole = one.duration_milliseconds > 0 and other.duration_milliseconds > 0  # not set: no clock period
-    return whole and same_offset and end == other.start_unix_milliseconds
+    return whole and end == other.start_unix_milliseconds
 
 
 def encode_record(record: Record) -> bytes:
@@ -198,8 +197,6 @@ def encode_record(record: Record) -> bytes:
     for (reason, source), lost in sorted(record.gaps.items(), key=lambda gap: (number(gap[0][0]), gap[0][1])):
         if lost > 0:
             measurement.gaps.add(reason=number(reason), milliseconds=lost, source=source)
-    if record.max_rss_bytes > 0:
-        measurement.max_rss_bytes = record.max_rss_bytes
     return _serialised(pb.Record(measurement=measurement))
 
 
@@ -216,12 +213,8 @@ def encode_gap(gap: Gap) -> bytes:
 def encode_period(period: Period) -> pb.Period:
     """The wire's Period."""
     match period:
-        case ClockPeriod(start, duration, offset):
-            clock = pb.ClockPeriod(
-                start_unix_milliseconds=start,
-                duration_milliseconds=duration,
-                utc_offset_seconds=offset,
-            )
+        case ClockPeriod(start, duration):
+            clock = pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=duration)
             return pb.Period(clock=clock)
         case DatePeriod(day):
             return pb.Period(date=pb.LocalDate(year=day.year, month=day.month, day=day.day))

@@ -111,7 +111,7 @@ def introduce(
     named = settings.privacy.send_host_name and settings.measure.population == "server"
     return certificates.Introduction(
         token=token,
-        facts=own_facts(settings, []),
+        facts=own_facts(settings),
         chassis_pseudonym=pseudonym(fleet_key, serial) if serial else b"",
         smbios_pseudonym=pseudonym(fleet_key, uuid) if uuid else b"",
         host_name=here.host_name() if named else "",

@@ -45,7 +45,7 @@ from veilleuse.agent.sending.session import (
     retry_delay_milliseconds,
 )
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
-from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, points_of, whole
+from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, whole
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
@@ -315,7 +315,7 @@ class Connection(AbstractContextManager["Connection"]):
             address_of(self._settings, identity.place),
             self._settings.collector.deadline_seconds,
         )
-        facts = own_facts(self._settings, points_of(self._outbox.control(ControlKey.SOURCES)))
+        facts = own_facts(self._settings)
         accept = self._settings.collector.accept_configuration
         self._sender = Sender(self._outbox, calls, facts, self._now, accept_configuration=accept)
         return self._sender

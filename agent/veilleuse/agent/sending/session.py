@@ -33,6 +33,7 @@ from veilleuse.wire.limits import (
     fact_text,
 )
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,6 @@ class Sender:
         self._spool = spool
         self._collector = collector
         self._facts = facts.SerializeToString(deterministic=True)
-        self._version = facts.agent_version
         self._now = now
         self._accept = accept_configuration
         self._next_send_after = 0
@@ -138,7 +138,7 @@ class Sender:
         return True
 
     def _request(self, epoch: bytes | None = None) -> pb.HelloRequest:
-        request = hello_request(self._spool, self._version, accept_configuration=self._accept)
+        request = hello_request(self._spool, accept_configuration=self._accept)
         if epoch is not None:
             request.epoch = epoch
         return request
@@ -344,9 +344,7 @@ _STATES: Final = {"confirmed": pb.APPLIED_STATE_CONFIRMED, "failed": pb.APPLIED_
 _REASONS: Final = frozenset(reason.value for reason in GapReason)
 
 
-def hello_request(
-    spool: SenderSpool, agent_version: str, *, accept_configuration: bool = True
-) -> pb.HelloRequest:
+def hello_request(spool: SenderSpool, *, accept_configuration: bool = True) -> pb.HelloRequest:
     """What Hello says apart from the facts: where the stream stands, documents, health."""
     records, size = spool.waiting()
     request = pb.HelloRequest(
@@ -360,7 +358,7 @@ def hello_request(
         request.calendar.CopyFrom(pb.DocumentStatus(sha256=sha256, state=state))
     if (status := configuration_status(spool.control, accept=accept_configuration)) is not None:
         request.configuration.CopyFrom(status)
-    request.health.agent_version = agent_version
+    request.health.agent_version = VERSION
     request.health.spool_records, request.health.spool_bytes = records, size
     _fill_health(request.health, spool)
     return request

@@ -9,7 +9,7 @@ docs/decisions/0024.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
@@ -48,6 +48,7 @@ class LinuxBattery:
     """`ports.Source`: power out of and into each battery of the machine, and what feeds it."""
 
     name = "linux_battery"
+    KINDS: ClassVar = (PointKind.BATTERY_OUT,)
 
     def __init__(self, context: SourceContext) -> None:
         self._root = f"{context.sysfs}/class/power_supply"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
@@ -79,6 +79,7 @@ class LinuxHwmon:
     """`ports.Source`: one point per chip of the allow list."""
 
     name = "linux_hwmon"
+    KINDS: ClassVar = (PointKind.HWMON,)
 
     def __init__(self, context: SourceContext) -> None:
         self._root = f"{context.sysfs}/class/hwmon"

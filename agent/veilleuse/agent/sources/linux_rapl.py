@@ -14,7 +14,7 @@ import os
 import re
 import time
 from itertools import combinations
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
@@ -71,6 +71,7 @@ class LinuxRapl:
     """`ports.Source`: cumulative microjoules per zone."""
 
     name = "linux_rapl"
+    KINDS: ClassVar = (PointKind.RAPL,)
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import plistlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
@@ -49,6 +49,7 @@ class MacosBattery:
     """`ports.Source`: power out of and into the battery, and what feeds the machine."""
 
     name = "macos_battery"
+    KINDS: ClassVar = (PointKind.BATTERY_OUT,)
 
     def __init__(
         self,

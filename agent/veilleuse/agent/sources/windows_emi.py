@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import combinations
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
@@ -271,6 +271,7 @@ class WindowsEmi:
     """`ports.Source`: cumulative microjoules per package, or per cluster of cores and for the machine."""
 
     name = "windows_emi"
+    KINDS: ClassVar = (PointKind.EMI,)
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
 from veilleuse.wire.files import FileRefused, check_owned
 from veilleuse.wire.limits import GAP_ID_BYTES
-from veilleuse.wire.vocabulary import Boundary, GapReason, PointKind
+from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
 
@@ -183,19 +183,6 @@ def counted(text: str | None) -> dict[str, int]:
 def whole(text: str | None) -> int:
     """The number ≥ 0 of a control value; 0 when it is absent or damaged."""
     return int(text) if text and text.isascii() and text.isdigit() else 0
-
-
-def points_of(sources: str | None) -> list[tuple[str, str, str, str]]:
-    """(kind, domain, boundary, subject) of every point in ControlKey.SOURCES; what is damaged is left out."""
-    found = []
-    try:
-        for source in json.loads(sources or "{}").get("sources", ()):
-            for kind, domain, boundary, subject in source.get("points") or ():
-                point = (PointKind(kind).value, str(domain), Boundary(boundary).value, str(subject))
-                found.append(point)
-    except (ValueError, TypeError, AttributeError) as error:
-        log.warning("points of the sources not readable", extra={"reason": str(error)})
-    return found
 
 
 # ------------------------------------------------------------------------------- the resident's half
@@ -417,5 +404,5 @@ def _join(one: Period | None, other: Period | None) -> Period | None:
         end = one.start_unix_milliseconds + one.duration_milliseconds
         if end == other.start_unix_milliseconds:
             length = one.duration_milliseconds + other.duration_milliseconds
-            return ClockPeriod(one.start_unix_milliseconds, length, one.utc_offset_seconds)
+            return ClockPeriod(one.start_unix_milliseconds, length)
     return None

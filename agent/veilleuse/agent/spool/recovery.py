@@ -220,7 +220,7 @@ class _Salvaged:
             start = self._end.start_unix_milliseconds + self._end.duration_milliseconds
             length = period.start_unix_milliseconds - start
             if length > 0:
-                self._spans.append((ClockPeriod(start, length, self._end.utc_offset_seconds), length))
+                self._spans.append((ClockPeriod(start, length), length))
         if period is not None or hole:
             self._end = period
 

@@ -67,13 +67,7 @@ class Cell:
     idle_beyond_15_minutes_milliseconds: int | None = None
     idle_beyond_30_minutes_milliseconds: int | None = None
     idle_beyond_60_minutes_milliseconds: int | None = None
-    disk_read_bytes: int | None = None
-    disk_written_bytes: int | None = None
-    network_received_bytes: int | None = None
-    network_sent_bytes: int | None = None
     network_rate_milliseconds: tuple[int, ...] = ()
-    gpu_busy_milliseconds: int | None = None
-    agent_cpu_milliseconds: int | None = None
     update_window_milliseconds: int | None = None
     """Inside declared update windows; None = the calendar declares none, or they are not told at this grain."""
     display_milliseconds: tuple[int, ...] = ()

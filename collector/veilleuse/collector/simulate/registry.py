@@ -21,9 +21,7 @@ from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.ports import Registry
-from veilleuse.collector.simulate.agent_stream import points_of
 from veilleuse.collector.simulate.calendars import TIME_ZONE, Timetable
-from veilleuse.collector.simulate.cells import SCREEN_SIZE
 from veilleuse.collector.simulate.fleet import (
     COLLEGES,
     DIRECTIONS,
@@ -34,7 +32,6 @@ from veilleuse.collector.simulate.fleet import (
     SimulatedDevice,
     SimulationOrder,
 )
-from veilleuse.collector.simulate.server_room import METERS
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import AGENT_ID_BYTES
@@ -187,7 +184,7 @@ def enrol(
     def job() -> dict[int, HostId]:
         tokens = {place: _token(registry, order, place) for place in PLACES}
         return {
-            device.number: _host(context, order, device, tokens[device.place], polls=device is poller)
+            device.number: _host(context, order, device, tokens[device.place])
             for device in fleet
             if device.agent_from is not None
         }
@@ -211,11 +208,9 @@ def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int
     )
 
 
-def _host(
-    context: AdminContext, order: SimulationOrder, device: SimulatedDevice, token_id: int, *, polls: bool
-) -> HostId:
+def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice, token_id: int) -> HostId:
     registry, place = context.office.registry, device.place
-    agent_id, facts = agent_id_of(order, device), _facts(device, polls=polls)
+    agent_id, facts = agent_id_of(order, device), _facts(device)
     health = pb.Health(agent_version=product_version(), spool_records=0, spool_bytes=20_480)
     host_id = registry.insert_host(
         agent_id=agent_id,
@@ -249,9 +244,8 @@ _EPOCH_DAY: Final = 719_163
 """date(1970, 1, 1).toordinal()."""
 
 
-def _facts(device: SimulatedDevice, *, polls: bool) -> bytes:
+def _facts(device: SimulatedDevice) -> bytes:
     model = device.model
-    points, _ = points_of(device, METERS if polls else {})
     form: Any = number(model.device_class)
     facts = pb.Facts(
         device_class=form,
@@ -259,21 +253,12 @@ def _facts(device: SimulatedDevice, *, polls: bool) -> bytes:
         model=model.name,
         cpu_model=model.cpu_model,
         cpu_count=model.cpu_count,
-        cpu_sockets=1,
         memory_bytes=model.memory_gibibytes * _GIBIBYTE,
         memory_modules=2,
         hard_disks=model.hard_disks,
         solid_state_disks=model.solid_state_disks,
-        os_type="linux" if device.place.population is Population.SERVER else "windows",
-        host_arch="amd64",
         virtualisation="kvm" if model is VIRTUAL else "none",
-        firmware_year=min(device.in_service_on.year, 2200),
         display_off_ac_seconds=_NEVER_SECONDS if device.always_on else _DISPLAY_OFF_SECONDS,
         sleep_ac_seconds=_NEVER_SECONDS if device.always_on else _SLEEP_SECONDS,
-        points=points,
-        agent_version=product_version(),
     )
-    if device.screens:
-        size: Any = SCREEN_SIZE
-        facts.displays.add(size=size, count=device.screens)
     return clean_facts(facts)

@@ -34,7 +34,6 @@ from veilleuse.wire.limits import (
     MAX_UNITS_PER_CELL,
     UNIT_PATTERN,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State
 
 SUBJECT_PATTERN: Final = re.compile(r"machine|meter:[A-Za-z0-9 ._-]{1,58}")
@@ -50,27 +49,16 @@ METER_CEILING_WATTS: Final = 200_000
 """A meter shared by a room: a 200 kVA UPS."""
 CEILING_SLACK_MILLIJOULES: Final = 1_000
 """A counter's step at the edge of a cell: an agent that splits a tick may leave some mJ that cover 0 ms."""
-MAXIMUM_BYTES_PER_MILLISECOND: Final = 100_000_000
-"""100 GB/s."""
-MAXIMUM_AGENT_CPU_MILLISECONDS: Final = MILLISECONDS_PER_DAY
 MAXIMUM_LIST: Final = 64
 
 _NOT_ON: Final = frozenset({State.ASLEEP, State.OFF, State.UNKNOWN})
 _METERS: Final = frozenset({PointKind.UPS, PointKind.PDU, PointKind.PLUG, PointKind.BMC})
 _BATTERIES: Final = frozenset({PointKind.BATTERY_OUT, PointKind.BATTERY_IN})
 _NOT_ON_FIELDS: Final = frozenset({"band", "state", "supply", "milliseconds", "energies"})
-_DISK_AND_NETWORK: Final = (
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-)
-_NOT_ON_WORKSTATIONS: Final = frozenset({*_DISK_AND_NETWORK, "network_rate_milliseconds"})
 _IDLE_RUNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in IDLE_RUN_EDGES_MINUTES)
 _CPU_BUCKETS: Final = CELL_BUCKETS["cpu_bucket_milliseconds"]
 _RARE: Final = frozenset(
     {
-        "gpu_busy_milliseconds",
         "update_window_milliseconds",
         "update_window_energies",
         "displays",
@@ -191,7 +179,7 @@ def _check_cell(message: Any, points: list[Point], machine: MachineLimits) -> Ce
 def _check_population(names: KeysView[str], population: Population) -> None:
     if population is Population.SERVER:
         return
-    if population is Population.WORKSTATION and not names.isdisjoint(_NOT_ON_WORKSTATIONS):
+    if population is Population.WORKSTATION and "network_rate_milliseconds" in names:
         raise RecordRefused(Reason.NOT_ON_WORKSTATIONS)
     if "units" in names:
         raise RecordRefused(Reason.SERVERS_ONLY)
@@ -251,18 +239,9 @@ def _check_load(fields: dict[str, Any], milliseconds: int) -> None:
         if beyond > longer:
             raise RecordRefused(Reason.IDLE_RUNS)
         longer = beyond
-    most = MAXIMUM_BYTES_PER_MILLISECOND * milliseconds
-    for name in _DISK_AND_NETWORK:
-        if name in fields and fields[name] > most:
-            raise RecordRefused(Reason.BYTES_OUT_OF_RANGE)
-    # Not bounded by the cell: the sender's time is known when it ends, which may be in a shorter cell.
-    if fields.get("agent_cpu_milliseconds", 0) > MAXIMUM_AGENT_CPU_MILLISECONDS:
-        raise RecordRefused(Reason.AGENT_CPU_OUT_OF_RANGE)
 
 
 def _check_rare(fields: dict[str, Any], milliseconds: int, energies: dict[int, int]) -> None:
-    if fields.get("gpu_busy_milliseconds", 0) > milliseconds:
-        raise RecordRefused(Reason.GPU_EXCEEDS)
     if fields.get("update_window_milliseconds", 0) > milliseconds:
         raise RecordRefused(Reason.UPDATE_WINDOW)
     windows = fields.get("update_window_energies", ())

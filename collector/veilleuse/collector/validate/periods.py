@@ -18,7 +18,6 @@ EARLIEST: Final = date(2020, 1, 1)
 EARLIEST_UNIX_MILLISECONDS: Final = 1_577_836_800_000
 FUTURE_DAYS: Final = 2
 """How far ahead an agent's clock may be; the agent files what it thinks implausible as a gap."""
-MAXIMUM_OFFSET_SECONDS: Final = 50_400
 LONGEST_DAY_MILLISECONDS: Final = MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
 LONGEST_WEEK_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
 LONGEST_GAP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
@@ -69,8 +68,6 @@ def _check_clock(clock: Any, population: Population, now_unix_milliseconds: int,
         raise RecordRefused(Reason.PERIOD_TOO_OLD)
     if start + duration > now_unix_milliseconds + FUTURE_DAYS * MILLISECONDS_PER_DAY:
         raise RecordRefused(Reason.PERIOD_IN_FUTURE)
-    if abs(clock.utc_offset_seconds) > MAXIMUM_OFFSET_SECONDS:
-        raise RecordRefused(Reason.OFFSET_OUT_OF_RANGE)
     # Whole seconds inside one UTC hour: an agent joins periods of its grain while it sleeps, 12 s of them or 300.
     whole = start % 1_000 == 0 and duration % 1_000 == 0
     if not gap and not (whole and start % MILLISECONDS_PER_HOUR + duration <= MILLISECONDS_PER_HOUR):

@@ -42,7 +42,6 @@ MAXIMUM_GAP_RECORDS: Final = 2**32
 """Of 10 s each, more than a thousand years."""
 MAXIMUM_GAP_MILLISECONDS: Final = 10 * 366 * MILLISECONDS_PER_DAY
 """All spans of a record, and all dated ones of a push: ten years."""
-MAXIMUM_RSS_BYTES: Final = 2**44
 MAXIMUM_IDLE_RULE: Final = 1_000
 _MOST_OF_MEASUREMENT: Final = {
     pb.Measurement.POINTS_FIELD_NUMBER: MAX_POINTS_PER_RECORD,
@@ -139,8 +138,6 @@ def _check_measurement(
         raise RecordRefused(Reason.CALENDAR_HASH_LENGTH)
     if not 1 <= measurement.idle_rule_version <= MAXIMUM_IDLE_RULE:
         raise RecordRefused(Reason.IDLE_RULE_OUT_OF_RANGE)
-    if measurement.max_rss_bytes > MAXIMUM_RSS_BYTES:
-        raise RecordRefused(Reason.RSS_OUT_OF_RANGE)
     points = check_points(measurement.points, machine)
     cells = check_cells(measurement.cells, points, machine, measurement.period.WhichOneof("kind"), longest)
     return DecodedRecord(

@@ -445,7 +445,7 @@ def test_the_pipe_alone_ends_it(bench):
     """Deaf to SIGTERM, it sees its input end: as when its parent was killed."""
     bench.step()
     until(bench.starts)
-    child = bench.poller._child
+    child = bench.poller._child._process
     assert child is not None
     bench.poller.stop()
     assert child.returncode == 0, "it was killed after 5 s"

@@ -29,7 +29,7 @@ from veilleuse.agent.host.machine import detect
 from veilleuse.agent.model import Point
 from veilleuse.agent.polling.worker import Job, Worker
 from veilleuse.agent.ports import Source
-from veilleuse.agent.sources import POLLED, OpenedSource, Sources, polled_factory
+from veilleuse.agent.sources import OpenedSource, Sources, polled_factory
 from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.nut_ups import NutUps
 from veilleuse.agent.sources.readings import unreached
@@ -37,7 +37,7 @@ from veilleuse.agent.sources.redfish import Redfish
 from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.snmp_meter import SnmpMeter
 from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
-from veilleuse.wire.vocabulary import Boundary, PointKind
+from veilleuse.wire.vocabulary import POLLED_SOURCES, Boundary, PointKind
 
 METER = '[[meter]]\nname = "ups-1"\nsource = "nut_ups"\naddress = "192.0.2.7"\n'
 STATUS_8 = Path(__file__).parents[3] / "fixtures" / "plugs" / "tasmota_status8.json"
@@ -228,7 +228,7 @@ def test_a_shared_meter_does_not_see_this_machine_whole():
 
 def test_doctor_says_the_same_reason_once():
     """Five sources that nothing is configured for are one line, which names the file they would be in."""
-    slow = Slow((), tuple(POLLED), "", "/etc/veilleuse/meters.toml")
+    slow = Slow((), tuple(POLLED_SOURCES), "", "/etc/veilleuse/meters.toml")
     lines = list(_source_lines(rows(slow)))
     (line,) = (line for line in lines if "snmp_meter" in line)
     assert line == (

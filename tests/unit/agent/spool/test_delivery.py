@@ -118,7 +118,7 @@ class Delivery(RuleBasedStateMachine):
         self.now += minutes * MINUTE
         self.collector.faults = iter(faults)
         with suppress(AgentError):
-            Sender(self.outbox, self.collector, pb.Facts(agent_version="0.2.0"), lambda: self.now).contact()
+            Sender(self.outbox, self.collector, pb.Facts(model="PC"), lambda: self.now).contact()
 
     @rule(ahead=st.integers(0, 5))
     def refuse(self, ahead: int) -> None:

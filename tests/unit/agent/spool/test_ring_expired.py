@@ -57,7 +57,7 @@ class Machine:
         """An hour later: what the ring holds may leave it at the next acknowledgement."""
         self.now += 60 * MINUTE
         self.collector.faults = iter(faults)
-        Sender(self.outbox, self.collector, pb.Facts(agent_version="0.2.0"), lambda: self.now).contact()
+        Sender(self.outbox, self.collector, pb.Facts(model="PC"), lambda: self.now).contact()
 
     def deliver(self, count: int) -> None:
         """So many minutes, acknowledged; all but the last few leave the ring."""

@@ -48,7 +48,7 @@ def body(period: Period, milliseconds: int = MINUTE, *, padding: int = 0) -> str
 
 def minute(number: int, *, padding: int = 0) -> str:
     """The row of one minute."""
-    return body(ClockPeriod(NOON + number * MINUTE, MINUTE, 3600), padding=padding)
+    return body(ClockPeriod(NOON + number * MINUTE, MINUTE), padding=padding)
 
 
 def rows(path: Path) -> list[str]:
@@ -123,9 +123,7 @@ def test_order_and_bound(tmp_path_factory, batches, padding):
     assert len(gaps) <= 1
     if gaps:
         assert bodies[0] is gaps[0]
-        assert gaps[0].spans == (
-            (ClockPeriod(NOON, gaps[0].records * MINUTE, 3600), gaps[0].records * MINUTE),
-        )
+        assert gaps[0].spans == ((ClockPeriod(NOON, gaps[0].records * MINUTE), gaps[0].records * MINUTE),)
     starts = [r.period.start_unix_milliseconds for r in records if isinstance(r.period, ClockPeriod)]
     assert starts == sorted(starts)
     assert starts[-1] == NOON + (number - 1) * MINUTE
@@ -158,8 +156,8 @@ def test_gaps_join_what_touches():
     gap = gap_over(GapReason.SPOOL_CAP, [minute(0), minute(1), minute(3), day, day, other, "nonsense"])
     assert gap.records == 10
     assert gap.spans == (
-        (ClockPeriod(NOON, 2 * MINUTE, 3600), 2 * MINUTE),
-        (ClockPeriod(NOON + 3 * MINUTE, MINUTE, 3600), MINUTE),
+        (ClockPeriod(NOON, 2 * MINUTE), 2 * MINUTE),
+        (ClockPeriod(NOON + 3 * MINUTE, MINUTE), MINUTE),
         (DatePeriod(date(2026, 11, 25)), 2 * MINUTE),
         (None, 7),
     )
@@ -249,7 +247,7 @@ def test_the_gap_says_when_the_missing_rows_were(tmp_path):
     body = body_from_json(gap)
     assert isinstance(body, Gap)
     assert body._replace(gap_id="") == Gap(
-        GapReason.SPOOL_DAMAGED, ((ClockPeriod(NOON + 3 * MINUTE, 3 * MINUTE, 3600), 3 * MINUTE),), 3
+        GapReason.SPOOL_DAMAGED, ((ClockPeriod(NOON + 3 * MINUTE, 3 * MINUTE), 3 * MINUTE),), 3
     )
 
 

@@ -21,33 +21,9 @@ from veilleuse.collector.validate import Reason
 from veilleuse.collector.web.metrics.fleet import FleetView
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import Population
+from veilleuse.wire.vocabulary import SOURCES, Population
 
 LEVELS: Final = {SilenceLevel.GOOD: 0, SilenceLevel.WARNING: 1, SilenceLevel.FAILED: 2}
-SOURCES: Final = frozenset(
-    {
-        "linux_rapl",
-        "linux_hwmon",
-        "linux_battery",
-        "linux_displays",
-        "linux_units",
-        "windows_emi",
-        "windows_battery",
-        "macos_power",
-        "macos_battery",
-        "utilisation",
-        "polled",
-        "nvidia_nvml",
-        "ipmi_dcmi",
-        "redfish",
-        "nut_ups",
-        "snmp_meter",
-        "shelly_plug",
-        "tasmota_plug",
-        "fake",
-    }
-)
-"""The label is a closed list, so that an agent cannot make series; others are `other`. All that the agent ships, a test says."""
 _COUNTERS: Final = (
     ("pushes", c.PUSHES),
     ("records", c.RECORDS),
