@@ -15,11 +15,11 @@ from markupsafe import Markup, escape
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.documents.charts import Series, nice_ticks
+from veilleuse.collector.documents.text import Words, energy_unit
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.released_month import ON, REST, RowLabels, times_of
 from veilleuse.collector.web.metrics.snapshot import Snapshot
-from veilleuse.collector.web.text import PageText, energy_unit
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
@@ -181,7 +181,7 @@ class PageChart:
     table: PageTable
 
 
-def energy_chart(look: Snapshot, w: PageText) -> PageChart | None:
+def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
     """Columns per hour of the current day; None when nothing was derived today."""
     rows = look.fleet.hours
     if not rows:
@@ -232,12 +232,12 @@ def _hours(look: Snapshot) -> list[int]:
     return list(range(first - first % MILLISECONDS_PER_HOUR, last, MILLISECONDS_PER_HOUR))
 
 
-def _series_name(device_class: DeviceClass, method: Method, w: PageText) -> str:
-    name = f"{w(f'device_class.{device_class.value}')} · {w(f'methods.{method.value}')}"
+def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
+    name = f"{w.word('device_class', device_class.value)} · {w.word('method', method.value)}"
     return w("group.memo", name=name) if is_virtual(device_class) else name
 
 
-def states_chart(look: Snapshot, w: PageText) -> PageChart | None:
+def states_chart(look: Snapshot, w: Words) -> PageChart | None:
     """One bar per kind of server today, then one per row of the last released month."""
     bars: list[tuple[str, dict[str, int]]] = []
     for virtual in (False, True):
@@ -255,7 +255,7 @@ def states_chart(look: Snapshot, w: PageText) -> PageChart | None:
     return _states_chart(bars, w) if bars else None
 
 
-def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: PageText) -> PageChart:
+def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> PageChart:
     series = [
         Series(
             w(f"states.{state}"),
@@ -276,23 +276,25 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: PageText) -> Pa
     return PageChart(shares("states", w("states.chart"), names, series), legend, table)
 
 
-def row_name(row: RowLabels, w: PageText) -> str:
+def row_name(row: RowLabels, w: Words) -> str:
     """Entity, population and class, in words."""
     if row.entity == AUTRES:
-        group = f"{w('states.autres')} · {w(f'population.{row.population}')}"
-        return group if row.device_class == AUTRES else f"{group} · {w(f'device_class.{row.device_class}')}"
+        group = f"{w('states.autres')} · {w.word('population', row.population)}"
+        return (
+            group if row.device_class == AUTRES else f"{group} · {w.word('device_class', row.device_class)}"
+        )
     return f"{row.entity} · {class_name(row, w)}"
 
 
-def class_name(row: RowLabels, w: PageText) -> str:
+def class_name(row: RowLabels, w: Words) -> str:
     """Population and class, in words."""
-    return f"{w(f'population.{row.population}')} · {w(f'device_class.{row.device_class}')}"
+    return f"{w.word('population', row.population)} · {w.word('device_class', row.device_class)}"
 
 
-def machines_name(population: Population, virtual: bool, w: PageText) -> str:
+def machines_name(population: Population, virtual: bool, w: Words) -> str:
     """The physical or the virtual machines of a population, in words."""
     return w(f"group.virtual_{population.value}" if virtual else f"group.{population.value}")
 
 
-def _cell(value: float | None, w: PageText) -> str:
+def _cell(value: float | None, w: Words) -> str:
     return DASH if value is None else w.number(value)
