@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
-from veilleuse.collector.documents.text import Words, words
+from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import SumRow
@@ -57,7 +57,6 @@ STATE_WORDS: Final = {
     State.OFF: "off",
     State.UNKNOWN: "unknown",
 }
-DASH: Final = "–"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.disclosure import EXEMPT
-from veilleuse.collector.documents.text import Words
+from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.silence import SilenceLevel, sentence_of
@@ -25,7 +25,6 @@ from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, Row
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot, local_time
 from veilleuse.collector.web.pages.charts import (
-    DASH,
     PageChart,
     PageTable,
     class_name,

@@ -11,15 +11,15 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.disclosure import MIXED
-from veilleuse.collector.documents.text import Words
+from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
+from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators.server_loads import COMATOSE_DAYS, OVERSIZED_DAYS, UNDERUSED_DAYS
 from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.metrics.indicators_monthly import CAUSES, MachineFigure, causes
-from veilleuse.collector.web.pages import charts
-from veilleuse.collector.web.pages.charts import DASH, Legend, PageChart, PageTable, machines_name
+from veilleuse.collector.web.pages.charts import Legend, PageChart, PageTable, machines_name
 from veilleuse.wire.vocabulary import Population
 
 GLOSSARY: Final = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I13")
@@ -214,18 +214,15 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
     parts = [causes(one.found.figure) for one in avoidable]
     present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
     series = [
-        charts.Series(
+        Series(
             w(f"sobriety.{cause}"), tuple(part.get(cause) for part in parts), COLOURS[cause], hatched=False
         )
         for cause in present
     ]
     names = [
-        f"{_machines(one, w)}{charts.SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}"
-        for one in avoidable
+        f"{_machines(one, w)}{SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}" for one in avoidable
     ]
-    drawing = charts.shares(
-        "avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series
-    )
+    drawing = shares("avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series)
     table = PageTable(
         w("sobriety.chart_table"),
         (w("sobriety.machines"), *(one.name for one in series), w("sobriety.sum")),
