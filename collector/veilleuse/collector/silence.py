@@ -94,7 +94,7 @@ class Condition:
 
 
 def sentence_of(one: Condition, w: Words) -> str:
-    """A condition in words, for the pages and the terminal."""
+    """Say a condition in words, for the pages and the terminal."""
     values = {"whole": w.number(one.machines), "since": w.long_day(one.since)}
     if one.population is Population.SERVER:
         return w.count("silence.server", one.silent, **values)

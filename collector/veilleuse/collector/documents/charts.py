@@ -202,7 +202,7 @@ def _tick(x: float, bottom: float, text: str, *, is_zero: bool) -> str:
 
 
 def _svg(identifier: str, title: str, height: int, parts: Iterable[str], attributes: str = "") -> Markup:
-    """A drawing; `identifier` is its title's, by which it is named."""
+    """Frame a drawing; `identifier` is its title's, by which it is named."""
     name = escape(identifier)
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}" '
@@ -216,7 +216,7 @@ def _rectangle(colour: int, x: float, y: float, width: float, height: float) -> 
 
 
 def _box(x: float, y: float, width: float, height: float) -> str:
-    """Place and size of a rectangle; what is there is seen, however little."""
+    """Place a rectangle; what is there is seen, however little."""
     return f'x="{x:.2f}" y="{y:.2f}" width="{max(width, 0.5):.2f}" height="{max(height, 0.5):.2f}"'
 
 

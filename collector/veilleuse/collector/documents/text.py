@@ -45,14 +45,14 @@ class Words:
         return found.format(**values) if values else found
 
     def has(self, key: str) -> bool:
-        """Whether there is such a text."""
+        """Tell if there is such a text."""
         try:
             return isinstance(self._find(key), str)
         except KeyError:
             return False
 
     def count(self, key: str, number: int, **values: object) -> str:
-        """Singular or plural, filled in; French says singular for 0 and 1, English for 1 alone."""
+        """Fill in the singular or the plural; French says singular for 0 and 1, English for 1 alone."""
         one, many = self._find(key)
         single = number == 1 or (number == 0 and self.language == "fr")
         return str(one if single else many).format(n=self.number(number), **values)
@@ -93,11 +93,11 @@ class Words:
         return f"{written} × 10^{int(exponent)}" if exponent else written
 
     def tick(self, value: float) -> str:
-        """A round step of an axis, without useless zeros."""
+        """Write a round step of an axis, without useless zeros."""
         return self.plain_number(f"{value:.6f}".rstrip("0").rstrip("."))
 
     def percent(self, ratio: float) -> str:
-        """A ratio 0 to 1; 0 and 100 are exactly that: something is not nothing, and what lacks a little is not whole."""
+        """Write a ratio 0 to 1. 0 and 100 are exactly that: something is not nothing, and what lacks a little is not whole."""
         mark, shown = "", f"{100 * ratio:.1f}"
         if ratio > 0 and shown == "0.0":
             mark, shown = f"<{NO_BREAK}", "0.1"
@@ -108,12 +108,12 @@ class Words:
         return self("percent", number=mark + self.plain_number(shown))
 
     def energy(self, energy_millijoules: int) -> str:
-        """kWh, or Wh when small, or MWh when large."""
+        """Write kWh, or Wh when small, or MWh when large."""
         scale, unit = energy_unit(energy_millijoules)
         return f"{self.number(energy_millijoules / scale)}{NO_BREAK}{unit}"
 
     def grams(self, grams: Fraction) -> str:
-        """gCO2e, or mg, kg, t."""
+        """Write gCO2e, or mg, kg, t."""
         if grams == 0:
             return f"0{NO_BREAK}gCO₂e"
         units = ((1_000_000, "t"), (GRAMS_PER_KILOGRAM, "kg"), (1, "g"))
@@ -124,7 +124,7 @@ class Words:
         return f"{self.number(float(grams / scale))}{NO_BREAK}{unit}CO₂e"
 
     def watts(self, watts: float) -> str:
-        """W, or kW from 10,000 W on."""
+        """Write W, or kW from 10,000 W on."""
         if watts >= 10_000:
             return f"{self.number(watts / 1000)}{NO_BREAK}kW"
         return f"{self.number(watts)}{NO_BREAK}W"
@@ -137,15 +137,15 @@ class Words:
             return text
 
     def long_day(self, day: date) -> str:
-        """With its weekday, in full."""
+        """Write a day with its weekday, in full."""
         return self._day("long", day)
 
     def short_day(self, day: date) -> str:
-        """As briefly as the language can."""
+        """Write a day as briefly as the language can."""
         return self("day.short", day=day.day, number=day.month, year=day.year)
 
     def month(self, day: date) -> str:
-        """The month of a day, in full, and its year."""
+        """Write the month of a day, in full, and its year."""
         return f"{self.texts['day']['months'][day.month - 1]} {day.year}"
 
     def time(self, unix_milliseconds: int) -> str:
@@ -236,7 +236,7 @@ def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
 
 
 def energy_unit(energy_millijoules: int) -> tuple[int, str]:
-    """(mJ per unit, unit) fit for an amount."""
+    """Choose a unit for an amount: (mJ per unit, unit)."""
     if energy_millijoules >= 1000 * MILLIJOULES_PER_KWH:
         return 1000 * MILLIJOULES_PER_KWH, "MWh"
     if energy_millijoules >= MILLIJOULES_PER_KWH // 10:
@@ -246,12 +246,12 @@ def energy_unit(energy_millijoules: int) -> tuple[int, str]:
 
 @cache
 def words(language: str) -> Words:
-    """The words of `fr` or `en`: of reports, of pages, and under `api` those of the page about the API."""
+    """Read the words of `fr` or `en`: of reports, of pages, and under `api` those of the page about the API."""
     reports, pages, api = (texts_of(f"{part}{language}.toml") for part in ("", "pages.", "api."))
     return Words({**reports, **pages, "api": api})
 
 
 def texts_of(file: str) -> dict[str, Any]:
-    """The texts of one file of locale/."""
+    """Read the texts of one file of locale/."""
     folder = files("veilleuse.collector.documents").joinpath("locale")
     return tomllib.loads(folder.joinpath(file).read_text("utf-8"))

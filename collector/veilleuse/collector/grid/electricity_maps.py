@@ -36,7 +36,7 @@ _TOKEN_BYTES: Final = 4096
 
 
 def read_token(path: str) -> str:
-    """The token of a file that its owner alone can read. Raises FetchError, not_configured."""
+    """Read a token from a file that its owner alone can read. Raises FetchError, not_configured."""
     try:
         raw, found = read_with_status(Path(path), _TOKEN_BYTES)
         mode = stat.S_IMODE(found.st_mode)

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The one way in which the collector asks servers outside: ODRÉ, Electricity Maps, GLPI."""
+"""Ask servers outside, in the one way that the collector has: ODRÉ, Electricity Maps, GLPI."""

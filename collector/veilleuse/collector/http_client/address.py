@@ -23,7 +23,7 @@ class FetchError(CollectorError):
 
 
 def checked_address(url: str, what: str) -> SplitResult:
-    """The parts of a URL: https anywhere, http to this machine alone. Raises FetchError, not_configured."""
+    """Split a URL: https anywhere, http to this machine alone. Raises FetchError, not_configured."""
     parts = _checked(url, what)
     host = parts.hostname or ""
     if parts.scheme == "http" and not _is_loopback(host):
@@ -35,7 +35,7 @@ def checked_address(url: str, what: str) -> SplitResult:
 
 
 def checked_proxy(url: str) -> str:
-    """The URL of a proxy, with its port. Raises FetchError, not_configured."""
+    """Return the URL of a proxy, with its port. Raises FetchError, not_configured."""
     parts = _checked(url, "the proxy")
     if parts.scheme != "http":
         raise FetchError("not_configured", "the proxy: write it like http://proxy.example.org:3128")
@@ -43,7 +43,7 @@ def checked_proxy(url: str) -> str:
 
 
 def origin_of(parts: SplitResult, port: int | None = None) -> str:
-    """Scheme, host and port, without a path; `port`: where none is named."""
+    """Return scheme, host and port, without a path; `port`: where none is named."""
     host = parts.hostname or ""
     port = parts.port or port
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port else "")

@@ -37,7 +37,7 @@ HEADERS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a server is reached, and the bounds of one call."""
+    """A Route says how a server is reached, and bounds one call."""
 
     timeout_seconds: float
     """Longest duration of a call, from the name's look-up to the last byte."""
@@ -52,7 +52,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """The answer to a GET, whatever its status."""
+    """An answer to a GET, whatever its status, as it was sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,7 +61,7 @@ class HttpAnswer:
 
 
 class HttpClient:
-    """GETs below one address, each over a connection of its own."""
+    """A client sends GETs below one address, each over a connection of its own."""
 
     def __init__(self, base: str, route: Route) -> None:
         """Raises FetchError, not_configured, for an address, a proxy or a ca_file that cannot be used."""
@@ -74,7 +74,7 @@ class HttpClient:
         self._route = route
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
-        """The answer to a GET. Raises FetchError when there is none, or when it is too long or too slow."""
+        """Return the answer to a GET. Raises FetchError when there is none, or when it is too long or too slow."""
         found: list[HttpAnswer | FetchError] = []
         # httpx bounds each wait, not their sum: the thread is left behind when the time is over.
         thread = threading.Thread(
@@ -111,7 +111,7 @@ class HttpClient:
             return self._failure(error, told_by_proxy=isinstance(error, httpx.ProxyError))
 
     def _body(self, answer: httpx.Response) -> bytes:
-        """The bytes as sent. They are counted as they come: a length that is told may be wrong."""
+        """Read the bytes as sent. They are counted as they come: a length that is told may be wrong."""
         end = time.monotonic() + self._route.timeout_seconds
         received = bytearray()
         for piece in answer.iter_raw():
@@ -129,7 +129,7 @@ class HttpClient:
         return FetchError("timeout", f"{self.server} did not answer within {seconds:g} s: try later")
 
     def _failure(self, error: Exception, *, told_by_proxy: bool) -> FetchError:
-        """Texts of httpx may quote a header or the answer: only the system's and the proxy's words are told."""
+        """Name a failure. Texts of httpx may quote a header or the answer: only the system's and the proxy's words are told."""
         if refused := _cause(error, ssl.SSLError):
             why = getattr(refused, "verify_message", None) or refused.reason or "TLS failed"
             return FetchError(
@@ -145,7 +145,7 @@ class HttpClient:
 
 
 def get_json(base: str, path: str, route: Route, headers: Mapping[str, str] | None = None) -> Any:
-    """The JSON that a GET was answered with. Raises FetchError, also for any status but 200."""
+    """Return the JSON that a GET was answered with. Raises FetchError, also for any status but 200."""
     client = HttpClient(base, route)
     answer = client.get(path, headers)
     if answer.status == 429:
@@ -167,7 +167,7 @@ def get_json(base: str, path: str, route: Route, headers: Mapping[str, str] | No
 
 
 def _context(ca_file: str) -> ssl.SSLContext:
-    """Name and chain are checked, alike on every Python: 3.13's default also wants extensions that small authorities leave out."""
+    """Check name and chain, alike on every Python: 3.13's default also wants extensions that small authorities leave out."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
