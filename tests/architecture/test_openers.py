@@ -134,9 +134,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     f"{C}store/sqlite/migrations.py": {"read_text": PACKAGED},
     f"{C}shipped_tables.py": {"read_text": PACKAGED},
-    f"{C}web/pages/api.py": {"read_text": PACKAGED},
     f"{C}web/app.py": {"read_bytes": PACKAGED},
-    f"{C}web/text.py": {"read_text": PACKAGED},
     "proto/veilleuse/wire/process.py": {"os.open": "/dev/null"},
 }
 """File → call → why it is safe there."""

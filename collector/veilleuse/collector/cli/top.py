@@ -22,12 +22,13 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
+from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import SumRow
 from veilleuse.collector.ports import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import SilenceLevel
+from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
@@ -35,7 +36,6 @@ from veilleuse.collector.web.metrics.released_month import MonthView, energy_of,
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
 from veilleuse.collector.web.publications import PublicationCache
-from veilleuse.collector.web.text import PageText, words
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Population, State
 
@@ -57,7 +57,6 @@ STATE_WORDS: Final = {
     State.OFF: "off",
     State.UNKNOWN: "unknown",
 }
-DASH: Final = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def _screens(
         time.sleep(interval_seconds if left is None else min(interval_seconds, left))
 
 
-def screen(look: Snapshot, settings: CollectorSettings, w: PageText) -> Screen:
+def screen(look: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
     """A look as text (pure)."""
     base = f"http://{settings.http.address}/"
     watts = {power.host.host_id: power.watts for power in look.fleet.power}
@@ -178,7 +177,7 @@ def screen(look: Snapshot, settings: CollectorSettings, w: PageText) -> Screen:
     )
 
 
-def _headline(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
+def _headline(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
     for virtual, name in ((False, "servers"), (True, "virtual machines")):
         energy, grams = energy_today(look, virtual=virtual)
         power = [p.watts for p in look.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
@@ -198,7 +197,7 @@ def _headline(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
 
 
 def _rows(
-    look: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: PageText
+    look: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words
 ) -> Iterable[ServerRow]:
     wanted = {host.host_id for host in shown}
     energy: dict[HostId, int] = {}
@@ -222,7 +221,7 @@ def _rows(
         )
 
 
-def _cpu(sums: Iterable[SumRow], w: PageText) -> str:
+def _cpu(sums: Iterable[SumRow], w: Words) -> str:
     """Mean CPU over what was covered today."""
     covered = [row.cell for row in sums if row.cell.cpu_covered_milliseconds]
     whole = sum(cell.cpu_covered_milliseconds or 0 for cell in covered)
@@ -247,7 +246,7 @@ def _contact(look: Snapshot, host: Host) -> str:
     return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
 
 
-def _others(look: Snapshot, w: PageText) -> Iterable[str]:
+def _others(look: Snapshot, w: Words) -> Iterable[str]:
     numbers = Counter(host.population for host in look.fleet.active)
     kinds = (Population.WORKSTATION, Population.CLASSROOM)
     told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
@@ -257,7 +256,7 @@ def _others(look: Snapshot, w: PageText) -> Iterable[str]:
         yield from _of_month(look, kind, w)
 
 
-def _of_month(look: Snapshot, kind: Population, w: PageText) -> Iterable[str]:
+def _of_month(look: Snapshot, kind: Population, w: Words) -> Iterable[str]:
     """The rows of a population's physical machines, as one line."""
     if look.month is None:
         return
@@ -275,7 +274,7 @@ def _of_month(look: Snapshot, kind: Population, w: PageText) -> Iterable[str]:
         yield text if missing else f"{text} = {w.grams(grams)}"
 
 
-def _warnings(look: Snapshot, w: PageText) -> Iterable[str]:
+def _warnings(look: Snapshot, w: Words) -> Iterable[str]:
     if look.fleet.kind.simulated:
         yield "simulated data: no figure comes from a real machine"
     if look.health is None:
@@ -284,7 +283,7 @@ def _warnings(look: Snapshot, w: PageText) -> Iterable[str]:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
     for one in look.silence:
         if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED):
-            yield w.silence(one) + (f" {names_of(one.hosts)}." if one.hosts else "")
+            yield sentence_of(one, w) + (f" {names_of(one.hosts)}." if one.hosts else "")
     for _, chosen in look.factors_now():
         if chosen.provisional:
             yield f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}"

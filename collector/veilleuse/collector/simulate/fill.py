@@ -167,7 +167,7 @@ class _Filling:
         """Declare, enrol, tell, derive, keep."""
         context = self._collector.operations.context
         put_sites(context, self._timetables)
-        hosts = enrol(context, self._order, self._fleet, self._room.poller)
+        hosts = enrol(context, self._order, self._fleet)
         self._declare()
         # The room first: who shares a meter is then derived once, after what the meter read is known.
         derived = 0

@@ -173,10 +173,7 @@ def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
 
 
 def enrol(
-    context: AdminContext,
-    order: SimulationOrder,
-    fleet: Sequence[SimulatedDevice],
-    poller: SimulatedDevice | None,
+    context: AdminContext, order: SimulationOrder, fleet: Sequence[SimulatedDevice]
 ) -> dict[int, HostId]:
     """Device number → host of every machine with an agent."""
     registry = context.office.registry

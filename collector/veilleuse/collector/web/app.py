@@ -29,6 +29,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from veilleuse.collector.documents.document import LANGUAGES
+from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
@@ -39,11 +41,10 @@ from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_expo
 from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.collector.web.middleware import ErrorPage, SecurityMiddleware
-from veilleuse.collector.web.pages.api import api_page, api_words
+from veilleuse.collector.web.pages.api import api_page
 from veilleuse.collector.web.pages.first_page import first_page, no_month
 from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.problems import of_status
-from veilleuse.collector.web.text import PageText, choose_language
 
 log = logging.getLogger(__name__)
 
@@ -212,12 +213,36 @@ def _templates() -> Environment:
     )
 
 
-def _words(request: Request) -> PageText:
+def _words(request: Request) -> Words:
     accept = request.headers.get("accept-language", "")
-    return api_words(choose_language(request.query_params.get("lang"), accept))
+    return words(choose_language(request.query_params.get("lang"), accept))
 
 
-def _html(outlets: Outlets, template: str, w: PageText, code: int = 200, **values: object) -> Response:
+def choose_language(asked: str | None, accept_language: str) -> str:
+    """`?lang=` if known, else the best of Accept-Language, else French."""
+    if asked in LANGUAGES:
+        return asked
+    best, best_quality = LANGUAGES[0], 0.0
+    for part in accept_language.split(",")[:20]:
+        tag, _, rest = part.strip().partition(";")
+        language = tag.split("-")[0].lower()
+        quality = _quality(rest)
+        if language in LANGUAGES and quality > best_quality:
+            best, best_quality = language, quality
+    return best
+
+
+def _quality(text: str) -> float:
+    name, _, value = text.strip().partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return min(1.0, max(0.0, float(value)))
+    except ValueError:
+        return 0.0
+
+
+def _html(outlets: Outlets, template: str, w: Words, code: int = 200, **values: object) -> Response:
     body = outlets.templates.get_template(template).render(w=w, version=outlets.version, code=code, **values)
     headers = {
         "content-language": w("lang"),
@@ -234,7 +259,7 @@ def _error_page(outlets: Outlets) -> ErrorPage:
             return of_status(code).response(request.url.path)
         key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
-            return PlainTextResponse(api_words("en")(key) + "\n", code)
+            return PlainTextResponse(words("en")(key) + "\n", code)
         return _html(outlets, "error.html", w, code, text=w(key))
 
     return page

@@ -20,6 +20,7 @@ from tests.support.machines import make, served, settings_in
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.accounts import Account, Role
@@ -34,7 +35,6 @@ from veilleuse.collector.web.api.wiring import open_desk
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
-from veilleuse.collector.web.text import words
 
 FILE = Path(__file__).parents[3] / "fixtures" / "base_carbone" / "base_carbone.csv"
 ADMIN = Account(1, "admin", Role.ADMIN, (), b"", 0, 2**62)

@@ -27,6 +27,7 @@ from veilleuse.collector.cli.doctor import look
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
 from veilleuse.collector.counters import Health
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
@@ -40,7 +41,6 @@ from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
-from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Population, State
 
 DAY = 86_400_000

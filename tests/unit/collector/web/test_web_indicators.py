@@ -25,6 +25,7 @@ from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.indicators.test_sobriety import SCOPE, the
 from tests.unit.collector.indicators.test_sobriety import of as group_of
 from tests.unit.collector.indicators.test_sobriety import server as a_server
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
@@ -46,7 +47,6 @@ from veilleuse.collector.web.metrics.indicators_monthly import (
 from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.text import words
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

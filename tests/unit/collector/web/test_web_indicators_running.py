@@ -14,6 +14,7 @@ from tests.support.publishing import Publishing
 from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.indicators.test_sobriety import SCOPE
 from tests.unit.collector.web.test_web_indicators import GOOD, MONTH, NOW
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion
@@ -21,7 +22,6 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, MachineIndicators, _due
 from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.text import words
 
 
 class Defective:

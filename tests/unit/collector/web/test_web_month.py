@@ -19,6 +19,7 @@ from tests.support.pages import body
 from tests.support.publishing import Publishing
 from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.figures import Group
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
@@ -31,7 +32,6 @@ from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
-from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MONTH, END = date(2026, 10, 1), date(2026, 11, 1)

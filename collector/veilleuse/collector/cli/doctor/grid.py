@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.grid.http_client import FetchError, read_token
+from veilleuse.collector.grid.electricity_maps import read_token
 from veilleuse.collector.grid.poll import enabled
+from veilleuse.collector.http_client.address import FetchError
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     ELECTRICITY_MAPS,

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from veilleuse.collector.cli.doctor.findings import Finding, Outcome
 from veilleuse.collector.cli.shared import names_of
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, SilenceLevel, judge_of
+from veilleuse.collector.silence import Condition, SilenceLevel, judge_of, sentence_of
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Population
 
 REMEDY: Final = (
@@ -62,7 +62,7 @@ def _finding(one: Condition, settings: CollectorSettings, *, runs: bool) -> Find
         when = "two contact intervals" if is_server else "two whole open days"
         remedy = WAIT.format(when=when) if runs else STOPPED
         return Finding("silence", "warning", f"{numbers} have not called yet; not judged", remedy)
-    text = words("en").silence(one).rstrip(".")
+    text = sentence_of(one, words("en")).rstrip(".")
     text += f": {names_of(one.hosts)}" if one.hosts else ""
     address = settings.grpc.advertised_address or settings.grpc.address
     outcome: Outcome = "failed" if one.level is SilenceLevel.FAILED else "warning"

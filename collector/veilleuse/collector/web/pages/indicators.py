@@ -11,15 +11,15 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.disclosure import MIXED
+from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
+from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators.server_loads import COMATOSE_DAYS, OVERSIZED_DAYS, UNDERUSED_DAYS
 from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.metrics.indicators_monthly import CAUSES, MachineFigure, causes
-from veilleuse.collector.web.pages import charts
-from veilleuse.collector.web.pages.charts import DASH, Legend, PageChart, PageTable, machines_name
-from veilleuse.collector.web.text import PageText
+from veilleuse.collector.web.pages.charts import Legend, PageChart, PageTable, machines_name
 from veilleuse.wire.vocabulary import Population
 
 GLOSSARY: Final = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I13")
@@ -60,9 +60,7 @@ class IndicatorPart:
     """(identifier, name, definition)."""
 
 
-def indicator_part(
-    figures: Sequence[MachineFigure], w: PageText, settings: CollectorSettings
-) -> IndicatorPart:
+def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: CollectorSettings) -> IndicatorPart:
     """In the order of the indicators, users' machines first."""
     targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
     target = w.tick(100 * settings.indicators.out_of_hours_target_ratio)
@@ -84,7 +82,7 @@ def _order(one: MachineFigure) -> tuple[str, int, bool]:
     return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
 
 
-def _block(identifier: str, figures: Sequence[MachineFigure], w: PageText, targets: Targets, k: int) -> Block:
+def _block(identifier: str, figures: Sequence[MachineFigure], w: Words, targets: Targets, k: int) -> Block:
     told = w(
         "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
     )
@@ -92,7 +90,7 @@ def _block(identifier: str, figures: Sequence[MachineFigure], w: PageText, targe
     return Block(identifier, w(f"glossary.{identifier}"), told, lines)
 
 
-def _line(one: MachineFigure, w: PageText, k: int) -> MachineLine:
+def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
     figure = one.found.figure
     value, notes = _VALUES[_identifier(one)](figure, w)
     if figure.withheld:
@@ -102,12 +100,12 @@ def _line(one: MachineFigure, w: PageText, k: int) -> MachineLine:
     return MachineLine(_machines(one, w), value, notes)
 
 
-def _machines(one: MachineFigure, w: PageText) -> str:
+def _machines(one: MachineFigure, w: Words) -> str:
     population = one.found.scope.population
     return machines_name(population, one.found.scope.memo, w) if population else DASH
 
 
-def _period(one: MachineFigure, w: PageText) -> str:
+def _period(one: MachineFigure, w: Words) -> str:
     identifier = _identifier(one)
     if identifier in DAYS:
         day = w.short_day(one.until - timedelta(days=1))
@@ -116,7 +114,7 @@ def _period(one: MachineFigure, w: PageText) -> str:
     return w("sobriety.plan_period", month=month) if identifier == "I3" else month
 
 
-def _threshold(identifier: str, w: PageText, targets: Targets) -> str:
+def _threshold(identifier: str, w: Words, targets: Targets) -> str:
     values: Mapping[str, object] = {
         "display": targets.display_off_minutes,
         "sleep": targets.sleep_minutes,
@@ -145,14 +143,14 @@ def _threshold(identifier: str, w: PageText, targets: Targets) -> str:
 # --- values: (value, what it rests on); asked for only what is there
 
 
-def _compliance(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
+def _compliance(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     if figure.value is None or figure.numerator is None or figure.denominator is None:
         return DASH, ()
     good, known = w.number(round(figure.numerator)), w.number(round(figure.denominator))
     return w.percent(figure.value), (w("sobriety.I3_note", good=good, known=known),)
 
 
-def _avoidable(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
+def _avoidable(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     if figure.value is None:
         return DASH, ()
     notes: list[str] = []
@@ -167,18 +165,18 @@ def _avoidable(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
     return _energy(figure.value, w), tuple(notes)
 
 
-def _energy(kwh: float, w: PageText) -> str:
+def _energy(kwh: float, w: Words) -> str:
     return w.energy(round(millijoules(kwh)))
 
 
-def _night(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
+def _night(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     if figure.value is None or figure.numerator is None or figure.denominator is None:
         return DASH, ()
     note = w("sobriety.I5_note", night=w.watts(figure.numerator), day=w.watts(figure.denominator))
     return w.number(figure.value), (note,)
 
 
-def _servers(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
+def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     counts = {
         key: int(figure.details.get(name, 0))
         for key, name in (
@@ -195,7 +193,7 @@ def _servers(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
     return w.count("sobriety.servers_value", round(figure.numerator), judged=judged), (share, *notes)
 
 
-_VALUES: Final[Mapping[str, Callable[[Figure, PageText], tuple[str, tuple[str, ...]]]]] = {
+_VALUES: Final[Mapping[str, Callable[[Figure, Words], tuple[str, tuple[str, ...]]]]] = {
     "I3": _compliance,
     "I4": _avoidable,
     "I5": _night,
@@ -208,7 +206,7 @@ _VALUES: Final[Mapping[str, Callable[[Figure, PageText], tuple[str, tuple[str, .
 # --- the drawing of I4
 
 
-def _chart(figures: Sequence[MachineFigure], w: PageText) -> PageChart | None:
+def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
     """One bar per kind of machine with energy to avoid; None when there is none."""
     avoidable = [one for one in figures if _identifier(one) == "I4" and one.found.figure.value]
     if not avoidable:
@@ -216,18 +214,15 @@ def _chart(figures: Sequence[MachineFigure], w: PageText) -> PageChart | None:
     parts = [causes(one.found.figure) for one in avoidable]
     present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
     series = [
-        charts.Series(
+        Series(
             w(f"sobriety.{cause}"), tuple(part.get(cause) for part in parts), COLOURS[cause], hatched=False
         )
         for cause in present
     ]
     names = [
-        f"{_machines(one, w)}{charts.SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}"
-        for one in avoidable
+        f"{_machines(one, w)}{SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}" for one in avoidable
     ]
-    drawing = charts.shares(
-        "avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series
-    )
+    drawing = shares("avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series)
     table = PageTable(
         w("sobriety.chart_table"),
         (w("sobriety.machines"), *(one.name for one in series), w("sobriety.sum")),
@@ -243,7 +238,7 @@ def _chart(figures: Sequence[MachineFigure], w: PageText) -> PageChart | None:
     return PageChart(drawing, tuple(Legend(one.name, one.colour, one.hatched) for one in series), table)
 
 
-def _commands(figures: Sequence[MachineFigure], w: PageText) -> tuple[tuple[str, str], ...]:
+def _commands(figures: Sequence[MachineFigure], w: Words) -> tuple[tuple[str, str], ...]:
     """How to ask for what the page does not show; none before there is a month."""
     if not figures:
         return ()

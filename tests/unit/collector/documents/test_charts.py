@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.web.pages.charts import Series, columns, nice_ticks, shares
+from veilleuse.collector.documents.charts import Series, columns, nice_ticks, shares
 
 SVG = "{http://www.w3.org/2000/svg}"
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=30)
