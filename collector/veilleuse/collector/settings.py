@@ -224,7 +224,7 @@ def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
 
 
 class Indicators(Section):
-    """Targets and tests of the sobriety indicators: docs/methodology.md, section 5."""
+    """Targets and tests of the sobriety indicators: docs/methodology.md §12."""
 
     out_of_hours_target_ratio: float = setting(
         0.05, "I1: highest share of the closed hours a machine should be on.", minimum=0, maximum=1
