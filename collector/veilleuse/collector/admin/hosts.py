@@ -246,5 +246,21 @@ def _asked(since: str | None, until: str | None, who: str | None, wanted: Sequen
     return ", ".join(parts)[:512]
 
 
-OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {"journal": read}
+def note_query(operations: Operations, *, sql: str, who: str, why: str) -> dict[str, Any]:
+    """Note in the access journal that an operator is about to query names, before they are read. Raises AdminError."""
+    if not why.strip():
+        raise AdminError("say why: it is kept in the access journal")
+    office = operations.office
+    office.commit(
+        lambda: office.registry.write_journal(
+            now_unix_milliseconds=office.now_unix_milliseconds(),
+            who=who[:128],
+            what=f"query with names: {' '.join(sql.split())}"[:512],
+            why=why[:256],
+        )
+    )
+    return {}
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {"journal": read, "query_note": note_query}
 """Name on the socket → what it does."""

@@ -36,7 +36,7 @@ from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.directory import REPLACED_PREFIX
-from veilleuse.collector.store.sqlite.host_data import export_host
+from veilleuse.collector.store.sqlite.host_export import export_host
 from veilleuse.wire.limits import AGENT_ID_DIGITS, AGENT_ID_DIGITS_MINIMUM
 from veilleuse.wire.vocabulary import Population
 

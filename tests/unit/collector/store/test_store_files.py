@@ -44,6 +44,7 @@ from veilleuse.collector.store.sqlite import (
 )
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.store.sqlite.host_export import export_host
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 LIMITS = settings.Store(free_bytes_minimum=0)
@@ -368,10 +369,12 @@ def test_the_administration_lists_tables_and_exports_a_host(tmp_path):
         store.ingest.append([stream.send(realistic(MONDAY_10H)), other.send(realistic(MONDAY_10H))])
         counts = inspect.table_counts(store.data)
         assert (counts["records"], counts["hosts"], counts["sums"]) == (2, 2, 8)
-        exported = inspect.export_host(store.data, stream.host_id)
+        exported = {table: list(rows) for table, rows in export_host(tmp_path, stream.host_id)}
         assert {row["host_id"] for rows in exported.values() for row in rows} == {stream.host_id}
         assert len(exported["records"]) == 1
         assert len(exported["point_sums"]) == 8
+        (record,) = exported["records"]
+        assert bytes.fromhex(record["wire"]) and "measurement" in record["wire_decoded"]
 
 
 CHILD = """
