@@ -54,7 +54,6 @@ READERS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "inventory pull --credentials FILE": (run, ""),
     "reen import FILE": (run, "actions"),
     "factors import FILE --why x": (run, "factors"),
-    "factors boavizta --url https://127.0.0.1:1 --ca FILE": (run, ""),
     "verify FILE": (run, ""),
     "restore FILE": (run, ""),
     "backup to --key-file FILE": (run, ""),

@@ -106,14 +106,6 @@ def zone_names() -> dict[str, str]:
     return names
 
 
-def alpha3_of(zone: str) -> str | None:
-    """ISO 3166-1 alpha-3 of a zone's code; None when it is no country."""
-    return next(
-        (row["iso3"] for row in load_table("electricity_factors_owid_ember").rows if row["iso2"] == zone),
-        None,
-    )
-
-
 def _read_on(day: str) -> str:
     """Says on which day the source was read, where that is known."""
     return f", read on {day}" if day else ""
