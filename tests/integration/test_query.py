@@ -35,7 +35,9 @@ def test_a_query_while_the_service_runs(tmp_path: Path) -> None:
         assert endless.poll() is None, "the query has ended by itself"
         stack.must("veilleuse", "query", "SELECT * FROM identity.names", "--names", "--why", "a test")
         (line,) = json.loads(
-            stack.must("veilleuse", "query", "SELECT why FROM journal", "--names", "--json", "--limit", "1000")
+            stack.must(
+                "veilleuse", "query", "SELECT why FROM journal", "--names", "--json", "--limit", "1000"
+            )
         )[-1:]
         assert line == {"why": "veilleuse query --names"}
         assert serving.poll() is None

@@ -77,7 +77,9 @@ def query(
 ) -> None:
     """Read the database with one SQL statement."""
     if (sql is None) is not tables:
-        raise UsageError("give one SQL statement, or --tables: e.g. veilleuse query 'SELECT count(*) FROM hosts'")
+        raise UsageError(
+            "give one SQL statement, or --tables: e.g. veilleuse query 'SELECT count(*) FROM hosts'"
+        )
     if as_json and as_csv:
         raise UsageError("choose --json or --csv")
     settings = settings_of(config)

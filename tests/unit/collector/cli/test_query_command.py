@@ -54,7 +54,10 @@ def test_rows_as_a_table_as_json_and_as_csv(data, capsys):
     """The same rows; bytes are hexadecimal, NULL is empty, no cell is a formula, nothing moves a terminal's cursor."""
     sql = "SELECT org_entity, x'00ff' AS bytes, NULL AS unknown, 0.5 AS half FROM tokens"
     assert run(["query", sql]) == 0
-    assert capsys.readouterr().out.splitlines() == ["org_entity\tbytes\tunknown\thalf", "=1+1 [2J\t00ff\t\t0.5"]
+    assert capsys.readouterr().out.splitlines() == [
+        "org_entity\tbytes\tunknown\thalf",
+        "=1+1 [2J\t00ff\t\t0.5",
+    ]
     assert run(["query", sql, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row == {"org_entity": "=1+1\x1b[2J", "bytes": "00ff", "unknown": None, "half": 0.5}

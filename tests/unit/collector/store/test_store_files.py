@@ -374,7 +374,8 @@ def test_the_administration_lists_tables_and_exports_a_host(tmp_path):
         assert len(exported["records"]) == 1
         assert len(exported["point_sums"]) == 8
         (record,) = exported["records"]
-        assert bytes.fromhex(record["wire"]) and "measurement" in record["wire_decoded"]
+        assert bytes.fromhex(record["wire"])
+        assert "measurement" in record["wire_decoded"]
 
 
 CHILD = """

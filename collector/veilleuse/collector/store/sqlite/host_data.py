@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.store.sqlite.connection import Database
