@@ -70,7 +70,7 @@ def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, fi
 
 def rows(data: Path) -> dict[str, int]:
     """Rows of each table of the release, in both files."""
-    counts = {}
+    counts: dict[str, int] = {}
     for name in ("data.db", "identity.db"):
         with closing(sqlite3.connect(data / name)) as db:
             tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -111,7 +111,7 @@ def test_a_retired_key_is_told_and_left_out(side, tmp_path):
     file.write_text("[gone]\nurl = 1\n[log]\nlevel = 'error'\n")
     told: list[str] = []
     name = f"{module.ENVIRONMENT_PREFIX}__GONE__URL"
-    read = load(
+    read: Any = load(
         kind,
         file=file,
         environment={name: "x"},
