@@ -9,13 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-import sqlite_utils
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.inspect import utilities
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 _MESSAGES: Final[dict[tuple[str, str], Any]] = {
@@ -34,19 +34,21 @@ _OF_SUMS: Final = {
         ("unit_sums", "units", "unit_id", "name"),
     )
 }
-"""Tables without an index by host, with the very keys of sums."""
+"""Tables without an index by host, which have the same keys as sums."""
 
 
 def export_host(directory: Path, host_id: HostId) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """(table, its rows of this host), each row by column; take the rows before the next table. Read-only.
+    """Yield (table, rows of this host), each row by column.
 
-    Enumerations are the numbers of telemetry.proto; bytes are hexadecimal; what came over the wire is decoded too. Tables are
-    found by their column `host_id`, so that none is left out.
+    Read-only; take a table's rows before the next table.
+
+    Enumerations are the numbers of telemetry.proto; bytes are hexadecimal; wire records are decoded too.
+    Tables are found by their column `host_id`, so that none is left out.
     """
     with closing(Database(directory / DATA_FILE, writing=False)) as data:
-        database = sqlite_utils.Database(data.connection, execute_plugins=False)
+        database = utilities(data.connection)
         with data.translated():
-            data.connection.execute("BEGIN")  # one state for all of it
+            data.connection.execute("BEGIN")  # all tables from one snapshot
             for table in sorted(database.tables, key=lambda table: table.name):
                 if "host_id" in table.columns_dict:
                     sql = _OF_SUMS.get(table.name, f"SELECT * FROM {table.name} WHERE host_id = :host")

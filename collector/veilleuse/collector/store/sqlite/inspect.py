@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import sqlite_utils
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from veilleuse.collector.errors import QueryTooSlow, UsageError
 from veilleuse.collector.store.sqlite.connection import Database, is_about_the_disk
 from veilleuse.collector.store.sqlite.directory import IDENTITY_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 _STEPS: Final = 20_000
 """Steps of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
@@ -42,11 +43,17 @@ _OF_SQLITE: Final = frozenset({"sqlite_master", "sqlite_schema", "json_each", "j
 _ONLY_READS: Final = "a query is one SELECT, VALUES, WITH or EXPLAIN statement: it only reads tables"
 
 
+def utilities(connection: sqlite3.Connection) -> sqlite_utils.Database:
+    """sqlite-utils over an open connection, without plugins."""
+    import sqlite_utils  # only when it is asked for: 13 MB
+
+    return sqlite_utils.Database(connection, execute_plugins=False)
+
+
 def table_counts(database: Database) -> dict[str, int]:
     """Rows per table. Scans each once."""
     with database.translated():
-        tables = sqlite_utils.Database(database.connection, execute_plugins=False).tables
-        return {table.name: table.count for table in tables}
+        return {table.name: table.count for table in utilities(database.connection).tables}
 
 
 class Answer(NamedTuple):
@@ -96,7 +103,7 @@ class QueryReader(BesideReader):
         for prefix, opened in (("", self._data), (f"{_NAMES}.", self._names)):
             if opened is not None:
                 with opened.translated():
-                    tables = sqlite_utils.Database(opened.connection, execute_plugins=False).tables
+                    tables = utilities(opened.connection).tables
                     found += [
                         {
                             "table": f"{prefix}{table.name}",
@@ -125,7 +132,7 @@ class QueryReader(BesideReader):
 
         end = self._now() + seconds
         with self._asking() as connection:
-            database = sqlite_utils.Database(connection, execute_plugins=False)
+            database = utilities(connection)
             connection.set_progress_handler(lambda: self._now() > end, _STEPS)
             connection.set_authorizer(authorise)
             try:
