@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Deletes all rows of one machine from both files in small steps, and exports them.
+"""Deletes all rows of one machine from both files in small steps.
 
 Implements ports.Forgetting; PROMISES.md P9.
 
