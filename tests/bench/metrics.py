@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -31,6 +32,7 @@ from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -53,7 +55,8 @@ def main() -> None:
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
         published = Publishing(store)
-        indicators = MachineIndicators(settings, published, published.publish)
+        opened = (settings, partial(open_reader, settings.data_dir), published, published.publish)
+        indicators = MachineIndicators(*opened)
         figures, month = indicators.machine_figures, indicators.month
         fresh = SnapshotCache(reader, settings, machine_figures=figures, month=month)
         first = milliseconds(fresh.look)
@@ -64,7 +67,7 @@ def main() -> None:
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
         store.store.publications.take_back(date.min, date.max)  # or there would be nothing to work out
-        again_worked_out = MachineIndicators(settings, published, published.publish)
+        again_worked_out = MachineIndicators(*opened)
         beside = looks_beside(fresh, again_worked_out)
         look = fresh.look()
         renders = [

@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -30,6 +31,7 @@ from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import open_door
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.api.query import ApiQuery
@@ -132,7 +134,13 @@ def fill(collector: Collector, groups: int, months: int) -> None:
 def ask_all(settings: CollectorSettings, months: int) -> None:
     """As the web process answers."""
     with ExitStack() as cleanup:
-        desk, _ = open_desk(settings, open_door(settings.http), "bench", cleanup)
+        desk, _ = open_desk(
+            settings,
+            open_door(settings.http),
+            "bench",
+            cleanup.enter_context(open_reader(settings.data_dir)),
+            partial(open_reader, settings.data_dir),
+        )
         for name, dimensions in DIMENSIONS.items():
             question = ApiQuery(ResourceKind.EMISSIONS, 1, 1000, "json", *period(months), dimensions)
             for _ in range(2):

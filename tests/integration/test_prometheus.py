@@ -41,12 +41,13 @@ from tests.support.ports import free_ports
 from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
+from veilleuse.collector.admin.uploads import open_publication_uploads
 from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.ipc.unix_socket import SOCKET_FILE
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
@@ -95,7 +96,7 @@ class Admin:
     def __init__(self, directory: Path) -> None:
         self.file = directory / DATA_FILE
         self.health = Health()
-        self.publishing = publications.new_uploads()
+        self.publishing = open_publication_uploads()
         self.health.count(Count.PUSHES, "stored", 5)
         self.health.count(Count.RECORDS, "stored", 50)
         self.health.count(Count.CALLS_REFUSED, "expired", 1)

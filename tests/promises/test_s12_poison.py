@@ -32,7 +32,8 @@ from tests.support.pushes import (
 from veilleuse.collector import settings as collector_settings
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model.records import AppendResult, Grain
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -33,6 +33,7 @@ from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.identity import keys
 from veilleuse.agent.identity.store import Identity, Placement
 from veilleuse.collector.admin import ca
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
 from veilleuse.collector.enrolment.ca import Authority
@@ -109,7 +110,8 @@ class World:
         self.now = self.began = datetime.now(UTC)
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
-        self.operations = replace(collector.operations, office=self.office)
+        self.context = replace(collector.operations.context, office=self.office)
+        self.operations = Operations(self.context)
         self.challenges = Challenges(lambda: self.now.timestamp())
         self.renewal = Renewal(self.office, self.challenges, self._came_back, lambda: self.now.timestamp())
         self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
@@ -280,12 +282,12 @@ def world(agents: int, away: int, seed: int = 7) -> Iterator[World]:
 def careful(world: World, day: int) -> None:
     """Rotates, switches a month later, and from then on tries every day to retire: the refusal is what keeps machines."""
     if day == ROTATE:
-        ca.rotate(world.operations)
+        ca.rotate(world.context)
     elif day == SWITCH:
-        ca.switch(world.operations)
+        ca.switch(world.context)
     elif day > SWITCH and world.retired_on is None:
         try:
-            ca.retire(world.operations)
+            ca.retire(world.context)
             world.retired_on = day
         except AdminError:
             world.refusals_to_retire += 1
@@ -294,16 +296,16 @@ def careful(world: World, day: int) -> None:
 def without_cross(world: World, day: int) -> None:
     """The same, but nobody signed the next root with the present one, and the operator does not wait."""
     if day == ROTATE:
-        ca.rotate(world.operations, cross=False)
+        ca.rotate(world.context, cross=False)
     elif day == SWITCH:
-        ca.switch(world.operations, force=True)
+        ca.switch(world.context, force=True)
 
 
 def impatient(world: World, day: int) -> None:
     """Retires on the day after the switch, whatever it is told."""
     careful(world, day) if day <= SWITCH else None
     if day == SWITCH + 1:
-        ca.retire(world.operations, force=True)
+        ca.retire(world.context, force=True)
         world.retired_on = day
 
 

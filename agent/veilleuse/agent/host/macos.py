@@ -50,7 +50,6 @@ def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine
 def parts_here(machine: Machine, _sysfs: str) -> Parts:
     """The power plan. Memory is soldered or not told without a serial number beside it; so are graphics cards and displays."""
     from veilleuse.agent.host.components import Parts
-    from veilleuse.agent.host.macos import FOLDER, power_plan
     from veilleuse.agent.platforms.macos.system import real_calls
 
     try:

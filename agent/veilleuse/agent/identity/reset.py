@@ -173,8 +173,6 @@ def _left_behind(path: Path, *, of_this_machine: bool) -> tuple[str | None, list
             population = None if row is None else str(row[0])
             if not of_this_machine:
                 return population, []
-            from veilleuse.agent.identity.reset import gaps_of  # protobuf: in this rare case only
-
             return population, gaps_of(db)
     except SpoolBusy:
         raise

@@ -13,11 +13,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from veilleuse.collector.admin.backup import Backups
+from veilleuse.collector.admin.context import AdminContext, ProcessFacts
 from veilleuse.collector.admin.hosts import forget_left
-from veilleuse.collector.admin.operations import Operations, new_site
+from veilleuse.collector.admin.operations import Operations
+from veilleuse.collector.admin.sites import new_site
+from veilleuse.collector.backup.copies import Backups
 from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
@@ -41,16 +43,10 @@ from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import RollWorker
-from veilleuse.collector.ports import Calendars, Calibrations, HostEraser, MeteringStore, Registry
+from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import (
-    DirectoryLock,
-    SqliteStore,
-    create_store,
-    make_directory,
-    open_store,
-)
-from veilleuse.collector.store.sqlite.directory import (
+from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store.directory import (
     DATA_FILE,
     FLEET_KEY_FILE,
     IDENTITY_FILE,
@@ -58,6 +54,8 @@ from veilleuse.collector.store.sqlite.directory import (
     NO_DATA_DIRECTORY,
     REPLACED_PREFIX,
     RESTORE_UNPACKED,
+    DirectoryLock,
+    make_directory,
     put_back,
     require_whole_directory,
 )
@@ -181,38 +179,22 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         cleanup.callback(derive.stop)
         rolls = RollWorker(writer, store.rolls, store.derive, store.registry, _almanac(store))
         cleanup.callback(rolls.stop)
-        operations = Operations(
+        addresses = Addresses.from_settings(settings)
+        context = AdminContext(
             settings,
+            ProcessFacts(product_version(), addresses, health),
             office,
-            store.derive,
-            derive,
-            health,
-            fleet_key,
-            product_version(),
-            Addresses.from_settings(settings),
-            Backups(data_dir, settings.store, store, writer),
-            configuring,
-            *_parts(store),
-            store.factors,
+            store,
             known_factors,
-            store.inventory,
-            rolls=rolls,
-            **_kept(store),
+            configuring,
+            derive,
+            rolls,
+            Backups(data_dir, settings.store, store, writer),
+            fleet_key,
         )
-        parts = (settings, store.kind.simulated, health, store, writer, office, derive)
+        parts = (settings, store.kind.simulated, health, store, writer, office, derive, addresses)
         kept = _retention(settings, store, writer)
-        yield Collector(*parts, operations.addresses, operations, damaged, rolls=rolls, retention=kept)
-
-
-def _kept(store: SqliteStore) -> dict[str, Any]:
-    """What operations add rows to, by the name of their argument."""
-    return {
-        "follows": store.follows,
-        "accounts": store.accounts,
-        "closings": store.closings,
-        "intensities": store.intensities,
-        "publications": store.publications,
-    }
+        yield Collector(*parts, Operations(context), damaged, rolls=rolls, retention=kept)
 
 
 def _started(
@@ -232,11 +214,6 @@ def _started(
     )
     writer.start()
     return writer
-
-
-def _parts(store: SqliteStore) -> tuple[HostEraser, Calibrations, MeteringStore, Calendars]:
-    """Of the store, as Operations takes them; for jobs of the writer."""
-    return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
 def _almanac(store: SqliteStore) -> SiteCalendars:

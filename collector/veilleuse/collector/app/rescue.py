@@ -11,7 +11,7 @@ from typing import Final
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost
-from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, put_back
+from veilleuse.collector.store.directory import FLEET_KEY_FILE, put_back
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import random
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import Final, TypeAlias
 
@@ -28,11 +28,7 @@ from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.keep_years import due
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.diagnostics import note_size, ran_since
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store import open_reader
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +88,7 @@ def upkeep(
 def _note(collector: Collector, day: date) -> bool:
     """False when it could not be written: the next look tries again."""
     try:
-        collector.office.commit(lambda: note_size(collector.store.data, day))
+        collector.office.commit(lambda: collector.store.note_size(day))
     except CollectorError as error:
         log.warning("size of the databases not noted", extra={"error": str(error)})
         return False
@@ -102,20 +98,21 @@ def _note(collector: Collector, day: date) -> bool:
 def note_presence(collector: Collector, day: date) -> bool:
     """Likewise: that the collector runs on this day, and which share of the PCs was heard of."""
     try:
-        with closing(SqliteReader(collector.settings.data_dir)) as reader:
-            operations = collector.operations
-            past = Past.from_json(reader.data_kind().extra.get(PRESENCE))
+        with open_reader(collector.settings.data_dir) as store:
+            past = Past.from_json(store.data.data_kind().extra.get(PRESENCE))
             if past.since is None:  # of a version that did not note it
-                past = Past(_ran_since(collector, day), day)
-            listening = operations.health.listening_since(operations.started_unix_milliseconds)
+                past = Past(store.data.ran_since(day), day)
+            listening = collector.operations.context.process.listening_since()
             judge = Judge(
                 collector.office.now_unix_milliseconds(),
                 listening,
                 past,
                 collector.settings.reporting.k_anonymity,
             )
-            windows = open_days(reader.sites(), SiteCalendars(reader.calendars, reader.school_periods), day)
-            hosts = reader.contacts()
+            windows = open_days(
+                store.data.sites(), SiteCalendars(store.data.calendars, store.data.school_periods), day
+            )
+            hosts = store.data.contacts()
             text = judge.noted(counted(hosts, windows), day, heard_before(hosts, listening)).to_json()
         collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
     except CollectorError as error:
@@ -124,15 +121,10 @@ def note_presence(collector: Collector, day: date) -> bool:
     return True
 
 
-def _ran_since(collector: Collector, day: date) -> date:
-    with closing(Database(collector.settings.data_dir / DATA_FILE, writing=False)) as database:
-        return ran_since(database, day)
-
-
 def _renew(collector: Collector, day: date) -> bool:
     """Likewise."""
     try:
-        renew(collector.operations, day)
+        renew(collector.operations.context, day)
     except CollectorError as error:
         log.warning("calendars not renewed", extra={"error": str(error)})
         return False
@@ -142,8 +134,8 @@ def _renew(collector: Collector, day: date) -> bool:
 def _trim(collector: Collector, day: date) -> bool:
     """Likewise: the access journal is kept for a year, what was published until it is too old to be asked for."""
     try:
-        expire_accesses(collector.operations)
-        expire_published(collector.operations, day)
+        expire_accesses(collector.operations.context)
+        expire_published(collector.operations.context, day)
     except CollectorError as error:
         log.warning("access journal or published periods not trimmed", extra={"error": str(error)})
         return False
@@ -153,7 +145,7 @@ def _trim(collector: Collector, day: date) -> bool:
 def _rematch(collector: Collector) -> bool:
     """Likewise: machines that enrolled since the inventory came."""
     try:
-        rematch(collector.operations)
+        rematch(collector.operations.context)
     except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
         log.warning("inventory not matched", extra={"error": str(error)})
         return False
@@ -194,8 +186,8 @@ def _kept(
 
 
 def _due(collector: Collector, day: date) -> list[int]:
-    with closing(SqliteClosingsReader(collector.settings.data_dir)) as reader:
-        return [one.year for one in due(reader, collector.settings.retention, day)]
+    with open_reader(collector.settings.data_dir) as store:
+        return [one.year for one in due(store.closings, collector.settings.retention, day)]
 
 
 def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:

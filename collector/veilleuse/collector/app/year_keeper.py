@@ -19,6 +19,7 @@ from typing import Any, Final
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.reports.keep_years import keep_due
 from veilleuse.collector.settings import read_settings
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.process import finish
 
 _NICE: Final = 10
@@ -37,7 +38,8 @@ def _keep(day: str) -> int:
     def perform(operation: str, arguments: Mapping[str, Any]) -> Any:
         return ask(settings.data_dir, operation, timeout_seconds=_ASK_SECONDS, **arguments)
 
-    failed = keep_due(settings, date.fromisoformat(day), perform)
+    with open_reader(settings.data_dir) as store:
+        failed = keep_due(store, settings, date.fromisoformat(day), perform)
     sys.stdout.write(json.dumps(failed))
     return 0
 

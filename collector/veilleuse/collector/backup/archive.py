@@ -20,8 +20,8 @@ from typing import IO, Any, Final
 from veilleuse.collector.backup.encryption import MAGIC, SealingFile, UnsealingFile, Writable, is_sealed
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, StoreTooNew
+from veilleuse.collector.store.directory import DATA_FILE, FLEET_KEY_FILE, IDENTITY_FILE
 from veilleuse.collector.store.sqlite.connection import Database, quick_check
-from veilleuse.collector.store.sqlite.directory import DATA_FILE, FLEET_KEY_FILE, IDENTITY_FILE
 from veilleuse.collector.store.sqlite.inspect import table_counts
 from veilleuse.collector.store.sqlite.migrations import check_schema
 from veilleuse.collector.store.sqlite.registry_rows import read_data_kind

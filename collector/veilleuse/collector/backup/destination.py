@@ -18,7 +18,7 @@ from typing import Final
 
 from veilleuse.collector.backup.encryption import Writable
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
-from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
+from veilleuse.collector.store.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
 from veilleuse.wire.files import FileRefused, open_owned, sync_folder
 
 SYNC_BYTES: Final = 8 << 20

@@ -36,8 +36,7 @@ from veilleuse.collector.backup.archive import (
 )
 from veilleuse.collector.enrolment.ca import DRAFT, FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import (
+from veilleuse.collector.store.directory import (
     DATA_FILE,
     FLEET_KEY_FILE,
     IDENTITY_FILE,
@@ -48,6 +47,7 @@ from veilleuse.collector.store.sqlite.directory import (
     DirectoryLock,
     make_directory,
 )
+from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.registry_rows import read_data_kind
 from veilleuse.wire.files import (
     make_own_folder,

@@ -36,8 +36,8 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.directory import database_bytes, require_whole_directory
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.directory import database_bytes, require_whole_directory
 
 app = typer.Typer(**APP)
 
@@ -150,11 +150,8 @@ def _write(target: Destination, folder: Path, manifest: Manifest, key: bytes | N
 
 
 def _is_simulated(data_dir: Path) -> bool:
-    reader = SqliteReader(data_dir)
-    try:
-        return reader.data_kind().simulated
-    finally:
-        reader.close()
+    with open_reader(data_dir) as store:
+        return store.data.data_kind().simulated
 
 
 def _facts(made: _Made, *, sealed: bool) -> dict[str, Any]:

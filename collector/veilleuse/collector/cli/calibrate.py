@@ -40,7 +40,7 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.calibration import WALL, facts_of
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.calibration import ReferenceReader
+from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
 
@@ -313,8 +313,7 @@ def _state(one: dict[str, Any]) -> str:
 
 
 def _stored(settings: CollectorSettings) -> list[dict[str, Any]]:
-    reader = ReferenceReader(settings.data_dir)
-    try:
+    with open_reader(settings.data_dir) as store:
         return [
             {
                 "calibration_id": one.calibration_id,
@@ -323,7 +322,5 @@ def _stored(settings: CollectorSettings) -> list[dict[str, Any]]:
                 "ended_unix_milliseconds": one.ended_unix_milliseconds,
                 "ended_by": one.ended_by,
             }
-            for one in reader.calibrations.stored()
+            for one in store.references.stored()
         ]
-    finally:
-        reader.close()

@@ -10,7 +10,6 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -36,9 +35,9 @@ from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, packed
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
-from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
+from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
 
@@ -92,7 +91,8 @@ def _order(year: int, definitive: bool, why: str) -> ClosingOrder:
 
 def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_json: bool) -> None:
     try:
-        with opened(settings.data_dir, settings.reporting) as sources:
+        with open_reader(settings.data_dir) as store:
+            sources = sources_of(store, settings.reporting)
             made = propose(sources, settings, order)
     except NotAClosedYear as error:
         raise AdminError(
@@ -200,9 +200,11 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
 
 
 def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
-    with closing(SqliteClosingsReader(settings.data_dir)) as reader:
-        revisions = reader.revisions(year)
-        kept = [one for one in reader.kept_years() if year in (None, one.year) and one.statistics_sha256]
+    with open_reader(settings.data_dir) as store:
+        revisions = store.closings.revisions(year)
+        kept = [
+            one for one in store.closings.kept_years() if year in (None, one.year) and one.statistics_sha256
+        ]
         if to is not None:
             public_key = known_public_key(settings.data_dir)
             if not revisions:
@@ -210,7 +212,7 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
             if public_key is None:
                 raise CollectorError(missing_key(settings.data_dir))
             for told in revisions:
-                print(export(to, told, reader.file(told), public_key, give=False), file=sys.stderr)
+                print(export(to, told, store.closings.file(told), public_key, give=False), file=sys.stderr)
     if as_json:
         print_json([_row(told) for told in revisions])
     else:

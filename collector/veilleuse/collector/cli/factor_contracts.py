@@ -7,7 +7,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,9 +28,10 @@ from veilleuse.collector.factors.base_carbone_rows import french_decimal
 from veilleuse.collector.factors.book import FactorBook, book_of
 from veilleuse.collector.inventory.cells import is_ambiguous
 from veilleuse.collector.model.factors import FactorVersion, KeptContract
+from veilleuse.collector.ports import FactorReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.directory import DATA_FILE
 
 OnOption = Annotated[
     str | None,
@@ -39,10 +40,10 @@ OnOption = Annotated[
 
 
 @contextmanager
-def factor_reader(settings: CollectorSettings) -> Iterator[SqliteFactorsReader]:
+def factor_reader(settings: CollectorSettings) -> Iterator[FactorReader]:
     """What is kept in the data directory. Raises DataDirectoryError when there is none."""
-    with closing(SqliteFactorsReader(settings.data_dir)) as reader:
-        yield reader
+    with open_reader(settings.data_dir) as store:
+        yield store.factors
 
 
 def versions_of(config: Path | None) -> tuple[FactorVersion, ...]:

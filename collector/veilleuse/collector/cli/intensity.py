@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -44,7 +43,7 @@ from veilleuse.collector.model.grid import (
 )
 from veilleuse.collector.ports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 
 app = typer.Typer(**APP)
@@ -118,8 +117,8 @@ def show(
 ) -> None:
     """Show the series, or each day of one. With --from and --to: its values, its gaps, what was replaced."""
     settings = settings_of(config)
-    with closing(SqliteReader(settings.data_dir)) as store:
-        reader = store.intensities()
+    with open_reader(settings.data_dir) as store:
+        reader = store.data.intensities()
         if first is None and end is None:
             _show_series(reader, as_json)
             return

@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Annotated, Any, Final
 
 import typer
@@ -27,7 +26,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.documents.formats.csv import cell
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import is_french
-from veilleuse.collector.store.sqlite.inspect import QueryReader
+from veilleuse.collector.store import open_reader
 
 MAX_ROWS: Final = 100_000
 MAX_SECONDS: Final = 300.0
@@ -86,11 +85,13 @@ def query(
     text = _from_standard_input() if sql == "-" else sql or ""
     if names and not tables:  # before a connection is open here: this process may write to the same files
         perform(settings, "query_note", sql=text, **signed(why, "query --names"))
-    with closing(QueryReader(settings.data_dir, with_names=names)) as reader:
+    with open_reader(settings.data_dir) as store:
+        if names:
+            store.queries.attach_names()
         if tables:
-            _write(reader.tables(), as_json=as_json, as_csv=as_csv)
+            _write(store.queries.tables(), as_json=as_json, as_csv=as_csv)
             return
-        answer = reader.ask(text, seconds=seconds, rows=limit)
+        answer = store.queries.ask(text, seconds=seconds, rows=limit)
     _write(answer.rows, as_json=as_json, as_csv=as_csv)
     for column in answer.withheld:
         print(f"veilleuse: {column} is withheld: it is read as NULL", file=sys.stderr)

@@ -26,7 +26,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import HostStatus
-from veilleuse.collector.store.sqlite.directory import DATA_FILE, is_half_restored
+from veilleuse.collector.store.directory import DATA_FILE, is_half_restored
 
 app = typer.Typer(**APP)
 

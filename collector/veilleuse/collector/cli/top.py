@@ -25,10 +25,10 @@ from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import SumRow
+from veilleuse.collector.ports import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import SilenceLevel
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
 from veilleuse.collector.web.metrics.released_month import MonthView, energy_of, last_month, month_view
@@ -116,26 +116,22 @@ def top(
 ) -> None:
     """Watch the collector live. Ctrl-C stops."""
     settings = settings_of(config)
-    reader, published = SqliteReader(settings.data_dir), SqlitePublicationReader(settings.data_dir)
     until = None if seconds is None else time.monotonic() + seconds
     zone = ZoneInfo(settings.reporting.time_zone)
-    month = _published_month(settings, published, lambda: datetime.now(zone).date())
-    outlook = SnapshotCache(reader, settings, month=month)
-    screens = _screens(outlook, settings, interval, until)
-    try:
+    with open_reader(settings.data_dir) as store:
+        month = _published_month(settings, store.publications, lambda: datetime.now(zone).date())
+        outlook = SnapshotCache(store.data, settings, month=month)
+        screens = _screens(outlook, settings, interval, until)
         with contextlib.suppress(KeyboardInterrupt):
             if plain or not sys.stdout.isatty():
                 _plain(screens)
             else:
                 _live(screens)
-    finally:
-        published.close()
-        reader.close()
 
 
 def _published_month(
     settings: CollectorSettings,
-    published: SqlitePublicationReader,
+    published: PublicationReader,
     today: Callable[[], date],
 ) -> Callable[[], MonthView | None]:
     """Reads the newest month as it was published, however often it is asked; publishes nothing."""

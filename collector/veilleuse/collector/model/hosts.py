@@ -213,3 +213,12 @@ class Site:
     time_zone: str
     calendar_json: str
     """veilleuse.wire.bands.Calendar.to_json()."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatestCertificate:
+    """The newest certificate of an active machine."""
+
+    population: Population
+    issued_unix_milliseconds: int
+    not_after_unix_milliseconds: int

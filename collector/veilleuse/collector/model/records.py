@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import IntEnum, StrEnum
 from typing import NewType, TypeAlias
 
@@ -175,3 +176,12 @@ class DataKind:
     created_unix_milliseconds: int = 0
     schema_version: int = 0
     extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DaySize:
+    """The databases on one day."""
+
+    day: date
+    data_bytes: int
+    records: int

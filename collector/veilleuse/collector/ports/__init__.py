@@ -1,51 +1,55 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every seam of the collector and its contract: `core` for the way of the data, `factors`, `accounts` for the yearly figure."""
+"""Every seam between a stage and the store, with its contract."""
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor
-from veilleuse.collector.ports.core import (
-    Authoriser,
-    Calendars,
-    Calibrations,
-    Committer,
-    Configurations,
-    DeriveStore,
-    HostEraser,
-    Indicator,
-    IngestStore,
-    MeteringStore,
-    Reader,
-    Registry,
-    Renewer,
-)
-from veilleuse.collector.ports.months import RollReader, RollStore
-from veilleuse.collector.ports.readers import (
-    AccountReader,
-    Accounts,
+from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
+from veilleuse.collector.ports.imports import (
     FactorReader,
     Factors,
     FactorSource,
     FollowReader,
     Follows,
-    HourReader,
     Intensities,
     IntensityReader,
     InventoryReader,
     InventoryStore,
-    LoadReader,
+)
+from veilleuse.collector.ports.indicators import Indicator, LoadReader, SobrietyIndicator
+from veilleuse.collector.ports.ingest import Authoriser, Committer, IngestStore, Renewer
+from veilleuse.collector.ports.months import RollReader, RollStore
+from veilleuse.collector.ports.publications import ClosedYearReader, PublicationReader
+from veilleuse.collector.ports.readers import (
+    BoundedReader,
+    DataReader,
+    HourReader,
+    MeteringReader,
     PeriodReader,
-    SobrietyIndicator,
+    QueryReader,
+    Reader,
+    ReferenceReader,
+)
+from veilleuse.collector.ports.registry import (
+    AccountReader,
+    Accounts,
+    Calendars,
+    Configurations,
+    HostEraser,
+    Registry,
 )
 
 __all__ = [
     "AccountReader",
     "Accounts",
     "Authoriser",
+    "BoundedReader",
     "Calendars",
     "Calibrations",
     "ChosenFactor",
+    "ClosedYearReader",
     "Committer",
     "Configurations",
+    "DataReader",
     "DeriveStore",
     "Factor",
     "FactorReader",
@@ -62,9 +66,13 @@ __all__ = [
     "InventoryReader",
     "InventoryStore",
     "LoadReader",
+    "MeteringReader",
     "MeteringStore",
     "PeriodReader",
+    "PublicationReader",
+    "QueryReader",
     "Reader",
+    "ReferenceReader",
     "Registry",
     "Renewer",
     "RollReader",

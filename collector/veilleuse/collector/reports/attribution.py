@@ -15,7 +15,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, Why
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.ports import DataReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS, CONTAINERS
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -144,7 +144,7 @@ LONGEST_DAYS: Final = 400
 
 
 def attribution_document(
-    reader: SqliteReader, beginning: str, first: date, end: date, now_unix_milliseconds: int
+    reader: DataReader, beginning: str, first: date, end: date, now_unix_milliseconds: int
 ) -> Document:
     """The report of the server whose agent id begins so, over the civil days [first, end) of its site.
 

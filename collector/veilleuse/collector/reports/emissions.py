@@ -21,6 +21,7 @@ from veilleuse.collector.account.publishable import publishable
 from veilleuse.collector.account.rounding import shown
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, BillingTerms, billed
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, slices
 from veilleuse.collector.closed_years.published_rows import closed_figures, require_shown
 from veilleuse.collector.documents.document import (
@@ -51,7 +52,6 @@ from veilleuse.collector.reports.fleet_year import (
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import statistics_of
 from veilleuse.collector.reports.rooms import in_no_room, room_warnings
-from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.wire.vocabulary import DeviceClass
 
 IN_NO_ROOM: Final = "servers_in_no_room"

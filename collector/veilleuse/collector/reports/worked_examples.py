@@ -20,7 +20,7 @@ from veilleuse.collector import quantiles
 from veilleuse.collector.account import emissions, pedigree, rounding
 from veilleuse.collector.derive import loadmodel, priors, wall
 from veilleuse.collector.derive.priors import MILLION, StatePowers
-from veilleuse.collector.factors import book as choose
+from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, SampleMachine, Stratum
@@ -161,7 +161,7 @@ def _energies_and_emissions() -> Iterator[WorkedExample]:
     energy = units.millijoules_from_watts(65, 900 * units.MILLISECONDS_PER_SECOND)
     got = units.kwh_from_millijoules(round(energy))
     yield _answer("8", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
-    book = choose.factor_book()
+    book = factor_book()
     owid = emissions.emissions(Fraction(10), book.named("OWID-FRA-2023"))
     yield _exact("8", "OWID table", "10 kWh, FR 2023", "0.55275", owid.total_kgco2e, "kgCO2e")
     product = emissions.kgco2e(Fraction(10), Decimal("0.056039"))
@@ -254,7 +254,7 @@ _ADEME: Final = ((2021, "0.0569"), (2022, "0.0520"), (2023, "0.0580"), (2024, "0
 
 
 def _factors() -> Iterator[WorkedExample]:
-    book = choose.factor_book()
+    book = factor_book()
     for year, expected in _ADEME:
         got = Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh)
         yield _exact("2", f"ADEME {year}", "mainland, average mix", expected, got, "kgCO2e/kWh")
@@ -341,7 +341,7 @@ def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
 
 
 def _uncertainty() -> Iterator[WorkedExample]:
-    last = choose.factor_book().choose(_ZONE, 2022)
+    last = factor_book().choose(_ZONE, 2022)
     yield _answer("5", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
     gsd2 = priors.u_ppm(1.5) / priors.MILLION
     yield _answer("5", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
@@ -355,7 +355,7 @@ def _uncertainty() -> Iterator[WorkedExample]:
 
 
 def _sober_about_size() -> Iterator[WorkedExample]:
-    factor = choose.factor_book().choose(_ZONE, 2024).factor
+    factor = factor_book().choose(_ZONE, 2024).factor
     fleet_kgco2e = emissions.emissions(Fraction(13_000 * 70), factor).total_kgco2e
     inputs = "13,000 PCs × 70 kWh, 2024"
     yield _answer("5", "sober about size", inputs, "47", fleet_kgco2e / 1_000, "tCO2e")

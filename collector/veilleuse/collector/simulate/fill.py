@@ -142,7 +142,7 @@ def _require_empty(collector: Collector) -> None:
             f"{where} is for real data, and is never both: set data_dir to a new directory, or "
             "make one with 'veilleuse init --simulated'"
         )
-    if collector.operations.office.commit(collector.store.registry.hosts):
+    if collector.office.commit(collector.store.registry.hosts):
         raise DataDirectoryError(f"{where} holds a fleet already: set data_dir to a new directory")
 
 
@@ -165,9 +165,9 @@ class _Filling:
 
     def fill(self) -> Truth:
         """Declare, enrol, tell, derive, keep."""
-        operations = self._collector.operations
-        put_sites(operations, self._timetables)
-        hosts = enrol(operations, self._order, self._fleet, self._room.poller)
+        context = self._collector.operations.context
+        put_sites(context, self._timetables)
+        hosts = enrol(context, self._order, self._fleet, self._room.poller)
         self._declare()
         # The room first: who shares a meter is then derived once, after what the meter read is known.
         derived = 0

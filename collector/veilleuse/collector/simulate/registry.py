@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.admin.operations import Operations
+from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.sites import put
 from veilleuse.collector.enrolment.issuing import store_moment
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.figures import EnergyClass
@@ -154,18 +155,18 @@ _DISPLAY_OFF_SECONDS: Final = 900
 _SLEEP_SECONDS: Final = 1_800
 
 
-def put_sites(operations: Operations, timetables: dict[EntitySite, Timetable]) -> None:
+def put_sites(context: AdminContext, timetables: dict[EntitySite, Timetable]) -> None:
     """Each with all the calendars that it had."""
     for place in PLACES:
-        operations.perform("site_put", {"site": place.site, "zone": ZONE, "time_zone": TIME_ZONE})
+        put(context, site=place.site, zone=ZONE, time_zone=TIME_ZONE)
         versions = timetables[place].versions
 
         def job(place: EntitySite = place, versions: Any = versions) -> None:
-            site: Site = operations.office.registry.site(place.site)
-            operations.office.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
-            operations.calendars.put(place.site, versions)
+            site: Site = context.office.registry.site(place.site)
+            context.office.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
+            context.store.calendars.put(place.site, versions)
 
-        operations.office.commit(job)
+        context.office.commit(job)
 
 
 def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
@@ -175,23 +176,23 @@ def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
 
 
 def enrol(
-    operations: Operations,
+    context: AdminContext,
     order: SimulationOrder,
     fleet: Sequence[SimulatedDevice],
     poller: SimulatedDevice | None,
 ) -> dict[int, HostId]:
     """Device number → host of every machine with an agent."""
-    registry = operations.office.registry
+    registry = context.office.registry
 
     def job() -> dict[int, HostId]:
         tokens = {place: _token(registry, order, place) for place in PLACES}
         return {
-            device.number: _host(operations, order, device, tokens[device.place], polls=device is poller)
+            device.number: _host(context, order, device, tokens[device.place], polls=device is poller)
             for device in fleet
             if device.agent_from is not None
         }
 
-    return operations.office.commit(job)
+    return context.office.commit(job)
 
 
 def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int:
@@ -211,9 +212,9 @@ def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int
 
 
 def _host(
-    operations: Operations, order: SimulationOrder, device: SimulatedDevice, token_id: int, *, polls: bool
+    context: AdminContext, order: SimulationOrder, device: SimulatedDevice, token_id: int, *, polls: bool
 ) -> HostId:
-    registry, place = operations.office.registry, device.place
+    registry, place = context.office.registry, device.place
     agent_id, facts = agent_id_of(order, device), _facts(device, polls=polls)
     health = pb.Health(agent_version=product_version(), spool_records=0, spool_bytes=20_480)
     host_id = registry.insert_host(
@@ -233,7 +234,7 @@ def _host(
         now_unix_milliseconds=store_moment(_unix_milliseconds(order, order.days), place.population),
     )
     serial = normalised_serial(device.serial) or ""
-    registry.put_pseudonyms(agent_id, pseudonym(bytes.fromhex(operations.fleet_key), serial), b"")
+    registry.put_pseudonyms(agent_id, pseudonym(bytes.fromhex(context.fleet_key), serial), b"")
     if place.population is Population.SERVER:
         registry.put_name(agent_id, key_of(device).lower())
     return host_id

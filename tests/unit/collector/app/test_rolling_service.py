@@ -23,7 +23,7 @@ from veilleuse.collector.cli.derive import _here, _in_the_collector
 from veilleuse.collector.cli.doctor.storage import check_retention
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 TODAY = datetime.now(UTC).date()
 
@@ -79,7 +79,7 @@ def test_derive_keeps_months_here_and_in_the_collector(settings):
         collector.derive.start()
         collector.rolls.start()
         _in_the_collector(settings, everything=False)
-        before = collector.operations.roll()["before"]
+        before = collector.operations.perform("roll", {})["before"]
         with closing(SqliteReader(settings.data_dir)) as reader:
             assert reader.months_due(date.fromisoformat(before)) == 0
     with rows(settings) as connection:

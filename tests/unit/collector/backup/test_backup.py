@@ -45,7 +45,7 @@ from veilleuse.collector.errors import (
     StoreTooNew,
     UsageError,
 )
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.vocabulary import Population
 
 KEY = bytes(range(32))

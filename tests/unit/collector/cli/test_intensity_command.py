@@ -223,7 +223,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
     now = time.time_ns() // 1_000_000
     start = now - now % HOUR - 2 * HOUR
     with open_collector(place) as collector:
-        put = collector.operations.intensities.put
+        put = collector.store.intensities.put
         of = ("FR", "odre_consumption", "part-enr-intensite-ges-conso-tr", IntensityKind.CONSUMPTION)
         collector.office.commit(
             lambda: put([GridIntensity(*of, IntensityStatus.REALTIME, start, 60, 50_000)], now)

@@ -26,7 +26,7 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import OvertakenImport
 from veilleuse.collector.model.inventory import Asset, Entity, InventoryChange, PowerContext
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.store.sqlite import SqliteInventoryReader
+from veilleuse.collector.store.sqlite.inventory import SqliteInventoryReader
 from veilleuse.wire.pseudonym import pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -426,16 +426,16 @@ def test_an_older_backup_of_one_file(place: Place, veilleuse: Command):
 def test_an_import_that_was_overtaken_writes_nothing(place: Place):
     """A plan made of what is no longer kept is refused; what came first stays."""
     with open_collector(place.settings) as collector:
-        store, operations = collector.store.inventory, collector.operations
-        kept = operations.alone(store.snapshot)
+        store, context = collector.store.inventory, collector.operations.context
+        kept = context.alone(store.snapshot)
         first, second = (
             InventoryChange(kept.generation + 1, date(2026, 1, 1), entities=(Entity(name, None),))
             for name in "AB"
         )
-        operations.alone(lambda: store.apply(first))
+        context.alone(lambda: store.apply(first))
         with pytest.raises(OvertakenImport):
-            operations.alone(lambda: store.apply(second))
-        assert [one.name for one in operations.alone(store.snapshot).entities] == ["A"]
+            context.alone(lambda: store.apply(second))
+        assert [one.name for one in context.alone(store.snapshot).entities] == ["A"]
 
 
 def test_machines_that_enrol_later_are_matched_by_the_next_day(place: Place, veilleuse: Command):

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.machines import settings_in
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
@@ -51,7 +52,8 @@ class Desk:
         self.collector = collector
         authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.office = replace(collector.office, authority=authority, now=lambda: self.now)
-        self.operations = replace(collector.operations, office=self.office)
+        self.context = replace(collector.operations.context, office=self.office)
+        self.operations = Operations(self.context)
         self.refusals: list[str] = []
         self.joining = Enroller(
             self.office, FailureLimiter(lambda: self.now.timestamp()), self.refusals.append

@@ -36,8 +36,9 @@ from veilleuse.collector.ingest.admission import Admission
 from veilleuse.collector.model.hosts import Caller, HostStatus
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.settings import Grpc
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
-from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.directory import Reserve
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

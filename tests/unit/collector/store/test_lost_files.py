@@ -26,8 +26,9 @@ from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome
-from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store, open_store
-from veilleuse.collector.store.sqlite.directory import put_back, undecided
+from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store.directory import put_back, undecided
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
 """Pushes sent once the fault is there."""

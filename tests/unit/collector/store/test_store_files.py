@@ -33,18 +33,12 @@ from tests.support.pushes import (
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
 from veilleuse.collector.model.records import Grain, ValidPush
-from veilleuse.collector.store.sqlite import (
-    DirectoryLock,
-    SqliteReader,
-    SqliteStore,
-    create_store,
-    inspect,
-    migrations,
-    open_store,
-)
+from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store.directory import DirectoryLock, Reserve
+from veilleuse.collector.store.sqlite import inspect, migrations
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.collector.store.sqlite.host_export import export_host
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 LIMITS = settings.Store(free_bytes_minimum=0)
@@ -384,7 +378,7 @@ from contextlib import closing
 from pathlib import Path
 from tests.support.pushes import HOUR, MONDAY_10H, Stream, realistic
 from veilleuse.collector import settings
-from veilleuse.collector.store.sqlite import open_store
+from veilleuse.collector.store import open_store
 store = open_store(Path(sys.argv[1]), settings.Store(free_bytes_minimum=0))
 streams = [Stream(host.host_id, epoch=b"epoch%03d" % host.host_id) for host in store.registry.hosts()]
 turn = 0

@@ -19,6 +19,7 @@ from tests.support.backups import directory
 from tests.support.filled import METER, Filled, cell, clock
 from tests.support.pushes import enrol
 from tests.support.waiting import until
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import note_presence, upkeep
@@ -33,8 +34,8 @@ from veilleuse.collector.silence import (
     PRESENCE,
     Past,
 )
-from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.diagnostics import note_size
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -58,11 +59,13 @@ def running(
 ) -> Iterator[Collector]:
     """A collector that answers on its socket as one that started then."""
     with open_collector(settings) as opened:
-        operations = replace(
-            opened.operations,
+        context = opened.operations.context
+        process = replace(
+            context.process,
             started_unix_milliseconds=started_unix_milliseconds,
             health=health or opened.health,
         )
+        operations = Operations(replace(context, process=process))
         with closing(AdminServer(settings.data_dir, operations)):
             yield replace(opened, operations=operations)
 
@@ -91,8 +94,7 @@ def hello(collector: Collector, host: HostId, contact: int) -> None:
 def look_of_day(collector: Collector) -> None:
     """As `serve` begins to run, having run on the days before; a second one on the same day finds what the first noted."""
     today = datetime.now(UTC).date()
-    operations = collector.operations
-    listening = operations.health.listening_since(operations.started_unix_milliseconds)
+    listening = collector.operations.context.process.listening_since()
     started = datetime.fromtimestamp(listening / 1000, UTC).date()
 
     def read() -> Past:

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from html.parser import HTMLParser
 
 import httpx
@@ -30,6 +31,7 @@ from tests.support.filled import (
 from tests.support.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
@@ -307,7 +309,9 @@ def test_hostile_names_are_text(data, client, language):
     data.derive()
     published = Publishing(data)
     settings = CollectorSettings(data_dir=data.directory)
-    indicators = MachineIndicators(settings, published, published.publish)
+    indicators = MachineIndicators(
+        settings, partial(open_reader, settings.data_dir), published, published.publish
+    )
     indicators.refresh()
     http = client(month=indicators.month)
     page = Tags(http.get(f"/?lang={language}").text)

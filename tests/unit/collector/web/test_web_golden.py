@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import subprocess
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.peers import peer
 from tests.support.publishing import Publishing
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -30,7 +32,9 @@ def test_small_fleet(tmp_path, golden):
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
         published = Publishing(store, NOW.timestamp)
-        indicators = MachineIndicators(settings, published, published.publish, NOW.timestamp)
+        indicators = MachineIndicators(
+            settings, partial(open_reader, settings.data_dir), published, published.publish, NOW.timestamp
+        )
         indicators.refresh()
         figures, month = indicators.machine_figures, indicators.month
         outlook = SnapshotCache(reader, settings, NOW.timestamp, figures, month)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations
 from tests.support.pages import body
 from tests.support.publishing import Publishing
+from tests.support.sources import opened_for_sobriety
 from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.indicators.test_sobriety import SCOPE, the
 from tests.unit.collector.indicators.test_sobriety import of as group_of
@@ -29,8 +31,8 @@ from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, T
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, sobriety_of
-from veilleuse.collector.reports.inputs import opened_for_sobriety
 from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.app import make_app
@@ -83,7 +85,13 @@ def made(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
 def begun(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
     """By a service that has just begun."""
     settings, published = CollectorSettings(data_dir=data.directory), Publishing(data, NOW.timestamp)
-    return MachineIndicators(settings, published, published.publish, clock_ or NOW.timestamp)
+    return MachineIndicators(
+        settings,
+        partial(open_reader, settings.data_dir),
+        published,
+        published.publish,
+        clock_ or NOW.timestamp,
+    )
 
 
 def samples(indicators: MachineIndicators) -> dict[str, float]:
@@ -286,7 +294,9 @@ def test_what_cannot_be_published_is_absent(data, caplog):
     data.derive()
     settings = CollectorSettings(data_dir=data.directory)
     published = Publishing(data, NOW.timestamp)
-    indicators = MachineIndicators(settings, published, publisher(settings), NOW.timestamp)
+    indicators = MachineIndicators(
+        settings, partial(open_reader, settings.data_dir), published, publisher(settings), NOW.timestamp
+    )
     indicators.refresh()
     assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
     assert "a month of workstations and classroom PCs is not shown" in caplog.messages

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.model.figures import Group
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
-from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.sqlite.bounded_reader import SqliteBoundedReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.release import Releases
@@ -60,7 +62,13 @@ class Service:
     def start(self) -> None:
         """As after a restart: nothing is in memory."""
         published = self.published
-        self.indicators = MachineIndicators(self.settings, published, published.publish, lambda: self.now)
+        self.indicators = MachineIndicators(
+            self.settings,
+            partial(open_reader, self.settings.data_dir),
+            published,
+            published.publish,
+            lambda: self.now,
+        )
         figures, month = self.indicators.machine_figures, self.indicators.month
         older = self.indicators.is_of_older_rule
         self.outlook = SnapshotCache(self.reader, self.settings, lambda: self.now, figures, month, older)
@@ -87,7 +95,7 @@ class Service:
 
     def cells(self) -> tuple[Group, ...]:
         """What the API answers from."""
-        with closing(BoundedReader(self.data.directory)) as reader:
+        with closing(SqliteBoundedReader(self.data.directory)) as reader:
             published = self.published
             releases = Releases(reader, self.settings, published, published.publish, lambda: self.now)
             (part,) = releases.months(MONTH, END, ())

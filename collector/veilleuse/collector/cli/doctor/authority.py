@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,9 +15,7 @@ from veilleuse.collector.enrolment.ca import FOLDER, SERVER_RENEWAL, root_key_fi
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.diagnostics import latest_certificates
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_owned
 
 _CERTIFICATES: Final = (
@@ -89,8 +86,8 @@ def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:
 
 def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
     """Machines that did not renew in time: off for long, or something keeps them from it."""
-    with closing(Database(settings.data_dir / DATA_FILE, writing=False)) as database:
-        certificates = latest_certificates(database)
+    with open_reader(settings.data_dir) as store:
+        certificates = store.data.latest_certificates()
     now = datetime.now(UTC).timestamp() * 1000
     ended = late = lost = 0
     for certificate in certificates:

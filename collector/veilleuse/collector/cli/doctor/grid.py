@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
@@ -21,7 +20,7 @@ from veilleuse.collector.model.grid import (
     SeriesState,
 )
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 LATE_HOURS: Final = 6
@@ -34,8 +33,8 @@ def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
     """Each series that is kept, and each connector that is on."""
     now = time.time_ns() // 1_000_000
     on = enabled(settings.intensity)
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        grid = reader.intensities()
+    with open_reader(settings.data_dir) as store:
+        grid = store.data.intensities()
         states, polls = grid.states(), {poll.connector: poll for poll in grid.polls()}
     if not on and not states:
         yield Finding("intensity", "good", "the grid's intensity is not polled: no indicative ledger")

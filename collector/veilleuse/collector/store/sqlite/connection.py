@@ -26,7 +26,7 @@ from veilleuse.collector.errors import (
     StoreFailing,
     StoreFull,
 )
-from veilleuse.collector.store.sqlite.directory import RESCUED, missing
+from veilleuse.collector.store.directory import RESCUED, missing
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned, rename_owned
 

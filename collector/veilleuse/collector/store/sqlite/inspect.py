@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from veilleuse.collector.errors import QueryTooSlow, UsageError
+from veilleuse.collector.model.queries import QueryAnswer
+from veilleuse.collector.store.directory import IDENTITY_FILE
 from veilleuse.collector.store.sqlite.connection import Database, is_about_the_disk
-from veilleuse.collector.store.sqlite.directory import IDENTITY_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
 
@@ -56,40 +56,13 @@ def table_counts(database: Database) -> dict[str, int]:
         return {table.name: table.count for table in utilities(database.connection).tables}
 
 
-class Answer(NamedTuple):
-    """Rows that a query gave."""
+class SqliteQueryReader(BesideReader):
+    """A read-only connection for SQL of an administrator. Implements ports.QueryReader."""
 
-    rows: list[dict[str, Any]]
-    cut: bool
-    """True when there were more rows than asked for."""
-    withheld: tuple[str, ...]
-    """`table.column` of each column that was read as NULL."""
-
-
-class QueryReader(BesideReader):
-    """A read-only connection for SQL of an administrator: to data.db, and to identity.db where names are wanted."""
-
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        with_names: bool = False,
-        monotonic_seconds: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Raises as BesideReader. `monotonic_seconds`: a clock that only goes forward."""
+    def __init__(self, directory: Path) -> None:
+        """Raises as BesideReader."""
         super().__init__(directory)
-        self._now = monotonic_seconds
         self._names: Database | None = None
-        try:
-            if with_names:
-                self._names = Database(directory / IDENTITY_FILE, writing=False)
-                require_current(self._names, "identity")
-                with self._asking() as connection:
-                    uri = f"{self._names.path.absolute().as_uri()}?mode=ro"
-                    connection.execute(f"ATTACH DATABASE ? AS {_NAMES}", (uri,))
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Close the connections."""
@@ -97,8 +70,15 @@ class QueryReader(BesideReader):
         if self._names is not None:
             self._names.close()
 
+    def attach_names(self) -> None:
+        path = self._data.path.with_name(IDENTITY_FILE)
+        self._names = Database(path, writing=False)
+        require_current(self._names, "identity")
+        with self._asking() as connection:
+            uri = f"{path.absolute().as_uri()}?mode=ro"
+            connection.execute(f"ATTACH DATABASE ? AS {_NAMES}", (uri,))
+
     def tables(self) -> list[dict[str, str]]:
-        """Each column of each table, by table."""
         found = []
         for prefix, opened in (("", self._data), (f"{_NAMES}.", self._names)):
             if opened is not None:
@@ -117,8 +97,7 @@ class QueryReader(BesideReader):
                     ]
         return found
 
-    def ask(self, sql: str, *, seconds: float, rows: int) -> Answer:
-        """The first `rows` rows of one statement. Raises UsageError for wrong SQL, QueryTooSlow after `seconds`."""
+    def ask(self, sql: str, *, seconds: float, rows: int) -> QueryAnswer:
         known = {row["table"].rpartition(".")[2] for row in self.tables()}
         withheld: dict[str, None] = {}
 
@@ -130,10 +109,10 @@ class QueryReader(BesideReader):
                 return sqlite3.SQLITE_OK if one in known | _OF_SQLITE else sqlite3.SQLITE_DENY
             return sqlite3.SQLITE_OK if action in _HARMLESS else sqlite3.SQLITE_DENY
 
-        end = self._now() + seconds
+        end = time.monotonic() + seconds
         with self._asking() as connection:
             database = utilities(connection)
-            connection.set_progress_handler(lambda: self._now() > end, _STEPS)
+            connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
             connection.set_authorizer(authorise)
             try:
                 found = list(islice(database.query(sql), rows + 1))
@@ -148,7 +127,7 @@ class QueryReader(BesideReader):
             finally:
                 connection.set_authorizer(None)
                 connection.set_progress_handler(None, 0)
-        return Answer(found[:rows], len(found) > rows, tuple(withheld))
+        return QueryAnswer(found[:rows], len(found) > rows, tuple(withheld))
 
 
 def _told(error: sqlite3.Error, seconds: float) -> QueryTooSlow | UsageError:

@@ -38,9 +38,9 @@ from veilleuse.collector.model.inventory import (
     Retirement,
 )
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite import inventory_rows as rows
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.vocabulary import DeviceClass, Population

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits
-from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.wire_codec import gap_spans, number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

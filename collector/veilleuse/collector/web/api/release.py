@@ -45,10 +45,9 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS
-from veilleuse.collector.ports.readers import PublicationReader
+from veilleuse.collector.ports import BoundedReader, DataReader
+from veilleuse.collector.ports.publications import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.publications import PublicationCache, Publish
 from veilleuse.wire.vocabulary import Band, Population, State
@@ -114,7 +113,7 @@ class Releases:
             return made_month(self._reader, part, self._k, round(self._clock() * 1000))
 
 
-def made_month(reader: SqliteReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
+def made_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
     """One month of the fleet as it is now."""
     question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
     tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))

@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -31,12 +30,12 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure, Scope, ServerVerdict
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports.readers import PublicationReader
+from veilleuse.collector.ports.publications import PublicationReader
+from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, figures_of_machines
-from veilleuse.collector.reports.inputs import SobrietySources, opened_for_sobriety, targets_of
+from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.release import made_month
 from veilleuse.collector.web.api.release_format import FORM as RELEASE
 from veilleuse.collector.web.api.release_format import Month
@@ -169,13 +168,15 @@ class MachineIndicators:
     def __init__(
         self,
         settings: CollectorSettings,
+        open_store: OpenReadStore,
         published: PublicationReader,
         publish: Publish,
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        """`clock`: Unix seconds. Nothing is read yet."""
+        """`open_store`: for one look; `clock`: Unix seconds. Nothing is read yet."""
         self._settings = settings
+        self._open_store = open_store
         self._clock = clock
         self._look_seconds = look_seconds
         self._published = PublicationCache(FORM, published, publish, settings.reporting.k_anonymity)
@@ -221,9 +222,9 @@ class MachineIndicators:
         return self._months.figures(due.month, due.end, today, partial(self._made_month, due))
 
     def _made_month(self, due: _Due) -> Month:
-        with closing(SqliteReader(self._settings.data_dir)) as reader:
+        with self._open_store() as store:
             part, now = Slice(due.month, due.end), round(self._clock() * MILLISECONDS_PER_SECOND)
-            return made_month(reader, part, self._settings.reporting.k_anonymity, now)
+            return made_month(store.data, part, self._settings.reporting.k_anonymity, now)
 
     def _beside(self, month: Month, due: _Due, today: date) -> tuple[MachineFigure, ...]:
         """I3 to I5 as published, of the machines that the month shows."""
@@ -232,7 +233,8 @@ class MachineIndicators:
 
     def _worked_out(self, due: _Due, month: Month | None = None) -> tuple[MachineFigure, ...]:
         began = time.monotonic()
-        with opened_for_sobriety(self._settings.data_dir, self._settings.reporting) as sources:
+        with self._open_store() as store:
+            sources = sobriety_sources_of(store, self._settings.reporting)
             made = tuple(_made(sources, due, self._settings, month))
         facts = {"month": due.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
         log.info("indicators of machines worked out", extra=facts)

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from veilleuse.collector.admin.meter_files import rows_of
-from veilleuse.collector.admin.meter_rows import MeterFileResult, check
+from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.meters.files import rows_of
+from veilleuse.collector.admin.meters.rows import MeterFileResult, check
 from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, Pue, RoomServer
-
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +19,7 @@ _OfRoom = TypeVar("_OfRoom", Pue, RoomServer)
 
 
 def bring(
-    operations: Operations, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
+    context: AdminContext, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
 ) -> dict[str, Any]:
     """Declare what a file says: each meter, each room with a PUE and each room with servers that it names is then just that, the others stay.
 
@@ -29,9 +27,9 @@ def bring(
     when the file has no form at all.
     """
     rows = rows_of(text, name)
-    office, metering = operations.office, operations.metering
+    office, metering = context.office, context.store.metering
     places_servers = any(row.kind == "server" for row in rows)
-    assets = operations.alone(operations.inventory.snapshot).assets if places_servers else ()
+    assets = context.alone(context.store.inventory.snapshot).assets if places_servers else ()
 
     def job() -> tuple[MeterFileResult, MeterDeclarations]:
         known = metering.declared()
@@ -51,7 +49,7 @@ def bring(
     checked, changed = office.commit(job)
     imported = not checked.refused and not dry_run
     if imported:
-        operations.derive.wake()
+        context.derive.wake()
         log.info("meters declared", extra={"meters": len(checked.meters), "changed": len(changed.meters)})
     return {
         "meters": len(checked.meters),

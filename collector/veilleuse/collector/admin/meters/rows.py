@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import Final, TypeVar
 
-from veilleuse.collector.admin.meter_files import METER_KEYS, MeterDeclaration
+from veilleuse.collector.admin.meters.files import METER_KEYS, MeterDeclaration
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.hosts import Host

@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Ports of receiving: Push, Hello, renewal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+from veilleuse.collector.model.hosts import (
+    Caller,
+    CertificateChain,
+)
+from veilleuse.collector.model.records import (
+    AppendOutcome,
+    HostId,
+    StreamPosition,
+    ValidPush,
+)
+
+T = TypeVar("T")
+
+
+class IngestStore(Protocol):
+    """The hot path. One caller at a time: the writer."""
+
+    def append(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
+        """Store a group in ONE durable transaction and answer each push, in order. PROMISES.md §2.2.
+
+        Inside the transaction, per push: the mark and chain of (host, epoch) decide; records above the mark are stored with
+        their hash, hour/day/week sums, point sums, gap sums and a dirty mark; mark and chain advance. Returns after the
+        commit's fsync. Raises StoreFull or StoreDamaged with nothing of the group stored.
+        """
+
+    def position(self, host_id: HostId, epoch: bytes) -> StreamPosition:
+        """Where a stream stands."""
+
+    def records_of(self, host_id: HostId) -> int:
+        """How many records its streams brought so far; only goes up, unless the store is restored."""
+
+
+class Committer(Protocol):
+    """The writer, as its callers see it: one thread, one connection, group commit."""
+
+    def append(
+        self, push: ValidPush, deadline_monotonic_seconds: float | None = None
+    ) -> Future[AppendOutcome]:
+        """Queue a push. The future has its outcome after the commit's fsync; it is cancelled when the deadline passed
+        before. It raises StoreFull, StoreFailing or StoreDamaged with nothing stored. Raises QueueFull at once."""
+
+    def submit(self, job: Callable[[], T], *, alone: bool = False) -> Future[T]:
+        """Run a small job (≤ 20 ms) in the writer's thread; its result appears after the commit. A job that raises is
+        undone alone. `alone`: outside any transaction (backups, checkpoints)."""
+
+
+class Authoriser(Protocol):
+    """Who may call the mTLS port. In memory: safe and cheap on every call, from any thread."""
+
+    def authorise(self, certificate_pem: bytes | None) -> Caller:
+        """The holder of the peer's certificate: `context.auth_context().get("x509_pem_cert", [None])[0]`.
+
+        Raises NotAuthorised: no_certificate, not_an_agent, not_ours, expired, not_yet_valid, unknown_agent, pending,
+        suspended, revoked, forgotten.
+        """
+
+
+class Renewer(Protocol):
+    """New certificates for agents that hold one."""
+
+    def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
+        """Idempotent on (the caller's serial, the new public key). Durable when it returns.
+
+        Raises EnrolmentRefused (bad_request, key_reused), NotAuthorised (status changed meanwhile); StoreFull or StoreFailing when it cannot be written.
+        """
