@@ -102,7 +102,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
     if deleted:
         (tmp_path / "lock").unlink()
     code = (
-        "import sys; from pathlib import Path; from veilleuse.collector.store.sqlite import DirectoryLock\n"
+        "import sys; from pathlib import Path; from veilleuse.collector.store.directory import DirectoryLock\n"
         "from veilleuse.collector.errors import DataDirectoryError\n"
         "try: DirectoryLock(Path(sys.argv[1]))\n"
         "except DataDirectoryError as error: print(error)"
