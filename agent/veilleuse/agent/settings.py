@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,8 @@ from veilleuse.wire.vocabulary import Population
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
 DEFAULT_FILE: Final = here.CONFIGURATION
+RETIRED: Final[Mapping[str, str]] = {}
+"""Key of an earlier version → `since VERSION: why, and what to do`. Told when the service starts; never an error."""
 JOIN_FILE: Final = "join.json"
 """Inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
@@ -184,13 +186,23 @@ def read_settings(
     file: Path | None,
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> AgentSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError."""
+    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError.
+
+    `tell` is called with one line for each key that is no longer used.
+    """
     if environment is None:
         environment = os.environ
     chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     return load(
-        AgentSettings, file=chosen, environment=environment, prefix=ENVIRONMENT_PREFIX, overrides=overrides
+        AgentSettings,
+        file=chosen,
+        environment=environment,
+        prefix=ENVIRONMENT_PREFIX,
+        overrides=overrides,
+        retired=RETIRED,
+        tell=tell,
     )
 
 

@@ -121,30 +121,41 @@ def load(
     environment: Mapping[str, str],
     prefix: str,
     overrides: Mapping[str, str] | None = None,
+    retired: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> T:
     """The settings; `file` None or missing-by-default is the caller's business: a given file must exist.
 
     `prefix` is the environment's, e.g. `VEILLEUSE_AGENT`: `VEILLEUSE_AGENT__SPOOL__MAX_BYTES=…`.
-    Raises ConfigurationError on unreadable or malformed TOML, unknown keys, wrong types or values out of range.
+    `retired` maps each key that an earlier version knew to `since VERSION: why, and what to do`: it is left out, and `tell` is called
+    with one line about it. Raises ConfigurationError on unreadable or malformed TOML, unknown keys, wrong types or values out of range.
     """
-    raw = _read_toml(file) if file is not None else []
     known = {described.dotted: described for described in describe(settings_class)}
     flat: dict[str, tuple[Any, str]] = {}
-    for dotted, value in raw:
-        if value == {} and any(key.startswith(dotted + ".") for key in known):
+    for dotted, value, where in _given(file, environment, prefix, overrides or {}):
+        if value == {} and any(key.startswith(dotted + ".") for key in (*known, *(retired or ()))):
             continue  # a section with every key commented out
-        _require_known(dotted, known, f"in {file}")
-        flat[dotted] = (value, f"in {file}")
-    for name, text in environment.items():
-        if name.startswith(prefix + "__"):
-            dotted = name[len(prefix) + 2 :].lower().replace("__", ".")
-            _require_known(dotted, known, f"in the environment ({name})")
-            flat[dotted] = (text, f"in the environment ({name})")
-    for dotted, text in (overrides or {}).items():
-        _require_known(dotted, known, "on the command line")
-        flat[dotted] = (text, "on the command line")
+        if dotted not in known and retired and dotted in retired:
+            if tell is not None:
+                tell(f"key '{dotted}' {where} is no longer used {retired[dotted]}")
+            continue
+        _require_known(dotted, known, where)
+        flat[dotted] = (value, where)
     values = {dotted: _coerce(known[dotted], value, where) for dotted, (value, where) in flat.items()}
     return _build(settings_class, values, "")
+
+
+def _given(
+    file: Path | None, environment: Mapping[str, str], prefix: str, overrides: Mapping[str, str]
+) -> Iterator[tuple[str, Any, str]]:
+    """(dotted name, value, where it is given), the later one wins."""
+    for dotted, value in _read_toml(file) if file is not None else ():
+        yield dotted, value, f"in {file}"
+    for name, text in environment.items():
+        if name.startswith(prefix + "__"):
+            yield name[len(prefix) + 2 :].lower().replace("__", "."), text, f"in the environment ({name})"
+    for dotted, text in overrides.items():
+        yield dotted, text, "on the command line"
 
 
 def describe(settings_class: type[Section], path: str = "") -> Iterator[Described]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings, read_settings
-from veilleuse.wire.process import finish
+from veilleuse.wire.process import finish, say
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,10 @@ def _run(words: Sequence[str]) -> int:
     here.prepare_process()
     os.umask(0o077)  # whatever a command writes below the state directory is the agent's alone
     parsed, command = parse(words)
-    settings = AgentSettings() if parsed.command in WITHOUT_SETTINGS else read_settings(parsed.config)
+    starts = parsed.command == "run" and not getattr(parsed, "check", False)
+    tell = partial(say, "veilleuse-agent", code=0) if starts else None
+    without = parsed.command in WITHOUT_SETTINGS
+    settings = AgentSettings() if without else read_settings(parsed.config, tell=tell)
     _log_to_stderr(settings.log.level)
     if settings.log.level != "debug":
         os.putenv("GRPC_VERBOSITY", "ERROR")  # else a refused handshake is said twice, once in its own words

@@ -291,3 +291,19 @@ def _asked(since: str | None, until: str | None, who: str | None, wanted: Sequen
         f"{word} {value}" for word, value in (("since", since), ("until", until), ("who", who)) if value
     ]
     return ", ".join(parts)[:512]
+
+
+def note_query(context: AdminContext, *, sql: str, who: str, why: str) -> dict[str, Any]:
+    """Note in the access journal that an operator is about to query names, before they are read. Raises AdminError."""
+    if not why.strip():
+        raise AdminError("say why: it is kept in the access journal")
+    office = context.office
+    office.commit(
+        lambda: office.registry.write_journal(
+            now_unix_milliseconds=office.now_unix_milliseconds(),
+            who=who[:128],
+            what=f"query with names: {' '.join(sql.split())}"[:512],
+            why=why[:256],
+        )
+    )
+    return {}

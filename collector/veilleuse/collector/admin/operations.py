@@ -77,6 +77,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "account_access": accounts.note_access,
     "account_use": accounts.note_use,
     "journal": hosts.read,
+    "query_note": hosts.note_query,
     "publish_part": publications.part,
     "publish": publications.publish,
     "published_list": publications.list_all,

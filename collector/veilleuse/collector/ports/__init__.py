@@ -25,6 +25,7 @@ from veilleuse.collector.ports.readers import (
     HourReader,
     MeteringReader,
     PeriodReader,
+    QueryReader,
     Reader,
     ReferenceReader,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "MeteringStore",
     "PeriodReader",
     "PublicationReader",
+    "QueryReader",
     "Reader",
     "ReferenceReader",
     "Registry",

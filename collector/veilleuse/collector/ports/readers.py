@@ -26,6 +26,7 @@ from veilleuse.collector.model.hosts import (
 )
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
+from veilleuse.collector.model.queries import QueryAnswer
 from veilleuse.collector.model.records import (
     Cell,
     DataKind,
@@ -226,3 +227,16 @@ class ReferenceReader(Protocol):
         self, host_id: HostId, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
         """(start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in the order of time."""
+
+
+class QueryReader(Protocol):
+    """SQL of an administrator, read-only and bounded; secrets are read as NULL."""
+
+    def attach_names(self) -> None:
+        """Open identity.db too, as schema `identity`."""
+
+    def tables(self) -> list[dict[str, str]]:
+        """Each column of each table, by table: `table`, `column`, `type`, `key`, `note`."""
+
+    def ask(self, sql: str, *, seconds: float, rows: int) -> QueryAnswer:
+        """The first `rows` rows of one statement. Raises UsageError for wrong SQL, QueryTooSlow after `seconds`."""

@@ -19,6 +19,7 @@ from veilleuse.collector.ports import (
     LoadReader,
     MeteringReader,
     PublicationReader,
+    QueryReader,
     ReferenceReader,
 )
 from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
@@ -85,6 +86,8 @@ class ReadStore(Protocol):
     def accounts(self) -> AccountReader: ...
     @property
     def references(self) -> ReferenceReader: ...
+    @property
+    def queries(self) -> QueryReader: ...
 
 
 OpenReadStore: TypeAlias = Callable[[], AbstractContextManager[ReadStore]]

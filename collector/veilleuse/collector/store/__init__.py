@@ -4,7 +4,7 @@
 
 from veilleuse.collector.store.sqlite import SqliteStore, check_database, create_store, open_store
 from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED
-from veilleuse.collector.store.sqlite.host_data import export_host
+from veilleuse.collector.store.sqlite.host_export import export_host
 from veilleuse.collector.store.sqlite.read_store import open_reader
 
 __all__ = [

@@ -37,6 +37,7 @@ from veilleuse.collector.store import SqliteStore, create_store, open_store
 from veilleuse.collector.store.directory import DirectoryLock, Reserve
 from veilleuse.collector.store.sqlite import inspect, migrations
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.host_export import export_host
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -101,7 +102,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
     if deleted:
         (tmp_path / "lock").unlink()
     code = (
-        "import sys; from pathlib import Path; from veilleuse.collector.store.sqlite import DirectoryLock\n"
+        "import sys; from pathlib import Path; from veilleuse.collector.store.directory import DirectoryLock\n"
         "from veilleuse.collector.errors import DataDirectoryError\n"
         "try: DirectoryLock(Path(sys.argv[1]))\n"
         "except DataDirectoryError as error: print(error)"
@@ -362,10 +363,13 @@ def test_the_administration_lists_tables_and_exports_a_host(tmp_path):
         store.ingest.append([stream.send(realistic(MONDAY_10H)), other.send(realistic(MONDAY_10H))])
         counts = inspect.table_counts(store.data)
         assert (counts["records"], counts["hosts"], counts["sums"]) == (2, 2, 8)
-        exported = inspect.export_host(store.data, stream.host_id)
+        exported = {table: list(rows) for table, rows in export_host(tmp_path, stream.host_id)}
         assert {row["host_id"] for rows in exported.values() for row in rows} == {stream.host_id}
         assert len(exported["records"]) == 1
         assert len(exported["point_sums"]) == 8
+        (record,) = exported["records"]
+        assert bytes.fromhex(record["wire"])
+        assert "measurement" in record["wire_decoded"]
 
 
 CHILD = """

@@ -17,6 +17,7 @@ from veilleuse.collector.store.sqlite.bounded_reader import SqliteBoundedReader
 from veilleuse.collector.store.sqlite.calibration import SqliteReferenceReader
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader
+from veilleuse.collector.store.sqlite.inspect import SqliteQueryReader
 from veilleuse.collector.store.sqlite.inventory import SqliteInventoryReader
 from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
@@ -82,6 +83,10 @@ class SqliteReadStore:
     @cached_property
     def references(self) -> SqliteReferenceReader:
         return self._open(SqliteReferenceReader)
+
+    @cached_property
+    def queries(self) -> SqliteQueryReader:
+        return self._open(SqliteQueryReader)
 
     def _open(self, reader: Callable[[Path], _Reader]) -> _Reader:
         return self._opened.enter_context(closing(reader(self._directory)))
