@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What may be told of a period of machines under the rule, whatever is put together (pure). docs/decisions/0046.
+"""Builds the tables that may be published of a period under the disclosure rule, in any combination (pure).
+docs/decisions/0046.
 
-Three tables, made in one pass, of groups that are disjoint. Whatever is shown is a sum of their rows, so that no sum or difference of what is
-shown is of fewer than k machines:
+Three tables of disjoint groups are built in one pass. Every published value is a sum of their rows, so that
+no sum or difference of published values is of fewer than k machines:
 - `cells`: machines, known time and energy, as finely as groups may be;
-- `uses`: the parts of time and energy, of cells or of several cells together, where few machines stand behind a part;
-- `whole`: coverage, of each family whole.
+- `uses`: the parts of time and energy, of cells, or of several cells together where a part has few machines;
+- `whole`: coverage, of each family as a whole.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 K = TypeVar("K")
 LITTLE: Final = 2
-"""Where time at rest is not this many times what it is changed by, all known time is changed."""
+"""Least ratio of time at rest to its correction; below it, all known time is corrected."""
 
 
 def in_whole_days(tally: Tally, k: int) -> Tally:
-    """The same, its known time a multiple of 24 h × machines where 1 to k − 1 of them were silent, never above enrolled time. Time at rest
-    makes up the difference, and its energy in proportion: watts stay what they are, or a model's would tell the time again."""
+    """Return the tally with its known time rounded to 24 h × machines, where 1 to k − 1 machines were silent.
+
+    Known time is never above enrolled time. Time at rest takes the difference, and its energy in proportion.
+    Watts stay the same: otherwise a model's watts would reveal the time.
+    """
     machines = len(tally.hosts)
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
     step = machines * MILLISECONDS_PER_DAY
@@ -58,7 +62,7 @@ def in_whole_days(tally: Tally, k: int) -> Tally:
 
 
 def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
-    """`more` milliseconds put on the `of` of these states, in proportion."""
+    """Add `more` milliseconds to the `of` milliseconds of these states, in proportion."""
 
     def changed(value: int) -> int:
         return value * (of + more) // of
@@ -73,7 +77,7 @@ def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tall
     for key, energy in tally.energies.items():
         if key[3] in states:
             found.energies[key] = replace(energy.share(changed), milliseconds=energy.milliseconds)
-    # A month pairs methods' times with states in their order: the time with an energy is changed as a whole.
+    # A month pairs methods' times with states in order: the time with an energy is scaled as a whole.
     derived = {key: energy.milliseconds for key, energy in found.energies.items()}
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
     for key, milliseconds in _in_proportion(derived, known, more).items():
@@ -82,20 +86,22 @@ def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tall
 
 
 def _in_proportion(values: Mapping[K, int], of: int, more: int) -> Mapping[K, int]:
-    """Each × (of + more) ÷ of, rounded so that their sum is too."""
+    """Multiply each value by (of + more) ÷ of, rounded so that the sum is too."""
     ends: Sequence[int] = [end * (of + more) // of for end in accumulate(values.values(), initial=0)]
     return {key: after - before for key, (before, after) in zip(values, pairwise(ends), strict=True)}
 
 
 U_STEPS: Final = 20
-"""Of the relative standard uncertainty of a cell's energy, from 0 to 1: rounded up to a step, or it would tell which method each machine has."""
+"""Steps, from 0 to 1, of the relative standard uncertainty of a cell's energy. Rounding up hides each
+machine's method.
+"""
 _EVERYTHING: Final = frozenset(Detail) - {Detail.ENERGIES}
 _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})
 
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Names of one family that have machines in its row `autres`: which entity has which class there is not told."""
+    """Names of one family with machines in its row `autres`: their combination is not published."""
 
     family: GroupKey
     entities: frozenset[str]
@@ -104,7 +110,7 @@ class Hidden:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseTables:
-    """Rows of the three tables, what is in `autres`, and families of which nothing is told."""
+    """Rows of the three tables, the names in `autres`, and the families withheld."""
 
     cells: tuple[Group, ...]
     uses: tuple[Group, ...]
@@ -115,7 +121,7 @@ class ReleaseTables:
 
 
 def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
-    """Of groups under the rule, by entity and device class."""
+    """Build the tables of groups under the disclosure rule, by entity and device class."""
     cells: list[Group] = []
     uses: list[Group] = []
     whole: list[Group] = []
@@ -142,7 +148,7 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
 
 
 def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
-    """Names of its members with machines that have no row of their own; none where each has one."""
+    """Return the names of members with machines but without a row of their own; none where each has one."""
     merged = [key for key, tally in family.members.items() if tally.hosts and key not in rows]
     if not merged:
         return []
@@ -155,9 +161,9 @@ def _merged_into_autres(family: Family, rows: Collection[GroupKey]) -> list[Tall
 
 
 def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
-    """`inside`: what it is of; of `autres` each group apart."""
+    """Return the row of a cell; `inside`: the tallies it merges, for `autres` each group."""
     of_screens = key.device_class == EnergyClass.MONITOR.value
-    # Screens have no enrolled time: there is nothing of it to withhold.
+    # Screens have no enrolled time: nothing to withhold.
     told = _COVERAGE if of_screens else frozenset()
     sums = tally.freeze(key.population, _EVERYTHING - told, exact=False)
     energy = sum(one.energy_millijoules for one in sums.energies.values())
@@ -174,7 +180,10 @@ def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
 
 
 def _uncertainty(key: GroupKey, tally: Tally) -> float:
-    """Millijoules, as a row of its own would tell it: merged into `autres` it must not seem better known."""
+    """Return the uncertainty, mJ, that the group would have in its own row.
+
+    Merged into `autres`, it must not look more certain.
+    """
     sums = tally.freeze(key.population, frozenset())
     energy = sum(one.energy_millijoules for one in sums.energies.values())
     return energy * _stepped(u_model([Group(key, sums)]))
@@ -185,12 +194,12 @@ def _stepped(u: float) -> float:
 
 
 def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
-    """What stands for all methods, bands and states."""
+    """Return the key that replaces all methods, bands and states."""
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
 def _uses(cells: Sequence[Member], k: int) -> list[Group]:
-    """Cells, or several together, with the parts that all of them may tell."""
+    """Return cells, or several together, with the parts that all of them may publish."""
     rates = rates_of(tally for _, tally in cells)
     for level in LEVELS:
         rows = _at(cells, level, rates, k)
@@ -210,7 +219,7 @@ def _uses(cells: Sequence[Member], k: int) -> list[Group]:
 
 
 def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
-    """With each part nobody's or safe; None where they cannot be told beside the cells."""
+    """Merge cells until each part is empty or safe; None where parts cannot be published with the cells."""
     of = dict(cells)
     found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
     if found.withheld_keys:
@@ -218,7 +227,7 @@ def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Mem
     kept = [(cell.key, of[cell.key]) for cell in found.kept]
     if not found.merged_keys:
         return kept
-    # One row of the name: what is merged already is safe with the others too.
+    # One row is named so: an already merged row is safe with the others too.
     hidden = [*((key, of[key]) for key in found.merged_keys), *(one for one in kept if one[0].autres)]
     if not all(tally.cannot_be_solved(rates, k) for _, tally in hidden):
         return None
@@ -249,7 +258,7 @@ def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
     told = _COVERAGE - tally.unsafe(k)
     sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())
-    # Up to a second a machine is what rounding leaves where weeks are shared.
+    # Up to a second a machine is rounding of shared weeks.
     beyond = derived - sums.observed_milliseconds
     if 0 < beyond <= MILLISECONDS_PER_SECOND * len(tally.hosts):
         derived -= beyond

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of a period × factors → the yearly export's rows (pure). METHOD.md §2, §5 and §7.
+"""Builds the rows of the yearly export from a period's rows and factors (pure). METHOD.md §2, §5 and §7.
 
-The factor comes in once, on the row's or the total's own sum, and so does its uncertainty.
+The factor enters once, on the sum of the row or total, and so does its uncertainty.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsSta
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.5"
-"""Of derivation and accounting together; raised when a figure of the same data would change."""
+"""Version of derivation and accounting together; raised when a figure of the same data would change."""
 ESTIMATED_ABOVE: Final = 0.20
 """Imputed share above which a figure is labelled estimated. METHOD.md §4."""
 
@@ -41,12 +41,12 @@ _COMPLETE: Final = (0.3, 0.6, 0.9)
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
 _Name: TypeAlias = tuple[RowKey, bool]
-"""(key, whether it is of rooms): of the rows of a period, each has its own."""
+"""(key, True for rooms): unique among the rows of a period."""
 
 
 @dataclass(frozen=True, slots=True)
 class BillingTerms:
-    """What rows are billed by."""
+    """Factors, mapping, contracts and comparisons of a statement."""
 
     choose: ChooseFactor
     data: str
@@ -54,13 +54,16 @@ class BillingTerms:
     mapping: BilanMapping = DEFAULT_MAPPING
     contracts: Sequence[Contract] = ()
     before: Mapping[int, PeriodFigures] = field(default_factory=dict)
-    """Period by its place → the period it is compared with, under the same method and grouping."""
+    """Index of a period → the period it is compared with, under the same method and grouping."""
     not_compared: Mapping[int, str] = field(default_factory=dict)
-    """Period by its place → why there is none, one of comparable.NotCompared."""
+    """Index of a period → reason without a comparison, one of change.NoComparison."""
 
 
 def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsStatement:
-    """Rows, one total per period, virtual machines as memo. Raises UnknownZone, also for a row whose site has no zone."""
+    """Build the rows, one total per period, and virtual machines as memo.
+
+    Raises UnknownZone, also for a row whose site has no zone.
+    """
     rows: list[EmissionsRow] = []
     totals: list[EmissionsRow] = []
     items: list[Mapping[str, str | float | bool]] = []
@@ -88,7 +91,7 @@ def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsSt
 
 
 class _Bill:
-    """One period."""
+    """Builder of the rows of one period."""
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class _Bill:
         )
 
     def items(self) -> Iterator[dict[str, str | float | bool]]:
-        """kgCO2e of the rows so far, by item."""
+        """Yield kgCO2e of the rows so far, by item."""
         sums: defaultdict[tuple[str, str, bool, bool], Fraction] = defaultdict(Fraction)
         for one in self._lines:
             item = one.item
@@ -247,7 +250,7 @@ class _Bill:
             return made
         try:
             old = self._terms.choose(chosen[0].factor.zone, self._before.first.year).factor
-        except UnknownZone:  # its first factor is of a later year: nothing to compare with
+        except UnknownZone:  # the zone's first factor is of a later year: no comparison
             return made
         effect = factor_effect_kgco2e(
             old.total_kgco2e_per_kwh,
@@ -257,7 +260,9 @@ class _Bill:
         return replace(made, factor_effect_kgco2e=float(effect))
 
     def _by_contract(self) -> dict[_Name, Fraction]:
-        """Market-based kgCO2e of each row that stands in places; nothing without a contract that meets the period."""
+        """Return the market-based kgCO2e of each row with places; empty without a contract that meets the
+        period.
+        """
         found: dict[_Name, Fraction] = {}
         if not self._terms.contracts:
             return found
@@ -285,7 +290,7 @@ class _Bill:
         return found
 
     def contracts(self) -> Iterator[dict[str, str | float | bool]]:
-        """What each covers here, of those that cover anything."""
+        """Yield the covered energy of each contract that covers some."""
         for one in self._terms.contracts:
             if one.contract_id in self._covered:
                 yield {
@@ -301,7 +306,7 @@ class _Bill:
 
 
 def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
-    """How the energy is known; no shares of nothing."""
+    """Add the measured, modelled, imputed and extrapolated parts; no shares without energy."""
     told, total = row.estimate, row.estimate.energy_millijoules
     mix = {str(method): energy / total for method, energy in told.methods.items() if energy} if total else {}
     for name, energy in (
@@ -327,7 +332,10 @@ def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
 
 
 def _pedigree(row: FigureRow) -> str:
-    """Scores of the activity data, after ABC; which one a figure gets is ours [P]. Year and place are always the figure's own."""
+    """Return the pedigree scores of the activity data, after ABC; the choice of scores is ours [P].
+
+    Year and place are always the figure's own.
+    """
     told = row.estimate
     measured = told.measured_millijoules >= told.energy_millijoules / 2
     coverage = told.coverage_energy if told.fleet_milliseconds else 1.0
@@ -362,7 +370,7 @@ def _kwh(millijoules: int | None) -> float | None:
 
 
 def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
-    """The emissions' columns, total and components."""
+    """Add the emissions' columns, total and components."""
     return replace(
         made,
         kgco2e_total=float(bill.total_kgco2e),
@@ -375,7 +383,7 @@ def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
 
 
 def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
-    """The factor's columns; a total over several has none but `provisional`."""
+    """Add the factor's columns; a total over several factors has only `provisional`."""
     provisional = any(chosen.provisional for chosen in applied)
     if len({chosen.factor.factor_id for chosen in applied}) != 1:
         return replace(made, provisional=provisional)
@@ -392,7 +400,9 @@ def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> Emission
 
 
 def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
-    """u of the factor on a sum over zones, independent between zones; of one zone it is the factor's own."""
+    """Return the factor's u on a sum over zones, independent between zones; for one zone, the factor's
+    own.
+    """
     if len(shares) == 1:
         return shares[0][1].u
     weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
@@ -404,7 +414,7 @@ def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
 
 
 def _effects(found: Change) -> dict[str, Any]:
-    """The change's columns."""
+    """Return the change's columns."""
     told = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
     told["change"] = found.effects.total_kwh
     columns = {f"{name}_kwh": float(value) for name, value in told.items()}
@@ -412,13 +422,15 @@ def _effects(found: Change) -> dict[str, Any]:
 
 
 def _is_billed(row: FigureRow) -> bool:
-    """Whether any energy of it is known, 0 too: what is not needs no factor."""
+    """Return whether any energy is known, 0 included: unknown energy needs no factor."""
     told = row.estimate
     return bool(told.energy_millijoules or told.derived_milliseconds or row.room is not None)
 
 
 def _name(row: FigureRow) -> _Name:
-    """Where device classes are not told apart, a room's row has the key of the servers' beside it."""
+    """Return the name of a row: where device classes are merged, a room's row has the key of the servers'
+    row.
+    """
     return row.key, row.room is not None
 
 
@@ -427,7 +439,7 @@ def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
 
 
 def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
-    """A factor that was applied, and where it comes from."""
+    """Return the row of an applied factor, with its source."""
     factor = chosen.factor
     return {
         "factor_id": factor.factor_id,
@@ -447,7 +459,7 @@ def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int 
 
 
 def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
-    """A population too small to be shown, as a row."""
+    """Return the row of a population too small to publish."""
     return {
         "period_from": period.first.isoformat(),
         "period_to": period.end.isoformat(),
@@ -459,7 +471,7 @@ def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
 
 
 def told_home(first: date, end: date, one: HomeTold) -> dict[str, str | float | bool]:
-    """A share at home that [first, end) was divided by, as a row."""
+    """Return the row of a share at home that [first, end) was divided by."""
     return {
         "period_from": first.isoformat(),
         "period_to": end.isoformat(),

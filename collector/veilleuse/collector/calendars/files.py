@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The files of `veilleuse calendar import`: TOML with all of a site's calendar, or CSV with its closures alone.
+"""Reads and writes the files of `veilleuse calendar import`: TOML for a site's whole calendar, CSV for
+closures alone.
 
-What is wrong is told with the file, the table, the key and what to write instead; an unknown key with the nearest known one.
+An error names the file, the table, the key and what to write instead; for an unknown key, the nearest known
+one.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _CSV_COLUMNS: Final = ("first", "last", "name")
 
 
 def read_calendar(text: str, name: str, former: Declaration) -> Declaration:
-    """What a file declares. A CSV replaces the closures of `former`; TOML says all. Raises UsageError."""
+    """Read a declaration; a CSV replaces the closures of `former`, TOML is complete. Raises UsageError."""
     try:
         if name.lower().endswith(".toml"):
             found = _toml(text)
@@ -151,7 +153,7 @@ def _spans(document: Mapping[str, Any], table: str) -> tuple[OpenSpan, ...]:
 
 
 def _check(spans: tuple[OpenSpan, ...], table: str) -> None:
-    """What Calendar would refuse too, in the words of the file."""
+    """Check what Calendar would refuse too, in the terms of the file."""
     for span in spans:
         minutes = span.end_minute - span.start_minute
         if table == "open" and minutes < MINIMUM_OPEN_SPAN_MINUTES:
@@ -169,7 +171,7 @@ def _words(span: OpenSpan) -> str:
 
 
 def _weekly(weekday: int, text: str, where: str) -> tuple[OpenSpan, ...]:
-    """One span, or two when it goes over midnight."""
+    """Parse one span; two when it passes midnight."""
     match = _SPAN.fullmatch(text.strip())
     start, end = (-1, -1) if match is None else _minutes(*map(int, match.groups()))
     if not (0 <= start < _DAY_MINUTES and 0 <= end <= _DAY_MINUTES and start != end):
@@ -189,12 +191,12 @@ def _minutes(start_hour: int, start_minute: int, end_hour: int, end_minute: int)
 
 
 def clock(minute: int) -> str:
-    """Minutes after midnight, 0 to 1,440, as HH:MM."""
+    """Format minutes after midnight, 0 to 1,440, as HH:MM."""
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def span_text(span: OpenSpan) -> str:
-    """Its hours, as in the file."""
+    """Format the hours of a span, as in the file."""
     return f"{clock(span.start_minute)}-{clock(span.end_minute)}"
 
 
@@ -230,7 +232,7 @@ def _sorted(closures: Iterable[Closure]) -> tuple[Closure, ...]:
 
 
 def write_calendar(declaration: Declaration, site: str) -> str:
-    """TOML. `site` goes into a comment."""
+    """Write a declaration as TOML. `site` goes into a comment."""
     lines = [
         f"# Calendar of {site}: veilleuse calendar import FILE --site {json.dumps(site, ensure_ascii=False)}",
         "",

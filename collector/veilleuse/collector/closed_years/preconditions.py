@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a year cannot be closed, or not definitively; each says what to do. METHOD.md §7."""
+"""Lists the reasons why a year cannot be closed, or not definitively, with the remedy for each. METHOD.md
+§7.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,11 @@ MEASURABLE: Final = frozenset(one.value for one in DeviceClass) - {
     DeviceClass.UNKNOWN.value,
     DeviceClass.VIRTUAL_MACHINE.value,
 }
-"""Classes that agents run on: coverage is asked of these alone."""
+"""Classes with an agent: only these have a coverage condition."""
 
 
 def not_over(year: int, today: date) -> str | None:
-    """Why it is too early, whatever the state."""
+    """Return the reason why it is too early, for any state; None when it is not."""
     end = date(year + 1, 1, 1)
     if ended_by(today) < end:
         return f"{year} is not over: its last month is kept 3 days after it has ended, close it from {end.replace(day=4)} on"
@@ -35,7 +37,7 @@ def not_over(year: int, today: date) -> str | None:
 
 
 def of_data(year: int, waiting: PendingMonths) -> Iterator[str]:
-    """Of what came in."""
+    """Yield the reasons in received data."""
     if waiting.periods:
         wait = (
             f"1 period of {year} waits"
@@ -51,7 +53,7 @@ def of_data(year: int, waiting: PendingMonths) -> Iterator[str]:
 
 
 def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[str]:
-    """Of rows that nobody has resolved."""
+    """Yield the reasons in unresolved inventory rows."""
     if doubts:
         rows = "1 row of the inventory is" if doubts == 1 else f"{doubts} rows of the inventory are"
         yield f"{rows} in doubt: look at 'veilleuse inventory review list' and decide"
@@ -71,7 +73,7 @@ def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[st
 
 
 def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
-    """Of factors and of the mapping."""
+    """Yield the reasons in factors and mapping."""
     for zone, chosen in sorted(terms.factors.items()):
         if chosen.provisional:
             yield (
@@ -90,7 +92,9 @@ def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
 
 
 def of_coverage(kept: Kept, minimum_ratio: float) -> Iterator[str]:
-    """Observed ÷ fleet machine time of the classes that agents run on: of states and of energy."""
+    """Yield insufficient coverage of states and energy: observed ÷ fleet machine time of classes with an
+    agent.
+    """
     seen = covered(kept, MEASURABLE | {AUTRES})
     for name, milliseconds in (("states", seen.states), ("energy", seen.energy)):
         if seen.fleet and milliseconds < minimum_ratio * seen.fleet:

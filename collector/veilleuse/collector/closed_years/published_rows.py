@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closed years in reports: a year alone as it was frozen, with what was first published beside; among others, its kept sums."""
+"""Reports closed years: a single year as frozen, with the first published values; among other years, from its
+statistics.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,12 @@ from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.ports.readers import ClosedYearReader
 
 Asked = Callable[[str], bool]
-"""Whether an entity may be shown."""
+"""Returns whether an entity may be published."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedFigures:
-    """The last revision of a year."""
+    """Last revision of a year."""
 
     closed: ClosedRevision
     statement: EmissionsStatement
@@ -44,7 +46,7 @@ class ClosedFigures:
 
 
 def load_closed(reader: ClosedYearReader, told: ClosedYear) -> ClosedRevision:
-    """Raises StoreDamaged for one that contradicts itself."""
+    """Load a revision. Raises StoreDamaged for a contradictory one."""
     try:
         return closed_of(told, reader.file(told))
     except NotAClosedYear as error:
@@ -54,7 +56,7 @@ def load_closed(reader: ClosedYearReader, told: ClosedYear) -> ClosedRevision:
 
 
 def require_shown(closed: ClosedRevision, *, k: int, current_tree: bool, dimensions: Iterable[str]) -> None:
-    """Raises UsageError for what a closed year cannot tell any more."""
+    """Check a query against a closed year. Raises UsageError for what its statistics no longer allow."""
     told = closed.told
     if current_tree:
         raise UsageError(f"{told.year} is closed: machines stand where they stood then, leave out --tree now")
@@ -74,8 +76,10 @@ def closed_figures(
     *,
     compare: bool,
 ) -> ClosedFigures | None:
-    """As frozen; None of a year that is open. `compare`: with the year before, where that is closed too: else the report would be another
-    one once its machines are gone. Raises UsageError, StoreDamaged.
+    """Return the figures as frozen; None for an open year. Raises UsageError, StoreDamaged.
+
+    `compare`: with the year before, only where that is closed too: otherwise the report would change once its
+    machines are deleted.
     """
     revisions = reader.revisions(year)
     if not revisions:
@@ -95,19 +99,21 @@ def closed_figures(
 def _compared(
     reader: ClosedYearReader, closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None
 ) -> YearComparison:
-    """The year before under this year's assumptions, with its own factors; or why there is none."""
+    """Return the year before under this year's assumptions, with its own factors, or the reason for its
+    absence.
+    """
     revisions = reader.revisions(closed.told.year - 1)
     if not revisions:
         return YearComparison({}, closed.terms.choose, NoComparison.OPEN.value)
     before = load_closed(reader, revisions[-1])
-    if before.kept.k < closed.kept.k:  # the change would show its smaller groups
+    if before.kept.k < closed.kept.k:  # the change would reveal the smaller groups of the year before
         return YearComparison({}, closed.terms.choose, NoComparison.NOT_KEPT.value)
     period = kept_figures(before.kept, dimensions, closed.terms.assumptions, asked)
     if period.total is None or not period.total.estimate.energy_millijoules:
         return YearComparison({}, closed.terms.choose, NoComparison.NO_DATA.value)
 
     def choose(zone: str, year: int) -> ChosenFactor:
-        """A zone that was not there had no other factor."""
+        """Return the zone's factor of the year before; a zone absent then has no other factor."""
         return before.terms.choose(zone, year) if zone in before.terms.factors else closed.terms.factors[zone]
 
     return YearComparison({0: period}, choose)
@@ -135,7 +141,7 @@ def _stated(
 
 
 def _can_state(closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None) -> bool:
-    """Of another method: as it was frozen, or not at all."""
+    """Return whether the grouping can be computed: under another method, only as frozen."""
     as_frozen = tuple(sorted(dimensions)) == tuple(sorted(GROUPING)) and asked is None
     return as_frozen or closed.report["method_version"] == METHOD_VERSION
 
@@ -167,7 +173,7 @@ def _columns() -> frozenset[str]:
 
 @cache
 def _floats() -> frozenset[str]:
-    """Columns that hold a float."""
+    """Return the columns that hold a float."""
     found = set()
     for name, hint in get_type_hints(EmissionsRow).items():
         kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -179,7 +185,9 @@ def _floats() -> frozenset[str]:
 def _marked(
     statement: EmissionsStatement, closed: ClosedRevision, published: EmissionsStatement | None
 ) -> EmissionsStatement:
-    """`published`: what revision 1 said; None where it cannot be told in this grouping any more."""
+    """Mark every row with the revision; `published`: statement of revision 1, None where this grouping is not
+    possible.
+    """
     told_then = () if published is None else (*published.rows, *published.totals, *published.memo)
     before = {_name(row): row.kgco2e_total for row in told_then}
     told = closed.told

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reduces the machines of a period to cells of k or more (pure): what a report computes from, and what is kept of a year for ever.
+"""Reduces the machines of a period to cells of k or more (pure): the input of reports, and the permanent
+statistics of a year.
 
-One pass over the machines: each goes into the finest cell it is of. Then cells are merged until none stands on fewer than k. Decision 0039.
+One pass adds each machine to its finest cell. Cells are then merged until none has fewer than k machines.
+Decision 0039.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ _NO_DAYS: Final = (0,) * len(DAY_TYPES)
 
 
 class _Fine(NamedTuple):
-    """The finest cell."""
+    """Key of the finest cell."""
 
     stratum: Stratum
     cell: SampleCell
@@ -79,7 +81,7 @@ class _Fine(NamedTuple):
 
 @dataclass(slots=True)
 class _Gathered:
-    """Of one cell, fine or not."""
+    """Sums of one cell, merged or not."""
 
     share: Contributions = field(default_factory=Contributions)
     days: dict[HostId, Days] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class _Gathered:
 
 
 class YearReducer:
-    """The pass over a period."""
+    """One pass over the machines of a period."""
 
     def __init__(
         self,
@@ -114,8 +116,12 @@ class YearReducer:
         for_ever: bool = True,
         in_groups: bool = False,
     ) -> None:
-        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `for_ever`: bands and all products of w
-        are kept; False: only what the figures of now are made of; `in_groups`: sums of random groups too, for the margins of a change."""
+        """Take the period and options.
+
+        `k`: fewest machines of a cell. `headcounts`: with declared telework days. `for_ever`: True stores
+        bands and all products of w; False only the inputs of current figures. `in_groups`: also sums random
+        groups, for the margins of a change.
+        """
         self._first, self._end, self._k = first, end, k
         self._telework = Telework(headcounts, first, end)
         self._book = FleetBook()
@@ -124,7 +130,7 @@ class YearReducer:
         self._machines: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         self._pcs: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
-        """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
+        """Stratum of a place's screens → the PCs there that report screens, or none."""
         self._in_groups = in_groups
         self._groups = Groups()
         self._for_ever = for_ever
@@ -132,11 +138,11 @@ class YearReducer:
         self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
 
     def stands(self, standing: FleetDevice) -> None:
-        """A device in service."""
+        """Add a device in service."""
         self._book.stands(Place.at(standing).stratum(standing.device_class), standing)
 
     def measured(self, one: ObservedMachine, standing: FleetDevice) -> None:
-        """A machine, with its screens."""
+        """Add a machine, with its screens."""
         one = one if self._for_ever else one.without_bands()
         total, place = one.total, Place.at(standing)
         made = machine(one, total, place.stratum(standing.device_class), standing)
@@ -152,7 +158,7 @@ class YearReducer:
             _gather(self._machines, one, shown, self._of_screens, shows_screens=True)
 
     def virtual(self, one: ObservedMachine, standing: FleetDevice) -> None:
-        """A virtual machine."""
+        """Add a virtual machine."""
         made = machine(one, one.total, Place.at(standing).stratum(standing.device_class), standing)
         _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
 
@@ -172,7 +178,7 @@ class YearReducer:
         self._times[made.stratum].update(dict(zip(DAY_TYPES, made.accounted_milliseconds, strict=True)))
 
     def kept(self) -> Kept:
-        """All of it; the pass is over."""
+        """Return the statistics; the pass is over."""
         machines = _Merged(self._machines, self._k, self._pcs)
         virtual = _Merged(self._virtual, self._k, {})
         self._book.settle()
@@ -216,7 +222,10 @@ def keep(
     for_ever: bool = True,
     in_groups: bool = False,
 ) -> Kept:
-    """Reduce [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
+    """Reduce [first, end) to statistics: machines, each with one of `standings`.
+
+    `virtual`: virtual machines with theirs, which are not among `standings`.
+    """
     keeper = YearReducer(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
         keeper.stands(standing)
@@ -230,7 +239,7 @@ def keep(
 def _component_places(
     of: Mapping[str, tuple[str, ...]], components: Collection[str]
 ) -> list[tuple[int, list[int]]]:
-    """(number in w, places of its columns) of some components."""
+    """Return (number in w, places of its columns) of the given components."""
     return [
         (number, [PLACE[column] for column in columns])
         for number, (name, columns) in enumerate(of.items())
@@ -248,7 +257,7 @@ def _gather(
 ) -> None:
     energy = sum(made.energy_millijoules)
     if not made.observed_milliseconds and not energy:
-        return  # it told of nothing
+        return  # no report at all
     found = into[_Fine(made.stratum, made.cell, made.always_on)]
     on = made.on_millijoules
     found.share.add(one.host_id, made.observed_milliseconds, energy, on, made.measured_millijoules)
@@ -294,12 +303,14 @@ def _add_products(
 
 
 class _Merged:
-    """Fine cells → those that are kept."""
+    """Merges the finest cells into cells of k or more."""
 
     def __init__(
         self, fine: Mapping[_Fine, _Gathered], k: int, screens_of: Mapping[Stratum, Contributions]
     ) -> None:
-        """`screens_of`: stratum of a place's screens → the PCs there: how long screens are on rests on these too."""
+        """Merge all cells. `screens_of`: stratum of a place's screens → the PCs there, which also determine
+        display-on time.
+        """
         self._k = k
         self._shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
         for key, one in fine.items():
@@ -321,7 +332,7 @@ class _Merged:
 
     @property
     def examples(self) -> dict[Stratum, Stratum]:
-        """Stratum of a place's screens → the group of places whose PCs tell together how long screens are on."""
+        """Stratum of a place's screens → the group of places whose PCs together report display-on time."""
         return {
             stratum: into
             for stratum, into in self.strata.items()
@@ -330,7 +341,10 @@ class _Merged:
 
     @property
     def moved(self) -> Counter[tuple[Stratum, ...]]:
-        """Strata that one machine was measured in, one for each of its cells → number of such machines: each counts once in a row."""
+        """Strata in which one machine was measured, one for each of its cells → number of such machines.
+
+        A row counts each of these machines once.
+        """
         strata: defaultdict[HostId, list[Stratum]] = defaultdict(list)
         for key, one in sorted(self._cells.items()):
             if key.stratum.device_class != MONITOR:
@@ -339,7 +353,7 @@ class _Merged:
         return Counter(tuple(found) for found in strata.values() if len(found) > 1)
 
     def of_other_classes(self) -> dict[tuple[Stratum, str], int]:
-        """(stratum that holds several device classes, one of these) → its measured machines there."""
+        """Return (stratum with several device classes, one of these) → its measured machines there."""
         hosts: defaultdict[tuple[Stratum, str], set[HostId]] = defaultdict(set)
         for stratum, into in self.strata.items():
             if into is not None and into.device_class != stratum.device_class:
@@ -347,7 +361,9 @@ class _Merged:
         return {key: len(found) for key, found in hosts.items()}
 
     def stands_for(self, k: int) -> dict[str, str]:
-        """Device class of k or more whose machines are all in strata of several classes → the name of these."""
+        """Return device class of k or more whose machines are all in strata of several classes → the name of
+        these.
+        """
         own = {key.stratum.device_class for key in self._cells}
         return {
             device_class: into.device_class
@@ -356,11 +372,11 @@ class _Merged:
         }
 
     def into(self, stratum: Stratum) -> Stratum:
-        """What a stratum is kept in; itself where nothing of its machines is kept."""
+        """Return the merged stratum of a stratum; itself where none of its machines has one."""
         return self.strata.get(stratum, stratum) or stratum
 
     def _merge_kinds(self, moved: Mapping[_Fine, _Gathered]) -> dict[_Fine, _Gathered]:
-        """Kinds are told apart in all strata of a class, or in none."""
+        """Separate kinds in all strata of a class, or in none."""
         by_class: defaultdict[str, list[_Fine]] = defaultdict(list)
         for key in moved:
             by_class[key.stratum.device_class].append(key)
@@ -385,7 +401,7 @@ class _Merged:
         )
 
     def _kind_of_class(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> Alike | None:
-        """Those always on, where they and the others are enough."""
+        """Return the machines always on, where both they and the others are enough."""
         shares = {kind: Contributions() for kind in (False, True)}
         found = Alike()
         for key in keys:
@@ -412,7 +428,7 @@ class _Merged:
         return found
 
     def cells(self, *, memo: bool) -> Iterable[KeptCell]:
-        """In order."""
+        """Yield the merged cells, in order."""
         for key, one in sorted(self._cells.items()):
             hidden = not is_exempt(key.stratum) and self._k > 1 and not one.share.shows_methods(self._k)
             yield KeptCell(
@@ -431,10 +447,11 @@ class _Merged:
 
 
 def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tuple[InService, Stratum]]:
-    """(part of the fleet, stratum that its sample is kept in).
+    """Yield (part of the fleet, stratum of its sample).
 
-    Of a class with fewer than k measured machines, kept with other classes, k machines in service at most go with these: others' mean is
-    no example for the rest. The split is by inventory and k alone, so that it tells nothing of the machines that were measured.
+    A class with fewer than k measured machines shares a stratum with other classes. At most k of its machines
+    in service go there: the other classes' mean does not represent the rest. The split uses inventory and k
+    alone, so it reveals nothing of the measured machines.
     """
     rare = {key for key, number in merged.of_other_classes().items() if number < k}
     split: defaultdict[tuple[Stratum, str], list[InService]] = defaultdict(list)
@@ -455,7 +472,7 @@ def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tup
 
 
 def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _Merged, k: int) -> Iterable[InService]:
-    """The fleet, in the strata and cells that its sample is kept in."""
+    """Yield the fleet in the strata and cells of its sample."""
     found = FleetBook()
     for one, into in pieces:
         found.machines[into] += one.machines
@@ -472,7 +489,7 @@ def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _Merged, k: int)
 
 
 def _common(cells: Counter[SampleCell], k: int) -> Counter[SampleCell]:
-    """Hardware and age that k machines share; the rest as one."""
+    """Merge hardware and age below k machines; the rest is one cell."""
     made: Counter[SampleCell] = Counter()
     for cell, number in cells.items():
         of_model = sum(more for one, more in cells.items() if one.hardware == cell.hardware)

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Turns the cells of a period into its rows, in energy (pure): of an open period and of a closed year alike.
+"""Restates the cells of a period as its rows, in energy (pure): the same for an open period and a closed
+year.
 
-Every cell stands on k machines or more, so that any union of cells may be shown, and any difference of two unions.
+Every cell has k machines or more, so any union of cells may be published, and any difference of two unions.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class _Row:
             states[state] = (before[0] + time, before[1] + energy)
 
     def merge(self, other: _Row) -> None:
-        """All of another one."""
+        """Add all of another row."""
         self.strata |= other.strata
         self.machines += other.machines
         self.screens += other.screens
@@ -93,7 +94,10 @@ class _Row:
                 own[state] = (before[0] + time, before[1] + energy)
 
     def sums(self, moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
-        """Screens hang on machines that are counted already, unless the row is of screens alone. `moved`: as `Kept` has it."""
+        """Return the sums of the row; `moved`: machines in several strata, as in the statistics.
+
+        Screens belong to machines that are counted already, unless the row has only screens.
+        """
         again = sum(
             number * max(0, sum(stratum in self.strata for stratum in strata) - 1)
             for strata, number in moved.items()
@@ -112,7 +116,7 @@ class _Row:
 
 
 class _ClassFigures:
-    """What the classes of a row can be compared by."""
+    """Comparison inputs of the classes of a row."""
 
     def __init__(self, kept: Kept, fleet: Fleet) -> None:
         self._kept, self._fleet = kept, fleet
@@ -145,14 +149,14 @@ class _ClassFigures:
         )
 
     def _covered_by_pcs(self, screens: Iterable[Stratum]) -> CoveredDays:
-        """Of the PCs in the same places, else of all."""
+        """Return the covered days of PCs in the same places, else of all PCs."""
         places = {Place.of(stratum) for stratum in screens}
         found = [covered for place, covered in self._pcs.items() if place in places]
         return reduce(or_, found or self._pcs.values(), CoveredDays())
 
 
 def _covered(cell: KeptCell) -> CoveredDays:
-    """Of a year kept before that was told, the mean of its machines."""
+    """Return the covered days; for a year without stored days, the mean of its machines."""
     if cell.days_milliseconds is not None:
         return CoveredDays.of(cell.days_milliseconds)
     times = sample_of(cell.n, cell.sums, cell.products).times
@@ -165,7 +169,11 @@ def kept_figures(
     assumptions: Assumptions,
     asked: Callable[[str], bool] | None = None,
 ) -> PeriodFigures:
-    """Rows of the year; `asked`: entities to be shown, which changes no figure of theirs. None: all, and rooms, which are no entity's."""
+    """Compute the rows of the year.
+
+    `asked`: filter of published entities, which changes no figure. None: all entities, and rooms, which
+    belong to no entity.
+    """
     made = _of_machines(kept, dimensions, assumptions, asked or (lambda _: True))
     return with_rooms(made, made.rooms, dimensions) if asked is None else made
 
@@ -223,7 +231,7 @@ def _with_home(
     homes: Mapping[Stratum, HomeShare],
     where: Mapping[Stratum, RowKey],
 ) -> Iterable[tuple[RowKey, _Row]]:
-    """Rows, and those of what is drawn at home; as account.at_home has them, but that every cell is k machines already."""
+    """Return the rows with those of energy at home, as account.at_home; every cell already has k machines."""
     found = {
         key: row
         for key, row in rows.items()
@@ -236,7 +244,7 @@ def _with_home(
         if cell.stratum in homes and not cell.memo:
             at_home[home_key(where[cell.stratum])].add(cell)
     for key, row in at_home.items():
-        if key in found:  # others are at home by the inventory
+        if key in found:  # other machines are at home by the inventory
             row.merge(found[key])
         found[key] = row
     return found.items()
@@ -247,13 +255,13 @@ class ClassCoverage(NamedTuple):
 
     fleet: int
     states: int
-    """Of known state."""
+    """Time of known state."""
     energy: int
-    """With derived energy."""
+    """Time with derived energy."""
 
 
 def covered(kept: Kept, classes: Collection[str]) -> ClassCoverage:
-    """Of these device classes, virtual machines apart."""
+    """Return the machine time of these device classes, without virtual machines."""
     cells = [_alike(cell) for cell in kept.cells if not cell.memo and cell.stratum.device_class in classes]
     return ClassCoverage(
         sum(sum(one.milliseconds) for one in kept.fleet if one.stratum.device_class in classes),
@@ -263,7 +271,7 @@ def covered(kept: Kept, classes: Collection[str]) -> ClassCoverage:
 
 
 def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
-    """Of all but virtual machines, and of the rooms that they stand in."""
+    """Return the estimator of all machines but virtual ones, with their rooms."""
     cells = [cell for cell in kept.cells if not cell.memo]
     sample = Sample(always_on=dict(kept.always_on), stands_for=dict(kept.stands_for))
     return _estimator(cells, kept.fleet, sample, assumptions, kept.rooms)
@@ -276,7 +284,7 @@ def _estimator(
     assumptions: Assumptions,
     rooms: Collection[RoomFigure] = (),
 ) -> Fleet:
-    """`sample`: without its machines, which are added."""
+    """Build an estimator; `sample`: without its machines, which are added."""
     for cell in cells:
         sample.groups[Key(cell.stratum, cell.cell, cell.always_on)] = _alike(cell)
     return Fleet(sample, fleet, assumptions, rooms=rooms)
@@ -293,7 +301,7 @@ def _alike(cell: KeptCell) -> Alike:
 
 
 def _observed(cell: KeptCell) -> ObservedMachine:
-    """All its machines as one."""
+    """Return all machines of the cell as one."""
     nobody = HostId(0)
     return ObservedMachine(
         nobody,

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which of a cell's points speak for the whole machine, before any model (pure). METHOD.md §3, SENSORS.md.
+"""Selects the points of a cell that measure the whole machine, before any model (pure). METHOD.md §3,
+SENSORS.md.
 
-Points nest and views repeat each other: of meters one is chosen, of counters one kind, and only disjoint parts are summed.
+Points nest and overlap: one meter is selected, one kind of counters, and only disjoint parts are summed.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ METERS: Final = {
     kind: (rank, priors.METER_U_PPM if kind in _FINE else priors.MACHINE_METER_U_PPM)
     for rank, kind in enumerate(METER_KINDS)
 }
-"""Kinds that see the whole machine at the socket: (preference, uncertainty)."""
+"""Kinds that meter the whole machine at the socket: (preference, uncertainty)."""
 _COUNTERS: Final = (PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.FAKE)
-"""Kinds that see its parts, best first: two kinds are two views of the same parts."""
+"""Kinds that count its components, best first; two kinds count the same components."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A meter of this very machine."""
+    """A meter of this machine alone."""
 
     kind: PointKind
     energy_millijoules: int
@@ -41,10 +42,10 @@ class Meter:
 
 
 class Signal(NamedTuple):
-    """What the counter rung rests on."""
+    """Input of the wall model."""
 
     name: str
-    """psys, package, package+dram, package+gpu or package+dram+gpu: what was summed."""
+    """psys, package, package+dram, package+gpu or package+dram+gpu: the summed counters."""
     energy_millijoules: int
     covered_milliseconds: int
 
@@ -57,12 +58,14 @@ class Seen(NamedTuple):
 
 
 def scaled(product: int, scale: int = priors.MILLION) -> int:
-    """product ÷ scale, to the nearest integer, halves up; both ≥ 0. µW × ms ÷ 10⁶ = mJ."""
+    """Return product ÷ scale, to the nearest integer, halves up; both ≥ 0. µW × ms ÷ 10⁶ = mJ."""
     return (product + scale // 2) // scale
 
 
 def meters(cell: Cell) -> list[Meter]:
-    """The machine's own meters, best first, one of a kind: two of one kind are two views of it, the longer one counts."""
+    """Return the machine's own meters, best first, one of each kind: of two of a kind, the longer-covering
+    one counts.
+    """
     found = sorted(
         (METERS[point.kind], -covered, point.domain, energy, point.kind)
         for point, energy, covered in cell.energies
@@ -78,15 +81,15 @@ def meters(cell: Cell) -> list[Meter]:
 
 
 def best_meter(cell: Cell) -> Meter | None:
-    """The machine's own meter that the ladder takes first."""
+    """Return the machine's own meter of highest preference."""
     found = meters(cell)
     return found[0] if found else None
 
 
 def discharge(cell: Cell) -> Seen | None:
-    """What left the batteries while they fed the machine; on mains their flow is charging.
+    """Return the discharge of the batteries while they supplied the machine; on mains their flow is charging.
 
-    Batteries that feed it in turn, as in machines with two, add up their times; those that do together cover the cell once.
+    Two batteries used in turn add up their times; used together they cover the cell once.
     """
     on_battery = cell.supply is Supply.BATTERY
     drained_at_rest = cell.supply is Supply.UNKNOWN and cell.state in (State.ASLEEP, State.OFF)
@@ -104,10 +107,10 @@ def discharge(cell: Cell) -> Seen | None:
 
 
 def counter_signal(cell: Cell, *, trust_psys: bool = True) -> Signal | None:
-    """What the component counters say while the machine is on; None when no package is counted.
+    """Return the sum of component counters while the machine is on; None when no package is counted.
 
-    psys where package ≤ psys, as mean powers, and nothing speaks against it (`trust_psys`: see `psys_is_trusted`); without a
-    package there is nothing to check it against.
+    It is psys where package ≤ psys, as mean powers, and the battery does not contradict it (`trust_psys`: see
+    `psys_is_trusted`). Without a package, psys cannot be checked and is not used.
     """
     if cell.state not in ON_STATES:
         return None
@@ -129,13 +132,16 @@ def counter_signal(cell: Cell, *, trust_psys: bool = True) -> Signal | None:
 
 
 def gpus(cell: Cell) -> Seen | None:
-    """What the discrete GPUs' own counters saw; several over the time that all of them cover."""
+    """Return the energy of the discrete GPUs' own counters, over the time that all of them cover."""
     return together(_gpus(cell))
 
 
 def psys_check(cell: Cell, prior: priors.WallPrior | None = None) -> PsysCheck | None:
-    """psys beside the battery's discharge, where one cell on battery has both; with the wall model of the machine's class,
-    what the other counters leave of the discharge, too."""
+    """Compare psys with the battery's discharge, where one cell on battery has both.
+
+    With the wall model of the machine's class, the result also has the part of the discharge that the other
+    counters do not explain.
+    """
     if cell.supply is not Supply.BATTERY or cell.state not in ON_STATES:
         return None
     drained = discharge(cell)
@@ -152,7 +158,7 @@ def psys_check(cell: Cell, prior: priors.WallPrior | None = None) -> PsysCheck |
 
 
 def _beyond_counters(cell: Cell, drained: Seen, prior: priors.WallPrior | None) -> tuple[int, int]:
-    """(mJ, ms): the discharge as the supply would draw it, less the counters other than psys, times the class's slope."""
+    """Return (mJ, ms): the discharge at the wall, less the class's slope × the counters other than psys."""
     counted = counter_signal(cell, trust_psys=False)
     if counted is None or prior is None:
         return 0, 0
@@ -167,7 +173,9 @@ def _beyond_counters(cell: Cell, drained: Seen, prior: priors.WallPrior | None) 
 
 
 def psys_is_trusted(seen: PsysCheck) -> bool:
-    """psys ≤ 1.2 × discharge over all the machine's time on battery; True while too little of it was seen."""
+    """Return whether psys ≤ 1.2 × discharge over the machine's whole time on battery; True while that is too
+    short.
+    """
     if seen.milliseconds < priors.PSYS_CHECK_MILLISECONDS:
         return True
     limit = seen.discharge_millijoules * priors.PSYS_DISCHARGE_PPM
@@ -175,9 +183,11 @@ def psys_is_trusted(seen: PsysCheck) -> bool:
 
 
 def base_microwatts(seen: PsysCheck) -> int | None:
-    """What the battery says the machine draws beside its counters, as the wall model's base; None while too little was seen.
+    """Return the base of the wall model from the machine's battery, µW; None while its time on battery is too
+    short.
 
-    Whole watts: the mean over all its time on battery settles there, and all its periods are derived with one figure.
+    The base is in whole watts: the mean over the whole time on battery settles there, and all periods use one
+    value.
     """
     if seen.base_milliseconds < priors.PSYS_CHECK_MILLISECONDS:
         return None
@@ -186,12 +196,12 @@ def base_microwatts(seen: PsysCheck) -> int | None:
 
 
 def sees_psys(cell: Cell) -> bool:
-    """Whether its platform counter may be there: cheap, asked of every cell."""
+    """Return whether the cell may have a platform counter; cheap, because every cell is asked."""
     return any(point.domain.endswith(("sys", "SYS")) for point, _, _ in cell.energies)
 
 
 def together(parts: Iterable[tuple[int, int]]) -> Seen | None:
-    """Disjoint parts summed over the time all of them cover: a longer one counts in proportion, never twice."""
+    """Sum disjoint parts over the time that all of them cover; a longer part counts in proportion."""
     seen = [part for part in parts if part[1] > 0]
     if not seen:
         return None
@@ -207,7 +217,7 @@ def _fits(packages: Seen, platform: Seen) -> bool:
 
 
 def _counters(cell: Cell) -> dict[str, list[tuple[int, int]]]:
-    """package, dram, psys → [(mJ, covered ms)] of the best kind that counts a package."""
+    """Return package, dram, psys → [(mJ, covered ms)] of the best kind that counts a package."""
     for kind in _COUNTERS:
         found: dict[str, list[tuple[int, int]]] = {}
         for point, energy, covered in cell.energies:
@@ -225,10 +235,11 @@ def _counters(cell: Cell) -> dict[str, list[tuple[int, int]]]:
 
 
 def _component(point: Point) -> str:
-    """package, dram, psys, cluster, or what it calls itself."""
+    """Return package, dram, psys, cluster, or the point's own name."""
     name = point.domain
     if point.kind is PointKind.EMI:
-        # Instance names of Windows (RAPL_Package0_PKG, RAPL_Package0_DRAM, CPU_CLUSTER_0, SYS), or our own words for them.
+        # Windows instance names (RAPL_Package0_PKG, RAPL_Package0_DRAM, CPU_CLUSTER_0, SYS), or our own
+        # names.
         upper = name.upper()
         for ending, word in (("PKG", "package"), ("DRAM", "dram"), ("SYS", "psys")):
             if upper == ending or upper.endswith(f"_{ending}"):
@@ -239,7 +250,9 @@ def _component(point: Point) -> str:
 
 
 def _of_energy_meters(found: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
-    """SENSORS.md: where any package is metered, the package alone; else the clusters of processors that have no package."""
+    """Select the package where one is metered; else the clusters of processors without a package.
+    SENSORS.md.
+    """
     package = found.get("package") or found.get("cluster")
     return {name: parts for name, parts in (("package", package), ("psys", found.get("psys"))) if parts}
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy of external screens, apart from the machine's (pure). METHOD.md §3; internal panels are the machine's own.
+"""Derives the energy of external screens, separate from the machine's (pure). METHOD.md §3.
 
-Only what agents count is derived: the time screens are on. No agent sees a screen that is off: what they draw then (0.3 W, some 2
-kWh a year each) is added to the fleet's figure, for the screens of the inventory (account.sample).
+Internal panels belong to the machine. Only time reported by agents is derived: the time that screens are on.
+No agent sees a screen that is off. That standby energy (0.3 W, some 2 kWh a year each) is added to the
+fleet's figure, for the screens of the inventory (fleet.observations).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from veilleuse.wire.sums import apportion
 
 
 def screen_energies(cells: Sequence[Cell], shared: SharedReadings) -> list[WallEnergy | None]:
-    """Per cell, the energy of the machine's external screens; None where nothing is known.
+    """Return the energy of the machine's external screens per cell; None where nothing is known.
 
-    Milliseconds are display-milliseconds. Screens on a declared plug are metered or not known, never modelled: `milliseconds`
-    is then time the meter covers.
+    Milliseconds are display-milliseconds. Screens on a declared plug are metered or not known, never
+    modelled: `milliseconds` is then the time that the meter covers.
     """
     if not shared.monitor_declared:
         return [_modelled(cell) for cell in cells]

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
+"""Derives the wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
 
-meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class default.
-The best rung answers for the milliseconds it covers, the next one for those that are left, the load model for the last:
-docs/decisions/0008 and 0026. Points nest and are never summed across rungs.
+meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class
+default. The best method gives the milliseconds that it covers, the next one those that remain, the load model
+the rest: docs/decisions/0008 and 0026. Points nest and are never summed across methods.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ def wall_energy(
     trust_psys: bool = True,
     base_microwatts: int | None = None,
 ) -> tuple[WallEnergy, ...]:
-    """Wall energy of one cell, in parts of distinct methods; their milliseconds sum to at most the cell's.
+    """Derive the wall energy of one cell, in parts of distinct methods; their milliseconds sum to at most the
+    cell's.
 
-    Empty when nothing can be said (unknown state without a meter; a virtual machine that is off): absent, never zero.
-    `plugged_share_ppm`: share of its off and asleep time a laptop is on its charger, 0 to 1,000,000. `calibration`: of its
-    model. `trust_psys`: False where the machine's battery has contradicted its platform counter; `base_microwatts` is then what
-    that battery says the machine draws beside its other counters, and its class's base at least.
+    The result is empty where nothing is known: an unknown state without a meter, or a virtual machine that is
+    off. Absent, never zero.
+
+    `plugged_share_ppm`: share of a laptop's off and asleep time on its charger, 0 to 1,000,000.
+    `calibration`: of the machine's model. `trust_psys`: False where the battery has contradicted the platform
+    counter. `base_microwatts` is then the base from that battery; the class's base is its minimum.
     """
     parts: list[WallEnergy] = []
     left = cell.milliseconds
@@ -51,7 +54,7 @@ def wall_energy(
 
 
 def within(energy: WallEnergy, milliseconds: int) -> WallEnergy:
-    """The same mean power over at most so many milliseconds."""
+    """Cut energy to at most `milliseconds`, at the same mean power."""
     if energy.milliseconds <= milliseconds:
         return energy
     return WallEnergy(
@@ -63,7 +66,7 @@ def within(energy: WallEnergy, milliseconds: int) -> WallEnergy:
 
 
 def merged(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
-    """One part a method, in the order they came; none of no time."""
+    """Merge parts by method, in their order, without parts of no time."""
     sums: dict[Method, WallEnergy] = {}
     for one in parts:
         before = sums.get(one.method)
@@ -85,7 +88,7 @@ def _measured(
     trust_psys: bool,
     base_microwatts: int | None,
 ) -> Iterator[WallEnergy]:
-    """The rungs that rest on a measurement, best first; each at most as long as the cell."""
+    """Yield the parts based on a measurement, best first; each at most as long as the cell."""
     if not cell.energies:
         return
     for meter in meters(cell):
@@ -106,7 +109,9 @@ def _counted(
     trust_psys: bool,
     base_microwatts: int | None,
 ) -> WallEnergy | None:
-    """Component counters through the model's calibration, else through the prior a + b·P of the class; only while on."""
+    """Convert component counters by the model's calibration, else by the prior a + b·P of the class; only
+    while on.
+    """
     prior = priors.WALL_PRIORS.get(machine.device_class)
     if prior is None and calibration is None:
         return None

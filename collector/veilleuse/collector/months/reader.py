@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What machines did, month by month: as kept, and made of their days where that is not true any more. Implements ports.PeriodReader.
+"""Reads machines' months as stored; recomputes stale ones from their days. Implements ports.PeriodReader.
 
-A year is read from its rows: one per machine, day type and band. Where one of its months is stale, what was kept of that month is
-taken out of the year and what it is now put in.
+A year is read from its rows: one per machine, day type and band. Where one of its months is stale, the stored
+month is subtracted from the year and the recomputed one added.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
 from veilleuse.wire.vocabulary import Band, Population
 
 PAGE_HOSTS: Final = 512
-"""Machines read as one state: the writer is never kept from its WAL for longer."""
+"""Machines per read transaction: a longer one would keep the WAL from being reset."""
 _ORDER: Final = tuple((kind, band) for kind in DayType for band in Band)
 
 
 class Periods:
-    """Over a reader; in one thread at a time. One that lives on sees what changes, but for who enrols: make a new one."""
+    """Period reader over a store reader; for one thread at a time.
+
+    A long-lived instance sees changes of the store, but not new enrolments: build a new one for these.
+    """
 
     def __init__(self, reader: RollReader) -> None:
         self._reader = reader
@@ -41,7 +44,9 @@ class Periods:
         self._windows: dict[tuple[str, Population, Slice], SiteDays] = {}
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """See ports.PeriodReader. Raises StoreDamaged; UsageError where the period cuts a month whose days are gone."""
+        """Implements ports.PeriodReader. Raises StoreDamaged; UsageError where the period cuts a month with
+        deleted days.
+        """
         edges, inside = _edges(first, end)
         years, months = _cut(inside.first, inside.end) if inside else ([], [])
         self._almanac.look_again()
@@ -51,7 +56,7 @@ class Periods:
             yield from self._with_edges(rows, first, edges, (after, upto)) if edges else rows
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """See ports.PeriodReader. Raises ValueError, StoreDamaged."""
+        """Implements ports.PeriodReader. Raises ValueError, StoreDamaged."""
         for month in _months(first, end):
             self._almanac.look_again()
             for after, upto in self._pages():
@@ -65,13 +70,13 @@ class Periods:
     def _page(self, first: date, kept: KeptRows) -> Iterator[HostPeriod]:
         if not kept.stale and not (kept.years and kept.months):
             only = kept.years or kept.months
-            if all(row.period_from == first for row in only):  # a year, or a month: as it is stored
+            if all(row.period_from == first for row in only):  # one year, or one month: as stored
                 yield from only
                 return
         yield from _summed(self._true(kept), first)
 
     def _true(self, kept: KeptRows) -> _Parts:
-        """What is kept, with what stale months are now in the place of what they were."""
+        """Return the stored rows with each stale month replaced by its recomputed rows."""
         found = _parts(kept.years)
         _add(found, (row for row in kept.months if (row.host_id, row.period_from) not in kept.stale))
         years = {row.period_from.year for row in kept.years}
@@ -88,7 +93,7 @@ class Periods:
         return found
 
     def _now(self, one: StaleMonth) -> Sequence[HostPeriod]:
-        """A month made of its days, while the report waits; none of a machine forgotten meanwhile."""
+        """Recompute a month from its days; empty for a machine forgotten meanwhile."""
         host = self._hosts().get(one.host_id)
         if host is None:
             return ()
@@ -105,7 +110,7 @@ class Periods:
     def _with_edges(
         self, rows: Iterator[HostPeriod], first: date, edges: Sequence[Slice], hosts: tuple[HostId, HostId]
     ) -> Iterator[HostPeriod]:
-        """Whole months, and parts of months made of their days."""
+        """Yield whole months, with parts of months recomputed from their days."""
         found = _parts(rows)
         for host_id, host in self._hosts().items():
             if hosts[0] < host_id <= hosts[1]:
@@ -114,7 +119,7 @@ class Periods:
         yield from _summed(found, first)
 
     def _part(self, host: Host, part: Slice) -> Sequence[HostPeriod]:
-        """Of a stretch within one month."""
+        """Return the rows of a stretch within one month."""
         site = self._sites[host.site]
         key = (site.site, host.population, part)
         if key not in self._windows:
@@ -128,7 +133,7 @@ class Periods:
 
 
 _Parts: TypeAlias = defaultdict[HostId, defaultdict[Key, list[HostPeriod]]]
-"""What is to be added up."""
+"""Rows to sum, by machine and key."""
 
 
 def _parts(rows: Iterable[HostPeriod]) -> _Parts:
@@ -153,7 +158,7 @@ def _summed(found: _Parts, first: date) -> Iterator[HostPeriod]:
 
 
 def _edges(first: date, end: date) -> tuple[list[Slice], Slice | None]:
-    """The parts of [first, end) that are no whole months, and the whole months between them."""
+    """Return the parts of [first, end) that are not whole months, and the whole months between them."""
     low, high = _next_month(first) if first.day > 1 else first, end.replace(day=1)
     if low > high:  # within one month
         return [Slice(first, end)], None
@@ -166,7 +171,7 @@ def _next_month(day: date) -> date:
 
 
 def _cut(first: date, end: date) -> tuple[list[int], list[date]]:
-    """Whole years of [first, end), and the months outside them."""
+    """Return the whole years of [first, end), and the months outside them."""
     months = list(_months(first, end))
     years = [month.year for month in months if month.month == 1 and date(month.year + 1, 1, 1) <= end]
     return years, [month for month in months if month.year not in years]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Keeps months that ended, in the writer's thread, in slices of at most 20 ms, while derive has nothing to do."""
+"""Stores ended months in the writer's thread, in slices of at most 20 ms, while derive is idle."""
 
 from __future__ import annotations
 
@@ -20,24 +20,28 @@ from veilleuse.collector.ports.months import RollStore, StaleMonth
 log = logging.getLogger(__name__)
 
 WAIT_DAYS: Final = 3
-"""From the end of a month until it is kept: most of what agents still hold of it has come by then. What comes later makes it again."""
+"""Days from the end of a month until it is stored: most delayed records have arrived by then. Later ones
+recompute it.
+"""
 SLICE_SECONDS: Final = 0.020
-"""As derive's: an acknowledgement waits for as long."""
+"""Length of a slice, as derive's: an acknowledgement waits for as long."""
 BACKLOG_PERIODS: Final = 256
-"""Of derive: with as many it is not idle. A few always wait for half a second where servers send."""
+"""Dirty periods from which derive is not idle. A few always wait for half a second where servers send."""
 _PER_SLICE: Final = 64
 _LOOK_SECONDS: Final = 60.0
 _REST_SECONDS: Final = 0.020
-"""Between two slices: half the writer's time is left to who pushes."""
+"""Pause between two slices: it leaves half the writer's time to received records."""
 
 
 def ended_by(today: date) -> date:
-    """Months before this one may be kept: they ended 3 days ago or earlier."""
+    """Return the first month that may not be stored yet: earlier ones ended 3 days ago or before."""
     return (today - timedelta(days=WAIT_DAYS)).replace(day=1)
 
 
 class RollWorker:
-    """`run_slice` inside the writer, `drain` for a command, `start`/`stop` for the service."""
+    """Stores ended months: `run_slice` inside the writer, `drain` for a command, `start`/`stop` for the
+    service.
+    """
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class RollWorker:
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`almanac`: over the writer's connection; used inside its jobs only."""
+        """Take the stores; `almanac` uses the writer's connection, inside the writer's jobs only."""
         self._writer = writer
         self._store = store
         self._derive = derive
@@ -64,19 +68,19 @@ class RollWorker:
         self._failed: set[StaleMonth] = set()
 
     def start(self) -> None:
-        """Roll in the background until `stop`."""
+        """Store months in the background until `stop`."""
         self._thread = threading.Thread(target=self._run, name="roll", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
-        """Stop after the slice under way; what is left stays marked."""
+        """Stop after the current slice; remaining months stay marked."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
 
     def drain(self) -> int:
-        """Keep every month that may be; how many. Raises what the store raises."""
+        """Store every month that may be stored; return their number. Raises the store's errors."""
         self._failed.clear()
         done = 0
         while count := self._writer.submit(self.run_slice).result():
@@ -84,7 +88,10 @@ class RollWorker:
         return done
 
     def run_slice(self) -> int:
-        """Keep months for at most 20 ms (at least one); how many; none while derive has much to do. Runs in the writer's thread."""
+        """Store months for at most 20 ms, at least one; return their number.
+
+        It stores none while derive has much to do. Runs in the writer's thread.
+        """
         if len(self._derive.dirty(BACKLOG_PERIODS)) == BACKLOG_PERIODS:
             return 0
         until = self._clock() + SLICE_SECONDS
@@ -126,5 +133,5 @@ class RollWorker:
             self._wake.clear()
 
     def wake(self) -> None:
-        """Look at once. From any thread."""
+        """Wake the background thread now. From any thread."""
         self._wake.set()

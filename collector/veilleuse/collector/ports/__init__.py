@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every seam of the collector and its contract: `core` for the way of the data, `factors`, `accounts` for the yearly figure."""
+"""Defines every seam of the collector with its contract: `core` for the data path, `months`, and `readers`
+for reports.
+"""
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor
 from veilleuse.collector.ports.core import (

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of closed years: kept for ever, never changed. docs/decisions/0039."""
+"""Defines the seams of reports: closed years, periods, inventory, accounts, factors, grid, actions,
+publications. docs/decisions/0039.
+"""
 
 from __future__ import annotations
 
@@ -49,102 +51,120 @@ from veilleuse.wire.vocabulary import Population
 
 
 class PendingMonths(NamedTuple):
-    """What of a year is not in its figure yet."""
+    """Data of a year that its figure does not contain yet."""
 
     periods: int
     """Hours, days and weeks that wait to be derived."""
     months: int
-    """(machine, month) not kept, or no longer true."""
+    """(machine, month) not stored, or out of date."""
 
 
 class MayGo(NamedTuple):
-    """What of too old a year may go, because the year is closed or its statistics are kept."""
+    """Data of an expired year that may be deleted, because the year is closed or its statistics are
+    stored.
+    """
 
     months: frozenset[int] | None = None
-    """Years whose months of machines may; None: all."""
+    """Years whose months of machines may be deleted; None: all."""
     readings_until: int | None = None
     """Readings of shared meters from this moment on (Unix ms) stay; None: none does."""
 
 
 class ClosedYearReader(Protocol):
-    """Read-only, any process."""
+    """Closed years, read-only, in any process."""
 
     def revisions(self, year: int | None = None) -> tuple[ClosedYear, ...]:
-        """All, or a year's, by year and revision."""
+        """Return all revisions, or one year's, by year and revision."""
 
     def file(self, one: ClosedYear) -> ClosedFile:
-        """The content of a revision. Raises StoreDamaged."""
+        """Return the content of a revision. Raises StoreDamaged."""
 
     def waiting(self, year: int) -> PendingMonths:
-        """Of the year."""
+        """Return the pending data of the year."""
 
     def kept_years(self) -> tuple[KeptYear, ...]:
-        """Years that are kept and not closed, in order."""
+        """Return the years with stored statistics that are not closed, in order."""
 
     def kept_file(self, one: KeptYear) -> ClosedFile:
-        """What was in force (`report`) and the statistics of a kept year, without a signature. Raises StoreDamaged."""
+        """Return the terms (`report`) and statistics of a kept year, without a signature. Raises
+        StoreDamaged.
+        """
 
     def first_year(self) -> int | None:
-        """The first year of which a month of a machine or a reading of a meter is kept; None = there is none."""
+        """Return the first year with a stored month of a machine or reading of a meter; None = there is
+        none.
+        """
 
     def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:
-        """Whether a month that begins in [first, end) is kept of any machine of these."""
+        """Return whether a month that begins in [first, end) is stored of any machine of these
+        populations.
+        """
 
     def has_readings(self, first: date, end: date) -> bool:
-        """Whether a reading of any meter is kept of an hour that begins in these days of UTC."""
+        """Return whether a reading of any meter is stored of an hour that begins in these UTC days."""
 
 
 class ClosedYears(ClosedYearReader, Protocol):
-    """The same with its writes. Used like the Registry."""
+    """Closed years with writes. Used like the Registry."""
 
     def put(self, one: ClosedYear, file: PackedFile) -> None:
-        """The next revision of its year; what was kept of the year while it was open goes. Raises AdminError when it is not the next."""
+        """Store the next revision of its year; statistics kept while it was open are deleted.
+
+        Raises AdminError when it is not the next.
+        """
 
     def keep(self, one: KeptYear, file: PackedFile | None) -> None:
-        """In place of what was kept of the year before; None: it cannot be kept. Raises AdminError when it is closed."""
+        """Replace the kept statistics of the year; None: it cannot be kept. Raises AdminError when it is
+        closed.
+        """
 
     def may_go(self, today: date) -> MayGo:
-        """What retention asks before it takes anything of a year that is over."""
+        """Return the data of ended years that retention may delete."""
 
     def definitive_years(self) -> frozenset[int]:
-        """Years of which a revision is definitive: their months of PCs may go."""
+        """Return the years with a definitive revision: their months of PCs may be deleted."""
 
 
 class PeriodReader(Protocol):
-    """What machines did, month by month; read-only, any process."""
+    """Machines' periods, read-only, in any process."""
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """Of every host, each day type and band of the civil days [first, end), added up over it: `period_from` is `first`.
+        """Yield the sums of every host by day type and band over the civil days [first, end): `period_from`
+        is `first`.
 
-        Whole calendar years cost one row per host, day type and band. Months not kept yet, no longer true, or not whole are made
-        of their days: UsageError where these are gone. In host order.
+        Whole calendar years cost one row per host, day type and band. Months not stored, out of date or
+        partial are computed from their days. Raises UsageError where these days are deleted. In host order.
         """
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """The same, month by month: `period_from` is the month's first day. Both are firsts of a month (ValueError otherwise). In (month, host)
-        order."""
+        """Yield the same by month: `period_from` is the month's first day. In (month, host) order.
+
+        Both are firsts of a month (ValueError otherwise).
+        """
 
 
 class InventoryReader(Protocol):
-    """The inventory as last imported; read-only, any process. All empty where none ever was."""
+    """Inventory as last imported; read-only, in any process. All empty without an import."""
 
     def assets(self) -> tuple[Asset, ...]:
-        """All that ever were, in the order they came."""
+        """Return all assets ever imported, in order of import."""
 
     def entities(self) -> tuple[Entity, ...]:
-        """The tree as it is now, parents first."""
+        """Return the current tree, parents first."""
 
     def purchases(self, year: int) -> tuple[Purchase, ...]: ...
     def retirements(self, first: date, end: date) -> tuple[Retirement, ...]: ...
     def headcounts(self) -> tuple[Headcount, ...]:
-        """By entity and day."""
+        """Return the headcounts by entity and day."""
 
     def inventory_imported_on(self) -> date | None:
-        """UTC date of the last import that changed anything; None: there is no inventory, the fleet is what enrolled."""
+        """Return the UTC date of the last import with a change; None: no inventory, the fleet is the enrolled
+        machines.
+        """
 
 
 class Accounts(Protocol):
-    """Accounts and their access journal. In the writer's thread; what one job does is one transaction."""
+    """Accounts and their access journal. In the writer's thread; one job is one transaction."""
 
     def insert_account(
         self,
@@ -157,17 +177,17 @@ class Accounts(Protocol):
         expires_unix_milliseconds: int,
     ) -> Account: ...
     def accounts(self) -> tuple[Account, ...]:
-        """All that ever were, in the order they were made."""
+        """Return all accounts ever created, in order of creation."""
 
     def account(self, account_id: int) -> Account | None: ...
     def revoke_account(self, token_sha256: bytes, now_unix_milliseconds: int) -> bool:
-        """False when there is none with this token."""
+        """Revoke an account; False when none has this token."""
 
     def note_use(self, account_id: int, now_unix_milliseconds: int) -> None: ...
     def note_access(
         self, account_id: int, now_unix_milliseconds: int, *, route: str, query: str, status: int, rows: int
     ) -> None:
-        """One line of the journal, or one more on the line of this hour."""
+        """Add a journal line, or one to the count of this hour's line."""
 
     def accesses(
         self,
@@ -177,67 +197,78 @@ class Accounts(Protocol):
         account_id: int | None,
         limit: int,
     ) -> tuple[Access, ...]:
-        """The newest first."""
+        """Return the newest first."""
 
     def expire_accesses(self, before_unix_milliseconds: int, limit: int) -> int:
-        """How many went, at most `limit`."""
+        """Delete old lines, at most `limit`; return their number."""
 
 
 class AccountReader(Protocol):
-    """Read-only, in the web process."""
+    """Accounts, read-only, in the web process."""
 
     def account_by_hash(self, token_sha256: bytes) -> Account | None:
-        """As it is this moment."""
+        """Return the account as it is now."""
 
     def close(self) -> None: ...
 
 
 class InventoryStore(Protocol):
-    """In the writer's thread, outside any transaction: `writer.submit(job, alone=True)`. Each call is durable when it returns."""
+    """Inventory, in the writer's thread, outside any transaction: `writer.submit(job, alone=True)`.
+
+    Each call is durable when it returns.
+    """
 
     def snapshot(self) -> InventorySnapshot:
-        """All that is kept, names included: the caller writes to the journal why it looked."""
+        """Return the whole inventory with names: the caller writes the reason of the access to the
+        journal.
+        """
 
     def apply(self, change: InventoryChange) -> None:
-        """Write an import, whole or not at all, whenever the process dies. Raises OvertakenImport when another one came first."""
+        """Write an import, completely or not at all, even if the process dies. Raises OvertakenImport after
+        another import.
+        """
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """The machines that enrolled, with what they may be matched by; those revoked since with them."""
+        """Return the enrolled machines with their matching data, including those revoked since."""
 
     def decisions(self) -> tuple[Decision, ...]:
-        """What operators said and still stands."""
+        """Return the operators' decisions in force."""
 
     def decide(self, decisions: Iterable[Decision]) -> None:
-        """One more each; a match ends what stood of its asset and of its machine."""
+        """Add decisions; a match ends those in force of its asset and of its machine."""
 
     def put_matching(self, matching: AssetMatches) -> int:
-        """Links and doubts, in place of what was there; how many links changed. Nothing is written where nothing did."""
+        """Replace links and doubts; return the number of changed links. Without a change, nothing is
+        written.
+        """
 
 
 class FactorSource(Protocol):
-    """Where factors come from."""
+    """Source of factors."""
 
     name: str
 
     def factors(self) -> Iterable[Factor]:
-        """All it has. Raises ConfigurationError when its table lacks licence metadata or cannot be read."""
+        """Return all its factors. Raises ConfigurationError when its table lacks licence metadata or cannot
+        be read.
+        """
 
 
 class FactorReader(Protocol):
-    """What was imported and entered; read-only, any process. All empty where nothing ever was."""
+    """Imported and entered factors, contracts and mappings; read-only, in any process. All empty at first."""
 
     def versions(self) -> tuple[FactorVersion, ...]:
-        """All that ever were, in the order they came. Raises StoreDamaged."""
+        """Return all versions ever imported, in order. Raises StoreDamaged."""
 
     def contracts(self) -> tuple[KeptContract, ...]:
-        """All that ever were, withdrawn ones too."""
+        """Return all contracts ever entered, withdrawn ones too."""
 
     def mappings(self) -> tuple[BilanMapping, ...]:
-        """All that were ever confirmed, oldest first; the last is in force."""
+        """Return all mappings ever confirmed, oldest first; the last is in force."""
 
 
 class Factors(FactorReader, Protocol):
-    """The same with its writes. Used like the Registry. Nothing is ever overwritten: each write adds rows."""
+    """Factors with writes. Used like the Registry. Nothing is ever overwritten: each write adds rows."""
 
     def put(
         self,
@@ -246,113 +277,121 @@ class Factors(FactorReader, Protocol):
         now_unix_milliseconds: int,
         restores: int | None = None,
     ) -> tuple[int, ...]:
-        """A version of each, in force from now on in the place of the one before; their numbers.
+        """Store a version of each, in force from now on in place of the previous one; return their numbers.
 
-        `restores`: an earlier version that they are, after a withdrawal.
+        `restores`: the earlier version that returns after a withdrawal.
         """
 
     def enter(self, contract: Contract, who: str, why: str, now_unix_milliseconds: int) -> int:
-        """A new contract (its own number is not looked at); its number."""
+        """Enter a new contract, ignoring its own number; return its number."""
 
     def withdraw_contract(self, contract_id: int, who: str, why: str, now_unix_milliseconds: int) -> None:
-        """From now on it counts no more. Raises AdminError when there is none, or it was withdrawn already."""
+        """Withdraw a contract from now on. Raises AdminError for an unknown or withdrawn one."""
 
     def confirm(self, mapping: BilanMapping) -> None:
-        """In force from now on."""
+        """Put a mapping into force from now on."""
 
 
 class IntensityReader(Protocol):
-    """What was published of grids; read-only, any process. All empty where nothing ever came."""
+    """Published grid intensities; read-only, in any process. All empty without an import."""
 
     def values(self, zone: str, series: str, start: int, end: int) -> Iterator[GridIntensity]:
-        """Those that overlap [start, end), Unix ms, in order; what was not published is not there."""
+        """Yield the values that overlap [start, end), Unix ms, in order; unpublished values are absent."""
 
     def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[ReplacedValue]:
-        """What began in [start, end) and gave way to another value, in order."""
+        """Yield the replaced values that began in [start, end), in order."""
 
     def states(self) -> tuple[SeriesState, ...]:
-        """Each series and status that has a value."""
+        """Return the state of each series and status with a value."""
 
     def polls(self) -> tuple[PollState, ...]:
-        """Each connector that ever tried."""
+        """Return the state of each connector that ever tried."""
 
     def calls(self, connector: str, month: int) -> int:
-        """Calls counted of a UTC month (year × 12 + month − 1)."""
+        """Return the counted calls of a UTC month (year × 12 + month − 1)."""
 
 
 class Intensities(IntensityReader, Protocol):
-    """The same with its writes. Used like the Registry."""
+    """Grid intensities with writes. Used like the Registry."""
 
     def put(self, values: Sequence[GridIntensity], now_unix_milliseconds: int) -> IntensityImport:
-        """Each in the place of those that it overlaps, which are kept in the log; left out where a more final one stands.
+        """Store values in place of those they overlap, which go to the log.
 
-        Raises ValueError for what is no value, AdminError for a dataset that is not its series'.
+        A value is left out where a more final one exists. Raises ValueError for an invalid value, AdminError
+        for a dataset that is not its series'.
         """
 
     def count_call(self, connector: str, month: int, at_most: int) -> bool:
-        """Count one more, before it is made; False, and nothing counted, when the month has had `at_most`."""
+        """Count one more call, before it is made; False, without a count, when the month has had
+        `at_most`.
+        """
 
     def note(self, connector: str, outcome: str, now_unix_milliseconds: int) -> None:
-        """How its poll ended."""
+        """Store the outcome of a poll."""
 
 
 class HourReader(Protocol):
-    """Hours of machines beside the grid, for the indicative ledger; read-only, any process."""
+    """Hours of machines with grid intensities, for the indicative ledger; read-only, in any process."""
 
     def hosts(self) -> tuple[Host, ...]: ...
     def sites(self) -> tuple[Site, ...]: ...
     def hour_sums(
         self, labels: Mapping[int, int], population: Population | None = None
     ) -> Iterator[tuple[HostId, int, EnergySums]]:
-        """(host, label, derived energy) of the hours given: hour, Unix ms → label. Hours of one label are added up.
+        """Yield (host, label, derived energy) of the given hours: hour, Unix ms → label. Hours of one label
+        are summed.
 
-        Of one population alone, or of all machines; the same pair may come more than once.
+        Of one population, or of all machines; the same pair may come more than once.
         """
 
     def oldest_hours(self) -> dict[HostId, int]:
-        """Start of the oldest hour with energy still kept of each host, Unix ms. Machines without hours are not there."""
+        """Return the start of each host's oldest stored hour with energy, Unix ms. Machines without hours are
+        absent.
+        """
 
     def intensities(self) -> IntensityReader:
-        """The same store's; for the thread that asks."""
+        """Return the grid intensities of the same store; for the calling thread."""
 
 
 class SobrietyIndicator(Protocol):
-    """As `Indicator`, of machines and assets. Formula, period, unit, threshold, direction and owner stand in its docstring."""
+    """An `Indicator` of machines and assets. Its docstring has the formula, period, unit, threshold,
+    direction and owner.
+    """
 
     meta: IndicatorMeta
 
     def figures(self, group: SobrietyGroup, targets: Targets, /) -> Iterable[Figure]:
-        """Its figures of one group; none when it is not of this kind of group. Pure."""
+        """Return its figures for one group; none when it does not apply to this kind of group. Pure."""
 
 
 class LoadReader(Protocol):
-    """What I4 and I6 to I8 ask beside months; read-only, any process."""
+    """Inputs of I4 and I6 to I8 in addition to months; read-only, in any process."""
 
     def server_loads(self, end: date, days: Sequence[int]) -> Mapping[HostId, Mapping[int, Load]]:
-        """Server → days → its load over the last so many civil days of its site before `end`."""
+        """Return server → days → its load over the last `days` civil days of its site before `end`."""
 
     def book(self) -> CalibrationBook:
-        """The calibrations in force."""
+        """Return the calibrations in force."""
 
 
 class FollowReader(Protocol):
     """Actions, and imported lines of the REEN sheet."""
 
     def actions(self) -> tuple[KeptAction, ...]:
-        """All that ever were, withdrawn and replaced ones too, in the order they came. Raises StoreDamaged."""
+        """Return all actions ever entered, withdrawn and replaced ones too, in order. Raises StoreDamaged."""
 
     def lines(self, table: FollowTable) -> tuple[ActionLine, ...]:
-        """Those in force, in the order of their keys. Raises StoreDamaged."""
+        """Return the lines in force, in order of their keys. Raises StoreDamaged."""
 
 
 class Follows(FollowReader, Protocol):
-    """The writer's side. Used like the Registry. Rows are added, never changed."""
+    """Actions with writes. Used like the Registry. Rows are added, never changed."""
 
     def enter(self, actions: Sequence[Action], who: str, why: str, now_unix_milliseconds: int) -> None:
-        """New actions, or new versions of those that are known by their id."""
+        """Enter new actions, or new versions of actions with a known id."""
 
     def withdraw(self, action_id: str, who: str, why: str, now_unix_milliseconds: int) -> None:
-        """From now on it counts no more. Raises AdminError when there is none in force."""
+        """Withdraw an action from now on. Raises AdminError when none is in force."""
 
     def put(
         self,
@@ -363,7 +402,7 @@ class Follows(FollowReader, Protocol):
         why: str,
         now_unix_milliseconds: int,
     ) -> None:
-        """Lines in force from now on, and keys that no longer are."""
+        """Put lines into force from now on, and end the keys that no longer are."""
 
 
 class PublicationSummary(NamedTuple):
@@ -381,29 +420,40 @@ class PublicationSummary(NamedTuple):
 
 
 class PublicationReader(Protocol):
-    """Read-only, any process, any thread."""
+    """Publications, read-only, in any process and thread."""
 
     def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
-        """What is kept of a period, without its content; None: nothing. Cheap, however large the content."""
+        """Return the summary of a period's publication, None without one. Cheap, however large the
+        content.
+        """
 
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
-        """As it was published; None: it was not."""
+        """Return a publication as published; None without one."""
 
     def waits(self, first: date, end: date) -> bool:
-        """Whether records of machines under the rule, of days in [first, end), wait to be derived."""
+        """Return whether records of machines under the disclosure rule, of days in [first, end), wait to be
+        derived.
+        """
 
 
 class Publications(Protocol):
-    """In the writer's thread; each write is a transaction, or part of the caller's."""
+    """Publications with writes, in the writer's thread; each write is a transaction, or part of the
+    caller's.
+    """
 
     def put(self, one: Publication) -> bool:
-        """Keep it where nothing is kept of its kind and period. False: something is, and stays. Raises AdminError when there is no room."""
+        """Store a publication where its kind and period have none. False: one exists and stays.
+
+        Raises AdminError when there is no room.
+        """
 
     def told(self) -> tuple[PublicationSummary, ...]:
-        """All, by period and kind."""
+        """Return the summaries of all, by period and kind."""
 
     def take_back(self, first: date, end: date) -> int:
-        """Delete those that lie inside [first, end); how many."""
+        """Delete the publications inside [first, end); return their number."""
 
     def expire(self, until: date, years: Collection[int]) -> int:
-        """Delete those that ended by `until`, or began in one of the years; how many."""
+        """Delete the publications that ended by `until`, or began in one of the years; return their
+        number.
+        """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the agent of one simulated machine sends over all its time: encoded records and gaps, in the order of its stream."""
+"""Generates the messages of a simulated machine's agent: encoded records and gaps, in stream order."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _RAPL_SOURCE: Final = "linux_rapl"
 _SUNDAY: Final = 7
 
 Powers: TypeAlias = Sequence[tuple[Watts, Watts]]
-"""Of each span: while active, while idle."""
+"""Power of each span: while active, while idle."""
 SharedWatts: TypeAlias = Callable[[int], Sequence[float]]
 """Start of a clock period → mean power of each shared meter over it."""
 
 
 def points_of(device: SimulatedDevice, meters: Mapping[str, PointKind]) -> tuple[list[Any], dict[str, int]]:
-    """(points of its records, name → index); `meters`: shared ones that its agent polls."""
+    """Return (points of the records, name → index); `meters`: shared meters that the agent polls."""
     names = []
     if device.model.has_counters:
         names += ["package", "dram"]
@@ -67,17 +67,17 @@ def _point(kind: PointKind, domain: str, boundary: Boundary, subject: str) -> An
 
 @dataclass(frozen=True, slots=True)
 class _Into:
-    """How one day's spans become cells."""
+    """Inputs that turn one day's spans into cells."""
 
     spans: Sequence[Span]
     powers: Powers
     sensors: Sensors | None
     gain: float
     silent: bool
-    """The agent was not running: it says later that it does not know."""
+    """The agent was not running: it later reports this time as unknown."""
 
     def add(self, cells: Cells, slot: Slot, place: int, start: int, end: int) -> None:
-        """A stretch of the span at `place`."""
+        """Add a stretch of the span at index `place`."""
         if self.silent:
             sums = cells.setdefault((slot.band, UNTOLD.state, UNTOLD.supply), CellSums())
             sums.milliseconds += end - start
@@ -87,7 +87,7 @@ class _Into:
 
 
 class Agent:
-    """One machine's: given its days in order, says what it sends."""
+    """Agent of one machine: takes its days in order, returns its messages."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Agent:
         meters: Mapping[str, PointKind] | None = None,
         shared_watts: SharedWatts | None = None,
     ) -> None:
-        """`meters` and `shared_watts`: of shared meters that it polls; servers only."""
+        """Take the machine; `meters` and `shared_watts`: shared meters that it polls, servers only."""
         self._device, self._timetable = device, timetable
         self._draw = random.Random(f"{seed}/{device.number}/gaps")
         self._points, indexes = points_of(device, meters or {})
@@ -109,10 +109,10 @@ class Agent:
         self._population = device.place.population
         self._week: Cells = {}
         self._lost: list[tuple[Any, int]] = []
-        """(period, milliseconds) of records that never come."""
+        """(period, milliseconds) of records that never arrive."""
 
     def day(self, day: date, spans: Sequence[Span], powers: Powers) -> Iterator[bytes]:
-        """The records that this day ends; what trouble takes comes as a gap once it is over."""
+        """Yield the records that end on this day; records lost to trouble become a gap once it is over."""
         trouble = self._device.trouble
         inside = trouble is not None and trouble.first <= day < trouble.end
         reason = trouble.reason if trouble is not None and inside else None
@@ -180,7 +180,7 @@ class Agent:
         return pb.Record(measurement=measurement).SerializeToString(deterministic=True)
 
     def _gap(self, reason: GapReason | None) -> bytes:
-        """What stands for the records that were lost; nobody knows when, where the clock was not to be trusted."""
+        """Return the gap of the lost records; without a trusted clock it has no period."""
         word: Any = number(reason or GapReason.DISABLED)
         gap = pb.Gap(reason=word, records=len(self._lost), gap_id=self._draw.randbytes(GAP_ID_BYTES))
         if reason is GapReason.CLOCK_UNKNOWN:
@@ -193,7 +193,7 @@ class Agent:
 
 
 def _merged(lost: Sequence[tuple[Any, int]]) -> list[tuple[Any, int]]:
-    """Clock periods that touch are one span; days and weeks are told one by one."""
+    """Merge adjacent clock periods into one span; days and weeks stay separate."""
     found: list[tuple[Any, int]] = []
     for period, milliseconds in lost:
         if found and period.HasField("clock") and found[-1][0].HasField("clock"):
