@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Decomposes a change from the year before into effects, each with its margin (pure). docs/methodology.md,
-section 10.
+"""Decomposes a change from the year before into effects, each with its margin (pure).
+docs/methodology.md, section 10.
 
 The errors of two years' figures are correlated. Machines measured in both years are left out of both, group
 by group (random_groups). A model has the same error in both years.
@@ -121,8 +121,8 @@ def _pair(before: ClassYear | None, after: ClassYear | None, times: tuple[int, i
 
 
 def _at_old_watts(old: float, old_states: StateSums, new: float, new_states: StateSums) -> float:
-    """Return the mean power at the new time in each state and the old watts; `old`, `new`: mean power of the
-    fleet.
+    """Return the mean power at the new time in each state and the old watts;
+    `old`, `new`: mean power of the fleet.
 
     `decompose` computes the same in exact fractions. Floats are faster, and this runs once per group.
     """
@@ -212,8 +212,8 @@ class _Spread:
 
 
 def _common(before: ClassFigure, after: ClassFigure) -> float | None:
-    """Return the correlation of two samples of one fleet; None where the samples have so few common machines
-    that it is ≤ 0.
+    """Return the correlation of two samples of one fleet;
+    None where the samples have so few common machines that it is ≤ 0.
 
     It is 1 for the same machines, and less where each year has machines that the other has not.
 
@@ -288,8 +288,8 @@ def _less(one: Iterable[float], other: Iterable[float]) -> tuple[float, ...]:
 
 
 LEAST_DAYS: Final = 30
-"""Least number of days of each year that k machines must cover, our choice: a month has each weekday four
-times.
+"""Least number of days of each year that k machines must cover, our choice:
+a month has each weekday four times.
 """
 LEAST_SHARE: Final = 0.8
 """Least share of a period that is shorter than that, or hardly longer."""
@@ -328,8 +328,8 @@ class NoComparison(StrEnum):
 
 
 def why_not(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
-    """Return the reason why two rows cannot be compared, None where they can; `days`: length of the
-    period.
+    """Return the reason why two rows cannot be compared, None where they can;
+    `days`: length of the period.
     """
     found: set[NoComparison | None] = set()
     for name in {**before.classes, **after.classes}:

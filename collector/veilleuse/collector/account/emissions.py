@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Computes emissions from energy and a factor, exactly, with the uncertainty of the product (pure). METHOD.md
-§2, §5.
+"""Computes emissions from energy and a factor, exactly,
+with the uncertainty of the product (pure). METHOD.md §2, §5.
 
 Values are fractions: nothing is rounded until a file is written.
 """
@@ -57,8 +57,8 @@ class Emissions:
 
 
 def emissions(energy_kwh: Fraction, factor: Factor) -> Emissions:
-    """Compute the total and components of some energy. 10,000 kWh at ADEME 2022: 520 kg = 338 + 135 + 47.4 −
-    0.4.
+    """Compute the total and components of some energy.
+    10,000 kWh at ADEME 2022: 520 kg = 338 + 135 + 47.4 − 0.4.
     """
     total = kgco2e(energy_kwh, factor.total_kgco2e_per_kwh)
     if factor.components:
@@ -78,8 +78,8 @@ def emissions(energy_kwh: Fraction, factor: Factor) -> Emissions:
 
 
 def sum_emissions(parts: Iterable[Emissions]) -> Emissions:
-    """Sum emissions; the result has components only when every part has them. Raises ValueError without any
-    part.
+    """Sum emissions; the result has components only when every part has them.
+    Raises ValueError without any part.
     """
     items = list(parts)
     if not items:
@@ -102,8 +102,8 @@ def _sum(values: Iterable[Fraction | None]) -> Fraction:
 
 
 def factor_u(chosen: ChosenFactor) -> float:
-    """Return the log-scale standard uncertainty of a factor: ln(1 + p)/2, and 0.108 in quadrature while
-    provisional.
+    """Return the log-scale standard uncertainty of a factor:
+    ln(1 + p)/2, and 0.108 in quadrature while provisional.
     """
     return chosen.u
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Compares a figure with everyday emissions: at most three, each with its source and date (pure, except the
-shipped table).
+"""Compares a figure with everyday emissions: at most three,
+each with its source and date (pure, except the shipped table).
 
 Equivalents are for readers only: nothing is computed from one. Source: ADEME, Impact CO2, 2026-06-09
 (data/equivalences_impactco2.csv).
@@ -22,8 +22,8 @@ from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 
 MOST: Final = 3
 DEFAULT: Final = ("voiturethermique", "tgv-paris-marseille", "ordinateurportable")
-"""Default equivalents: a road trip, a rail trip, and the manufacture of a laptop, which is most of its
-footprint. Ours [P].
+"""Default equivalents: a road trip, a rail trip, and the manufacture of a laptop,
+which is most of its footprint. Ours [P].
 """
 PUBLISHED: Final = "2026-06-09"
 """Date of the table's commit; also in its schema."""

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Assigns emissions to items of BEGES and GHG Protocol, with the home share and the kind of a factor change
-(pure).
+"""Assigns emissions to items of BEGES and GHG Protocol,
+with the home share and the kind of a factor change (pure).
 
 METHOD.md §1 and §2. BEGES: décret 2022-982, items of its regulatory method, version 5.
 """
@@ -131,8 +131,8 @@ def home_share(
 
 
 def declarations(headcounts: Iterable[Headcount], entity: str) -> list[Headcount]:
-    """Return the telework declarations of an entity, oldest first: its own, else its nearest ancestor's;
-    empty: none.
+    """Return the telework declarations of an entity, oldest first:
+    its own, else its nearest ancestor's; empty: none.
     """
     known = [one for one in headcounts if one.telework_days_per_week is not None]
     parts = entity.split(" > ")
@@ -157,8 +157,8 @@ def _over_days(own: list[Headcount], first: date, end: date, worked: int) -> Fra
 
 
 def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:
-    """Split energy into (on site, at home), integers that sum to it. Raises ValueError for a share outside 0
-    to 1.
+    """Split energy into (on site, at home), integers that sum to it.
+    Raises ValueError for a share outside 0 to 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"a home share of {share}")

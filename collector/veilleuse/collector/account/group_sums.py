@@ -170,8 +170,8 @@ class Tally:
         )
 
     def parts(self, key: K, level: Level, rates: Rates = ()) -> DisclosureCell[K]:
-        """Return the same cell with the times and energies of its parts, as finely as `level` divides
-        them.
+        """Return the same cell with the times and energies of its parts,
+        as finely as `level` divides them.
         """
         whole = self.cell(key, rates)
         times = tuple(_of(self.times, part) for part in level.parts)
@@ -184,8 +184,8 @@ class Tally:
         )
 
     def _away(self, level: Level, rates: Rates) -> list[dict[HostId, int]]:
-        """Return, for each part and each rate of its states, the machines whose energy is not time × the
-        rate.
+        """Return, for each part and each rate of its states,
+        the machines whose energy is not time × the rate.
         """
         spent = spent_of(self)
         return [
@@ -416,8 +416,8 @@ def _family(key: GroupKey) -> GroupKey:
 
 
 def autres(hidden: Sequence[Member]) -> Member:
-    """Merge groups into one, named `autres` in every requested dimension, blank in the others; screens stay
-    screens.
+    """Merge groups into one, named `autres` in every requested dimension, blank in the others;
+    screens stay screens.
     """
     key = hidden[0][0]
     screens = key.device_class == EnergyClass.MONITOR.value

@@ -57,8 +57,8 @@ class Question:
     """Fewest machines of a published group; 1: the caller applies the rule."""
     now_unix_milliseconds: int = 0
     screens: bool = False
-    """True to add the energy of external screens, as device class `monitor`. Indicators never do: screens
-    have no state.
+    """True to add the energy of external screens, as device class `monitor`.
+    Indicators never do: screens have no state.
     """
 
     def __post_init__(self) -> None:
@@ -148,8 +148,8 @@ class _Pass:
     def _add_screens(
         self, host_id: HostId, key: tuple[Method, Band, State], sums: EnergySums, *, apportioned: bool = False
     ) -> None:
-        """Add screens to a group of their own where classes are separate, else to the machine's group under
-        their own class.
+        """Add screens to a group of their own where classes are separate,
+        else to the machine's group under their own class.
         """
         group = self._of.get(host_id)
         if group is None:
@@ -188,8 +188,8 @@ class _Pass:
         self._tallies[self._of[host_id]].apportioned = True
 
     def _nights(self) -> None:
-        """Count machine-nights on > 4 h: by local date at day grain (workstations), by evening at hour grain
-        (classrooms).
+        """Count machine-nights on > 4 h: by local date at day grain (workstations),
+        by evening at hour grain (classrooms).
         """
         for host_id, dates in self._reader.dates_on(*self._part.days, NIGHT_ON_MILLISECONDS):
             if host_id in self._of and self._hosts[host_id].population is Population.WORKSTATION:
@@ -213,8 +213,8 @@ class _Pass:
         return found
 
     def _enrolment(self) -> None:
-        """Add enrolled time, at least the observed time: a measured machine was there, so coverage is never
-        above 1.
+        """Add enrolled time, at least the observed time:
+        a measured machine was there, so coverage is never above 1.
         """
         now = self._question.now_unix_milliseconds
         for host_id, host in self._hosts.items():

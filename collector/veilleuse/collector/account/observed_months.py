@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups machines' months as `gather` groups days (pure): days of PCs are deleted after 62 days, months stay.
-Decision 0031.
+"""Groups machines' months as `gather` groups days (pure):
+days of PCs are deleted after 62 days, months stay. Decision 0031.
 
 Imputed energy is left out: these are sums of observations.
 """
@@ -54,8 +54,8 @@ def gather_periods(
 def tally_periods(
     reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
 ) -> dict[GroupKey, Tally]:
-    """Return the same groups before the disclosure rule: no value of them may be published. Raises the same
-    errors.
+    """Return the same groups before the disclosure rule: no value of them may be published.
+    Raises the same errors.
     """
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
@@ -164,8 +164,8 @@ def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
 
 
 def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: HostPeriod) -> None:
-    """Add screens to a group of their own where classes are separate, else to the machine's group under their
-    own class.
+    """Add screens to a group of their own where classes are separate,
+    else to the machine's group under their own class.
 
     A month does not say which screens were metered. All are modelled, as in the fleet's figure
     (`observations.screens`).

@@ -173,8 +173,8 @@ class _Bill:
 
 
 def _are_of_screens(groups: Iterable[Group]) -> bool:
-    """Return whether all groups are screens, which have no state: the time of a screen is that of its
-    machine.
+    """Return whether all groups are screens, which have no state:
+    the time of a screen is that of its machine.
     """
     return all(group.key.device_class == EnergyClass.MONITOR.value for group in groups)
 
@@ -221,8 +221,8 @@ def _with_methods(
     energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
     total: int,
 ) -> EmissionsRow:
-    """Add the measured and modelled energy, and the share of each method, best first; no shares without
-    energy.
+    """Add the measured and modelled energy, and the share of each method, best first;
+    no shares without energy.
     """
     sums: defaultdict[Method, int] = defaultdict(int)
     for (_, method), (energy, _) in energies.items():
@@ -237,8 +237,8 @@ def _with_methods(
 
 
 def _factor_u(shares: Sequence[_Share]) -> float:
-    """Return the factor's u on a sum over zones, independent between zones; for one zone, the factor's
-    own.
+    """Return the factor's u on a sum over zones, independent between zones;
+    for one zone, the factor's own.
     """
     if len(shares) == 1:
         return factor_u(shares[0].chosen)

@@ -17,8 +17,8 @@ from veilleuse.wire.vocabulary import Band, State
 
 
 class Part(IntFlag):
-    """Disjoint parts; together they are all known time and all energy of a group. OUTSIDE: outside opening
-    hours.
+    """Disjoint parts; together they are all known time and all energy of a group.
+    OUTSIDE: outside opening hours.
     """
 
     REST_OPEN = 1

@@ -19,8 +19,8 @@ SCORES = (1, 2, 3, 4, 5)
 
 @cache
 def coefficients() -> Mapping[str, tuple[float, ...]]:
-    """Return characteristic → U by score, ≥ 1. Raises ConfigurationError. Source:
-    uncertainty_pedigree_abc.csv.
+    """Return characteristic → U by score, ≥ 1. Raises ConfigurationError.
+    Source: uncertainty_pedigree_abc.csv.
     """
     found = {}
     for row in load_table("uncertainty_pedigree_abc").rows:

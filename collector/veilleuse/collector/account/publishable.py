@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rounds a closed year for publication with its months, so that no difference reveals few PCs (pure).
-docs/closing.md.
+"""Rounds a closed year for publication with its months,
+so that no difference reveals few PCs (pure). docs/closing.md.
 
 A year and its months released by the API are two partitions of one time: their difference may be one machine.
 Energy is rounded to a step. Half a step is more than k machines use in the period, each of the class that
@@ -121,8 +121,8 @@ def _emitted(row: EmissionsRow, ratio: float, step_ratio: float) -> dict[str, An
 
 
 def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> dict[str, Any]:
-    """Return the interval columns: whole per cents of the figure, outward, with half a step of rounding
-    added.
+    """Return the interval columns: whole per cents of the figure, outward,
+    with half a step of rounding added.
     """
     total, found = getattr(row, f"{unit}_total"), {}
     for end in _INTERVALS:

@@ -92,8 +92,8 @@ def _in_proportion(values: Mapping[K, int], of: int, more: int) -> Mapping[K, in
 
 
 U_STEPS: Final = 20
-"""Steps, from 0 to 1, of the relative standard uncertainty of a cell's energy. Rounding up hides each
-machine's method.
+"""Steps, from 0 to 1, of the relative standard uncertainty of a cell's energy.
+Rounding up hides each machine's method.
 """
 _EVERYTHING: Final = frozenset(Detail) - {Detail.ENERGIES}
 _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Formats a row for readers: rounded once, to the digits of its interval's half-width (pure). METHOD.md
-§5.
+"""Formats a row for readers: rounded once, to the digits of its interval's half-width
+(pure). METHOD.md §5.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def decimals(half_width: float) -> int:
 
 
 def rounded(figure: tuple[float, float, float]) -> tuple[str, str, str]:
-    """Return (value, lower end, upper end of its interval), rounded to the two leading digits of the
-    half-width.
+    """Return (value, lower end, upper end of its interval),
+    rounded to the two leading digits of the half-width.
 
     1,124,000 between 1,088,520.4 and 1,160,636.2 is 1124000, 1089000, 1161000.
     """
@@ -98,8 +98,8 @@ def shown(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping[str,
 
 
 def _of_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield observed days of the period, and effects with their margins, even where an effect is below its
-    margin.
+    """Yield observed days of the period, and effects with their margins,
+    even where an effect is below its margin.
     """
     first, end = date.fromisoformat(row.period_from), date.fromisoformat(row.period_to)
     if row.days_observed is not None:

@@ -101,8 +101,8 @@ class ClassFigure:
     """
     states_by_group: tuple[StateSums, ...] = field(default=(), compare=False)
     hosts: Mapping[HostId, int] = field(default_factory=dict, compare=False)
-    """Its sample and their accounted time, ms, while a report is made: it gives the common machines of two
-    years.
+    """Its sample and their accounted time, ms, while a report is made:
+    it gives the common machines of two years.
     """
     standby: tuple[int, int] = (0, 0)
     """(ms, mJ) of external screens in standby, of the fleet."""

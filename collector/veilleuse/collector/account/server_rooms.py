@@ -45,8 +45,8 @@ _LEAST: Final = 1e-6
 def with_rooms(
     period: PeriodFigures, rooms: Iterable[RoomFigure], dimensions: Collection[str]
 ) -> PeriodFigures:
-    """Return the period with a row for the rooms of each zone (and site, if requested), and all rooms in the
-    total.
+    """Return the period with a row for the rooms of each zone
+    (and site, if requested), and all rooms in the total.
     """
     groups: defaultdict[RowKey, list[RoomFigure]] = defaultdict(list)
     for room in rooms:

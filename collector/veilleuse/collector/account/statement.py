@@ -260,8 +260,8 @@ class _Bill:
         return replace(made, factor_effect_kgco2e=float(effect))
 
     def _by_contract(self) -> dict[_Name, Fraction]:
-        """Return the market-based kgCO2e of each row with places; empty without a contract that meets the
-        period.
+        """Return the market-based kgCO2e of each row with places;
+        empty without a contract that meets the period.
         """
         found: dict[_Name, Fraction] = {}
         if not self._terms.contracts:
@@ -400,8 +400,8 @@ def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> Emission
 
 
 def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
-    """Return the factor's u on a sum over zones, independent between zones; for one zone, the factor's
-    own.
+    """Return the factor's u on a sum over zones, independent between zones;
+    for one zone, the factor's own.
     """
     if len(shares) == 1:
         return shares[0][1].u
@@ -428,8 +428,8 @@ def _is_billed(row: FigureRow) -> bool:
 
 
 def _name(row: FigureRow) -> _Name:
-    """Return the name of a row: where device classes are merged, a room's row has the key of the servers'
-    row.
+    """Return the name of a row: where device classes are merged,
+    a room's row has the key of the servers' row.
     """
     return row.key, row.room is not None
 

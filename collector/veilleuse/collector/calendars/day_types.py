@@ -25,8 +25,8 @@ class WeekTypes:
     """Day types of the open time of an ISO week."""
 
     open_milliseconds: Mapping[DayType, int]
-    """Types with open time; CLOSED alone, with 1, for a week without any: the calendar gives nothing else for
-    such a record.
+    """Types with open time; CLOSED alone, with 1, for a week without any:
+    the calendar gives nothing else for such a record.
     """
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads and writes the files of `veilleuse calendar import`: TOML for a site's whole calendar, CSV for
-closures alone.
+"""Reads and writes the files of `veilleuse calendar import`:
+TOML for a site's whole calendar, CSV for closures alone.
 
 An error names the file, the table, the key and what to write instead; for an unknown key, the nearest known
 one.

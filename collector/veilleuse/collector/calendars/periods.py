@@ -66,8 +66,8 @@ def day_start_unix_milliseconds(day: date, time_zone: str) -> int:
 
 
 def evening_of(hour_start_unix_milliseconds: int, time_zone: str) -> date:
-    """Return the date of a night, which runs from noon to noon: 22:00 to 06:00 belong to the evening of their
-    start.
+    """Return the date of a night, which runs from noon to noon:
+    22:00 to 06:00 belong to the evening of their start.
 
     The early and late hours that a long timetable turns from `closed` into `night` do too.
     """

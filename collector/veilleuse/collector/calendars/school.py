@@ -28,8 +28,8 @@ from veilleuse.collector.shipped_tables import load_table
 TABLE: Final = "school_holidays_fr"
 MAXIMUM_PERIODS: Final = 5_000
 LONGEST_TERM_DAYS: Final = 100
-"""Greatest gap between two holidays: eight weeks in the table, eleven without the bridge of Ascension. Our
-choice.
+"""Greatest gap between two holidays: eight weeks in the table,
+eleven without the bridge of Ascension. Our choice.
 
 A longer gap means that the file of a year in between was not imported.
 """
@@ -74,8 +74,8 @@ class SchoolHolidays:
         return self.periods[-1].last if self.periods else date.min
 
     def name_on(self, day: date) -> str | None:
-        """Return the name of a day's holidays; "" on a school day, None where the table does not reach or has
-        a gap.
+        """Return the name of a day's holidays; "" on a school day,
+        None where the table does not reach or has a gap.
         """
         found = next((one.name for one in self.periods if one.first <= day <= one.last), None)
         if found is not None:
@@ -113,8 +113,8 @@ def merged(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[Sc
 
 
 def read_school_holidays(text: str, name: str) -> tuple[SchoolPeriod, ...]:
-    """Read the periods of zones A, B and C: the ministry's CSV, or one with zone,first,last,name. Raises
-    UsageError.
+    """Read the periods of zones A, B and C: the ministry's CSV, or one with zone,first,last,name.
+    Raises UsageError.
     """
     try:
         found = _read(text.removeprefix("\ufeff"), name)

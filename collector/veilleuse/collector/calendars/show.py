@@ -79,8 +79,8 @@ def _day(day: date, calendar: Calendar, school: SchoolHolidays | None, names: di
 
 
 def windows_of(calendar: Calendar) -> Iterator[WindowView]:
-    """Yield every weekday with update windows by band: on an ordinary date and, where that differs, on a
-    closed one.
+    """Yield every weekday with update windows by band:
+    on an ordinary date and, where that differs, on a closed one.
     """
     for weekday in sorted({span.iso_weekday for span in calendar.update_windows}):
         day = _PLAIN_MONDAY + timedelta(days=weekday - 1)
@@ -121,8 +121,8 @@ def _why(band: Band) -> str:
 
 
 def weekly_text(spans: tuple[OpenSpan, ...]) -> str:
-    """Format weekly hours, such as `monday-friday 08:00-18:00, saturday 09:00-12:00`; equal neighbours are
-    merged.
+    """Format weekly hours, such as `monday-friday 08:00-18:00, saturday 09:00-12:00`;
+    equal neighbours are merged.
     """
     hours = {
         number: " ".join(span_text(span) for span in spans if span.iso_weekday == number)

@@ -302,8 +302,8 @@ def assumptions_document(known: Assumptions) -> dict[str, Any]:
 
 
 def assumptions_from_document(known: Keyed[str, Any]) -> Assumptions:
-    """Parse the result of `assumptions_document`. Raises ValueError, KeyError or TypeError for another
-    document.
+    """Parse the result of `assumptions_document`. Raises ValueError,
+    KeyError or TypeError for another document.
     """
     return Assumptions(
         random_roll_out=known["random_roll_out"] is True,
@@ -316,8 +316,8 @@ def assumptions_from_document(known: Keyed[str, Any]) -> Assumptions:
 
 
 def terms_from_document(document: Keyed[str, Any]) -> FrozenTerms:
-    """Parse the result of `terms_document`. Raises ValueError, KeyError, TypeError or UsageError for another
-    document.
+    """Parse the result of `terms_document`. Raises ValueError, KeyError,
+    TypeError or UsageError for another document.
     """
     return FrozenTerms(
         {

@@ -156,8 +156,8 @@ class _Zone:
     def _settle(
         self, units: Sequence[_Unit], unsafe: _Unit, into: Callable[[Stratum], Stratum]
     ) -> tuple[list[_Unit], _Unit]:
-        """Merge the unsafe units with the smallest others until the result is safe; return (safe units,
-        unsafe rest).
+        """Merge the unsafe units with the smallest others until the result is safe;
+        return (safe units, unsafe rest).
         """
         every = [*units, *([unsafe] if unsafe else [])]
         figures = {unit: self._figure(unit) for unit in every}
@@ -185,8 +185,8 @@ class _Zone:
 
 
 def merged_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[SampleCell, SampleCell]:
-    """Return each cell of one safe stratum → its merged cell: first the ages of a hardware model, then
-    models.
+    """Return each cell of one safe stratum → its merged cell:
+    first the ages of a hardware model, then models.
 
     The parts by method count too, where those of the stratum are safe.
     """

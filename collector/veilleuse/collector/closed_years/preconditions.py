@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Lists the reasons why a year cannot be closed, or not definitively, with the remedy for each. METHOD.md
-§7.
+"""Lists the reasons why a year cannot be closed, or not definitively,
+with the remedy for each. METHOD.md §7.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
 
 
 def of_coverage(kept: Kept, minimum_ratio: float) -> Iterator[str]:
-    """Yield insufficient coverage of states and energy: observed ÷ fleet machine time of classes with an
-    agent.
+    """Yield insufficient coverage of states and energy:
+    observed ÷ fleet machine time of classes with an agent.
     """
     seen = covered(kept, MEASURABLE | {AUTRES})
     for name, milliseconds in (("states", seen.states), ("energy", seen.energy)):

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reports closed years: a single year as frozen, with the first published values; among other years, from its
-statistics.
+"""Reports closed years: a single year as frozen, with the first published values;
+among other years, from its statistics.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def closed_figures(
 def _compared(
     reader: ClosedYearReader, closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None
 ) -> YearComparison:
-    """Return the year before under this year's assumptions, with its own factors, or the reason for its
-    absence.
+    """Return the year before under this year's assumptions,
+    with its own factors, or the reason for its absence.
     """
     revisions = reader.revisions(closed.told.year - 1)
     if not revisions:
@@ -185,8 +185,8 @@ def _floats() -> frozenset[str]:
 def _marked(
     statement: EmissionsStatement, closed: ClosedRevision, published: EmissionsStatement | None
 ) -> EmissionsStatement:
-    """Mark every row with the revision; `published`: statement of revision 1, None where this grouping is not
-    possible.
+    """Mark every row with the revision; `published`:
+    statement of revision 1, None where this grouping is not possible.
     """
     told_then = () if published is None else (*published.rows, *published.totals, *published.memo)
     before = {_name(row): row.kgco2e_total for row in told_then}

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reduces the machines of a period to cells of k or more (pure): the input of reports, and the permanent
-statistics of a year.
+"""Reduces the machines of a period to cells of k or more (pure):
+the input of reports, and the permanent statistics of a year.
 
 One pass adds each machine to its finest cell. Cells are then merged until none has fewer than k machines.
 Decision 0039.
@@ -308,8 +308,8 @@ class _Merged:
     def __init__(
         self, fine: Mapping[_Fine, _Gathered], k: int, screens_of: Mapping[Stratum, Contributions]
     ) -> None:
-        """Merge all cells. `screens_of`: stratum of a place's screens → the PCs there, which also determine
-        display-on time.
+        """Merge all cells. `screens_of`: stratum of a place's screens → the PCs there,
+        which also determine display-on time.
         """
         self._k = k
         self._shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Restates the cells of a period as its rows, in energy (pure): the same for an open period and a closed
-year.
+"""Restates the cells of a period as its rows, in energy (pure):
+the same for an open period and a closed year.
 
 Every cell has k machines or more, so any union of cells may be published, and any difference of two unions.
 """

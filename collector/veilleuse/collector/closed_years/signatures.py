@@ -58,8 +58,8 @@ class SignatureFacts:
 
 
 def signing_key(data_dir: Path) -> Ed25519PrivateKey:
-    """Return the key of a data directory; generated when there is none. For the holder of the lock. Raises
-    DataDirectoryError.
+    """Return the key of a data directory; generated when there is none. For the holder of the lock.
+    Raises DataDirectoryError.
     """
     path = data_dir / FOLDER / KEY_FILE
     found = _read_key(path)

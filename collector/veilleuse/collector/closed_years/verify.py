@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Verifies a closed year: its signature, and its figures against its statistics. From a file alone, or from
-the store.
+"""Verifies a closed year: its signature, and its figures against its statistics.
+From a file alone, or from the store.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def signature_path(path: Path) -> Path:
 
 
 def export(folder: Path, told: ClosedYear, file: ClosedFile, public_key: str, *, give: bool = True) -> Path:
-    """Write a revision, each file completely or not at all, mode 0600: it has sums of few servers. Raises
-    CollectorError.
+    """Write a revision, each file completely or not at all, mode 0600: it has sums of few servers.
+    Raises CollectorError.
 
     `give`: files written by root get the owner of the folder, as in the data directory.
     """

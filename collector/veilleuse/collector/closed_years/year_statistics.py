@@ -61,8 +61,8 @@ W_OF_MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
     "asleep_milliseconds": _time(State.ASLEEP, tuple(Supply)),
     "off_milliseconds": _time(State.OFF, tuple(Supply)),
 }
-"""Component of w → the columns that it sums, over all bands. Metered and battery energy is the rest of the
-energy.
+"""Component of w → the columns that it sums, over all bands.
+Metered and battery energy is the rest of the energy.
 """
 W: Final = tuple(W_OF_MACHINES)
 W_OF_SCREENS: Final[Mapping[str, tuple[str, ...]]] = dict.fromkeys(W, ()) | {

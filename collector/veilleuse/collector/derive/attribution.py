@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Attributes a server's energy to its services and guests (pure, integers only). SENSORS.md, Attribution;
-docs/attribution.md.
+"""Attributes a server's energy to its services and guests (pure, integers only).
+SENSORS.md, Attribution; docs/attribution.md.
 
 Each hour is attributed separately. Its energy while on is an idle part, which no workload causes, and a
 dynamic part. The dynamic part is shared in proportion to the CPU time of that hour. This is a convention, not
@@ -98,8 +98,8 @@ class _Sums:
 
 
 def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method, IdlePower]:
-    """Return the idle power of an on-active hour by method of its energy; a method is absent where it is not
-    known.
+    """Return the idle power of an on-active hour by method of its energy;
+    a method is absent where it is not known.
 
     Measured energy: the mean power of the machine's on-idle time by the same method in the period, with at
     least an hour of it. Otherwise the load model's power at no load. Modelled energy: always the load model's
@@ -127,8 +127,8 @@ def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method
 def _split(
     hour: HostHour, powers: Mapping[Method, IdlePower], machine: MachineFacts
 ) -> Iterable[tuple[Method, IdleBasis | None, int, int]]:
-    """Yield (method, basis, idle mJ, dynamic mJ) of the hour's time on; basis None = the division is not
-    known.
+    """Yield (method, basis, idle mJ, dynamic mJ) of the hour's time on;
+    basis None = the division is not known.
     """
     for (state, method), sums in hour.energies.items():
         if state not in ON_STATES:

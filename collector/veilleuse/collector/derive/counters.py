@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Selects the points of a cell that measure the whole machine, before any model (pure). METHOD.md §3,
-SENSORS.md.
+"""Selects the points of a cell that measure the whole machine, before any model (pure).
+METHOD.md §3, SENSORS.md.
 
 Points nest and overlap: one meter is selected, one kind of counters, and only disjoint parts are summed.
 """
@@ -63,8 +63,8 @@ def scaled(product: int, scale: int = priors.MILLION) -> int:
 
 
 def meters(cell: Cell) -> list[Meter]:
-    """Return the machine's own meters, best first, one of each kind: of two of a kind, the longer-covering
-    one counts.
+    """Return the machine's own meters, best first, one of each kind:
+    of two of a kind, the longer-covering one counts.
     """
     found = sorted(
         (METERS[point.kind], -covered, point.domain, energy, point.kind)
@@ -173,8 +173,8 @@ def _beyond_counters(cell: Cell, drained: Seen, prior: priors.WallPrior | None) 
 
 
 def psys_is_trusted(seen: PsysCheck) -> bool:
-    """Return whether psys ≤ 1.2 × discharge over the machine's whole time on battery; True while that is too
-    short.
+    """Return whether psys ≤ 1.2 × discharge over the machine's whole time on battery;
+    True while that is too short.
     """
     if seen.milliseconds < priors.PSYS_CHECK_MILLISECONDS:
         return True
@@ -183,8 +183,8 @@ def psys_is_trusted(seen: PsysCheck) -> bool:
 
 
 def base_microwatts(seen: PsysCheck) -> int | None:
-    """Return the base of the wall model from the machine's battery, µW; None while its time on battery is too
-    short.
+    """Return the base of the wall model from the machine's battery, µW;
+    None while its time on battery is too short.
 
     The base is in whole watts: the mean over the whole time on battery settles there, and all periods use one
     value.

@@ -45,8 +45,8 @@ def modelled(
 
 
 def rest_microwatts(machine: MachineFacts, state: State) -> int | None:
-    """Return the modelled power at no load of a machine that is on, µW; None for a virtual machine of unknown
-    size.
+    """Return the modelled power at no load of a machine that is on, µW;
+    None for a virtual machine of unknown size.
     """
     if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
         return None if machine.cpu_count is None else machine.cpu_count * priors.thread_microwatts()[0]
@@ -82,8 +82,8 @@ def _standby(
     plugged_share_ppm: int,
     calibration: Calibration | None,
 ) -> tuple[WallEnergy, ...]:
-    """Model off or asleep: the power calibrated for the model, else the class's. METHOD.md §7 counts both as
-    modelled.
+    """Model off or asleep: the power calibrated for the model, else the class's.
+    METHOD.md §7 counts both as modelled.
     """
     method, u_ppm = Method.LOAD_MODELLED, priors.STATE_POWER_U_PPM
     fit = calibration.standby(cell.state) if calibration is not None else None
@@ -158,8 +158,8 @@ def _threads(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tup
 
 
 def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[WallEnergy, ...]:
-    """Model a physical machine: the concave curve over the CPU buckets, from the state's rest power to full
-    load.
+    """Model a physical machine: the concave curve over the CPU buckets,
+    from the state's rest power to full load.
     """
     rest, full = _rest_and_full(machine, cell.state)
     span = full - rest

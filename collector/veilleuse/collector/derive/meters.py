@@ -76,8 +76,8 @@ def readings(records: Iterable[RecordCells]) -> tuple[MeterReading, ...]:
 
 
 def u_ppm(shared: SharedEnergy) -> int:
-    """Return the standard uncertainty of a machine's part: the meter's, and the share's where there is
-    one.
+    """Return the standard uncertainty of a machine's part:
+    the meter's, and the share's where there is one.
     """
     _, meter = METERS[shared.kind]
     return meter if shared.whole else round(math.hypot(meter, priors.SHARE_U_PPM))
@@ -218,8 +218,8 @@ def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
 def _on_battery(
     store: MeteringStore, period: DirtyPeriod, records: Sequence[RecordCells], machine: MachineFacts
 ) -> tuple[bool, int | None]:
-    """Return the result of the machine's whole time on battery; when it changes, mark the machine for
-    derivation.
+    """Return the result of the machine's whole time on battery;
+    when it changes, mark the machine for derivation.
     """
     cells = [cell for record in records for cell in record.cells]
     if not any(sees_psys(cell) for cell in cells):

@@ -142,8 +142,8 @@ PSYS_CHECK_MILLISECONDS: Final = 600_000
 """Least time on battery for that check: 10 minutes, our choice."""
 
 SHARE_U_PPM: Final = u_ppm(1.2)
-"""Uncertainty of one machine's declared share of a meter: GSD² 1.2, our choice. The shares' sum is the
-meter's.
+"""Uncertainty of one machine's declared share of a meter: GSD² 1.2, our choice.
+The shares' sum is the meter's.
 """
 PUE_U_PPM: Final = u_ppm(1.1)
 SENSITIVITY_PUE_PPM: Final = 1_550_000

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Balances the meter tree of a room over a period: machines, UPS loss, overhead, remainder (pure). METHOD.md
-§3.
+"""Balances the meter tree of a room over a period:
+machines, UPS loss, overhead, remainder (pure). METHOD.md §3.
 
 Hour by hour, in integers: a meter's energy = its children's energy + its machines' energy + the residual.
 """
@@ -85,8 +85,8 @@ class RoomBalance:
     overhead: str
     """Origin of the overhead: measured, pue or not_included."""
     overhead_u_millijoules: int
-    """Standard uncertainty of the overhead by PUE: IT × PUE × u, because GSD² 1.1 is of the PUE, not of PUE −
-    1.
+    """Standard uncertainty of the overhead by PUE: IT × PUE × u,
+    because GSD² 1.1 is of the PUE, not of PUE − 1.
     """
     sensitivity_millijoules: int | None
     """Overhead at a PUE of 1.55, where it is not included."""

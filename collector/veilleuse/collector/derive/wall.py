@@ -31,8 +31,8 @@ def wall_energy(
     trust_psys: bool = True,
     base_microwatts: int | None = None,
 ) -> tuple[WallEnergy, ...]:
-    """Derive the wall energy of one cell, in parts of distinct methods; their milliseconds sum to at most the
-    cell's.
+    """Derive the wall energy of one cell, in parts of distinct methods;
+    their milliseconds sum to at most the cell's.
 
     The result is empty where nothing is known: an unknown state without a meter, or a virtual machine that is
     off. Absent, never zero.
@@ -109,8 +109,8 @@ def _counted(
     trust_psys: bool,
     base_microwatts: int | None,
 ) -> WallEnergy | None:
-    """Convert component counters by the model's calibration, else by the prior a + b·P of the class; only
-    while on.
+    """Convert component counters by the model's calibration,
+    else by the prior a + b·P of the class; only while on.
     """
     prior = priors.WALL_PRIORS.get(machine.device_class)
     if prior is None and calibration is None:

@@ -158,8 +158,8 @@ def _add(sums: list[int], part: WallEnergy) -> None:
 
 
 def civil_year(period: DirtyPeriod, time_zone: str) -> int:
-    """Return the year of the site's civil day in which the period begins; a week belongs to its Thursday's
-    (ISO 8601).
+    """Return the year of the site's civil day in which the period begins;
+    a week belongs to its Thursday's (ISO 8601).
     """
     if period.grain is Grain.HOUR:
         start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=period.start)
@@ -171,8 +171,8 @@ def civil_year(period: DirtyPeriod, time_zone: str) -> int:
 def ledger_entries(
     period: DirtyPeriod, host: Host, site: Site, derived: DerivedPeriod, choose: ChooseFactor
 ) -> tuple[LedgerEntry, ...]:
-    """Return the counters' increments, at the factor of the period's year and the site's zone. Raises
-    UnknownZone.
+    """Return the counters' increments, at the factor of the period's year and the site's zone.
+    Raises UnknownZone.
     """
     if not derived.first_energies:
         return ()
@@ -198,8 +198,8 @@ def _never() -> bool:
 
 
 class DeriveWorker:
-    """Derives dirty periods: `run_slice` inside the writer, `drain` for a command, `start`/`stop` for the
-    service.
+    """Derives dirty periods: `run_slice` inside the writer, `drain` for a command,
+    `start`/`stop` for the service.
     """
 
     def __init__(
@@ -235,8 +235,8 @@ class DeriveWorker:
         self._zones_reported: set[str] = set()
 
     def start(self, pressed: Callable[[], bool] = _never) -> None:
-        """Derive in the background until `stop`. `pressed` is asked before each slice: True makes the slice
-        short.
+        """Derive in the background until `stop`. `pressed` is asked before each slice:
+        True makes the slice short.
         """
         self._pressed = pressed
         self._thread = threading.Thread(target=self._run, name="derive", daemon=True)
@@ -297,8 +297,8 @@ class DeriveWorker:
         self._store.write_derived(period, derived.cells, derived.records, ledger, derived.screens)
 
     def _put_aside(self, period: DirtyPeriod, error: Exception) -> None:
-        """Put aside a period that our code cannot derive: its records stay, `veilleuse derive` tries
-        again.
+        """Put aside a period that our code cannot derive:
+        its records stay, `veilleuse derive` tries again.
         """
         logger.error(
             "a period cannot be derived and is put aside", extra={"grain": period.grain.name}, exc_info=error
@@ -306,8 +306,8 @@ class DeriveWorker:
         self._store.put_aside(period)
 
     def _report_zone(self, site: str, error: UnknownZone) -> None:
-        """Report an unknown zone once per site: energy is derived and reported, only the exposed counters
-        stop.
+        """Report an unknown zone once per site: energy is derived and reported,
+        only the exposed counters stop.
         """
         if site not in self._zones_reported:
             self._zones_reported.add(site)

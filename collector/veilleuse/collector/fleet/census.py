@@ -117,8 +117,8 @@ class DayTypes:
 
 
 def default_context(population: Population | None) -> PowerContext:
-    """Return the power context of a machine without an asset: a college's PCs are on the college's own
-    contract.
+    """Return the power context of a machine without an asset:
+    a college's PCs are on the college's own contract.
     """
     return PowerContext.EPLE if population is Population.CLASSROOM else PowerContext.OWN_SITE
 
@@ -147,8 +147,8 @@ class Census:
         self._end = min(day_types.end, today)
 
     def standings(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[FleetDevice]:
-        """Yield the devices of all assets, then of the enrolled machines without an asset. Virtual machines
-        are excluded.
+        """Yield the devices of all assets, then of the enrolled machines without an asset.
+        Virtual machines are excluded.
         """
         fleet = {host.host_id: host for host in hosts}
         matched: set[HostId] = set()
@@ -237,8 +237,8 @@ def _age_years(since: date | None, until: date) -> float | None:
 
 
 def _after_contact(host: Host) -> date:
-    """Return the day after the last contact of a machine that left; its enrolment day when it never
-    called.
+    """Return the day after the last contact of a machine that left;
+    its enrolment day when it never called.
     """
     if host.last_contact_unix_milliseconds is None:
         return host.enrolled_on

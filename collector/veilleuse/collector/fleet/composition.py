@@ -46,8 +46,8 @@ class Composition:
         return self.scales.get(self.merged(cell), 1.0)
 
     def unobserved_scale(self, part: StratumPart) -> float:
-        """Return the mean scale of a stratum's unobserved time. Without the fleet's composition: of its
-        sample; without that, 1.
+        """Return the mean scale of a stratum's unobserved time.
+        Without the fleet's composition: of its sample; without that, 1.
         """
         shares = unobserved_shares(self, part) or sample_shares(self, part)
         return (
@@ -85,8 +85,8 @@ def _counts(strata: Sequence[StratumPart]) -> Counter[SampleCell]:
 
 
 def _merge(seen: Counter[SampleCell], said: set[SampleCell]) -> dict[SampleCell, SampleCell]:
-    """Map each cell to the first group that has ten machines of the sample: itself, its model, its age, the
-    rest.
+    """Map each cell to the first group that has ten machines of the sample:
+    itself, its model, its age, the rest.
     """
     names: dict[SampleCell, SampleCell] = {}
     left = dict(seen)
@@ -114,8 +114,8 @@ def fleet_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float
 
 
 def unobserved_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float]:
-    """Return each merged cell's share of a stratum's unobserved machine time; empty: not known, or all is
-    observed.
+    """Return each merged cell's share of a stratum's unobserved machine time;
+    empty: not known, or all is observed.
     """
     whole = sum(part.fleet)
     seen: Counter[SampleCell] = Counter()

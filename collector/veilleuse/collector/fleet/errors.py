@@ -43,8 +43,8 @@ class Origin(Enum):
 
 
 ErrorKey: TypeAlias = tuple[Origin, str, str]
-"""(origin, device class, hardware model); for a gain (GAIN, "", meter); for a reading (READING, device class,
-method).
+"""(origin, device class, hardware model); for a gain (GAIN, "", meter);
+for a reading (READING, device class, method).
 """
 
 
@@ -115,8 +115,8 @@ class ErrorModel:
         }
 
     def errors(self, machines: Iterable[tuple[Key, Alike]]) -> Errors:
-        """Return the errors of the energy of some machines of the sample. Imputed energy has the relative
-        error of derived energy.
+        """Return the errors of the energy of some machines of the sample.
+        Imputed energy has the relative error of derived energy.
         """
         found: dict[ErrorKey, float] = {}
         for (device_class, hardware), sums in sorted(_by_model(machines).items()):

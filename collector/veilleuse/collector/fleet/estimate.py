@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Holds the estimate of the fleet's energy: parts, coverage, uncertainty, interval, representativeness
-(pure). METHOD.md §5, §7.
+"""Holds the estimate of the fleet's energy: parts, coverage, uncertainty, interval,
+representativeness (pure). METHOD.md §5, §7.
 """
 
 from __future__ import annotations

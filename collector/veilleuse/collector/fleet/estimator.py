@@ -198,8 +198,8 @@ class Fleet:
             with_time_on([self._predictions[part.stratum] for part in strata], pool)
 
     def _settle(self, rooms: Collection[RoomFigure]) -> tuple[RoomFigure, ...]:
-        """Subtract the servers' energy from their rooms; extrapolated servers take at most what the meters
-        leave.
+        """Subtract the servers' energy from their rooms;
+        extrapolated servers take at most what the meters leave.
         """
         strata = {stratum for room in rooms if room.servers for stratum, _ in room.servers.silent}
         made, kept = settled(

@@ -174,8 +174,8 @@ def state_energies(vector: Vector) -> dict[State, tuple[int, int]]:
 def machine(
     one: ObservedMachine, total: Vector, stratum: Stratum, standing: FleetDevice | None = None
 ) -> SampleMachine:
-    """Return the machine as a `SampleMachine`; without `standing`, for several machines at once without
-    hardware and age.
+    """Return the machine as a `SampleMachine`; without `standing`,
+    for several machines at once without hardware and age.
     """
     return SampleMachine(
         stratum=stratum,
@@ -196,8 +196,8 @@ def machine(
 
 
 def screens(one: ObservedMachine, total: Vector, stratum: Stratum) -> SampleMachine | None:
-    """Return a machine's external screens as one machine of class `monitor`, with display-on time; None
-    without any.
+    """Return a machine's external screens as one machine of class `monitor`,
+    with display-on time; None without any.
     """
     time, energy = total[_SCREENS_TIME], total[_SCREENS_ENERGY]
     if not time and not energy:
@@ -300,8 +300,8 @@ class FleetBook:
         times: Mapping[Stratum, Mapping[str, int]],
         examples: Mapping[Stratum, Stratum],
     ) -> None:
-        """Give a place's PCs the display-on time per PC time of their own group of places, else of all
-        groups.
+        """Give a place's PCs the display-on time per PC time of their own group of places,
+        else of all groups.
 
         A group of fewer than ten PCs without any screen is left out: it may be chance. Inventories have no
         hours, so listed screens do not count here.

@@ -25,8 +25,8 @@ DRAWS: Final = 2_000
 CUT: Final = DRAWS // 40
 """Draws beyond either end of a 95 % interval."""
 PRIOR_SPREAD: Final = 0.6
-"""Prior relative spread between machines: it fills up to ten degrees of freedom in a small class. Ours
-(docs/decisions/0030).
+"""Prior relative spread between machines: it fills up to ten degrees of freedom in a small class.
+Ours (docs/decisions/0030).
 """
 LENT: Final = 2
 """Weight, in degrees of freedom, of the prior for a kind with fewer than ten observed machines: the relative
@@ -55,8 +55,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Deviations per draw: of the share always on, and of the mean power of each kind (W), weighted by its
-    drawn share.
+    """Deviations per draw: of the share always on, and of the mean power of each kind (W),
+    weighted by its drawn share.
     """
 
     share: tuple[float, ...]
@@ -149,8 +149,8 @@ class Pool:
 
     @cached_property
     def _squares(self) -> tuple[tuple[float, int], tuple[float, int]]:
-        """(Σ of squares, degrees of freedom) by kind, about the strata's own means; else about the class's
-        mean.
+        """(Σ of squares, degrees of freedom) by kind, about the strata's own means;
+        else about the class's mean.
         """
         if not self.tells_apart:
             ordinary, always = (
@@ -209,8 +209,8 @@ class Pool:
 
     @cached_property
     def between_shares(self) -> Spread:
-        """Variance between strata of the share always on, beyond chance. It is part of `between` where strata
-        do not separate kinds.
+        """Variance between strata of the share always on, beyond chance.
+        It is part of `between` where strata do not separate kinds.
         """
         if not self.mixed or not self.tells_apart or len(self.strata) < 2:
             return Spread(0.0, math.inf)
@@ -240,15 +240,15 @@ class Pool:
 
     @cached_property
     def concentration(self) -> float:
-        """Σ of squared shares of the strata in the class's sample: 1 where one stratum is the whole
-        sample.
+        """Σ of squared shares of the strata in the class's sample:
+        1 where one stratum is the whole sample.
         """
         return sum((part.n / self.n) ** 2 for part in self.strata)
 
     @cached_property
     def unseen_watts(self) -> float | None:
-        """Power of a machine always on, where a small sample holds none: the mean power of others while on,
-        W.
+        """Power of a machine always on, where a small sample holds none:
+        the mean power of others while on, W.
 
         None: not needed, or not known.
         """
@@ -262,8 +262,8 @@ class Pool:
 
     @cached_property
     def draws(self) -> Draws | None:
-        """2,000 draws of the share always on, Beta(n₁ + ½, n₀ + ½), and of the two means. None: no share to
-        draw.
+        """2,000 draws of the share always on, Beta(n₁ + ½, n₀ + ½), and of the two means.
+        None: no share to draw.
 
         The class is the seed: the same sample always has the same interval.
         """
@@ -313,8 +313,8 @@ def normals(device_class: str, kind: int) -> tuple[tuple[float, float], ...]:
 
 
 def between(values: Sequence[float], variances: Sequence[float]) -> Spread:
-    """Estimate the variance t between true values, beyond that of their errors v: Paule and Mandel, by
-    bisection.
+    """Estimate the variance t between true values, beyond that of their errors v:
+    Paule and Mandel, by bisection.
 
     At least two values. Degrees of freedom: t²·Σ(t + v)⁻², from the estimate's own variance, times (n − 1)/n.
     """
@@ -333,8 +333,8 @@ def between(values: Sequence[float], variances: Sequence[float]) -> Spread:
 
 
 def _excess(t: float, values: Sequence[float], variances: Sequence[float]) -> float:
-    """Return Σ of squared distances from the weighted mean ÷ (t + v): about the degrees of freedom at the
-    true t.
+    """Return Σ of squared distances from the weighted mean ÷ (t + v):
+    about the degrees of freedom at the true t.
     """
     weights = [1 / (t + variance) for variance in variances]
     whole = math.fsum(weights)

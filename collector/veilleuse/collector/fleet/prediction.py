@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Predicts the energy of a stratum's unobserved machine time, with variance terms that add up over strata
-(pure).
+"""Predicts the energy of a stratum's unobserved machine time,
+with variance terms that add up over strata (pure).
 
 METHOD.md §5, decision 0030. A stratum uses its own mean; the class's mean where the stratum is thin; the
 class default where nothing was observed.
@@ -25,8 +25,8 @@ MICROWATTS_PER_WATT = 1_000_000
 
 
 class VarianceTerms(NamedTuple):
-    """Sums over strata of one class, from which the variance of any group of strata is computed. Names as in
-    decision 0030.
+    """Sums over strata of one class, from which the variance of any group of strata is computed.
+    Names as in decision 0030.
 
     `own` and `pooled` are machine time × share of the kind, per kind, ms, scaled; energies in mJ.
     """
@@ -54,8 +54,8 @@ class VarianceTerms(NamedTuple):
     chance: float = 0.0
     """Variance of the number of unobserved machines always on, mJ²."""
     thick: float = 0.0
-    """Strata that use their own mean: variance, mJ²; Σ of variance² ÷ degrees of freedom; third cumulant,
-    mJ³.
+    """Strata that use their own mean: variance, mJ²; Σ of variance² ÷ degrees of freedom;
+    third cumulant, mJ³.
     """
     thick_by_degrees: float = 0.0
     thick_cubes: float = 0.0
@@ -102,8 +102,8 @@ class Prediction:
     composition: dict[SampleCell, float] = field(default_factory=dict)
     """Merged cell → energy that its scale's relative error moves."""
     stands: dict[SampleCell, float] = field(default_factory=dict)
-    """Merged cell → extrapolated energy that its machines represent, in the sample of this stratum or of its
-    class.
+    """Merged cell → extrapolated energy that its machines represent,
+    in the sample of this stratum or of its class.
     """
     errors: Errors = field(default_factory=Errors)
     """Errors of all its energy, observed and extrapolated."""
@@ -155,8 +155,8 @@ def _at_default(found: Prediction, watts: Days | None) -> None:
 
 
 def scaled(found: Prediction, ratio: float, own: Errors) -> Prediction:
-    """Scale the unobserved energy by `ratio`, and its uncertainty with it; `own`: errors of the observed
-    energy.
+    """Scale the unobserved energy by `ratio`, and its uncertainty with it;
+    `own`: errors of the observed energy.
     """
     errors = Errors()
     errors.add(found.errors, ratio)
@@ -175,8 +175,8 @@ def scaled(found: Prediction, ratio: float, own: Errors) -> Prediction:
 
 
 def _without_sample(found: Prediction, pool: Pool, watts: Days | None) -> Days:
-    """Apply the default to day types without observation of the class; return the time left to estimate,
-    ms.
+    """Apply the default to day types without observation of the class;
+    return the time left to estimate, ms.
     """
     left = list(found.part.missing)
     for g, time in enumerate(found.part.missing):
@@ -306,8 +306,8 @@ def _add(time: _Time, missing: float, rate: float, *, own: bool) -> None:
 
 
 def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
-    """Compute how the figure moves with each cell's scale: the cell's share of unobserved energy less the
-    sample's.
+    """Compute how the figure moves with each cell's scale:
+    the cell's share of unobserved energy less the sample's.
     """
     part = found.part
     stands = [part] if part.n >= FEWEST else pool.strata
@@ -347,8 +347,8 @@ _ALL = (1.0,) * len(DAY_TYPES)
 
 
 def with_time_on(predictions: Sequence[Prediction], pool: Pool) -> None:
-    """Add the variance of display-on time to strata of screens: c²·(1/n + 1/u) × the squared extrapolated
-    energy.
+    """Add the variance of display-on time to strata of screens:
+    c²·(1/n + 1/u) × the squared extrapolated energy.
 
     c is the relative spread of the display-on time of one PC's screens. n PCs were observed; u PCs have as
     much time as was not observed. Strata that use the class's mean share its n, because their errors are

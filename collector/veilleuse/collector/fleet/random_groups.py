@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Holds random groups of machines, for the covariance of two years' figures (pure). docs/methodology.md,
-section 10.
+"""Holds random groups of machines, for the covariance of two years' figures (pure).
+docs/methodology.md, section 10.
 
 Each group is left out in turn (delete-a-group jackknife). A machine is in the same group every year: leaving
 a group out of both years gives the covariance of what was measured twice. Groups are smaller than k machines,
@@ -32,8 +32,8 @@ _NOTHING: Final = (0,) * (2 * _DAYS + 2 * len(KNOWN_STATES))
 StateSums: TypeAlias = Mapping[State, tuple[int, int]]
 """State → (milliseconds, millijoules)."""
 Sums: TypeAlias = tuple[int, ...]
-"""Sums of one group: energy by day type, time by day type, then milliseconds and millijoules of each known
-state.
+"""Sums of one group: energy by day type, time by day type,
+then milliseconds and millijoules of each known state.
 """
 Ratios: TypeAlias = list[tuple[float, ...]]
 """By group, by day type: (mean power without the group ÷ mean power) − 1."""
@@ -45,8 +45,8 @@ class Groups:
 
     sums: dict[Stratum, dict[int, Sums]] = field(default_factory=dict)
     hosts: dict[Stratum, Counter[HostId]] = field(default_factory=dict)
-    """Machines of the sample with their accounted time, ms. For screens: the machines that report display-on
-    time.
+    """Machines of the sample with their accounted time, ms.
+    For screens: the machines that report display-on time.
     """
 
     def add(
@@ -119,8 +119,8 @@ def deviations(
 
 
 def states_by_group(groups: Groups, strata: Iterable[Stratum]) -> tuple[StateSums, ...]:
-    """Return the time and energy by state of each group, over some strata; () where no group has any, as for
-    screens.
+    """Return the time and energy by state of each group, over some strata;
+    () where no group has any, as for screens.
     """
     merged = groups.together(strata)
     told = tuple(_states(merged.get(group, _NOTHING)) for group in range(GROUPS))

@@ -46,8 +46,8 @@ class RoomServers:
 
     @property
     def is_wrong(self) -> bool:
-        """True when that excess is more than its 95 % interval allows: a meter, a machine or a declaration is
-        wrong.
+        """True when that excess is more than its 95 % interval allows:
+        a meter, a machine or a declaration is wrong.
         """
         if not self.excess_millijoules:
             return False
@@ -65,8 +65,8 @@ class RoomFigure:
     it_millijoules: int
     """Metered energy of servers and of the rest, at the PUE's metering point where one is declared."""
     other_millijoules: int
-    """Part of `it_millijoules` that no machine accounts for; before settlement, that no measured machine
-    accounts for.
+    """Part of `it_millijoules` that no machine accounts for;
+    before settlement, that no measured machine accounts for.
     """
     ups_loss_millijoules: int | None
     overhead_millijoules: int | None

@@ -137,8 +137,8 @@ class InService:
     machines: int
     """Machines in service at some time of the period. METHOD.md's N."""
     milliseconds: Days
-    """Machine time in service by day type, METHOD.md's M. Machines that join late or leave count for their
-    days.
+    """Machine time in service by day type, METHOD.md's M.
+    Machines that join late or leave count for their days.
     """
     cells: Mapping[SampleCell, int] = field(default_factory=dict)
     """Machines by model and age; empty: not known."""
@@ -306,8 +306,8 @@ class Sample:
     No group of such a class is called always on. None: they are too few to publish at all.
     """
     stands_for: dict[str, str] = field(default_factory=dict)
-    """Device class whose measured machines are all in strata of another name → that name. Its mean is used
-    for the unmeasured machines.
+    """Device class whose measured machines are all in strata of another name → that name.
+    Its mean is used for the unmeasured machines.
     """
 
     @classmethod

@@ -185,8 +185,8 @@ class StratumPart:
 def parts(
     machines: Iterable[SampleMachine] | Sample, fleet: Iterable[InService]
 ) -> dict[Stratum, StratumPart]:
-    """Build the strata in order, including those without fleet or sample. Raises ValueError for a duplicate
-    in `fleet`.
+    """Build the strata in order, including those without fleet or sample.
+    Raises ValueError for a duplicate in `fleet`.
     """
     said: dict[Stratum, InService] = {}
     for one in fleet:

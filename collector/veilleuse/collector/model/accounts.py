@@ -102,8 +102,8 @@ def new_token() -> str:
 
 
 def token_sha256(token: str) -> bytes:
-    """Return the stored hash of a token; 32 bytes. A plain hash suffices: 256 random bits cannot be
-    guessed.
+    """Return the stored hash of a token; 32 bytes. A plain hash suffices:
+    256 random bits cannot be guessed.
     """
     return hashlib.sha256(token.encode()).digest()
 

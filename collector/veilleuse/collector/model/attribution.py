@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines inputs and results of attribution, between the store, derive and the report: docs/attribution.md.
-No I/O.
+"""Defines inputs and results of attribution, between the store, derive and the report:
+docs/attribution.md. No I/O.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines an operator's declarations of a site's days, and the resulting calendars. Below the store and the
-calendars.
+"""Defines an operator's declarations of a site's days, and the resulting calendars.
+Below the store and the calendars.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Hardware(NamedTuple):
 
     @classmethod
     def of(cls, facts: MachineFacts) -> Hardware | None:
-        """Return the hardware of a machine; None without vendor or model: such a machine is never
-        calibrated.
+        """Return the hardware of a machine; None without vendor or model:
+        such a machine is never calibrated.
         """
         vendor, model = _plain(facts.vendor), _plain(facts.model)
         return cls(vendor, model, facts.device_class) if vendor and model else None
@@ -90,8 +90,8 @@ class Fit:
     """Greatest uncertainty of the result: that of the class's prior, which the fit beat."""
 
     def energy(self, counted_millijoules: int, milliseconds: int) -> tuple[int, int]:
-        """Return (wall mJ, its standard uncertainty in mJ), both ≥ 0, for the counters' energy over these
-        milliseconds.
+        """Return (wall mJ, its standard uncertainty in mJ), both ≥ 0,
+        for the counters' energy over these milliseconds.
         """
         product = self.base_microwatts * milliseconds + self.slope_ppm * counted_millijoules
         energy = max(0, _rounded(product))

@@ -21,13 +21,13 @@ from veilleuse.wire.vocabulary import Population
 INSTANCE_ID_BYTES: Final = 16
 CHANCE_BYTES: Final = 8
 NONCES_KEPT: Final = 8
-"""Number of nonces stored, of holders that wait and of refused ones. The oldest are dropped, and wait again
-if they return.
+"""Number of nonces stored, of holders that wait and of refused ones.
+The oldest are dropped, and wait again if they return.
 """
 _EMPTY: Final = b"\xff" * INSTANCE_ID_BYTES
 _NUMBERED: Final = bytes(3)
-"""Prefix of a numbered nonce; 5 bytes of number and 8 random bytes follow. Before 0.2 all 16 bytes were
-random.
+"""Prefix of a numbered nonce; 5 bytes of number and 8 random bytes follow.
+Before 0.2 all 16 bytes were random.
 """
 _NUMBER_END: Final = 8
 _MOST: Final = 1 << 39
@@ -45,8 +45,8 @@ class Holders:
     current: bytes = b""
     """Nonce of the last answer, 16 bytes; empty before the first."""
     spare: tuple[bytes, ...] = ()
-    """Nonces equally valid while no more records are stored: accepted as the newest, or issued since; oldest
-    first.
+    """Nonces equally valid while no more records are stored:
+    accepted as the newest, or issued since; oldest first.
     """
     records: int = 0
     """Records stored of this identity at the last Hello that was not refused."""
@@ -80,8 +80,8 @@ def look_again_milliseconds(population: Population) -> int:
 def meet(
     known: Holders, shown: bytes, chance: bytes, records: int, *, silent: bool
 ) -> tuple[NonceVerdict, Holders]:
-    """Return the verdict on nonce `shown`, and the nonces to store; their `current` is the answer's unless
-    refused.
+    """Return the verdict on nonce `shown`, and the nonces to store;
+    their `current` is the answer's unless refused.
 
     `chance`: CHANCE_BYTES random bytes. `records`: records of this identity stored so far. `silent`: the wait
     since the last served Hello is over. WAITS and CONFLICT: the caller gets no answer, and the holder of the

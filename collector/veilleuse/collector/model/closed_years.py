@@ -50,8 +50,8 @@ class ClosedYear:
 
 @dataclass(frozen=True, slots=True)
 class KeptYear:
-    """A year that nobody has closed and whose statistics the collector stores by itself; without these
-    statistics.
+    """A year that nobody has closed and whose statistics the collector stores by itself;
+    without these statistics.
 
     It is no revision: none of it is published or signed.
     """
@@ -60,12 +60,12 @@ class KeptYear:
     kept_on: date
     """UTC day on which its statistics were computed."""
     readings_may_go: bool
-    """True: they were computed before the first reading of a shared meter was deleted; their rooms are then
-    used.
+    """True: they were computed before the first reading of a shared meter was deleted;
+    their rooms are then used.
     """
     months_may_go: bool
-    """True: they were computed before the first month of a machine was deleted; their figure of the whole
-    year is used.
+    """True: they were computed before the first month of a machine was deleted;
+    their figure of the whole year is used.
     """
     statistics_sha256: str | None
     """None: months were deleted before the year was stored; it can no longer be."""

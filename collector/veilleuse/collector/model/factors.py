@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines emission factors, their versions, contracts and items of the bilan carbone: data, no I/O. METHOD.md
-§2.
+"""Defines emission factors, their versions, contracts and items of the bilan carbone:
+data, no I/O. METHOD.md §2.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ class Factor:
     """ISO date; a year where the day is not known; blank: not known."""
     licence: str
     estimated_shares: tuple[tuple[str, Decimal], ...] = ()
-    """(combustion | upstream | losses, share of the total), from the source's other years; used without
-    components.
+    """(combustion | upstream | losses, share of the total), from the source's other years;
+    used without components.
     """
     basis: FactorBasis = FactorBasis.LOCATION
     status: FactorStatus = FactorStatus.VALID
     version: int = 0
     """Number of the imported version; 0: a table shipped with the product."""
     element_id: str = ""
-    """Its name at the source: for an ADEME factor the number of the Base Carbone element; blank where there
-    is none.
+    """Its name at the source: for an ADEME factor the number of the Base Carbone element;
+    blank where there is none.
     """
     accessed: str = ""
     """ISO date on which a shipped value was read at its source; blank: not known, or imported."""
@@ -140,8 +140,8 @@ class FactorVersion:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Electricity bought under a contract: its market-based factor for a number of kWh. Entered by the
-    user.
+    """Electricity bought under a contract: its market-based factor for a number of kWh.
+    Entered by the user.
     """
 
     contract_id: int

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines results of the collector: sums per group, figures and rows, between account, indicators and the
-outlets. No I/O.
+"""Defines results of the collector: sums per group, figures and rows, between account,
+indicators and the outlets. No I/O.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ OBSERVED: Final = "observed"
 FULL_INTERVAL: Final = "95 %"
 """`interval` of a figure observed completely, or with a random sample."""
 SAMPLE_INTERVAL: Final = "sample only"
-"""`interval` of any other figure: it does not cover the selection of machines, so its confidence level is not
-known.
+"""`interval` of any other figure: it does not cover the selection of machines,
+so its confidence level is not known.
 """
 Ends: TypeAlias = tuple[float, float]
 """Lower and upper end."""
@@ -111,8 +111,8 @@ class EnergySums:
 
 @dataclass(frozen=True, slots=True)
 class BalanceRow:
-    """R18 for one whole period of one machine, milliseconds ≥ 0: expected + excess = stored + gap + undated +
-    unexplained.
+    """R18 for one whole period of one machine, milliseconds ≥ 0:
+    expected + excess = stored + gap + undated + unexplained.
     """
 
     host_id: HostId
@@ -195,8 +195,8 @@ class GroupSums:
     """True when machines of its entity or class are in `autres` instead."""
 
     def milliseconds(self, bands: frozenset[Band], states: frozenset[State]) -> int | None:
-        """Return the milliseconds in these bands and states; None where they may not be separate from
-        others.
+        """Return the milliseconds in these bands and states;
+        None where they may not be separate from others.
         """
         if not self.tells(bands, states):
             return None
@@ -306,14 +306,14 @@ class EmissionsRow:
     power_context: str | None = None
     """inventory.PowerContext; None for a total over several."""
     beges_item: str | None = None
-    """Item of the BEGES (décret 2022-982) of the row's use phase, e.g. 2.1; for a split row, of its
-    combustion.
+    """Item of the BEGES (décret 2022-982) of the row's use phase, e.g.
+    2.1; for a split row, of its combustion.
     """
     ghg_category: str | None = None
     """Scope of the GHG Protocol likewise, e.g. 2."""
     beges_item_upstream: str | None = None
-    """Item of upstream, losses and the split's residual, where it differs, e.g. 4.1; None: all goes to
-    beges_item.
+    """Item of upstream, losses and the split's residual, where it differs, e.g.
+    4.1; None: all goes to beges_item.
     """
     ghg_category_upstream: str | None = None
     """Scope of these likewise, e.g. 3.3."""
@@ -395,8 +395,8 @@ class EmissionsRow:
     OBSERVED: not a fleet figure.
     """
     incomplete: bool | None = None
-    """True for a total without the measured energy of a withheld zone; for an observed sum, some of whose
-    machines are in `autres`.
+    """True for a total without the measured energy of a withheld zone;
+    for an observed sum, some of whose machines are in `autres`.
 
     Otherwise None.
     """

@@ -100,8 +100,8 @@ DATASETS: Final = (
         "taux_co2",
     ),
 )
-"""Datasets of ODRÉ. The last two are one quantity at two stages; the first is another quantity, never in one
-series with them.
+"""Datasets of ODRÉ. The last two are one quantity at two stages;
+the first is another quantity, never in one series with them.
 """
 BY_DATASET: Final = {one.name: one for one in DATASETS}
 ODRE_ZONE: Final = "FR"

@@ -135,8 +135,8 @@ class Token:
     """True when an operator has to approve each machine."""
     revoked: bool
     admit_copies: bool = False
-    """True: a clone of a machine that enrolled with it is admitted at once while it is valid. False: an
-    operator decides.
+    """True: a clone of a machine that enrolled with it is admitted at once while it is valid.
+    False: an operator decides.
     """
 
 

@@ -78,8 +78,8 @@ class BandUse(NamedTuple):
     """Wall energy inside declared update windows, of all states."""
 
     def beyond(self, minutes: int) -> int:
-        """Return one of the three; `minutes` is one of wire.limits.IDLE_RUN_EDGES_MINUTES. Raises
-        ValueError.
+        """Return one of the three; `minutes` is one of wire.limits.IDLE_RUN_EDGES_MINUTES.
+        Raises ValueError.
         """
         place = IDLE_RUN_EDGES_MINUTES.index(minutes)
         return min(self.on_idle_milliseconds, self[_BEYOND + place])

@@ -18,8 +18,8 @@ from veilleuse.wire.vocabulary import Population, Word
 
 
 class PowerContext(Word):
-    """Owner of an asset's electricity meter, which determines its item of the bilan carbone. METHOD.md §1 and
-    §2.
+    """Owner of an asset's electricity meter, which determines its item of the bilan carbone.
+    METHOD.md §1 and §2.
     """
 
     OWN_SITE = "own_site"
@@ -95,8 +95,8 @@ class Asset:
     host_id: HostId | None = None
     """Enrolled machine of the asset, once matched."""
     earlier_host_ids: tuple[HostId, ...] = ()
-    """Earlier machines of the asset: revoked, mostly by a new installation. Their measurements belong to this
-    asset.
+    """Earlier machines of the asset: revoked, mostly by a new installation.
+    Their measurements belong to this asset.
     """
     in_service_on: date | None = None
     out_of_service_on: date | None = None
@@ -169,16 +169,16 @@ RETIREMENT_DESTINATIONS: Final = ("reuse", "recycling", "destruction", "return",
 
 @dataclass(frozen=True, slots=True)
 class AssetRecord:
-    """One asset as stored: its identifying data (identity.db), and the rest (data.db). Blank or None: not
-    given.
+    """One asset as stored: its identifying data (identity.db), and the rest (data.db).
+    Blank or None: not given.
     """
 
     asset_id: int
     source: str
     """Inventory that it came from; keys are unique in it."""
     item: str
-    """Kind of list that it came from (computer, monitor, …): an absence from a list of monitors says nothing
-    of computers.
+    """Kind of list that it came from (computer, monitor, …):
+    an absence from a list of monitors says nothing of computers.
     """
     key: str
     name: str = ""

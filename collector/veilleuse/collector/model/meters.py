@@ -200,8 +200,8 @@ def _numbers(text: str) -> list[int]:
 
 
 class ServerRooms:
-    """Finds the room of a server on a day: by a share of a meter there, else as declared, else its site's
-    default room.
+    """Finds the room of a server on a day: by a share of a meter there, else as declared,
+    else its site's default room.
     """
 
     def __init__(self, declared: MeterDeclarations) -> None:

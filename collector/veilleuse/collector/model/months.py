@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines the monthly sums of one machine by day type and band. They are additive, and every yearly figure is
-based on them.
+"""Defines the monthly sums of one machine by day type and band.
+They are additive, and every yearly figure is based on them.
 
 The columns are a table, so that the store, the closing and the estimator use the same names. All are integers
 ≥ 0; milliseconds, millijoules.
@@ -71,8 +71,8 @@ Imputed time has no known state and uses this machine's own history. Imputed ene
 without any energy.
 """
 NIGHT_COLUMNS: Final = ("nights_on", "update_window_energy_millijoules")
-"""Nights on for more than 4 h (in the row of band `night`; none of servers), I1; wall energy in declared
-update windows.
+"""Nights on for more than 4 h (in the row of band `night`; none of servers), I1;
+wall energy in declared update windows.
 """
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
 """METHOD.md §6, I1."""
@@ -91,8 +91,8 @@ COLUMNS: Final = (
 PLACE: Final = {name: place for place, name in enumerate(COLUMNS)}
 
 Vector: TypeAlias = tuple[int, ...]
-"""Values of COLUMNS, in their order. A value that a machine never measures is 0: its facts say what it
-measures.
+"""Values of COLUMNS, in their order. A value that a machine never measures is 0:
+its facts say what it measures.
 """
 NOTHING: Final[Vector] = (0,) * len(COLUMNS)
 
@@ -111,8 +111,8 @@ _IMPUTED_PLACES: Final = frozenset(PLACE[name] for name in IMPUTED_COLUMNS)
 
 
 class HostPeriod(NamedTuple):
-    """One machine over whole civil days of one day type, in one band. A tuple: a year over 10,000 machines
-    has 80,000.
+    """One machine over whole civil days of one day type, in one band.
+    A tuple: a year over 10,000 machines has 80,000.
     """
 
     host_id: HostId

@@ -87,8 +87,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class RecordPeriod:
-    """Period of a record. Clock records: `grain` HOUR, `start` Unix ms of the record itself, not of the
-    hour.
+    """Period of a record. Clock records: `grain` HOUR,
+    `start` Unix ms of the record itself, not of the hour.
     """
 
     grain: Grain
@@ -120,8 +120,8 @@ class DecodedRecord:
     """(period, milliseconds) of the spans of a Gap that have a period; a clock span may be longer than a day.
     """
     gap_told_apart: bool = False
-    """True when a Gap has an id, or at least (0.1) a period for every span: only then is it recognised in a
-    new epoch.
+    """True when a Gap has an id, or at least (0.1) a period for every span:
+    only then is it recognised in a new epoch.
     """
 
 

@@ -24,8 +24,8 @@ class WallEnergy:
     method: Method
     energy_millijoules: int
     uncertainty_millijoules: int
-    """Standard uncertainty, k = 1. Errors of one machine's model are common to its cells, so it adds
-    linearly.
+    """Standard uncertainty, k = 1. Errors of one machine's model are common to its cells,
+    so it adds linearly.
     """
     milliseconds: int
     """Part of the cell of this method: parts of one cell have distinct methods and never overlap."""

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Aggregates days and weeks into months (pure). Exact: adding day by day or all at once gives the same
-result.
+"""Aggregates days and weeks into months (pure). Exact:
+adding day by day or all at once gives the same result.
 
 Counters are the inputs of the wall model: in each cell one signal, as derive selected it. That is psys where
 it is trusted, else package + DRAM + discrete GPU, never both. It is taken over the milliseconds derived by a
@@ -79,8 +79,8 @@ class Months:
 
 
 class _Vectors(dict[_UnitBand, list[int]]):
-    """Sums to which a unit's rows are added: a day's are its month's; a week has its own, divided once
-    complete.
+    """Sums to which a unit's rows are added: a day's are its month's;
+    a week has its own, divided once complete.
     """
 
     def __init__(self, months: Months, days: SiteDays) -> None:

@@ -202,8 +202,8 @@ class _Silence:
         return not self._by_week.get(_monday(day), 0)  # the whole day is open, and reported by week
 
     def _is_long(self, day: int) -> bool:
-        """Return whether a day's missing time belongs to a silence of more than 72 h, at its longest possible
-        length.
+        """Return whether a day's missing time belongs to a silence of more than 72 h,
+        at its longest possible length.
         """
         found = self._long.get(day)
         if found is None:
@@ -213,8 +213,8 @@ class _Silence:
         return found
 
     def _run_milliseconds(self, day: int) -> int:
-        """Return the length of the silent days around a day, with the missing time of the days before and
-        after; else 0.
+        """Return the length of the silent days around a day,
+        with the missing time of the days before and after; else 0.
         """
         if not self._is_silent(day):
             return 0
@@ -235,8 +235,8 @@ class _Silence:
         return sum(self._days.of(day).milliseconds.values())
 
     def _missing_open(self, monday: int) -> dict[int, int]:
-        """Return the missing open time of a week inside: first of its silent days, then in proportion to the
-        others'.
+        """Return the missing open time of a week inside:
+        first of its silent days, then in proportion to the others'.
         """
         if not (self._inside(monday) and self._inside(monday + 6)):
             return {}

@@ -44,8 +44,8 @@ class Periods:
         self._windows: dict[tuple[str, Population, Slice], SiteDays] = {}
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """Implements ports.PeriodReader. Raises StoreDamaged; UsageError where the period cuts a month with
-        deleted days.
+        """Implements ports.PeriodReader. Raises StoreDamaged;
+        UsageError where the period cuts a month with deleted days.
         """
         edges, inside = _edges(first, end)
         years, months = _cut(inside.first, inside.end) if inside else ([], [])

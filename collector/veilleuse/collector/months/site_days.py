@@ -137,8 +137,8 @@ class SiteDays:
 
 
 class SiteCalendars:
-    """Days of every site, by the current calendars. Call `look_again` before each piece of work; unchanged
-    days stay cached.
+    """Days of every site, by the current calendars. Call `look_again` before each piece of work;
+    unchanged days stay cached.
     """
 
     def __init__(

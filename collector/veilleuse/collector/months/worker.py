@@ -20,8 +20,8 @@ from veilleuse.collector.ports.months import RollStore, StaleMonth
 log = logging.getLogger(__name__)
 
 WAIT_DAYS: Final = 3
-"""Days from the end of a month until it is stored: most delayed records have arrived by then. Later ones
-recompute it.
+"""Days from the end of a month until it is stored: most delayed records have arrived by then.
+Later ones recompute it.
 """
 SLICE_SECONDS: Final = 0.020
 """Length of a slice, as derive's: an acknowledgement waits for as long."""
@@ -39,8 +39,8 @@ def ended_by(today: date) -> date:
 
 
 class RollWorker:
-    """Stores ended months: `run_slice` inside the writer, `drain` for a command, `start`/`stop` for the
-    service.
+    """Stores ended months: `run_slice` inside the writer, `drain` for a command,
+    `start`/`stop` for the service.
     """
 
     def __init__(

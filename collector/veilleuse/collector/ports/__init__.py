@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines every seam of the collector with its contract: `core` for the data path, `months`, and `readers`
-for reports.
+"""Defines every seam of the collector with its contract:
+`core` for the data path, `months`, and `readers` for reports.
 """
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor

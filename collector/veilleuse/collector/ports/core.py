@@ -117,19 +117,19 @@ class DeriveStore(Protocol):
         """Clear the mark of a period that cannot be derived; earlier derived values stay."""
 
     def mark_all_dirty(self) -> int:
-        """Mark all periods, for `veilleuse derive`: a corrected model repairs the past. Return their
-        number.
+        """Mark all periods, for `veilleuse derive`: a corrected model repairs the past.
+        Return their number.
         """
 
 
 class MeteringStore(Protocol):
-    """Shared meters, and other effects of one machine's period on other periods; called through the
-    writer.
+    """Shared meters, and other effects of one machine's period on other periods;
+    called through the writer.
     """
 
     def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
-        """Store a machine's meter readings of this hour; where they are new, mark the hour of the machines on
-        them dirty.
+        """Store a machine's meter readings of this hour;
+        where they are new, mark the hour of the machines on them dirty.
         """
 
     def shared(self, period: DirtyPeriod) -> SharedReadings:
@@ -161,8 +161,8 @@ class MeteringStore(Protocol):
 
 
 class Registry(Protocol):
-    """Hosts, tokens, certificates, sites, names. Short writes, in the writer's thread: `writer.submit(lambda:
-    …)`.
+    """Hosts, tokens, certificates, sites, names. Short writes, in the writer's thread:
+    `writer.submit(lambda: …)`.
 
     One job is one transaction: it is undone when the job raises, and durable when its future has a result.
     """
@@ -248,8 +248,8 @@ class Registry(Protocol):
 
     def tokens(self) -> tuple[Token, ...]: ...
     def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
-        """Count one use, atomically; False, without a count, when it is used up, expired, revoked or
-        unknown.
+        """Count one use, atomically; False, without a count, when it is used up, expired,
+        revoked or unknown.
         """
 
     def revoke_token(self, token_id: int) -> bool:
@@ -325,8 +325,8 @@ class HostEraser(Protocol):
     """Deletes all data of one machine, in small steps. Used like the Registry."""
 
     is_compact: bool
-    """False when the last sweep could not rewrite the files: deleted data may stay on disk until its pages
-    are used again.
+    """False when the last sweep could not rewrite the files:
+    deleted data may stay on disk until its pages are used again.
     """
 
     def forget_slice(self, host_id: HostId) -> bool:
@@ -339,8 +339,8 @@ class HostEraser(Protocol):
         """
 
     def sweep(self) -> bool:
-        """Overwrite deleted data in all files, outside a transaction. False while a reader still needs the
-        old state.
+        """Overwrite deleted data in all files, outside a transaction.
+        False while a reader still needs the old state.
         """
 
 
@@ -371,8 +371,8 @@ class Calendars(Protocol):
     """Declared calendars of each site, and imported school holidays. Used like the Registry."""
 
     def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
-        """Return the calendars, oldest first, at least one; machines receive the last. Raises
-        StoreDamaged.
+        """Return the calendars, oldest first, at least one; machines receive the last.
+        Raises StoreDamaged.
         """
 
     def put(self, site: str, versions: Sequence[CalendarVersion]) -> None:
@@ -387,8 +387,8 @@ class Configurations(Protocol):
     """Remote configurations, one row per population. Used like the Registry."""
 
     def rollouts(self) -> tuple[Rollout, ...]:
-        """Return the roll-outs of populations with a setting. Raises StoreDamaged for an invalid
-        configuration.
+        """Return the roll-outs of populations with a setting.
+        Raises StoreDamaged for an invalid configuration.
         """
 
     def put(self, rollout: Rollout) -> None:
@@ -433,8 +433,8 @@ class Renewer(Protocol):
     """Issues new certificates to agents that hold one."""
 
     def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
-        """Renew a certificate, idempotent on (the caller's serial, the new public key). Durable when it
-        returns.
+        """Renew a certificate, idempotent on (the caller's serial, the new public key).
+        Durable when it returns.
 
         Raises EnrolmentRefused (bad_request, key_reused), NotAuthorised (status changed meanwhile); StoreFull
         or StoreFailing when it cannot be written.
@@ -459,8 +459,8 @@ class Reader(Protocol):
     def state_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
-        """Yield `sums` added up by the backend over start ≤ key < end: a year is one row per host, band and
-        state.
+        """Yield `sums` added up by the backend over start ≤ key < end:
+        a year is one row per host, band and state.
         """
 
     def energy_sums(
@@ -471,8 +471,8 @@ class Reader(Protocol):
     def screen_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield the energy of external screens, which are in no other sum. Milliseconds are
-        display-milliseconds.
+        """Yield the energy of external screens, which are in no other sum.
+        Milliseconds are display-milliseconds.
         """
 
     def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
@@ -499,8 +499,8 @@ class Reader(Protocol):
         """
 
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
-        """Return the newest derived clock record of each host, from an hour that begins since then: live
-        watts.
+        """Return the newest derived clock record of each host,
+        from an hour that begins since then: live watts.
         """
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
@@ -515,16 +515,16 @@ class Reader(Protocol):
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...
     def dirty_span(self) -> tuple[int, int] | None:
-        """Return the sequence numbers of the oldest and newest mark that wait for derive, of hours if there
-        are any.
+        """Return the sequence numbers of the oldest and newest mark that wait for derive,
+        of hours if there are any.
 
         The numbers restart when none was left.
         """
 
 
 class Indicator(Protocol):
-    """A named sobriety indicator. Its docstring has the formula, period, unit, threshold, direction and
-    owner.
+    """A named sobriety indicator. Its docstring has the formula, period, unit, threshold,
+    direction and owner.
     """
 
     meta: IndicatorMeta

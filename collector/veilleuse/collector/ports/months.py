@@ -180,8 +180,8 @@ class RollStore(Protocol):
     """Store of months, called through the writer: each write is a transaction, or part of the caller's."""
 
     def due(self, before: date, limit: int) -> tuple[StaleMonth, ...]:
-        """Return months that ended before a 1st and are not stored up to date, of machines without dirty
-        periods.
+        """Return months that ended before a 1st and are not stored up to date,
+        of machines without dirty periods.
 
         Oldest first.
         """
@@ -219,16 +219,16 @@ class RollStore(Protocol):
         """Delete these days and weeks from every table; add their sums, by month, to the deleted sums."""
 
     def expire_rest(self, host_id: HostId, limits: Limits) -> int:
-        """Delete some rows beyond the limits other than days and weeks, ≤ 20 ms; return their number. 0: none
-        is left.
+        """Delete some rows beyond the limits other than days and weeks, ≤ 20 ms;
+        return their number. 0: none is left.
         """
 
     def expire_population(self, population: Population, limits: Limits) -> int:
         """Delete likewise in time order: declared gaps of its machines, readings of shared meters."""
 
     def sweep(self) -> bool:
-        """Overwrite deleted data in all files, outside a transaction. False while a reader still needs the
-        old state.
+        """Overwrite deleted data in all files, outside a transaction.
+        False while a reader still needs the old state.
         """
 
 

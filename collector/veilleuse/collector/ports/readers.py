@@ -86,13 +86,13 @@ class ClosedYearReader(Protocol):
         """Return the years with stored statistics that are not closed, in order."""
 
     def kept_file(self, one: KeptYear) -> ClosedFile:
-        """Return the terms (`report`) and statistics of a kept year, without a signature. Raises
-        StoreDamaged.
+        """Return the terms (`report`) and statistics of a kept year, without a signature.
+        Raises StoreDamaged.
         """
 
     def first_year(self) -> int | None:
-        """Return the first year with a stored month of a machine or reading of a meter; None = there is
-        none.
+        """Return the first year with a stored month of a machine or reading of a meter;
+        None = there is none.
         """
 
     def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:
@@ -114,8 +114,8 @@ class ClosedYears(ClosedYearReader, Protocol):
         """
 
     def keep(self, one: KeptYear, file: PackedFile | None) -> None:
-        """Replace the kept statistics of the year; None: it cannot be kept. Raises AdminError when it is
-        closed.
+        """Replace the kept statistics of the year; None: it cannot be kept.
+        Raises AdminError when it is closed.
         """
 
     def may_go(self, today: date) -> MayGo:
@@ -158,8 +158,8 @@ class InventoryReader(Protocol):
         """Return the headcounts by entity and day."""
 
     def inventory_imported_on(self) -> date | None:
-        """Return the UTC date of the last import with a change; None: no inventory, the fleet is the enrolled
-        machines.
+        """Return the UTC date of the last import with a change;
+        None: no inventory, the fleet is the enrolled machines.
         """
 
 
@@ -224,8 +224,8 @@ class InventoryStore(Protocol):
         """
 
     def apply(self, change: InventoryChange) -> None:
-        """Write an import, completely or not at all, even if the process dies. Raises OvertakenImport after
-        another import.
+        """Write an import, completely or not at all, even if the process dies.
+        Raises OvertakenImport after another import.
         """
 
     def candidates(self) -> tuple[Candidate, ...]:
@@ -238,8 +238,8 @@ class InventoryStore(Protocol):
         """Add decisions; a match ends those in force of its asset and of its machine."""
 
     def put_matching(self, matching: AssetMatches) -> int:
-        """Replace links and doubts; return the number of changed links. Without a change, nothing is
-        written.
+        """Replace links and doubts; return the number of changed links.
+        Without a change, nothing is written.
         """
 
 
@@ -322,8 +322,8 @@ class Intensities(IntensityReader, Protocol):
         """
 
     def count_call(self, connector: str, month: int, at_most: int) -> bool:
-        """Count one more call, before it is made; False, without a count, when the month has had
-        `at_most`.
+        """Count one more call, before it is made; False, without a count,
+        when the month has had `at_most`.
         """
 
     def note(self, connector: str, outcome: str, now_unix_milliseconds: int) -> None:
@@ -338,15 +338,15 @@ class HourReader(Protocol):
     def hour_sums(
         self, labels: Mapping[int, int], population: Population | None = None
     ) -> Iterator[tuple[HostId, int, EnergySums]]:
-        """Yield (host, label, derived energy) of the given hours: hour, Unix ms → label. Hours of one label
-        are summed.
+        """Yield (host, label, derived energy) of the given hours: hour, Unix ms → label.
+        Hours of one label are summed.
 
         Of one population, or of all machines; the same pair may come more than once.
         """
 
     def oldest_hours(self) -> dict[HostId, int]:
-        """Return the start of each host's oldest stored hour with energy, Unix ms. Machines without hours are
-        absent.
+        """Return the start of each host's oldest stored hour with energy, Unix ms.
+        Machines without hours are absent.
         """
 
     def intensities(self) -> IntensityReader:
@@ -423,22 +423,22 @@ class PublicationReader(Protocol):
     """Publications, read-only, in any process and thread."""
 
     def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
-        """Return the summary of a period's publication, None without one. Cheap, however large the
-        content.
+        """Return the summary of a period's publication, None without one.
+        Cheap, however large the content.
         """
 
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """Return a publication as published; None without one."""
 
     def waits(self, first: date, end: date) -> bool:
-        """Return whether records of machines under the disclosure rule, of days in [first, end), wait to be
-        derived.
+        """Return whether records of machines under the disclosure rule,
+        of days in [first, end), wait to be derived.
         """
 
 
 class Publications(Protocol):
-    """Publications with writes, in the writer's thread; each write is a transaction, or part of the
-    caller's.
+    """Publications with writes, in the writer's thread;
+    each write is a transaction, or part of the caller's.
     """
 
     def put(self, one: Publication) -> bool:
@@ -454,6 +454,6 @@ class Publications(Protocol):
         """Delete the publications inside [first, end); return their number."""
 
     def expire(self, until: date, years: Collection[int]) -> int:
-        """Delete the publications that ended by `until`, or began in one of the years; return their
-        number.
+        """Delete the publications that ended by `until`, or began in one of the years;
+        return their number.
         """

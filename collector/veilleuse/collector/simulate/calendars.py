@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the sites' calendars over the simulated time, as declared and renewed, and cuts their days into
-slots (pure).
+"""Builds the sites' calendars over the simulated time,
+as declared and renewed, and cuts their days into slots (pure).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Timetable:
     """Timetable of one place."""
 
     def __init__(self, order: SimulationOrder, place: EntitySite, period_milliseconds: int | None) -> None:
-        """Take the place; `period_milliseconds`: length of a clock record, None for daily and weekly
-        records.
+        """Take the place; `period_milliseconds`: length of a clock record,
+        None for daily and weekly records.
         """
         self._declaration = SCHOOL if place.school else OFFICE
         self.versions = tuple(_versions(order, self._declaration))

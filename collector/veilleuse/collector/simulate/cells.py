@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the cells of a simulated machine from spans cut at slot edges, by the contract of
-telemetry.proto.
+"""Builds the cells of a simulated machine from spans cut at slot edges,
+by the contract of telemetry.proto.
 """
 
 from __future__ import annotations

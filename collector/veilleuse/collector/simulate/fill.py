@@ -54,8 +54,8 @@ class Pushes:
     """Pushes that wait for the writer's answer."""
 
     def __init__(self, writer: Committer, now_unix_milliseconds: int, queue_pushes: int) -> None:
-        """Take the writer; `now_unix_milliseconds`: of the validation; `queue_pushes`: the writer's limit of
-        waiting pushes.
+        """Take the writer; `now_unix_milliseconds`: of the validation;
+        `queue_pushes`: the writer's limit of waiting pushes.
         """
         self._writer = writer
         self._now = now_unix_milliseconds
@@ -64,8 +64,8 @@ class Pushes:
         self.records = 0
 
     def send(self, request: pb.PushRequest, host_id: HostId, machine: MachineLimits) -> None:
-        """Validate and append a push. Raises CollectorError for a rejected record: a defect of the
-        simulation.
+        """Validate and append a push. Raises CollectorError for a rejected record:
+        a defect of the simulation.
         """
         checked = check_push(request, host_id, machine, self._now)
         if isinstance(checked, tuple):
@@ -127,8 +127,8 @@ _PART_BYTES: Final = 600_000
 
 
 def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Progress) -> Truth:
-    """Fill an empty simulated data directory, created here where there is none. Raises UsageError,
-    CollectorError.
+    """Fill an empty simulated data directory, created here where there is none.
+    Raises UsageError, CollectorError.
     """
     if order.end > datetime.now(UTC).date():
         raise UsageError(
@@ -265,8 +265,8 @@ class _Filling:
     # --- following steps
 
     def _derive(self) -> int:
-        """Derive all dirty periods while their pages are cached; return the number of records sent by
-        then.
+        """Derive all dirty periods while their pages are cached;
+        return the number of records sent by then.
         """
         self._pushes.wait()
         worker, writer = self._collector.derive, self._collector.writer

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Draws the simulated fleet: three colleges, two directions, one server room, and the machines with an agent
-(pure).
+"""Draws the simulated fleet: three colleges, two directions,
+one server room, and the machines with an agent (pure).
 
 Every draw comes from the seed: the same seed gives the same fleet.
 """
@@ -255,8 +255,8 @@ def _in_service_on(order: SimulationOrder, draw: random.Random, *, new: bool) ->
 
 
 def _agent_from(order: SimulationOrder, place: EntitySite, rank: int, agents: int, begun: date) -> date:
-    """Return the agent's first day: half at the start, half from the middle, a random roll-out; servers at
-    the start.
+    """Return the agent's first day: half at the start, half from the middle, a random roll-out;
+    servers at the start.
     """
     late = place is not ROOM and rank >= (agents + 1) // 2
     return max(begun, order.first + timedelta(days=order.days // 2 if late else 0))
@@ -277,8 +277,8 @@ _KINDS: Final = (None, *(reason for reason in GapReason), None)
 def _troubles(
     order: SimulationOrder, draw: random.Random, agents: Sequence[SimulatedDevice]
 ) -> Iterator[Trouble | None]:
-    """Yield the trouble of every second machine: some for a day, some for up to a week, beyond the limit of
-    METHOD.md §4.
+    """Yield the trouble of every second machine: some for a day, some for up to a week,
+    beyond the limit of METHOD.md §4.
     """
     for index, device in enumerate(agents):
         first = device.agent_from or order.first

@@ -21,8 +21,8 @@ OTHER_ROOM: Final = "other_room"
 
 
 class Truth:
-    """True energy by month, place and class. A virtual machine's energy is its host's, so it is not
-    included.
+    """True energy by month, place and class. A virtual machine's energy is its host's,
+    so it is not included.
     """
 
     def __init__(self, order: SimulationOrder, machines: int) -> None:

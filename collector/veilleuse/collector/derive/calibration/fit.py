@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fits P_wall = a + b·P_counters: a line per unit, and the model's line as their mean, with a covariance for
-few units (pure).
+"""Fits P_wall = a + b·P_counters: a line per unit, and the model's line as their mean,
+with a covariance for few units (pure).
 
 A unit's line is least squares weighted by time. Its covariance comes from separate stretches of time, because
 samples of 10 s are autocorrelated. The model's line is generalised least squares over the units' lines. Each
@@ -39,8 +39,8 @@ STRETCHES: Final = 12
 FEWEST_BLOCKS: Final = 6
 """Least number of ten-minute blocks: an hour. Fewer do not show the autocorrelation; our choice."""
 LEAST_SPREAD: Final = 0.05
-"""Least standard deviation ÷ mean of the counters' power: below it the load did not change and b is not
-identified. Our choice.
+"""Least standard deviation ÷ mean of the counters' power:
+below it the load did not change and b is not identified. Our choice.
 """
 
 
@@ -165,8 +165,8 @@ def _correction(own: Square, mean: Square) -> Square:
 
 
 def _satterthwaite(place: Pair, reach: Sequence[Square], own: Sequence[Square], mean: Square) -> float:
-    """Return the degrees of freedom of placeᵀ·line: (tr Ω)² ÷ tr Ω², Ω the working covariance of the squared
-    sum's terms.
+    """Return the degrees of freedom of placeᵀ·line: (tr Ω)² ÷ tr Ω²,
+    Ω the working covariance of the squared sum's terms.
     """
     directions = [weight.turned().of(place) for weight in reach]
     trace = squares = 0.0
@@ -197,8 +197,8 @@ class StandbyFit(NamedTuple):
 
 
 def standby_fit(watts: Sequence[float], prior: Sequence[float]) -> StandbyFit:
-    """Fit the power in one state from each unit's mean power and the prior's power; watts ≥ 0, at least
-    one.
+    """Fit the power in one state from each unit's mean power and the prior's power;
+    watts ≥ 0, at least one.
     """
     count, mean = len(watts), fmean(watts)
     if count == 1:

@@ -20,8 +20,8 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY
 T = TypeVar("T")
 
 BLOCK_MILLISECONDS: Final = 600_000
-"""Longer than the seconds to minutes of autocorrelation of a machine's residuals (fans, temperature, one
-job); our choice.
+"""Longer than the seconds to minutes of autocorrelation of a machine's residuals
+(fans, temperature, one job); our choice.
 """
 
 

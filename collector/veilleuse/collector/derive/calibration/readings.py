@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Parses a CSV of meter readings by unit, completely or not at all (pure). docs/calibration.md describes the
-columns.
+"""Parses a CSV of meter readings by unit, completely or not at all (pure).
+docs/calibration.md describes the columns.
 
 Every refusal is a UsageError with row and column: a file comes from a meter's export, a spreadsheet or a
 person.
@@ -215,8 +215,8 @@ def _short(text: str) -> str:
 FILE: Final = "file"
 """Key used as the kind of meter of a file."""
 MAX_CONTRADICTIONS: Final = 0.05
-"""Greatest share of a unit's readings with a state that the records contradict: the seconds around a change;
-our choice.
+"""Greatest share of a unit's readings with a state that the records contradict:
+the seconds around a change; our choice.
 """
 
 
@@ -290,8 +290,8 @@ def _interval(readings: Sequence[Reading]) -> int:
 
 
 def _readings_in_records(readings: Sequence[Reading], records: Sequence[StoredRecord]) -> list[ReadingPairs]:
-    """Pair each record of a single state with the readings inside it; stretches must cover most of the
-    record.
+    """Pair each record of a single state with the readings inside it;
+    stretches must cover most of the record.
     """
     found, at = [], 0
     for record in records:

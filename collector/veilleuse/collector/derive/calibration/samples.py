@@ -34,8 +34,8 @@ COVERED: Final = 0.9
 ON: Final = "on"
 _BATTERY: Final = frozenset({PointKind.BATTERY_IN, PointKind.BATTERY_OUT})
 ADAPTER_NO_LOAD_WATTS: Final = 0.2
-"""Own consumption of a laptop's adapter: at most 0.21 W above 49 W and 0.1 W below, by US efficiency level VI
-of 2016.
+"""Own consumption of a laptop's adapter: at most 0.21 W above 49 W and 0.1 W below,
+by US efficiency level VI of 2016.
 
 From memory; a part of it is in the efficiency already.
 """
@@ -95,8 +95,8 @@ def state_of(record: StoredRecord) -> str | None:
 def measured(
     machine: MachineFacts, cells: Sequence[Cell], *, trust_psys: bool = True
 ) -> MeasuredSample | None:
-    """Measure cells of one state by counters (on), or by time alone (off, asleep); None when they cannot be
-    used.
+    """Measure cells of one state by counters (on), or by time alone (off, asleep);
+    None when they cannot be used.
     """
     whole = sum(cell.milliseconds for cell in cells)
     blind = [replace(cell, supply=Supply.AC, energies=_inside(cell)) for cell in cells]
@@ -120,8 +120,8 @@ def measured(
 
 
 def at_the_wall(cells: Iterable[Cell]) -> bool:
-    """Return whether the socket supplies exactly the machine: not on battery, and not while it charges the
-    battery.
+    """Return whether the socket supplies exactly the machine:
+    not on battery, and not while it charges the battery.
     """
     return not any(
         cell.supply is Supply.BATTERY
