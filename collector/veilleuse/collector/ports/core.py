@@ -117,20 +117,14 @@ class DeriveStore(Protocol):
         """Clear the mark of a period that cannot be derived; earlier derived values stay."""
 
     def mark_all_dirty(self) -> int:
-        """Mark all periods, for `veilleuse derive`: a corrected model repairs the past.
-        Return their number.
-        """
+        """Mark all periods, so that a corrected model repairs the past; return their number."""
 
 
 class MeteringStore(Protocol):
-    """Shared meters, and other effects of one machine's period on other periods;
-    called through the writer.
-    """
+    """Shared meters, and one machine's effects on other periods; called through the writer."""
 
     def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
-        """Store a machine's meter readings of this hour;
-        where they are new, mark the hour of the machines on them dirty.
-        """
+        """Store a machine's readings of this hour; mark the hour of machines on meters with new readings."""
 
     def shared(self, period: DirtyPeriod) -> SharedReadings:
         """Return the shared energy of a machine and of its screens in this hour."""
@@ -154,15 +148,13 @@ class MeteringStore(Protocol):
         pues: Sequence[Pue],
         servers: Sequence[RoomServer] = (),
     ) -> None:
-        """Replace the declarations of these meters and rooms; checked by the caller.
-
-        The hours of the machines on them, before and after, are marked dirty.
+        """Replace these declarations, checked by the caller; mark the hours of their old and new machines
+        dirty.
         """
 
 
 class Registry(Protocol):
-    """Hosts, tokens, certificates, sites, names. Short writes, in the writer's thread:
-    `writer.submit(lambda: …)`.
+    """Hosts, tokens, certificates, sites, names. Used in jobs of the writer: `writer.submit(lambda: …)`.
 
     One job is one transaction: it is undone when the job raises, and durable when its future has a result.
     """
@@ -181,9 +173,7 @@ class Registry(Protocol):
         facts_wire: bytes | None,
         copy_of: HostId | None = None,
     ) -> HostId:
-        """Insert a host. Raises sqlite3.IntegrityError (or the backend's) for an invalid agent id, token or
-        site.
-        """
+        """Insert a host. Raises the backend's IntegrityError for an invalid agent id, token or site."""
 
     def host(self, host_id: HostId) -> Host | None: ...
     def host_by_agent_id(self, agent_id: AgentId) -> Host | None: ...
@@ -214,10 +204,7 @@ class Registry(Protocol):
         """Add one to `Host.conflicts`."""
 
     def clear_conflicts(self, host_id: HostId) -> None:
-        """Remove conflicts and nonces of clones, after an operator's check.
-
-        Where a holder waits, the next caller counts as the machine.
-        """
+        """Remove conflicts and nonces of clones; if a holder waits, the next caller counts as the machine."""
 
     def count_copies(self, original: HostId, status: HostStatus) -> int:
         """Count the machines with this status that declared themselves clones of it."""
@@ -248,9 +235,7 @@ class Registry(Protocol):
 
     def tokens(self) -> tuple[Token, ...]: ...
     def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
-        """Count one use, atomically; False, without a count, when it is used up, expired,
-        revoked or unknown.
-        """
+        """Count one use, atomically; False, uncounted, when it is used up, expired, revoked or unknown."""
 
     def revoke_token(self, token_id: int) -> bool:
         """Revoke a token; False when there is none with this id."""
@@ -313,9 +298,8 @@ class Registry(Protocol):
     def journal(
         self, since: int, until: int, *, who: str | None = None, limit: int
     ) -> list[dict[str, str | int]]:
-        """Return all lines of [since, until), Unix milliseconds, the newest first.
-
-        The caller writes the reason of the access to the journal.
+        """Return all lines of [since, until), Unix ms, newest first. The caller writes the reason to the
+        journal.
         """
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None: ...
@@ -325,22 +309,20 @@ class HostEraser(Protocol):
     """Deletes all data of one machine, in small steps. Used like the Registry."""
 
     is_compact: bool
-    """False when the last sweep could not rewrite the files:
-    deleted data may stay on disk until its pages are used again.
+    """False when the last sweep could not rewrite the files: deleted data stay until their pages are reused.
     """
 
     def forget_slice(self, host_id: HostId) -> bool:
         """Delete some of its rows, ≤ 20 ms; False when only the host's own row is left."""
 
     def forget_host(self, host: Host, agent_id_sha256: bytes) -> bool:
-        """Delete its names, its certificates and itself; the journal keeps its hash.
-
-        False, with nothing deleted, when rows arrived meanwhile.
+        """Delete its names, certificates and itself, not its hash in the journal; False when rows came
+        meanwhile.
         """
 
     def sweep(self) -> bool:
-        """Overwrite deleted data in all files, outside a transaction.
-        False while a reader still needs the old state.
+        """Overwrite deleted data in all files, outside a transaction. False while a reader needs the old
+        state.
         """
 
 
@@ -371,9 +353,7 @@ class Calendars(Protocol):
     """Declared calendars of each site, and imported school holidays. Used like the Registry."""
 
     def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
-        """Return the calendars, oldest first, at least one; machines receive the last.
-        Raises StoreDamaged.
-        """
+        """Return the calendars, oldest first, at least one; the last is in use. Raises StoreDamaged."""
 
     def put(self, site: str, versions: Sequence[CalendarVersion]) -> None:
         """Replace all calendars of a site. The caller puts the last one into the site."""
@@ -387,9 +367,7 @@ class Configurations(Protocol):
     """Remote configurations, one row per population. Used like the Registry."""
 
     def rollouts(self) -> tuple[Rollout, ...]:
-        """Return the roll-outs of populations with a setting.
-        Raises StoreDamaged for an invalid configuration.
-        """
+        """Return the roll-outs of populations with a setting. Raises StoreDamaged."""
 
     def put(self, rollout: Rollout) -> None:
         """Insert or replace the roll-out of its population."""
@@ -421,8 +399,7 @@ class Authoriser(Protocol):
     """Authorises callers of the mTLS port. In memory: safe and cheap on every call, from any thread."""
 
     def authorise(self, certificate_pem: bytes | None) -> Caller:
-        """Return the holder of the peer's certificate: `context.auth_context().get("x509_pem_cert",
-        [None])[0]`.
+        """Return the holder of the peer's certificate (`x509_pem_cert` of the gRPC auth context).
 
         Raises NotAuthorised: no_certificate, not_an_agent, not_ours, expired, not_yet_valid, unknown_agent,
         pending, suspended, revoked, forgotten.
@@ -459,9 +436,7 @@ class Reader(Protocol):
     def state_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
-        """Yield `sums` added up by the backend over start ≤ key < end:
-        a year is one row per host, band and state.
-        """
+        """Yield `sums` added up over start ≤ key < end: a year is one row per host, band and state."""
 
     def energy_sums(
         self, grain: Grain, start: int, end: int
@@ -471,17 +446,13 @@ class Reader(Protocol):
     def screen_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield the energy of external screens, which are in no other sum.
-        Milliseconds are display-milliseconds.
-        """
+        """Yield the energy of external screens, in display-milliseconds; it is in no other sum."""
 
     def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
         """Yield (host, count) of DAY keys with start ≤ key < end whose `night` cells are on for longer."""
 
     def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
-        """Yield (host, hour, milliseconds on in its `night` cells) of HOUR keys with start ≤ key < end, where
-        any.
-        """
+        """Yield (host, hour, ms on in its `night` cells > 0) of HOUR keys with start ≤ key < end."""
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Return the totals since the data directory was created, per key."""
@@ -499,9 +470,7 @@ class Reader(Protocol):
         """
 
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
-        """Return the newest derived clock record of each host,
-        from an hour that begins since then: live watts.
-        """
+        """Return the newest derived clock record of each host, in an hour begun since then."""
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
         """Return (host, state, milliseconds) of all records ever stored: updated on insert, never scanned."""
@@ -515,17 +484,14 @@ class Reader(Protocol):
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...
     def dirty_span(self) -> tuple[int, int] | None:
-        """Return the sequence numbers of the oldest and newest mark that wait for derive,
-        of hours if there are any.
+        """Return the sequence numbers of the oldest and newest waiting mark, of hours if there are any.
 
         The numbers restart when none was left.
         """
 
 
 class Indicator(Protocol):
-    """A named sobriety indicator. Its docstring has the formula, period, unit, threshold,
-    direction and owner.
-    """
+    """A named indicator. Its docstring has the formula, period, unit, threshold, direction and owner."""
 
     meta: IndicatorMeta
 
