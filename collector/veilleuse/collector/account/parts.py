@@ -79,8 +79,8 @@ def may_be_told_together(cells: Sequence[Counter[Part]], parts: Sequence[Part], 
 
     With weights a of cells and b of parts, published numbers give a sum over machines of (a of its cell + b
     of the part). If two cells have different weights, a part of weight 0 in one is not 0 in the other.
-    Consider two cells and any set Q of parts: machines of the first with a part in Q, and machines of the
-    second with a part outside Q. Where these are k together, or none, no weights leave fewer.
+    Consider two cells and any set Q of parts. Count the first cell's machines with a part in Q and the
+    second's with a part outside Q. Where these are k together, or none, no weights leave fewer.
 
     Modelled energy at rest follows from the time. Weights of time and energy may remove it from both, so the
     parts that are on are checked alone as well.

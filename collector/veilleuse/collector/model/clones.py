@@ -3,7 +3,7 @@
 """Detects clones: two machines under one identity, by the nonces of Hello. docs/wire.md. Pure.
 
 Each Hello answer has a new nonce, which its receiver returns in its next Hello. Nonces are numbered, so an
-older one is recognised. Two cases are certain: answers were lost, and nothing was stored since; or the nonce
+older one is recognised. Two cases are certain. Answers were lost, and nothing was stored since. Or the nonce
 is newer than the stored one, because the collector was restored. Any other older nonce comes from a machine
 that was set back, or from a clone. Its holder waits. If the holder of the newest nonce calls again, the
 waiting one is a clone. If nobody else calls during the wait, the machine was set back, and is served.

@@ -221,7 +221,7 @@ OUTCOMES: Final = (
 )
 """Outcomes of a poll.
 
-quota: our own or their quota is used up; refused: an answer that is no success; not_configured: the token
+quota: our own or their quota is used up. refused: an answer that is no success. not_configured: the token
 file is missing or open to others.
 """
 ODRE: Final = "odre"

@@ -107,10 +107,9 @@ class DeriveStore(Protocol):
         ledger: Sequence[LedgerEntry],
         screens: Sequence[DerivedCell] = (),
     ) -> None:
-        """Write one period in one transaction.
+        """Replace the period's derived cells and, separately, its screens' cells, in one transaction.
 
-        Replace the period's derived cells and, separately, its screens' cells, and add the difference to its
-        day. Set each record's energy, advance the ledger, clear the dirty mark.
+        Add the difference to its day, set each record's energy, advance the ledger, clear the dirty mark.
         """
 
     def put_aside(self, period: DirtyPeriod) -> None:
@@ -148,9 +147,7 @@ class MeteringStore(Protocol):
         pues: Sequence[Pue],
         servers: Sequence[RoomServer] = (),
     ) -> None:
-        """Replace these declarations, checked by the caller; mark the hours of their old and new machines
-        dirty.
-        """
+        """Replace these declarations, checked by the caller; mark the hours of old and new machines dirty."""
 
 
 class Registry(Protocol):
@@ -466,7 +463,7 @@ class Reader(Protocol):
         Periods are in [first_day, last_day], both included. Servers and classroom PCs by civil day of the
         site, workstations by ISO week. Only periods between the days of the host's first and last record
         count, both excluded. In (start, host) order. `by_hour`: an hour reported twice does not hide a
-        missing one on the same day; without it, a year of a fleet is read in seconds.
+        missing one on the same day. Without it, a year of a fleet is read in seconds.
         """
 
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
