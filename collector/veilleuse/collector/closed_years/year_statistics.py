@@ -3,9 +3,9 @@
 """Defines the permanent statistics of a closed year: sums over ten machines or more, no machine (pure).
 DESIGN.md §6; decision 0039.
 
-Each cell (place, class, hardware, age) has n, Σv by day type and band, and Σwwᵀ. Here v are the columns
-of vectors, and w is one machine's year stacked by day type. Wall and load models are linear in w, so the year and
-its variance can be derived again under another model.
+Each cell (place, class, hardware, age) has n, Σv by day type and band, and Σwwᵀ. Here v are the columns of
+vectors, and w is one machine's year stacked by day type. Wall and load models are linear in w, so the year
+and its variance can be derived again under another model.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Imputes missing time of one machine's month (pure). METHOD.md §4.
 
-Missing time is time of a band in the calendar without a report, or reported as `unknown`. Silence of up to
-72 h is imputed from the machine's own history over 8 weeks. It gets the mean power over all states, for the
-same band and day type. Longer silence stays unobserved. The machine's first and last day are excluded: they are
+Missing time is time of a band in the calendar without a report, or reported as `unknown`. Silence of up to 72
+h is imputed from the machine's own history over 8 weeks. It gets the mean power over all states, for the same
+band and day type. Longer silence stays unobserved. The machine's first and last day are excluded: they are
 not whole. Time on without energy (rule 1) gets the mean power of its time on. A state is never imputed.
 """
 

@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fits P_wall = a + b·P_counters: a line per unit, and the model's line as their mean,
-with a covariance for few units (pure).
+"""Fits P_wall = a + b·P_counters: a line per unit, and the model's line as their mean, with a covariance for
+few units (pure).
 
 A unit's line is least squares weighted by time. Its covariance comes from separate stretches of time, because
 samples of 10 s are autocorrelated. The model's line is generalised least squares over the units' lines. Each
 line has its own covariance plus the spread between units (a random effect per unit). The model's covariance
 is cluster-robust, by unit, with the small-sample correction CR2 and Satterthwaite's degrees of freedom.
-Source: Bell and McCaffrey, Bias reduction in standard errors for linear regression with multi-stage samples, Survey
-Methodology 28(2), 2002. It was written from memory; `make bench-calibration` measures the coverage. With one
-unit, the spread between units is the prior's.
+Source: Bell and McCaffrey, Bias reduction in standard errors for linear regression with multi-stage samples,
+Survey Methodology 28(2), 2002. It was written from memory; `make bench-calibration` measures the coverage.
+With one unit, the spread between units is the prior's.
 """
 
 from __future__ import annotations
