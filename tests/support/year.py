@@ -82,7 +82,7 @@ def census(
     sites = (site("hq"), site("annexe"))
     days = DayTypes(FIRST, END, {"hq": "UTC", "annexe": "UTC"}, weekday, default_time_zone="UTC")
     made = Census(days, sites, default_zone=default_zone, today=today, current_tree=current_tree)
-    return list(made.standings(assets, hosts))
+    return list(made.devices(assets, hosts))
 
 
 def asset(number: int, entity: str = "E1", **more: object) -> Asset:

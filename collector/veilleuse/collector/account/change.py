@@ -327,7 +327,7 @@ class NoComparison(StrEnum):
     """The year was closed by another method."""
 
 
-def why_not(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
+def comparison_obstacle(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
     """Return the reason why two rows cannot be compared, None where they can;
     `days`: length of the period.
     """

@@ -59,7 +59,7 @@ def equivalences(kgco2e: Fraction | float, slugs: Sequence[str] = DEFAULT) -> tu
     """
     if len(slugs) > MOST or len(set(slugs)) < len(slugs):
         raise UsageError(f"at most {MOST} equivalents, each once")
-    known = _known()
+    known = _load_known()
     unknown = [slug for slug in slugs if slug not in known]
     if unknown:
         raise UsageError(f"unknown equivalent '{unknown[0]}': one of {', '.join(known)}")
@@ -72,13 +72,13 @@ def equivalences(kgco2e: Fraction | float, slugs: Sequence[str] = DEFAULT) -> tu
         if number >= FEWEST:
             found.append(
                 Equivalence(
-                    slug, float(number), _rounded(number), unit, grams, "ADEME, Impact CO2", PUBLISHED
+                    slug, float(number), _round_number(number), unit, grams, "ADEME, Impact CO2", PUBLISHED
                 )
             )
     return tuple(found)
 
 
-def _rounded(number: Fraction) -> str:
+def _round_number(number: Fraction) -> str:
     whole = Decimal(number.numerator) / Decimal(number.denominator)
     step = Decimal(1).scaleb(whole.adjusted() - SIGNIFICANT + 1)
     rounded = (whole / step).quantize(Decimal(1), ROUND_HALF_UP) * step
@@ -88,7 +88,7 @@ def _rounded(number: Fraction) -> str:
 
 
 @cache
-def _known() -> Mapping[str, tuple[Decimal, Mapping[str, str]]]:
+def _load_known() -> Mapping[str, tuple[Decimal, Mapping[str, str]]]:
     """Return slug → (gCO2e per unit, unit by language). Raises ConfigurationError."""
     return {
         row["slug"]: (Decimal(row["gco2e_per_unit"]), {"fr": row["unit_fr"], "en": row["unit_en"]})

@@ -80,7 +80,7 @@ def with_line(mapping: BilanMapping, line: ContextMapping) -> BilanMapping:
     )
 
 
-def unresolved(mapping: BilanMapping) -> tuple[PowerContext, ...]:
+def contexts_without_item(mapping: BilanMapping) -> tuple[PowerContext, ...]:
     """Return the contexts without an entered item."""
     return tuple(line.context for line in mapping.lines if not line.combustion.beges_item)
 

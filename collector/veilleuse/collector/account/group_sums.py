@@ -195,7 +195,7 @@ class Tally:
             if part & (REST if state in REST_STATES else IDLE)
         ]
 
-    def tells_energies(self, level: Level, rates: Rates, k: int) -> bool:
+    def may_publish_energies(self, level: Level, rates: Rates, k: int) -> bool:
         """Return whether the parts' energies may be published with their times.
 
         They may not where subtracting modelled energy leaves fewer than k machines.
@@ -226,7 +226,7 @@ class Tally:
                     found[host_id] = found.get(host_id, Part(0)) | part
         return Counter(found.values())
 
-    def unsafe(self, k: int) -> frozenset[Detail]:
+    def unsafe_details(self, k: int) -> frozenset[Detail]:
         """Return the details, beyond those of a level, with few machines in them or in their complement."""
         drawn = _of(self.drawn, _ALL)
         modelled = {host_id: energy - self.measured[host_id] for host_id, energy in drawn.items()}
@@ -234,12 +234,12 @@ class Tally:
             Detail.METHODS: all(is_nobodys_or_safe(one, k) for one in (self.measured, modelled)),
             Detail.RUNS: all(is_nobodys_or_safe(one, k) for one in self.runs.values()),
             Detail.NIGHTS: is_nobodys_or_safe(self.nights, k),
-            Detail.COVERAGE: self.tells_coverage(k),
-            Detail.DERIVED: self.tells_coverage(k) and self._tells_derived(k),
+            Detail.COVERAGE: self.may_publish_coverage(k),
+            Detail.DERIVED: self.may_publish_coverage(k) and self._may_publish_derived(k),
         }
         return frozenset(detail for detail, is_told in safe.items() if not is_told)
 
-    def tells_coverage(self, k: int) -> bool:
+    def may_publish_coverage(self, k: int) -> bool:
         """Return whether coverage may be published: enrolled time less known time isolates no few machines.
 
         Fewer than k machines that never reported also prevent it.
@@ -247,7 +247,7 @@ class Tally:
         silent, never = self._silent()
         return is_nobodys_or_safe(silent | never, k) and (count(never) == 0 or count(never) >= k)
 
-    def tells_silence(self, k: int) -> bool:
+    def may_publish_silence(self, k: int) -> bool:
         """Return whether enrolled time less known time isolates no few machines among those that reported."""
         return is_nobodys_or_safe(self._silent()[0], k)
 
@@ -258,7 +258,7 @@ class Tally:
         never = {host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)}
         return {host_id: time for host_id, time in silent.items() if host_id not in never}, never
 
-    def _tells_derived(self, k: int) -> bool:
+    def _may_publish_derived(self, k: int) -> bool:
         """Return whether known time less time with energy isolates no few machines.
 
         Either no machine lacks energy, or k machines have energy for a part of their time. Up to a second per
@@ -287,28 +287,28 @@ class Tally:
         return GroupSums(
             len(self.hosts),
             0 if Detail.COVERAGE in withheld else self.enrolled_milliseconds,
-            self.states if exact else self._told_states(withheld),
-            self.energies if exact else self._told_energies(withheld),
+            self.states if exact else self._coarsen_states(withheld),
+            self.energies if exact else self._coarsen_energies(withheld),
             None if server or Detail.NIGHTS in withheld else self.nights.total(),
             None if server else dated,
             self.apportioned,
             withheld,
         )
 
-    def _told_states(self, withheld: frozenset[Detail]) -> Mapping[tuple[Band, State], StateSums]:
+    def _coarsen_states(self, withheld: frozenset[Detail]) -> Mapping[tuple[Band, State], StateSums]:
         found: dict[tuple[Band, State], StateSums] = {}
         for (band, state), sums in self.states.items():
             if state is not State.UNKNOWN:
-                key = told_band(band, withheld), told_state(state, withheld)
+                key = coarsen_band(band, withheld), coarsen_state(state, withheld)
                 told = StateSums(sums.milliseconds) if Detail.RUNS in withheld else sums
                 found[key] = found.get(key, StateSums()) + told
         return found
 
-    def _told_energies(self, withheld: frozenset[Detail]) -> Mapping[EnergyKey, EnergySums]:
+    def _coarsen_energies(self, withheld: frozenset[Detail]) -> Mapping[EnergyKey, EnergySums]:
         found: dict[EnergyKey, EnergySums] = {}
         for (device_class, method, band, state), sums in self.energies.items():
             named = Method.LOAD_MODELLED if Detail.METHODS in withheld else method
-            band, state = told_band(band, withheld), told_state(state, withheld)
+            band, state = coarsen_band(band, withheld), coarsen_state(state, withheld)
             if Detail.ENERGIES in withheld:
                 band, state = Band.OPEN, State.OFF
             key = device_class, named, band, state
@@ -318,12 +318,12 @@ class Tally:
         return found
 
 
-def told_band(band: Band, withheld: frozenset[Detail]) -> Band:
+def coarsen_band(band: Band, withheld: frozenset[Detail]) -> Band:
     """Return the band under which a band is published."""
     return Band.OPEN if band is Band.OPEN or Detail.OUTSIDE in withheld else Band.CLOSED
 
 
-def told_state(state: State, withheld: frozenset[Detail]) -> State:
+def coarsen_state(state: State, withheld: frozenset[Detail]) -> State:
     """Return the state under which a state is published."""
     if Detail.USE in withheld:
         return State.OFF
@@ -352,7 +352,7 @@ class Family:
     """Key without entity, site and class; `monitor` for screens."""
     members: Mapping[GroupKey, Tally]
 
-    def merged(self, k: int) -> list[Member] | None:
+    def merge_small(self, k: int) -> list[Member] | None:
         """Return the groups with machines, small ones merged into `autres`; None: no merge is safe."""
         heard = {key: tally for key, tally in self.members.items() if tally.hosts}
         rates = rates_of(heard.values())
@@ -360,7 +360,9 @@ class Family:
         if level.withheld_keys:
             return None
         found = [(cell.key, heard[cell.key]) for cell in level.kept]
-        return found + ([autres([(key, heard[key]) for key in level.merged_keys])] if level.others else [])
+        return found + (
+            [merge_into_autres([(key, heard[key]) for key in level.merged_keys])] if level.others else []
+        )
 
 
 def families(groups: Mapping[GroupKey, Tally]) -> list[Family]:
@@ -371,7 +373,9 @@ def families(groups: Mapping[GroupKey, Tally]) -> list[Family]:
     return [Family(key, members) for key, members in found.items()]
 
 
-def fit_to_show(groups: Mapping[GroupKey, Tally], k: int) -> tuple[tuple[Group, ...], tuple[GroupKey, ...]]:
+def merge_small_groups(
+    groups: Mapping[GroupKey, Tally], k: int
+) -> tuple[tuple[Group, ...], tuple[GroupKey, ...]]:
     """Return (groups that may be published, families withheld).
 
     A group with fewer than k machines in its time or energy, or with one dominant machine, merges into
@@ -389,22 +393,22 @@ def fit_to_show(groups: Mapping[GroupKey, Tally], k: int) -> tuple[tuple[Group, 
         else:
             ruled[key] = tally
     for family in families(ruled):
-        merged = family.merged(k)
+        merged = family.merge_small(k)
         silent = [
             (key, tally)
             for key, tally in family.members.items()
-            if not tally.hosts and tally.enrolled and tally.tells_coverage(k)
+            if not tally.hosts and tally.enrolled and tally.may_publish_coverage(k)
         ]
         if merged is None:
             withheld.append(family.key)
-        shown += [_told(key, tally, k) for key, tally in (*(merged or ()), *silent)]
+        shown += [_publish_group(key, tally, k) for key, tally in (*(merged or ()), *silent)]
     return tuple(shown), tuple(withheld)
 
 
-def _told(key: GroupKey, tally: Tally, k: int) -> Group:
+def _publish_group(key: GroupKey, tally: Tally, k: int) -> Group:
     level = tally.level(k)
-    withheld = level.withheld | tally.unsafe(k)
-    if level.parts and not tally.tells_energies(level, rates_of([tally]), k):
+    withheld = level.withheld | tally.unsafe_details(k)
+    if level.parts and not tally.may_publish_energies(level, rates_of([tally]), k):
         withheld |= {Detail.ENERGIES}
     return Group(key, tally.freeze(key.population, withheld, exact=False))
 
@@ -415,7 +419,7 @@ def _family(key: GroupKey) -> GroupKey:
     return replace(key, entity=None, site=None, device_class=device_class)
 
 
-def autres(hidden: Sequence[Member]) -> Member:
+def merge_into_autres(hidden: Sequence[Member]) -> Member:
     """Merge groups into one, named `autres` in every requested dimension, blank in the others;
     screens stay screens.
     """
@@ -428,10 +432,10 @@ def autres(hidden: Sequence[Member]) -> Member:
         device_class=key.device_class if screens else key.device_class and AUTRES,
         autres=True,
     )
-    return named, together(tally for _, tally in hidden)
+    return named, sum_tallies(tally for _, tally in hidden)
 
 
-def together(tallies: Iterable[Tally]) -> Tally:
+def sum_tallies(tallies: Iterable[Tally]) -> Tally:
     """Sum tallies into one."""
     whole = Tally()
     for tally in tallies:

@@ -88,7 +88,7 @@ def market(
     known = {contract.contract_id: contract for contract in contracts}
     periods = _periods(consumptions)
     stretches = {period: _stretches(period, known.values()) for period in periods}
-    opened = [_opened(one, stretches[one.period_from, one.period_to]) for one in consumptions]
+    opened = [_uncovered(one, stretches[one.period_from, one.period_to]) for one in consumptions]
     met = False
     for contract in sorted(known.values(), key=_narrowest_first):
         for period, places in periods.items():
@@ -108,7 +108,7 @@ def _stretches(period: _Days, contracts: Iterable[Contract]) -> list[_Days]:
     return list(pairwise(sorted({*period, *(day for day in bounds if period[0] < day < period[1])})))
 
 
-def _opened(one: Consumption, stretches: Sequence[_Days]) -> _Open:
+def _uncovered(one: Consumption, stretches: Sequence[_Days]) -> _Open:
     whole = (one.period_to - one.period_from).days
     return _Open([one.kwh * Fraction((end - start).days, whole) for start, end in stretches])
 

@@ -17,7 +17,7 @@ from datetime import date, timedelta
 from functools import cache, partial
 from typing import Final
 
-from veilleuse.collector.account.group_sums import Tally, fit_to_show
+from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import (
     Slice,
@@ -87,7 +87,7 @@ def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = No
     tallies: dict[GroupKey, Tally] = {}
     for part in slices(question.first, question.end, by_month="month" in question.dimensions):
         tallies |= _Pass(reader, question, part, fleet).tallies()
-    groups, withheld = fit_to_show(tallies, question.k_anonymity)
+    groups, withheld = merge_small_groups(tallies, question.k_anonymity)
     return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.account.group_sums import Tally, fit_to_show
+from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather, group_key, order_of
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
@@ -47,7 +47,7 @@ def gather_periods(
     Raises UsageError where the query cuts a month whose days are deleted, and StoreDamaged.
     """
     tallies = tally_periods(reader, periods, question, hosts)
-    groups, withheld = fit_to_show(tallies, question.k_anonymity)
+    groups, withheld = merge_small_groups(tallies, question.k_anonymity)
     return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 

@@ -24,7 +24,7 @@ from veilleuse.collector.account.emissions import (
     sum_emissions,
 )
 from veilleuse.collector.account.observed_days import ObservedGroups
-from veilleuse.collector.account.statement import METHOD_VERSION, told_factor, with_factor, with_split
+from veilleuse.collector.account.statement import METHOD_VERSION, factor_row, with_factor, with_split
 from veilleuse.collector.model.figures import (
     AUTRES,
     FULL_INTERVAL,
@@ -45,12 +45,14 @@ ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
 
 
-def statement(gathered: ObservedGroups, choose: ChooseFactor, *, data: str) -> EmissionsStatement:
+def build_observed_statement(
+    gathered: ObservedGroups, choose: ChooseFactor, *, data: str
+) -> EmissionsStatement:
     """Build rows, one total per period (none without fleet rows), and virtual machines as memo.
 
     `data`: real or simulated. Raises UnknownZone.
     """
-    bill = _Bill(choose, data)
+    bill = _RowBuilder(choose, data)
     fleet = [group for group in gathered.groups if not group.key.memo]
     memo = [group for group in gathered.groups if group.key.memo]
     periods: defaultdict[tuple[date, date], list[Group]] = defaultdict(list)
@@ -61,7 +63,7 @@ def statement(gathered: ObservedGroups, choose: ChooseFactor, *, data: str) -> E
         totals=tuple(bill.total(groups) for _, groups in sorted(periods.items())),
         memo=tuple(bill.row(group, "memo") for group in memo),
         factors=tuple(bill.factors()),
-        withheld=tuple(withheld(key) for key in gathered.withheld),
+        withheld=tuple(withheld_row(key) for key in gathered.withheld),
     )
 
 
@@ -73,7 +75,7 @@ class _Share:
     chosen: ChosenFactor
 
 
-class _Bill:
+class _RowBuilder:
     """Builder of rows from groups; it records the factors that it applies."""
 
     def __init__(self, choose: ChooseFactor, data: str) -> None:
@@ -169,7 +171,7 @@ class _Bill:
     def factors(self) -> Iterable[Mapping[str, str | float | int | bool]]:
         """Yield the applied factors and their sources."""
         for (_, year), chosen in sorted(self._applied.items()):
-            yield told_factor(year, chosen)
+            yield factor_row(year, chosen)
 
 
 def _are_of_screens(groups: Iterable[Group]) -> bool:
@@ -250,7 +252,7 @@ def _factor_u(shares: Sequence[_Share]) -> float:
     return math.sqrt(sum(squares)) / whole
 
 
-def withheld(key: GroupKey) -> dict[str, str]:
+def withheld_row(key: GroupKey) -> dict[str, str]:
     """Return the row of a population, or its screens, too small to publish."""
     return {
         "period_from": key.period_from.isoformat(),

@@ -50,6 +50,6 @@ def u(scores: Mapping[str, int | None]) -> float:
     return math.log(gsd2(scores)) / 2
 
 
-def written(scores: Mapping[str, int | None]) -> str:
+def format_pedigree(scores: Mapping[str, int | None]) -> str:
     """Format the `pedigree` column: scores in the table's order, `reliability=4 completeness=?`."""
     return " ".join(f"{name}={scores.get(name) or '?'}" for name in coefficients())

@@ -43,7 +43,7 @@ _SPLIT: Final = ("kgco2e_combustion", "kgco2e_upstream", "kgco2e_losses", "split
 _INTERVALS: Final = ("lo95", "hi95", "lo_sample", "hi_sample", "lo_sensitivity", "hi_sensitivity")
 
 
-def publishable(
+def round_for_publication(
     statement: EmissionsStatement, periods: Sequence[PeriodFigures], k: int
 ) -> EmissionsStatement:
     """Return the statement of these periods with rows of PCs and totals rounded.
@@ -53,8 +53,8 @@ def publishable(
     rows = (row for period in periods for row in period.rows)
     totals = (period.total for period in periods if period.total is not None)
     return EmissionsStatement(
-        rows=tuple(_published(row, of, k) for row, of in zip(statement.rows, rows, strict=True)),
-        totals=tuple(_published(row, of, k) for row, of in zip(statement.totals, totals, strict=True)),
+        rows=tuple(_round_row(row, of, k) for row, of in zip(statement.rows, rows, strict=True)),
+        totals=tuple(_round_row(row, of, k) for row, of in zip(statement.totals, totals, strict=True)),
         memo=tuple(row for row in statement.memo if row.population == Population.SERVER.value),
         factors=statement.factors,
         withheld=statement.withheld,
@@ -81,7 +81,7 @@ def _nice(wanted: float) -> float:
     return next(nice * unit for nice in _NICE if nice * unit >= wanted * (1 - 1e-9))
 
 
-def _published(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
+def _round_row(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
     if _OF_PCS.isdisjoint(of.classes):
         return row
     step = step_millijoules(of, k)
@@ -95,14 +95,14 @@ def _published(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
         made,
         energy_millijoules=energy,
         kwh_total=energy / MILLIJOULES_PER_KWH,
-        coverage_states=_rounded(row.coverage_states),
-        coverage_energy=_rounded(row.coverage_energy),
+        coverage_states=_round_ratio(row.coverage_states),
+        coverage_energy=_round_ratio(row.coverage_energy),
         **_ends(row, "kwh", energy / MILLIJOULES_PER_KWH, step / MILLIJOULES_PER_KWH),
-        **_emitted(row, energy / exact, step / exact),
+        **_round_emissions(row, energy / exact, step / exact),
     )
 
 
-def _emitted(row: EmissionsRow, ratio: float, step_ratio: float) -> dict[str, Any]:
+def _round_emissions(row: EmissionsRow, ratio: float, step_ratio: float) -> dict[str, Any]:
     """Return the emissions columns, by the factor of the row.
 
     For several zones they are rounded separately: their ratio to the energy would reveal each zone's part.
@@ -137,5 +137,5 @@ def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> dict[str, A
     return found
 
 
-def _rounded(ratio: float | None) -> float | None:
+def _round_ratio(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio * _COVERAGE_STEPS) / _COVERAGE_STEPS

@@ -18,7 +18,14 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-from veilleuse.collector.account.group_sums import Family, Member, Tally, autres, families, together
+from veilleuse.collector.account.group_sums import (
+    Family,
+    Member,
+    Tally,
+    families,
+    merge_into_autres,
+    sum_tallies,
+)
 from veilleuse.collector.account.observed_statement import u_model
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
 from veilleuse.collector.account.rates import Rates, rates_of
@@ -42,7 +49,7 @@ LITTLE: Final = 2
 """Least ratio of time at rest to its correction; below it, all known time is corrected."""
 
 
-def in_whole_days(tally: Tally, k: int) -> Tally:
+def round_to_machine_days(tally: Tally, k: int) -> Tally:
     """Return the tally with its known time rounded to 24 h × machines, where 1 to k − 1 machines were silent.
 
     Known time is never above enrolled time. Time at rest takes the difference, and its energy in proportion.
@@ -51,17 +58,17 @@ def in_whole_days(tally: Tally, k: int) -> Tally:
     machines = len(tally.hosts)
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
     step = machines * MILLISECONDS_PER_DAY
-    if not known or tally.tells_silence(k):
+    if not known or tally.may_publish_silence(k):
         return tally
     told = max(1, (known + step // 2) // step) * step
     if told > tally.enrolled_milliseconds:
         told = told - step or tally.enrolled_milliseconds  # enrolled for less than a day each: never 0
     rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
     states = REST_STATES if rest > LITTLE * abs(told - known) else KNOWN_STATES
-    return _changed(tally, states, told - known, rest if states is REST_STATES else known)
+    return _add_time(tally, states, told - known, rest if states is REST_STATES else known)
 
 
-def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
+def _add_time(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
     """Add `more` milliseconds to the `of` milliseconds of these states, in proportion."""
 
     def changed(value: int) -> int:
@@ -120,7 +127,7 @@ class ReleaseTables:
     hidden_uses: tuple[Hidden, ...]
 
 
-def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
+def build_release_tables(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
     """Build the tables of groups under the disclosure rule, by entity and device class."""
     cells: list[Group] = []
     uses: list[Group] = []
@@ -129,12 +136,12 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
     for family in families(groups):
-        merged = family.merged(k)
+        merged = family.merge_small(k)
         if merged is None:
             withheld.append(family.key)
         elif merged:
-            inside = _merged_into_autres(family, [key for key, _ in merged])
-            merged = [(key, in_whole_days(tally, k)) for key, tally in merged]
+            inside = _tallies_in_autres(family, [key for key, _ in merged])
+            merged = [(key, round_to_machine_days(tally, k)) for key, tally in merged]
             cells += [_cell(key, one, inside if key.autres else [one]) for key, one in merged]
             hidden_cells += _hidden(family, [key for key, _ in merged])
             if family.key.device_class is None:
@@ -156,7 +163,7 @@ def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
     return [Hidden(family.key, entities, frozenset(key.device_class for key in merged if key.device_class))]
 
 
-def _merged_into_autres(family: Family, rows: Collection[GroupKey]) -> list[Tally]:
+def _tallies_in_autres(family: Family, rows: Collection[GroupKey]) -> list[Tally]:
     return [tally for key, tally in family.members.items() if tally.hosts and key not in rows]
 
 
@@ -169,7 +176,7 @@ def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
     energy = sum(one.energy_millijoules for one in sums.energies.values())
     if not sums.energies:
         return Group(key, sums)
-    u = _stepped(sum(_uncertainty(key, one) for one in inside) / energy if energy else 0.0)
+    u = _round_up_uncertainty(sum(_uncertainty(key, one) for one in inside) / energy if energy else 0.0)
     named = next(device_class for device_class, *_ in sums.energies)
     if key.autres and not of_screens:
         named = EnergyClass.AUTRES
@@ -186,10 +193,10 @@ def _uncertainty(key: GroupKey, tally: Tally) -> float:
     """
     sums = tally.freeze(key.population, frozenset())
     energy = sum(one.energy_millijoules for one in sums.energies.values())
-    return energy * _stepped(u_model([Group(key, sums)]))
+    return energy * _round_up_uncertainty(u_model([Group(key, sums)]))
 
 
-def _stepped(u: float) -> float:
+def _round_up_uncertainty(u: float) -> float:
     return max(1, math.ceil(u * U_STEPS - 1e-9)) / U_STEPS
 
 
@@ -202,7 +209,7 @@ def _uses(cells: Sequence[Member], k: int) -> list[Group]:
     """Return cells, or several together, with the parts that all of them may publish."""
     rates = rates_of(tally for _, tally in cells)
     for level in LEVELS:
-        rows = _at(cells, level, rates, k)
+        rows = _merge_at_level(cells, level, rates, k)
         if rows is not None:
             alone = {id(tally) for _, tally in cells}
             return [
@@ -211,14 +218,14 @@ def _uses(cells: Sequence[Member], k: int) -> list[Group]:
                     tally,
                     level,
                     k,
-                    energies=id(tally) in alone and tally.tells_energies(level, rates, k),
+                    energies=id(tally) in alone and tally.may_publish_energies(level, rates, k),
                 )
                 for key, tally in rows
             ]
     return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
 
 
-def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
+def _merge_at_level(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
     """Merge cells until each part is empty or safe; None where parts cannot be published with the cells."""
     of = dict(cells)
     found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
@@ -235,12 +242,12 @@ def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Mem
         masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
         if not may_be_told_together(masks, level.parts, k):
             return None
-    return [one for one in kept if not one[0].autres] + [autres(hidden)]
+    return [one for one in kept if not one[0].autres] + [merge_into_autres(hidden)]
 
 
 def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
     withheld = level.withheld | _COVERAGE | {Detail.METHODS, Detail.RUNS}
-    nights = tally.unsafe(k) & {Detail.NIGHTS}
+    nights = tally.unsafe_details(k) & {Detail.NIGHTS}
     if not energies:
         withheld |= {Detail.ENERGIES}
     sums = tally.freeze(key.population, withheld | nights, exact=False)
@@ -254,8 +261,8 @@ def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = 
 
 def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
     unheard = [tally for tally in family.members.values() if not tally.hosts]
-    tally = together([*unheard, *(tally for _, tally in merged)])
-    told = _COVERAGE - tally.unsafe(k)
+    tally = sum_tallies([*unheard, *(tally for _, tally in merged)])
+    told = _COVERAGE - tally.unsafe_details(k)
     sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())
     # Up to a second a machine is rounding of shared weeks.

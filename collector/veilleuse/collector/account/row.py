@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.telework import HomeShare, HomeSplit, HomeTold
+from veilleuse.collector.account.telework import HomeShare, HomeSplit, PeriodHomeShare
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.random_groups import StateSums
@@ -140,7 +140,7 @@ class PeriodFigures:
     """None where there is neither a fleet nor a machine."""
     withheld: tuple[RowKey, ...]
     """Zones with too few machines to publish: their measured energy is in no row and no total."""
-    homes: tuple[HomeTold, ...] = ()
+    homes: tuple[PeriodHomeShare, ...] = ()
     """Shares of laptops' energy at home, where telework days are declared."""
     rooms: tuple[RoomFigure, ...] = ()
     """Rooms without their servers' energy; not yet in a row or total (yearly_rooms)."""
@@ -236,12 +236,12 @@ def row_order(row: FigureRow) -> tuple[str, str, str, str, str, str, bool]:
     return (*words, key.zone, key.power_context, key.autres)
 
 
-def homes_told(shares: Mapping[Stratum, HomeShare]) -> tuple[HomeTold, ...]:
+def list_home_shares(shares: Mapping[Stratum, HomeShare]) -> tuple[PeriodHomeShare, ...]:
     """Return the declared shares, entity by entity."""
     return tuple(
         sorted(
             {
-                HomeTold(Place.of(stratum).entity, stratum.device_class, one.share, one.declared_by)
+                PeriodHomeShare(Place.of(stratum).entity, stratum.device_class, one.share, one.declared_by)
                 for stratum, one in shares.items()
             }
         )

@@ -60,7 +60,7 @@ def with_rooms(
     total = period.total or replace(
         made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}, classes={}
     )
-    parts = RoomParts(*_summed(made, total.estimate.energy_millijoules))
+    parts = RoomParts(*_total_parts(made, total.estimate.energy_millijoules))
     whole = total.estimate
     for row in made:
         whole = _plus(whole, row.estimate)
@@ -144,8 +144,8 @@ def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:
     pues = {room.pue_ppm for room in rooms}
     return RoomParts(
         sum(room.other_millijoules for room in rooms),
-        _known([room.ups_loss_millijoules for room in rooms]),
-        _known([room.overhead_millijoules for room in rooms]),
+        _sum_known([room.ups_loss_millijoules for room in rooms]),
+        _sum_known([room.overhead_millijoules for room in rooms]),
         words.pop() if len(words) == 1 else "not_included",
         pues.pop() if len(pues) == 1 else None,
         sum(room.it_millijoules for room in rooms),
@@ -180,13 +180,13 @@ def _place(room: RoomFigure) -> Place:
     return Place("", room.site, room.zone, Population.SERVER, PowerContext.OWN_SITE)
 
 
-def _known(values: Iterable[int | None]) -> int | None:
+def _sum_known(values: Iterable[int | None]) -> int | None:
     """Sum the known values; None where none is known."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _summed(
+def _total_parts(
     rows: Sequence[FigureRow], machines_millijoules: int
 ) -> tuple[int, int | None, int | None, str, int | None, int]:
     """Return the room parts of the total: machines are IT too."""
@@ -195,8 +195,8 @@ def _summed(
     pues = {part.pue_ppm for part in parts}
     return (
         machines_millijoules + sum(part.it_millijoules for part in parts),
-        _known([part.ups_loss_millijoules for part in parts]),
-        _known([part.overhead_millijoules for part in parts]),
+        _sum_known([part.ups_loss_millijoules for part in parts]),
+        _sum_known([part.overhead_millijoules for part in parts]),
         words.pop() if len(words) == 1 else "not_included",
         pues.pop() if len(pues) == 1 else None,
         sum(part.top_down_millijoules for part in parts),

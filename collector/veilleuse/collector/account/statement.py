@@ -15,14 +15,14 @@ from datetime import date
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.account.change import Change, NoComparison, change, covered_days, why_not
+from veilleuse.collector.account.change import Change, NoComparison, change, comparison_obstacle, covered_days
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.market_based import Consumption, market
-from veilleuse.collector.account.pedigree import written
+from veilleuse.collector.account.pedigree import format_pedigree
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
-from veilleuse.collector.account.telework import HomeTold
+from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, Contract
@@ -45,7 +45,7 @@ _Name: TypeAlias = tuple[RowKey, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class BillingTerms:
+class StatementTerms:
     """Factors, mapping, contracts and comparisons of a statement."""
 
     choose: ChooseFactor
@@ -59,7 +59,7 @@ class BillingTerms:
     """Index of a period → reason without a comparison, one of change.NoComparison."""
 
 
-def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsStatement:
+def build_statement(periods: Sequence[PeriodFigures], terms: StatementTerms) -> EmissionsStatement:
     """Build the rows, one total per period, and virtual machines as memo.
 
     Raises UnknownZone, also for a row whose site has no zone.
@@ -71,7 +71,7 @@ def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsSt
     memo: list[EmissionsRow] = []
     applied: dict[tuple[str, int], ChosenFactor] = {}
     for number, period in enumerate(periods):
-        bill = _Bill(period, terms, applied, number)
+        bill = _PeriodRows(period, terms, applied, number)
         rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
         if period.total is not None:
             totals.append(bill.total(period.total))
@@ -82,21 +82,21 @@ def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsSt
         rows=tuple(rows),
         totals=tuple(totals),
         memo=tuple(memo),
-        factors=tuple(told_factor(year, chosen) for (_, year), chosen in sorted(applied.items())),
+        factors=tuple(factor_row(year, chosen) for (_, year), chosen in sorted(applied.items())),
         withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
         items=tuple(items),
         contracts=tuple(contracts),
-        homes=tuple(told_home(period.first, period.end, one) for period in periods for one in period.homes),
+        homes=tuple(home_row(period.first, period.end, one) for period in periods for one in period.homes),
     )
 
 
-class _Bill:
+class _PeriodRows:
     """Builder of the rows of one period."""
 
     def __init__(
         self,
         period: PeriodFigures,
-        terms: BillingTerms,
+        terms: StatementTerms,
         applied: dict[tuple[str, int], ChosenFactor],
         number: int,
     ) -> None:
@@ -164,7 +164,7 @@ class _Bill:
 
     def total(self, row: FigureRow) -> EmissionsRow:
         shares: Counter[str] = Counter()
-        for one in filter(_is_billed, self._period.rows):
+        for one in filter(_has_energy, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
         made = replace(self._row(row, "total"), zone=row.key.zone or None, incomplete=self._period.incomplete)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
@@ -203,7 +203,7 @@ class _Bill:
         by_contract: Fraction | None,
     ) -> tuple[EmissionsRow, Emissions | None]:
         told = row.estimate
-        if not _is_billed(row):
+        if not _has_energy(row):
             return made, None
         chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
             (Fraction(0), self._factor(zone)) for zone in shares
@@ -239,7 +239,7 @@ class _Bill:
         if before is None:
             return replace(made, not_compared=NoComparison.NO_ROW.value)
         made = replace(made, days_observed_before=covered_days(before, self._days))
-        reason = why_not(before, row, self._days)
+        reason = comparison_obstacle(before, row, self._days)
         if made.level == "total" and (self._period.incomplete or self._before.incomplete):
             reason = NoComparison.MACHINES
         found = None if reason else change(before, row)
@@ -268,7 +268,7 @@ class _Bill:
             return found
         consumptions: list[Consumption] = []
         names: list[_Name] = []
-        for row in filter(_is_billed, self._period.rows):
+        for row in filter(_has_energy, self._period.rows):
             for place, energy in row.places:
                 consumptions.append(
                     Consumption(
@@ -339,7 +339,7 @@ def _pedigree(row: FigureRow) -> str:
     told = row.estimate
     measured = told.measured_millijoules >= told.energy_millijoules / 2
     coverage = told.coverage_energy if told.fleet_milliseconds else 1.0
-    return written(
+    return format_pedigree(
         {
             "reliability": 5 if measured else 3,
             "technicalRepresentativeness": 5 if measured else 4,
@@ -421,7 +421,7 @@ def _effects(found: Change) -> dict[str, Any]:
     return columns | {f"{name}_margin_kwh": margin for name, margin in zip(told, found.margins, strict=True)}
 
 
-def _is_billed(row: FigureRow) -> bool:
+def _has_energy(row: FigureRow) -> bool:
     """Return whether any energy is known, 0 included: unknown energy needs no factor."""
     told = row.estimate
     return bool(told.energy_millijoules or told.derived_milliseconds or row.room is not None)
@@ -438,7 +438,7 @@ def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
     return next((one for one in rows if _name(one) == _name(row)), None)
 
 
-def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
+def factor_row(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
     """Return the row of an applied factor, with its source."""
     factor = chosen.factor
     return {
@@ -470,7 +470,7 @@ def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
     }
 
 
-def told_home(first: date, end: date, one: HomeTold) -> dict[str, str | float | bool]:
+def home_row(first: date, end: date, one: PeriodHomeShare) -> dict[str, str | float | bool]:
     """Return the row of a share at home that [first, end) was divided by."""
     return {
         "period_from": first.isoformat(),

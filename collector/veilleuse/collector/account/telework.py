@@ -43,7 +43,7 @@ class HomeShare(NamedTuple):
     """Entity whose telework days it uses; `autres` where several were merged."""
 
 
-class HomeTold(NamedTuple):
+class PeriodHomeShare(NamedTuple):
     """A share that divided a period's rows."""
 
     entity: str
@@ -91,7 +91,7 @@ def _is_carried(stratum: Stratum, place: Place) -> bool:
     )
 
 
-def merged_shares(
+def merge_shares(
     strata: Iterable[tuple[InService, Stratum, HomeShare | None]],
 ) -> dict[Stratum, HomeShare]:
     """Return the share of each published stratum, from (stratum, its published stratum, its share).

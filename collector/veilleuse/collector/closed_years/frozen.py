@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import BillingTerms, ChooseFactor, billed
+from veilleuse.collector.account.statement import ChooseFactor, StatementTerms, build_statement
 from veilleuse.collector.closed_years.document import FrozenTerms, kept_from_document, terms_from_document
 from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.closed_years.year_statistics import Kept
@@ -76,7 +76,9 @@ def frozen_statement(
 
     before = {} if compared is None else compared.before
     why_not = {} if compared is None or before else {0: compared.not_compared}
-    return billed([period], BillingTerms(choose, terms.data, terms.mapping, terms.contracts, before, why_not))
+    return build_statement(
+        [period], StatementTerms(choose, terms.data, terms.mapping, terms.contracts, before, why_not)
+    )
 
 
 def frozen_documents(kept: Kept, terms: FrozenTerms) -> dict[str, Any]:

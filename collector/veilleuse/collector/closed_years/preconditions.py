@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.ghg_items import unresolved
+from veilleuse.collector.account.ghg_items import contexts_without_item
 from veilleuse.collector.closed_years.document import FrozenTerms
 from veilleuse.collector.closed_years.restate import covered
 from veilleuse.collector.closed_years.year_statistics import Kept
@@ -84,7 +84,7 @@ def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
     in_use |= {Place.of(cell.stratum).power_context for cell in kept.cells if not cell.memo}
     if kept.homes:
         in_use.add(PowerContext.HOME)
-    for context in unresolved(terms.mapping):
+    for context in contexts_without_item(terms.mapping):
         if context in in_use:
             yield (
                 f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors mapping confirm' with it"

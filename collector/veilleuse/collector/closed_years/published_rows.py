@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from veilleuse.collector.account.change import NoComparison
-from veilleuse.collector.account.row import PeriodFigures, homes_told
-from veilleuse.collector.account.statement import METHOD_VERSION, told_home
+from veilleuse.collector.account.row import PeriodFigures, list_home_shares
+from veilleuse.collector.account.statement import METHOD_VERSION, home_row
 from veilleuse.collector.closed_years.frozen import (
     GROUPING,
     ClosedRevision,
@@ -150,7 +150,7 @@ def _as_written(closed: ClosedRevision) -> EmissionsStatement:
     figures = closed.report["figures"]
     rows, totals, memo = (tuple(map(_row, figures[name])) for name in ("rows", "totals", "memo"))
     kept = closed.kept
-    homes = tuple(told_home(kept.first, kept.end, one) for one in homes_told(kept.homes))
+    homes = tuple(home_row(kept.first, kept.end, one) for one in list_home_shares(kept.homes))
     return EmissionsStatement(rows, totals, memo, (), tuple(figures["withheld"]), homes=homes)
 
 

@@ -16,7 +16,7 @@ from datetime import date
 from operator import add, sub
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.account.telework import Telework, merged_shares
+from veilleuse.collector.account.telework import Telework, merge_shares
 from veilleuse.collector.closed_years.merge_strata import (
     ANY,
     Contributions,
@@ -203,9 +203,9 @@ class YearReducer:
             tuple(_fleet(pieces, machines, self._k)),
             machines.always_on,
             withheld=tuple(withheld),
-            homes=merged_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
+            homes=merge_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
             stands_for=machines.stands_for(self._k),
-            groups=self._groups.kept_in(machines.strata),
+            groups=self._groups.regroup(machines.strata),
             moved=machines.moved,
         )
 

@@ -24,7 +24,7 @@ from veilleuse.collector.account.row import (
     RowSums,
     figure_row,
     home_key,
-    homes_told,
+    list_home_shares,
     row_key,
     row_order,
     total_key,
@@ -220,7 +220,7 @@ def _of_machines(
         ),
         total,
         tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
-        homes_told(homes),
+        list_home_shares(homes),
         fleet.rooms,
     )
 

@@ -146,7 +146,7 @@ class Census:
         self._default_zone = default_zone
         self._end = min(day_types.end, today)
 
-    def standings(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[FleetDevice]:
+    def devices(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[FleetDevice]:
         """Yield the devices of all assets, then of the enrolled machines without an asset.
         Virtual machines are excluded.
         """
@@ -200,7 +200,7 @@ class Census:
         end = min(self._end, _after_contact(host)) if has_left else self._end
         length = self._days.between(host.site, host.population, host.enrolled_on, end)
         if length:
-            standing = standing_of(host, self._sites, self._default_zone)
+            standing = device_of_host(host, self._sites, self._default_zone)
             yield replace(standing, milliseconds=length, has_left=has_left, end_day=end)
 
 
@@ -213,7 +213,7 @@ def _zone(site: str, sites: Mapping[str, Site], default: str) -> str:
     return sites[site].zone if site in sites else default
 
 
-def standing_of(host: Host, sites: Mapping[str, Site], default_zone: str) -> FleetDevice:
+def device_of_host(host: Host, sites: Mapping[str, Site], default_zone: str) -> FleetDevice:
     """Return the device of a machine as it enrolled, without any time in service."""
     return FleetDevice(
         host.enrolled_on,

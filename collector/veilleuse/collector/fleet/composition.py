@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, SampleCell, summed
+from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, SampleCell, sum_groups
 from veilleuse.collector.fleet.strata import Rates, StratumPart
 from veilleuse.collector.quantiles import chi_square99
 
@@ -37,13 +37,13 @@ class Composition:
     errors: Mapping[SampleCell, float]
     """Merged cell → relative variance of its scale."""
 
-    def merged(self, cell: SampleCell) -> SampleCell:
+    def merged_cell(self, cell: SampleCell) -> SampleCell:
         """Return the merged cell of `cell`; a cell that was never observed belongs to the rest."""
         return self.names.get(cell, SampleCell(_ANY, _ANY))
 
     def scale(self, cell: SampleCell) -> float:
         """Return the scale of a cell; 1 where it is not known."""
-        return self.scales.get(self.merged(cell), 1.0)
+        return self.scales.get(self.merged_cell(cell), 1.0)
 
     def unobserved_scale(self, part: StratumPart) -> float:
         """Return the mean scale of a stratum's unobserved time.
@@ -55,7 +55,7 @@ class Composition:
         )
 
 
-def composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
+def compute_composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
     """Compute the composition of one class, whose mean power per day type is `rates`."""
     names = _merge(_counts(strata), {cell for part in strata for cell in part.cells})
     groups: defaultdict[SampleCell, list[Alike]] = defaultdict(list)
@@ -65,7 +65,7 @@ def composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
     scales, errors = {}, {}
     at_rates = [rate or 0.0 for rate in rates]
     for name, alike in groups.items():
-        whole = summed(alike)
+        whole = sum_groups(alike)
         energy = sum(whole.energies)
         expected = math.fsum(time * rate for time, rate in zip(whole.times, at_rates, strict=True))
         if energy and expected:
@@ -120,7 +120,7 @@ def unobserved_shares(made: Composition, part: StratumPart) -> dict[SampleCell, 
     whole = sum(part.fleet)
     seen: Counter[SampleCell] = Counter()
     for key, group in part.members:
-        seen[made.merged(key.cell)] += sum(group.times)
+        seen[made.merged_cell(key.cell)] += sum(group.times)
     left = {cell: share * whole - seen[cell] for cell, share in fleet_shares(made, part).items()}
     left = {cell: time for cell, time in left.items() if time > 0}
     unobserved = sum(left.values())
@@ -135,7 +135,7 @@ def sample_shares(made: Composition, part: StratumPart) -> dict[SampleCell, floa
 def _shares(made: Composition, cells: Mapping[SampleCell, int]) -> dict[SampleCell, float]:
     counts: Counter[SampleCell] = Counter()
     for cell, n in sorted(cells.items()):
-        counts[made.merged(cell)] += n
+        counts[made.merged_cell(cell)] += n
     whole = sum(counts.values())
     return {cell: n / whole for cell, n in counts.items()} if whole else {}
 
@@ -152,7 +152,7 @@ def is_balanced(strata: Sequence[StratumPart], made: Composition) -> bool:
             expected[cell] += part.n * share
         if part.cells:
             for cell, n in _counts([part]).items():
-                drawn[made.merged(cell)] += n
+                drawn[made.merged_cell(cell)] += n
     rows = [(drawn[cell], more) for cell, more in sorted(expected.items()) if more >= FEWEST_EXPECTED]
     rest = math.fsum(expected.values()) - math.fsum(more for _, more in rows)
     if rest >= FEWEST_EXPECTED:

@@ -15,12 +15,18 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.fleet.composition import Composition, composition, is_balanced
+from veilleuse.collector.fleet.composition import Composition, compute_composition, is_balanced
 from veilleuse.collector.fleet.errors import ErrorModel, Errors
 from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis, Representativeness, data_type
 from veilleuse.collector.fleet.pool import Pool, is_mixed
-from veilleuse.collector.fleet.prediction import Prediction, predict, scaled, with_errors, with_time_on
-from veilleuse.collector.fleet.rooms import RoomFigure, Silent, settled
+from veilleuse.collector.fleet.prediction import (
+    Prediction,
+    predict,
+    scale_prediction,
+    with_errors,
+    with_time_on,
+)
+from veilleuse.collector.fleet.rooms import RoomFigure, Silent, settle_rooms
 from veilleuse.collector.fleet.samples import (
     CalibratedWall,
     Days,
@@ -175,7 +181,7 @@ class Fleet:
         always_on = self._sample.always_on.get(device_class)
         mixed = is_mixed(strata) or always_on is not None
         rates = class_rates(strata)
-        made = composition(strata, rates)
+        made = compute_composition(strata, rates)
         self._demonstrated[device_class] = self._known.random_roll_out and is_balanced(strata, made)
         adjusted = not self._demonstrated[device_class] and any(part.cells for part in strata)
         for part in strata:
@@ -202,14 +208,14 @@ class Fleet:
         extrapolated servers take at most what the meters leave.
         """
         strata = {stratum for room in rooms if room.servers for stratum, _ in room.servers.silent}
-        made, kept = settled(
+        made, kept = settle_rooms(
             rooms, {stratum: self._silent(stratum) for stratum in strata if stratum in self._parts}
         )
         for stratum, energy in kept.items():
             if energy < self._extrapolated[stratum]:
                 one = self._predictions[stratum]
                 own = self._models.errors(one.part.members)
-                self._predictions[stratum] = scaled(one, energy / self._extrapolated[stratum], own)
+                self._predictions[stratum] = scale_prediction(one, energy / self._extrapolated[stratum], own)
                 self._extrapolated[stratum] = energy
         return made
 
@@ -230,7 +236,7 @@ class Fleet:
         if _is_census(chosen):
             return Representativeness.CENSUS
         stand = [one for one in chosen if one.extrapolated]
-        if stand and all(self._stands(self._class_of(one)) and one.part.n for one in stand):
+        if stand and all(self._is_representative(self._class_of(one)) and one.part.n for one in stand):
             return Representativeness.DEMONSTRATED
         return Representativeness.NOT_DEMONSTRATED
 
@@ -241,7 +247,7 @@ class Fleet:
         missing, known = self._missing[self._class_of(one)], one.part.known
         return min(known.imputed_millijoules, missing * known.energy_millijoules) + missing * one.extrapolated
 
-    def _stands(self, device_class: str) -> bool:
+    def _is_representative(self, device_class: str) -> bool:
         return self._demonstrated[device_class] and self._seen[device_class]
 
 

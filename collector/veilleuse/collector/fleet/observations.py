@@ -132,7 +132,7 @@ class ObservedMachine:
         return tuple(found.values())
 
 
-def observed(periods: Iterable[HostPeriod]) -> Iterable[ObservedMachine]:
+def group_by_machine(periods: Iterable[HostPeriod]) -> Iterable[ObservedMachine]:
     """Yield each machine's rows; `periods` is in host order."""
     for host_id, rows in groupby(periods, attrgetter("host_id")):
         yield ObservedMachine(host_id, list(rows))
@@ -290,7 +290,7 @@ class FleetBook:
         Call it once, after `settle`.
         """
         for stratum, number in sampled.items():
-            self.at_least(stratum, number, times[stratum])
+            self.raise_to_sample(stratum, number, times[stratum])
         self._screens(sampled, times, examples)
         self._standby()
 
@@ -362,7 +362,7 @@ class FleetBook:
             SampleCell(hardware_name(standing.model), age_band(standing.age_years, standing.refurbished))
         ] += 1
 
-    def at_least(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:
+    def raise_to_sample(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:
         """Raise the fleet of a stratum to what was measured: coverage is never above 1.
 
         A site's calendar may give a day another type than the inventory's site: that day's time moves, it is

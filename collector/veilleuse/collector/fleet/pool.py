@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-from veilleuse.collector.fleet.samples import Alike, Days, summed
-from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, MachineKind, Rates, StratumPart, merged
+from veilleuse.collector.fleet.samples import Alike, Days, sum_groups
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, MachineKind, Rates, StratumPart, merge_kinds
 
 THIN: Final = 60
 """Number of machines below which a stratum's spread is its class's. METHOD.md §5."""
@@ -28,7 +28,7 @@ PRIOR_SPREAD: Final = 0.6
 """Prior relative spread between machines: it fills up to ten degrees of freedom in a small class.
 Ours (docs/decisions/0030).
 """
-LENT: Final = 2
+PRIOR_DEGREES: Final = 2
 """Weight, in degrees of freedom, of the prior for a kind with fewer than ten observed machines: the relative
 spread of all kinds. PRIOR_STRATA fills up to as many between few entities. Our choice.
 """
@@ -86,8 +86,8 @@ class Pool:
         self.strata = [part for part in strata if part.n]
         self.mixed = mixed
         self.fleet: Days = tuple(map(sum, zip(*(part.fleet for part in strata), strict=True)))
-        own = tuple(merged(part.kinds[kind] for part in self.strata) for kind in (ORDINARY, ALWAYS_ON))
-        self.whole = merged(own)
+        own = tuple(merge_kinds(part.kinds[kind] for part in self.strata) for kind in (ORDINARY, ALWAYS_ON))
+        self.whole = merge_kinds(own)
         self.n = self.whole.n
         self.tells_apart = always_on is None
         """False: strata do not separate the two kinds, only the class does."""
@@ -98,7 +98,7 @@ class Pool:
     def _apart(self, always_on: Alike) -> tuple[MachineKind, MachineKind]:
         """Split the class into its two kinds, with energies scaled to the mean composition."""
         groups = [group for _, group in self.whole.groups]
-        everyone = summed(groups)
+        everyone = sum_groups(groups)
         energy = math.fsum(self.whole.energy)
         scale = sum(everyone.energies) / energy if energy else 1.0
         kinds = MachineKind([(scale, everyone.without(always_on))]), MachineKind([(scale, always_on)])
@@ -144,7 +144,7 @@ class Pool:
             some / typical**2 for (some, _), typical in zip(self._squares, means, strict=True) if typical
         )
         lent = (relative + lacking * PRIOR_SPREAD**2) / (told + lacking) * means[kind] ** 2
-        more = LENT + lacking
+        more = PRIOR_DEGREES + lacking
         return Spread((squares + more * lent) / (degrees + more), told + lacking)
 
     @cached_property
@@ -191,11 +191,11 @@ class Pool:
         found = between(
             [self._relative(part, kind) for part in seen], [within / part.kinds[kind].n for part in seen]
         )
-        lacking = max(0.0, LENT - found.degrees_of_freedom)
+        lacking = max(0.0, PRIOR_DEGREES - found.degrees_of_freedom)
         if not lacking:
             return found
         told = found.variance * found.degrees_of_freedom + lacking * PRIOR_STRATA**2
-        return Spread(told / LENT, LENT)
+        return Spread(told / PRIOR_DEGREES, PRIOR_DEGREES)
 
     def _relative(self, part: StratumPart, kind: int) -> float:
         """Return a stratum's own mean power ÷ the class's, both in the stratum's mix of day types."""

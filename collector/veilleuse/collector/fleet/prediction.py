@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 from veilleuse.collector.fleet.composition import Composition, sample_shares, unobserved_shares
 from veilleuse.collector.fleet.errors import STANDBY_U, ErrorModel, Errors, by_default
 from veilleuse.collector.fleet.pool import FEWEST, PRIOR_SPREAD, THIN, Pool, Spread
-from veilleuse.collector.fleet.samples import DAY_TYPES, Days, SampleCell, summed
-from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, StratumPart, merged
+from veilleuse.collector.fleet.samples import DAY_TYPES, Days, SampleCell, sum_groups
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, StratumPart, merge_kinds
 
 MICROWATTS_PER_WATT = 1_000_000
 
@@ -118,7 +118,7 @@ class _Time:
     energy: float = 0.0
     pooled_energy: float = 0.0
 
-    def shared(self, share: float) -> _Time:
+    def share(self, share: float) -> _Time:
         """Return the part of the time that belongs to a kind."""
         return _Time(*(share * value for value in (self.own, self.pooled, self.energy, self.pooled_energy)))
 
@@ -129,12 +129,12 @@ def predict(part: StratumPart, pool: Pool, watts: Days | None, made: Composition
     `watts`: the class default, microwatts by day type; None = there is none.
     """
     found = Prediction(part)
-    _at_default(found, watts)
+    _add_default(found, watts)
     seen = _without_sample(found, pool, watts)
     if not any(seen):
         return found
     if part.n >= THIN:
-        whole = merged(part.kinds)
+        whole = merge_kinds(part.kinds)
         own = Spread(whole.squares(part.fleet, whole.rates) / (part.n - 1), part.n - 1)
         _thick(found, pool, seen, own)
     elif part.n >= FEWEST and not pool.tells_apart:
@@ -142,11 +142,11 @@ def predict(part: StratumPart, pool: Pool, watts: Days | None, made: Composition
     else:
         _thin(found, pool, seen)
     if made is not None:
-        _composed(found, pool, made)
+        _add_composition(found, pool, made)
     return found
 
 
-def _at_default(found: Prediction, watts: Days | None) -> None:
+def _add_default(found: Prediction, watts: Days | None) -> None:
     """Apply the class default to the time that no sample represents."""
     if watts is None:
         found.unestimated |= any(found.part.by_default)
@@ -154,7 +154,7 @@ def _at_default(found: Prediction, watts: Days | None) -> None:
         found.default += sum(map(mul, found.part.by_default, watts)) / MICROWATTS_PER_WATT
 
 
-def scaled(found: Prediction, ratio: float, own: Errors) -> Prediction:
+def scale_prediction(found: Prediction, ratio: float, own: Errors) -> Prediction:
     """Scale the unobserved energy by `ratio`, and its uncertainty with it;
     `own`: errors of the observed energy.
     """
@@ -197,7 +197,7 @@ def _thick(found: Prediction, pool: Pool, left: Days, spread: Spread) -> None:
     `spread`: the stratum's own, or its class's.
     """
     part = found.part
-    whole = merged(part.kinds)
+    whole = merge_kinds(part.kinds)
     time = _Time()
     for g, missing in enumerate(left):
         own = whole.rates[g]
@@ -257,7 +257,7 @@ def _thin(found: Prediction, pool: Pool, left: Days) -> None:
             rate = own if own is not None else (pool.rates[kind][g] or 0.0)
             _add(time, part.scale * missing, rate, own=own is not None)
         full.append(time.energy)
-        times.append(time.shared(share))
+        times.append(time.share(share))
     found.extrapolated = sum(time.energy for time in times)
     pooled = sum(time.pooled_energy for time in times)
     unobserved, length = part.scale * sum(left), part.scale * sum(part.fleet)
@@ -305,7 +305,7 @@ def _add(time: _Time, missing: float, rate: float, *, own: bool) -> None:
         time.pooled_energy += missing * rate
 
 
-def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
+def _add_composition(found: Prediction, pool: Pool, made: Composition) -> None:
     """Compute how the figure moves with each cell's scale:
     the cell's share of unobserved energy less the sample's.
     """
@@ -356,7 +356,7 @@ def with_time_on(predictions: Sequence[Prediction], pool: Pool) -> None:
     """
     if not pool.n:
         return
-    whole = summed(group for _, group in pool.whole.groups)
+    whole = sum_groups(group for _, group in pool.whole.groups)
     mean = sum(whole.times) / whole.n
     squares = max(0.0, whole.squares(_NOTHING, _ALL) - whole.n * mean**2)
     spread = squares / (whole.n - 1) / mean**2 if whole.n > 1 else PRIOR_SPREAD**2

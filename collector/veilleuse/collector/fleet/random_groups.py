@@ -60,7 +60,7 @@ class Groups:
         self._merge(stratum, host_id % GROUPS, (*energies, *times, *of_states))
         self.hosts.setdefault(stratum, Counter())[host_id] += sum(times)
 
-    def kept_in(self, strata: Mapping[Stratum, Stratum | None]) -> Groups:
+    def regroup(self, strata: Mapping[Stratum, Stratum | None]) -> Groups:
         """Return the groups by published stratum; `strata` maps a stratum to None where its machines are left
         out.
         """
@@ -73,7 +73,7 @@ class Groups:
                 found.hosts.setdefault(into, Counter()).update(self.hosts[stratum])
         return found
 
-    def together(self, strata: Iterable[Stratum]) -> dict[int, Sums]:
+    def sum_over(self, strata: Iterable[Stratum]) -> dict[int, Sums]:
         """Return the sums of each group over some strata."""
         found = Groups()
         for stratum in strata:
@@ -105,7 +105,7 @@ def deviations(
     found: dict[Stratum, tuple[float, ...]] = {}
     for strata in pools.values():
         own = {part.stratum: _ratios(groups.sums.get(part.stratum, {})) for part in strata}
-        pooled = _ratios(groups.together(part.stratum for part in strata))
+        pooled = _ratios(groups.sum_over(part.stratum for part in strata))
         for part in strata:
             thick = part.n >= FEWEST
             ratios = own[part.stratum] if thick else pooled
@@ -122,7 +122,7 @@ def states_by_group(groups: Groups, strata: Iterable[Stratum]) -> tuple[StateSum
     """Return the time and energy by state of each group, over some strata;
     () where no group has any, as for screens.
     """
-    merged = groups.together(strata)
+    merged = groups.sum_over(strata)
     told = tuple(_states(merged.get(group, _NOTHING)) for group in range(GROUPS))
     return told if any(told) else ()
 

@@ -93,7 +93,7 @@ class Silent(NamedTuple):
     """Standard sampling uncertainty of the extrapolated energy."""
 
 
-def settled(
+def settle_rooms(
     rooms: Iterable[RoomFigure], strata: Mapping[Stratum, Silent]
 ) -> tuple[tuple[RoomFigure, ...], dict[Stratum, int]]:
     """Take the imputed and extrapolated energy of servers out of their rooms' `other_millijoules`.

@@ -327,7 +327,7 @@ class Sample:
         group.add(machine)
 
 
-def summed(groups: Iterable[Alike]) -> Alike:
+def sum_groups(groups: Iterable[Alike]) -> Alike:
     """Return the sum of several groups."""
     found = Alike()
     for group in groups:

@@ -82,7 +82,7 @@ class MachineKind:
         )
 
 
-def merged(kinds: Iterable[MachineKind]) -> MachineKind:
+def merge_kinds(kinds: Iterable[MachineKind]) -> MachineKind:
     """Merge the machines of several kinds into one."""
     found = MachineKind()
     for kind in kinds:

@@ -19,10 +19,10 @@ from veilleuse.collector.closed_years.restate import kept_figures
 from veilleuse.collector.closed_years.year_statistics import Kept
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
-from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, standing_of
+from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observations import ObservedMachine, hardware_name, observed
+from veilleuse.collector.fleet.observations import ObservedMachine, group_by_machine, hardware_name
 from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.calibration import WALL
@@ -103,7 +103,7 @@ class _Known:
 
     def stood(self, host: Host) -> FleetDevice:
         """By its enrolment."""
-        return standing_of(host, self.sites, self.sources.reporting.zone)
+        return device_of_host(host, self.sites, self.sources.reporting.zone)
 
     def host_periods(self, part: Slice) -> Iterator[HostPeriod]:
         """Machine by machine, as they are stored; those of one asset are one machine."""
@@ -258,7 +258,7 @@ def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
         today=known.question.today,
         current_tree=known.question.current_tree,
     )
-    return census.standings(known.assets, known.hosts)
+    return census.devices(known.assets, known.hosts)
 
 
 def _placed(
@@ -266,7 +266,7 @@ def _placed(
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     """Each machine where it stood; one that moved, which it does on the 1st of a month, month by month."""
     moved: set[HostId] = set()
-    for one in observed(known.host_periods(part)):
+    for one in group_by_machine(known.host_periods(part)):
         stood = places.get(one.host_id, ())
         if len(stood) == 1:
             yield one, stood[0]
@@ -285,7 +285,7 @@ def _placed(
             for row in rows:
                 by_place[_stood(places[host_id], row.period_from)].append(row)
             for number, own in by_place.items():
-                for one in observed(own):
+                for one in group_by_machine(own):
                     yield one, places[host_id][number]
 
 
@@ -299,7 +299,7 @@ def _virtual(
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     if virtual:
         rows = (row for row in known.host_periods(part) if row.host_id in virtual)
-        for one in observed(rows):
+        for one in group_by_machine(rows):
             yield one, virtual[one.host_id]
 
 

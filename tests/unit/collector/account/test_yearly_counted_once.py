@@ -20,7 +20,7 @@ from tests.unit.collector.fleet.test_yearly_rooms import ROOM, servers
 from tests.unit.collector.reports.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, gone, month
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
-from veilleuse.collector.account.statement import billed
+from veilleuse.collector.account.statement import build_statement
 from veilleuse.collector.model.factors import Contract, KeptContract
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement, EnergySums
 from veilleuse.collector.model.hosts import Host, MachineFacts
@@ -267,7 +267,7 @@ def by_site() -> PeriodFigures:
 
 def test_a_room_and_its_servers_have_a_contract_each():
     """Grouped by site alone, the servers' row and the room's are called the same: each has its own kWh at the contract's factor."""
-    made = billed([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
+    made = build_statement([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
     for row in (*made.rows, *made.totals):
         assert row.kgco2e_market == pytest.approx((row.kwh_total or 0) * 0.01)
     assert sum(row.kwh_total or 0 for row in made.rows) == pytest.approx(only(made.totals).kwh_total)
@@ -279,7 +279,7 @@ def test_a_room_is_compared_with_the_room():
         ROOM, other_millijoules=2 * 30 * KWH, ups_loss_millijoules=10 * KWH, overhead_millijoules=40 * KWH
     )
     before = replace(with_rooms(by_site(), [ROOM], ()), first=date(2024, 1, 1), end=date(2025, 1, 1))
-    made = billed([with_rooms(by_site(), [twice], ())], replace(TERMS, before={0: before}))
+    made = build_statement([with_rooms(by_site(), [twice], ())], replace(TERMS, before={0: before}))
     of_servers, of_room = list[Any](made.rows)
     assert (of_servers.watts_effect_kwh, of_room.watts_effect_kwh) == (0, 55)
 
