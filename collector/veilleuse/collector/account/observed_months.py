@@ -21,7 +21,14 @@ from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, 
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.figures import EnergyClass, EnergySums, GroupKey, StateSums
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.months import IDLE_COLUMNS, PLACE, SCREEN_COLUMNS, HostPeriod, Vector, added
+from veilleuse.collector.model.months import (
+    IDLE_COLUMNS,
+    PLACE,
+    SCREEN_COLUMNS,
+    HostPeriod,
+    Vector,
+    add_vectors,
+)
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import PeriodReader, Reader
 from veilleuse.wire.ladder import Method
@@ -119,7 +126,10 @@ def _by_band(rows: Iterable[HostPeriod]) -> Iterable[HostPeriod]:
     for row in rows:
         before = found.get(row.band)
         if before is not None:
-            values, apportioned = added(before.values, row.values), before.apportioned or row.apportioned
+            values, apportioned = (
+                add_vectors(before.values, row.values),
+                before.apportioned or row.apportioned,
+            )
             row = HostPeriod(
                 row.host_id, row.period_from, row.day_type, row.band, values, apportioned=apportioned
             )

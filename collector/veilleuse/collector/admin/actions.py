@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.actions_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
-from veilleuse.collector.model.actions import ActionLine, FollowTable, LineChange
+from veilleuse.collector.model.actions import ActionLine, ActionTable, LineChange
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -46,7 +46,7 @@ def bring(
     said = (_text(name, _WHY), _text(who, _WHO), _text(why, _WHY))
     if kind == ACTIONS:
         return _actions(operations, brought, said, replace=replace, dry_run=dry_run)
-    table = FollowTable(kind)
+    table = ActionTable(kind)
 
     def job() -> tuple[list[LineChange], dict[str, ActionLine]]:
         known = {line.key: line for line in operations.follows.lines(table)}

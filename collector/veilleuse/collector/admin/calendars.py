@@ -14,9 +14,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.compose import calendar_year, compose, declared, first_day
+from veilleuse.collector.calendars.compose import calendar_year, compose, declaration_of, first_day
 from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text, write_calendar
-from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of, merged, read_school_holidays
+from veilleuse.collector.calendars.school import (
+    SchoolHolidays,
+    holidays_of,
+    merge_periods,
+    read_school_holidays,
+)
 from veilleuse.collector.calendars.show import (
     DayView,
     WindowView,
@@ -57,7 +62,7 @@ class _Known:
     @property
     def declaration(self) -> Declaration:
         newest = self.versions[-1]
-        return newest.declaration or declared(newest.calendar)
+        return newest.declaration or declaration_of(newest.calendar)
 
     @property
     def school(self) -> SchoolHolidays | None:
@@ -339,7 +344,7 @@ def bring_school_holidays(
 
     def job() -> bool:
         stored = calendars.school_periods()
-        wanted = merged(stored, brought)
+        wanted = merge_periods(stored, brought)
         if wanted == stored or dry_run:
             return wanted != stored
         calendars.replace_school_periods(wanted)

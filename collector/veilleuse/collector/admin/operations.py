@@ -48,15 +48,15 @@ from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
-from veilleuse.collector.months.worker import RollWorker, ended_by
+from veilleuse.collector.months.worker import MonthWorker, ended_by
 from veilleuse.collector.ports import (
     Accounts,
+    ActionStore,
     Calendars,
     Calibrations,
     ChosenFactor,
     DeriveStore,
     Factors,
-    Follows,
     HostEraser,
     Intensities,
     InventoryStore,
@@ -115,8 +115,8 @@ class Operations:
     """Used inside jobs of the writer outside transactions only: `alone`."""
     uploads: Uploads = field(default_factory=Uploads)
     publishing: Uploads = field(default_factory=published.new_uploads)
-    rolls: RollWorker = field(kw_only=True)
-    follows: Follows = field(kw_only=True)
+    rolls: MonthWorker = field(kw_only=True)
+    follows: ActionStore = field(kw_only=True)
     accounts: Accounts = field(kw_only=True)
     """Used inside jobs of the writer only."""
     closings: ClosedYears = field(kw_only=True)

@@ -40,7 +40,7 @@ from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.months.worker import RollWorker
+from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports import Calendars, Calibrations, HostEraser, MeteringStore, Registry
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
@@ -101,7 +101,7 @@ class Collector:
     operations: Operations
     damaged: threading.Event
     """Set when the writer found a database damaged: the process should end."""
-    rolls: RollWorker = field(kw_only=True)
+    rolls: MonthWorker = field(kw_only=True)
     retention: Retention = field(kw_only=True)
 
 
@@ -179,7 +179,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         known_factors = KnownFactors(store.factors.versions)
         derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
-        rolls = RollWorker(writer, store.rolls, store.derive, store.registry, _almanac(store))
+        rolls = MonthWorker(writer, store.rolls, store.derive, store.registry, _site_calendars(store))
         cleanup.callback(rolls.stop)
         operations = Operations(
             settings,
@@ -239,7 +239,7 @@ def _parts(store: SqliteStore) -> tuple[HostEraser, Calibrations, MeteringStore,
     return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
-def _almanac(store: SqliteStore) -> SiteCalendars:
+def _site_calendars(store: SqliteStore) -> SiteCalendars:
     """On the writer's connection."""
     return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
@@ -249,7 +249,7 @@ def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) 
         writer,
         store.rolls,
         store.registry,
-        _almanac(store),
+        _site_calendars(store),
         settings.retention,
         closed_years=store.closings.definitive_years,
         may_go=store.closings.may_go,

@@ -75,7 +75,7 @@ def compose(declaration: Declaration, time_zone: str, year: int) -> Calendar:
     )
 
 
-def declared(calendar: Calendar) -> Declaration:
+def declaration_of(calendar: Calendar) -> Declaration:
     """Return the declaration of the default timetable."""
     return Declaration(calendar.open_spans, calendar.update_windows)
 

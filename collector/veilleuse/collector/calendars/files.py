@@ -48,7 +48,7 @@ def read_calendar(text: str, name: str, former: Declaration) -> Declaration:
         if name.lower().endswith(".toml"):
             found = _toml(text)
         elif name.lower().endswith(".csv"):
-            found = replace(former, closures=_sorted(_csv(text)))
+            found = replace(former, closures=_sort_closures(_csv(text)))
         else:
             raise UsageError("it is neither .toml (a whole calendar) nor .csv (closures)")
         if sum((one.last - one.first).days + 1 for one in found.closures) > MAXIMUM_CLOSURE_DAYS:
@@ -66,24 +66,26 @@ def _toml(text: str) -> Declaration:
         document = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"no TOML: {error}") from error
-    _known(document, tuple(TABLES), "")
+    _require_known(document, tuple(TABLES), "")
     if "open" not in document:
         raise UsageError("no table [open]: write it, empty when the site never opens")
     public, school = _table(document, "public_holidays"), _table(document, "school_holidays")
-    country = _chosen(public, "public_holidays", "country", COUNTRIES)
+    country = _choice(public, "public_holidays", "country", COUNTRIES)
     alsace_moselle = public.get("alsace_moselle", False)
     if not isinstance(alsace_moselle, bool):
         raise UsageError(f"[public_holidays] alsace_moselle = {alsace_moselle!r}: write true or false")
     if alsace_moselle and country is None:
         raise UsageError('[public_holidays] alsace_moselle without a country: add country = "FR"')
-    zone = _chosen(school, "school_holidays", "zone", tuple(SchoolZone))
+    zone = _choice(school, "school_holidays", "zone", tuple(SchoolZone))
     closures = document.get("closure", [])
     if not isinstance(closures, list) or not all(isinstance(one, dict) for one in closures):
         raise UsageError("'closure' must be tables: write [[closure]]")
     return Declaration(
         _spans(document, "open"),
         _spans(document, "updates"),
-        _sorted(_closure(one, f"[[closure]] number {number}") for number, one in enumerate(closures, 1)),
+        _sort_closures(
+            _closure(one, f"[[closure]] number {number}") for number, one in enumerate(closures, 1)
+        ),
         country is not None,
         alsace_moselle,
         None if zone is None else SchoolZone(zone),
@@ -98,7 +100,7 @@ def _csv(text: str) -> Iterator[Closure]:
     columns = [
         "first" if column.strip().lower() == "date" else column.strip().lower() for column in next(reader, [])
     ]
-    _known(columns, _CSV_COLUMNS, "line 1", word="column")
+    _require_known(columns, _CSV_COLUMNS, "line 1", word="column")
     if "first" not in columns:
         raise UsageError("line 1: no column 'first': write first,last,name")
     for cells in reader:
@@ -111,7 +113,7 @@ def _csv(text: str) -> Iterator[Closure]:
 
 
 def _closure(values: Mapping[str, Any], where: str) -> Closure:
-    _known(values, TABLES["closure"], where)
+    _require_known(values, TABLES["closure"], where)
     if "first" not in values:
         raise UsageError(f"{where}: no key 'first': write first = 2026-12-24")
     first = _date(values["first"], f"{where}, first")
@@ -204,11 +206,11 @@ def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = document.get(name, {})
     if not isinstance(found, dict):
         raise UsageError(f"'{name}' must be a table: write [{name}]")
-    _known(found, TABLES[name], f"[{name}]")
+    _require_known(found, TABLES[name], f"[{name}]")
     return found
 
 
-def _chosen(table: Mapping[str, Any], name: str, key: str, known: Sequence[str]) -> str | None:
+def _choice(table: Mapping[str, Any], name: str, key: str, known: Sequence[str]) -> str | None:
     value = table.get(key)
     if value is not None and value not in known:
         raise UsageError(
@@ -217,7 +219,7 @@ def _chosen(table: Mapping[str, Any], name: str, key: str, known: Sequence[str])
     return value
 
 
-def _known(given: Iterable[str], known: Sequence[str], where: str, word: str = "key") -> None:
+def _require_known(given: Iterable[str], known: Sequence[str], where: str, word: str = "key") -> None:
     for key in given:
         if key not in known:
             near = get_close_matches(key.lower(), known, n=1)
@@ -227,7 +229,7 @@ def _known(given: Iterable[str], known: Sequence[str], where: str, word: str = "
             )
 
 
-def _sorted(closures: Iterable[Closure]) -> tuple[Closure, ...]:
+def _sort_closures(closures: Iterable[Closure]) -> tuple[Closure, ...]:
     return tuple(sorted(closures, key=lambda one: (one.first, one.last, one.name)))
 
 

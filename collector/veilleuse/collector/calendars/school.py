@@ -87,7 +87,7 @@ class SchoolHolidays:
 
 
 @cache
-def shipped() -> tuple[SchoolPeriod, ...]:
+def load_shipped() -> tuple[SchoolPeriod, ...]:
     """Return the shipped table, sorted. Raises ConfigurationError when it is damaged."""
     rows = load_table(TABLE).rows
     return tuple(sorted(_period(row["zone"], row["first"], row["last"], row["name"]) for row in rows))
@@ -95,10 +95,12 @@ def shipped() -> tuple[SchoolPeriod, ...]:
 
 def holidays_of(zone: SchoolZone, imported: Sequence[SchoolPeriod] = ()) -> SchoolHolidays:
     """Return the holidays of a zone: shipped, replaced by imported ones over their span."""
-    return SchoolHolidays(zone, tuple(one for one in merged(shipped(), imported) if one.zone is zone))
+    return SchoolHolidays(
+        zone, tuple(one for one in merge_periods(load_shipped(), imported) if one.zone is zone)
+    )
 
 
-def merged(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[SchoolPeriod, ...]:
+def merge_periods(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[SchoolPeriod, ...]:
     """Merge both, sorted; over the span of a zone in `new`, only `new` counts."""
     found = set(new)
     for period in old:
@@ -122,7 +124,7 @@ def read_school_holidays(text: str, name: str) -> tuple[SchoolPeriod, ...]:
         raise UsageError(f"{name}: {error}") from error
     if not found:
         raise UsageError(f"{name} has no row of the zones A, B, C")
-    return tuple(_joined(found))
+    return tuple(_merge_overlapping(found))
 
 
 def _read(text: str, name: str) -> list[SchoolPeriod]:
@@ -174,7 +176,7 @@ def _paris_date(text: str) -> date:
     return moment.astimezone(_PARIS).date()
 
 
-def _joined(periods: Iterable[SchoolPeriod]) -> Iterator[SchoolPeriod]:
+def _merge_overlapping(periods: Iterable[SchoolPeriod]) -> Iterator[SchoolPeriod]:
     """Sort and merge overlapping periods of a zone: its académies repeat the same periods, and the summer has
     two rows.
     """

@@ -29,7 +29,7 @@ from veilleuse.collector.factors.boavizta import CRITERIA, LABEL, other_criteria
 from veilleuse.collector.factors.book import FactorBook, book_of, factor_book
 from veilleuse.collector.factors.static import alpha3_of
 from veilleuse.collector.inventory.cells import is_ambiguous
-from veilleuse.collector.model.factors import FactorVersion, KeptContract
+from veilleuse.collector.model.factors import FactorVersion, StoredContract
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader
@@ -176,7 +176,7 @@ def _amount(option: str, text: str) -> str:
         raise UsageError(f"{option}: {error}") from error
 
 
-def _facts(kept: KeptContract) -> dict[str, Any]:
+def _facts(kept: StoredContract) -> dict[str, Any]:
     one = kept.contract
     return {
         "contract_id": one.contract_id,

@@ -23,7 +23,7 @@ from veilleuse.collector.account.server_rooms import OTHER_ROOM, with_rooms
 from veilleuse.collector.closed_years.document import FrozenTerms
 from veilleuse.collector.closed_years.frozen import EXACT, ClosedRevision, decimal
 from veilleuse.collector.closed_years.restate import estimator
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure
@@ -41,7 +41,7 @@ class _Part:
     energy_millijoules: Fraction = Fraction(0)
 
 
-def difference(before: ClosedRevision, kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
+def difference(before: ClosedRevision, kept: YearStatistics, terms: FrozenTerms) -> dict[str, Any]:
     """Return the difference from the previous revision, ready for closed.canonical."""
     published = _published(before)
     again, now = _parts(before.kept, terms.assumptions), _parts(kept, terms.assumptions)
@@ -70,12 +70,14 @@ def difference(before: ClosedRevision, kept: Kept, terms: FrozenTerms) -> dict[s
     return {
         "from_revision": before.told.revision,
         "order": list(CAUSES),
-        "kwh": {cause: _told(kwh(1) * effect) for cause, effect in millijoules.items()},
-        "kgco2e": {cause: _told(effect) for cause, effect in kilograms.items()},
+        "kwh": {cause: _effect(kwh(1) * effect) for cause, effect in millijoules.items()},
+        "kgco2e": {cause: _effect(effect) for cause, effect in kilograms.items()},
     }
 
 
-def _in_new_fleet(old: Kept, new: Kept, assumptions: Assumptions) -> dict[_Key, _Part] | None:
+def _in_new_fleet(
+    old: YearStatistics, new: YearStatistics, assumptions: Assumptions
+) -> dict[_Key, _Part] | None:
     """Return the old machines and rooms with the new fleet; None where the new fleet lacks their strata."""
     if not {cell.stratum for cell in old.cells if not cell.memo} <= {one.stratum for one in new.fleet}:
         return None
@@ -96,7 +98,7 @@ def _at_mean_power(old: Mapping[_Key, _Part], new: Mapping[_Key, _Part]) -> dict
     return found
 
 
-def _parts(kept: Kept, assumptions: Assumptions) -> dict[_Key, _Part]:
+def _parts(kept: YearStatistics, assumptions: Assumptions) -> dict[_Key, _Part]:
     found: defaultdict[_Key, _Part] = defaultdict(_Part)
     fleet = estimator(kept, assumptions)
     for stratum in fleet.strata:
@@ -110,7 +112,7 @@ def _parts(kept: Kept, assumptions: Assumptions) -> dict[_Key, _Part]:
     return dict(found)
 
 
-def _rooms(kept: Kept, rooms: Sequence[RoomFigure]) -> list[tuple[str, int]]:
+def _rooms(kept: YearStatistics, rooms: Sequence[RoomFigure]) -> list[tuple[str, int]]:
     nothing = PeriodFigures(kept.first, kept.end, (), (), None, ())
     made = with_rooms(nothing, rooms, ("site",))
     return [(row.key.zone, row.estimate.energy_millijoules) for row in made.rows]
@@ -138,5 +140,5 @@ def _factor(zone: str, terms: FrozenTerms, otherwise: FrozenTerms) -> Fraction:
     return Fraction(chosen.factor.total_kgco2e_per_kwh) if chosen else Fraction(0)
 
 
-def _told(value: Fraction) -> dict[str, str]:
+def _effect(value: Fraction) -> dict[str, str]:
     return {"exact": f"{value.numerator}/{value.denominator}", "about": decimal(float(value))}

@@ -18,10 +18,10 @@ from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.closed_years.year_statistics import (
     DAY_TYPES,
     STACKED,
-    Kept,
-    KeptCell,
+    StatisticsCell,
     W,
     Withheld,
+    YearStatistics,
     triangle,
 )
 from veilleuse.collector.errors import UnknownZone
@@ -41,7 +41,7 @@ _NAMES: Final = tuple(f"{kind}.{name}" for kind in DAY_TYPES for name in W)
 _NUMBERS: Final = {name: number for number, name in enumerate(_NAMES)}
 
 
-def kept_document(kept: Kept) -> dict[str, Any]:
+def statistics_document(kept: YearStatistics) -> dict[str, Any]:
     """Return year statistics as a document, ready for closed.canonical.
 
     Keys of optional values are absent where the value is empty, as in documents written before the key
@@ -72,9 +72,9 @@ def kept_document(kept: Kept) -> dict[str, Any]:
     }
 
 
-def kept_from_document(document: Mapping[str, Any]) -> Kept:
-    """Parse the result of `kept_document`. Raises ValueError, KeyError or TypeError for another document."""
-    return Kept(
+def statistics_from_document(document: Mapping[str, Any]) -> YearStatistics:
+    """Parse the result of `statistics_document`. Raises ValueError, KeyError or TypeError for others."""
+    return YearStatistics(
         date.fromisoformat(document["from"]),
         date.fromisoformat(document["to"]),
         int(document["k"]),
@@ -98,7 +98,7 @@ def kept_from_document(document: Mapping[str, Any]) -> Kept:
     )
 
 
-def _cell_document(cell: KeptCell) -> dict[str, Any]:
+def _cell_document(cell: StatisticsCell) -> dict[str, Any]:
     return {
         "stratum": _stratum_document(cell.stratum),
         "hardware": cell.cell.hardware,
@@ -115,8 +115,8 @@ def _cell_document(cell: KeptCell) -> dict[str, Any]:
     }
 
 
-def _cell(document: Mapping[str, Any]) -> KeptCell:
-    return KeptCell(
+def _cell(document: Mapping[str, Any]) -> StatisticsCell:
+    return StatisticsCell(
         _stratum(document["stratum"]),
         SampleCell(document["hardware"], document["age"]),
         document["always_on"] is True,

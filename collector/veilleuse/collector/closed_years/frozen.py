@@ -19,9 +19,13 @@ from typing import Any, Final
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor, StatementTerms, build_statement
-from veilleuse.collector.closed_years.document import FrozenTerms, kept_from_document, terms_from_document
-from veilleuse.collector.closed_years.restate import kept_figures
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.document import (
+    FrozenTerms,
+    statistics_from_document,
+    terms_from_document,
+)
+from veilleuse.collector.closed_years.restate import restate_year
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.closed_years import (
     FORMAT,
@@ -56,13 +60,13 @@ class YearComparison:
 
 
 def frozen_figures(
-    kept: Kept,
+    kept: YearStatistics,
     terms: FrozenTerms,
     dimensions: Sequence[str] = GROUPING,
     asked: Callable[[str], bool] | None = None,
 ) -> PeriodFigures:
     """Compute the figures in energy."""
-    return kept_figures(kept, dimensions, terms.assumptions, asked)
+    return restate_year(kept, dimensions, terms.assumptions, asked)
 
 
 def frozen_statement(
@@ -81,7 +85,7 @@ def frozen_statement(
     )
 
 
-def frozen_documents(kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
+def frozen_documents(kept: YearStatistics, terms: FrozenTerms) -> dict[str, Any]:
     """Return rows, totals, memo and withheld, ready for closed.canonical. Raises UnknownZone."""
     statement = frozen_statement(frozen_figures(kept, terms), terms)
     exact = [_exact(row, terms) for row in statement.rows]
@@ -161,7 +165,7 @@ class ClosedRevision:
     told: ClosedYear
     report: Mapping[str, Any]
     """Report as written: figures, who, when, why."""
-    kept: Kept
+    kept: YearStatistics
     terms: FrozenTerms
 
 
@@ -203,7 +207,7 @@ def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> ClosedRev
         kept_document = json.loads(statistics)
         if canonical(kept_document) != statistics:
             raise NotAClosedYear("it is not written as this program writes it")
-        kept = kept_from_document(kept_document)
+        kept = statistics_from_document(kept_document)
         if (kept.first, kept.end) != (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
             raise NotAClosedYear(f"its statistics are of {kept.first} to {kept.end}, not of {told.year}")
         return ClosedRevision(told, document, kept, terms_from_document(document["terms"]))
@@ -213,7 +217,7 @@ def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> ClosedRev
         raise NotAClosedYear(f"it cannot be read ({error})") from error
 
 
-def closed_of(told: ClosedYear, file: ClosedFile) -> ClosedRevision:
+def revision_of(told: ClosedYear, file: ClosedFile) -> ClosedRevision:
     """Read the revision of a store row and its content. Raises NotAClosedYear where they do not match."""
     found = read_closed(file.report, file.statistics, sha256(file.content))
     if found.told != told:

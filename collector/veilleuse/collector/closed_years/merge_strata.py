@@ -82,7 +82,7 @@ _Unit: TypeAlias = tuple[Stratum, ...]
 """Strata that stay together."""
 
 
-def merged_strata(shares: Mapping[Stratum, Contributions], k: int) -> dict[Stratum, Stratum | None]:
+def merge_strata(shares: Mapping[Stratum, Contributions], k: int) -> dict[Stratum, Stratum | None]:
     """Return each observed stratum → its merged stratum; None: a zone with fewer than k machines."""
     found: dict[Stratum, Stratum | None] = {stratum: stratum for stratum in shares}
     if k == 1:
@@ -112,7 +112,7 @@ class _Zone:
         self._any_class = any_class
 
     def merge(self, zone: str, strata: Sequence[Stratum]) -> None:
-        families = _grouped(strata, lambda stratum: Place.of(stratum)[2:])
+        families = _group(strata, lambda stratum: Place.of(stratum)[2:])
         units, unsafe = self._each(families, self._family)
         context = self._largest_context(strata)
         place = Place(AUTRES, AUTRES, zone, None, context)
@@ -122,13 +122,13 @@ class _Zone:
 
     def _family(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
         """Merge the classes of one population and power context."""
-        classes = _grouped(strata, lambda stratum: stratum.device_class)
+        classes = _group(strata, lambda stratum: stratum.device_class)
         return self._settle(
             *self._each(classes, self._class), lambda one: _elsewhere(one).stratum(self._any_class)
         )
 
     def _class(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
-        entities = _grouped(strata, lambda stratum: Place.of(stratum).entity)
+        entities = _group(strata, lambda stratum: Place.of(stratum).entity)
         return self._settle(
             *self._each(entities, self._entity), lambda one: _elsewhere(one).stratum(one.device_class)
         )
@@ -184,7 +184,7 @@ class _Zone:
         return max(sorted(energies), key=lambda context: energies[context])
 
 
-def merged_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[SampleCell, SampleCell]:
+def merge_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[SampleCell, SampleCell]:
     """Return each cell of one safe stratum → its merged cell:
     first the ages of a hardware model, then models.
 
@@ -196,7 +196,7 @@ def merged_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[Sam
     by_method = whole.shows_methods(k)
     found: dict[SampleCell, SampleCell] = {cell: cell for cell in shares}
     rest: list[tuple[SampleCell, ...]] = []
-    for group in _grouped(sorted(shares), lambda cell: cell.hardware):
+    for group in _group(sorted(shares), lambda cell: cell.hardware):
         level = publish([_cell_figure((cell,), shares, by_method) for cell in group], k)
         if level.withheld_keys:
             rest.append(tuple(group))
@@ -227,7 +227,7 @@ def _elsewhere(stratum: Stratum) -> Place:
     return Place.of(stratum)._replace(entity=AUTRES, site=AUTRES)
 
 
-def _grouped(items: Iterable[_T], key: Callable[[_T], object]) -> list[list[_T]]:
+def _group(items: Iterable[_T], key: Callable[[_T], object]) -> list[list[_T]]:
     found: defaultdict[object, list[_T]] = defaultdict(list)
     for item in items:
         found[key(item)].append(item)

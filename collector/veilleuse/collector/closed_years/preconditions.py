@@ -12,8 +12,8 @@ from typing import Final
 
 from veilleuse.collector.account.ghg_items import contexts_without_item
 from veilleuse.collector.closed_years.document import FrozenTerms
-from veilleuse.collector.closed_years.restate import covered
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.restate import class_coverage
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
@@ -72,7 +72,7 @@ def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[st
         )
 
 
-def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
+def of_terms(terms: FrozenTerms, kept: YearStatistics) -> Iterator[str]:
     """Yield the reasons in factors and mapping."""
     for zone, chosen in sorted(terms.factors.items()):
         if chosen.provisional:
@@ -91,11 +91,11 @@ def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
             )
 
 
-def of_coverage(kept: Kept, minimum_ratio: float) -> Iterator[str]:
+def of_coverage(kept: YearStatistics, minimum_ratio: float) -> Iterator[str]:
     """Yield insufficient coverage of states and energy:
     observed ÷ fleet machine time of classes with an agent.
     """
-    seen = covered(kept, MEASURABLE | {AUTRES})
+    seen = class_coverage(kept, MEASURABLE | {AUTRES})
     for name, milliseconds in (("states", seen.states), ("energy", seen.energy)):
         if seen.fleet and milliseconds < minimum_ratio * seen.fleet:
             yield (

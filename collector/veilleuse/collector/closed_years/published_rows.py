@@ -21,11 +21,11 @@ from veilleuse.collector.closed_years.frozen import (
     ClosedRevision,
     NotAClosedYear,
     YearComparison,
-    closed_of,
     frozen_figures,
     frozen_statement,
+    revision_of,
 )
-from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.model.closed_years import ClosedYear
 from veilleuse.collector.model.factors import ChosenFactor
@@ -48,14 +48,16 @@ class ClosedFigures:
 def load_closed(reader: ClosedYearReader, told: ClosedYear) -> ClosedRevision:
     """Load a revision. Raises StoreDamaged for a contradictory one."""
     try:
-        return closed_of(told, reader.file(told))
+        return revision_of(told, reader.file(told))
     except NotAClosedYear as error:
         raise StoreDamaged(
             f"closed year {told.report_id}: {error}; run 'veilleuse verify {told.year}', and restore a backup"
         ) from error
 
 
-def require_shown(closed: ClosedRevision, *, k: int, current_tree: bool, dimensions: Iterable[str]) -> None:
+def require_publishable(
+    closed: ClosedRevision, *, k: int, current_tree: bool, dimensions: Iterable[str]
+) -> None:
     """Check a query against a closed year. Raises UsageError for what its statistics no longer allow."""
     told = closed.told
     if current_tree:
@@ -85,18 +87,18 @@ def closed_figures(
     if not revisions:
         return None
     last = load_closed(reader, revisions[-1])
-    compared = _compared(reader, last, dimensions, asked) if compare else None
-    statement, periods = _stated(last, dimensions, asked, compared)
+    compared = _year_before(reader, last, dimensions, asked) if compare else None
+    statement, periods = _state(last, dimensions, asked, compared)
     published: EmissionsStatement | None = statement
     if len(revisions) > 1:
         first = load_closed(reader, revisions[0])
         published = (
-            _stated(first, dimensions, asked, None)[0] if _can_state(first, dimensions, asked) else None
+            _state(first, dimensions, asked, None)[0] if _can_state(first, dimensions, asked) else None
         )
-    return ClosedFigures(last, _marked(statement, last, published), periods)
+    return ClosedFigures(last, _mark_rows(statement, last, published), periods)
 
 
-def _compared(
+def _year_before(
     reader: ClosedYearReader, closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None
 ) -> YearComparison:
     """Return the year before under this year's assumptions,
@@ -108,7 +110,7 @@ def _compared(
     before = load_closed(reader, revisions[-1])
     if before.kept.k < closed.kept.k:  # the change would reveal the smaller groups of the year before
         return YearComparison({}, closed.terms.choose, NoComparison.NOT_KEPT.value)
-    period = kept_figures(before.kept, dimensions, closed.terms.assumptions, asked)
+    period = restate_year(before.kept, dimensions, closed.terms.assumptions, asked)
     if period.total is None or not period.total.estimate.energy_millijoules:
         return YearComparison({}, closed.terms.choose, NoComparison.NO_DATA.value)
 
@@ -119,7 +121,7 @@ def _compared(
     return YearComparison({0: period}, choose)
 
 
-def _stated(
+def _state(
     closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None, compared: YearComparison | None
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
     if not _can_state(closed, dimensions, asked):
@@ -182,7 +184,7 @@ def _floats() -> frozenset[str]:
     return frozenset(found)
 
 
-def _marked(
+def _mark_rows(
     statement: EmissionsStatement, closed: ClosedRevision, published: EmissionsStatement | None
 ) -> EmissionsStatement:
     """Mark every row with the revision; `published`:

@@ -21,18 +21,18 @@ from veilleuse.collector.closed_years.merge_strata import (
     ANY,
     Contributions,
     is_exempt,
-    merged_cells,
-    merged_strata,
+    merge_cells,
+    merge_strata,
 )
 from veilleuse.collector.closed_years.year_statistics import (
     SCREENS,
     W_OF_MACHINES,
     W_OF_SCREENS,
-    Kept,
-    KeptCell,
+    StatisticsCell,
     W,
     Withheld,
     X,
+    YearStatistics,
     as_one_method,
     longest_days,
     sample_of,
@@ -62,7 +62,7 @@ from veilleuse.collector.fleet.samples import (
 )
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount
-from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, added
+from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, add_vectors
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band
@@ -71,7 +71,7 @@ _Sums: TypeAlias = dict[tuple[DayType, Band], Vector]
 _NO_DAYS: Final = (0,) * len(DAY_TYPES)
 
 
-class _Fine(NamedTuple):
+class _FineKey(NamedTuple):
     """Key of the finest cell."""
 
     stratum: Stratum
@@ -80,7 +80,7 @@ class _Fine(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _CellSums:
     """Sums of one cell, merged or not."""
 
     share: Contributions = field(default_factory=Contributions)
@@ -91,7 +91,7 @@ class _Gathered:
     sums: _Sums = field(default_factory=dict)
     products: Counter[int] = field(default_factory=Counter)
 
-    def merge(self, other: _Gathered) -> None:
+    def merge(self, other: _CellSums) -> None:
         self.share.merge(other.share)
         for host_id, times in other.days.items():
             self.days[host_id] = tuple(map(add, self.days.get(host_id, _NO_DAYS), times))
@@ -99,7 +99,7 @@ class _Gathered:
         self.apportioned |= other.apportioned
         for key, vector in other.sums.items():
             before = self.sums.get(key)
-            self.sums[key] = vector if before is None else added(before, vector)
+            self.sums[key] = vector if before is None else add_vectors(before, vector)
         self.products.update(other.products)
 
 
@@ -127,8 +127,8 @@ class YearReducer:
         self._book = FleetBook()
         self._sampled: Counter[Stratum] = Counter()
         self._times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
-        self._machines: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
-        self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
+        self._machines: defaultdict[_FineKey, _CellSums] = defaultdict(_CellSums)
+        self._virtual: defaultdict[_FineKey, _CellSums] = defaultdict(_CellSums)
         self._pcs: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
         """Stratum of a place's screens → the PCs there that report screens, or none."""
         self._in_groups = in_groups
@@ -137,11 +137,11 @@ class YearReducer:
         self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
         self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
 
-    def stands(self, standing: FleetDevice) -> None:
+    def add_device(self, standing: FleetDevice) -> None:
         """Add a device in service."""
-        self._book.stands(Place.at(standing).stratum(standing.device_class), standing)
+        self._book.add_device(Place.at(standing).stratum(standing.device_class), standing)
 
-    def measured(self, one: ObservedMachine, standing: FleetDevice) -> None:
+    def add_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """Add a machine, with its screens."""
         one = one if self._for_ever else one.without_bands()
         total, place = one.total, Place.at(standing)
@@ -157,7 +157,7 @@ class YearReducer:
             self._seen(shown)
             _gather(self._machines, one, shown, self._of_screens, shows_screens=True)
 
-    def virtual(self, one: ObservedMachine, standing: FleetDevice) -> None:
+    def add_virtual_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """Add a virtual machine."""
         made = machine(one, one.total, Place.at(standing).stratum(standing.device_class), standing)
         _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
@@ -177,13 +177,13 @@ class YearReducer:
         self._sampled[made.stratum] += made.counts
         self._times[made.stratum].update(dict(zip(DAY_TYPES, made.accounted_milliseconds, strict=True)))
 
-    def kept(self) -> Kept:
+    def statistics(self) -> YearStatistics:
         """Return the statistics; the pass is over."""
-        machines = _Merged(self._machines, self._k, self._pcs)
-        virtual = _Merged(self._virtual, self._k, {})
+        machines = _MergedCells(self._machines, self._k, self._pcs)
+        virtual = _MergedCells(self._virtual, self._k, {})
         self._book.settle()
         shown = {stratum for stratum in self._sampled if machines.strata.get(stratum, stratum) is not None}
-        self._book.holds(
+        self._book.complete(
             {stratum: self._sampled[stratum] for stratum in shown},
             {stratum: self._times[stratum] for stratum in shown},
             machines.examples,
@@ -195,7 +195,7 @@ class YearReducer:
             ]
         )
         pieces = list(_pieces(self._book.in_service(), machines, self._k))
-        return Kept(
+        return YearStatistics(
             self._first,
             self._end,
             self._k,
@@ -210,7 +210,7 @@ class YearReducer:
         )
 
 
-def keep(
+def reduce_year(
     first: date,
     end: date,
     standings: Iterable[FleetDevice],
@@ -221,19 +221,19 @@ def keep(
     headcounts: Collection[Headcount] = (),
     for_ever: bool = True,
     in_groups: bool = False,
-) -> Kept:
+) -> YearStatistics:
     """Reduce [first, end) to statistics: machines, each with one of `standings`.
 
     `virtual`: virtual machines with theirs, which are not among `standings`.
     """
     keeper = YearReducer(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
-        keeper.stands(standing)
+        keeper.add_device(standing)
     for one, standing in machines:
-        keeper.measured(one, standing)
+        keeper.add_machine(one, standing)
     for one, standing in virtual:
-        keeper.virtual(one, standing)
-    return keeper.kept()
+        keeper.add_virtual_machine(one, standing)
+    return keeper.statistics()
 
 
 def _component_places(
@@ -248,7 +248,7 @@ def _component_places(
 
 
 def _gather(
-    into: defaultdict[_Fine, _Gathered],
+    into: defaultdict[_FineKey, _CellSums],
     one: ObservedMachine,
     made: SampleMachine,
     components: Sequence[tuple[int, Sequence[int]]],
@@ -258,7 +258,7 @@ def _gather(
     energy = sum(made.energy_millijoules)
     if not made.observed_milliseconds and not energy:
         return  # no report at all
-    found = into[_Fine(made.stratum, made.cell, made.always_on)]
+    found = into[_FineKey(made.stratum, made.cell, made.always_on)]
     on = made.on_millijoules
     found.share.add(one.host_id, made.observed_milliseconds, energy, on, made.measured_millijoules)
     found.days[one.host_id] = tuple(
@@ -269,7 +269,7 @@ def _gather(
         vector = _screens_of(row.values) if shows_screens else _rest_of(row.values)
         if any(vector):
             before = found.sums.get((row.day_type, row.band))
-            found.sums[row.day_type, row.band] = vector if before is None else added(before, vector)
+            found.sums[row.day_type, row.band] = vector if before is None else add_vectors(before, vector)
     if made.counts:
         found.n += 1
         _add_products(found.products, one, components)
@@ -302,11 +302,11 @@ def _add_products(
             products[row + j] += value * other
 
 
-class _Merged:
+class _MergedCells:
     """Merges the finest cells into cells of k or more."""
 
     def __init__(
-        self, fine: Mapping[_Fine, _Gathered], k: int, screens_of: Mapping[Stratum, Contributions]
+        self, fine: Mapping[_FineKey, _CellSums], k: int, screens_of: Mapping[Stratum, Contributions]
     ) -> None:
         """Merge all cells. `screens_of`: stratum of a place's screens → the PCs there,
         which also determine display-on time.
@@ -317,11 +317,11 @@ class _Merged:
             self._shares[key.stratum].merge(one.share)
         for stratum, share in screens_of.items():
             self._shares[stratum].merge(share)
-        self.strata = merged_strata(self._shares, k)
+        self.strata = merge_strata(self._shares, k)
         self.withheld = sorted(
             {Place.of(key.stratum).zone for key in fine if self.strata[key.stratum] is None}
         )
-        moved: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
+        moved: defaultdict[_FineKey, _CellSums] = defaultdict(_CellSums)
         for key, one in fine.items():
             into = self.strata[key.stratum]
             if into is not None:
@@ -375,22 +375,22 @@ class _Merged:
         """Return the merged stratum of a stratum; itself where none of its machines has one."""
         return self.strata.get(stratum, stratum) or stratum
 
-    def _merge_kinds(self, moved: Mapping[_Fine, _Gathered]) -> dict[_Fine, _Gathered]:
+    def _merge_kinds(self, moved: Mapping[_FineKey, _CellSums]) -> dict[_FineKey, _CellSums]:
         """Separate kinds in all strata of a class, or in none."""
-        by_class: defaultdict[str, list[_Fine]] = defaultdict(list)
+        by_class: defaultdict[str, list[_FineKey]] = defaultdict(list)
         for key in moved:
             by_class[key.stratum.device_class].append(key)
-        found: dict[_Fine, _Gathered] = {}
+        found: dict[_FineKey, _CellSums] = {}
         for name, keys in by_class.items():
             if self._may_tell_kinds(moved, keys):
                 found.update({key: moved[key] for key in keys})
                 continue
             self.always_on[name] = self._kind_of_class(moved, keys)
             for key in keys:
-                found.setdefault(key._replace(always_on=False), _Gathered()).merge(moved[key])
+                found.setdefault(key._replace(always_on=False), _CellSums()).merge(moved[key])
         return found
 
-    def _may_tell_kinds(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> bool:
+    def _may_tell_kinds(self, moved: Mapping[_FineKey, _CellSums], keys: Sequence[_FineKey]) -> bool:
         if self._k == 1:
             return True
         kinds: defaultdict[tuple[Stratum, bool], Contributions] = defaultdict(Contributions)
@@ -400,7 +400,7 @@ class _Merged:
             share.is_safe(self._k) for (stratum, _), share in kinds.items() if not is_exempt(stratum)
         )
 
-    def _kind_of_class(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> Alike | None:
+    def _kind_of_class(self, moved: Mapping[_FineKey, _CellSums], keys: Sequence[_FineKey]) -> Alike | None:
         """Return the machines always on, where both they and the others are enough."""
         shares = {kind: Contributions() for kind in (False, True)}
         found = Alike()
@@ -410,28 +410,28 @@ class _Merged:
                 found.merge(sample_of(moved[key].n, moved[key].sums, moved[key].products))
         return found if all(is_safe(share.energies, self._k) for share in shares.values()) else None
 
-    def _merge_cells(self, moved: Mapping[_Fine, _Gathered]) -> dict[_Fine, _Gathered]:
+    def _merge_cells(self, moved: Mapping[_FineKey, _CellSums]) -> dict[_FineKey, _CellSums]:
         shares: defaultdict[tuple[Stratum, bool], dict[SampleCell, Contributions]] = defaultdict(dict)
         for key, one in moved.items():
             shares[key.stratum, key.always_on][key.cell] = one.share
-        found: dict[_Fine, _Gathered] = {}
+        found: dict[_FineKey, _CellSums] = {}
         for (stratum, always_on), cells in shares.items():
             names = (
                 {cell: cell for cell in cells}
                 if is_exempt(stratum) or self._k == 1
-                else merged_cells(cells, self._k)
+                else merge_cells(cells, self._k)
             )
             self.merged.setdefault(stratum, {}).update(names)
             for cell, name in names.items():
-                into = found.setdefault(_Fine(stratum, name, always_on), _Gathered())
-                into.merge(moved[_Fine(stratum, cell, always_on)])
+                into = found.setdefault(_FineKey(stratum, name, always_on), _CellSums())
+                into.merge(moved[_FineKey(stratum, cell, always_on)])
         return found
 
-    def cells(self, *, memo: bool) -> Iterable[KeptCell]:
+    def cells(self, *, memo: bool) -> Iterable[StatisticsCell]:
         """Yield the merged cells, in order."""
         for key, one in sorted(self._cells.items()):
             hidden = not is_exempt(key.stratum) and self._k > 1 and not one.share.shows_methods(self._k)
-            yield KeptCell(
+            yield StatisticsCell(
                 key.stratum,
                 key.cell,
                 key.always_on,
@@ -446,7 +446,7 @@ class _Merged:
             )
 
 
-def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tuple[InService, Stratum]]:
+def _pieces(fleet: Iterable[InService], merged: _MergedCells, k: int) -> Iterator[tuple[InService, Stratum]]:
     """Yield (part of the fleet, stratum of its sample).
 
     A class with fewer than k measured machines shares a stratum with other classes. At most k of its machines
@@ -471,7 +471,7 @@ def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tup
                 yield InService(one.stratum, one.machines - moved, rest), one.stratum
 
 
-def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _Merged, k: int) -> Iterable[InService]:
+def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _MergedCells, k: int) -> Iterable[InService]:
     """Yield the fleet in the strata and cells of its sample."""
     found = FleetBook()
     for one, into in pieces:

@@ -32,7 +32,7 @@ from veilleuse.collector.account.row import (
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.telework import HomeShare, HomeSplit
 from veilleuse.collector.closed_years.merge_strata import is_exempt
-from veilleuse.collector.closed_years.year_statistics import Kept, KeptCell, sample_of
+from veilleuse.collector.closed_years.year_statistics import StatisticsCell, YearStatistics, sample_of
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.observations import (
@@ -64,7 +64,7 @@ class _Row:
     states: dict[str, dict[State, tuple[int, int]]] = field(default_factory=dict)
     covered: dict[str, CoveredDays] = field(default_factory=dict)
 
-    def add(self, cell: KeptCell) -> None:
+    def add(self, cell: StatisticsCell) -> None:
         self.strata.add(cell.stratum)
         self.apportioned |= cell.apportioned
         self.hides_methods |= cell.methods_hidden
@@ -118,7 +118,7 @@ class _Row:
 class _ClassFigures:
     """Comparison inputs of the classes of a row."""
 
-    def __init__(self, kept: Kept, fleet: Fleet) -> None:
+    def __init__(self, kept: YearStatistics, fleet: Fleet) -> None:
         self._kept, self._fleet = kept, fleet
         self._deviations = deviations(kept.groups, fleet.pools) if kept.groups.sums else {}
         self._standby = {one.stratum: one.standby_milliseconds for one in kept.fleet}
@@ -155,7 +155,7 @@ class _ClassFigures:
         return reduce(or_, found or self._pcs.values(), CoveredDays())
 
 
-def _covered(cell: KeptCell) -> CoveredDays:
+def _covered(cell: StatisticsCell) -> CoveredDays:
     """Return the covered days; for a year without stored days, the mean of its machines."""
     if cell.days_milliseconds is not None:
         return CoveredDays.of(cell.days_milliseconds)
@@ -163,8 +163,8 @@ def _covered(cell: KeptCell) -> CoveredDays:
     return CoveredDays.of(tuple(time // cell.n for time in times)) if cell.n else CoveredDays()
 
 
-def kept_figures(
-    kept: Kept,
+def restate_year(
+    kept: YearStatistics,
     dimensions: Collection[str],
     assumptions: Assumptions,
     asked: Callable[[str], bool] | None = None,
@@ -179,7 +179,7 @@ def kept_figures(
 
 
 def _of_machines(
-    kept: Kept, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
+    kept: YearStatistics, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
     of_virtual = _estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions())
@@ -227,7 +227,7 @@ def _of_machines(
 
 def _with_home(
     rows: Mapping[RowKey, _Row],
-    kept: Kept,
+    kept: YearStatistics,
     homes: Mapping[Stratum, HomeShare],
     where: Mapping[Stratum, RowKey],
 ) -> Iterable[tuple[RowKey, _Row]]:
@@ -260,7 +260,7 @@ class ClassCoverage(NamedTuple):
     """Time with derived energy."""
 
 
-def covered(kept: Kept, classes: Collection[str]) -> ClassCoverage:
+def class_coverage(kept: YearStatistics, classes: Collection[str]) -> ClassCoverage:
     """Return the machine time of these device classes, without virtual machines."""
     cells = [_alike(cell) for cell in kept.cells if not cell.memo and cell.stratum.device_class in classes]
     return ClassCoverage(
@@ -270,7 +270,7 @@ def covered(kept: Kept, classes: Collection[str]) -> ClassCoverage:
     )
 
 
-def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
+def estimator(kept: YearStatistics, assumptions: Assumptions) -> Fleet:
     """Return the estimator of all machines but virtual ones, with their rooms."""
     cells = [cell for cell in kept.cells if not cell.memo]
     sample = Sample(always_on=dict(kept.always_on), stands_for=dict(kept.stands_for))
@@ -278,7 +278,7 @@ def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
 
 
 def _estimator(
-    cells: Iterable[KeptCell],
+    cells: Iterable[StatisticsCell],
     fleet: Iterable[InService],
     sample: Sample,
     assumptions: Assumptions,
@@ -290,7 +290,7 @@ def _estimator(
     return Fleet(sample, fleet, assumptions, rooms=rooms)
 
 
-def _alike(cell: KeptCell) -> Alike:
+def _alike(cell: StatisticsCell) -> Alike:
     found = sample_of(cell.n, cell.sums, cell.products)
     one = _observed(cell)
     found.add_known(machine(one, one.total, cell.stratum))
@@ -300,7 +300,7 @@ def _alike(cell: KeptCell) -> Alike:
     return found
 
 
-def _observed(cell: KeptCell) -> ObservedMachine:
+def _observed(cell: StatisticsCell) -> ObservedMachine:
     """Return all machines of the cell as one."""
     nobody = HostId(0)
     return ObservedMachine(
@@ -310,7 +310,7 @@ def _observed(cell: KeptCell) -> ObservedMachine:
 
 
 def _rows(
-    kept: Kept, dimensions: Collection[str], asked: Callable[[str], bool], *, memo: bool
+    kept: YearStatistics, dimensions: Collection[str], asked: Callable[[str], bool], *, memo: bool
 ) -> defaultdict[RowKey, _Row]:
     rows: defaultdict[RowKey, _Row] = defaultdict(_Row)
     for cell in kept.cells:

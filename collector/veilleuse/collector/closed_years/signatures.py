@@ -141,7 +141,7 @@ def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -
 
     `signed_at`: moment at which the certificates must be valid.
     """
-    told = _parsed(signature)
+    told = _parse(signature)
     if told["sha256"] != sha256(content):
         raise SignatureWrong("its content was changed: it is not what was signed")
     try:
@@ -171,7 +171,7 @@ def _require_certified(
             raise SignatureWrong(f"a certificate was not valid on {signed_at:%Y-%m-%d}, when it was signed")
 
 
-def _parsed(signature: bytes) -> dict[str, Any]:
+def _parse(signature: bytes) -> dict[str, Any]:
     try:
         told = json.loads(signature)
         wanted = {"algorithm", "certificates", "public_key", "sha256", "signature"}

@@ -18,10 +18,10 @@ from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.closed_years.frozen import (
     ClosedRevision,
     NotAClosedYear,
-    closed_of,
     frozen_documents,
     read_closed,
     reproduces,
+    revision_of,
 )
 from veilleuse.collector.closed_years.signatures import (
     SignatureFacts,
@@ -121,7 +121,9 @@ def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Ver
     """Verify every revision of the store, and its exports. Raises UsageError when there is none."""
     revisions = reader.revisions(year)
     if not revisions:
-        raise UsageError(f"{year} was never closed{_kept(reader, year)}: see 'veilleuse close --list'")
+        raise UsageError(
+            f"{year} was never closed{_statistics_note(reader, year)}: see 'veilleuse close --list'"
+        )
     key = known_public_key(data_dir)
     found: list[Verification] = []
     previous: str | None = None
@@ -139,7 +141,7 @@ def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Ver
     return found
 
 
-def _kept(reader: ClosedYearReader, year: int) -> str:
+def _statistics_note(reader: ClosedYearReader, year: int) -> str:
     told = next((one for one in reader.kept_years() if one.year == year), None)
     if told is None or told.statistics_sha256 is None:
         return ""
@@ -154,7 +156,7 @@ def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Ve
     verdict = _verify(told.report_id, file.content, file.signature, key)
     if verdict.closed is not None:
         try:
-            closed_of(told, file)
+            revision_of(told, file)
         except NotAClosedYear as error:
             verdict.wrong.append(str(error))
     return verdict
@@ -210,7 +212,7 @@ def _look_beside(folder: Path, verdict: Verification, told: ClosedYear) -> None:
         and sha256(_read(before)) != verdict.closed.report["previous_sha256"]
     ):
         verdict.wrong.append(f"it does not follow {before.name}, which lies beside it")
-    later = [number for number in _exported(folder, told.year) if number > told.revision]
+    later = [number for number in _exported_revisions(folder, told.year) if number > told.revision]
     if later:
         verdict.notes.append(f"it is superseded: revision {max(later)} lies beside it")
 
@@ -230,14 +232,14 @@ def _compare_export(folder: Path, verdict: Verification, told: ClosedYear) -> No
 
 def _later_export(folder: Path, verdict: Verification, revisions: Sequence[ClosedYear]) -> None:
     last = revisions[-1]
-    later = [number for number in _exported(folder, last.year) if number > last.revision]
+    later = [number for number in _exported_revisions(folder, last.year) if number > last.revision]
     if later:
         verdict.wrong.append(
             f"{folder} has revision {max(later)}, the store has {last.revision} at most: it is of an older backup, or a revision was removed"
         )
 
 
-def _exported(folder: Path, year: int) -> list[int]:
+def _exported_revisions(folder: Path, year: int) -> list[int]:
     found = []
     if folder.is_dir():
         for path in folder.iterdir():

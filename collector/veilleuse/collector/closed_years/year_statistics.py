@@ -118,7 +118,7 @@ class Withheld(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCell:
+class StatisticsCell:
     """Statistics of one cell: k machines or more, except servers."""
 
     stratum: Stratum
@@ -145,14 +145,14 @@ class KeptCell:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class YearStatistics:
     """Statistics of a year."""
 
     first: date
     end: date
     """Exclusive."""
     k: int
-    cells: tuple[KeptCell, ...]
+    cells: tuple[StatisticsCell, ...]
     fleet: tuple[InService, ...]
     always_on: Mapping[str, Alike | None] = field(default_factory=dict)
     """Classes whose cells do not separate machines always on; see fleet.samples.Sample."""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from veilleuse.collector.derive.counters import ON_STATES, scaled
+from veilleuse.collector.derive.counters import ON_STATES, round_quotient
 from veilleuse.collector.derive.loadmodel import rest_microwatts
 from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.model.attribution import (
@@ -117,7 +117,7 @@ def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method
     for method in sorted(methods):
         sums = seen.get(method, EnergySums())
         if method not in MODELLED and sums.milliseconds >= OBSERVED_MILLISECONDS:
-            microwatts = scaled(sums.energy_millijoules * MILLION, sums.milliseconds)
+            microwatts = round_quotient(sums.energy_millijoules * MILLION, sums.milliseconds)
             powers[method] = IdlePower(IdleBasis.OBSERVED, microwatts)
         elif at_rest is not None:
             powers[method] = IdlePower(IdleBasis.MODEL if method in MODELLED else IdleBasis.CLASS, at_rest)
@@ -141,7 +141,9 @@ def _split(
         if state is State.ON_IDLE:
             # Observed: the mean of exactly this time. Variation around it is no workload.
             microwatts = None if power.basis is IdleBasis.OBSERVED else rest_microwatts(machine, state)
-        at_rest = energy if microwatts is None else min(energy, scaled(microwatts * sums.milliseconds))
+        at_rest = (
+            energy if microwatts is None else min(energy, round_quotient(microwatts * sums.milliseconds))
+        )
         yield method, power.basis, at_rest, energy - at_rest
 
 
@@ -156,7 +158,7 @@ def _weights(hour: HostHour, machine: MachineFacts) -> dict[str, int] | Why:
     if hour.cpu_covered_milliseconds:
         # Missing load of a part of the hour is taken as that of the rest.
         product = hour.cpu_busy_milliseconds * machine.cpu_count * hour.on_milliseconds
-        busy = scaled(product, hour.cpu_covered_milliseconds)
+        busy = round_quotient(product, hour.cpu_covered_milliseconds)
     # The scheduler counts units and timer samples count the whole: the units' sum may be larger.
     weights = {**hour.units, _REST: max(0, busy - units)}
     return weights if any(weights.values()) else Why.NO_WORK

@@ -50,14 +50,14 @@ class Signal(NamedTuple):
     covered_milliseconds: int
 
 
-class Seen(NamedTuple):
+class CoveredEnergy(NamedTuple):
     """Energy over milliseconds."""
 
     energy_millijoules: int
     covered_milliseconds: int
 
 
-def scaled(product: int, scale: int = priors.MILLION) -> int:
+def round_quotient(product: int, scale: int = priors.MILLION) -> int:
     """Return product ÷ scale, to the nearest integer, halves up; both ≥ 0. µW × ms ÷ 10⁶ = mJ."""
     return (product + scale // 2) // scale
 
@@ -86,7 +86,7 @@ def best_meter(cell: Cell) -> Meter | None:
     return found[0] if found else None
 
 
-def discharge(cell: Cell) -> Seen | None:
+def discharge(cell: Cell) -> CoveredEnergy | None:
     """Return the discharge of the batteries while they supplied the machine; on mains their flow is charging.
 
     Two batteries used in turn add up their times; used together they cover the cell once.
@@ -103,7 +103,7 @@ def discharge(cell: Cell) -> Seen | None:
     if not parts:
         return None
     time = min(cell.milliseconds, sum(covered for _, covered in parts))
-    return Seen(sum(energy for energy, _ in parts), time)
+    return CoveredEnergy(sum(energy for energy, _ in parts), time)
 
 
 def counter_signal(cell: Cell, *, trust_psys: bool = True) -> Signal | None:
@@ -115,25 +115,25 @@ def counter_signal(cell: Cell, *, trust_psys: bool = True) -> Signal | None:
     if cell.state not in ON_STATES:
         return None
     counters = _counters(cell)
-    packages = together(counters.get("package", ()))
+    packages = sum_disjoint(counters.get("package", ()))
     if packages is None:
         return None
-    platform = together(counters["psys"]) if trust_psys and "psys" in counters else None
+    platform = sum_disjoint(counters["psys"]) if trust_psys and "psys" in counters else None
     if platform is not None and _fits(packages, platform):
         return Signal("psys", platform.energy_millijoules, platform.covered_milliseconds)
     names, parts = ["package"], [*counters["package"]]
     for name, more in (("dram", counters.get("dram", [])), ("gpu", _gpus(cell))):
-        seen = together(more) if more else None
+        seen = sum_disjoint(more) if more else None
         if seen is not None and 2 * seen.covered_milliseconds >= packages.covered_milliseconds:
             names.append(name)
             parts += [part for part in more if part[1] > 0]
-    whole = (together(parts) if len(names) > 1 else None) or packages
+    whole = (sum_disjoint(parts) if len(names) > 1 else None) or packages
     return Signal("+".join(names), whole.energy_millijoules, whole.covered_milliseconds)
 
 
-def gpus(cell: Cell) -> Seen | None:
+def gpus(cell: Cell) -> CoveredEnergy | None:
     """Return the energy of the discrete GPUs' own counters, over the time that all of them cover."""
-    return together(_gpus(cell))
+    return sum_disjoint(_gpus(cell))
 
 
 def psys_check(cell: Cell, prior: priors.WallPrior | None = None) -> PsysCheck | None:
@@ -145,29 +145,29 @@ def psys_check(cell: Cell, prior: priors.WallPrior | None = None) -> PsysCheck |
     if cell.supply is not Supply.BATTERY or cell.state not in ON_STATES:
         return None
     drained = discharge(cell)
-    platform = together(_counters(cell).get("psys", ())) if drained else None
+    platform = sum_disjoint(_counters(cell).get("psys", ())) if drained else None
     if drained is None or platform is None:
         return None
     common = min(drained.covered_milliseconds, platform.covered_milliseconds)
     return PsysCheck(
-        scaled(platform.energy_millijoules * common, platform.covered_milliseconds),
-        scaled(drained.energy_millijoules * common, drained.covered_milliseconds),
+        round_quotient(platform.energy_millijoules * common, platform.covered_milliseconds),
+        round_quotient(drained.energy_millijoules * common, drained.covered_milliseconds),
         common,
         *_beyond_counters(cell, drained, prior),
     )
 
 
-def _beyond_counters(cell: Cell, drained: Seen, prior: priors.WallPrior | None) -> tuple[int, int]:
+def _beyond_counters(cell: Cell, drained: CoveredEnergy, prior: priors.WallPrior | None) -> tuple[int, int]:
     """Return (mJ, ms): the discharge at the wall, less the class's slope × the counters other than psys."""
     counted = counter_signal(cell, trust_psys=False)
     if counted is None or prior is None:
         return 0, 0
     common = min(drained.covered_milliseconds, counted.covered_milliseconds)
-    wall = scaled(drained.energy_millijoules * priors.PLATFORM_SLOPE_PPM)
-    model = scaled(counted.energy_millijoules * prior.slope_ppm)
+    wall = round_quotient(drained.energy_millijoules * priors.PLATFORM_SLOPE_PPM)
+    model = round_quotient(counted.energy_millijoules * prior.slope_ppm)
     return (
-        scaled(wall * common, drained.covered_milliseconds)
-        - scaled(model * common, counted.covered_milliseconds),
+        round_quotient(wall * common, drained.covered_milliseconds)
+        - round_quotient(model * common, counted.covered_milliseconds),
         common,
     )
 
@@ -200,18 +200,18 @@ def sees_psys(cell: Cell) -> bool:
     return any(point.domain.endswith(("sys", "SYS")) for point, _, _ in cell.energies)
 
 
-def together(parts: Iterable[tuple[int, int]]) -> Seen | None:
+def sum_disjoint(parts: Iterable[tuple[int, int]]) -> CoveredEnergy | None:
     """Sum disjoint parts over the time that all of them cover; a longer part counts in proportion."""
     seen = [part for part in parts if part[1] > 0]
     if not seen:
         return None
     if len(seen) == 1:
-        return Seen(*seen[0])
+        return CoveredEnergy(*seen[0])
     common = min([covered for _, covered in seen])
-    return Seen(sum(scaled(energy * common, covered) for energy, covered in seen), common)
+    return CoveredEnergy(sum(round_quotient(energy * common, covered) for energy, covered in seen), common)
 
 
-def _fits(packages: Seen, platform: Seen) -> bool:
+def _fits(packages: CoveredEnergy, platform: CoveredEnergy) -> bool:
     left = packages.energy_millijoules * platform.covered_milliseconds
     return left <= platform.energy_millijoules * packages.covered_milliseconds
 
@@ -228,7 +228,7 @@ def _counters(cell: Cell) -> dict[str, list[tuple[int, int]]]:
             ):
                 found.setdefault(_component(point), []).append((energy, covered))
         if kind is PointKind.EMI:
-            found = _of_energy_meters(found)
+            found = _select_package(found)
         if any(covered for _, covered in found.get("package", ())):
             return found
     return {}
@@ -249,7 +249,7 @@ def _component(point: Point) -> str:
     return name.partition("-")[0]
 
 
-def _of_energy_meters(found: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
+def _select_package(found: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
     """Select the package where one is metered; else the clusters of processors without a package.
     SENSORS.md.
     """

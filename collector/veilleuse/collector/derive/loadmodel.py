@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, scaled
+from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, round_quotient
 from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.model.calibration import Calibration
 from veilleuse.collector.model.hosts import MachineFacts
@@ -19,10 +19,10 @@ from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 def part(method: Method, energy_millijoules: int, u_ppm: int, milliseconds: int) -> WallEnergy:
     """Build a part of a cell; its standard uncertainty is E·u."""
-    return WallEnergy(method, energy_millijoules, scaled(energy_millijoules * u_ppm), milliseconds)
+    return WallEnergy(method, energy_millijoules, round_quotient(energy_millijoules * u_ppm), milliseconds)
 
 
-def modelled(
+def model_energy(
     cell: Cell,
     machine: MachineFacts,
     milliseconds: int,
@@ -67,8 +67,9 @@ def _with_gpus(parts: tuple[WallEnergy, ...], cell: Cell) -> tuple[WallEnergy, .
     return tuple(
         WallEnergy(
             one.method,
-            one.energy_millijoules + (more := scaled(joules * one.milliseconds, MILLION * cell.milliseconds)),
-            one.uncertainty_millijoules + scaled(more * priors.STATE_POWER_U_PPM),
+            one.energy_millijoules
+            + (more := round_quotient(joules * one.milliseconds, MILLION * cell.milliseconds)),
+            one.uncertainty_millijoules + round_quotient(more * priors.STATE_POWER_U_PPM),
             one.milliseconds,
         )
         for one in parts
@@ -89,16 +90,16 @@ def _standby(
     fit = calibration.standby(cell.state) if calibration is not None else None
     if fit is not None:
         energy, u = fit.energy(0, milliseconds)
-        u_ppm = scaled(u * MILLION, energy) if energy else 0
+        u_ppm = round_quotient(u * MILLION, energy) if energy else 0
     else:
         power = _standby_microwatts(cell.state, machine.device_class)
         if power is None:
             return ()
-        energy = scaled(power * milliseconds)
+        energy = round_quotient(power * milliseconds)
         if machine.device_class is DeviceClass.UNKNOWN:
             method, u_ppm = Method.CLASS_DEFAULT, priors.UNKNOWN_U_PPM
     if machine.device_class is DeviceClass.LAPTOP and cell.supply is not Supply.AC:
-        energy = scaled(energy * plugged_share_ppm)
+        energy = round_quotient(energy * plugged_share_ppm)
         u_ppm = round(math.hypot(u_ppm, priors.PLUGGED_SHARE_U_PPM))
     return (part(method, energy, u_ppm, milliseconds),)
 
@@ -150,9 +151,9 @@ def _threads(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tup
     busy_ppm = 0
     if known:
         covered = cell.cpu_covered_milliseconds or 0
-        busy_ppm = scaled((cell.cpu_busy_milliseconds or 0) * MILLION, covered)
-    at_known = machine.cpu_count * (low + scaled((high - low) * min(busy_ppm, MILLION)))
-    at_default = machine.cpu_count * (low + scaled((high - low) * _default_load_ppm(cell)))
+        busy_ppm = round_quotient((cell.cpu_busy_milliseconds or 0) * MILLION, covered)
+    at_known = machine.cpu_count * (low + round_quotient((high - low) * min(busy_ppm, MILLION)))
+    at_default = machine.cpu_count * (low + round_quotient((high - low) * _default_load_ppm(cell)))
     u_ppm = priors.THREAD_U_PPM
     return _parts(known, at_known, unknown, at_default, u_ppm, u_ppm)
 
@@ -167,9 +168,9 @@ def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[Wa
     mean_ppm = 0
     if known:
         weighted = zip(cell.cpu_bucket_milliseconds, priors.BUCKET_CURVE_PPM, strict=True)
-        mean_ppm = scaled(sum(length * curve for length, curve in weighted), total)
-    at_known = rest + scaled(span * mean_ppm)
-    at_default = rest + scaled(span * priors.curve_ppm(_default_load_ppm(cell)))
+        mean_ppm = round_quotient(sum(length * curve for length, curve in weighted), total)
+    at_known = rest + round_quotient(span * mean_ppm)
+    at_default = rest + round_quotient(span * priors.curve_ppm(_default_load_ppm(cell)))
     if machine.device_class is DeviceClass.UNKNOWN:
         return _merge(
             _parts(known, at_known, unknown, at_default, priors.UNKNOWN_U_PPM, priors.UNKNOWN_U_PPM)
@@ -193,8 +194,8 @@ def _parts(
     known: int, at_known: int, unknown: int, at_default: int, u_known: int, u_default: int
 ) -> tuple[WallEnergy, ...]:
     both = (
-        part(Method.LOAD_MODELLED, scaled(at_known * known), u_known, known),
-        part(Method.CLASS_DEFAULT, scaled(at_default * unknown), u_default, unknown),
+        part(Method.LOAD_MODELLED, round_quotient(at_known * known), u_known, known),
+        part(Method.CLASS_DEFAULT, round_quotient(at_default * unknown), u_default, unknown),
     )
     return tuple(one for one in both if one.milliseconds)
 

@@ -21,12 +21,12 @@ from veilleuse.collector.derive.counters import (
     best_meter,
     psys_check,
     psys_is_trusted,
-    scaled,
+    round_quotient,
     sees_psys,
 )
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.priors import WALL_PRIORS
-from veilleuse.collector.derive.wall import merged, within
+from veilleuse.collector.derive.wall import cut_to, merge_parts
 from veilleuse.collector.model.calibration import Calibration
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.meters import (
@@ -68,7 +68,7 @@ def readings(records: Iterable[RecordCells]) -> tuple[MeterReading, ...]:
             continue
         if covered > MILLISECONDS_PER_HOUR:
             # Reported twice, after a clock or a snapshot was set back: keep one hour at its mean power.
-            energy, covered = scaled(energy * MILLISECONDS_PER_HOUR, covered), MILLISECONDS_PER_HOUR
+            energy, covered = round_quotient(energy * MILLISECONDS_PER_HOUR, covered), MILLISECONDS_PER_HOUR
         order = (point.domain != name, -covered, point.domain, point.kind.value)
         if name not in best or order < best[name][0]:
             best[name] = (order, MeterReading(name, point.kind, energy, covered))
@@ -83,7 +83,7 @@ def u_ppm(shared: SharedEnergy) -> int:
     return meter if shared.whole else round(math.hypot(meter, priors.SHARE_U_PPM))
 
 
-def of_time(shared: SharedEnergy, milliseconds: int) -> tuple[int, int]:
+def energy_over_time(shared: SharedEnergy, milliseconds: int) -> tuple[int, int]:
     """Return (mJ, covered ms) for `milliseconds` of the hour that a machine reported.
 
     Time without a report is not observed, and its energy does not move to other hours.
@@ -93,7 +93,7 @@ def of_time(shared: SharedEnergy, milliseconds: int) -> tuple[int, int]:
     return (shared.energy_millijoules * milliseconds // hour, covered) if covered else (0, 0)
 
 
-def laid_over(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) -> list[Parts]:
+def distribute_over_cells(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) -> list[Parts]:
     """Return the cells' parts with the shared meter at its place in the ladder.
 
     The meter's energy is split in proportion to the cells' energy by the other methods. A meter of a whole
@@ -105,7 +105,7 @@ def laid_over(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) 
     if shared is None:
         return parts
     lengths = [cell.milliseconds for cell, _ in cells]
-    energy, covered = of_time(shared, sum(lengths))
+    energy, covered = energy_over_time(shared, sum(lengths))
     if not covered or _own_goes_first(cells, shared, covered):
         return parts
     energies = apportion(energy, _weights(cells))
@@ -115,7 +115,7 @@ def laid_over(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) 
     for (cell, own), share, time in zip(cells, energies, times, strict=True):
         metered = part(Method.METERED, share, u, time)
         rest = _left_over(own, cell.milliseconds, cell.milliseconds - time)
-        found.append(merged((metered, *rest)))
+        found.append(merge_parts((metered, *rest)))
     return _keeping_all(found, energies)
 
 
@@ -167,7 +167,7 @@ def _left_over(parts: Parts, whole: int, left: int) -> Parts:
     """Reduce the parts of a cell of `whole` milliseconds to `left` of them."""
     if left <= 0:
         return ()
-    return tuple(within(one, one.milliseconds * left // whole) for one in parts)
+    return tuple(cut_to(one, one.milliseconds * left // whole) for one in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class Context:
 ALONE: Final = Context()
 
 
-def look_around(
+def load_context(
     store: MeteringStore | None,
     period: DirtyPeriod,
     records: Sequence[RecordCells],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.derive.counters import round_quotient
 from veilleuse.collector.model.meters import (
     WHOLE_PPM,
     DeclaredMeter,
@@ -165,7 +165,7 @@ def whole_hours(
     for hour, day in day_of.items():
         needed = everything
         if any(points):
-            needed = next((at for pue, at in zip(pues, points, strict=True) if _holds(pue, day)), [])
+            needed = next((at for pue, at in zip(pues, points, strict=True) if _is_in_force(pue, day)), [])
         read = [hours.get(meter.meter, {}).get(hour) for meter in needed]
         covered = [one.covered_milliseconds for one in read if one is not None]
         if covered and len(covered) == len(read):
@@ -268,11 +268,11 @@ class _Tree:
         below = [share for name in self._below(meter) for share in self._shares[name]]
         on: dict[int, int] = {}
         for day in {day_of[hour] for hour in hours.get(meter, {})}:
-            there = {(share.host_id, share.part) for share in below if _holds(share, day)}
+            there = {(share.host_id, share.part) for share in below if _is_in_force(share, day)}
             on[day] = sum(
                 share.share_ppm
                 for share in self._shares[meter]
-                if _holds(share, day) and (share.host_id, share.part) not in there
+                if _is_in_force(share, day) and (share.host_id, share.part) not in there
             )
         return {hour: on[day_of[hour]] for hour in hours.get(meter, {})}
 
@@ -324,7 +324,9 @@ def _book(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> 
     elif meter.boundary is MeterBoundary.UPS_INPUT and _is_ups(children):
         sums.lose(left)
     elif meter.boundary is MeterBoundary.UPS_INPUT and meter.efficiency_ppm is not None:
-        loss = min(left, node.energy_millijoules - scaled(node.energy_millijoules * meter.efficiency_ppm))
+        loss = min(
+            left, node.energy_millijoules - round_quotient(node.energy_millijoules * meter.efficiency_ppm)
+        )
         sums.lose(loss)
         sums.other += left - loss
     else:
@@ -346,7 +348,7 @@ def _book_output(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Su
     if meter.efficiency_ppm is None:
         sums.notes.append(_LOSS_NOT_KNOWN.format(meter.meter))
         return
-    loss = scaled(node.energy_millijoules * WHOLE_PPM, meter.efficiency_ppm) - node.energy_millijoules
+    loss = round_quotient(node.energy_millijoules * WHOLE_PPM, meter.efficiency_ppm) - node.energy_millijoules
     sums.lose(loss)
     if above is not None and above.boundary is MeterBoundary.FACILITY:
         sums.cool(-loss)
@@ -374,7 +376,7 @@ def _with_pue(
         )
         it += energy
         overhead += _over(energy, pue.pue_ppm)
-        at_the_socket += scaled(energy * pue.pue_ppm)
+        at_the_socket += round_quotient(energy * pue.pue_ppm)
         covered += len(inside)
         then = {
             name: {hour: read for hour, read in seen.items() if hour in inside}
@@ -395,7 +397,7 @@ def _with_pue(
         ups_loss_millijoules=0,
         overhead_millijoules=overhead,
         overhead="pue",
-        overhead_u_millijoules=scaled(at_the_socket * priors.PUE_U_PPM),
+        overhead_u_millijoules=round_quotient(at_the_socket * priors.PUE_U_PPM),
         sensitivity_millijoules=None,
         notes=notes,
     )
@@ -404,18 +406,18 @@ def _with_pue(
 def _pues(room: str, declared: MeterDeclarations, day_of: Mapping[int, int]) -> list[Pue]:
     """Return the PUEs in force on any of the days."""
     days = frozenset(day_of.values())
-    return [pue for pue in declared.pues if pue.room == room and any(_holds(pue, day) for day in days)]
+    return [pue for pue in declared.pues if pue.room == room and any(_is_in_force(pue, day) for day in days)]
 
 
-def _holds(one: MeterShare | Pue, day: int) -> bool:
+def _is_in_force(one: MeterShare | Pue, day: int) -> bool:
     return one.valid_from.toordinal() <= day <= one.valid_to.toordinal()
 
 
 def _over(energy: int, pue_ppm: int) -> int:
-    return scaled(energy * (pue_ppm - WHOLE_PPM))
+    return round_quotient(energy * (pue_ppm - WHOLE_PPM))
 
 
 def _within(read: MeterReading, common: int) -> int:
     if read.covered_milliseconds == common:
         return read.energy_millijoules
-    return scaled(read.energy_millijoules * common, read.covered_milliseconds)
+    return round_quotient(read.energy_millijoules * common, read.covered_milliseconds)

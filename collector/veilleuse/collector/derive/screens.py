@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.derive.counters import round_quotient
 from veilleuse.collector.derive.loadmodel import part
-from veilleuse.collector.derive.meters import of_time, u_ppm
+from veilleuse.collector.derive.meters import energy_over_time, u_ppm
 from veilleuse.collector.model.meters import SharedReadings
 from veilleuse.collector.model.records import Cell
 from veilleuse.collector.model.sums import WallEnergy
@@ -29,11 +29,11 @@ def screen_energies(cells: Sequence[Cell], shared: SharedReadings) -> list[WallE
     modelled: `milliseconds` is then the time that the meter covers.
     """
     if not shared.monitor_declared:
-        return [_modelled(cell) for cell in cells]
+        return [_model_screens(cell) for cell in cells]
     if shared.monitor is None or not cells:
         return [None] * len(cells)
     lengths = [cell.milliseconds for cell in cells]
-    energy, covered = of_time(shared.monitor, sum(lengths))
+    energy, covered = energy_over_time(shared.monitor, sum(lengths))
     if not covered:
         return [None] * len(cells)
     on = [sum(cell.display_milliseconds) for cell in cells]
@@ -46,7 +46,7 @@ def screen_energies(cells: Sequence[Cell], shared: SharedReadings) -> list[WallE
     ]
 
 
-def _modelled(cell: Cell) -> WallEnergy | None:
+def _model_screens(cell: Cell) -> WallEnergy | None:
     on = sum(cell.display_milliseconds)
     if not on:
         return None
@@ -56,5 +56,8 @@ def _modelled(cell: Cell) -> WallEnergy | None:
     ]
     errors = sum(product * u for product, u in zip(products, priors.SCREEN_U_PPM, strict=True))
     return WallEnergy(
-        Method.LOAD_MODELLED, scaled(sum(products)), scaled(errors, priors.MILLION * priors.MILLION), on
+        Method.LOAD_MODELLED,
+        round_quotient(sum(products)),
+        round_quotient(errors, priors.MILLION * priors.MILLION),
+        on,
     )

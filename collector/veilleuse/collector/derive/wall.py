@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import counter_signal, discharge, meters, scaled
-from veilleuse.collector.derive.loadmodel import modelled, part
+from veilleuse.collector.derive.counters import counter_signal, discharge, meters, round_quotient
+from veilleuse.collector.derive.loadmodel import model_energy, part
 from veilleuse.collector.model.calibration import Calibration
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
@@ -43,29 +43,29 @@ def wall_energy(
     """
     parts: list[WallEnergy] = []
     left = cell.milliseconds
-    for rung in _measured(cell, machine, calibration, trust_psys, base_microwatts):
-        parts.append(within(rung, left))
+    for rung in _measured_parts(cell, machine, calibration, trust_psys, base_microwatts):
+        parts.append(cut_to(rung, left))
         left -= parts[-1].milliseconds
         if not left:
             break
     if left:
-        parts += modelled(cell, machine, left, plugged_share_ppm, calibration)
-    return merged(parts) if len(parts) > 1 else tuple(parts)
+        parts += model_energy(cell, machine, left, plugged_share_ppm, calibration)
+    return merge_parts(parts) if len(parts) > 1 else tuple(parts)
 
 
-def within(energy: WallEnergy, milliseconds: int) -> WallEnergy:
+def cut_to(energy: WallEnergy, milliseconds: int) -> WallEnergy:
     """Cut energy to at most `milliseconds`, at the same mean power."""
     if energy.milliseconds <= milliseconds:
         return energy
     return WallEnergy(
         energy.method,
-        scaled(energy.energy_millijoules * milliseconds, energy.milliseconds),
-        scaled(energy.uncertainty_millijoules * milliseconds, energy.milliseconds),
+        round_quotient(energy.energy_millijoules * milliseconds, energy.milliseconds),
+        round_quotient(energy.uncertainty_millijoules * milliseconds, energy.milliseconds),
         milliseconds,
     )
 
 
-def merged(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
+def merge_parts(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
     """Merge parts by method, in their order, without parts of no time."""
     sums: dict[Method, WallEnergy] = {}
     for one in parts:
@@ -81,7 +81,7 @@ def merged(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
     return tuple(one for one in sums.values() if one.milliseconds)
 
 
-def _measured(
+def _measured_parts(
     cell: Cell,
     machine: MachineFacts,
     calibration: Calibration | None,
@@ -95,14 +95,14 @@ def _measured(
         yield part(Method.METERED, meter.energy_millijoules, meter.u_ppm, meter.covered_milliseconds)
     drained = discharge(cell)
     if drained is not None:
-        energy = scaled(drained.energy_millijoules * priors.BATTERY_TO_WALL_PPM)
+        energy = round_quotient(drained.energy_millijoules * priors.BATTERY_TO_WALL_PPM)
         yield part(Method.BATTERY, energy, priors.BATTERY_U_PPM, drained.covered_milliseconds)
-    counted = _counted(cell, machine, calibration, trust_psys, base_microwatts)
+    counted = _counter_part(cell, machine, calibration, trust_psys, base_microwatts)
     if counted is not None:
         yield counted
 
 
-def _counted(
+def _counter_part(
     cell: Cell,
     machine: MachineFacts,
     calibration: Calibration | None,
@@ -126,10 +126,10 @@ def _counted(
         return None
     if signal.name == "psys":
         return part(
-            Method.COUNTER_MODELLED, scaled(counted * priors.PLATFORM_SLOPE_PPM), prior.u_ppm, covered
+            Method.COUNTER_MODELLED, round_quotient(counted * priors.PLATFORM_SLOPE_PPM), prior.u_ppm, covered
         )
     base = max(prior.base_microwatts + _disks_microwatts(machine), base_microwatts or 0)
-    energy = scaled(base * covered + prior.slope_ppm * counted)
+    energy = round_quotient(base * covered + prior.slope_ppm * counted)
     return part(Method.COUNTER_MODELLED, energy, prior.u_ppm, covered)
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.derive.meters import ALONE, Context, laid_over, look_around
+from veilleuse.collector.derive.meters import ALONE, Context, distribute_over_cells, load_context
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
@@ -126,7 +126,7 @@ def _cells(
     ]
     if context.shared.machine is None:
         return found
-    laid = laid_over([(cell, parts) for _, cell, parts in found], context.shared.machine)
+    laid = distribute_over_cells([(cell, parts) for _, cell, parts in found], context.shared.machine)
     return [(place, cell, parts) for (place, cell, _), parts in zip(found, laid, strict=True)]
 
 
@@ -287,7 +287,7 @@ class DeriveWorker:
         if host is None:  # forgotten meanwhile: no energy of it may be derived any more
             self._store.write_derived(period, (), [DerivedRecord(one.record_id, None) for one in records], ())
             return
-        context = look_around(self._metering, period, records, host.facts, book.of(host.facts))
+        context = load_context(self._metering, period, records, host.facts, book.of(host.facts))
         derived = derive_period(records, host, self._plugged_share_ppm, context)
         ledger: tuple[LedgerEntry, ...] = ()
         try:

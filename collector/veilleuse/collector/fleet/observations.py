@@ -251,7 +251,7 @@ class FleetBook:
     by_default: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Time in service of listed screens in places where no PC reports display-on time."""
 
-    def stands(self, stratum: Stratum, standing: FleetDevice) -> None:
+    def add_device(self, stratum: Stratum, standing: FleetDevice) -> None:
         """Add one device, of the inventory or not."""
         if stratum.device_class == MONITOR:  # PCs report its display-on time
             self.listed[standing.entity, standing.site].append((stratum, standing.milliseconds))
@@ -277,7 +277,7 @@ class FleetBook:
                 self.add(stratum, standing)
         self.unmatched.clear()
 
-    def holds(
+    def complete(
         self,
         sampled: Mapping[Stratum, int],
         times: Mapping[Stratum, Mapping[str, int]],

@@ -30,7 +30,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAction:
+class StoredAction:
     """An action, with its author and its withdrawal."""
 
     action: Action
@@ -43,7 +43,7 @@ class KeptAction:
     withdrawn_why: str = ""
 
 
-class FollowTable(Word):
+class ActionTable(Word):
     """One kind of imported file."""
 
     OBJECTIVES = "objectives"
@@ -52,11 +52,11 @@ class FollowTable(Word):
     RETIRED_STOCK = "retired_stock"
 
 
-KEYS: Final[Mapping[FollowTable, tuple[str, ...]]] = {
-    FollowTable.OBJECTIVES: ("objective", "indicator", "population"),
-    FollowTable.MEASURES: ("measure_id",),
-    FollowTable.OTHER_ITEMS: ("year", "item"),
-    FollowTable.RETIRED_STOCK: ("year", "entity"),
+KEYS: Final[Mapping[ActionTable, tuple[str, ...]]] = {
+    ActionTable.OBJECTIVES: ("objective", "indicator", "population"),
+    ActionTable.MEASURES: ("measure_id",),
+    ActionTable.OTHER_ITEMS: ("year", "item"),
+    ActionTable.RETIRED_STOCK: ("year", "entity"),
 }
 """Columns that identify a line from one import to the next."""
 
@@ -76,6 +76,6 @@ class LineChange(NamedTuple):
     """None: the line is no longer in force."""
 
 
-def key_of(table: FollowTable, cells: Cells) -> str:
+def key_of(table: ActionTable, cells: Cells) -> str:
     """Return the stored key: the parts joined by a sign that no cell can hold."""
     return "\x1f".join(cells.get(column, "") for column in KEYS[table])

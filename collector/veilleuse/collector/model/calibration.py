@@ -94,16 +94,18 @@ class Fit:
         for the counters' energy over these milliseconds.
         """
         product = self.base_microwatts * milliseconds + self.slope_ppm * counted_millijoules
-        energy = max(0, _rounded(product))
+        energy = max(0, _round_quotient(product))
         variance = (
             self.base_variance * milliseconds**2
             + 2 * self.covariance * milliseconds * counted_millijoules
             + self.slope_variance * counted_millijoules**2
         )
-        spread = _rounded(self.expansion_ppm * isqrt(max(0, variance)), MILLION**2)
-        gain = _rounded(energy * self.meter_u_ppm)
+        spread = _round_quotient(self.expansion_ppm * isqrt(max(0, variance)), MILLION**2)
+        gain = _round_quotient(energy * self.meter_u_ppm)
         u = isqrt(spread**2 + gain**2)
-        return energy, min(max(u, _rounded(energy * self.floor_u_ppm)), _rounded(energy * self.ceiling_u_ppm))
+        return energy, min(
+            max(u, _round_quotient(energy * self.floor_u_ppm)), _round_quotient(energy * self.ceiling_u_ppm)
+        )
 
     def power(self) -> tuple[int, int]:
         """Return (µW, its standard uncertainty in µW) of a power alone."""
@@ -255,6 +257,6 @@ def _plain(text: str | None) -> str:
     return " ".join((text or "").casefold().split())
 
 
-def _rounded(product: int, scale: int = MILLION) -> int:
+def _round_quotient(product: int, scale: int = MILLION) -> int:
     """Return product ÷ scale, to the nearest integer."""
     return (product + scale // 2) // scale

@@ -77,7 +77,7 @@ def look_again_milliseconds(population: Population) -> int:
     return wait_milliseconds(population) // _LOOKS
 
 
-def meet(
+def judge_nonce(
     known: Holders, shown: bytes, chance: bytes, records: int, *, silent: bool
 ) -> tuple[NonceVerdict, Holders]:
     """Return the verdict on nonce `shown`, and the nonces to store;
@@ -87,25 +87,25 @@ def meet(
     since the last served Hello is over. WAITS and CONFLICT: the caller gets no answer, and the holder of the
     newest nonce stays served.
     """
-    following = _numbered(max(_number(known.current), _number(shown)) + 1, chance)
+    following = _number_nonce(max(_number(known.current), _number(shown)) + 1, chance)
     delivered = records > known.records
     others = () if delivered else tuple(one for one in (*known.spare, known.current) if one != shown)
     spare = (*others, shown)[-NONCES_KEPT:]
     served = Holders(following, spare, records, (), known.copies, known.set_back)
     if shown == known.current:
-        return NonceVerdict.CURRENT, _told_apart(served, known.waiting)
+        return NonceVerdict.CURRENT, _mark_clones(served, known.waiting)
     if shown in known.copies:
         return NonceVerdict.CONFLICT, known
     if not _number(known.current) or _number(shown) > _number(known.current):
         return NonceVerdict.STALE, served
     if shown in known.waiting:
         if delivered:  # by the other holder, whose Hello came before
-            return NonceVerdict.CONFLICT, _told_apart(replace(known, waiting=()), known.waiting)
+            return NonceVerdict.CONFLICT, _mark_clones(replace(known, waiting=()), known.waiting)
         return (
             (NonceVerdict.STALE, replace(served, set_back=shown)) if silent else (NonceVerdict.WAITS, known)
         )
     if shown == known.set_back or (shown in known.spare and not delivered):
-        return NonceVerdict.STALE, _told_apart(served, known.waiting)
+        return NonceVerdict.STALE, _mark_clones(served, known.waiting)
     return (
         NonceVerdict.WAITS,
         Holders(
@@ -118,18 +118,18 @@ def meet(
     )
 
 
-def packed(nonces: tuple[bytes, ...]) -> bytes:
+def pack_nonces(nonces: tuple[bytes, ...]) -> bytes:
     """Join nonces of 16 bytes each; an empty one as 16 bytes 0xff."""
     return b"".join(nonce or _EMPTY for nonce in nonces)
 
 
-def unpacked(row: bytes) -> tuple[bytes, ...]:
+def unpack_nonces(row: bytes) -> tuple[bytes, ...]:
     """Split the result of `packed`."""
     parts = (row[at : at + INSTANCE_ID_BYTES] for at in range(0, len(row), INSTANCE_ID_BYTES))
     return tuple(b"" if nonce == _EMPTY else nonce for nonce in parts)
 
 
-def named(population: Population, agent_id: bytes) -> dict[str, str]:
+def log_facts(population: Population, agent_id: bytes) -> dict[str, str]:
     """Return the log facts of a machine, with its id for servers only.
 
     For other machines, the line's time would reveal when they were used.
@@ -138,13 +138,13 @@ def named(population: Population, agent_id: bytes) -> dict[str, str]:
     return {**facts, "agent_id": agent_id.hex()} if population is Population.SERVER else facts
 
 
-def _told_apart(known: Holders, copies: tuple[bytes, ...]) -> Holders:
+def _mark_clones(known: Holders, copies: tuple[bytes, ...]) -> Holders:
     """Return the same nonces with these marked as clones."""
     set_back = None if known.set_back in copies else known.set_back
     return replace(known, copies=(*known.copies, *copies)[-NONCES_KEPT:], set_back=set_back)
 
 
-def _numbered(number: int, chance: bytes) -> bytes:
+def _number_nonce(number: int, chance: bytes) -> bytes:
     return _NUMBERED + number.to_bytes(_NUMBER_END - len(_NUMBERED), "big") + chance
 
 

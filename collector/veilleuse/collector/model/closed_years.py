@@ -101,17 +101,17 @@ class PackedFile:
     statistics: bytes
     signature: bytes = b""
 
-    def unpacked(self) -> ClosedFile:
+    def unpack(self) -> ClosedFile:
         """Decompress. Raises ValueError for damaged content, or more than MAXIMUM_BYTES."""
-        return ClosedFile(_unpacked(self.report), _unpacked(self.statistics), self.signature)
+        return ClosedFile(_unpack(self.report), _unpack(self.statistics), self.signature)
 
 
-def packed(file: ClosedFile) -> PackedFile:
+def pack(file: ClosedFile) -> PackedFile:
     """Compress by zlib."""
     return PackedFile(zlib.compress(file.report), zlib.compress(file.statistics), file.signature)
 
 
-def _unpacked(content: bytes) -> bytes:
+def _unpack(content: bytes) -> bytes:
     unpacking = zlib.decompressobj()
     try:
         found = unpacking.decompress(content, MAXIMUM_BYTES)

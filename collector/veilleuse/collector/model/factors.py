@@ -167,7 +167,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptContract:
+class StoredContract:
     """A contract, with its author and its withdrawal."""
 
     contract: Contract

@@ -198,7 +198,7 @@ class GroupSums:
         """Return the milliseconds in these bands and states;
         None where they may not be separate from others.
         """
-        if not self.tells(bands, states):
+        if not self.separates(bands, states):
             return None
         return sum(
             sums.milliseconds
@@ -217,9 +217,9 @@ class GroupSums:
         ]
         part = len(bands) < len(Band) or not states >= KNOWN_STATES
         hidden = part and Detail.ENERGIES in self.withheld
-        return sum(found) if found and self.tells(bands, states) and not hidden else None
+        return sum(found) if found and self.separates(bands, states) and not hidden else None
 
-    def tells(self, bands: frozenset[Band], states: frozenset[State]) -> bool:
+    def separates(self, bands: frozenset[Band], states: frozenset[State]) -> bool:
         """Return whether these bands and states may be separate from the others."""
         return not (
             (0 < len(bands) < len(Band) and Detail.OUTSIDE in self.withheld)

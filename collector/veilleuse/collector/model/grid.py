@@ -128,7 +128,7 @@ class GridIntensity(NamedTuple):
         return self.start_unix_milliseconds + self.minutes * MILLISECONDS_PER_MINUTE
 
 
-def checked(one: GridIntensity) -> GridIntensity:
+def check_value(one: GridIntensity) -> GridIntensity:
     """Return the value. Raises ValueError for an impossible one."""
     if not _ZONE.fullmatch(one.zone):
         raise ValueError(f"'{one.zone}' is no grid zone: FR, FR-COR …")

@@ -101,7 +101,7 @@ _BEYOND: Final = BandUse._fields.index("beyond_15_minutes_milliseconds")
 NO_USE: Final = BandUse()
 
 
-def added(one: BandUse, more: BandUse) -> BandUse:
+def add_uses(one: BandUse, more: BandUse) -> BandUse:
     """Add field by field."""
     return BandUse(*map(int.__add__, one, more))
 
@@ -205,7 +205,7 @@ class IndicatorMachine:
         """Return the use in these bands together; in all bands without any."""
         whole = NO_USE
         for band in bands or tuple(Band):
-            whole = added(whole, self.bands.get(band, NO_USE))
+            whole = add_uses(whole, self.bands.get(band, NO_USE))
         return whole
 
 

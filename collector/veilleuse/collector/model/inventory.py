@@ -113,7 +113,7 @@ class Asset:
         """All earlier machines, then the current one."""
         return (*self.earlier_host_ids, *(() if self.host_id is None else (self.host_id,)))
 
-    def placed(self, day: date) -> Placement:
+    def placement_on(self, day: date) -> Placement:
         """Return its placement on a day; before the first, its first one."""
         older = [placement for placement in self.placements if placement.from_day <= day]
         return older[-1] if older else self.placements[0]
@@ -208,7 +208,7 @@ class AssetRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPurchase:
+class StoredPurchase:
     """A purchase with its inventory."""
 
     source: str
@@ -216,7 +216,7 @@ class KeptPurchase:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRetirement:
+class StoredRetirement:
     """A retirement with its inventory."""
 
     source: str
@@ -231,8 +231,8 @@ class InventorySnapshot:
     """Rises with every import with a change; 0: none yet."""
     assets: tuple[AssetRecord, ...]
     entities: tuple[Entity, ...]
-    purchases: tuple[KeptPurchase, ...]
-    retirements: tuple[KeptRetirement, ...]
+    purchases: tuple[StoredPurchase, ...]
+    retirements: tuple[StoredRetirement, ...]
     headcounts: tuple[Headcount, ...]
     next_asset_id: int
 
@@ -247,9 +247,9 @@ class InventoryChange:
     assets: tuple[AssetRecord, ...] = ()
     """Inserted or replaced; `host_id` is not changed."""
     entities: tuple[Entity, ...] = ()
-    purchases: tuple[KeptPurchase, ...] | None = None
+    purchases: tuple[StoredPurchase, ...] | None = None
     """All from now on; None: unchanged."""
-    retirements: tuple[KeptRetirement, ...] | None = None
+    retirements: tuple[StoredRetirement, ...] | None = None
     headcounts: tuple[Headcount, ...] = ()
     """Inserted or replaced, by entity and day."""
 

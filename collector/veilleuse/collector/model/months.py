@@ -97,7 +97,7 @@ its facts say what it measures.
 NOTHING: Final[Vector] = (0,) * len(COLUMNS)
 
 
-def added(one: Sequence[int], more: Sequence[int]) -> Vector:
+def add_vectors(one: Sequence[int], more: Sequence[int]) -> Vector:
     """Add column by column."""
     return tuple(map(add, one, more))
 

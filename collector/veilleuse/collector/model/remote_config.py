@@ -156,7 +156,7 @@ def duration(value_milliseconds: int) -> str:
     return f"{value_milliseconds}ms"
 
 
-def checked_for(population: Population, configuration: Configuration) -> Configuration:
+def check_for(population: Population, configuration: Configuration) -> Configuration:
     """Return the configuration.
 
     Raises UsageError when no agent could accept it, or it is finer than the population's default.
@@ -180,7 +180,7 @@ def checked_for(population: Population, configuration: Configuration) -> Configu
     return configuration
 
 
-def begun(
+def start_candidate(
     rollout: Rollout, candidate: Configuration, hosts: Iterable[Host], now_unix_milliseconds: int
 ) -> Rollout:
     """Start a candidate in its first stage. Raises AdminError when there is one already, or it is active."""
@@ -188,14 +188,14 @@ def begun(
         raise AdminError(
             f"a candidate for {rollout.population.value} is rolled out at {rollout.percent} %: accept or withdraw it first"
         )
-    candidate = checked_for(rollout.population, candidate)
+    candidate = check_for(rollout.population, candidate)
     if candidate == rollout.active:
         raise AdminError(f"this is active for {rollout.population.value} already")
     started = replace(rollout, candidate=candidate, changed_unix_milliseconds=now_unix_milliseconds)
-    return _at(started, STAGES_PERCENT[0], hosts, now_unix_milliseconds)
+    return _move_to_stage(started, STAGES_PERCENT[0], hosts, now_unix_milliseconds)
 
 
-def advanced(
+def advance_candidate(
     rollout: Rollout, percent: int, hosts: Sequence[Host], now_unix_milliseconds: int, *, force: bool
 ) -> Rollout:
     """Move the candidate to a later stage.
@@ -214,10 +214,12 @@ def advanced(
         if percent != STAGES_PERCENT[STAGES_PERCENT.index(rollout.percent) + 1]:
             raise AdminError(f"the candidate is at {rollout.percent} %: go to 10 first, or use --force")
         _require_confirmed(rollout, hosts, now_unix_milliseconds)
-    return _at(rollout, percent, hosts, now_unix_milliseconds)
+    return _move_to_stage(rollout, percent, hosts, now_unix_milliseconds)
 
 
-def accepted(rollout: Rollout, hosts: Sequence[Host], now_unix_milliseconds: int, *, force: bool) -> Rollout:
+def accept_candidate(
+    rollout: Rollout, hosts: Sequence[Host], now_unix_milliseconds: int, *, force: bool
+) -> Rollout:
     """Make the candidate the active configuration.
 
     Raises AdminError unless it is confirmed at 100 %; with `force`, only without a candidate.
@@ -230,7 +232,7 @@ def accepted(rollout: Rollout, hosts: Sequence[Host], now_unix_milliseconds: int
     return Rollout(rollout.population, candidate, changed_unix_milliseconds=now_unix_milliseconds)
 
 
-def withdrawn(rollout: Rollout, now_unix_milliseconds: int) -> Rollout:
+def withdraw_candidate(rollout: Rollout, now_unix_milliseconds: int) -> Rollout:
     """Withdraw the candidate. Raises AdminError when there is none."""
     _require_candidate(rollout)
     return Rollout(rollout.population, rollout.active, changed_unix_milliseconds=now_unix_milliseconds)
@@ -268,7 +270,9 @@ def state_of(rollout: Rollout, host: Host) -> HostState:
     }[said.state]
 
 
-def _at(rollout: Rollout, percent: int, hosts: Iterable[Host], now_unix_milliseconds: int) -> Rollout:
+def _move_to_stage(
+    rollout: Rollout, percent: int, hosts: Iterable[Host], now_unix_milliseconds: int
+) -> Rollout:
     """Move to a stage: reach that share of the awaited machines, at least one, and all reached before."""
     assert rollout.candidate is not None
     draws = sorted(

@@ -17,7 +17,7 @@ from operator import add
 from typing import Final, TypeAlias
 
 from veilleuse.collector.calendars.periods import evening_of
-from veilleuse.collector.derive.counters import counter_signal, discharge, psys_is_trusted, scaled
+from veilleuse.collector.derive.counters import counter_signal, discharge, psys_is_trusted, round_quotient
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import COLUMNS, NIGHT_ON_MILLISECONDS, PLACE, DayType, HostPeriod
 from veilleuse.collector.model.records import Cell, Grain, HostId
@@ -115,7 +115,7 @@ def contributions(units: Units, days: SiteDays, time_zone: str, psys: PsysCheck)
 
 def _add_week(months: Months, days: SiteDays, monday: int, band: Band, vector: list[int]) -> None:
     shares = days.week(monday)
-    if not shares.shared:
+    if not shares.is_shared:
         ((month, kind),) = shares.parts
         months.add(month, (kind, band), vector)
         return
@@ -190,7 +190,9 @@ def _add_measured(units: Units, into: _Vectors, *, trust_psys: bool) -> None:
             signal = counter_signal(cell, trust_psys=trust_psys) if time else None
             if signal is not None:
                 time = min(signal.covered_milliseconds, time)
-                vector[_COUNTERS] += scaled(signal.energy_millijoules * time, signal.covered_milliseconds)
+                vector[_COUNTERS] += round_quotient(
+                    signal.energy_millijoules * time, signal.covered_milliseconds
+                )
                 vector[_COVERED] += time
     with_windows = [one for one in units.sums if one.update_window_milliseconds]
     if with_windows:
@@ -220,10 +222,10 @@ def _in_windows(one: UnitSum, points: Iterable[UnitPoint], energy: int) -> int:
     inside = sum(p.update_window_energy_millijoules or 0 for p in walls or told)
     if not whole:
         whole, inside = one.milliseconds, one.update_window_milliseconds
-    return scaled(energy * min(inside, whole), whole) if whole else 0
+    return round_quotient(energy * min(inside, whole), whole) if whole else 0
 
 
-def added_rows(months: Months, rows: Iterable[HostPeriod]) -> None:
+def add_rows(months: Months, rows: Iterable[HostPeriod]) -> None:
     """Add rows stored already."""
     for row in rows:
         months.add(row.period_from, (row.day_type, row.band), row.values)

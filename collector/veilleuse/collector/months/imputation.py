@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, TypeAlias
 
-from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.derive.counters import round_quotient
 from veilleuse.collector.model.months import COLUMNS, IMPUTED_COLUMNS, PLACE, HostPeriod
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.months.aggregate import Key, Months, added_rows, contributions
+from veilleuse.collector.months.aggregate import Key, Months, add_rows, contributions
 from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import HISTORY_DAYS, KnownBand, MonthSource
 from veilleuse.wire.sums import apportion
@@ -49,7 +49,7 @@ class _Missing:
     long: defaultdict[Key, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def imputed(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
+def impute(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
     """Return the imputed values of each day type and band of the month with missing time."""
     first, end = source.month.toordinal(), _end(source.month)
     missing = _Silence(source, days).missing(first, end)
@@ -63,17 +63,19 @@ def imputed(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
         short, long = missing.short[key], missing.long[key]
         energy = 0
         if mean.derived_milliseconds:
-            energy = scaled(short * mean.energy_millijoules, mean.derived_milliseconds)
+            energy = round_quotient(short * mean.energy_millijoules, mean.derived_milliseconds)
         else:  # no derived energy for such time: nothing is imputed
             short, long = 0, long + short
         if mean.on_derived_milliseconds:
-            energy += scaled(without.get(key, 0) * mean.on_energy_millijoules, mean.on_derived_milliseconds)
+            energy += round_quotient(
+                without.get(key, 0) * mean.on_energy_millijoules, mean.on_derived_milliseconds
+            )
         if short or long or energy:
             found[key] = (short, energy, long)
     return found
 
 
-def rescaled(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> dict[Key, Imputed]:
+def rescale(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> dict[Key, Imputed]:
     """Reduce imputed values of a month with deleted days, in proportion to late data.
 
     `more_known`: additional milliseconds of known state by key.
@@ -85,8 +87,8 @@ def rescaled(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> di
         if left == whole:
             found[key] = (short, energy, long)
         elif left:
-            kept = scaled(short * left, whole)
-            found[key] = (kept, scaled(energy * left, whole), left - kept)
+            kept = round_quotient(short * left, whole)
+            found[key] = (kept, round_quotient(energy * left, whole), left - kept)
     return found
 
 
@@ -274,12 +276,15 @@ _KNOWN: Final = tuple(
 def month_rows(source: MonthSource, days: SiteDays, time_zone: str) -> tuple[HostPeriod, ...]:
     """Return the rows of one machine and month, in the order of day type and band; none without values."""
     months = contributions(source.units, days, time_zone, source.psys)
-    added_rows(months, source.gone)
+    add_rows(months, source.gone)
     if source.gone:
-        more = {key: known - _known(source.kept, key) for key, known in _all_known(months, source).items()}
-        stands_in = rescaled(_imputed(source.kept), more)
+        more = {
+            key: known - _known_milliseconds(source.kept, key)
+            for key, known in _all_known(months, source).items()
+        }
+        stands_in = rescale(_stored_imputed(source.kept), more)
     else:
-        stands_in = imputed(source, days)
+        stands_in = impute(source, days)
     for key, values in stands_in.items():
         vector = [0] * len(COLUMNS)
         for place, value in zip(_IMPUTED, values, strict=True):
@@ -295,11 +300,11 @@ def _all_known(months: Months, source: MonthSource) -> dict[Key, int]:
     }
 
 
-def _known(rows: Iterable[HostPeriod], key: Key) -> int:
+def _known_milliseconds(rows: Iterable[HostPeriod], key: Key) -> int:
     return sum(row.values[place] for row in rows if (row.day_type, row.band) == key for place in _KNOWN)
 
 
-def _imputed(rows: Iterable[HostPeriod]) -> dict[Key, Imputed]:
+def _stored_imputed(rows: Iterable[HostPeriod]) -> dict[Key, Imputed]:
     found: dict[Key, Imputed] = {}
     for row in rows:
         short, energy, long = (row.values[place] for place in _IMPUTED)

@@ -22,7 +22,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import Key
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars, SiteDays
-from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
+from veilleuse.collector.ports.months import KeptRows, MonthReader, StaleMonth
 from veilleuse.wire.vocabulary import Band, Population
 
 PAGE_HOSTS: Final = 512
@@ -36,9 +36,9 @@ class Periods:
     A long-lived instance sees changes of the store, but not new enrolments: build a new one for these.
     """
 
-    def __init__(self, reader: RollReader) -> None:
+    def __init__(self, reader: MonthReader) -> None:
         self._reader = reader
-        self._almanac = SiteCalendars(reader.calendars, reader.school_periods)
+        self._site_calendars = SiteCalendars(reader.calendars, reader.school_periods)
         self._fleet: dict[HostId, Host] | None = None
         self._sites: dict[str, Site] = {}
         self._windows: dict[tuple[str, Population, Slice], SiteDays] = {}
@@ -49,7 +49,7 @@ class Periods:
         """
         edges, inside = _edges(first, end)
         years, months = _cut(inside.first, inside.end) if inside else ([], [])
-        self._almanac.look_again()
+        self._site_calendars.discard_declarations()
         self._windows.clear()
         for after, upto in self._pages():
             rows = self._page(first, self._reader.kept(years, months, after, upto))
@@ -58,7 +58,7 @@ class Periods:
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
         """Implements ports.PeriodReader. Raises ValueError, StoreDamaged."""
         for month in _months(first, end):
-            self._almanac.look_again()
+            self._site_calendars.discard_declarations()
             for after, upto in self._pages():
                 yield from self._page(month, self._reader.kept((), (month,), after, upto))
 
@@ -73,7 +73,7 @@ class Periods:
             if all(row.period_from == first for row in only):  # one year, or one month: as stored
                 yield from only
                 return
-        yield from _summed(self._true(kept), first)
+        yield from _sum_rows(self._true(kept), first)
 
     def _true(self, kept: KeptRows) -> _Parts:
         """Return the stored rows with each stale month replaced by its recomputed rows."""
@@ -99,7 +99,7 @@ class Periods:
             return ()
         site = self._sites[host.site]
         source = self._reader.month_source(host, site, one.month)
-        return month_rows(source, self._almanac.days(site, host.population), site.time_zone)
+        return month_rows(source, self._site_calendars.days(site, host.population), site.time_zone)
 
     def _hosts(self) -> dict[HostId, Host]:
         if self._fleet is None:
@@ -116,14 +116,14 @@ class Periods:
             if hosts[0] < host_id <= hosts[1]:
                 for edge in edges:
                     _add(found, self._part(host, edge))
-        yield from _summed(found, first)
+        yield from _sum_rows(found, first)
 
     def _part(self, host: Host, part: Slice) -> Sequence[HostPeriod]:
         """Return the rows of a stretch within one month."""
         site = self._sites[host.site]
         key = (site.site, host.population, part)
         if key not in self._windows:
-            self._windows[key] = self._almanac.days(site, host.population).within(part.first, part.end)
+            self._windows[key] = self._site_calendars.days(site, host.population).within(part.first, part.end)
         source = self._reader.month_source(host, site, part.first.replace(day=1))
         if source.gone:
             raise UsageError(
@@ -147,7 +147,7 @@ def _add(found: _Parts, rows: Iterable[HostPeriod]) -> None:
         found[row.host_id][row.day_type, row.band].append(row)
 
 
-def _summed(found: _Parts, first: date) -> Iterator[HostPeriod]:
+def _sum_rows(found: _Parts, first: date) -> Iterator[HostPeriod]:
     for host_id in sorted(found):
         for key in _ORDER:
             rows = found[host_id].get(key)

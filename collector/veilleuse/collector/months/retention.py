@@ -26,7 +26,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import contributions
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, Registry
-from veilleuse.collector.ports.months import Limits, RollStore
+from veilleuse.collector.ports.months import Limits, MonthStore
 from veilleuse.collector.ports.readers import MayGo
 from veilleuse.wire.vocabulary import Population
 
@@ -112,9 +112,9 @@ class Retention:
     def __init__(
         self,
         writer: Committer,
-        store: RollStore,
+        store: MonthStore,
         registry: Registry,
-        almanac: SiteCalendars,
+        site_calendars: SiteCalendars,
         kept: settings.RetentionSettings,
         *,
         closed_years: Callable[[], frozenset[int]] = frozenset,
@@ -129,7 +129,7 @@ class Retention:
         self._writer = writer
         self._store = store
         self._registry = registry
-        self._almanac = almanac
+        self._site_calendars = site_calendars
         self._kept = kept
         self._closed_years = closed_years
         self._may_go = may_go
@@ -167,7 +167,7 @@ class Retention:
     def _slice(self, work: _Work) -> None:
         """Process machines for at most 20 ms, at least one step of one machine."""
         until = self._clock() + SLICE_SECONDS
-        self._almanac.look_again()
+        self._site_calendars.discard_declarations()
         closed, kept = self._closed_years(), self._may_go(work.today).months
         while work.waiting:
             host = self._registry.host(work.waiting[0])
@@ -191,7 +191,7 @@ class Retention:
                 return False
         elif starts := units.starts:
             psys = self._store.psys(host.host_id)
-            days = self._almanac.days(site, host.population)
+            days = self._site_calendars.days(site, host.population)
             gone = contributions(units, days, site.time_zone, psys)
             self._store.move(
                 host.host_id, starts, {month: gone.rows(host.host_id, month) for month in gone.sums}

@@ -46,7 +46,7 @@ class WeekSplit:
     weights: tuple[int, ...]
 
     @property
-    def shared(self) -> bool:
+    def is_shared(self) -> bool:
         """True with more than one part."""
         return len(self.parts) > 1
 
@@ -152,7 +152,7 @@ class SiteCalendars:
         self._seen: dict[str, tuple[CalendarVersion, ...]] = {}
         self._periods: tuple[SchoolPeriod, ...] | None = None
 
-    def look_again(self) -> None:
+    def discard_declarations(self) -> None:
         """Discard the declarations that were read: they may have changed."""
         self._seen.clear()
         self._periods = None

@@ -15,7 +15,7 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, DeriveStore, Registry
-from veilleuse.collector.ports.months import RollStore, StaleMonth
+from veilleuse.collector.ports.months import MonthStore, StaleMonth
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def ended_by(today: date) -> date:
     return (today - timedelta(days=WAIT_DAYS)).replace(day=1)
 
 
-class RollWorker:
+class MonthWorker:
     """Stores ended months: `run_slice` inside the writer, `drain` for a command,
     `start`/`stop` for the service.
     """
@@ -46,10 +46,10 @@ class RollWorker:
     def __init__(
         self,
         writer: Committer,
-        store: RollStore,
+        store: MonthStore,
         derive: DeriveStore,
         registry: Registry,
-        almanac: SiteCalendars,
+        site_calendars: SiteCalendars,
         *,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         clock: Callable[[], float] = time.monotonic,
@@ -59,7 +59,7 @@ class RollWorker:
         self._store = store
         self._derive = derive
         self._registry = registry
-        self._almanac = almanac
+        self._site_calendars = site_calendars
         self._today = today
         self._clock = clock
         self._stop = threading.Event()
@@ -96,7 +96,7 @@ class RollWorker:
             return 0
         until = self._clock() + SLICE_SECONDS
         done = 0
-        self._almanac.look_again()
+        self._site_calendars.discard_declarations()
         for one in self._store.due(ended_by(self._today()), _PER_SLICE + len(self._failed)):
             if one in self._failed:
                 continue
@@ -119,7 +119,7 @@ class RollWorker:
             return
         site = self._registry.site(host.site)
         source = self._store.source(host, site, one.month)
-        rows = month_rows(source, self._almanac.days(site, host.population), site.time_zone)
+        rows = month_rows(source, self._site_calendars.days(site, host.population), site.time_zone)
         self._store.write_month(one.host_id, one.month, rows)
 
     def _run(self) -> None:

@@ -20,15 +20,15 @@ from veilleuse.collector.ports.core import (
     Registry,
     Renewer,
 )
-from veilleuse.collector.ports.months import RollReader, RollStore
+from veilleuse.collector.ports.months import MonthReader, MonthStore
 from veilleuse.collector.ports.readers import (
     AccountReader,
     Accounts,
+    ActionReader,
+    ActionStore,
     FactorReader,
     Factors,
     FactorSource,
-    FollowReader,
-    Follows,
     HourReader,
     Intensities,
     IntensityReader,
@@ -42,6 +42,8 @@ from veilleuse.collector.ports.readers import (
 __all__ = [
     "AccountReader",
     "Accounts",
+    "ActionReader",
+    "ActionStore",
     "Authoriser",
     "Calendars",
     "Calibrations",
@@ -53,8 +55,6 @@ __all__ = [
     "FactorReader",
     "FactorSource",
     "Factors",
-    "FollowReader",
-    "Follows",
     "HostEraser",
     "HourReader",
     "Indicator",
@@ -65,11 +65,11 @@ __all__ = [
     "InventoryStore",
     "LoadReader",
     "MeteringStore",
+    "MonthReader",
+    "MonthStore",
     "PeriodReader",
     "Reader",
     "Registry",
     "Renewer",
-    "RollReader",
-    "RollStore",
     "SobrietyIndicator",
 ]

@@ -176,7 +176,7 @@ class KeptRows(NamedTuple):
     """Stored rows of the stale months: out of date, and contained in the rows of the years."""
 
 
-class RollStore(Protocol):
+class MonthStore(Protocol):
     """Store of months, called through the writer: each write is a transaction, or part of the caller's."""
 
     def due(self, before: date, limit: int) -> tuple[StaleMonth, ...]:
@@ -232,7 +232,7 @@ class RollStore(Protocol):
         """
 
 
-class RollReader(Protocol):
+class MonthReader(Protocol):
     """Read-only part of the store of months, in any process."""
 
     def host_ids(self) -> tuple[HostId, ...]:

@@ -11,7 +11,7 @@ from datetime import date
 from typing import NamedTuple, Protocol
 
 from veilleuse.collector.model.accounts import Access, Account, Role
-from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, KeptAction, LineChange
+from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange, StoredAction
 from veilleuse.collector.model.calibration import CalibrationBook
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile
 from veilleuse.collector.model.factors import (
@@ -20,7 +20,7 @@ from veilleuse.collector.model.factors import (
     Factor,
     FactorImport,
     FactorVersion,
-    KeptContract,
+    StoredContract,
 )
 from veilleuse.collector.model.figures import EnergySums, IndicatorMeta
 from veilleuse.collector.model.grid import (
@@ -260,7 +260,7 @@ class FactorReader(Protocol):
     def versions(self) -> tuple[FactorVersion, ...]:
         """Return all versions ever imported, in order. Raises StoreDamaged."""
 
-    def contracts(self) -> tuple[KeptContract, ...]:
+    def contracts(self) -> tuple[StoredContract, ...]:
         """Return all contracts ever entered, withdrawn ones too."""
 
     def mappings(self) -> tuple[BilanMapping, ...]:
@@ -374,17 +374,17 @@ class LoadReader(Protocol):
         """Return the calibrations in force."""
 
 
-class FollowReader(Protocol):
+class ActionReader(Protocol):
     """Actions, and imported lines of the REEN sheet."""
 
-    def actions(self) -> tuple[KeptAction, ...]:
+    def actions(self) -> tuple[StoredAction, ...]:
         """Return all actions ever entered, withdrawn and replaced ones too, in order. Raises StoreDamaged."""
 
-    def lines(self, table: FollowTable) -> tuple[ActionLine, ...]:
+    def lines(self, table: ActionTable) -> tuple[ActionLine, ...]:
         """Return the lines in force, in order of their keys. Raises StoreDamaged."""
 
 
-class Follows(FollowReader, Protocol):
+class ActionStore(ActionReader, Protocol):
     """Actions with writes. Used like the Registry. Rows are added, never changed."""
 
     def enter(self, actions: Sequence[Action], who: str, why: str, now_unix_milliseconds: int) -> None:
@@ -395,7 +395,7 @@ class Follows(FollowReader, Protocol):
 
     def put(
         self,
-        table: FollowTable,
+        table: ActionTable,
         changes: Sequence[LineChange],
         file_name: str,
         who: str,

@@ -22,7 +22,7 @@ from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, slices
-from veilleuse.collector.closed_years.published_rows import closed_figures, require_shown
+from veilleuse.collector.closed_years.published_rows import closed_figures, require_publishable
 from veilleuse.collector.documents.document import (
     LANGUAGES,
     PUBLIC,
@@ -101,7 +101,10 @@ def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None
     last = end - timedelta(days=1)
 
     def is_placed(asset: Asset) -> bool:
-        told = (asset.placed(last).site, *(of_hosts.get(host_id, "") for host_id in reversed(asset.host_ids)))
+        told = (
+            asset.placement_on(last).site,
+            *(of_hosts.get(host_id, "") for host_id in reversed(asset.host_ids)),
+        )
         return next((site for site in told if site), "") in sites
 
     without_site = sum(not is_placed(asset) for asset in assets)
@@ -204,7 +207,7 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
         compare=compare,
     )
     assert found is not None, "there are revisions, and none is ever removed"
-    require_shown(
+    require_publishable(
         found.closed,
         k=question.k_anonymity,
         current_tree=question.current_tree,

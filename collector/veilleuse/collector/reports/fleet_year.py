@@ -13,10 +13,10 @@ from itertools import groupby
 from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
 from veilleuse.collector.calendars.periods import FIRST_YEAR, Slice, check_period, slices
-from veilleuse.collector.closed_years.published_rows import load_closed, require_shown
-from veilleuse.collector.closed_years.reduce import keep
-from veilleuse.collector.closed_years.restate import kept_figures
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.published_rows import load_closed, require_publishable
+from veilleuse.collector.closed_years.reduce import reduce_year
+from veilleuse.collector.closed_years.restate import restate_year
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host
@@ -77,7 +77,7 @@ class _Known:
     """Machines of one asset, which was installed anew → the one that it is, or else was last; itself included."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines: by what their agents say, or by what the inventory says of them."""
-    almanac: SiteCalendars = field(init=False)
+    site_calendars: SiteCalendars = field(init=False)
 
     def __post_init__(self) -> None:
         rolls = self.sources.reader
@@ -99,7 +99,7 @@ class _Known:
             if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value
             for host_id in asset.host_ids
         )
-        self.almanac = SiteCalendars(rolls.calendars, rolls.school_periods)
+        self.site_calendars = SiteCalendars(rolls.calendars, rolls.school_periods)
 
     def stood(self, host: Host) -> FleetDevice:
         """By its enrolment."""
@@ -144,7 +144,7 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
     """Out of what was kept: machines' months are gone. Raises UsageError for less than the year."""
     question = known.question
     closed = load_closed(known.sources.closings, told)
-    require_shown(
+    require_publishable(
         closed,
         k=question.k_anonymity,
         current_tree=question.current_tree,
@@ -154,17 +154,17 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
         raise UsageError(
             f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
-    return kept_figures(closed.kept, question.dimensions, known.assumptions)
+    return restate_year(closed.kept, question.dimensions, known.assumptions)
 
 
 def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
     """Of a year that nobody has closed, out of what the collector kept: machines' months are gone. Raises UsageError."""
     question, found = known.question, load_kept(known.sources.closings, told)
     require_told(found, k=question.k_anonymity, current_tree=question.current_tree)
-    return kept_figures(found.kept, question.dimensions, found.under(known.assumptions))
+    return restate_year(found.kept, question.dimensions, found.under(known.assumptions))
 
 
-def year_kept(sources: Sources, question: YearQuestion) -> Kept:
+def year_kept(sources: Sources, question: YearQuestion) -> YearStatistics:
     """All that is kept of the whole question, which is one year."""
     with without_garbage_collection():
         return _kept(
@@ -207,10 +207,10 @@ def _all_stood(known: _Known, part: Slice) -> _Stood:
     return _Stood(devices, places | elsewhere, virtual, servers)
 
 
-def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
+def _kept(known: _Known, part: Slice, *, for_ever: bool) -> YearStatistics:
     """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
     stood = _all_stood(known, part)
-    kept = keep(
+    kept = reduce_year(
         part.first,
         part.end,
         stood.devices,
@@ -240,7 +240,7 @@ def _elsewhere(
 
 def _stretch(known: _Known, part: Slice) -> PeriodFigures:
     """An open stretch, as it would be closed: its cells are merged before anything is estimated."""
-    return kept_figures(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
+    return restate_year(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
@@ -248,7 +248,7 @@ def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
         found = known.sites.get(site)
         if found is None:  # nothing is known of its days: METHOD.md's open days are Monday to Friday
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
-        return known.almanac.days(found, population or Population.SERVER).kind(day)
+        return known.site_calendars.days(found, population or Population.SERVER).kind(day)
 
     zones, reporting = {name: site.time_zone for name, site in known.sites.items()}, known.sources.reporting
     census = Census(

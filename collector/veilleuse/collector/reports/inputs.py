@@ -15,7 +15,7 @@ from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import FactorReader, FollowReader, LoadReader, PeriodReader
+from veilleuse.collector.ports import ActionReader, FactorReader, LoadReader, PeriodReader
 from veilleuse.collector.ports.readers import ClosedYearReader
 from veilleuse.collector.reports.savings import moved
 from veilleuse.collector.settings import Indicators, ReportingSettings
@@ -77,7 +77,7 @@ class SobrietySources:
 
     base: Sources
     loads: LoadReader
-    follows: FollowReader
+    follows: ActionReader
 
 
 @contextmanager

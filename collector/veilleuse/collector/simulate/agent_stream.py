@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.simulate.calendars import Slot, Timetable
 from veilleuse.collector.simulate.cells import (
-    UNTOLD,
+    UNKNOWN_SPAN,
     Cells,
     CellSums,
     Sensors,
@@ -66,7 +66,7 @@ def _point(kind: PointKind, domain: str, boundary: Boundary, subject: str) -> An
 
 
 @dataclass(frozen=True, slots=True)
-class _Into:
+class _CellInputs:
     """Inputs that turn one day's spans into cells."""
 
     spans: Sequence[Span]
@@ -79,7 +79,7 @@ class _Into:
     def add(self, cells: Cells, slot: Slot, place: int, start: int, end: int) -> None:
         """Add a stretch of the span at index `place`."""
         if self.silent:
-            sums = cells.setdefault((slot.band, UNTOLD.state, UNTOLD.supply), CellSums())
+            sums = cells.setdefault((slot.band, UNKNOWN_SPAN.state, UNKNOWN_SPAN.supply), CellSums())
             sums.milliseconds += end - start
         else:
             piece = (start, end)
@@ -119,7 +119,7 @@ class Agent:
         silent = inside and reason is None
         lost = inside and reason not in (None, GapReason.SENSOR_LOST)
         sensors = None if reason is GapReason.SENSOR_LOST else self._sensors
-        into = _Into(spans, powers, sensors, self._gain, silent)
+        into = _CellInputs(spans, powers, sensors, self._gain, silent)
         weekly = self._population is Population.WORKSTATION
         records = self._by_day(day, into) if weekly else self._by_clock(day, into)
         for period, cells in records:
@@ -133,7 +133,7 @@ class Agent:
 
     # --- periods
 
-    def _by_clock(self, day: date, into: _Into) -> Iterator[tuple[Any, Cells]]:
+    def _by_clock(self, day: date, into: _CellInputs) -> Iterator[tuple[Any, Cells]]:
         begun, cells = 0, Cells()
         for slot, place, start, end in pieces(into.spans, self._timetable.slots(day)):
             if slot.period_start != begun:
@@ -151,7 +151,7 @@ class Agent:
         length = sum(sums.milliseconds for sums in cells.values())
         return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=length))
 
-    def _by_day(self, day: date, into: _Into) -> Iterator[tuple[Any, Cells]]:
+    def _by_day(self, day: date, into: _CellInputs) -> Iterator[tuple[Any, Cells]]:
         cells: Cells = {}
         for slot, place, start, end in pieces(into.spans, self._timetable.slots(day)):
             into.add(self._week if slot.band is Band.OPEN else cells, slot, place, start, end)
@@ -186,13 +186,13 @@ class Agent:
         if reason is GapReason.CLOCK_UNKNOWN:
             gap.spans.add(milliseconds=sum(milliseconds for _, milliseconds in self._lost))
         else:
-            for period, milliseconds in _merged(self._lost):
+            for period, milliseconds in _merge_spans(self._lost):
                 gap.spans.add(period=period, milliseconds=milliseconds)
         self._lost = []
         return pb.Record(gap=gap).SerializeToString(deterministic=True)
 
 
-def _merged(lost: Sequence[tuple[Any, int]]) -> list[tuple[Any, int]]:
+def _merge_spans(lost: Sequence[tuple[Any, int]]) -> list[tuple[Any, int]]:
     """Merge adjacent clock periods into one span; days and weeks stay separate."""
     found: list[tuple[Any, int]] = []
     for period, milliseconds in lost:

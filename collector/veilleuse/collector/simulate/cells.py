@@ -74,7 +74,7 @@ def _bucket(load: float) -> int:
 
 
 Cells = dict[CellKey, CellSums]
-UNTOLD: Final = Span(0, 0, State.UNKNOWN, Supply.UNKNOWN)
+UNKNOWN_SPAN: Final = Span(0, 0, State.UNKNOWN, Supply.UNKNOWN)
 
 
 def pieces(spans: Sequence[Span], slots: Sequence[Slot]) -> Iterator[tuple[Slot, int, int, int]]:

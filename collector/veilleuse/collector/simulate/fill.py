@@ -138,7 +138,7 @@ def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Prog
         initialise(settings, simulated=True)
     with open_collector(settings) as collector:
         _require_empty(collector)
-        return _Filling(collector, order, progress).fill()
+        return _Run(collector, order, progress).fill()
 
 
 def _require_empty(collector: Collector) -> None:
@@ -152,7 +152,7 @@ def _require_empty(collector: Collector) -> None:
         raise DataDirectoryError(f"{where} holds a fleet already: set data_dir to a new directory")
 
 
-class _Filling:
+class _Run:
     """One run of a simulation."""
 
     def __init__(self, collector: Collector, order: SimulationOrder, progress: Progress) -> None:
@@ -183,9 +183,9 @@ class _Filling:
             self._progress("machines", done, len(ordered))
             if device.place is not ROOM and self._pushes.records >= derived + _RECORDS_BETWEEN:
                 derived = self._derive()
-            self._tell(device, hosts.get(device.number))
+            self._add_device(device, hosts.get(device.number))
         self._derive()
-        self._tell_of_the_rest()
+        self._add_other_devices()
         self._import_inventory()
         self._progress("months", 0, 1)
         self._collector.rolls.drain()
@@ -209,7 +209,7 @@ class _Filling:
 
     # --- machines
 
-    def _tell(self, device: SimulatedDevice, host_id: HostId | None) -> None:
+    def _add_device(self, device: SimulatedDevice, host_id: HostId | None) -> None:
         """Add all days of a machine to the truth, and from its agent's first day to the store."""
         timetable = self._timetables[device.place]
         routine, machine = routine_of(device, self._order.seed), self._physics.machine(device)
@@ -226,18 +226,18 @@ class _Filling:
         if stream is not None:
             stream.flush()
 
-    def _tell_of_the_rest(self) -> None:
+    def _add_other_devices(self) -> None:
         """Add devices without an agent to the truth."""
         for day in days(self._order.first, self._order.end):
             slots = self._timetables[ROOM].slots(day)
-            beside = self._room.beside(slots[0].start, slots[-1].end)
-            self._truth.add_beside(ROOM, day, OTHER_ROOM, beside)
+            beside = self._room.other_energy(slots[0].start, slots[-1].end)
+            self._truth.add_other(ROOM, day, OTHER_ROOM, beside)
             for place in COLLEGES:
                 kind = self._timetables[place].day_type(day)
                 length = slots[-1].end - slots[0].start
-                for device_class, number in registry.BESIDE:
-                    watts = self._physics.beside_watts(device_class.value, kind)
-                    self._truth.add_beside(place, day, device_class.value, number * watts * length)
+                for device_class, number in registry.OTHER_DEVICES:
+                    watts = self._physics.other_device_watts(device_class.value, kind)
+                    self._truth.add_other(place, day, device_class.value, number * watts * length)
 
     def _agent(self, device: SimulatedDevice, host_id: HostId) -> tuple[Agent, Stream]:
         polls = device is self._room.poller

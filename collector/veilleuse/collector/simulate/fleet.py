@@ -185,7 +185,7 @@ def devices(order: SimulationOrder) -> tuple[SimulatedDevice, ...]:
     draw = random.Random(f"{order.seed}/fleet")
     found: list[SimulatedDevice] = []
     for place, agents, machines in _sizes(order.hosts):
-        found += _of_place(order, draw, place, agents, machines, len(found))
+        found += _draw_place(order, draw, place, agents, machines, len(found))
     told = [one for one in found if one.agent_from is not None]
     troubles = dict(zip((one.number for one in told), _troubles(order, draw, told), strict=True))
     return tuple(replace(one, trouble=troubles.get(one.number)) for one in found)
@@ -195,18 +195,20 @@ def _sizes(hosts: int) -> Iterator[tuple[EntitySite, int, int]]:
     """Yield (place, machines with an agent, machines)."""
     servers = max(2, round(SERVER_SHARE * hosts))
     classrooms = max(len(COLLEGES), round(CLASSROOM_SHARE * hosts))
-    for place, agents in zip(COLLEGES, _shared(classrooms, len(COLLEGES)), strict=True):
+    for place, agents in zip(COLLEGES, _split_evenly(classrooms, len(COLLEGES)), strict=True):
         yield place, agents, max(ROOM_MACHINES, 2 * agents)
-    for place, agents in zip(DIRECTIONS, _shared(hosts - servers - classrooms, len(DIRECTIONS)), strict=True):
+    for place, agents in zip(
+        DIRECTIONS, _split_evenly(hosts - servers - classrooms, len(DIRECTIONS)), strict=True
+    ):
         yield place, agents, -(-agents * 5 // 3)
     yield ROOM, servers, servers + max(1, servers // 4)
 
 
-def _shared(number: int, parts: int) -> list[int]:
+def _split_evenly(number: int, parts: int) -> list[int]:
     return [(number + place) // parts for place in range(parts)]
 
 
-def _of_place(
+def _draw_place(
     order: SimulationOrder, draw: random.Random, place: EntitySite, agents: int, machines: int, before: int
 ) -> list[SimulatedDevice]:
     ranks = list(range(machines))

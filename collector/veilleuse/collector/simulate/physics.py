@@ -64,7 +64,7 @@ class Physics:
         error = self._error("screens", priors.SCREEN_U_PPM[1])
         return on * _SCREEN_WATTS * error + (screens - on) * _STANDBY_WATTS
 
-    def beside_watts(self, kind: str, day_type: DayType) -> float:
+    def other_device_watts(self, kind: str, day_type: DayType) -> float:
         """Return the power of one device known only by an inventory: its class default with an error."""
         default = class_defaults()[kind]
         watts = default.microwatts[DAY_TYPES.index(day_type)] / _MILLION

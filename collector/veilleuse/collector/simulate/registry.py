@@ -51,7 +51,7 @@ _PURCHASES: Final = ("year", "category", "amount_excluding_vat_eur", "reused", "
 _RETIREMENTS: Final = ("day", "destination", "asset", "reuse_committed", "entity")
 SOURCE: Final = "simulated"
 """Name of this inventory."""
-BESIDE: Final = (
+OTHER_DEVICES: Final = (
     (InventoryClass.SWITCH, 2),
     (InventoryClass.WIFI_ACCESS_POINT, 4),
     (InventoryClass.PRINTER, 1),
@@ -109,13 +109,13 @@ def _assets(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterato
                 device.out_of_service_on or "", "no", "", name, "", "",
             )  # fmt: skip
     for place in COLLEGES:
-        yield from _beside(order, place)
+        yield from _other_devices(order, place)
 
 
-def _beside(order: SimulationOrder, place: EntitySite) -> Iterator[Sequence[object]]:
+def _other_devices(order: SimulationOrder, place: EntitySite) -> Iterator[Sequence[object]]:
     since = date(order.first.year - 4, 9, 1)  # before the simulated time
     items = {InventoryClass.PRINTER: "printer", InventoryClass.PROJECTOR: "peripheral"}
-    for kind, amount in BESIDE:
+    for kind, amount in OTHER_DEVICES:
         for one in range(amount):
             name = f"SIM-{place.site}-{kind.value}-{one + 1}"
             yield (

@@ -72,7 +72,7 @@ class ServerRoom:
         pdu = self._pdu[hour]
         return self._gains[0] * (pdu + NETWORK_WATTS), self._gains[1] * pdu
 
-    def beside(self, start: int, end: int) -> float:
+    def other_energy(self, start: int, end: int) -> float:
         """Return the true energy without a machine over whole hours [start, end), mJ: network and the room's
         overhead.
         """

@@ -38,7 +38,7 @@ class Truth:
         if screens_millijoules:
             self._sums[_key(device.place, day, MONITOR)] += screens_millijoules
 
-    def add_beside(self, place: EntitySite, day: date, device_class: str, millijoules: float) -> None:
+    def add_other(self, place: EntitySite, day: date, device_class: str, millijoules: float) -> None:
         """Add devices without an agent: network, overhead, and devices of the inventory alone."""
         self._sums[_key(place, day, device_class)] += millijoules
 

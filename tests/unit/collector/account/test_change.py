@@ -20,9 +20,9 @@ from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import build_statement
-from veilleuse.collector.closed_years.document import kept_document, kept_from_document
-from veilleuse.collector.closed_years.reduce import keep
-from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.document import statistics_document, statistics_from_document
+from veilleuse.collector.closed_years.reduce import reduce_year
+from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.figures import EmissionsRow
@@ -222,7 +222,7 @@ def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
     standings = census(*hosts, assets=tuple(asset(100 + n, device_class="sff") for n in range(60)))
     by_host = {one.host_id: one for one in standings if one.host_id}
     years = [
-        keep(
+        reduce_year(
             FIRST,
             END,
             standings,
@@ -232,11 +232,11 @@ def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
         )
         for watts in (50, 51)
     ]
-    closed = kept_from_document(kept_document(years[0]))
+    closed = statistics_from_document(statistics_document(years[0]))
     assert years[0].groups.sums
     assert not closed.groups.sums
     opened, beside, after = (
-        kept_figures(one, (), Assumptions()).total for one in (years[0], closed, years[1])
+        restate_year(one, (), Assumptions()).total for one in (years[0], closed, years[1])
     )
     assert opened is not None
     assert beside is not None

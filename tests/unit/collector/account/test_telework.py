@@ -22,10 +22,10 @@ from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.account.telework import HomeShare, merge_shares
-from veilleuse.collector.closed_years.document import kept_document, kept_from_document
+from veilleuse.collector.closed_years.document import statistics_document, statistics_from_document
 from veilleuse.collector.closed_years.reduce import YearReducer
-from veilleuse.collector.closed_years.restate import kept_figures
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.restate import restate_year
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -287,15 +287,15 @@ def test_methods_of_few_are_hidden_at_home_too():
 
 def keep(
     hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int, standings: list[FleetDevice] | None = None
-) -> Kept:
+) -> YearStatistics:
     """Of the same year."""
     standings = standings or census(*hosts)
     keeper = YearReducer(FIRST, END, k, headcounts)
     for standing in standings:
-        keeper.stands(standing)
+        keeper.add_device(standing)
     for one, standing in placed(hosts, standings):
-        keeper.measured(one, standing)
-    return keeper.kept()
+        keeper.add_machine(one, standing)
+    return keeper.statistics()
 
 
 def test_a_closed_year_has_the_same_rows():
@@ -307,12 +307,12 @@ def test_a_closed_year_has_the_same_rows():
         for at, one in enumerate(census(*hosts))
     ]
     kept = keep(hosts, days, 1, standings)
-    read = kept_from_document(kept_document(kept))
+    read = statistics_from_document(statistics_document(kept))
     assert read == kept
-    assert canonical(kept_document(read)) == canonical(kept_document(kept))
+    assert canonical(statistics_document(read)) == canonical(statistics_document(kept))
     for dimensions in ((), ("entity",), ("device_class",), BY_CLASS):
         opened = year(hosts, days, dimensions, k=1, standings=standings)
-        closed = kept_figures(read, dimensions, Assumptions())
+        closed = restate_year(read, dimensions, Assumptions())
         assert (closed.rows, closed.total, closed.homes) == (opened.rows, opened.total, opened.homes)
         assert at_home(closed)
 
@@ -320,7 +320,7 @@ def test_a_closed_year_has_the_same_rows():
 def test_what_is_kept_says_nothing_of_telework_where_there_is_none():
     """The statistics of such a year are the same bytes as before telework was known of."""
     kept = keep(machines(("E1", LAPTOP, 20)), [], k=10)
-    assert "homes" not in kept_document(kept)
+    assert "homes" not in statistics_document(kept)
 
 
 def test_merged_entities_have_a_share_of_their_fleet():
@@ -331,7 +331,7 @@ def test_merged_entities_have_a_share_of_their_fleet():
     assert Place.of(stratum).entity == AUTRES
     assert share.declared_by == AUTRES
     assert share.share == pytest.approx(44 / 120, abs=1e-6)
-    made = kept_figures(kept, BY_CLASS, Assumptions())
+    made = restate_year(kept, BY_CLASS, Assumptions())
     assert energy(made.rows, PowerContext.HOME) == pytest.approx(energy(made.rows) * 44 / 120, rel=1e-5)
 
 

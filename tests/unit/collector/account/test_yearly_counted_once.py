@@ -21,7 +21,7 @@ from tests.unit.collector.reports.test_yearly_oracle import HOLIDAYS, SCHOOL, SI
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import build_statement
-from veilleuse.collector.model.factors import Contract, KeptContract
+from veilleuse.collector.model.factors import Contract, StoredContract
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement, EnergySums
 from veilleuse.collector.model.hosts import Host, MachineFacts
 from veilleuse.collector.model.inventory import Asset, Placement
@@ -112,7 +112,7 @@ def test_a_move_in_a_period_that_is_not_whole_months():
         (date(2024, 2, 1), date(2024, 3, 1)),
         (date(2024, 3, 1), end),
     ):
-        for kind, time in oracle.time_in(_almanac(), "hq", begun, until).items():
+        for kind, time in oracle.time_in(_site_calendars(), "hq", begun, until).items():
             values = vector(
                 on_active_ac_milliseconds=time // 2,
                 off_ac_milliseconds=time - time // 2,
@@ -127,7 +127,7 @@ def test_a_move_in_a_period_that_is_not_whole_months():
     assert (row.machine_days_fleet, row.extrapolated_millijoules) == (60, 0)
 
 
-def _almanac() -> oracle.World:
+def _site_calendars() -> oracle.World:
     return oracle.World(SITES, SCHOOL, HOLIDAYS, (), {}, (), date.max)
 
 
@@ -254,7 +254,7 @@ def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
     other = asset_of(None, Placement(date(2023, 1, 1), "E1", "nowhere"), device_class="other")
     kept = stored((one,), (asset_of(one), other), tuple(_told(one, TOLD, 4, 40, metered=False)))
     bought = replace(GREEN, valid_from=YEAR[0], valid_to=YEAR[1])
-    kept.contract_list = (KeptContract(bought, 0, "a", "b"),)
+    kept.contract_list = (StoredContract(bought, 0, "a", "b"),)
     assert total(kept).kgco2e_market == pytest.approx((total(kept).kwh_total or 0) * 0.01)
 
 

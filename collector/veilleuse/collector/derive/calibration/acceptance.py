@@ -25,7 +25,7 @@ from veilleuse.collector.derive.calibration.fit import (
     standby_fit,
     unit_line,
 )
-from veilleuse.collector.derive.calibration.moments import Moments, Pair, Unit, summed
+from veilleuse.collector.derive.calibration.moments import Moments, Pair, Unit, sum_moments
 from veilleuse.collector.model.calibration import MILLION, WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -134,7 +134,7 @@ def provenance_of(
     units: Sequence[Unit], reference: Reference, degrees_of_freedom: float, errors: tuple[float, float]
 ) -> Provenance:
     """Return the provenance of a fit; it names no unit."""
-    whole = summed(unit.total for unit in units)
+    whole = sum_moments(unit.total for unit in units)
     days = [day for unit in units for day in unit.days()]
     known = math.isfinite(degrees_of_freedom)
     return Provenance(
@@ -207,7 +207,7 @@ def _fit(quantity: str, model: ModelLine, reference: Reference, ceiling_u_ppm: i
 def _impossible(line: Pair, units: Sequence[Unit], fit: Fit) -> str | None:
     """Return the reason why a line cannot be that of a machine, with the probable cause."""
     blocks: list[Moments] = [block for unit in units for block in unit.blocks.values()]
-    whole = summed(blocks)
+    whole = sum_moments(blocks)
     if whole.e < SLOPES[0] * whole.c:
         return (
             f"the meter says {whole.wall_watts:.1f} W where the counters of a part of the machine say "

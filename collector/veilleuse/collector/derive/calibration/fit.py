@@ -27,8 +27,8 @@ from veilleuse.collector.derive.calibration.moments import (
     Square,
     Unit,
     outer,
-    parted,
-    summed,
+    split_evenly,
+    sum_moments,
 )
 from veilleuse.collector.quantiles import Z95, quantile95
 
@@ -75,18 +75,18 @@ class ModelLine:
 
 def unit_line(unit: Unit) -> UnitLine:
     """Fit the line of one unit. Raises UnidentifiedUnit."""
-    blocks = unit.ordered()
+    blocks = unit.ordered_blocks()
     if len(blocks) < FEWEST_BLOCKS:
         raise UnidentifiedUnit(
             f"samples in {len(blocks)} stretches of ten minutes are too few: measure for hours"
         )
-    total = summed(blocks)
+    total = sum_moments(blocks)
     if total.c <= 0 or total.counter_spread_watts < LEAST_SPREAD * total.counter_watts:
         raise UnidentifiedUnit("its load hardly changed: let it idle and work in turn")
     gram = Square(total.t, total.c, total.c, total.cc)
     inverse = gram.inverse()
     line = inverse.of(Pair(total.e, total.ce))
-    parts = [summed(part) for part in parted(blocks, STRETCHES)]
+    parts = [sum_moments(part) for part in split_evenly(blocks, STRETCHES)]
     meat = ZERO
     for part in parts:
         score = _score(part, line)
@@ -168,7 +168,7 @@ def _satterthwaite(place: Pair, reach: Sequence[Square], own: Sequence[Square], 
     """Return the degrees of freedom of placeᵀ·line: (tr Ω)² ÷ tr Ω²,
     Ω the working covariance of the squared sum's terms.
     """
-    directions = [weight.turned().of(place) for weight in reach]
+    directions = [weight.transpose().of(place) for weight in reach]
     trace = squares = 0.0
     for i, one in enumerate(directions):
         for j, other in enumerate(directions):

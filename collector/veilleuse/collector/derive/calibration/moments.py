@@ -66,7 +66,7 @@ class Moments(NamedTuple):
         return math.sqrt(max(0.0, self.cc / self.t - self.counter_watts**2))
 
 
-def summed(moments: Iterable[Moments]) -> Moments:
+def sum_moments(moments: Iterable[Moments]) -> Moments:
     """Sum the moments; all zeros without any."""
     total = Moments()
     for one in moments:
@@ -105,14 +105,14 @@ class Unit:
         held = self.blocks.get(key)
         self.blocks[key] = sample if held is None else held.plus(sample)
 
-    def ordered(self) -> list[Moments]:
+    def ordered_blocks(self) -> list[Moments]:
         """Return its ten-minute blocks in order of time."""
         return [self.blocks[key] for key in sorted(self.blocks)]
 
     @property
     def total(self) -> Moments:
         """Sum of all blocks."""
-        return summed(self.blocks.values())
+        return sum_moments(self.blocks.values())
 
     def days(self) -> tuple[date, date]:
         """Return the UTC dates of its first and last sample. Raises ValueError without samples."""
@@ -131,11 +131,11 @@ class Unit:
             pieces = [[key] for key in sorted(self.blocks)]
         return [
             Unit(self.name, {key: self.blocks[key] for piece in part for key in piece})
-            for part in parted(pieces, most)
+            for part in split_evenly(pieces, most)
         ]
 
 
-def parted(things: Sequence[T], most: int) -> list[Sequence[T]]:
+def split_evenly(things: Sequence[T], most: int) -> list[Sequence[T]]:
     """Split a sequence in order into at most `most` parts of nearly equal length, none empty."""
     count = min(most, len(things))
     edges = [len(things) * part // count for part in range(count + 1)] if count else [0]
@@ -190,7 +190,7 @@ class Square(NamedTuple):
             self.ba * m.ab + self.bb * m.bb,
         )
 
-    def turned(self) -> Square:
+    def transpose(self) -> Square:
         """Return the transpose."""
         return Square(self.aa, self.ba, self.ab, self.bb)
 

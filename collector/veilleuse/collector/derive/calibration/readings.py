@@ -27,7 +27,7 @@ from veilleuse.collector.derive.calibration.samples import (
     Samples,
     StoredRecord,
     at_the_wall,
-    measured,
+    measure_cells,
     standing_by,
     state_of,
 )
@@ -256,7 +256,7 @@ def file_samples(
     for pairing in pairings:
         if any(one.state not in ("", pairing.state) for one in pairing.readings):
             continue
-        seen = measured(machine, pairing.cells) if at_the_wall(pairing.cells) else None
+        seen = measure_cells(machine, pairing.cells) if at_the_wall(pairing.cells) else None
         if seen is not None:
             samples.add(hardware, unit, FILE, pairing.start, seen, pairing.watts)
             used.update(one.row for one in pairing.readings)

@@ -69,7 +69,13 @@ class Samples:
     found: dict[tuple[Hardware, str], dict[str, dict[str, Unit]]] = field(default_factory=dict)
 
     def add(
-        self, hardware: Hardware, unit: str, meter: str, start: int, measured: MeasuredSample, watts: float
+        self,
+        hardware: Hardware,
+        unit: str,
+        meter: str,
+        start: int,
+        measured: MeasuredSample,
+        watts: float,
     ) -> None:
         """Add one sample: `watts` at the wall over the measured time."""
         kinds = self.found.setdefault((hardware, measured.quantity), {}).setdefault(unit, {})
@@ -92,7 +98,7 @@ def state_of(record: StoredRecord) -> str | None:
     return states.pop() if len(states) == 1 else None
 
 
-def measured(
+def measure_cells(
     machine: MachineFacts, cells: Sequence[Cell], *, trust_psys: bool = True
 ) -> MeasuredSample | None:
     """Measure cells of one state by counters (on), or by time alone (off, asleep);
@@ -133,7 +139,7 @@ def at_the_wall(cells: Iterable[Cell]) -> bool:
 def standing_by(machine: MachineFacts, state: str, milliseconds: int) -> MeasuredSample | None:
     """Return a sample off or asleep for which there is no record."""
     word = next(one for one, quantity in STANDBY.items() if quantity == state)
-    return measured(machine, (Cell(Band.NIGHT, word, Supply.AC, milliseconds),))
+    return measure_cells(machine, (Cell(Band.NIGHT, word, Supply.AC, milliseconds),))
 
 
 def metered_samples(
@@ -146,7 +152,7 @@ def metered_samples(
         meters = [(cell, best_meter(cell)) for cell in record.cells if cell.milliseconds]
         kinds = {meter.kind for _, meter in meters if meter is not None}
         time = sum(meter.covered_milliseconds for _, meter in meters if meter is not None)
-        seen = measured(machine, [cell for cell, _ in meters]) if len(kinds) == 1 else None
+        seen = measure_cells(machine, [cell for cell, _ in meters]) if len(kinds) == 1 else None
         if seen is None or time < COVERED * sum(cell.milliseconds for cell, _ in meters):
             continue
         watts = sum(meter.energy_millijoules for _, meter in meters if meter is not None) / time
@@ -168,7 +174,7 @@ def battery_samples(
             drained = discharge(cell) if cell.state in ON_STATES else None
             if drained is None or drained.covered_milliseconds < COVERED * cell.milliseconds:
                 continue
-            seen = measured(machine, (cell,), trust_psys=trust_psys)
+            seen = measure_cells(machine, (cell,), trust_psys=trust_psys)
             if seen is None:
                 continue
             direct = drained.energy_millijoules / drained.covered_milliseconds
