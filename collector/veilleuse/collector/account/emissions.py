@@ -172,7 +172,8 @@ def _with_point(text: str) -> str:
     if _THOUSANDS_OR_FRACTION.fullmatch(plain):
         whole, _, part = plain.partition(",")
         raise UsageError(
-            f"'{text}' may be thousands or a fraction: write {whole}{part} for thousands, {whole}.{part} for a fraction"
+            f"'{text}' may be thousands or a fraction: write {whole}{part} for thousands, "
+            f"{whole}.{part} for a fraction"
         )
     return plain.replace(" ", "").replace(",", ".") if _FRENCH.fullmatch(plain) else text
 

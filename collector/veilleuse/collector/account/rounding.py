@@ -126,9 +126,12 @@ def _with_interval(
         return {language: f"{text} {unit} ({ends[language]})" for language, text in value.items()}
     factor = format_number(SELECTION, 1)
     return {
-        "fr": f"{value['fr']} {unit} (intervalle d’échantillonnage seulement\u00a0: {ends['fr']}\u00a0; sensibilité, si les machines "
-        f"non mesurées consomment de 1/{factor['fr']} à {factor['fr']} fois ce que disent les mesurées\u00a0: {wider['fr']})",
-        "en": f"{value['en']} {unit} (sample interval only: {ends['en']}; sensitivity, if machines not measured draw 1/{factor['en']} "
+        "fr": f"{value['fr']} {unit} (intervalle d’échantillonnage seulement\u00a0: "
+        f"{ends['fr']}\u00a0; sensibilité, si les machines "
+        f"non mesurées consomment de 1/{factor['fr']} à {factor['fr']} fois ce que disent les "
+        f"mesurées\u00a0: {wider['fr']})",
+        "en": f"{value['en']} {unit} (sample interval only: {ends['en']}; sensitivity, if machines "
+        f"not measured draw 1/{factor['en']} "
         f"to {factor['en']} times what measured ones say: {wider['en']})",
     }
 

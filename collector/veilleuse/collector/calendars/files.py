@@ -160,7 +160,8 @@ def _check(spans: tuple[OpenSpan, ...], table: str) -> None:
         minutes = span.end_minute - span.start_minute
         if table == "open" and minutes < MINIMUM_OPEN_SPAN_MINUTES:
             raise UsageError(
-                f"[open] {_words(span)} is open for {minutes} minutes only, and would tell them apart: join it to a neighbour, "
+                f"[open] {_words(span)} is open for {minutes} minutes only, and would tell them "
+                "apart: join it to a neighbour, "
                 f"or make it {MINIMUM_OPEN_SPAN_MINUTES // 60} h"
             )
     for one, two in itertools.pairwise(spans):

@@ -134,7 +134,8 @@ def _read(text: str, name: str) -> list[SchoolPeriod]:
     end = "return" if "return" in columns else "last"
     if missing := [column for column in ("zone", "first", end, "name") if column not in columns]:
         raise UsageError(
-            f"{name}, line 1: no column '{missing[0]}': give the CSV of fr-en-calendrier-scolaire, or zone,first,last,name"
+            f"{name}, line 1: no column '{missing[0]}': give the CSV of fr-en-calendrier-scolaire, or "
+            "zone,first,last,name"
         )
     found: list[SchoolPeriod] = []
     for cells in reader:

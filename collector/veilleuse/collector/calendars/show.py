@@ -117,7 +117,10 @@ def _windows(calendar: Calendar, day: date, *, closed_day: bool) -> Iterator[Win
 def _why(band: Band) -> str:
     if band is Band.OPEN:
         return "nothing is told inside opening hours: it would name a time of day"
-    return f"inside and outside must each be {MINIMUM_WINDOW_PART_MINUTES // 60} h of that band, or it would be a clock"
+    return (
+        f"inside and outside must each be {MINIMUM_WINDOW_PART_MINUTES // 60} h of that band, or "
+        "it would be a clock"
+    )
 
 
 def weekly_text(spans: tuple[OpenSpan, ...]) -> str:

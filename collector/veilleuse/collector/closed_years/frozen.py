@@ -177,7 +177,8 @@ def read_report(report: bytes, statistics_sha256: str, file_sha256: str) -> tupl
             raise NotAClosedYear("it is no closed year")
         if document["format"] != FORMAT:
             raise NotAClosedYear(
-                f"its format is {document['format']!r}, this program knows {FORMAT}: use the version of veilleuse that made it"
+                f"its format is {document['format']!r}, this program knows {FORMAT}: use the version "
+                "of veilleuse that made it"
             )
         if document["statistics_sha256"] != statistics_sha256:
             raise NotAClosedYear("its statistics are not those of its report")

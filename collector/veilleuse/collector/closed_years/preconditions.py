@@ -32,7 +32,10 @@ def not_over(year: int, today: date) -> str | None:
     """Return the reason why it is too early, for any state; None when it is not."""
     end = date(year + 1, 1, 1)
     if ended_by(today) < end:
-        return f"{year} is not over: its last month is kept 3 days after it has ended, close it from {end.replace(day=4)} on"
+        return (
+            f"{year} is not over: its last month is kept 3 days after it has ended, close it from "
+            f"{end.replace(day=4)} on"
+        )
     return None
 
 
@@ -47,7 +50,8 @@ def of_data(year: int, waiting: PendingMonths) -> Iterator[str]:
         yield f"{wait} to be derived: run 'veilleuse derive', then close again"
     if waiting.months:
         yield (
-            f"{waiting.months} months of machines are not kept yet, or no longer true: 'veilleuse serve' keeps them in the "
+            f"{waiting.months} months of machines are not kept yet, or no longer true: 'veilleuse "
+            "serve' keeps them in the "
             "background; run 'veilleuse derive', wait a little, then close again"
         )
 
@@ -67,7 +71,8 @@ def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[st
     )
     if unknown:
         yield (
-            f"{unknown} assets in service in {year} are of no known device class: name their class in the inventory or map their "
+            f"{unknown} assets in service in {year} are of no known device class: name their class in "
+            "the inventory or map their "
             "type, and import it again"
         )
 
@@ -77,7 +82,8 @@ def of_terms(terms: FrozenTerms, kept: YearStatistics) -> Iterator[str]:
     for zone, chosen in sorted(terms.factors.items()):
         if chosen.provisional:
             yield (
-                f"the factor of {zone} for {chosen.year} is provisional, {chosen.factor.factor_id} stands in: import the year's own "
+                f"the factor of {zone} for {chosen.year} is provisional, {chosen.factor.factor_id} "
+                "stands in: import the year's own "
                 "once it is published (spring of the next year) with 'veilleuse factors import FILE'"
             )
     in_use = {Place.of(one.stratum).power_context for one in kept.fleet}
@@ -87,7 +93,8 @@ def of_terms(terms: FrozenTerms, kept: YearStatistics) -> Iterator[str]:
     for context in contexts_without_item(terms.mapping):
         if context in in_use:
             yield (
-                f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors mapping confirm' with it"
+                f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors "
+                "mapping confirm' with it"
             )
 
 
@@ -100,5 +107,6 @@ def of_coverage(kept: YearStatistics, minimum_ratio: float) -> Iterator[str]:
         if seen.fleet and milliseconds < minimum_ratio * seen.fleet:
             yield (
                 f"coverage of {name} is {milliseconds / seen.fleet:.1%} of the machines' time, below "
-                f"closing.coverage_minimum_ratio ({minimum_ratio:.0%}): install more agents, or lower the setting and say so in --why"
+                f"closing.coverage_minimum_ratio ({minimum_ratio:.0%}): install more agents, or lower "
+                "the setting and say so in --why"
             )

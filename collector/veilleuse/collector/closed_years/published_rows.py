@@ -64,7 +64,8 @@ def require_publishable(
         raise UsageError(f"{told.year} is closed: machines stand where they stood then, leave out --tree now")
     if k > closed.kept.k:
         raise UsageError(
-            f"{told.year} was closed with cells of {closed.kept.k} machines or more: reporting.k_anonymity {k} cannot be shown of it"
+            f"{told.year} was closed with cells of {closed.kept.k} machines or more: "
+            f"reporting.k_anonymity {k} cannot be shown of it"
         )
     if "month" in dimensions:
         raise UsageError(f"{told.year} is closed: what is kept of it is the year, leave out 'month'")
@@ -126,7 +127,8 @@ def _state(
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
     if not _can_state(closed, dimensions, asked):
         raise UsageError(
-            f"{closed.told.report_id} is of method {closed.report['method_version']}, this program computes {METHOD_VERSION}: "
+            f"{closed.told.report_id} is of method {closed.report['method_version']}, this program "
+            f"computes {METHOD_VERSION}: "
             f"only what was frozen can be shown of it, --group-by {','.join(GROUPING)}"
         )
     if closed.report["method_version"] == METHOD_VERSION:

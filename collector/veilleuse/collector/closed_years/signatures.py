@@ -85,7 +85,8 @@ def known_public_key(data_dir: Path) -> str | None:
 def missing_key(data_dir: Path) -> str:
     """Return the remedy where years were signed and the key is missing."""
     return (
-        f"{data_dir / FOLDER / KEY_FILE} is missing, and years were signed with it: restore it from a backup; where none has it, "
+        f"{data_dir / FOLDER / KEY_FILE} is missing, and years were signed with it: restore it from a "
+        "backup; where none has it, "
         "'veilleuse close --key' makes another, and what was signed before no longer verifies here"
     )
 

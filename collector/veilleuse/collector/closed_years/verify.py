@@ -145,7 +145,10 @@ def _statistics_note(reader: ClosedYearReader, year: int) -> str:
     told = next((one for one in reader.kept_years() if one.year == year), None)
     if told is None or told.statistics_sha256 is None:
         return ""
-    return f", its statistics were kept on {told.kept_on} and are not signed: 'veilleuse close {year}' makes a report"
+    return (
+        f", its statistics were kept on {told.kept_on} and are not signed: 'veilleuse close "
+        f"{year}' makes a report"
+    )
 
 
 def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Verification:
@@ -177,7 +180,8 @@ def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Ver
     verdict.closed = closed
     if key is None:
         verdict.notes.append(
-            f"signed by key {verdict.signed.public_key}: compare it with what 'veilleuse close --key' prints, or give it with --key"
+            f"signed by key {verdict.signed.public_key}: compare it with what 'veilleuse close --key' "
+            "prints, or give it with --key"
         )
     elif key != verdict.signed.public_key:
         verdict.wrong.append(f"it is signed by another key, {verdict.signed.public_key}")
@@ -189,7 +193,8 @@ def _recompute(verdict: Verification, closed: ClosedRevision) -> None:
     made_by = closed.report["method_version"]
     if made_by != METHOD_VERSION:
         verdict.notes.append(
-            f"its figures are of method {made_by}, this program computes {METHOD_VERSION}: the signature holds, figures were not computed again"
+            f"its figures are of method {made_by}, this program computes {METHOD_VERSION}: the "
+            "signature holds, figures were not computed again"
         )
         return
     try:
@@ -235,7 +240,8 @@ def _later_export(folder: Path, verdict: Verification, revisions: Sequence[Close
     later = [number for number in _exported_revisions(folder, last.year) if number > last.revision]
     if later:
         verdict.wrong.append(
-            f"{folder} has revision {max(later)}, the store has {last.revision} at most: it is of an older backup, or a revision was removed"
+            f"{folder} has revision {max(later)}, the store has {last.revision} at most: it is of an "
+            "older backup, or a revision was removed"
         )
 
 

@@ -125,7 +125,10 @@ class Stage:
         if failed := self.reached[HostState.FAILED]:
             return f"{failed} machine(s) of this stage went back to what they had before"
         if not self.looked_for:
-            return "no machine of this stage was in contact within a week (withdraw it, and set it again once some were)"
+            return (
+                "no machine of this stage was in contact within a week (withdraw it, and set it "
+                "again once some were)"
+            )
         if not self.confirmed:
             return "no machine of this stage has confirmed it yet"
         if self.confirmed < CONFIRMED_SHARE * self.looked_for:
@@ -173,7 +176,8 @@ def check_for(population: Population, configuration: Configuration) -> Configura
             )
         if value is not None and value < own:
             raise UsageError(
-                f"{word} {duration(value)} is finer than the {duration(own)} of a {population.value}: from here it can "
+                f"{word} {duration(value)} is finer than the {duration(own)} of a {population.value}: "
+                "from here it can "
                 "only be made coarser; "
                 "a finer one is for the machine's own file alone"
             )
@@ -186,7 +190,8 @@ def start_candidate(
     """Start a candidate in its first stage. Raises AdminError when there is one already, or it is active."""
     if rollout.candidate is not None:
         raise AdminError(
-            f"a candidate for {rollout.population.value} is rolled out at {rollout.percent} %: accept or withdraw it first"
+            f"a candidate for {rollout.population.value} is rolled out at {rollout.percent} %: accept "
+            "or withdraw it first"
         )
     candidate = check_for(rollout.population, candidate)
     if candidate == rollout.active:

@@ -127,7 +127,8 @@ class Periods:
         source = self._reader.month_source(host, site, part.first.replace(day=1))
         if source.gone:
             raise UsageError(
-                f"days of {part.first:%Y-%m} are gone, only the month is kept: let --from and --to be the 1st of a month"
+                f"days of {part.first:%Y-%m} are gone, only the month is kept: let --from and --to be "
+                "the 1st of a month"
             )
         return month_rows(source, self._windows[key], site.time_zone)
 

@@ -295,7 +295,8 @@ class _Run:
             found: dict[str, Any] = perform("inventory_import", {"upload": upload, "who": WHO})
             if found["refused"]:
                 raise CollectorError(
-                    f"rows of the simulated inventory were refused: {found['refused_rows'][0]}: this is a defect"
+                    f"rows of the simulated inventory were refused: {found['refused_rows'][0]}: this "
+                    "is a defect"
                 )
 
 

@@ -215,7 +215,8 @@ def _impossible(line: Pair, units: Sequence[Unit], fit: Fit) -> str | None:
         )
     if not SLOPES[0] <= line.b <= SLOPES[1]:
         return (
-            f"b = {line.b:.2f} is not between {SLOPES[0]} and {SLOPES[1]}: the meter does not follow the counters; "
+            f"b = {line.b:.2f} is not between {SLOPES[0]} and {SLOPES[1]}: the meter does not follow "
+            "the counters; "
             "look at its clock, and at what else is plugged in"
         )
     lowest = min(block.counter_watts for block in blocks if block.t > 0)

@@ -146,7 +146,8 @@ def _take(found: dict[str, list[Reading]], form: _Form, row: int, cells: Sequenc
         raise UsageError(f"row {row}, column unit: use 1 to {_MAX_NAME} printable characters")
     if state not in STATES:
         raise UsageError(
-            f"row {row}, column state: '{_short(state)}' is not on, off or asleep; leave it empty where you do not know"
+            f"row {row}, column state: '{_short(state)}' is not on, off or asleep; leave it empty "
+            "where you do not know"
         )
     if "time" in said:
         start = end = _moment(form, row, "time", said["time"])
@@ -171,7 +172,8 @@ def _milliwatts(form: _Form, row: int, said: dict[str, str], milliseconds: int) 
         value = value * MILLISECONDS_PER_HOUR / milliseconds
     if value > SERVER_CEILING_WATTS * 1000:
         raise UsageError(
-            f"row {row}, column {column}: '{_short(said[column])}' makes {value / 1000:,.0f} W, more than one machine draws "
+            f"row {row}, column {column}: '{_short(said[column])}' makes {value / 1000:,.0f} W, more "
+            "than one machine draws "
             f"({SERVER_CEILING_WATTS:,} W): look at the unit of measurement"
         )
     return round(value)
@@ -355,7 +357,8 @@ def _agree(unit: str, readings: Sequence[Reading], pairings: Sequence[ReadingPai
     if len(denied) > MAX_CONTRADICTIONS * len(readings):
         (first, state), many = denied[0], len(denied)
         raise UsageError(
-            f"row {first.row}, column state: it says {first.state}, the records of '{unit}' say {state} ({many:,} such rows): "
+            f"row {first.row}, column state: it says {first.state}, the records of '{unit}' say "
+            f"{state} ({many:,} such rows): "
             "wrong machine, or wrong clock"
         )
 
@@ -363,14 +366,18 @@ def _agree(unit: str, readings: Sequence[Reading], pairings: Sequence[ReadingPai
 def _no_overlap(unit: str, readings: Sequence[Reading], records: Sequence[StoredRecord]) -> str:
     span = f"{_when(readings[0].start)} to {_when(readings[-1].end)}"
     if not records:
-        return f"unit '{unit}': no stored record of it in the time of its readings, {span}: wrong machine, or wrong clock"
+        return (
+            f"unit '{unit}': no stored record of it in the time of its readings, {span}: wrong "
+            "machine, or wrong clock"
+        )
     last = records[-1]
     stored = (
         f"{_when(records[0].start_unix_milliseconds)} to "
         f"{_when(last.start_unix_milliseconds + last.milliseconds)}"
     )
     return (
-        f"unit '{unit}': none of its readings ({span}) lies in a record with counters (records: {stored}): look at the clock, "
+        f"unit '{unit}': none of its readings ({span}) lies in a record with counters (records: "
+        f"{stored}): look at the clock, "
         "and whether its records are short enough"
     )
 
