@@ -117,7 +117,7 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         closing(SqliteMeteringReader(settings.data_dir)) as reader,
         closing(SqliteReader(settings.data_dir)) as hosts,
     ):
-        declared, read = reader.declared(), reader.last_read()
+        declared, read = reader.declarations(), reader.last_read()
         agents = {host.host_id: host.agent_id.hex() for host in hosts.hosts()}
     shares: defaultdict[str, list[MeterShare]] = defaultdict(list)
     for share in declared.shares:
@@ -214,7 +214,7 @@ def _servers_notes(room: str, since: date, until: date, found: RoomServers, *, p
 def _warn_of_servers(settings: CollectorSettings) -> None:
     with opened(settings.data_dir, settings.reporting) as sources:
         names = servers_in_no_room_on(sources, today())
-        without = list(rooms_without_meter(sources.metering.declared(), today()))
+        without = list(rooms_without_meter(sources.metering.declarations(), today()))
     for text, _ in without:
         print(f"warning: {text}", file=sys.stderr)
     if names:

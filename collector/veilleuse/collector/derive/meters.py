@@ -205,7 +205,7 @@ def load_context(
         if found := readings(records):
             store.put_readings(period, found)
         if machine.device_class is not DeviceClass.VIRTUAL_MACHINE:
-            shared = store.shared(period)
+            shared = store.shared_readings(period)
     return Context(calibration, *_on_battery(store, period, records, machine), shared)
 
 

@@ -125,7 +125,7 @@ class MeteringStore(Protocol):
     def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
         """Store a machine's readings of this hour; mark the hour of machines on meters with new readings."""
 
-    def shared(self, period: DirtyPeriod) -> SharedReadings:
+    def shared_readings(self, period: DirtyPeriod) -> SharedReadings:
         """Return the shared energy of a machine and of its screens in this hour."""
 
     def psys_seen(self, host_id: HostId) -> PsysCheck:
@@ -137,7 +137,7 @@ class MeteringStore(Protocol):
     def mark_host_dirty(self, host_id: HostId) -> None:
         """Mark every period of it that still has records."""
 
-    def declared(self) -> MeterDeclarations:
+    def declarations(self) -> MeterDeclarations:
         """Return all meter declarations, by name."""
 
     def declare(
@@ -342,7 +342,7 @@ class Calibrations(Protocol):
     def mark_dirty(self, host_id: HostId) -> int:
         """Mark every period of a host that still has records; return the number of its waiting periods."""
 
-    def marked(self, calibration_id: int) -> None:
+    def end_marking(self, calibration_id: int) -> None:
         """Record that all periods of its machines are marked: `StoredFit.marking` ends."""
 
 

@@ -422,7 +422,7 @@ class PublicationSummary(NamedTuple):
 class PublicationReader(Protocol):
     """Publications, read-only, in any process and thread."""
 
-    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
+    def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         """Return the summary of a period's publication, None without one.
         Cheap, however large the content.
         """
@@ -447,7 +447,7 @@ class Publications(Protocol):
         Raises AdminError when there is no room.
         """
 
-    def told(self) -> tuple[PublicationSummary, ...]:
+    def summaries(self) -> tuple[PublicationSummary, ...]:
         """Return the summaries of all, by period and kind."""
 
     def take_back(self, first: date, end: date) -> int:

@@ -69,7 +69,7 @@ def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | li
 
 def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str]:
     """Servers of sites with a metered room, which stand in none on a day on which its meters were read: they may count twice."""
-    if not sources.metering.declared().meters:
+    if not sources.metering.declarations().meters:
         return
     question = YearQuestion(first, end, (), 1, end)
     servers = servers_in_rooms(sources, question)

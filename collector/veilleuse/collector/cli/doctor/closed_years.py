@@ -46,7 +46,7 @@ def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
             return
         month = _earliest(reader.oldest(one, ended_by(today)).month for one in _PCS)
     with closing(SqliteMeteringReader(settings.data_dir)) as meters:
-        hour = meters.first_read() if meters.declared().meters else None
+        hour = meters.first_read() if meters.declarations().meters else None
     read = None if hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), hour))
     with closing(SqliteClosingsReader(settings.data_dir)) as closings:
         closed = {one.year for one in closings.revisions()}

@@ -27,7 +27,7 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
     """Declared and not read: its machines fall down the ladder. Read and not declared: it counts for nobody. A server in no room: it counts
     in its class, and again in what is left of its room."""
     with closing(SqliteMeteringReader(settings.data_dir)) as reader:
-        declared, read = [meter.meter for meter in reader.declared().meters], reader.last_read()
+        declared, read = [meter.meter for meter in reader.declarations().meters], reader.last_read()
     since = time.time_ns() // 1_000_000 - SILENT_DAYS * MILLISECONDS_PER_DAY
     silent = [meter for meter in declared if read.get(meter, 0) < since]
     unknown = sorted(set(read) - set(declared))
@@ -42,7 +42,7 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("meters", "warning", text, "'veilleuse meters import': say whose they are")
     with opened(settings.data_dir, settings.reporting) as sources:
         placed_nowhere = servers_in_no_room_on(sources, today())
-        without = list(rooms_without_meter(sources.metering.declared(), today()))
+        without = list(rooms_without_meter(sources.metering.declarations(), today()))
     for text, is_misspelt in without:
         remedy = "'veilleuse meters import': declare a meter of that room, or place its servers in the room that is meant"
         yield Finding("meters", "warning", text, remedy) if is_misspelt else Finding("meters", "good", text)
