@@ -181,8 +181,8 @@ class _Spread:
             found = [variance / _left(one) / _left(other) for variance in whole]
         else:
             found = [common * a + (1 - common) * b for a, b in zip(both, whole, strict=True)]
-        told = [sum(map(bool, figure.deviations)) for figure in (one, other) if figure.deviations]
-        self.parts.append((found, max(1.0, min(told, default=1) - 1.0)))
+        counts = [sum(map(bool, figure.deviations)) for figure in (one, other) if figure.deviations]
+        self.parts.append((found, max(1.0, min(counts, default=1) - 1.0)))
 
     def _add_apart(self, pair: _Pair, one: ClassFigure, other: ClassFigure) -> None:
         """Add the variance of years whose common machines are not known.
@@ -368,8 +368,11 @@ def _why_class_not(before: ClassFigure, after: ClassFigure, days: int) -> NoComp
 
 def _is_default(one: ClassFigure) -> bool:
     """Return True when most of the energy is at the class default."""
-    told = one.estimate
-    return told.basis is EstimateBasis.CLASS_DEFAULT or 2 * told.default_millijoules > told.energy_millijoules
+    estimate = one.estimate
+    return (
+        estimate.basis is EstimateBasis.CLASS_DEFAULT
+        or 2 * estimate.default_millijoules > estimate.energy_millijoules
+    )
 
 
 def covered_days(row: FigureRow, days: int) -> float | None:

@@ -113,7 +113,7 @@ def interval(value: float, u: float) -> tuple[float, float]:
     return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
 
 
-def intervals(told: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[str, Any]:
+def intervals(estimate: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[str, Any]:
     """Return the interval columns of an estimate and its emissions.
 
     The column names say whether the interval is one of 95 %, or of the sample only.
@@ -121,19 +121,19 @@ def intervals(told: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[st
 
     def ends(kind: str, of_energy: Sequence[float], of_emissions: Sequence[float]) -> dict[str, float]:
         return {
-            f"kwh_lo{kind}": told.energy_millijoules * of_energy[0] * float(kwh(1)),
-            f"kwh_hi{kind}": told.energy_millijoules * of_energy[1] * float(kwh(1)),
+            f"kwh_lo{kind}": estimate.energy_millijoules * of_energy[0] * float(kwh(1)),
+            f"kwh_hi{kind}": estimate.energy_millijoules * of_energy[1] * float(kwh(1)),
             f"kgco2e_lo{kind}": emitted_kgco2e * of_emissions[0],
             f"kgco2e_hi{kind}": emitted_kgco2e * of_emissions[1],
         }
 
-    both = told.interval(u_factor)
-    if told.is_demonstrated:
-        return {"interval": FULL_INTERVAL, **ends("95", told.interval(), both), "gsd2": both.gsd2}
+    both = estimate.interval(u_factor)
+    if estimate.is_demonstrated:
+        return {"interval": FULL_INTERVAL, **ends("95", estimate.interval(), both), "gsd2": both.gsd2}
     return {
         "interval": SAMPLE_INTERVAL,
-        **ends("_sample", told.interval(), both),
-        **ends("_sensitivity", told.sensitivity(), told.sensitivity(u_factor)),
+        **ends("_sample", estimate.interval(), both),
+        **ends("_sensitivity", estimate.sensitivity(), estimate.sensitivity(u_factor)),
     }
 
 

@@ -300,8 +300,8 @@ class Tally:
         for (band, state), sums in self.states.items():
             if state is not State.UNKNOWN:
                 key = coarsen_band(band, withheld), coarsen_state(state, withheld)
-                told = StateSums(sums.milliseconds) if Detail.RUNS in withheld else sums
-                found[key] = found.get(key, StateSums()) + told
+                coarse = StateSums(sums.milliseconds) if Detail.RUNS in withheld else sums
+                found[key] = found.get(key, StateSums()) + coarse
         return found
 
     def _coarsen_energies(self, withheld: frozenset[Detail]) -> Mapping[EnergyKey, EnergySums]:
@@ -313,8 +313,8 @@ class Tally:
                 band, state = Band.OPEN, State.OFF
             key = device_class, named, band, state
             time = 0 if Detail.DERIVED in withheld else sums.milliseconds
-            told = EnergySums(time, sums.energy_millijoules, sums.uncertainty_millijoules)
-            found[key] = found.get(key, EnergySums()) + told
+            coarse = EnergySums(time, sums.energy_millijoules, sums.uncertainty_millijoules)
+            found[key] = found.get(key, EnergySums()) + coarse
         return found
 
 

@@ -213,8 +213,10 @@ def u_model(groups: Iterable[Group]) -> float:
     for group in groups:
         for (device_class, method, _, _), sums in group.sums.energies.items():
             total += sums.energy_millijoules
-            told = (device_class, method if method in MEASURED else None)
-            errors[None if Detail.METHODS in group.sums.withheld else told] += sums.uncertainty_millijoules
+            error_key = (device_class, method if method in MEASURED else None)
+            errors[None if Detail.METHODS in group.sums.withheld else error_key] += (
+                sums.uncertainty_millijoules
+            )
     return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0
 
 

@@ -85,8 +85,8 @@ def _round_row(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
     if _OF_PCS.isdisjoint(of.classes):
         return row
     step = step_millijoules(of, k)
-    told = {one.name: getattr(row, one.name) for one in fields(row) if one.name in _TOLD}
-    made = EmissionsRow(**told, n=row.n // k * k, machine_days_observed=None)
+    columns = {one.name: getattr(row, one.name) for one in fields(row) if one.name in _TOLD}
+    made = EmissionsRow(**columns, n=row.n // k * k, machine_days_observed=None)
     exact = row.energy_millijoules
     if exact is None or not step or exact < _LEAST_STEPS * step:
         return replace(made, interval=None)
@@ -111,16 +111,16 @@ def _round_emissions(row: EmissionsRow, ratio: float, step_ratio: float) -> dict
     if not total:
         return {}
     split: dict[str, Any] = {}
-    step, told = step_ratio * total, ratio * total
+    step, figure = step_ratio * total, ratio * total
     if row.zone is None:
         step = _nice(step)
-        told = round(total / step) * step
+        figure = round(total / step) * step
     else:
         split = {name: value * ratio for name in _SPLIT if (value := getattr(row, name)) is not None}
-    return {"kgco2e_total": told, **split, **_ends(row, "kgco2e", told, step)}
+    return {"kgco2e_total": figure, **split, **_ends(row, "kgco2e", figure, step)}
 
 
-def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> dict[str, Any]:
+def _ends(row: EmissionsRow, unit: str, figure: float, step: float) -> dict[str, Any]:
     """Return the interval columns: whole per cents of the figure, outward,
     with half a step of rounding added.
     """
@@ -130,9 +130,9 @@ def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> dict[str, A
         if value is not None and total:
             percent = value / total * _PER_CENT
             found[f"{unit}_{end}"] = (
-                (told - step / 2) * math.floor(percent) / _PER_CENT
+                (figure - step / 2) * math.floor(percent) / _PER_CENT
                 if end.startswith("lo")
-                else (told + step / 2) * math.ceil(percent) / _PER_CENT
+                else (figure + step / 2) * math.ceil(percent) / _PER_CENT
             )
     return found
 

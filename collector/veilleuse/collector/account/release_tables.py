@@ -60,12 +60,12 @@ def round_to_machine_days(tally: Tally, k: int) -> Tally:
     step = machines * MILLISECONDS_PER_DAY
     if not known or tally.may_publish_silence(k):
         return tally
-    told = max(1, (known + step // 2) // step) * step
-    if told > tally.enrolled_milliseconds:
-        told = told - step or tally.enrolled_milliseconds  # enrolled for less than a day each: never 0
+    target = max(1, (known + step // 2) // step) * step
+    if target > tally.enrolled_milliseconds:
+        target = target - step or tally.enrolled_milliseconds  # enrolled for less than a day each: never 0
     rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
-    states = REST_STATES if rest > LITTLE * abs(told - known) else KNOWN_STATES
-    return _add_time(tally, states, told - known, rest if states is REST_STATES else known)
+    states = REST_STATES if rest > LITTLE * abs(target - known) else KNOWN_STATES
+    return _add_time(tally, states, target - known, rest if states is REST_STATES else known)
 
 
 def _add_time(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
@@ -171,8 +171,8 @@ def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
     """Return the row of a cell; `inside`: the tallies it merges, for `autres` each group."""
     of_screens = key.device_class == EnergyClass.MONITOR.value
     # Screens have no enrolled time: nothing to withhold.
-    told = _COVERAGE if of_screens else frozenset()
-    sums = tally.freeze(key.population, _EVERYTHING - told, exact=False)
+    details = _COVERAGE if of_screens else frozenset()
+    sums = tally.freeze(key.population, _EVERYTHING - details, exact=False)
     energy = sum(one.energy_millijoules for one in sums.energies.values())
     if not sums.energies:
         return Group(key, sums)
@@ -251,19 +251,19 @@ def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = 
     if not energies:
         withheld |= {Detail.ENERGIES}
     sums = tally.freeze(key.population, withheld | nights, exact=False)
-    told: dict[EnergyKey, EnergySums] = {}
+    by_part: dict[EnergyKey, EnergySums] = {}
     for (_, _, band, state), one in sums.energies.items():
         if state is not State.UNKNOWN and energies:
             name = EnergyClass.AUTRES, Method.LOAD_MODELLED, band, state
-            told[name] = told.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
-    return Group(key, replace(sums, energies=told))
+            by_part[name] = by_part.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
+    return Group(key, replace(sums, energies=by_part))
 
 
 def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
     unheard = [tally for tally in family.members.values() if not tally.hosts]
     tally = sum_tallies([*unheard, *(tally for _, tally in merged)])
-    told = _COVERAGE - tally.unsafe_details(k)
-    sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
+    details = _COVERAGE - tally.unsafe_details(k)
+    sums = tally.freeze(family.key.population, _EVERYTHING - details, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())
     # Up to a second a machine is rounding of shared weeks.
     beyond = derived - sums.observed_milliseconds

@@ -157,16 +157,16 @@ def _with_servers(row: FigureRow, rooms: Sequence[RoomFigure]) -> FigureRow:
 
     In the total these errors cancel: an excess in one row is missing in the other.
     """
-    told = row.estimate
+    estimate = row.estimate
     error = math.hypot(*(room.servers.u_millijoules for room in rooms if room.servers is not None))
-    if not error or not told.energy_millijoules:
+    if not error or not estimate.energy_millijoules:
         return row
-    u = error / told.energy_millijoules
+    u = error / estimate.energy_millijoules
     widened = replace(
-        told,
-        u_model=math.hypot(told.u_model, math.log1p(u)),
-        low_log=math.hypot(told.low_log, -math.log(max(_LEAST, 1 - Z95 * u))),
-        high_log=math.hypot(told.high_log, math.log1p(Z95 * u)),
+        estimate,
+        u_model=math.hypot(estimate.u_model, math.log1p(u)),
+        low_log=math.hypot(estimate.low_log, -math.log(max(_LEAST, 1 - Z95 * u))),
+        high_log=math.hypot(estimate.high_log, math.log1p(Z95 * u)),
     )
     return replace(row, estimate=widened)
 

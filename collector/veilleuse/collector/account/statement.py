@@ -172,21 +172,21 @@ class _PeriodRows:
         return self._with_emissions(made, row, shares, previous, by_contract)[0]
 
     def _row(self, row: FigureRow, level: str) -> EmissionsRow:
-        told, key = row.estimate, row.key
+        estimate, key = row.estimate, row.key
         made = EmissionsRow(
             period_from=self._period.first.isoformat(),
             period_to=self._period.end.isoformat(),
             level=level,
             n=row.machines,
-            n_fleet=told.machines_fleet if not key.memo else None,
-            machine_days_observed=told.observed_milliseconds / MILLISECONDS_PER_DAY,
-            machine_days_fleet=told.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
+            n_fleet=estimate.machines_fleet if not key.memo else None,
+            machine_days_observed=estimate.observed_milliseconds / MILLISECONDS_PER_DAY,
+            machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
             days_observed=covered_days(row, self._days),
-            coverage_states=told.coverage_states if not key.memo else None,
-            coverage_energy=told.coverage_energy if not key.memo else None,
-            representativeness=str(told.representativeness) if not key.memo else None,
-            basis=str(told.basis) if not key.memo else None,
-            data_type=str(told.data_type),
+            coverage_states=estimate.coverage_states if not key.memo else None,
+            coverage_energy=estimate.coverage_energy if not key.memo else None,
+            representativeness=str(estimate.representativeness) if not key.memo else None,
+            basis=str(estimate.basis) if not key.memo else None,
+            data_type=str(estimate.data_type),
             pedigree=_pedigree(row),
             apportioned=row.apportioned,
             data=self._terms.data,
@@ -202,7 +202,7 @@ class _PeriodRows:
         before: FigureRow | None,
         by_contract: Fraction | None,
     ) -> tuple[EmissionsRow, Emissions | None]:
-        told = row.estimate
+        estimate = row.estimate
         if not _has_energy(row):
             return made, None
         chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
@@ -212,11 +212,11 @@ class _PeriodRows:
         u_factor = _factor_u(chosen)
         made = replace(
             made,
-            energy_millijoules=told.energy_millijoules,
-            kwh_total=float(kwh(told.energy_millijoules)),
-            **intervals(told, float(bill.total_kgco2e), u_factor),
-            u_sampling=told.u_sampling,
-            u_model=told.u_model,
+            energy_millijoules=estimate.energy_millijoules,
+            kwh_total=float(kwh(estimate.energy_millijoules)),
+            **intervals(estimate, float(bill.total_kgco2e), u_factor),
+            u_sampling=estimate.u_sampling,
+            u_model=estimate.u_model,
             u_factor=u_factor,
             kgco2e_market=None if by_contract is None else float(by_contract),
         )
@@ -307,27 +307,31 @@ class _PeriodRows:
 
 def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
     """Add the measured, modelled, imputed and extrapolated parts; no shares without energy."""
-    told, total = row.estimate, row.estimate.energy_millijoules
-    mix = {str(method): energy / total for method, energy in told.methods.items() if energy} if total else {}
+    estimate, total = row.estimate, row.estimate.energy_millijoules
+    mix = (
+        {str(method): energy / total for method, energy in estimate.methods.items() if energy}
+        if total
+        else {}
+    )
     for name, energy in (
-        ("imputed", told.imputed_millijoules),
-        ("extrapolated", told.extrapolated_millijoules),
+        ("imputed", estimate.imputed_millijoules),
+        ("extrapolated", estimate.extrapolated_millijoules),
     ):
         if energy:
             mix[name] = energy / total
     return replace(
         made,
-        measured_millijoules=told.measured_millijoules,
-        modelled_millijoules=told.modelled_millijoules,
-        imputed_millijoules=told.imputed_millijoules,
-        extrapolated_millijoules=told.extrapolated_millijoules,
-        kwh_measured=float(kwh(told.measured_millijoules)),
-        kwh_modelled=float(kwh(told.modelled_millijoules)),
-        kwh_imputed=float(kwh(told.imputed_millijoules)),
-        kwh_extrapolated=float(kwh(told.extrapolated_millijoules)),
+        measured_millijoules=estimate.measured_millijoules,
+        modelled_millijoules=estimate.modelled_millijoules,
+        imputed_millijoules=estimate.imputed_millijoules,
+        extrapolated_millijoules=estimate.extrapolated_millijoules,
+        kwh_measured=float(kwh(estimate.measured_millijoules)),
+        kwh_modelled=float(kwh(estimate.modelled_millijoules)),
+        kwh_imputed=float(kwh(estimate.imputed_millijoules)),
+        kwh_extrapolated=float(kwh(estimate.extrapolated_millijoules)),
         method_mix=mix or None,
-        imputed_share=told.imputed_millijoules / total if total else None,
-        estimated=told.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
+        imputed_share=estimate.imputed_millijoules / total if total else None,
+        estimated=estimate.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
     )
 
 
@@ -336,9 +340,9 @@ def _pedigree(row: FigureRow) -> str:
 
     Year and place are always the figure's own.
     """
-    told = row.estimate
-    measured = told.measured_millijoules >= told.energy_millijoules / 2
-    coverage = told.coverage_energy if told.fleet_milliseconds else 1.0
+    estimate = row.estimate
+    measured = estimate.measured_millijoules >= estimate.energy_millijoules / 2
+    coverage = estimate.coverage_energy if estimate.fleet_milliseconds else 1.0
     return format_pedigree(
         {
             "reliability": 5 if measured else 3,
@@ -415,16 +419,18 @@ def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
 
 def _effects(found: Change) -> dict[str, Any]:
     """Return the change's columns."""
-    told = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
-    told["change"] = found.effects.total_kwh
-    columns = {f"{name}_kwh": float(value) for name, value in told.items()}
-    return columns | {f"{name}_margin_kwh": margin for name, margin in zip(told, found.margins, strict=True)}
+    effects = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
+    effects["change"] = found.effects.total_kwh
+    columns = {f"{name}_kwh": float(value) for name, value in effects.items()}
+    return columns | {
+        f"{name}_margin_kwh": margin for name, margin in zip(effects, found.margins, strict=True)
+    }
 
 
 def _has_energy(row: FigureRow) -> bool:
     """Return whether any energy is known, 0 included: unknown energy needs no factor."""
-    told = row.estimate
-    return bool(told.energy_millijoules or told.derived_milliseconds or row.room is not None)
+    estimate = row.estimate
+    return bool(estimate.energy_millijoules or estimate.derived_milliseconds or row.room is not None)
 
 
 def _name(row: FigureRow) -> _Name:

@@ -184,9 +184,9 @@ class _Part:
         return self.measured + self.modelled + self.imputed + self.extrapolated
 
 
-def _parts(told: Estimate, share: Fraction) -> tuple[_Part, _Part]:
+def _parts(estimate: Estimate, share: Fraction) -> tuple[_Part, _Part]:
     """Return (on site, at home)."""
-    methods = {method: split_home(energy, share) for method, energy in told.methods.items()}
+    methods = {method: split_home(energy, share) for method, energy in estimate.methods.items()}
 
     def part(at: int) -> _Part:
         def take(value: int) -> int:
@@ -195,13 +195,13 @@ def _parts(told: Estimate, share: Fraction) -> tuple[_Part, _Part]:
         return _Part(
             sum(pair[at] for method, pair in methods.items() if method in MEASURED),
             sum(pair[at] for method, pair in methods.items() if method not in MEASURED),
-            take(told.imputed_millijoules),
-            take(told.extrapolated_millijoules),
-            take(told.default_millijoules),
+            take(estimate.imputed_millijoules),
+            take(estimate.extrapolated_millijoules),
+            take(estimate.default_millijoules),
             {method: pair[at] for method, pair in methods.items()},
-            take(told.fleet_milliseconds),
-            take(told.observed_milliseconds),
-            take(told.derived_milliseconds),
+            take(estimate.fleet_milliseconds),
+            take(estimate.observed_milliseconds),
+            take(estimate.derived_milliseconds),
         )
 
     return part(0), part(1)

@@ -92,7 +92,7 @@ def windows_of(calendar: Calendar) -> Iterator[WindowView]:
 
 def _windows(calendar: Calendar, day: date, *, closed_day: bool) -> Iterator[WindowView]:
     pieces = day_segments(calendar, day)
-    told = {piece.band for piece in coarse_windows(pieces) if piece.in_window is not None}
+    reported_bands = {piece.band for piece in coarse_windows(pieces) if piece.in_window is not None}
     for band in sorted({piece.band for piece in pieces if piece.in_window}):
         lengths = {True: 0, False: 0}
         cut = False
@@ -107,7 +107,7 @@ def _windows(calendar: Calendar, day: date, *, closed_day: bool) -> Iterator[Win
             band=band,
             inside_minutes=lengths[True],
             outside_minutes=lengths[False],
-            workstation="" if band in told else _why(band),
+            workstation="" if band in reported_bands else _why(band),
             hourly="its edges are not on full hours (UTC): the hours that they cut tell nothing"
             if cut
             else "",

@@ -220,12 +220,12 @@ class Fleet:
         return made
 
     def _silent(self, stratum: Stratum) -> Silent:
-        part, told = self._parts[stratum], self.of((stratum,))
+        part, estimate = self._parts[stratum], self.of((stratum,))
         return Silent(
             sum(part.fleet) - part.known.derived_milliseconds,
             part.known.imputed_millijoules,
             self._extrapolated[stratum],
-            math.sqrt(told.sampling_variance),
+            math.sqrt(estimate.sampling_variance),
         )
 
     def _representativeness(self, chosen: Sequence[Prediction], half_width: float) -> Representativeness:

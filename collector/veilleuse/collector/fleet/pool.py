@@ -135,17 +135,17 @@ class Pool:
         prior, itself completed to ten degrees by PRIOR_SPREAD.
         """
         squares, degrees = self._squares[kind]
-        told = sum(more for _, more in self._squares)
-        lacking = max(0, FEWEST - told)
+        all_degrees = sum(more for _, more in self._squares)
+        lacking = max(0, FEWEST - all_degrees)
         if self.kinds[kind].n >= FEWEST and degrees and not lacking:
             return Spread(squares / degrees, degrees)
         means = [self.mean(each) for each in (ORDINARY, ALWAYS_ON)]
         relative = sum(
             some / typical**2 for (some, _), typical in zip(self._squares, means, strict=True) if typical
         )
-        lent = (relative + lacking * PRIOR_SPREAD**2) / (told + lacking) * means[kind] ** 2
+        prior = (relative + lacking * PRIOR_SPREAD**2) / (all_degrees + lacking) * means[kind] ** 2
         more = PRIOR_DEGREES + lacking
-        return Spread((squares + more * lent) / (degrees + more), told + lacking)
+        return Spread((squares + more * prior) / (degrees + more), all_degrees + lacking)
 
     @cached_property
     def _squares(self) -> tuple[tuple[float, int], tuple[float, int]]:
@@ -194,8 +194,8 @@ class Pool:
         lacking = max(0.0, PRIOR_DEGREES - found.degrees_of_freedom)
         if not lacking:
             return found
-        told = found.variance * found.degrees_of_freedom + lacking * PRIOR_STRATA**2
-        return Spread(told / PRIOR_DEGREES, PRIOR_DEGREES)
+        weighted = found.variance * found.degrees_of_freedom + lacking * PRIOR_STRATA**2
+        return Spread(weighted / PRIOR_DEGREES, PRIOR_DEGREES)
 
     def _relative(self, part: StratumPart, kind: int) -> float:
         """Return a stratum's own mean power ÷ the class's, both in the stratum's mix of day types."""

@@ -55,8 +55,8 @@ class Groups:
         """Add one machine. For its screens, `stratum` is the stratum of the screens, and the host is the
         machine's.
         """
-        told = states or {}
-        of_states = (value for state in KNOWN_STATES for value in told.get(state, (0, 0)))
+        known = states or {}
+        of_states = (value for state in KNOWN_STATES for value in known.get(state, (0, 0)))
         self._merge(stratum, host_id % GROUPS, (*energies, *times, *of_states))
         self.hosts.setdefault(stratum, Counter())[host_id] += sum(times)
 
@@ -123,8 +123,8 @@ def states_by_group(groups: Groups, strata: Iterable[Stratum]) -> tuple[StateSum
     () where no group has any, as for screens.
     """
     merged = groups.sum_over(strata)
-    told = tuple(_states(merged.get(group, _NOTHING)) for group in range(GROUPS))
-    return told if any(told) else ()
+    by_group = tuple(_states(merged.get(group, _NOTHING)) for group in range(GROUPS))
+    return by_group if any(by_group) else ()
 
 
 def _states(sums: Sums) -> StateSums:

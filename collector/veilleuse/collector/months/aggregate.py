@@ -216,10 +216,12 @@ def _in_windows(one: UnitSum, points: Iterable[UnitPoint], energy: int) -> int:
     It uses the share of measured energy, at the wall where that was measured; without measured energy, the
     share of time.
     """
-    told = [p for p in points if p.update_window_energy_millijoules is not None and p.energy_millijoules > 0]
-    walls = [p for p in told if p.point.boundary is Boundary.WALL]
-    whole = sum(p.energy_millijoules for p in walls or told)
-    inside = sum(p.update_window_energy_millijoules or 0 for p in walls or told)
+    reported = [
+        p for p in points if p.update_window_energy_millijoules is not None and p.energy_millijoules > 0
+    ]
+    walls = [p for p in reported if p.point.boundary is Boundary.WALL]
+    whole = sum(p.energy_millijoules for p in walls or reported)
+    inside = sum(p.update_window_energy_millijoules or 0 for p in walls or reported)
     if not whole:
         whole, inside = one.milliseconds, one.update_window_milliseconds
     return round_quotient(energy * min(inside, whole), whole) if whole else 0

@@ -186,8 +186,8 @@ def devices(order: SimulationOrder) -> tuple[SimulatedDevice, ...]:
     found: list[SimulatedDevice] = []
     for place, agents, machines in _sizes(order.hosts):
         found += _draw_place(order, draw, place, agents, machines, len(found))
-    told = [one for one in found if one.agent_from is not None]
-    troubles = dict(zip((one.number for one in told), _troubles(order, draw, told), strict=True))
+    with_agent = [one for one in found if one.agent_from is not None]
+    troubles = dict(zip((one.number for one in with_agent), _troubles(order, draw, with_agent), strict=True))
     return tuple(replace(one, trouble=troubles.get(one.number)) for one in found)
 
 

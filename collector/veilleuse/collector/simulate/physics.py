@@ -95,10 +95,12 @@ class Physics:
             floor_u_ppm=u // 2,
             ceiling_u_ppm=prior.u_ppm,
         )
-        told = Provenance(
+        provenance = Provenance(
             "readings", "simulated meter", 4, 4_000, 96, "2021-01-01", "2021-01-05", 3_000, 200_000, u
         )
-        return KeptFit(Hardware(VENDOR.casefold(), model.name.casefold(), model.device_class), fit, told)
+        return KeptFit(
+            Hardware(VENDOR.casefold(), model.name.casefold(), model.device_class), fit, provenance
+        )
 
     def unit(self, device: SimulatedDevice) -> float:
         """Return the power of a unit relative to the mean of its model."""

@@ -109,10 +109,10 @@ def measure_cells(
     said = [
         part for cell in blind for part in wall_energy(cell, machine, priors.MILLION, trust_psys=trust_psys)
     ]
-    told = sum(part.milliseconds for part in said)
-    if not told:
+    derived_milliseconds = sum(part.milliseconds for part in said)
+    if not derived_milliseconds:
         return None
-    prior_watts = sum(part.energy_millijoules for part in said) / told
+    prior_watts = sum(part.energy_millijoules for part in said) / derived_milliseconds
     standby = STANDBY.get(cells[0].state)
     if standby is not None:
         return MeasuredSample(standby, 0.0, whole, prior_watts * whole)
