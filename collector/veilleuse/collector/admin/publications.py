@@ -90,7 +90,7 @@ def list_all(operations: Operations) -> list[dict[str, Any]]:
             "published_unix_milliseconds": one.published_unix_milliseconds,
             "bytes": one.content_bytes,
         }
-        for one in operations.office.commit(operations.publications.told)
+        for one in operations.office.commit(operations.publications.summaries)
     ]
 
 

@@ -102,11 +102,11 @@ def _parts(kept: YearStatistics, assumptions: Assumptions) -> dict[_Key, _Part]:
     found: defaultdict[_Key, _Part] = defaultdict(_Part)
     fleet = estimator(kept, assumptions)
     for stratum in fleet.strata:
-        place, told = Place.of(stratum), fleet.of((stratum,))
+        place, estimate = Place.of(stratum), fleet.of((stratum,))
         whose = f"{stratum.device_class} {place.population or ''} {place.power_context}"
         part = found[place.zone, whose]
-        part.fleet_milliseconds += told.fleet_milliseconds
-        part.energy_millijoules += told.energy_millijoules
+        part.fleet_milliseconds += estimate.fleet_milliseconds
+        part.energy_millijoules += estimate.energy_millijoules
     for row in _rooms(kept, fleet.rooms):
         found[row[0], OTHER_ROOM].energy_millijoules += row[1]
     return dict(found)

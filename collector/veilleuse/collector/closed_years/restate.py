@@ -184,7 +184,7 @@ def _of_machines(
     fleet = estimator(kept, assumptions)
     of_virtual = _estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions())
     virtual = HomeSplit(of_virtual)
-    told, told_of_virtual = (
+    class_figures, virtual_figures = (
         _ClassFigures(kept, fleet),
         _ClassFigures(replace(kept, groups=Groups()), of_virtual),
     )
@@ -196,12 +196,12 @@ def _of_machines(
     total = None
     if rows:
         whole = _whole(rows.values(), kept.moved)
-        total = figure_row(total_key(whole.strata), whole, HomeSplit(fleet), told)
+        total = figure_row(total_key(whole.strata), whole, HomeSplit(fleet), class_figures)
     where = {stratum: key for key, row in rows.items() for stratum in row.strata}
     homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
     divided = HomeSplit(fleet, homes)
     shown = [
-        figure_row(key, row.sums(kept.moved), divided, told)
+        figure_row(key, row.sums(kept.moved), divided, class_figures)
         for key, row in _with_home(rows, kept, homes, where)
     ]
     memo = _rows(kept, dimensions, asked, memo=True)
@@ -212,7 +212,7 @@ def _of_machines(
         tuple(
             sorted(
                 (
-                    figure_row(replace(key, memo=True), row.sums({}), virtual, told_of_virtual)
+                    figure_row(replace(key, memo=True), row.sums({}), virtual, virtual_figures)
                     for key, row in memo.items()
                 ),
                 key=row_order,

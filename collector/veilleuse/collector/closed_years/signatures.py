@@ -142,18 +142,18 @@ def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -
 
     `signed_at`: moment at which the certificates must be valid.
     """
-    told = _parse(signature)
-    if told["sha256"] != sha256(content):
+    fields = _parse(signature)
+    if fields["sha256"] != sha256(content):
         raise SignatureWrong("its content was changed: it is not what was signed")
     try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(told["public_key"]))
-        key.verify(bytes.fromhex(told["signature"]), _CONTEXT + bytes.fromhex(told["sha256"]))
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(fields["public_key"]))
+        key.verify(bytes.fromhex(fields["signature"]), _CONTEXT + bytes.fromhex(fields["sha256"]))
     except (ValueError, InvalidSignature) as error:
         raise SignatureWrong("its signature is not one of the key it names") from error
     try:
-        chain = _chain(told["certificates"])
+        chain = _chain(fields["certificates"])
         _require_certified(chain, key, signed_at)
-        return SignatureFacts(told["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
+        return SignatureFacts(fields["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
     except SignatureWrong:
         raise
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
@@ -174,20 +174,21 @@ def _require_certified(
 
 def _parse(signature: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(signature)
+        fields = json.loads(signature)
         wanted = {"algorithm", "certificates", "public_key", "sha256", "signature"}
-        if not isinstance(told, dict) or set(told) != wanted or told["algorithm"] != ALGORITHM:
+        if not isinstance(fields, dict) or set(fields) != wanted or fields["algorithm"] != ALGORITHM:
             raise SignatureWrong("its .sig file is none of a closed year")
         plain = [
-            told[name] == bytes.fromhex(told[name]).hex() for name in ("public_key", "sha256", "signature")
+            fields[name] == bytes.fromhex(fields[name]).hex()
+            for name in ("public_key", "sha256", "signature")
         ]
-        if canonical(told) + b"\n" != signature or not all(plain):
+        if canonical(fields) + b"\n" != signature or not all(plain):
             raise SignatureWrong("its .sig file was changed")
     except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, SignatureWrong):
             raise
         raise SignatureWrong("its .sig file cannot be read") from error
-    return told
+    return fields
 
 
 def _chain(texts: Sequence[Any]) -> list[x509.Certificate]:
