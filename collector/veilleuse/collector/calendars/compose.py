@@ -24,7 +24,7 @@ _ALSACE_MOSELLE: Final = "57"
 
 def public_holidays(years: Iterable[int], *, alsace_moselle: bool = False) -> dict[date, str]:
     """Return date → French name, in order. Alsace-Moselle adds Good Friday and 26 December."""
-    from holidays.countries.france import France  # only now: it takes 20 MiB, and most processes never ask
+    from holidays.countries.france import France  # late: it takes 20 MiB, and most processes never need it
 
     region = _ALSACE_MOSELLE if alsace_moselle else None
     found = France(years=list(years), subdiv=region, language="fr")  # type: ignore[no-untyped-call]  # the library's

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reduces the machines of a period to cells of k or more (pure):
-the input of reports, and the permanent statistics of a year.
+"""Reduces the machines of a period to cells of k or more, for reports and permanent statistics (pure).
 
 One pass adds each machine to its finest cell. Cells are then merged until none has fewer than k machines.
 Decision 0039.
@@ -222,10 +221,7 @@ def reduce_year(
     for_ever: bool = True,
     in_groups: bool = False,
 ) -> YearStatistics:
-    """Reduce [first, end) to statistics: machines, each with one of `standings`.
-
-    `virtual`: virtual machines with theirs, which are not among `standings`.
-    """
+    """Reduce [first, end) to statistics; each machine, virtual ones apart, has one of `standings`."""
     keeper = YearReducer(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
         keeper.add_device(standing)
@@ -308,8 +304,8 @@ class _MergedCells:
     def __init__(
         self, fine: Mapping[_FineKey, _CellSums], k: int, screens_of: Mapping[Stratum, Contributions]
     ) -> None:
-        """Merge all cells. `screens_of`: stratum of a place's screens → the PCs there,
-        which also determine display-on time.
+        """Merge all cells; `screens_of`: stratum of a place's screens → its PCs, which report display-on
+        time.
         """
         self._k = k
         self._shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
@@ -341,9 +337,8 @@ class _MergedCells:
 
     @property
     def moved(self) -> Counter[tuple[Stratum, ...]]:
-        """Strata in which one machine was measured, one for each of its cells → number of such machines.
-
-        A row counts each of these machines once.
+        """Strata of the cells in which one machine was measured → number of such machines; a row counts each
+        once.
         """
         strata: defaultdict[HostId, list[Stratum]] = defaultdict(list)
         for key, one in sorted(self._cells.items()):
@@ -361,8 +356,8 @@ class _MergedCells:
         return {key: len(found) for key, found in hosts.items()}
 
     def stands_for(self, k: int) -> dict[str, str]:
-        """Return device class of k or more whose machines are all in strata of several classes → the name of
-        these.
+        """Return device class → common name, for classes of k or more that are only in strata of several
+        classes.
         """
         own = {key.stratum.device_class for key in self._cells}
         return {
