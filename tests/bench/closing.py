@@ -28,7 +28,7 @@ from tests.bench.report import YEAR, fill, peak_mebibytes
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.close import _send
-from veilleuse.collector.closed_years.document import kept_document
+from veilleuse.collector.closed_years.document import statistics_document
 from veilleuse.collector.closed_years.verify import verify_file
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
@@ -57,7 +57,7 @@ def close(settings: CollectorSettings) -> None:
     with opened(settings.data_dir, settings.reporting) as sources:
         began = time.perf_counter()
         kept = keep_year(sources, YEAR, k=10, today=TODAY)
-        statistics = canonical(kept_document(kept))
+        statistics = canonical(statistics_document(kept))
         print(f"  statistics alone: {time.perf_counter() - began:.2f} s, {len(kept.cells)} cells")
         parts = json.loads(statistics)["cells"]
         for name in ("products", "sums"):

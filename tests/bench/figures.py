@@ -36,7 +36,7 @@ from tests.unit.collector.fleet.test_fleet_estimate import servers
 from tests.unit.collector.fleet.test_yearly import asked, monitors
 from tests.unit.collector.reports.test_room_report import Room, kwh, stands
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
@@ -105,7 +105,7 @@ def first_year(_: int) -> Iterator[Row]:
                 year = emissions_report_of(sources, question).statement.totals[0]
                 months = emissions_report_of(sources, replace(question, dimensions=("month",))).statement
                 kept = keep_year(sources, 2025, k=10, today=order.end)
-                closed = kept_figures(kept, (), assumptions(sources, random_roll_out=False)).total
+                closed = restate_year(kept, (), assumptions(sources, random_roll_out=False)).total
         low, high = year.kwh_interval or (0.0, 0.0)
         of_months = sum(row.kwh_total or 0 for row in months.totals)
         told = closed.estimate.energy_millijoules / KWH if closed else 0.0

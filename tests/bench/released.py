@@ -99,7 +99,7 @@ def period(months: int) -> tuple[date, date]:
 
 
 def fill(collector: Collector, groups: int, months: int) -> None:
-    """Through the registry and the RollStore, before anybody else looks."""
+    """Through the registry and the MonthStore, before anybody else looks."""
     random.seed(1)
     screens = PLACE[SCREEN_COLUMNS[-3]]
     shapes = [

@@ -23,10 +23,10 @@ from veilleuse.collector.ports import (
     IngestStore,
     Intensities,
     MeteringStore,
+    MonthReader,
+    MonthStore,
     Reader,
     Registry,
-    RollReader,
-    RollStore,
 )
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite.reader import SqliteReader
@@ -55,8 +55,8 @@ class Backend:
     calendars: Calendars
     transaction: Callable[[], AbstractContextManager[None]]
     factors: Factors
-    rolls: RollStore = field(kw_only=True)
-    roll_reader: RollReader = field(kw_only=True)
+    rolls: MonthStore = field(kw_only=True)
+    roll_reader: MonthReader = field(kw_only=True)
     intensities: Intensities = field(kw_only=True)
 
 

@@ -49,7 +49,7 @@ def test_what_is_put_is_in_force(store: Backend):
     assert here is not None
     assert (here.calibration_id, here.kept, here.applied_unix_milliseconds) == (first, kept(LINE), NOW)
     assert (here.ended_unix_milliseconds, here.ended_by, here.marking) == (None, None, True)
-    store.calibrations.marked(first)
+    store.calibrations.end_marking(first)
     assert [one.marking for one in store.calibrations.stored()] == [False, True, True]
     assert second != first
 
@@ -65,13 +65,13 @@ def test_one_takes_the_place_of_the_one_before(store: Backend):
     ]
     with pytest.raises(AdminError, match="not in force any more"):
         store.calibrations.withdraw(first, NOW)
-    store.calibrations.marked(second)
+    store.calibrations.end_marking(second)
     assert store.calibrations.withdraw(second, NOW + 2).kept.fit == better
     assert store.calibrations.book().of(FACTS) is None
     last = store.calibrations.stored()[-1]
     assert (last.ended_unix_milliseconds, last.ended_by, last.marking) == (NOW + 2, None, True)
     assert store.calibrations.withdraw(second, NOW + 3) == last  # its periods are not all marked
-    store.calibrations.marked(second)
+    store.calibrations.end_marking(second)
     with pytest.raises(AdminError, match="not in force any more"):
         store.calibrations.withdraw(second, NOW + 4)
     with pytest.raises(AdminError, match="no calibration 99"):

@@ -70,10 +70,10 @@ def test_shares_sum_to_the_meter_to_the_millijoule(store: Backend):
     hosts = [enrol(store.registry) for _ in range(3)]
     store.metering.declare([pdu()], [share(host, 333_333) for host in hosts], [])
     store.metering.put_readings(hour(hosts[2]), [read(1_000_003)])
-    found = [store.metering.shared(hour(host)).machine for host in hosts]
+    found = [store.metering.shared_readings(hour(host)).machine for host in hosts]
     assert all(one is not None and not one.whole for one in found)
     assert sum(one.energy_millijoules for one in found if one) == 1_000_003 * 999_999 // 1_000_000
-    assert store.metering.shared(hour(hosts[0], MONDAY_10H + HOUR)).machine is None
+    assert store.metering.shared_readings(hour(hosts[0], MONDAY_10H + HOUR)).machine is None
 
 
 def test_a_reading_marks_the_hour_of_the_machines_on_it(store: Backend):
@@ -110,8 +110,10 @@ def test_a_declaration_marks_who_was_and_who_is_on_the_meter(store: Backend):
     clean(store)
     store.metering.declare([pdu()], [share(after)], [])
     assert set(store.derive.dirty(10)) == {hour(before), hour(after)}
-    assert store.metering.shared(hour(before)) == NOT_SHARED
-    assert store.metering.shared(hour(after)).machine == SharedEnergy(PointKind.PDU, 5, HOUR, whole=True)
+    assert store.metering.shared_readings(hour(before)) == NOT_SHARED
+    assert store.metering.shared_readings(hour(after)).machine == SharedEnergy(
+        PointKind.PDU, 5, HOUR, whole=True
+    )
 
 
 def test_a_meter_between_two_others_that_moves_marks_the_machines_below(store: Backend):
@@ -121,13 +123,13 @@ def test_a_meter_between_two_others_that_moves_marks_the_machines_below(store: B
     feeds = [share(host, 500_000, meter="ups"), share(host, meter="a")]
     store.metering.declare([pdu("ups"), pdu("strip"), pdu("a", "strip")], feeds, [])
     store.metering.put_readings(hour(host), [read(90, meter="ups"), read(40, meter="a")])
-    both = store.metering.shared(hour(host)).machine
+    both = store.metering.shared_readings(hour(host)).machine
     assert both
     assert both.energy_millijoules == 45 + 40
     clean(store)
     store.metering.declare([pdu("strip", "ups")], [], [])
     assert store.derive.dirty(10) == (hour(host),)
-    below = store.metering.shared(hour(host)).machine
+    below = store.metering.shared_readings(hour(host)).machine
     assert below
     assert below.energy_millijoules == 40
     clean(store)
@@ -143,8 +145,8 @@ def test_shares_hold_on_their_days_of_the_site(store: Backend):
     evening = MONDAY_10H - 11 * HOUR  # 2026-03-01T23:00Z
     for start in (evening - HOUR, evening):
         store.metering.put_readings(hour(host, start), [read(7)])
-    assert store.metering.shared(hour(host, evening - HOUR)).machine is not None
-    assert store.metering.shared(hour(host, evening)) == NOT_SHARED
+    assert store.metering.shared_readings(hour(host, evening - HOUR)).machine is not None
+    assert store.metering.shared_readings(hour(host, evening)) == NOT_SHARED
 
 
 def test_two_feeds_of_a_machine_add_up_and_what_feeds_them_does_not(store: Backend):
@@ -155,9 +157,11 @@ def test_two_feeds_of_a_machine_add_up_and_what_feeds_them_does_not(store: Backe
     store.metering.put_readings(
         hour(host), [read(99, meter="ups"), read(98, meter="strip"), read(40, meter="a")]
     )
-    assert store.metering.shared(hour(host)).machine is None
+    assert store.metering.shared_readings(hour(host)).machine is None
     store.metering.put_readings(hour(host), [read(50, meter="b")])
-    assert store.metering.shared(hour(host)).machine == SharedEnergy(PointKind.PDU, 90, HOUR, whole=True)
+    assert store.metering.shared_readings(hour(host)).machine == SharedEnergy(
+        PointKind.PDU, 90, HOUR, whole=True
+    )
 
 
 def test_two_agents_that_read_one_meter_are_two_views(store: Backend):
@@ -166,7 +170,9 @@ def test_two_agents_that_read_one_meter_are_two_views(store: Backend):
     store.metering.declare([pdu()], [share(one)], [])
     store.metering.put_readings(hour(one), [read(100, HOUR // 2)])
     store.metering.put_readings(hour(two), [read(190, HOUR)])
-    assert store.metering.shared(hour(one)).machine == SharedEnergy(PointKind.PDU, 190, HOUR, whole=True)
+    assert store.metering.shared_readings(hour(one)).machine == SharedEnergy(
+        PointKind.PDU, 190, HOUR, whole=True
+    )
 
 
 def test_a_plug_shared_with_a_screen(store: Backend):
@@ -174,9 +180,9 @@ def test_a_plug_shared_with_a_screen(store: Backend):
     host = enrol(store.registry)
     shares = [share(host, 800_000), share(host, 200_000, part=SharePart.MONITOR)]
     store.metering.declare([pdu()], shares, [])
-    assert store.metering.shared(hour(host)).monitor_declared
+    assert store.metering.shared_readings(hour(host)).monitor_declared
     store.metering.put_readings(hour(host), [read(1_000, kind=PointKind.PLUG)])
-    found = store.metering.shared(hour(host))
+    found = store.metering.shared_readings(hour(host))
     assert found.machine
     assert found.monitor
     assert (found.machine.energy_millijoules, found.monitor.energy_millijoules) == (800, 200)
@@ -194,7 +200,7 @@ def test_declarations_come_back_as_they_were(store: Backend):
     pue = Pue("DC1", FIRST, FOR_EVER, 1_400_000, MeterBoundary.UPS_OUTPUT)
     store.metering.declare([ups, pdu(parent="ups")], [share(host, 500_000)], [pue], servers)
     store.metering.declare([pdu(parent="ups")], [share(host, 250_000)], [], servers[1:2])
-    found = store.metering.declared()
+    found = store.metering.declarations()
     assert found.meters == (pdu(parent="ups"), ups)
     assert found.shares == (share(host, 250_000),)
     assert found.pues == (pue,)
@@ -223,9 +229,9 @@ def test_what_is_beside_a_machine_is_forgotten_with_it(store: Backend):
     while store.forgetting.forget_slice(gone):
         pass
     assert store.forgetting.forget_host(host, b"x" * 32)
-    assert [one.host_id for one in store.metering.declared().shares] == [stays]
-    assert [one.host_id for one in store.metering.declared().servers] == [stays]
-    assert store.metering.shared(hour(stays)).machine is None
+    assert [one.host_id for one in store.metering.declarations().shares] == [stays]
+    assert [one.host_id for one in store.metering.declarations().servers] == [stays]
+    assert store.metering.shared_readings(hour(stays)).machine is None
     assert store.metering.psys_seen(gone) == PsysCheck()
 
 
@@ -235,4 +241,4 @@ def test_a_share_that_cannot_be_is_not_stored(store: Backend, share_ppm: int):
     host = enrol(store.registry)
     with pytest.raises(Exception, match="CHECK"):
         store.metering.declare([pdu()], [share(host, share_ppm)], [])
-    assert store.metering.declared().meters == ()
+    assert store.metering.declarations().meters == ()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with months and years: ports.RollStore and ports.RollReader."""
+"""What every store must do with months and years: ports.MonthStore and ports.MonthReader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.pushes import (
     realistic,
     week,
 )
-from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, added
+from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, add_vectors
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod
 from veilleuse.collector.ports.months import Limits, StaleMonth
@@ -108,7 +108,7 @@ def test_a_year_is_always_the_sum_of_its_months(store):
             total = NOTHING
             for month in months:
                 if (month.host_id, month.day_type, month.band) == (year.host_id, year.day_type, year.band):
-                    total = added(total, month.values)
+                    total = add_vectors(total, month.values)
             assert year.values == total
         assert store.rolls.expire_rest(hosts[1], Limits(0, 0, 0, APRIL.toordinal())) == expired
     assert [one.value("on_active_ac_milliseconds") for one in kept(store, years=(2026,))] == [17, 11]

@@ -27,7 +27,7 @@ from veilleuse.collector.model.closed_years import (
     ClosedYear,
     YearState,
     canonical,
-    packed,
+    pack,
     sha256,
 )
 from veilleuse.collector.settings import CollectorSettings, settings_environment
@@ -163,4 +163,4 @@ def put(settings: CollectorSettings, document: dict[str, Any], statistics: bytes
         sha256(content),
     )
     with Filled(settings.data_dir) as filled:
-        filled.store.closings.put(made, packed(replace(unsigned, signature=signature)))
+        filled.store.closings.put(made, pack(replace(unsigned, signature=signature)))

@@ -24,10 +24,10 @@ class Publishing:
         self._data = data
         self._clock = clock
 
-    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
+    def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         """See ports.PublicationReader."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
-            return reader.told(kind, first, end)
+            return reader.summary(kind, first, end)
 
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """Likewise."""

@@ -13,7 +13,7 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.months.worker import RollWorker
+from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.settings import RetentionSettings as Kept
 from veilleuse.collector.store import SqliteStore
 from veilleuse.wire.bands import DEFAULT_CALENDAR
@@ -23,7 +23,7 @@ HOUR = 3_600_000
 ZONE = DEFAULT_CALENDAR.time_zone
 
 
-def almanac(store: SqliteStore) -> SiteCalendars:
+def site_calendars(store: SqliteStore) -> SiteCalendars:
     """Of what is declared in a store."""
     return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
@@ -31,12 +31,12 @@ def almanac(store: SqliteStore) -> SiteCalendars:
 def roll(filled: Filled, today: date) -> int:
     """Keep what may be kept on that day; how many months."""
     store = filled.store
-    worker = RollWorker(
+    worker = MonthWorker(
         filled.derive_worker._writer,
         store.rolls,
         store.derive,
         store.registry,
-        almanac(store),
+        site_calendars(store),
         today=lambda: today,
     )
     return worker.drain()
@@ -51,7 +51,7 @@ def retention(
         filled.derive_worker._writer,
         store.rolls,
         store.registry,
-        almanac(store),
+        site_calendars(store),
         kept or Kept(),
         closed_years=lambda: closed_years,
     )

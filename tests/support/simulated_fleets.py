@@ -23,7 +23,7 @@ from veilleuse.collector.fleet.samples import (
     SampleMachine,
     Stratum,
     age_band,
-    summed,
+    sum_groups,
 )
 from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
@@ -98,7 +98,7 @@ def together(sample: Sample) -> Sample:
         found.groups.setdefault(key._replace(always_on=False), Alike()).merge(group)
         if key.always_on:
             of_class[key.stratum.device_class].append(group)
-    found.always_on.update({name: summed(groups) for name, groups in of_class.items()})
+    found.always_on.update({name: sum_groups(groups) for name, groups in of_class.items()})
     return found
 
 

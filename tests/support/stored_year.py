@@ -133,7 +133,7 @@ class _Meters:
 
     stored: StoredYear
 
-    def declared(self) -> MeterDeclarations:
+    def declarations(self) -> MeterDeclarations:
         return self.stored.metering
 
     def hours(self, meters: list[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:

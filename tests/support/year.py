@@ -10,8 +10,8 @@ from datetime import date
 
 from tests.support.memory_store import host, site
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.closed_years.reduce import keep
-from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.reduce import reduce_year
+from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import ObservedMachine
@@ -43,7 +43,7 @@ def figures(
     rooms: Collection[RoomFigure] = (),
 ) -> PeriodFigures:
     """Rows of an open period, as reporting.year makes them, without the rooms' own."""
-    kept = keep(
+    kept = reduce_year(
         first,
         end,
         standings,
@@ -54,7 +54,7 @@ def figures(
         for_ever=False,
         in_groups=True,
     )
-    return kept_figures(replace(kept, rooms=tuple(rooms)), dimensions, assumptions, lambda _: True)
+    return restate_year(replace(kept, rooms=tuple(rooms)), dimensions, assumptions, lambda _: True)
 
 
 def vector(**values: int) -> Vector:
@@ -82,7 +82,7 @@ def census(
     sites = (site("hq"), site("annexe"))
     days = DayTypes(FIRST, END, {"hq": "UTC", "annexe": "UTC"}, weekday, default_time_zone="UTC")
     made = Census(days, sites, default_zone=default_zone, today=today, current_tree=current_tree)
-    return list(made.standings(assets, hosts))
+    return list(made.devices(assets, hosts))
 
 
 def asset(number: int, entity: str = "E1", **more: object) -> Asset:

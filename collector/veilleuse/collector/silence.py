@@ -180,7 +180,7 @@ OpenDays: TypeAlias = Callable[[str, Population], Window | None]
 """(site, population) → its window; None where there is none."""
 
 
-def open_days(sites: Iterable[Site], almanac: SiteCalendars, today: date) -> OpenDays:
+def open_days(sites: Iterable[Site], site_calendars: SiteCalendars, today: date) -> OpenDays:
     """The newest whole open days before `today`. Reading may raise StoreDamaged."""
     known = {site.site: site for site in sites}
 
@@ -188,7 +188,7 @@ def open_days(sites: Iterable[Site], almanac: SiteCalendars, today: date) -> Ope
     def window(name: str, population: Population) -> Window | None:
         if name not in known:
             return None
-        days = almanac.days(known[name], population)
+        days = site_calendars.days(known[name], population)
         uncounted = {DayType.CLOSED}
         if population is Population.CLASSROOM:
             uncounted.add(DayType.SCHOOL_HOLIDAY)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Final
 
-from veilleuse.collector.derive.loadmodel import modelled
+from veilleuse.collector.derive.loadmodel import model_energy
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
@@ -26,7 +26,7 @@ _LONG_MILLISECONDS: Final = 10**9
 def watts_of(device_class: DeviceClass, state: State) -> Fraction | None:
     """On mains, at a load that nobody measured. None: the class has no such state, or its watts follow its load."""
     cell = Cell(Band.OPEN, state, Supply.AC, _LONG_MILLISECONDS)
-    parts = modelled(cell, MachineFacts(device_class), _LONG_MILLISECONDS, 0) if state in CONSTANT else ()
+    parts = model_energy(cell, MachineFacts(device_class), _LONG_MILLISECONDS, 0) if state in CONSTANT else ()
     energy = sum(part.energy_millijoules for part in parts)
     return Fraction(energy, _LONG_MILLISECONDS) if energy else None
 

@@ -29,14 +29,14 @@ from veilleuse.collector.model.remote_config import (
     OWN_FILE,
     HostState,
     Rollout,
-    accepted,
-    advanced,
-    begun,
-    checked_for,
+    accept_candidate,
+    advance_candidate,
+    check_for,
     sha256_of,
     stage_of,
+    start_candidate,
     state_of,
-    withdrawn,
+    withdraw_candidate,
 )
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.vocabulary import Population
@@ -87,12 +87,12 @@ def reached(rollout: Rollout, hosts: Sequence[Host]) -> set[HostId]:
 def test_the_stages_reach_one_ten_and_a_hundred_percent(hosts, first, second):
     """At least one machine; each stage holds the one before; all in the end, those to come included."""
     fleet = [host(number) for number in range(hosts)]
-    rollout = begun(SERVERS, COARSE, fleet, NOW)
+    rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     assert (rollout.percent, len(reached(rollout, fleet))) == (1, first)
-    wider = advanced(rollout, 10, obeying(rollout, fleet), NOW, force=False)
+    wider = advance_candidate(rollout, 10, obeying(rollout, fleet), NOW, force=False)
     assert len(reached(wider, fleet)) == second
     assert reached(rollout, fleet) <= reached(wider, fleet)
-    whole = advanced(wider, 100, obeying(wider, fleet), NOW, force=False)
+    whole = advance_candidate(wider, 100, obeying(wider, fleet), NOW, force=False)
     assert len(reached(whole, [*fleet, host(hosts + 1)])) == hosts + 1
 
 
@@ -100,7 +100,8 @@ def test_another_candidate_is_tried_out_on_other_machines():
     """The draw depends on the candidate: it is not always the same machine that goes first."""
     fleet = [host(number) for number in range(100)]
     first = [
-        begun(SERVERS, Configuration(tick_milliseconds=value), fleet, NOW) for value in range(10_000, 10_020)
+        start_candidate(SERVERS, Configuration(tick_milliseconds=value), fleet, NOW)
+        for value in range(10_000, 10_020)
     ]
     assert len({tuple(reached(rollout, fleet)) for rollout in first}) > 10
 
@@ -113,66 +114,68 @@ def test_only_machines_that_can_answer_are_counted():
         *(host(number, status=HostStatus.SUSPENDED) for number in range(100, 150)),
     ]
     speaking = host(1_000)
-    rollout = begun(SERVERS, COARSE, [*mute, speaking], NOW)
+    rollout = start_candidate(SERVERS, COARSE, [*mute, speaking], NOW)
     assert rollout.reaches(speaking.agent_id)
     old = host(60, version="0.1.0")
-    assert state_of(advanced(rollout, 100, mute, NOW, force=True), old) is HostState.UNAWARE
+    assert state_of(advance_candidate(rollout, 100, mute, NOW, force=True), old) is HostState.UNAWARE
 
 
 def test_with_nobody_to_answer_a_share_of_those_to_come_is_reached():
     """An empty fleet: one in a hundred, and the next stage waits for a confirmation."""
-    rollout = begun(SERVERS, COARSE, [], NOW)
+    rollout = start_candidate(SERVERS, COARSE, [], NOW)
     assert 60 < len(reached(rollout, [host(number) for number in range(10_000)])) < 150
     with pytest.raises(AdminError, match="no machine of this stage was in contact within a week"):
-        advanced(rollout, 10, [], NOW, force=False)
+        advance_candidate(rollout, 10, [], NOW, force=False)
 
 
 def test_a_failure_stops_the_rollout():
     """One FAILED is enough, whatever the others say; --force goes on."""
     fleet = [host(number) for number in range(1_000)]
-    rollout = begun(SERVERS, COARSE, fleet, NOW)
+    rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     said = obeying(rollout, fleet)
     spoilt = next(index for index, one in enumerate(said) if rollout.reaches(one.agent_id))
     said[spoilt] = saying(said[spoilt], COARSE, AppliedState.FAILED)
     with pytest.raises(AdminError, match=r"1 machine.* went back"):
-        advanced(rollout, 10, said, NOW, force=False)
-    assert advanced(rollout, 10, said, NOW, force=True).percent == 10
+        advance_candidate(rollout, 10, said, NOW, force=False)
+    assert advance_candidate(rollout, 10, said, NOW, force=True).percent == 10
 
 
 def test_too_few_confirmations_stop_the_rollout():
     """Nine in ten of those in contact within a week; applied is not confirmed; the silent are not waited for."""
     fleet = [host(number) for number in range(1_000)]
-    rollout = begun(SERVERS, COARSE, fleet, NOW)
+    rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     stage = [one for one in fleet if rollout.reaches(one.agent_id)]
     assert len(stage) == 10
     good = obeying(rollout, stage[:9])
-    assert advanced(rollout, 10, [*good, stage[9]], NOW, force=False).percent == 10
+    assert advance_candidate(rollout, 10, [*good, stage[9]], NOW, force=False).percent == 10
     short = [*good[:8], *obeying(rollout, stage[8:], AppliedState.APPLIED)]
     with pytest.raises(AdminError, match="8 of 10 machines"):
-        advanced(rollout, 10, short, NOW, force=False)
+        advance_candidate(rollout, 10, short, NOW, force=False)
     gone = [replace(one, last_contact_unix_milliseconds=NOW - 8 * DAY) for one in short[8:]]
-    assert advanced(rollout, 10, [*good[:8], *gone], NOW, force=False).percent == 10
+    assert advance_candidate(rollout, 10, [*good[:8], *gone], NOW, force=False).percent == 10
 
 
 def test_the_steps_have_an_order():
     """No second candidate, no stage left out or gone back to, no acceptance before 100 %: each refusal says what to do."""
     fleet = [host(0)]
-    rollout = begun(SERVERS, COARSE, fleet, NOW)
+    rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     fleet = obeying(rollout, fleet)
     for step, words in (
-        (lambda: begun(rollout, RARE, fleet, NOW), "accept or withdraw it first"),
-        (lambda: advanced(rollout, 100, fleet, NOW, force=False), "go to 10 first"),
-        (lambda: advanced(rollout, 1, fleet, NOW, force=True), "use 10 or 100"),
-        (lambda: advanced(rollout, 50, fleet, NOW, force=True), "use 10 or 100"),
-        (lambda: accepted(rollout, fleet, NOW, force=False), "roll it out to 100 first"),
-        (lambda: withdrawn(SERVERS, NOW), "no candidate"),
-        (lambda: accepted(SERVERS, fleet, NOW, force=True), "no candidate"),
-        (lambda: begun(SERVERS, OWN_FILE, fleet, NOW), "active for server already"),
+        (lambda: start_candidate(rollout, RARE, fleet, NOW), "accept or withdraw it first"),
+        (lambda: advance_candidate(rollout, 100, fleet, NOW, force=False), "go to 10 first"),
+        (lambda: advance_candidate(rollout, 1, fleet, NOW, force=True), "use 10 or 100"),
+        (lambda: advance_candidate(rollout, 50, fleet, NOW, force=True), "use 10 or 100"),
+        (lambda: accept_candidate(rollout, fleet, NOW, force=False), "roll it out to 100 first"),
+        (lambda: withdraw_candidate(SERVERS, NOW), "no candidate"),
+        (lambda: accept_candidate(SERVERS, fleet, NOW, force=True), "no candidate"),
+        (lambda: start_candidate(SERVERS, OWN_FILE, fleet, NOW), "active for server already"),
     ):
         with pytest.raises(AdminError, match=words):
             step()
-    whole = advanced(advanced(rollout, 10, fleet, NOW, force=False), 100, fleet, NOW, force=False)
-    assert accepted(whole, fleet, NOW, force=False) == Rollout(
+    whole = advance_candidate(
+        advance_candidate(rollout, 10, fleet, NOW, force=False), 100, fleet, NOW, force=False
+    )
+    assert accept_candidate(whole, fleet, NOW, force=False) == Rollout(
         Population.SERVER, COARSE, changed_unix_milliseconds=NOW
     )
 
@@ -180,16 +183,16 @@ def test_the_steps_have_an_order():
 def test_a_withdrawn_candidate_leaves_what_was_active():
     """Its machines want the active one again; so do all of them."""
     before = Rollout(Population.SERVER, RARE)
-    rollout = begun(before, COARSE, [host(0)], NOW)
+    rollout = start_candidate(before, COARSE, [host(0)], NOW)
     assert rollout.wanted(host(0).agent_id) == COARSE
-    assert withdrawn(rollout, NOW).wanted(host(0).agent_id) == RARE
+    assert withdraw_candidate(rollout, NOW).wanted(host(0).agent_id) == RARE
 
 
 def test_states_are_counted_apart():
     """Machines with the candidate, and those with the active one; what was never set is told as such."""
     fleet = [host(number) for number in range(3)]
     assert stage_of(SERVERS, fleet, NOW).others == {HostState.OWN_FILE: 3}
-    rollout = begun(Rollout(Population.SERVER, RARE), COARSE, fleet, NOW)
+    rollout = start_candidate(Rollout(Population.SERVER, RARE), COARSE, fleet, NOW)
     said = obeying(rollout, fleet, AppliedState.APPLIED)
     stage = stage_of(rollout, [*said[:2], fleet[2]], NOW)
     assert stage.reached.total() == 1
@@ -231,7 +234,7 @@ def test_the_ceilings_are_the_agents_own_defaults():
 def test_nothing_finer_than_a_population_s_own(population, configuration, words):
     """Refused with the value, the bound and why."""
     with pytest.raises(UsageError, match=words):
-        checked_for(population, configuration)
+        check_for(population, configuration)
 
 
 _NUMBERS = (
@@ -247,7 +250,7 @@ def test_whatever_is_asked_only_coarser_gets_through(population, values):
     """S18, the collector's half, over any three numbers: accepted means within the wire's bounds and the ceiling."""
     asked = Configuration(*values)
     try:
-        got = checked_for(population, asked)
+        got = check_for(population, asked)
     except UsageError:
         return
     assert got == asked

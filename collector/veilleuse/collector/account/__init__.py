@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy → emissions, coverage and uncertainty (pure)."""
+"""Computes emissions, coverage and uncertainty from energy (pure)."""

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tells a change from the year before by its effects, and how sure each is (pure). docs/methodology.md, section 10.
+"""Decomposes a change from the year before into effects, each with its margin (pure).
+docs/methodology.md, section 10.
 
-The figures of two years err together: machines that were measured in both years are left out of both, group by group (random_groups), and a
-model is as wrong in one year as in the other.
+The errors of two years' figures are correlated. Machines measured in both years are left out of both, group
+by group (random_groups). A model has the same error in both years.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ _LEAST_LEFT: Final = 1e-3
 
 
 class Change(NamedTuple):
-    """From the year before."""
+    """Effects of a change from the year before, with their margins."""
 
     effects: Effects
     margins: tuple[float, ...]
-    """Half-widths of 95 % of chance, kWh: fleet, mix, hours, watts, and their sum."""
+    """Half-widths of the 95 % intervals, kWh: fleet, mix, hours, watts, and their sum."""
 
 
 def change(before: FigureRow, after: FigureRow) -> Change | None:
-    """Of two rows that can be compared; None where one has no machine time."""
+    """Compute the change between two comparable rows; None where one has no machine time."""
     old, new = class_years(before), class_years(after)
     effects = decompose(old, new)
     if effects is None:
@@ -55,7 +56,11 @@ def change(before: FigureRow, after: FigureRow) -> Change | None:
 
 
 def class_years(row: FigureRow) -> dict[str, ClassYear]:
-    """What a change is told by. Screens that are not on are a state of theirs, so that their watts are those of screens that are."""
+    """Return the inputs of a decomposition by device class.
+
+    Screens in standby are a state of the screens, so that mean power is that of all screens, on or in
+    standby.
+    """
     found = {}
     for name, (time, energy) in row.class_energies.items():
         states = row.states.get(name, {})
@@ -77,17 +82,17 @@ class _Pair:
     before: ClassYear
     after: ClassYear
     growth: float
-    """Machine time of the class, had it grown as all did, less that of the year before, ms."""
+    """Change of the class's machine time if it had grown as the whole fleet, ms."""
     mix: float
-    """Its machine time beyond that, ms."""
+    """Rest of the change of its machine time, ms."""
     old: float
-    """Mean power of the year before, mJ per ms; of a class that is new its own."""
+    """Mean power in the year before, mJ per ms; for a new class, that of this year."""
     new: float
     mixed: float
-    """Mean power of the new time in each state at the old watts."""
+    """Mean power with the new time in each state at the old watts."""
 
     def effects(self, old: float = 1.0, new: float = 1.0, hours: float = 1.0) -> tuple[float, ...]:
-        """Fleet, mix, hours, watts and their sum, with each power × a factor."""
+        """Return the effects of fleet, mix, hours and watts, and their sum, with each power × a factor."""
         time = self.after.fleet_milliseconds
         mixed = self.mixed * old * hours
         four = (
@@ -116,9 +121,10 @@ def _pair(before: ClassYear | None, after: ClassYear | None, times: tuple[int, i
 
 
 def _at_old_watts(old: float, old_states: StateSums, new: float, new_states: StateSums) -> float:
-    """Mean power at the new time in each state and the old watts; `old`, `new`: mean power of the fleet.
+    """Return the mean power at the new time in each state and the old watts;
+    `old`, `new`: mean power of the fleet.
 
-    What `decompose` computes in exact fractions, in floats: it is done for each of the groups.
+    `decompose` computes the same in exact fractions. Floats are faster, and this runs once per group.
     """
     (old_time, old_energy), (new_time, new_energy) = _whole(old_states), _whole(new_states)
     if not old_energy or not new_energy:
@@ -139,7 +145,7 @@ def _whole(states: StateSums) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Spread:
-    """Of a change: what adds up to the variance of the five."""
+    """Variance parts of a change and of its four effects."""
 
     parts: list[tuple[Sequence[float], float]] = field(default_factory=list)
     """(variances, mJ²; their degrees of freedom)."""
@@ -161,7 +167,11 @@ class _Spread:
     def _add_together(
         self, pair: _Pair, one: ClassFigure, other: ClassFigure, scales: tuple[float, float]
     ) -> None:
-        """Both years less each group, and each year alone: what they have in common is the share of it that the sample of a fleet leaves."""
+        """Add the variance with common machines, from leaving groups out of both years and of each year
+        alone.
+
+        The result weighs the two by the correlation that remains with samples of one fleet.
+        """
         both = _variances(pair, one, other, scales)
         old = _variances(pair, one, replace(other, deviations=(), states_by_group=()), scales)
         new = _variances(pair, replace(one, deviations=(), states_by_group=()), other, scales)
@@ -171,12 +181,15 @@ class _Spread:
             found = [variance / _left(one) / _left(other) for variance in whole]
         else:
             found = [common * a + (1 - common) * b for a, b in zip(both, whole, strict=True)]
-        told = [sum(map(bool, figure.deviations)) for figure in (one, other) if figure.deviations]
-        self.parts.append((found, max(1.0, min(told, default=1) - 1.0)))
+        counts = [sum(map(bool, figure.deviations)) for figure in (one, other) if figure.deviations]
+        self.parts.append((found, max(1.0, min(counts, default=1) - 1.0)))
 
     def _add_apart(self, pair: _Pair, one: ClassFigure, other: ClassFigure) -> None:
-        """Years of which nobody knows what machines they have in common are taken to err apart, which is the cautious side; and the hours
-        of each as much as its energy: machines differ in both for the same reason."""
+        """Add the variance of years whose common machines are not known.
+
+        Their errors are taken as independent, which overestimates the margin. The hours of each year have the
+        error of its energy: the difference between machines causes both.
+        """
         u, more = 1 + one.estimate.u_sampling, 1 + other.estimate.u_sampling
         for factors in ((u, 1.0, 1.0), (1.0, 1.0, u)):
             self._apart(pair, factors, one.estimate.degrees_of_freedom)
@@ -188,7 +201,7 @@ class _Spread:
         self.parts.append(([one**2 for one in moved], degrees_of_freedom))
 
     def margins(self) -> tuple[float, ...]:
-        """Half-widths, kWh."""
+        """Return the half-widths, kWh."""
         return tuple(self._margin(place) for place in range(5))
 
     def _margin(self, place: int) -> float:
@@ -199,11 +212,14 @@ class _Spread:
 
 
 def _common(before: ClassFigure, after: ClassFigure) -> float | None:
-    """What is left of the covariance of two samples out of one fleet: 1 of the same machines, less where each year has machines that the
-    other has not; None where they have so few in common that they err against each other.
+    """Return the correlation of two samples of one fleet;
+    None where the samples have so few common machines that it is ≤ 0.
 
-    n and m machines out of N, c of them in both, have the covariance c/nm less 1/N; leaving groups out shows c/nm, and variances of 1/n and
-    1/m, scaled to 1/n less 1/N and 1/m less 1/N. Machines count by their time; N is n ÷ the share of the fleet's time that was measured.
+    It is 1 for the same machines, and less where each year has machines that the other has not.
+
+    n and m machines out of N, c of them in both, have the covariance c/nm less 1/N. Leaving groups out gives
+    c/nm. It also gives variances of 1/n and 1/m, which are scaled to 1/n less 1/N and 1/m less 1/N. Machines
+    count by their time. N is n ÷ the measured share of the fleet's time.
     """
     old, new = before.hosts, after.hosts
     both = sum(old[one] * new[one] for one in old.keys() & new.keys())
@@ -216,17 +232,17 @@ def _common(before: ClassFigure, after: ClassFigure) -> float | None:
 
 
 def _one_by(hosts: Mapping[HostId, int]) -> float:
-    """1 ÷ the number of machines, those that were measured for longer counting for more. Kish 1965."""
+    """Return 1 ÷ the effective number of machines: machines measured for longer weigh more. Kish 1965."""
     return sum(time * time for time in hosts.values()) / sum(hosts.values()) ** 2
 
 
 def _left(one: ClassFigure) -> float:
-    """Share of the fleet's time that nobody measured."""
+    """Return the share of the fleet's time without measurement."""
     return max(_LEAST_LEFT, 1 - (one.estimate.coverage_energy or 0.0))
 
 
 def _scale(one: ClassFigure) -> float | None:
-    """By which its deviations are multiplied to have the sampling variance of its estimate; None where nobody knows them."""
+    """Return the factor that scales the deviations to the estimate's sampling variance; None: not known."""
     squares = math.fsum(moved**2 for moved in one.deviations)
     variance = one.estimate.sampling_variance
     if not variance:
@@ -235,7 +251,7 @@ def _scale(one: ClassFigure) -> float | None:
 
 
 def _variances(pair: _Pair, one: ClassFigure, other: ClassFigure, scales: tuple[float, float]) -> list[float]:
-    """Of the five, mJ²: by what they move when each group is left out."""
+    """Return the variances of the five, mJ², from their moves when each group is left out."""
     groups = max(len(one.deviations), len(other.deviations))
     energies = [max(1, figure.estimate.energy_millijoules) for figure in (one, other)]
     found = [0.0] * 5
@@ -244,7 +260,7 @@ def _variances(pair: _Pair, one: ClassFigure, other: ClassFigure, scales: tuple[
             1 + (scale * figure.deviations[group] / energy if figure.deviations else 0.0)
             for figure, scale, energy in zip((one, other), scales, energies, strict=True)
         )
-        hours = 1 + after - before  # screens: their powers are priors, what errs is the time
+        hours = 1 + after - before  # screens have prior powers: only their time has an error
         if pair.mixed and (one.states_by_group or other.states_by_group):
             old_states = _without(pair.before.states, one.states_by_group, group)
             new_states = _without(pair.after.states, other.states_by_group, group)
@@ -256,7 +272,7 @@ def _variances(pair: _Pair, one: ClassFigure, other: ClassFigure, scales: tuple[
 
 
 def _without(states: StateSums, by_group: Sequence[StateSums], group: int) -> StateSums:
-    """Of what was measured, less a group: never below 0, where cells too small were left out of the whole."""
+    """Return the sums by state without one group; never below 0, where the whole excludes small cells."""
     if not by_group:
         return states
     found = {}
@@ -272,42 +288,49 @@ def _less(one: Iterable[float], other: Iterable[float]) -> tuple[float, ...]:
 
 
 LEAST_DAYS: Final = 30
-"""Days of each year that k machines must cover: ours. A month holds every day of the week four times."""
+"""Least number of days of each year that k machines must cover, our choice:
+a month has each weekday four times.
+"""
 LEAST_SHARE: Final = 0.8
-"""Of a period that is shorter than that, or hardly longer, so much of it."""
+"""Least share of a period that is shorter than that, or hardly longer."""
 MOST_APART: Final = 0.05
-"""Share of the period that the meters of rooms may have been read for more in one year than in the other: they count what they read. Ours."""
+"""Greatest difference between two years in the share of the period with meter readings of rooms, our choice.
+Rooms count only the time that was read.
+"""
 
 
 class NoComparison(StrEnum):
-    """Why nothing is said of the change from the year before."""
+    """Reason why a row has no comparison with the year before."""
 
     NO_DATA = "no_data"
-    """Nothing was measured then."""
+    """Nothing was measured in the year before."""
     NO_ROW = "no_row"
-    """There was no such row."""
+    """The year before has no such row."""
     MACHINES = "machines"
     """Fewer than k machines were measured in one of the years."""
     DAYS = "days"
     """k machines cover less than LEAST_DAYS of one of the years."""
     DAY_TYPES = "day_types"
-    """A type of day that a year has was not observed in it."""
+    """One of the years has a day type without any observation."""
     BASIS = "basis"
-    """What was measured in one year is at the class default in the other, or was not in the inventory."""
+    """The bases differ: measured in one year, at the class default or outside the inventory in the other."""
     RUNNING = "running"
     """The period has not ended."""
     GONE = "gone"
-    """The first months of the year before are gone, and it was never closed."""
+    """The first months of the year before were deleted, and that year was never closed."""
     OPEN = "open"
-    """The year is closed, and the one before is not: what is told must not change once machines are gone."""
+    """The year is closed and the one before is not: the comparison would change once machines are forgotten.
+    """
     NOT_KEPT = "not_kept"
-    """The year before is closed, and cannot be told in this grouping, period or k."""
+    """The year before is closed, and its statistics do not allow this grouping, period or k."""
     METHOD = "method"
-    """The year is closed, by another method."""
+    """The year was closed by another method."""
 
 
-def why_not(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
-    """None where the two can be compared; `days`: length of the period."""
+def comparison_obstacle(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
+    """Return the reason why two rows cannot be compared, None where they can;
+    `days`: length of the period.
+    """
     found: set[NoComparison | None] = set()
     for name in {**before.classes, **after.classes}:
         pair = [row.classes[name] for row in (before, after) if name in row.classes]
@@ -315,7 +338,7 @@ def why_not(before: FigureRow, after: FigureRow, days: int) -> NoComparison | No
             found.add(_why_rooms_not(pair, days))
         elif not all(map(_is_default, pair)):
             found.add(_why_class_not(pair[0], pair[1], days) if len(pair) == 2 else NoComparison.MACHINES)
-    if not found:  # nothing but class defaults
+    if not found:  # only class defaults
         found.add(NoComparison.BASIS)
     return next((reason for reason in NoComparison if reason in found), None)
 
@@ -344,15 +367,19 @@ def _why_class_not(before: ClassFigure, after: ClassFigure, days: int) -> NoComp
 
 
 def _is_default(one: ClassFigure) -> bool:
-    """For the most part."""
-    told = one.estimate
-    return told.basis is EstimateBasis.CLASS_DEFAULT or 2 * told.default_millijoules > told.energy_millijoules
+    """Return True when most of the energy is at the class default."""
+    estimate = one.estimate
+    return (
+        estimate.basis is EstimateBasis.CLASS_DEFAULT
+        or 2 * estimate.default_millijoules > estimate.energy_millijoules
+    )
 
 
 def covered_days(row: FigureRow, days: int) -> float | None:
-    """Days of the period, out of so many, that k machines cover; of rooms alone, that their meters were read.
+    """Return the days of the period that k machines cover; for rooms alone, the days with meter readings.
 
-    The mean of the classes that were measured, by their machine time; 0 where none was. Screens follow their PCs.
+    The result is the mean of the measured classes, weighted by machine time, at most `days`; 0 where no class
+    was measured. Screens follow their PCs. None for a row without classes.
     """
     machines = {name: one for name, one in row.classes.items() if name != OTHER_ROOM}
     if not machines:

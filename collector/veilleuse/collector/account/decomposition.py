@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a figure changed from one period to another (pure, exact). METHOD.md §1.5.
+"""Decomposes the change of a figure between two periods into effects (pure, exact). METHOD.md §1.5.
 
-E = M · Σ_c s_c · Σ_s h_cs · w_cs: machine-time of the fleet, share of each class in it, share of each state in the class's time,
-watts in the state. The effects are taken in that order, each at the new values of those before it, so that they sum to E1 − E0
-exactly. The factor's effect, (F1 − F0) · E1, stands apart: in kgCO2e, and no sobriety.
+E = M · Σ_c s_c · Σ_s h_cs · w_cs, with M the fleet's machine time and s_c each class's share of it. h_cs is
+each state's share of the class's time, and w_cs the watts in that state. The effects are taken in that order,
+each at the new values of the previous ones, so that they sum exactly to E1 − E0. The factor's effect, (F1 −
+F0) · E1, is separate: it is in kgCO2e and is no saving.
 
-E0 must have been derived under E1's method and perimeter: the caller sees to it.
+E0 must be derived with E1's method and perimeter: the caller ensures that.
 """
 
 from __future__ import annotations
@@ -25,26 +26,27 @@ class ClassYear:
     """One device class over a period."""
 
     fleet_milliseconds: int
-    """Machine-time in service, ≥ 0."""
+    """Machine time in service, ≥ 0."""
     energy_millijoules: int
-    """Of the fleet, what was extrapolated included, ≥ 0."""
+    """Energy of the fleet with its extrapolated part, ≥ 0."""
     states: Mapping[State, tuple[int, int]] = field(default_factory=dict)
-    """State → (milliseconds, millijoules) of the machines that were measured; their shares and ratios count, not their sums. Time of
-    unknown state tells nothing of either."""
+    """State → (milliseconds, millijoules) of the measured machines. Only shares and ratios are used, not
+    sums. Time of unknown state is ignored.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """In kWh, signed; they sum to the change."""
+    """Effects in kWh, signed; they sum to the change."""
 
     fleet_kwh: Fraction
-    """More or fewer machines, at the old mix."""
+    """Effect of the number of machines, at the old mix of classes."""
     mix_kwh: Fraction
-    """Another mix of classes."""
+    """Effect of the mix of classes."""
     hours_kwh: Fraction
-    """Another share of time in each state."""
+    """Effect of the share of time in each state."""
     watts_kwh: Fraction
-    """Other power in the states."""
+    """Effect of the power in each state."""
 
     @property
     def total_kwh(self) -> Fraction:
@@ -54,19 +56,22 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class _Rates:
-    """Of a class: shares of its time and energy per millisecond in each state; Σ share × rate = energy ÷ machine-time."""
+    """Rates of one class by state: shares of its time, and energy per millisecond.
+
+    Σ share × rate = energy ÷ machine time.
+    """
 
     shares: Mapping[State, Fraction]
     rates: Mapping[State, Fraction]
 
     @property
     def mean(self) -> Fraction:
-        """Millijoules per millisecond."""
+        """Mean power, millijoules per millisecond."""
         return sum((share * self.rates[state] for state, share in self.shares.items()), Fraction(0))
 
 
 def decompose(before: Mapping[str, ClassYear], after: Mapping[str, ClassYear]) -> Effects | None:
-    """The effects between two periods, class by class. None when either has no machine-time: there is nothing to compare."""
+    """Compute the effects between two periods, class by class; None when either has no machine time."""
     time0 = sum(one.fleet_milliseconds for one in before.values())
     time1 = sum(one.fleet_milliseconds for one in after.values())
     if not time0 or not time1:
@@ -75,7 +80,7 @@ def decompose(before: Mapping[str, ClassYear], after: Mapping[str, ClassYear]) -
     fleet = mix = hours = watts = Fraction(0)
     for name in {**old, **new}:
         share0, share1 = _time(before, name), _time(after, name)
-        # A class that is only in one of the two has no rates in the other: its coming or going is mix, nothing else.
+        # A class of only one period has no rates in the other: its effect is mix alone.
         rates0 = old.get(name) or new[name]
         rates1 = new.get(name) or rates0
         fleet += (time1 - time0) * Fraction(share0, time0) * rates0.mean
@@ -86,7 +91,7 @@ def decompose(before: Mapping[str, ClassYear], after: Mapping[str, ClassYear]) -
 
 
 def factor_effect_kgco2e(factor0: Decimal, factor1: Decimal, energy1_kwh: Fraction) -> Fraction:
-    """(F1 − F0) · E1, kgCO2e; factors in kgCO2e/kWh."""
+    """Return (F1 − F0) · E1, kgCO2e; factors in kgCO2e/kWh."""
     return (Fraction(factor1) - Fraction(factor0)) * energy1_kwh
 
 
@@ -95,7 +100,7 @@ def _time(of: Mapping[str, ClassYear], name: str) -> int:
 
 
 def _rates(of: Mapping[str, ClassYear]) -> dict[str, _Rates]:
-    """Of the classes that have machine-time."""
+    """Return the rates of the classes that have machine time."""
     return {name: _rates_of(one) for name, one in of.items() if one.fleet_milliseconds}
 
 
@@ -104,9 +109,9 @@ def _rates_of(one: ClassYear) -> _Rates:
     seen = {state: pair for state, pair in one.states.items() if pair[0] and state is not State.UNKNOWN}
     time = sum(milliseconds for milliseconds, _ in seen.values())
     energy = sum(millijoules for _, millijoules in seen.values())
-    if not energy:  # nothing measured tells states apart: all of it is one
+    if not energy:  # no measured energy by state: one state for all
         return _Rates({State.UNKNOWN: Fraction(1)}, {State.UNKNOWN: mean})
-    # The fleet's mean is not the sample's: day types weigh otherwise. What differs is watts.
+    # The fleet's mean differs from the sample's by the weights of day types; the difference counts as watts.
     scale = mean / Fraction(energy, time)
     return _Rates(
         {state: Fraction(milliseconds, time) for state, (milliseconds, _) in seen.items()},
@@ -115,7 +120,7 @@ def _rates_of(one: ClassYear) -> _Rates:
 
 
 def _at_old_watts(old: _Rates, new: _Rates) -> Fraction:
-    """The new shares of time at the old watts; a state that is new counts at its own."""
+    """Return the mean power of the new time shares at the old watts; a new state counts at its own watts."""
     return sum(
         (share * old.rates.get(state, new.rates[state]) for state, share in new.shares.items()), Fraction(0)
     )

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy × factor → emissions, exactly, and the uncertainty of the product (pure). METHOD.md §2 and §5.
+"""Computes emissions from energy and a factor, exactly,
+with the uncertainty of the product (pure). METHOD.md §2, §5.
 
-Fractions inside: nothing is rounded until a file is written.
+Values are fractions: nothing is rounded until a file is written.
 """
 
 from __future__ import annotations
@@ -27,36 +28,38 @@ Z95: Final = 1.959964
 
 
 def kwh(energy_millijoules: int) -> Fraction:
-    """Millijoules as kWh, exactly."""
+    """Convert millijoules to kWh, exactly."""
     return Fraction(energy_millijoules, MILLIJOULES_PER_KWH)
 
 
 def kgco2e(energy_kwh: Fraction, factor_kgco2e_per_kwh: Decimal) -> Fraction:
-    """kWh × kgCO2e/kWh, exactly."""
+    """Multiply kWh by kgCO2e/kWh, exactly."""
     return energy_kwh * Fraction(factor_kgco2e_per_kwh)
 
 
 def grams_from_millijoules(energy_millijoules: int, factor_kgco2e_per_kwh: Decimal) -> Fraction:
-    """Millijoules × kgCO2e/kWh → gCO2e, exactly."""
+    """Multiply millijoules by kgCO2e/kWh: gCO2e, exactly."""
     return kgco2e(kwh(energy_millijoules), factor_kgco2e_per_kwh) * GRAMS_PER_KILOGRAM
 
 
 @dataclass(frozen=True, slots=True)
 class Emissions:
-    """kgCO2e of some energy; components None when they cannot be told."""
+    """Emissions of some energy, kgCO2e; components are None where they are not known."""
 
     total_kgco2e: Fraction
     combustion_kgco2e: Fraction | None = None
     upstream_kgco2e: Fraction | None = None
     losses_kgco2e: Fraction | None = None
     split_residual_kgco2e: Fraction | None = None
-    """Total less components: the published total rules."""
+    """Total less components: the published total takes precedence."""
     split_estimated: bool | None = None
-    """True when the shares of another year stand in for components of that year."""
+    """True when the shares of another year replace missing components of that year."""
 
 
 def emissions(energy_kwh: Fraction, factor: Factor) -> Emissions:
-    """Total and components of some energy. 10,000 kWh at ADEME 2022: 520 kg = 338 + 135 + 47.4 − 0.4."""
+    """Compute the total and components of some energy.
+    10,000 kWh at ADEME 2022: 520 kg = 338 + 135 + 47.4 − 0.4.
+    """
     total = kgco2e(energy_kwh, factor.total_kgco2e_per_kwh)
     if factor.components:
         parts = {name: kgco2e(energy_kwh, value) for name, value in factor.components}
@@ -75,7 +78,9 @@ def emissions(energy_kwh: Fraction, factor: Factor) -> Emissions:
 
 
 def sum_emissions(parts: Iterable[Emissions]) -> Emissions:
-    """Sum; components only when every part has them. Raises ValueError on nothing."""
+    """Sum emissions; the result has components only when every part has them.
+    Raises ValueError without any part.
+    """
     items = list(parts)
     if not items:
         raise ValueError("nothing to sum")
@@ -97,33 +102,38 @@ def _sum(values: Iterable[Fraction | None]) -> Fraction:
 
 
 def factor_u(chosen: ChosenFactor) -> float:
-    """Log-scale standard uncertainty of an applied factor: ln(1 + p)/2, and 0.108 in quadrature while provisional."""
+    """Return the log-scale standard uncertainty of a factor:
+    ln(1 + p)/2, and 0.108 in quadrature while provisional.
+    """
     return chosen.u
 
 
 def interval(value: float, u: float) -> tuple[float, float]:
-    """95 % interval of a value ≥ 0 with log-scale standard uncertainty u: value·exp(∓1.959964·u)."""
+    """Return the 95 % interval of a value ≥ 0: value·exp(∓1.959964·u), u log-scale standard uncertainty."""
     return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
 
 
-def intervals(told: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[str, Any]:
-    """The columns that hold the interval of an estimate and of what it emits, by what the interval may be called."""
+def intervals(estimate: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[str, Any]:
+    """Return the interval columns of an estimate and its emissions.
+
+    The column names say whether the interval is one of 95 %, or of the sample only.
+    """
 
     def ends(kind: str, of_energy: Sequence[float], of_emissions: Sequence[float]) -> dict[str, float]:
         return {
-            f"kwh_lo{kind}": told.energy_millijoules * of_energy[0] * float(kwh(1)),
-            f"kwh_hi{kind}": told.energy_millijoules * of_energy[1] * float(kwh(1)),
+            f"kwh_lo{kind}": estimate.energy_millijoules * of_energy[0] * float(kwh(1)),
+            f"kwh_hi{kind}": estimate.energy_millijoules * of_energy[1] * float(kwh(1)),
             f"kgco2e_lo{kind}": emitted_kgco2e * of_emissions[0],
             f"kgco2e_hi{kind}": emitted_kgco2e * of_emissions[1],
         }
 
-    both = told.interval(u_factor)
-    if told.is_demonstrated:
-        return {"interval": FULL_INTERVAL, **ends("95", told.interval(), both), "gsd2": both.gsd2}
+    both = estimate.interval(u_factor)
+    if estimate.is_demonstrated:
+        return {"interval": FULL_INTERVAL, **ends("95", estimate.interval(), both), "gsd2": both.gsd2}
     return {
         "interval": SAMPLE_INTERVAL,
-        **ends("_sample", told.interval(), both),
-        **ends("_sensitivity", told.sensitivity(), told.sensitivity(u_factor)),
+        **ends("_sample", estimate.interval(), both),
+        **ends("_sensitivity", estimate.sensitivity(), estimate.sensitivity(u_factor)),
     }
 
 
@@ -133,7 +143,10 @@ Answer = dict[str, str | int | float | bool]
 
 
 def energy_kwh(text: str, unit: str) -> Fraction:
-    """A written quantity in kWh, exactly. Raises UsageError when it is no number ≥ 0, may be two, or the unit is not known."""
+    """Parse a quantity of energy into kWh, exactly.
+
+    Raises UsageError for an ambiguous number, a number that is not ≥ 0, or an unknown unit.
+    """
     factor = MILLIJOULES_PER_UNIT.get(unit)
     if factor is None:
         near = get_close_matches(unit, MILLIJOULES_PER_UNIT, n=1, cutoff=0.4)
@@ -151,18 +164,22 @@ def energy_kwh(text: str, unit: str) -> Fraction:
 
 
 def _with_point(text: str) -> str:
-    """A number as French writes it (12,5 or 1 250,5), with a decimal point; else unchanged. Raises UsageError: 1,250 may be two."""
+    """Replace a French decimal comma (12,5 or 1 250,5) by a point; other text stays unchanged.
+
+    Raises UsageError for 1,250: it may be thousands or a fraction.
+    """
     plain = " ".join(text.split())  # a no-break space is a space
     if _THOUSANDS_OR_FRACTION.fullmatch(plain):
         whole, _, part = plain.partition(",")
         raise UsageError(
-            f"'{text}' may be thousands or a fraction: write {whole}{part} for thousands, {whole}.{part} for a fraction"
+            f"'{text}' may be thousands or a fraction: write {whole}{part} for thousands, "
+            f"{whole}.{part} for a fraction"
         )
     return plain.replace(" ", "").replace(",", ".") if _FRENCH.fullmatch(plain) else text
 
 
 def conversion(kwh: Fraction, chosen: ChosenFactor, zone: str) -> Answer:
-    """What the energy emits, with the factor and where it comes from; what cannot be told has no key."""
+    """Return the emissions of some energy, with the factor and its source; unknown values have no key."""
     factor = chosen.factor
     billed = emissions(kwh, factor)
     u = factor_u(chosen)

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What else emits as much as a figure: at most three, each with its source and date (pure but for the shipped table).
+"""Compares a figure with everyday emissions: at most three,
+each with its source and date (pure, except the shipped table).
 
-For people alone: nothing is computed with an equivalent. Source: ADEME, Impact CO2, 2026-06-09 (data/equivalences_impactco2.csv).
+Equivalents are for readers only: nothing is computed from one. Source: ADEME, Impact CO2, 2026-06-09
+(data/equivalences_impactco2.csv).
 """
 
 from __future__ import annotations
@@ -20,27 +22,29 @@ from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 
 MOST: Final = 3
 DEFAULT: Final = ("voiturethermique", "tgv-paris-marseille", "ordinateurportable")
-"""A road, a rail, and the making of what the figure is about, which is most of its footprint: ours [P]."""
+"""Default equivalents: a road trip, a rail trip, and the manufacture of a laptop,
+which is most of its footprint. Ours [P].
+"""
 PUBLISHED: Final = "2026-06-09"
-"""Date of the commit the table was read at; also in its schema."""
+"""Date of the table's commit; also in its schema."""
 SIGNIFICANT: Final = 2
-"""Digits of a shown number: an equivalent has no more."""
+"""Significant digits of a displayed number."""
 FEWEST: Final = 1
-"""Below one unit it says nothing."""
+"""Least number of units of a useful equivalent."""
 _NOT_OFFERED: Final = frozenset({"francais"})
 
 
 @dataclass(frozen=True, slots=True)
 class Equivalence:
-    """One of them."""
+    """One equivalent of a figure."""
 
     slug: str
     number: float
-    """Units, unrounded."""
+    """Number of units, not rounded."""
     shown: str
-    """The same with SIGNIFICANT digits, as Python writes numbers: `12000`."""
+    """The number with SIGNIFICANT digits, in Python's notation: `12000`."""
     unit: Mapping[str, str]
-    """fr, en."""
+    """Unit by language: fr, en."""
     gco2e_per_unit: Decimal
     source: str
     published: str
@@ -48,10 +52,14 @@ class Equivalence:
 
 
 def equivalences(kgco2e: Fraction | float, slugs: Sequence[str] = DEFAULT) -> tuple[Equivalence, ...]:
-    """Of a figure ≥ 0, in the order asked; those below one unit are left out. Raises UsageError: an unknown one, more than three."""
+    """Return the equivalents of a figure ≥ 0, in the order of `slugs`, without those below one unit.
+
+    Raises UsageError for an unknown slug, a repeated one, or more than three; ValueError for a negative
+    figure.
+    """
     if len(slugs) > MOST or len(set(slugs)) < len(slugs):
         raise UsageError(f"at most {MOST} equivalents, each once")
-    known = _known()
+    known = _load_known()
     unknown = [slug for slug in slugs if slug not in known]
     if unknown:
         raise UsageError(f"unknown equivalent '{unknown[0]}': one of {', '.join(known)}")
@@ -64,13 +72,13 @@ def equivalences(kgco2e: Fraction | float, slugs: Sequence[str] = DEFAULT) -> tu
         if number >= FEWEST:
             found.append(
                 Equivalence(
-                    slug, float(number), _rounded(number), unit, grams, "ADEME, Impact CO2", PUBLISHED
+                    slug, float(number), _round_number(number), unit, grams, "ADEME, Impact CO2", PUBLISHED
                 )
             )
     return tuple(found)
 
 
-def _rounded(number: Fraction) -> str:
+def _round_number(number: Fraction) -> str:
     whole = Decimal(number.numerator) / Decimal(number.denominator)
     step = Decimal(1).scaleb(whole.adjusted() - SIGNIFICANT + 1)
     rounded = (whole / step).quantize(Decimal(1), ROUND_HALF_UP) * step
@@ -80,8 +88,8 @@ def _rounded(number: Fraction) -> str:
 
 
 @cache
-def _known() -> Mapping[str, tuple[Decimal, Mapping[str, str]]]:
-    """slug → (gCO2e per unit, unit by language). Raises ConfigurationError."""
+def _load_known() -> Mapping[str, tuple[Decimal, Mapping[str, str]]]:
+    """Return slug → (gCO2e per unit, unit by language). Raises ConfigurationError."""
     return {
         row["slug"]: (Decimal(row["gco2e_per_unit"]), {"fr": row["unit_fr"], "en": row["unit_en"]})
         for row in load_table("equivalences_impactco2").rows

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What energy is for the bilan carbone: items of BEGES and GHG Protocol, the home share, what a change of factor is (pure).
+"""Assigns emissions to items of BEGES and GHG Protocol,
+with the home share and the kind of a factor change (pure).
 
 METHOD.md §1 and §2. BEGES: décret 2022-982, items of its regulatory method, version 5.
 """
@@ -35,20 +36,20 @@ DEFAULT_MAPPING: Final = BilanMapping(
         ContextMapping(PowerContext.HOME, BilanItem("3.3", "3.7"), None, False, True, REMEMBERED),
     )
 )
-"""METHOD.md §2, until a user confirms it."""
+"""Mapping of METHOD.md §2, until a user confirms it."""
 
 METHOD_CHANGE: Final = "factor + ADEME method change"
 FACTOR_CHANGE: Final = "factor"
 WORKED_DAYS_PER_WEEK: Final = 5
-"""That telework days are out of [P]."""
+"""Worked days per week, the denominator of telework days [P]."""
 
 
 @dataclass(frozen=True, slots=True)
 class BilanLine:
-    """A part of a figure and where it goes."""
+    """One part of a figure and its item."""
 
     part: str
-    """combustion, upstream_and_losses, split_residual, or total where it is not split."""
+    """Part: combustion, upstream_and_losses, split_residual; or total, where it is not split."""
     item: BilanItem
     kgco2e: Fraction
     in_beges_energie: bool
@@ -56,9 +57,10 @@ class BilanLine:
 
 
 def with_eple(mapping: BilanMapping, own_contract: bool, entered: BilanItem | None = None) -> BilanMapping:
-    """The mapping with a college's own meter decided: as own_site where the contract is the authority's, else as entered.
+    """Return the mapping with the item of a college's own meter.
 
-    Raises ValueError when the contract is the college's and no item is entered.
+    It is that of own_site where the contract is the authority's, else the entered item. Raises ValueError
+    when the contract is the college's and no item is entered.
     """
     if own_contract:
         line = replace(mapping.of(PowerContext.OWN_SITE), context=PowerContext.EPLE, origin=ENTERED)
@@ -72,22 +74,23 @@ def with_eple(mapping: BilanMapping, own_contract: bool, entered: BilanItem | No
 
 
 def with_line(mapping: BilanMapping, line: ContextMapping) -> BilanMapping:
-    """The mapping with one line in the place of its context's."""
+    """Return the mapping with one context's line replaced."""
     return replace(
         mapping, lines=tuple(line if one.context is line.context else one for one in mapping.lines)
     )
 
 
-def unresolved(mapping: BilanMapping) -> tuple[PowerContext, ...]:
-    """Contexts whose item is still to be entered."""
+def contexts_without_item(mapping: BilanMapping) -> tuple[PowerContext, ...]:
+    """Return the contexts without an entered item."""
     return tuple(line.context for line in mapping.lines if not line.combustion.beges_item)
 
 
 def bilan_lines(context: PowerContext, billed: Emissions, mapping: BilanMapping) -> tuple[BilanLine, ...]:
-    """Where the emissions of a context go; the lines sum to its total, exactly.
+    """Assign the emissions of a context to items; the lines sum exactly to its total.
 
-    Split: combustion apart from upstream and losses; what the published total differs from its parts goes with the latter,
-    as a line of its own. Where a factor has no components, all of it goes where combustion does.
+    Combustion is separate from upstream and losses. The residual between the published total and its
+    components goes with upstream and losses, as a line of its own. Without components, the whole goes to the
+    item of combustion.
     """
     line = mapping.of(context)
     if line.rest is None or billed.combustion_kgco2e is None:
@@ -117,17 +120,20 @@ def home_share(
     end: date,
     worked_days_per_week: int = WORKED_DAYS_PER_WEEK,
 ) -> Fraction | None:
-    """Share of laptops' time at home over [first, end): declared telework days ÷ worked days, 0 to 1, weighted by days.
+    """Return the share of laptops' time at home over [first, end), 0 to 1, weighted by days.
 
-    Of the entity, else of the nearest one above it that declares some. None where, for a part of the period, nobody did: absent,
-    never zero. Never from a machine.
+    It is declared telework days ÷ worked days, of the entity, else of the nearest ancestor with a
+    declaration. None where a part of the period has no declaration: absent, never zero. It never comes from a
+    machine.
     """
     own = declarations(headcounts, entity)
     return _over_days(own, first, end, worked_days_per_week) if own else None
 
 
 def declarations(headcounts: Iterable[Headcount], entity: str) -> list[Headcount]:
-    """Those of telework days that stand for an entity, oldest first: its own, else of the nearest one above it; empty: nobody's."""
+    """Return the telework declarations of an entity, oldest first:
+    its own, else its nearest ancestor's; empty: none.
+    """
     known = [one for one in headcounts if one.telework_days_per_week is not None]
     parts = entity.split(" > ")
     for depth in range(len(parts), 0, -1):
@@ -151,7 +157,9 @@ def _over_days(own: list[Headcount], first: date, end: date, worked: int) -> Fra
 
 
 def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:
-    """(on site, at home) in integers that sum to the energy. Raises ValueError for a share outside 0 to 1."""
+    """Split energy into (on site, at home), integers that sum to it.
+    Raises ValueError for a share outside 0 to 1.
+    """
     if not 0 <= share <= 1:
         raise ValueError(f"a home share of {share}")
     home = round(energy_millijoules * share)
@@ -159,9 +167,10 @@ def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:
 
 
 def factor_change(before: ChosenFactor, after: ChosenFactor) -> str | None:
-    """What the factor effect of a change is, in words: across two series it is the method too; None: nothing changed.
+    """Return the label of a factor change; None: nothing changed.
 
-    METHOD.md §2: ADEME's annual series ends with 2023, the one smoothed over four years begins with 2024.
+    Across two series, the method changes too. METHOD.md §2: ADEME's annual series ends with 2023, the one
+    smoothed over four years begins with 2024.
     """
     old, new = before.factor, after.factor
     if old.series != new.series:

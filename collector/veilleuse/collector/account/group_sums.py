@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A group while it grows, with what each machine puts into its figures: the rule of disclosure needs to know."""
+"""Sums a group with the contribution of each machine, which the disclosure rule needs."""
 
 from __future__ import annotations
 
@@ -56,35 +56,35 @@ def _by_state() -> defaultdict[tuple[Part, State], Counter[HostId]]:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums of a group, and which machines they are of."""
+    """Sums of a group, with each machine's contribution."""
 
     states: dict[tuple[Band, State], StateSums] = field(default_factory=dict)
     energies: dict[EnergyKey, EnergySums] = field(default_factory=dict)
     enrolled: Counter[HostId] = field(default_factory=Counter)
-    """Milliseconds."""
+    """Enrolled milliseconds."""
     times: Shares = field(default_factory=_by_part)
-    """Milliseconds of known state; of screens that stand apart, theirs."""
+    """Milliseconds of known state; for a group of screens, display-on time."""
     drawn: Shares = field(default_factory=_by_part)
-    """Millijoules."""
+    """Energy in millijoules."""
     spans: defaultdict[tuple[Part, State], Counter[HostId]] = field(default_factory=_by_state)
     """`times` by state."""
     draws: defaultdict[tuple[Part, State], Counter[HostId]] = field(default_factory=_by_state)
     """`drawn` by state; without screens."""
     classes: dict[HostId, DeviceClass] = field(default_factory=dict)
     otherwise: set[HostId] = field(default_factory=set)
-    """Machines with an energy that is not a model's by class."""
+    """Machines with an energy that is not from a model of their class."""
     measured: Counter[HostId] = field(default_factory=Counter)
-    """Millijoules by a method that measures."""
+    """Millijoules by a measuring method."""
     derived: Counter[HostId] = field(default_factory=Counter)
-    """Milliseconds with an energy, but of screens."""
+    """Milliseconds with derived energy, without screens."""
     runs: defaultdict[tuple[bool, int], Counter[HostId]] = field(default_factory=lambda: defaultdict(Counter))
-    """(whether open, how many edges of idle runs were passed) → milliseconds idle."""
+    """(open hours or not, number of idle-run edges exceeded) → idle milliseconds."""
     nights: Counter[HostId] = field(default_factory=Counter)
     apportioned: bool = False
 
     @property
     def hosts(self) -> frozenset[HostId]:
-        """Machines that contributed: a known state, or an energy."""
+        """Machines that contributed a known state or an energy."""
         return frozenset(
             host_id
             for table in (self.times, self.drawn)
@@ -95,7 +95,7 @@ class Tally:
 
     @property
     def enrolled_milliseconds(self) -> int:
-        """Of all machines."""
+        """Enrolled milliseconds of all machines."""
         return self.enrolled.total()
 
     def add_state(self, host_id: HostId, key: tuple[Band, State], more: StateSums) -> None:
@@ -128,7 +128,7 @@ class Tally:
                 self.otherwise.add(host_id)
 
     def add(self, other: Tally) -> None:
-        """Add a whole tally."""
+        """Add all sums of another tally."""
         self.apportioned |= other.apportioned
         for state_key, state_sums in other.states.items():
             self.states[state_key] = self.states.get(state_key, StateSums()) + state_sums
@@ -154,11 +154,14 @@ class Tally:
         ):
             one.update(more)
 
-    # --- what the rule of disclosure asks
+    # --- inputs of the disclosure rule
 
     def cell(self, key: K, rates: Rates = ()) -> DisclosureCell[K]:
-        """Its machines, time and energy as one figure that may be told or not. `rates`: of its family; what draws otherwise than at one
-        of them is what its energy less that of its time is of."""
+        """Return the machines, time and energy of the group as one cell for the disclosure rule.
+
+        `rates`: watts by state of its family. For each rate, the cell also holds the machines whose energy is
+        not time × that rate.
+        """
         on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
         spent = spent_of(self)
         left = (away(spent, _ALL, watts) for _, watts in rates)
@@ -167,7 +170,9 @@ class Tally:
         )
 
     def parts(self, key: K, level: Level, rates: Rates = ()) -> DisclosureCell[K]:
-        """The same with the times of its parts told apart, as finely as the level says, beside its energy."""
+        """Return the same cell with the times and energies of its parts,
+        as finely as `level` divides them.
+        """
         whole = self.cell(key, rates)
         times = tuple(_of(self.times, part) for part in level.parts)
         on = tuple(_of(self.drawn, part) for part in (*level.parts, Part.OTHER) if not part & REST)
@@ -179,7 +184,9 @@ class Tally:
         )
 
     def _away(self, level: Level, rates: Rates) -> list[dict[HostId, int]]:
-        """Of each part and each rate of its states: the machines that its energy less the rate's is of."""
+        """Return, for each part and each rate of its states,
+        the machines whose energy is not time × the rate.
+        """
         spent = spent_of(self)
         return [
             away(spent, part, watts)
@@ -188,24 +195,30 @@ class Tally:
             if part & (REST if state in REST_STATES else IDLE)
         ]
 
-    def tells_energies(self, level: Level, rates: Rates, k: int) -> bool:
-        """Whether the energies of its parts, told beside their times, leave no few machines when what models give is taken out."""
+    def may_publish_energies(self, level: Level, rates: Rates, k: int) -> bool:
+        """Return whether the parts' energies may be published with their times.
+
+        They may not where subtracting modelled energy leaves fewer than k machines.
+        """
         return all(not one or len(one) >= k for one in self._away(level, rates))
 
     def cannot_be_solved(self, rates: Rates, k: int) -> bool:
-        """Whether its energy tells no more of its parts than its time, or k machines draw what nobody knows: no weights of its energy then
-        leave fewer, whatever is known of its parts from elsewhere."""
+        """Return whether no weights of its energy and time isolate fewer than k machines.
+
+        This holds where the energy follows from the time, or where k machines have a power at none of the
+        rates. It holds whatever is known of the parts from elsewhere.
+        """
         spent = spent_of(self)
         return len(unknown(spent, rates)) >= k or any(not away(spent, _ALL, watts) for _, watts in rates)
 
     def level(self, k: int) -> Level:
-        """The finest that may be told of it."""
+        """Return the finest level that the disclosure rule allows."""
         rates = rates_of([self])
         safe = (level for level in LEVELS if self.parts(None, level, rates).is_safe(k))
         return next(safe, Level((), NO_PARTS))
 
     def masks(self, table: Shares) -> Counter[Part]:
-        """Which parts machines have in `times` or in `drawn` → how many machines."""
+        """Count machines by the set of parts that they have in `times` or in `drawn`."""
         found: dict[HostId, Part] = {}
         for part, machines in table.items():
             for host_id, value in machines.items():
@@ -213,38 +226,44 @@ class Tally:
                     found[host_id] = found.get(host_id, Part(0)) | part
         return Counter(found.values())
 
-    def unsafe(self, k: int) -> frozenset[Detail]:
-        """Details, beside those of a level, behind which few machines stand, or behind the rest."""
+    def unsafe_details(self, k: int) -> frozenset[Detail]:
+        """Return the details, beyond those of a level, with few machines in them or in their complement."""
         drawn = _of(self.drawn, _ALL)
         modelled = {host_id: energy - self.measured[host_id] for host_id, energy in drawn.items()}
         safe = {
             Detail.METHODS: all(is_nobodys_or_safe(one, k) for one in (self.measured, modelled)),
             Detail.RUNS: all(is_nobodys_or_safe(one, k) for one in self.runs.values()),
             Detail.NIGHTS: is_nobodys_or_safe(self.nights, k),
-            Detail.COVERAGE: self.tells_coverage(k),
-            Detail.DERIVED: self.tells_coverage(k) and self._tells_derived(k),
+            Detail.COVERAGE: self.may_publish_coverage(k),
+            Detail.DERIVED: self.may_publish_coverage(k) and self._may_publish_derived(k),
         }
         return frozenset(detail for detail, is_told in safe.items() if not is_told)
 
-    def tells_coverage(self, k: int) -> bool:
-        """Whether enrolled time, less what is known of it, is no machine's; nor that some were never heard of."""
+    def may_publish_coverage(self, k: int) -> bool:
+        """Return whether coverage may be published: enrolled time less known time isolates no few machines.
+
+        Fewer than k machines that never reported also prevent it.
+        """
         silent, never = self._silent()
         return is_nobodys_or_safe(silent | never, k) and (count(never) == 0 or count(never) >= k)
 
-    def tells_silence(self, k: int) -> bool:
-        """Whether enrolled time, less what is known, of the machines that were heard of is no machine's."""
+    def may_publish_silence(self, k: int) -> bool:
+        """Return whether enrolled time less known time isolates no few machines among those that reported."""
         return is_nobodys_or_safe(self._silent()[0], k)
 
     def _silent(self) -> tuple[dict[HostId, int], dict[HostId, int]]:
-        """Milliseconds of silence of those heard of, and of those never."""
+        """Return the silent milliseconds of machines that reported, and of machines that never did."""
         known = _of(self.times, KNOWN)
         silent = {host_id: max(0, time - known.get(host_id, 0)) for host_id, time in self.enrolled.items()}
         never = {host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)}
         return {host_id: time for host_id, time in silent.items() if host_id not in never}, never
 
-    def _tells_derived(self, k: int) -> bool:
-        """Whether known time, less what has an energy, is no machine's: nobody's, or k machines have an energy for some of their time. Up to
-        a second of a machine is what rounding leaves where weeks are shared."""
+    def _may_publish_derived(self, k: int) -> bool:
+        """Return whether known time less time with energy isolates no few machines.
+
+        Either no machine lacks energy, or k machines have energy for a part of their time. Up to a second per
+        machine is rounding of shared weeks.
+        """
         known = _of(self.times, KNOWN)
         without = {
             host_id: missing
@@ -255,53 +274,57 @@ class Tally:
         every = {host_id: abs(missing) for host_id, missing in without.items()}
         return not without or (is_nobodys_or_safe(every, k) and count(partly) >= k)
 
-    # --- as a value
+    # --- result
 
     def freeze(self, population: Population, withheld: frozenset[Detail], *, exact: bool = True) -> GroupSums:
-        """As a value. `exact`: no state, band or method stands for another; else what is withheld cannot be told from the value either."""
+        """Return the sums as a value.
+
+        `exact`: no state, band or method replaces another. Otherwise the value cannot reveal what is
+        withheld.
+        """
         server = population is Population.SERVER
         dated = "evenings" if population is Population.CLASSROOM else "dates"
         return GroupSums(
             len(self.hosts),
             0 if Detail.COVERAGE in withheld else self.enrolled_milliseconds,
-            self.states if exact else self._told_states(withheld),
-            self.energies if exact else self._told_energies(withheld),
+            self.states if exact else self._coarsen_states(withheld),
+            self.energies if exact else self._coarsen_energies(withheld),
             None if server or Detail.NIGHTS in withheld else self.nights.total(),
             None if server else dated,
             self.apportioned,
             withheld,
         )
 
-    def _told_states(self, withheld: frozenset[Detail]) -> Mapping[tuple[Band, State], StateSums]:
+    def _coarsen_states(self, withheld: frozenset[Detail]) -> Mapping[tuple[Band, State], StateSums]:
         found: dict[tuple[Band, State], StateSums] = {}
         for (band, state), sums in self.states.items():
             if state is not State.UNKNOWN:
-                key = told_band(band, withheld), told_state(state, withheld)
-                told = StateSums(sums.milliseconds) if Detail.RUNS in withheld else sums
-                found[key] = found.get(key, StateSums()) + told
+                key = coarsen_band(band, withheld), coarsen_state(state, withheld)
+                coarse = StateSums(sums.milliseconds) if Detail.RUNS in withheld else sums
+                found[key] = found.get(key, StateSums()) + coarse
         return found
 
-    def _told_energies(self, withheld: frozenset[Detail]) -> Mapping[EnergyKey, EnergySums]:
+    def _coarsen_energies(self, withheld: frozenset[Detail]) -> Mapping[EnergyKey, EnergySums]:
         found: dict[EnergyKey, EnergySums] = {}
         for (device_class, method, band, state), sums in self.energies.items():
             named = Method.LOAD_MODELLED if Detail.METHODS in withheld else method
-            band, state = told_band(band, withheld), told_state(state, withheld)
+            band, state = coarsen_band(band, withheld), coarsen_state(state, withheld)
             if Detail.ENERGIES in withheld:
                 band, state = Band.OPEN, State.OFF
             key = device_class, named, band, state
             time = 0 if Detail.DERIVED in withheld else sums.milliseconds
-            told = EnergySums(time, sums.energy_millijoules, sums.uncertainty_millijoules)
-            found[key] = found.get(key, EnergySums()) + told
+            coarse = EnergySums(time, sums.energy_millijoules, sums.uncertainty_millijoules)
+            found[key] = found.get(key, EnergySums()) + coarse
         return found
 
 
-def told_band(band: Band, withheld: frozenset[Detail]) -> Band:
-    """Which band stands for it."""
+def coarsen_band(band: Band, withheld: frozenset[Detail]) -> Band:
+    """Return the band under which a band is published."""
     return Band.OPEN if band is Band.OPEN or Detail.OUTSIDE in withheld else Band.CLOSED
 
 
-def told_state(state: State, withheld: frozenset[Detail]) -> State:
-    """Which state stands for it."""
+def coarsen_state(state: State, withheld: frozenset[Detail]) -> State:
+    """Return the state under which a state is published."""
     if Detail.USE in withheld:
         return State.OFF
     if state in REST_STATES:
@@ -310,7 +333,7 @@ def told_state(state: State, withheld: frozenset[Detail]) -> State:
 
 
 def _of(table: Shares, parts: Part) -> Counter[HostId]:
-    """What each machine has of these parts."""
+    """Sum each machine's values over some parts."""
     found: Counter[HostId] = Counter()
     for part, machines in table.items():
         if part & parts:
@@ -323,38 +346,43 @@ Member = tuple[GroupKey, Tally]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What may merge with each other."""
+    """Groups that may merge with each other."""
 
     key: GroupKey
-    """Without entity, site and class; `monitor` of screens."""
+    """Key without entity, site and class; `monitor` for screens."""
     members: Mapping[GroupKey, Tally]
 
-    def merged(self, k: int) -> list[Member] | None:
-        """Those with machines, small ones merged into `autres`; None: it is never safe."""
+    def merge_small(self, k: int) -> list[Member] | None:
+        """Return the groups with machines, small ones merged into `autres`; None: no merge is safe."""
         heard = {key: tally for key, tally in self.members.items() if tally.hosts}
         rates = rates_of(heard.values())
         level = publish([tally.cell(key, rates) for key, tally in heard.items()], k)
         if level.withheld_keys:
             return None
         found = [(cell.key, heard[cell.key]) for cell in level.kept]
-        return found + ([autres([(key, heard[key]) for key in level.merged_keys])] if level.others else [])
+        return found + (
+            [merge_into_autres([(key, heard[key]) for key in level.merged_keys])] if level.others else []
+        )
 
 
 def families(groups: Mapping[GroupKey, Tally]) -> list[Family]:
-    """Of groups under the rule."""
+    """Divide groups under the disclosure rule into families."""
     found: defaultdict[GroupKey, dict[GroupKey, Tally]] = defaultdict(dict)
     for key, tally in groups.items():
         found[_family(key)][key] = tally
     return [Family(key, members) for key, members in found.items()]
 
 
-def fit_to_show(groups: Mapping[GroupKey, Tally], k: int) -> tuple[tuple[Group, ...], tuple[GroupKey, ...]]:
-    """(groups as they may be shown, families withheld).
+def merge_small_groups(
+    groups: Mapping[GroupKey, Tally], k: int
+) -> tuple[tuple[Group, ...], tuple[GroupKey, ...]]:
+    """Return (groups that may be published, families withheld).
 
-    A group behind whose time or energy fewer than k machines stand, or one almost alone, merges into `autres`, with the
-    smallest of its siblings until that is safe; a family for which it never is, is withheld whole, from the totals too.
-    Each tells as much of its parts as it may. A group nobody contributed to is a row where k of its machines were enrolled.
-    With k = 1 everything is shown: the caller sees to the rule.
+    A group with fewer than k machines in its time or energy, or with one dominant machine, merges into
+    `autres`. Its smallest siblings join it until that is safe. A family without a safe merge is withheld
+    whole, from the totals too. Each group has its parts as finely as the rule allows. A group without
+    contribution is a row where k of its machines were enrolled. With k = 1 everything is returned: the caller
+    applies the rule.
     """
     shown: list[Group] = []
     withheld: list[GroupKey] = []
@@ -365,22 +393,22 @@ def fit_to_show(groups: Mapping[GroupKey, Tally], k: int) -> tuple[tuple[Group, 
         else:
             ruled[key] = tally
     for family in families(ruled):
-        merged = family.merged(k)
+        merged = family.merge_small(k)
         silent = [
             (key, tally)
             for key, tally in family.members.items()
-            if not tally.hosts and tally.enrolled and tally.tells_coverage(k)
+            if not tally.hosts and tally.enrolled and tally.may_publish_coverage(k)
         ]
         if merged is None:
             withheld.append(family.key)
-        shown += [_told(key, tally, k) for key, tally in (*(merged or ()), *silent)]
+        shown += [_publish_group(key, tally, k) for key, tally in (*(merged or ()), *silent)]
     return tuple(shown), tuple(withheld)
 
 
-def _told(key: GroupKey, tally: Tally, k: int) -> Group:
+def _publish_group(key: GroupKey, tally: Tally, k: int) -> Group:
     level = tally.level(k)
-    withheld = level.withheld | tally.unsafe(k)
-    if level.parts and not tally.tells_energies(level, rates_of([tally]), k):
+    withheld = level.withheld | tally.unsafe_details(k)
+    if level.parts and not tally.may_publish_energies(level, rates_of([tally]), k):
         withheld |= {Detail.ENERGIES}
     return Group(key, tally.freeze(key.population, withheld, exact=False))
 
@@ -391,8 +419,10 @@ def _family(key: GroupKey) -> GroupKey:
     return replace(key, entity=None, site=None, device_class=device_class)
 
 
-def autres(hidden: Sequence[Member]) -> Member:
-    """The one group of those hidden: `autres` in every dimension that was asked for, blank in the others; screens stay screens."""
+def merge_into_autres(hidden: Sequence[Member]) -> Member:
+    """Merge groups into one, named `autres` in every requested dimension, blank in the others;
+    screens stay screens.
+    """
     key = hidden[0][0]
     screens = key.device_class == EnergyClass.MONITOR.value
     named = replace(
@@ -402,11 +432,11 @@ def autres(hidden: Sequence[Member]) -> Member:
         device_class=key.device_class if screens else key.device_class and AUTRES,
         autres=True,
     )
-    return named, together(tally for _, tally in hidden)
+    return named, sum_tallies(tally for _, tally in hidden)
 
 
-def together(tallies: Iterable[Tally]) -> Tally:
-    """All of them as one."""
+def sum_tallies(tallies: Iterable[Tally]) -> Tally:
+    """Sum tallies into one."""
     whole = Tally()
     for tally in tallies:
         whole.add(tally)

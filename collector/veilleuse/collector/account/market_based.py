@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The market-based line: what contracts cover at their factor, the rest at the grid's (pure). METHOD.md §2.
+"""Computes market-based emissions: covered energy at the contracts' factors,
+the rest at the grid's (pure). METHOD.md §2.
 
-GHG Protocol, Scope 2 Guidance (2015), asks for the residual mix where no contract covers; none is in our tables, so that the
-location factor stands in, and the result says so. Fractions: covered + rest = the energy, exactly.
+GHG Protocol, Scope 2 Guidance (2015), requires the residual mix where no contract covers. No residual mix is
+in our tables, so the location factor replaces it, and the result says so. Fractions: covered + rest = the
+energy, exactly.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from veilleuse.collector.ports import Factor
 _Days: TypeAlias = tuple[date, date]
 """[first, end)."""
 ENTITY_SEPARATOR: Final = " > "
-"""Between the parts of an entity's path: inventoried.Entity."""
+"""Separator of the parts of an entity's path: inventoried.Entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +38,26 @@ class Consumption:
     """Exclusive."""
     kwh: Fraction
     factor: Factor
-    """Of the location: what is not covered goes at it."""
+    """Factor of the location, for energy without a contract."""
     bought: bool = True
-    """False: somebody else buys it (at home, a host, a lessor, a college): no contract of ours covers it."""
+    """False: somebody else buys the energy (home, host, lessor, college), so no contract of ours covers it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class MarketLine:
-    """A consumption, market-based."""
+    """Market-based result of one consumption."""
 
     kwh_covered: Fraction
     kwh_rest: Fraction
-    """At the location's factor; covered + rest = the energy."""
+    """Energy at the location's factor; covered + rest = the energy."""
     kgco2e_market: Fraction
     by_contract: tuple[tuple[int, Fraction], ...] = ()
-    """(contract, kWh it covers); they sum to `kwh_covered`."""
+    """(contract, covered kWh); they sum to `kwh_covered`."""
 
     @property
     def coverage(self) -> str:
-        """contract (all of it), mixed, or location (nothing is covered)."""
+        """contract (all energy is covered), mixed, or location (no energy is covered)."""
         if not self.by_contract:
             return "location"
         return "mixed" if self.kwh_rest else "contract"
@@ -62,26 +65,30 @@ class MarketLine:
 
 @dataclass(slots=True)
 class _Open:
-    """What of a consumption is not covered yet."""
+    """Uncovered part of a consumption."""
 
     rests: list[Fraction]
-    """Of each stretch between two contracts' bounds, in their order: one of the same days has no more to cover."""
+    """Uncovered energy of each stretch between contract bounds, in order, kWh.
+    Contracts of the same days do not cover it twice.
+    """
     parts: dict[int, Fraction] = field(default_factory=dict)
 
 
 def market(
     consumptions: Sequence[Consumption], contracts: Iterable[Contract]
 ) -> tuple[MarketLine, ...] | None:
-    """One line per consumption, in their order; None without a contract that meets any of them in time and place.
+    """Return one line per consumption, in order; None without a contract that meets any of them in time and
+    place.
 
-    A contract's kWh are even over its days; of a period it gives those of the days both share, to what it meets there in
-    proportion to the energy, which is even over its days too, and never twice. The narrowest contract gives first: site, then the deepest entity, then the
-    lowest number. What a contract has left over is nobody's. Raises ValueError for periods that overlap without being equal.
+    A contract's kWh are even over its days, and so is the energy of a period. A contract gives a period the
+    kWh of their common days, in proportion to the energy of the places it covers, and never twice. The
+    narrowest contract gives first: site, then the deepest entity, then the lowest number. Surplus kWh of a
+    contract are not used. Raises ValueError for periods that overlap without being equal.
     """
     known = {contract.contract_id: contract for contract in contracts}
     periods = _periods(consumptions)
     stretches = {period: _stretches(period, known.values()) for period in periods}
-    opened = [_opened(one, stretches[one.period_from, one.period_to]) for one in consumptions]
+    opened = [_uncovered(one, stretches[one.period_from, one.period_to]) for one in consumptions]
     met = False
     for contract in sorted(known.values(), key=_narrowest_first):
         for period, places in periods.items():
@@ -96,18 +103,18 @@ def market(
 
 
 def _stretches(period: _Days, contracts: Iterable[Contract]) -> list[_Days]:
-    """A period, cut where a contract begins or ends."""
+    """Cut a period where a contract begins or ends."""
     bounds = {day for one in contracts for day in (one.valid_from, one.valid_to)}
     return list(pairwise(sorted({*period, *(day for day in bounds if period[0] < day < period[1])})))
 
 
-def _opened(one: Consumption, stretches: Sequence[_Days]) -> _Open:
+def _uncovered(one: Consumption, stretches: Sequence[_Days]) -> _Open:
     whole = (one.period_to - one.period_from).days
     return _Open([one.kwh * Fraction((end - start).days, whole) for start, end in stretches])
 
 
 def _give(contract: Contract, days: int, common: Sequence[int], states: Sequence[_Open]) -> None:
-    """Spread a contract's kWh of so many days of one period over what is open in the stretches that it covers."""
+    """Spread a contract's kWh of `days` days of one period over the uncovered energy of its stretches."""
     available = Fraction(contract.kwh) * Fraction(days, (contract.valid_to - contract.valid_from).days)
     wants = [sum((state.rests[place] for place in common), Fraction(0)) for state in states]
     wanted = sum(wants, Fraction(0))

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Stored sums and derived energy → groups: the one pass that reports and indicators are made of.
+"""Groups stored sums and derived energy in one pass, for reports and indicators.
 
-Days are the civil days of each machine's site. A workstation's week record that lies across the edge of a period is
-shared in proportion to the calendar's open time and flagged `apportioned`; integers, so that the shares of neighbouring
-periods sum to the week exactly. The store adds up, machine by machine; what is done here is small.
+Days are the civil days of each machine's site. A workstation's week record may cross the edge of a period. It
+is then shared in proportion to the calendar's open time and flagged `apportioned`. Shares are integers, so
+that those of neighbouring periods sum exactly to the week. The store adds up per machine; this module only
+groups.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import date, timedelta
 from functools import cache, partial
 from typing import Final
 
-from veilleuse.collector.account.group_sums import Tally, fit_to_show
+from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import (
     Slice,
@@ -37,25 +38,28 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
-"""What --group-by takes. Year and population always divide: a row has one factor and one rule of disclosure."""
+"""Dimensions of --group-by. Year and population always divide: a row has one factor and one disclosure rule.
+"""
 DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
-"""A night counts when the machine was on for longer: METHOD.md §6, I1."""
+"""Time on above which a night counts: METHOD.md §6, I1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. Raises UsageError on an unknown dimension, an empty period or one that lies nowhere."""
+    """Query for groups. Raises UsageError for an unknown dimension, or an empty or impossible period."""
 
     first: date
     end: date
     """Exclusive."""
     dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
     k_anonymity: int = 10
-    """Fewest machines of a group that may be shown; 1 = the caller sees to that."""
+    """Fewest machines of a published group; 1: the caller applies the rule."""
     now_unix_milliseconds: int = 0
     screens: bool = False
-    """True to count the energy of external screens too, as device class `monitor`. No indicator does: they have no state."""
+    """True to add the energy of external screens, as device class `monitor`.
+    Indicators never do: screens have no state.
+    """
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -66,36 +70,39 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ObservedGroups:
-    """Groups, small ones merged, and the keys (dimensions blank) of populations withheld altogether."""
+    """Groups, small ones merged, and the keys (dimensions blank) of populations withheld entirely."""
 
     groups: tuple[Group, ...]
     withheld: tuple[GroupKey, ...]
 
 
 def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = None) -> ObservedGroups:
-    """Every group of the question, of these hosts only when given. Raises CalendarError, or StoreDamaged, on a damaged calendar."""
+    """Return every group of the query, of `hosts` only when given.
+
+    Raises CalendarError or StoreDamaged for a damaged calendar.
+    """
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
     fleet = _Fleet(chosen, sites, cache(lambda name: WeekShares(reader.calendars(sites[name]))))
     tallies: dict[GroupKey, Tally] = {}
     for part in slices(question.first, question.end, by_month="month" in question.dimensions):
         tallies |= _Pass(reader, question, part, fleet).tallies()
-    groups, withheld = fit_to_show(tallies, question.k_anonymity)
+    groups, withheld = merge_small_groups(tallies, question.k_anonymity)
     return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 
 @dataclass(frozen=True, slots=True)
 class _Fleet:
-    """The machines asked for, and where they stand. One that enrolled since waits for the next report."""
+    """Machines of the query and their sites. A machine that enrols meanwhile waits for the next report."""
 
     hosts: dict[HostId, Host]
     sites: dict[str, Site]
     weeks: Callable[[str], WeekShares]
-    """Of a site; read when a week is first cut there."""
+    """Week shares of a site; read when a week is first cut there."""
 
 
 class _Pass:
-    """One slice of the question."""
+    """One pass over a slice of the query."""
 
     def __init__(self, reader: Reader, question: Question, part: Slice, fleet: _Fleet) -> None:
         self._reader = reader
@@ -110,7 +117,7 @@ class _Pass:
         }
 
     def tallies(self) -> dict[GroupKey, Tally]:
-        """The groups of the slice that have an enrolled machine or a measurement."""
+        """Return the groups of the slice with an enrolled machine or a measurement."""
         first, end = self._part.days
         for grain, last in ((Grain.DAY, end), (Grain.WEEK, end - 6)):
             for host_id, key, states in self._reader.state_sums(grain, first, last):
@@ -141,7 +148,9 @@ class _Pass:
     def _add_screens(
         self, host_id: HostId, key: tuple[Method, Band, State], sums: EnergySums, *, apportioned: bool = False
     ) -> None:
-        """To a group of their own where device classes are told apart, else to the machine's, under a class of their own."""
+        """Add screens to a group of their own where classes are separate,
+        else to the machine's group under their own class.
+        """
         group = self._of.get(host_id)
         if group is None:
             return
@@ -152,7 +161,7 @@ class _Pass:
         self._tallies[group].apportioned |= apportioned
 
     def _cut_week(self, monday: int) -> None:
-        """The part of a week that is inside; integers, so that neighbouring periods together have the whole."""
+        """Add the part of a week inside the slice; integers, so that neighbouring periods sum to the week."""
         for host_id, key, states in self._reader.state_sums(Grain.WEEK, monday, monday + 1):
             inside = states.share(self._share_of(host_id, monday))
             if any(inside.values):
@@ -179,7 +188,9 @@ class _Pass:
         self._tallies[self._of[host_id]].apportioned = True
 
     def _nights(self) -> None:
-        """Machine-nights on > 4 h: by local date at day grain (workstations), by the evening at hour grain (classrooms)."""
+        """Count machine-nights on > 4 h: by local date at day grain (workstations),
+        by evening at hour grain (classrooms).
+        """
         for host_id, dates in self._reader.dates_on(*self._part.days, NIGHT_ON_MILLISECONDS):
             if host_id in self._of and self._hosts[host_id].population is Population.WORKSTATION:
                 self._tallies[self._of[host_id]].nights[host_id] += dates
@@ -188,7 +199,7 @@ class _Pass:
                 self._tallies[self._of[host_id]].nights[host_id] += 1
 
     def _classroom_evenings(self) -> Counter[tuple[HostId, date]]:
-        """Milliseconds on per machine and evening; the hours of the slice and of the morning after it."""
+        """Return milliseconds on per machine and evening, over the slice and the morning after it."""
         found: Counter[tuple[HostId, date]] = Counter()
         zones = {site.time_zone for site in self._sites.values()}
         if not any(host.population is Population.CLASSROOM for host in self._hosts.values()):
@@ -202,7 +213,9 @@ class _Pass:
         return found
 
     def _enrolment(self) -> None:
-        """A machine that was measured was there, whatever its enrolment says: coverage is never above 1."""
+        """Add enrolled time, at least the observed time:
+        a measured machine was there, so coverage is never above 1.
+        """
         now = self._question.now_unix_milliseconds
         for host_id, host in self._hosts.items():
             enrolled = enrolled_milliseconds(host, self._sites[host.site], self._part, now)
@@ -211,7 +224,7 @@ class _Pass:
 
 
 def group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str]) -> GroupKey:
-    """What a machine is counted in."""
+    """Return the group key of a machine."""
     device_class = host.facts.device_class
     return GroupKey(
         part.first,
@@ -226,7 +239,7 @@ def group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str]) 
 
 
 def order_of(group: Group) -> tuple[date, str, str, str, str, str, bool, bool]:
-    """How groups follow each other."""
+    """Return the sort key of a group."""
     key = group.key
     words = (key.entity or "", key.site or "", key.population.value, key.device_class or "", key.zone)
     return (key.period_from, *words, key.memo, key.autres)

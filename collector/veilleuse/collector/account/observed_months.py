@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines' months → groups, as `gather` makes them of days (pure): days of PCs go after 62 days, their months stay. Decision 0031.
+"""Groups machines' months as `gather` groups days (pure):
+days of PCs are deleted after 62 days, months stay. Decision 0031.
 
-What stood in for silences is left out: these are sums of what was observed.
+Imputed energy is left out: these are sums of observations.
 """
 
 from __future__ import annotations
@@ -13,14 +14,21 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.account.group_sums import Tally, fit_to_show
+from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather, group_key, order_of
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.figures import EnergyClass, EnergySums, GroupKey, StateSums
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.months import IDLE_COLUMNS, PLACE, SCREEN_COLUMNS, HostPeriod, Vector, added
+from veilleuse.collector.model.months import (
+    IDLE_COLUMNS,
+    PLACE,
+    SCREEN_COLUMNS,
+    HostPeriod,
+    Vector,
+    add_vectors,
+)
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import PeriodReader, Reader
 from veilleuse.wire.ladder import Method
@@ -31,26 +39,31 @@ _TIMES: Final = tuple(
 )
 _IDLE: Final = tuple(PLACE[name] for name in IDLE_COLUMNS)
 _METHODS: Final = tuple((method, PLACE[f"{method}_milliseconds"]) for method in Method)
-"""Milliseconds, then energy, then uncertainty."""
+"""Place of milliseconds; energy and uncertainty follow."""
 _STATE_ENERGIES: Final = tuple((state, PLACE[f"{state}_energy_millijoules"]) for state in State)
 _SCREENS: Final = PLACE[SCREEN_COLUMNS[-3]]
-"""Milliseconds, then energy, then uncertainty."""
+"""Place of milliseconds; energy and uncertainty follow."""
 _NIGHTS: Final = PLACE["nights_on"]
 
 
 def gather_periods(
     reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
 ) -> ObservedGroups:
-    """Every group of the question, of these hosts only when given. Raises UsageError where it cuts a month whose days are gone, StoreDamaged."""
+    """Return every group of the query, of `hosts` only when given.
+
+    Raises UsageError where the query cuts a month whose days are deleted, and StoreDamaged.
+    """
     tallies = tally_periods(reader, periods, question, hosts)
-    groups, withheld = fit_to_show(tallies, question.k_anonymity)
+    groups, withheld = merge_small_groups(tallies, question.k_anonymity)
     return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 
 def tally_periods(
     reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
 ) -> dict[GroupKey, Tally]:
-    """The same before the rule: nothing of it may be shown. Raises the same."""
+    """Return the same groups before the disclosure rule: no value of them may be published.
+    Raises the same errors.
+    """
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
     tallies: dict[GroupKey, Tally] = {}
@@ -60,8 +73,11 @@ def tally_periods(
 
 
 def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> ObservedGroups:
-    """Every group of the question, whatever has become of its days: of servers, which keep theirs for years, as `gather`; of the others as
-    `gather_periods`, and what that raises."""
+    """Return every group of the query, from days or months.
+
+    Servers keep their days for years and use `gather`; other populations use `gather_periods`. Raises the
+    errors of both.
+    """
     hosts = reader.hosts()
     exempt = [host for host in hosts if host.population in EXEMPT]
     ruled = [host for host in hosts if host.population not in EXEMPT]
@@ -82,7 +98,7 @@ def _tallies(
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
 ) -> dict[GroupKey, Tally]:
-    """Groups of one slice that have an enrolled machine or a measurement."""
+    """Return the groups of one slice with an enrolled machine or a measurement."""
     of = {
         host_id: group_key(host, sites[host.site], part, question.dimensions)
         for host_id, host in hosts.items()
@@ -98,19 +114,22 @@ def _tallies(
                 _add_screens(tallies, of[host_id], one)
     now = question.now_unix_milliseconds
     for host_id, host in hosts.items():
-        # A machine that was measured was there, whatever its enrolment says: coverage is never above 1.
+        # A measured machine was there, whatever its enrolment says: coverage is never above 1.
         if length := max(enrolled_milliseconds(host, sites[host.site], part, now), seen[host_id]):
             tallies[of[host_id]].enrolled[host_id] += length
     return {key: tally for key, tally in tallies.items() if tally.enrolled_milliseconds or tally.hosts}
 
 
 def _by_band(rows: Iterable[HostPeriod]) -> Iterable[HostPeriod]:
-    """One machine's, all day types together: a third of what there is to add up."""
+    """Merge the day types of one machine's rows: a third of the additions remain."""
     found: dict[Band, HostPeriod] = {}
     for row in rows:
         before = found.get(row.band)
         if before is not None:
-            values, apportioned = added(before.values, row.values), before.apportioned or row.apportioned
+            values, apportioned = (
+                add_vectors(before.values, row.values),
+                before.apportioned or row.apportioned,
+            )
             row = HostPeriod(
                 row.host_id, row.period_from, row.day_type, row.band, values, apportioned=apportioned
             )
@@ -119,12 +138,12 @@ def _by_band(rows: Iterable[HostPeriod]) -> Iterable[HostPeriod]:
 
 
 def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
-    """What one machine did in one band; milliseconds of all states, the unknown too."""
+    """Add one machine's values in one band; return milliseconds of all states, unknown included."""
     values, whole = row.values, 0
     for state, places in _TIMES:
         if milliseconds := sum([values[place] for place in places]):
             whole += milliseconds
-            # A month has 0 for what was never measured: absent, unless another machine measured it.
+            # A month has 0 where nothing was measured: absent, unless another machine measured it.
             idle = [values[place] or None for place in _IDLE] if state is State.ON_IDLE else ()
             tally.add_state(row.host_id, (row.band, state), StateSums(milliseconds, *idle))
     for method, state, sums in _energies(values):
@@ -135,9 +154,12 @@ def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
 
 
 def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
-    """Energy by method and state. A month keeps the sums by either, not by both: they are paired in their order, so that the methods' sums
-    hold, and no figure is of a pair. What rounding leaves above the states when weeks are shared is of the last one: of no known state, it
-    would be a part of its own, of few machines."""
+    """Yield the energy by method and state.
+
+    A month holds sums by method and sums by state, not by both. They are paired in order, so that the
+    methods' sums hold; no figure uses a pair. Rounding of shared weeks may leave energy above the states: it
+    goes to the last state. As energy of unknown state it would be a part of its own, of few machines.
+    """
     left = {state: values[place] for state, place in _STATE_ENERGIES if values[place]}
     last = next(reversed(left), State.UNKNOWN)
     for method, place in _METHODS:
@@ -152,8 +174,12 @@ def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
 
 
 def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: HostPeriod) -> None:
-    """To a group of their own where device classes are told apart, else to the machine's, under a class of their own. A month does not
-    say which of them a meter told of: modelled, as in the fleet's figure (`sample.screens`)."""
+    """Add screens to a group of their own where classes are separate,
+    else to the machine's group under their own class.
+
+    A month does not say which screens were metered. All are modelled, as in the fleet's figure
+    (`observations.screens`).
+    """
     sums = EnergySums(*row.values[_SCREENS : _SCREENS + 3])
     if not any(sums.values):
         return

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups × factors → the rows of the emissions report (pure): sums of what was observed, not the fleet's figure. docs/methodology.md.
+"""Builds the emissions report of observed groups, without extrapolation (pure). docs/methodology.md.
 
-Uncertainty: errors are taken as common (linear) within one device class, for all that rests on its priors, and within
-one measuring method; as independent between them. The factor's enters once, on the row's or the total's own sum.
+Errors are common (linear) within one device class, for all energy based on its priors, and within one
+measuring method. They are independent between these. The factor's uncertainty enters once, on the sum of the
+row or total.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from veilleuse.collector.account.emissions import (
     sum_emissions,
 )
 from veilleuse.collector.account.observed_days import ObservedGroups
-from veilleuse.collector.account.statement import METHOD_VERSION, told_factor, with_factor, with_split
+from veilleuse.collector.account.statement import METHOD_VERSION, factor_row, with_factor, with_split
 from veilleuse.collector.model.figures import (
     AUTRES,
     FULL_INTERVAL,
@@ -44,12 +45,14 @@ ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
 
 
-def statement(gathered: ObservedGroups, choose: ChooseFactor, *, data: str) -> EmissionsStatement:
-    """Rows, one total per period (none without fleet rows), virtual machines as memo; `data`: real or simulated.
+def build_observed_statement(
+    gathered: ObservedGroups, choose: ChooseFactor, *, data: str
+) -> EmissionsStatement:
+    """Build rows, one total per period (none without fleet rows), and virtual machines as memo.
 
-    Raises UnknownZone.
+    `data`: real or simulated. Raises UnknownZone.
     """
-    bill = _Bill(choose, data)
+    bill = _RowBuilder(choose, data)
     fleet = [group for group in gathered.groups if not group.key.memo]
     memo = [group for group in gathered.groups if group.key.memo]
     periods: defaultdict[tuple[date, date], list[Group]] = defaultdict(list)
@@ -60,20 +63,20 @@ def statement(gathered: ObservedGroups, choose: ChooseFactor, *, data: str) -> E
         totals=tuple(bill.total(groups) for _, groups in sorted(periods.items())),
         memo=tuple(bill.row(group, "memo") for group in memo),
         factors=tuple(bill.factors()),
-        withheld=tuple(withheld(key) for key in gathered.withheld),
+        withheld=tuple(withheld_row(key) for key in gathered.withheld),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """The energy under one factor within a row."""
+    """Energy with one factor within a row."""
 
     kwh: Fraction
     chosen: ChosenFactor
 
 
-class _Bill:
-    """Rows out of groups, remembering the factors it applied."""
+class _RowBuilder:
+    """Builder of rows from groups; it records the factors that it applies."""
 
     def __init__(self, choose: ChooseFactor, data: str) -> None:
         self._choose = choose
@@ -148,7 +151,7 @@ class _Bill:
         return with_factor(with_split(row, billed), [share.chosen for share in shares])
 
     def _shares(self, groups: Iterable[Group]) -> list[_Share]:
-        """Energy per factor: a total may span several zones."""
+        """Return the energy per factor: a total may include several zones."""
         energies: defaultdict[str, int] = defaultdict(int)
         factors: dict[str, ChosenFactor] = {}
         for group in groups:
@@ -166,18 +169,20 @@ class _Bill:
         return self._applied[zone, year]
 
     def factors(self) -> Iterable[Mapping[str, str | float | int | bool]]:
-        """What was applied, and where it comes from."""
+        """Yield the applied factors and their sources."""
         for (_, year), chosen in sorted(self._applied.items()):
-            yield told_factor(year, chosen)
+            yield factor_row(year, chosen)
 
 
 def _are_of_screens(groups: Iterable[Group]) -> bool:
-    """Whether they have no state to be known: the time of a screen is that of its machine."""
+    """Return whether all groups are screens, which have no state:
+    the time of a screen is that of its machine.
+    """
     return all(group.key.device_class == EnergyClass.MONITOR.value for group in groups)
 
 
 def _machines(groups: Sequence[Group], level: str) -> int:
-    """Machines behind a row; a total counts none twice for its screens."""
+    """Count the machines of a row; a total does not count a machine again for its screens."""
     monitors = EnergyClass.MONITOR.value
     return sum(group.sums.hosts for group in groups if level != "total" or group.key.device_class != monitors)
 
@@ -185,7 +190,7 @@ def _machines(groups: Sequence[Group], level: str) -> int:
 def _by_class_and_method(
     groups: Iterable[Group],
 ) -> dict[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]]:
-    """(class, method) → (mJ, standard uncertainty in mJ, linear)."""
+    """Return (class, method) → (mJ, standard uncertainty in mJ, linear)."""
     found: defaultdict[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]] = defaultdict(
         lambda: (0, 0)
     )
@@ -197,16 +202,21 @@ def _by_class_and_method(
 
 
 def u_model(groups: Iterable[Group]) -> float:
-    """Relative standard uncertainty of the energy of groups: linear within a class for everything that rests on its priors, and within a
-    measuring method; else quadratic. Of groups that do not tell their methods it is linear over all: `autres` has no classes, and a sum must
-    not seem better known because one of its classes is there."""
+    """Return the relative standard uncertainty of the energy of groups.
+
+    Errors add linearly within a class for energy based on its priors, and within a measuring method;
+    otherwise in quadrature. For groups with withheld methods they add linearly over all. `autres` has no
+    classes, and a sum must not look more certain because one of its classes is separate.
+    """
     total = 0
     errors: defaultdict[tuple[DeviceClass | EnergyClass, Method | None] | None, int] = defaultdict(int)
     for group in groups:
         for (device_class, method, _, _), sums in group.sums.energies.items():
             total += sums.energy_millijoules
-            told = (device_class, method if method in MEASURED else None)
-            errors[None if Detail.METHODS in group.sums.withheld else told] += sums.uncertainty_millijoules
+            error_key = (device_class, method if method in MEASURED else None)
+            errors[None if Detail.METHODS in group.sums.withheld else error_key] += (
+                sums.uncertainty_millijoules
+            )
     return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0
 
 
@@ -215,7 +225,9 @@ def _with_methods(
     energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
     total: int,
 ) -> EmissionsRow:
-    """How the energy is known: measured, modelled, and method → share, best first; no shares of nothing."""
+    """Add the measured and modelled energy, and the share of each method, best first;
+    no shares without energy.
+    """
     sums: defaultdict[Method, int] = defaultdict(int)
     for (_, method), (energy, _) in energies.items():
         sums[method] += energy
@@ -229,7 +241,9 @@ def _with_methods(
 
 
 def _factor_u(shares: Sequence[_Share]) -> float:
-    """u of the factor on a sum over zones, independent between zones; of one zone it is the factor's own."""
+    """Return the factor's u on a sum over zones, independent between zones;
+    for one zone, the factor's own.
+    """
     if len(shares) == 1:
         return factor_u(shares[0].chosen)
     weights = [float(share.kwh * Fraction(share.chosen.factor.total_kgco2e_per_kwh)) for share in shares]
@@ -240,8 +254,8 @@ def _factor_u(shares: Sequence[_Share]) -> float:
     return math.sqrt(sum(squares)) / whole
 
 
-def withheld(key: GroupKey) -> dict[str, str]:
-    """A population, or its screens, too small to be shown, as a row."""
+def withheld_row(key: GroupKey) -> dict[str, str]:
+    """Return the row of a population, or its screens, too small to publish."""
     return {
         "period_from": key.period_from.isoformat(),
         "period_to": key.period_to.isoformat(),
@@ -257,10 +271,10 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def _enrolled(groups: Iterable[Group]) -> int:
-    """0 where one of them may not tell."""
+    """Return the enrolled milliseconds; 0 where one group withholds coverage."""
     return 0 if _withheld(groups, Detail.COVERAGE) else sum(one.sums.enrolled_milliseconds for one in groups)
 
 
 def _withheld(groups: Iterable[Group], detail: Detail) -> bool:
-    """A sum tells what all of its groups tell."""
+    """Return whether any group withholds the detail: a sum then withholds it too."""
     return any(detail in group.sums.withheld for group in groups)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Parts of a machine's time and energy, and how finely they may be told (pure). docs/decisions/0046."""
+"""Divides a machine's time and energy into parts, with the levels that may be published (pure).
+docs/decisions/0046.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,19 @@ from veilleuse.wire.vocabulary import Band, State
 
 
 class Part(IntFlag):
-    """Disjoint; together they are all known time and all energy of a group. Outside: of opening hours."""
+    """Disjoint parts; together they are all known time and all energy of a group.
+    OUTSIDE: outside opening hours.
+    """
 
     REST_OPEN = 1
-    """Off or asleep: its watts are a model's, by class."""
+    """Off or asleep: its watts come from a model by class."""
     IDLE_OPEN = 2
     ACTIVE_OPEN = 4
     REST_OUTSIDE = 8
     IDLE_OUTSIDE = 16
     ACTIVE_OUTSIDE = 32
     OTHER = 64
-    """Energy of no known state, and screens."""
+    """Energy of unknown state, and screens."""
 
 
 REST: Final = Part.REST_OPEN | Part.REST_OUTSIDE
@@ -38,7 +42,7 @@ OUTSIDE: Final = Part.REST_OUTSIDE | Part.IDLE_OUTSIDE | Part.ACTIVE_OUTSIDE
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How finely the parts of a group are told."""
+    """Fineness of the parts of a group."""
 
     parts: tuple[Part, ...]
     withheld: frozenset[Detail]
@@ -52,9 +56,9 @@ LEVELS: Final = (
     ),
     Level((REST, IDLE, ACTIVE), frozenset({Detail.OUTSIDE, Detail.NIGHTS, Detail.RUNS})),
 )
-"""The finest first."""
+"""Levels of parts, the finest first."""
 NO_PARTS: Final = frozenset({Detail.USE, Detail.OUTSIDE, Detail.IDLE, Detail.RUNS, Detail.NIGHTS})
-"""Withheld where none of LEVELS may be told."""
+"""Details withheld where none of LEVELS may be published."""
 
 
 def _part(band: Band, state: State) -> Part:
@@ -68,14 +72,18 @@ PART_OF: Final = {(band, state): _part(band, state) for band in Band for state i
 
 
 def may_be_told_together(cells: Sequence[Counter[Part]], parts: Sequence[Part], k: int) -> bool:
-    """Whether sums of each of these parts over all cells may be told beside the total of each cell. `cells`: of each, which parts its machines
-    have → how many machines; each part has k machines over all cells, or none, and so has each cell.
+    """Return whether sums of each part over all cells may be published with the total of each cell.
 
-    With weights a of cells and b of parts, told numbers make a sum over machines of (a of its cell + b of the part). Of two cells that weigh
-    differently, what has weight 0 in one has not in the other. So where, for two cells and any parts Q, machines of the one that have some
-    of Q and machines of the other that have some of the rest are k together, or none, no weights leave fewer. What a model gives
-    machines at rest follows from their time: weights of time and energy may then take it out of both, so that this is asked of the parts
-    that are on alone as well.
+    `cells`: for each cell, the number of machines by set of parts. Each part has k machines over all cells,
+    or none, and so has each cell.
+
+    With weights a of cells and b of parts, published numbers give a sum over machines of (a of its cell + b
+    of the part). If two cells have different weights, a part of weight 0 in one is not 0 in the other.
+    Consider two cells and any set Q of parts. Count the first cell's machines with a part in Q and the
+    second's with a part outside Q. Where these are k together, or none, no weights leave fewer.
+
+    Modelled energy at rest follows from the time. Weights of time and energy may remove it from both, so the
+    parts that are on are checked alone as well.
     """
     bits = [Part.OTHER, *parts]
     on_bits = [part for part in bits if not part & REST]
@@ -83,7 +91,7 @@ def may_be_told_together(cells: Sequence[Counter[Part]], parts: Sequence[Part], 
 
 
 def _in_bits(cell: Counter[Part], parts: Sequence[Part]) -> Counter[int]:
-    """Machines by which of the parts they have, as bits in their order; without those that have none."""
+    """Count machines by their parts, as bits in order; machines without any of the parts are left out."""
     found: Counter[int] = Counter()
     for mask, machines in cell.items():
         if bits := sum(1 << place for place, part in enumerate(parts) if mask & part):
@@ -100,7 +108,7 @@ def _no_two_isolate(cells: Sequence[Counter[int]], width: int, k: int) -> bool:
 
 
 def _touching(cell: Counter[int], whole: int) -> Iterator[int]:
-    """Of each set of bits: machines that have one of them."""
+    """Yield, for each set of bits, the number of machines that have one of them."""
     inside = [cell[bits] for bits in range(whole + 1)]
     bit = 1
     while bit <= whole:
@@ -113,7 +121,10 @@ def _touching(cell: Counter[int], whole: int) -> Iterator[int]:
 
 
 def _pairs_are_safe(counts: Sequence[tuple[int, int]], k: int) -> bool:
-    """Whether one's first and another's second are together 0 or k at least. The two smallest of each kind find any that are not."""
+    """Return whether the first count of one cell and the second of another are together 0 or at least k.
+
+    The two smallest of each kind find any pair that is not.
+    """
     places = range(len(counts))
     chosen = [
         {place for some in (0, 1) for place in sorted(

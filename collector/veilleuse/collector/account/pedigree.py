@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Uncertainty of activity data by pedigree, after ABC: five scores → GSD² (pure). METHOD.md §5.
+"""Computes the uncertainty of activity data by pedigree, after ABC: five scores → GSD² (pure). METHOD.md §5.
 
-For activity data only, and never for a factor row by row: the factor enters once, on the total.
+It applies to activity data only, never to a factor row by row: the factor enters once, on the total.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ SCORES = (1, 2, 3, 4, 5)
 
 @cache
 def coefficients() -> Mapping[str, tuple[float, ...]]:
-    """Characteristic → U by score, ≥ 1. Raises ConfigurationError. Source: uncertainty_pedigree_abc.csv."""
+    """Return characteristic → U by score, ≥ 1. Raises ConfigurationError.
+    Source: uncertainty_pedigree_abc.csv.
+    """
     found = {}
     for row in load_table("uncertainty_pedigree_abc").rows:
         name, *values = row.values()
@@ -28,9 +30,9 @@ def coefficients() -> Mapping[str, tuple[float, ...]]:
 
 
 def gsd2(scores: Mapping[str, int | None]) -> float:
-    """exp(√Σ ln²U); a characteristic that is not there is not known. Nothing known: 2.5163566012590954.
+    """Return exp(√Σ ln²U); an absent characteristic is not known. Nothing known: 2.5163566012590954.
 
-    Raises ValueError on a characteristic or a score that is none.
+    Raises ValueError for an unknown characteristic, or a score outside 1 to 5.
     """
     table = coefficients()
     if strange := sorted(set(scores) - set(table)):
@@ -44,10 +46,10 @@ def gsd2(scores: Mapping[str, int | None]) -> float:
 
 
 def u(scores: Mapping[str, int | None]) -> float:
-    """Standard uncertainty, k = 1, on the log scale: ln(GSD²)/2."""
+    """Return the standard uncertainty, k = 1, log scale: ln(GSD²)/2."""
     return math.log(gsd2(scores)) / 2
 
 
-def written(scores: Mapping[str, int | None]) -> str:
-    """The `pedigree` column: scores in the table's order, `reliability=4 completeness=?`."""
+def format_pedigree(scores: Mapping[str, int | None]) -> str:
+    """Format the `pedigree` column: scores in the table's order, `reliability=4 completeness=?`."""
     return " ".join(f"{name}={scores.get(name) or '?'}" for name in coefficients())

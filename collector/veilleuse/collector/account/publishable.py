@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A closed year as it may be published beside its months: rounded, so that no difference tells of few PCs (pure). docs/closing.md.
+"""Rounds a closed year for publication with its months,
+so that no difference reveals few PCs (pure). docs/closing.md.
 
-A year and the months that the API released of it are two partitions of one time: their difference may be one machine. Energy is rounded
-to a step of which one half is more than k machines use in the period, each of the class that uses most: what fewer machines used cannot be
-told from nothing. All else that is told follows from the rounded energy, or is rounded to whole per cents.
+A year and its months released by the API are two partitions of one time: their difference may be one machine.
+Energy is rounded to a step. Half a step is more than k machines use in the period, each of the class that
+uses most. So the energy of fewer machines cannot be distinguished from nothing. All other values follow from
+the rounded energy, or are rounded to whole per cents.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from veilleuse.wire.vocabulary import Population
 
 _OF_PCS: Final = frozenset({*PCS, MONITOR, AUTRES})
 _LEAST_STEPS: Final = 2
-"""Below, a figure would be rounding more than anything."""
+"""Least energy of a published figure, in steps: below, rounding dominates it."""
 _PER_CENT: Final = 100
 _COVERAGE_STEPS: Final = 20
 _NICE: Final = (1, 2, 5, 10)
@@ -36,20 +38,23 @@ _TOLD: Final = frozenset(
         *("report_id", "revision", "state", "data", "method_version", "sha256"),
     }
 )
-"""Columns that are no sum of what PCs told."""
+"""Columns that are not sums over PCs."""
 _SPLIT: Final = ("kgco2e_combustion", "kgco2e_upstream", "kgco2e_losses", "split_residual_kgco2e")
 _INTERVALS: Final = ("lo95", "hi95", "lo_sample", "hi_sample", "lo_sensitivity", "hi_sensitivity")
 
 
-def publishable(
+def round_for_publication(
     statement: EmissionsStatement, periods: Sequence[PeriodFigures], k: int
 ) -> EmissionsStatement:
-    """The statement of these periods, rows of PCs and totals rounded; without what is told of parts of a row, of changes and of months."""
+    """Return the statement of these periods with rows of PCs and totals rounded.
+
+    Parts of a row, changes and months are left out.
+    """
     rows = (row for period in periods for row in period.rows)
     totals = (period.total for period in periods if period.total is not None)
     return EmissionsStatement(
-        rows=tuple(_published(row, of, k) for row, of in zip(statement.rows, rows, strict=True)),
-        totals=tuple(_published(row, of, k) for row, of in zip(statement.totals, totals, strict=True)),
+        rows=tuple(_round_row(row, of, k) for row, of in zip(statement.rows, rows, strict=True)),
+        totals=tuple(_round_row(row, of, k) for row, of in zip(statement.totals, totals, strict=True)),
         memo=tuple(row for row in statement.memo if row.population == Population.SERVER.value),
         factors=statement.factors,
         withheld=statement.withheld,
@@ -58,7 +63,10 @@ def publishable(
 
 
 def step_millijoules(row: FigureRow, k: int) -> int:
-    """What 2 k machines use of the row's class of PCs that uses most, up to the next 1, 2 or 5 × 10ⁿ kWh; 0 where nothing is known of PCs."""
+    """Return the energy of 2 k machines of the row's class of PCs with the highest mean.
+
+    It is rounded up to 1, 2 or 5 × 10ⁿ kWh; 0 where nothing is known of PCs.
+    """
     means = [
         energy / max(1, figure.estimate.machines_fleet, figure.estimate.machines_sampled)
         for name, figure in row.classes.items()
@@ -68,17 +76,17 @@ def step_millijoules(row: FigureRow, k: int) -> int:
 
 
 def _nice(wanted: float) -> float:
-    """The next 1, 2 or 5 × 10ⁿ."""
+    """Return the next 1, 2 or 5 × 10ⁿ."""
     unit = 10.0 ** math.floor(math.log10(wanted))
     return next(nice * unit for nice in _NICE if nice * unit >= wanted * (1 - 1e-9))
 
 
-def _published(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
+def _round_row(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
     if _OF_PCS.isdisjoint(of.classes):
         return row
     step = step_millijoules(of, k)
-    told = {one.name: getattr(row, one.name) for one in fields(row) if one.name in _TOLD}
-    made = EmissionsRow(**told, n=row.n // k * k, machine_days_observed=None)
+    columns = {one.name: getattr(row, one.name) for one in fields(row) if one.name in _TOLD}
+    made = EmissionsRow(**columns, n=row.n // k * k, machine_days_observed=None)
     exact = row.energy_millijoules
     if exact is None or not step or exact < _LEAST_STEPS * step:
         return replace(made, interval=None)
@@ -87,42 +95,47 @@ def _published(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
         made,
         energy_millijoules=energy,
         kwh_total=energy / MILLIJOULES_PER_KWH,
-        coverage_states=_rounded(row.coverage_states),
-        coverage_energy=_rounded(row.coverage_energy),
+        coverage_states=_round_ratio(row.coverage_states),
+        coverage_energy=_round_ratio(row.coverage_energy),
         **_ends(row, "kwh", energy / MILLIJOULES_PER_KWH, step / MILLIJOULES_PER_KWH),
-        **_emitted(row, energy / exact, step / exact),
+        **_round_emissions(row, energy / exact, step / exact),
     )
 
 
-def _emitted(row: EmissionsRow, ratio: float, step_ratio: float) -> dict[str, Any]:
-    """Emissions, by the factor of the row. Of several zones they are rounded apart: their ratio to the energy would tell each zone's part."""
+def _round_emissions(row: EmissionsRow, ratio: float, step_ratio: float) -> dict[str, Any]:
+    """Return the emissions columns, by the factor of the row.
+
+    For several zones they are rounded separately: their ratio to the energy would reveal each zone's part.
+    """
     total = row.kgco2e_total
     if not total:
         return {}
     split: dict[str, Any] = {}
-    step, told = step_ratio * total, ratio * total
+    step, figure = step_ratio * total, ratio * total
     if row.zone is None:
         step = _nice(step)
-        told = round(total / step) * step
+        figure = round(total / step) * step
     else:
         split = {name: value * ratio for name in _SPLIT if (value := getattr(row, name)) is not None}
-    return {"kgco2e_total": told, **split, **_ends(row, "kgco2e", told, step)}
+    return {"kgco2e_total": figure, **split, **_ends(row, "kgco2e", figure, step)}
 
 
-def _ends(row: EmissionsRow, unit: str, told: float, step: float) -> dict[str, Any]:
-    """Ends of the intervals: in whole per cents of the figure and outward, the rounding beside them."""
+def _ends(row: EmissionsRow, unit: str, figure: float, step: float) -> dict[str, Any]:
+    """Return the interval columns: whole per cents of the figure, outward,
+    with half a step of rounding added.
+    """
     total, found = getattr(row, f"{unit}_total"), {}
     for end in _INTERVALS:
         value = getattr(row, f"{unit}_{end}")
         if value is not None and total:
             percent = value / total * _PER_CENT
             found[f"{unit}_{end}"] = (
-                (told - step / 2) * math.floor(percent) / _PER_CENT
+                (figure - step / 2) * math.floor(percent) / _PER_CENT
                 if end.startswith("lo")
-                else (told + step / 2) * math.ceil(percent) / _PER_CENT
+                else (figure + step / 2) * math.ceil(percent) / _PER_CENT
             )
     return found
 
 
-def _rounded(ratio: float | None) -> float | None:
+def _round_ratio(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio * _COVERAGE_STEPS) / _COVERAGE_STEPS

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Watts that a model gives to machines of a class in a state: whoever knows them takes such time out of a sum (pure). docs/decisions/0046.
+"""Finds the watts that a model assigns to machines of a class in a state (pure). docs/decisions/0046.
 
-A model's energy is its watts times the time, so that the energy and the time of one row are two equations: energy − watts × time is of the
-machines alone that draw otherwise. Found in the sums themselves, since a month does not keep which method each state's energy is by.
+Whoever knows these watts can subtract modelled energy from a sum. Modelled energy is watts × time, so the
+energy and time of one row are two equations. Energy − watts × time is then the energy of only the machines
+with other watts. The watts are found in the sums: a month does not hold the method of each state's energy.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ Spent: TypeAlias = tuple[HostId, tuple[Part, State], int, int]
 
 BY_CLASS: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
 CONSTANT: Final = REST_STATES | {State.ON_IDLE}
-"""States whose watts a model takes from the class alone; those of a machine in use follow its load."""
+"""States with modelled watts by class alone; the watts of a machine in use follow its load."""
 SAME: Final = 0.02
-"""Relative: watts nearer than this are taken to be the same."""
+"""Relative difference below which watts count as equal."""
 ROUNDING_MILLIJOULES: Final = 20
 _ENOUGH_MILLISECONDS: Final = 60_000
-"""Of a state, to say its watts."""
+"""Least time in a state to compute its watts."""
 
 
 class HostShares(Protocol):
@@ -68,7 +69,7 @@ def _usual(watts: list[float]) -> float:
 
 
 def away(spent: Sequence[Spent], part: Part, watts: float) -> dict[HostId, int]:
-    """Machines with time or energy in a part that are not all of it at these watts."""
+    """Return the machines with time or energy in a part that is not entirely at these watts."""
     return {
         host_id: 1
         for host_id, (of, _), time, energy in spent
@@ -77,7 +78,7 @@ def away(spent: Sequence[Spent], part: Part, watts: float) -> dict[HostId, int]:
 
 
 def unknown(spent: Sequence[Spent], rates: Rates) -> dict[HostId, int]:
-    """Machines with time or energy at none of the rates: no weights take them out of an energy."""
+    """Return the machines with time or energy at none of the rates: no weights remove them from an energy."""
     return {
         host_id: 1
         for host_id, _, time, energy in spent

@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What may be told of a period of machines under the rule, whatever is put together (pure). docs/decisions/0046.
+"""Builds the tables that may be published of a period under the disclosure rule, in any combination (pure).
+docs/decisions/0046.
 
-Three tables, made in one pass, of groups that are disjoint. Whatever is shown is a sum of their rows, so that no sum or difference of what is
-shown is of fewer than k machines:
+Three tables of disjoint groups are built in one pass. Every published value is a sum of their rows, so that
+no sum or difference of published values is of fewer than k machines:
 - `cells`: machines, known time and energy, as finely as groups may be;
-- `uses`: the parts of time and energy, of cells or of several cells together, where few machines stand behind a part;
-- `whole`: coverage, of each family whole.
+- `uses`: the parts of time and energy, of cells, or of several cells together where a part has few machines;
+- `whole`: coverage, of each family as a whole.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-from veilleuse.collector.account.group_sums import Family, Member, Tally, autres, families, together
+from veilleuse.collector.account.group_sums import (
+    Family,
+    Member,
+    Tally,
+    families,
+    merge_into_autres,
+    sum_tallies,
+)
 from veilleuse.collector.account.observed_statement import u_model
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
 from veilleuse.collector.account.rates import Rates, rates_of
@@ -38,27 +46,30 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 K = TypeVar("K")
 LITTLE: Final = 2
-"""Where time at rest is not this many times what it is changed by, all known time is changed."""
+"""Least ratio of time at rest to its correction; below it, all known time is corrected."""
 
 
-def in_whole_days(tally: Tally, k: int) -> Tally:
-    """The same, its known time a multiple of 24 h × machines where 1 to k − 1 of them were silent, never above enrolled time. Time at rest
-    makes up the difference, and its energy in proportion: watts stay what they are, or a model's would tell the time again."""
+def round_to_machine_days(tally: Tally, k: int) -> Tally:
+    """Return the tally with its known time rounded to 24 h × machines, where 1 to k − 1 machines were silent.
+
+    Known time is never above enrolled time. Time at rest takes the difference, and its energy in proportion.
+    Watts stay the same: otherwise a model's watts would reveal the time.
+    """
     machines = len(tally.hosts)
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
     step = machines * MILLISECONDS_PER_DAY
-    if not known or tally.tells_silence(k):
+    if not known or tally.may_publish_silence(k):
         return tally
-    told = max(1, (known + step // 2) // step) * step
-    if told > tally.enrolled_milliseconds:
-        told = told - step or tally.enrolled_milliseconds  # enrolled for less than a day each: never 0
+    target = max(1, (known + step // 2) // step) * step
+    if target > tally.enrolled_milliseconds:
+        target = target - step or tally.enrolled_milliseconds  # enrolled for less than a day each: never 0
     rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
-    states = REST_STATES if rest > LITTLE * abs(told - known) else KNOWN_STATES
-    return _changed(tally, states, told - known, rest if states is REST_STATES else known)
+    states = REST_STATES if rest > LITTLE * abs(target - known) else KNOWN_STATES
+    return _add_time(tally, states, target - known, rest if states is REST_STATES else known)
 
 
-def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
-    """`more` milliseconds put on the `of` of these states, in proportion."""
+def _add_time(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
+    """Add `more` milliseconds to the `of` milliseconds of these states, in proportion."""
 
     def changed(value: int) -> int:
         return value * (of + more) // of
@@ -73,7 +84,7 @@ def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tall
     for key, energy in tally.energies.items():
         if key[3] in states:
             found.energies[key] = replace(energy.share(changed), milliseconds=energy.milliseconds)
-    # A month pairs methods' times with states in their order: the time with an energy is changed as a whole.
+    # A month pairs methods' times with states in order: the time with an energy is scaled as a whole.
     derived = {key: energy.milliseconds for key, energy in found.energies.items()}
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
     for key, milliseconds in _in_proportion(derived, known, more).items():
@@ -82,20 +93,22 @@ def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tall
 
 
 def _in_proportion(values: Mapping[K, int], of: int, more: int) -> Mapping[K, int]:
-    """Each × (of + more) ÷ of, rounded so that their sum is too."""
+    """Multiply each value by (of + more) ÷ of, rounded so that the sum is too."""
     ends: Sequence[int] = [end * (of + more) // of for end in accumulate(values.values(), initial=0)]
     return {key: after - before for key, (before, after) in zip(values, pairwise(ends), strict=True)}
 
 
 U_STEPS: Final = 20
-"""Of the relative standard uncertainty of a cell's energy, from 0 to 1: rounded up to a step, or it would tell which method each machine has."""
+"""Steps, from 0 to 1, of the relative standard uncertainty of a cell's energy.
+Rounding up hides each machine's method.
+"""
 _EVERYTHING: Final = frozenset(Detail) - {Detail.ENERGIES}
 _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})
 
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Names of one family that have machines in its row `autres`: which entity has which class there is not told."""
+    """Names of one family with machines in its row `autres`: their combination is not published."""
 
     family: GroupKey
     entities: frozenset[str]
@@ -104,7 +117,7 @@ class Hidden:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseTables:
-    """Rows of the three tables, what is in `autres`, and families of which nothing is told."""
+    """Rows of the three tables, the names in `autres`, and the families withheld."""
 
     cells: tuple[Group, ...]
     uses: tuple[Group, ...]
@@ -114,8 +127,8 @@ class ReleaseTables:
     hidden_uses: tuple[Hidden, ...]
 
 
-def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
-    """Of groups under the rule, by entity and device class."""
+def build_release_tables(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
+    """Build the tables of groups under the disclosure rule, by entity and device class."""
     cells: list[Group] = []
     uses: list[Group] = []
     whole: list[Group] = []
@@ -123,12 +136,12 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
     for family in families(groups):
-        merged = family.merged(k)
+        merged = family.merge_small(k)
         if merged is None:
             withheld.append(family.key)
         elif merged:
-            inside = _merged_into_autres(family, [key for key, _ in merged])
-            merged = [(key, in_whole_days(tally, k)) for key, tally in merged]
+            inside = _tallies_in_autres(family, [key for key, _ in merged])
+            merged = [(key, round_to_machine_days(tally, k)) for key, tally in merged]
             cells += [_cell(key, one, inside if key.autres else [one]) for key, one in merged]
             hidden_cells += _hidden(family, [key for key, _ in merged])
             if family.key.device_class is None:
@@ -142,7 +155,7 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
 
 
 def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
-    """Names of its members with machines that have no row of their own; none where each has one."""
+    """Return the names of members with machines but without a row of their own; none where each has one."""
     merged = [key for key, tally in family.members.items() if tally.hosts and key not in rows]
     if not merged:
         return []
@@ -150,20 +163,20 @@ def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
     return [Hidden(family.key, entities, frozenset(key.device_class for key in merged if key.device_class))]
 
 
-def _merged_into_autres(family: Family, rows: Collection[GroupKey]) -> list[Tally]:
+def _tallies_in_autres(family: Family, rows: Collection[GroupKey]) -> list[Tally]:
     return [tally for key, tally in family.members.items() if tally.hosts and key not in rows]
 
 
 def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
-    """`inside`: what it is of; of `autres` each group apart."""
+    """Return the row of a cell; `inside`: the tallies it merges, for `autres` each group."""
     of_screens = key.device_class == EnergyClass.MONITOR.value
-    # Screens have no enrolled time: there is nothing of it to withhold.
-    told = _COVERAGE if of_screens else frozenset()
-    sums = tally.freeze(key.population, _EVERYTHING - told, exact=False)
+    # Screens have no enrolled time: nothing to withhold.
+    details = _COVERAGE if of_screens else frozenset()
+    sums = tally.freeze(key.population, _EVERYTHING - details, exact=False)
     energy = sum(one.energy_millijoules for one in sums.energies.values())
     if not sums.energies:
         return Group(key, sums)
-    u = _stepped(sum(_uncertainty(key, one) for one in inside) / energy if energy else 0.0)
+    u = _round_up_uncertainty(sum(_uncertainty(key, one) for one in inside) / energy if energy else 0.0)
     named = next(device_class for device_class, *_ in sums.energies)
     if key.autres and not of_screens:
         named = EnergyClass.AUTRES
@@ -174,26 +187,29 @@ def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
 
 
 def _uncertainty(key: GroupKey, tally: Tally) -> float:
-    """Millijoules, as a row of its own would tell it: merged into `autres` it must not seem better known."""
+    """Return the uncertainty, mJ, that the group would have in its own row.
+
+    Merged into `autres`, it must not look more certain.
+    """
     sums = tally.freeze(key.population, frozenset())
     energy = sum(one.energy_millijoules for one in sums.energies.values())
-    return energy * _stepped(u_model([Group(key, sums)]))
+    return energy * _round_up_uncertainty(u_model([Group(key, sums)]))
 
 
-def _stepped(u: float) -> float:
+def _round_up_uncertainty(u: float) -> float:
     return max(1, math.ceil(u * U_STEPS - 1e-9)) / U_STEPS
 
 
 def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
-    """What stands for all methods, bands and states."""
+    """Return the key that replaces all methods, bands and states."""
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
 def _uses(cells: Sequence[Member], k: int) -> list[Group]:
-    """Cells, or several together, with the parts that all of them may tell."""
+    """Return cells, or several together, with the parts that all of them may publish."""
     rates = rates_of(tally for _, tally in cells)
     for level in LEVELS:
-        rows = _at(cells, level, rates, k)
+        rows = _merge_at_level(cells, level, rates, k)
         if rows is not None:
             alone = {id(tally) for _, tally in cells}
             return [
@@ -202,15 +218,15 @@ def _uses(cells: Sequence[Member], k: int) -> list[Group]:
                     tally,
                     level,
                     k,
-                    energies=id(tally) in alone and tally.tells_energies(level, rates, k),
+                    energies=id(tally) in alone and tally.may_publish_energies(level, rates, k),
                 )
                 for key, tally in rows
             ]
     return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
 
 
-def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
-    """With each part nobody's or safe; None where they cannot be told beside the cells."""
+def _merge_at_level(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
+    """Merge cells until each part is empty or safe; None where parts cannot be published with the cells."""
     of = dict(cells)
     found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
     if found.withheld_keys:
@@ -218,7 +234,7 @@ def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Mem
     kept = [(cell.key, of[cell.key]) for cell in found.kept]
     if not found.merged_keys:
         return kept
-    # One row of the name: what is merged already is safe with the others too.
+    # One row is named so: an already merged row is safe with the others too.
     hidden = [*((key, of[key]) for key in found.merged_keys), *(one for one in kept if one[0].autres)]
     if not all(tally.cannot_be_solved(rates, k) for _, tally in hidden):
         return None
@@ -226,30 +242,30 @@ def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Mem
         masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
         if not may_be_told_together(masks, level.parts, k):
             return None
-    return [one for one in kept if not one[0].autres] + [autres(hidden)]
+    return [one for one in kept if not one[0].autres] + [merge_into_autres(hidden)]
 
 
 def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
     withheld = level.withheld | _COVERAGE | {Detail.METHODS, Detail.RUNS}
-    nights = tally.unsafe(k) & {Detail.NIGHTS}
+    nights = tally.unsafe_details(k) & {Detail.NIGHTS}
     if not energies:
         withheld |= {Detail.ENERGIES}
     sums = tally.freeze(key.population, withheld | nights, exact=False)
-    told: dict[EnergyKey, EnergySums] = {}
+    by_part: dict[EnergyKey, EnergySums] = {}
     for (_, _, band, state), one in sums.energies.items():
         if state is not State.UNKNOWN and energies:
             name = EnergyClass.AUTRES, Method.LOAD_MODELLED, band, state
-            told[name] = told.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
-    return Group(key, replace(sums, energies=told))
+            by_part[name] = by_part.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
+    return Group(key, replace(sums, energies=by_part))
 
 
 def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
     unheard = [tally for tally in family.members.values() if not tally.hosts]
-    tally = together([*unheard, *(tally for _, tally in merged)])
-    told = _COVERAGE - tally.unsafe(k)
-    sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
+    tally = sum_tallies([*unheard, *(tally for _, tally in merged)])
+    details = _COVERAGE - tally.unsafe_details(k)
+    sums = tally.freeze(family.key.population, _EVERYTHING - details, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())
-    # Up to a second a machine is what rounding leaves where weeks are shared.
+    # Up to a second a machine is rounding of shared weeks.
     beyond = derived - sums.observed_milliseconds
     if 0 < beyond <= MILLISECONDS_PER_SECOND * len(tally.hosts):
         derived -= beyond

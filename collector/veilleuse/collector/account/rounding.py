@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What people read of a row: rounded once, to no more digits than the half-width of its interval has (pure). METHOD.md §5."""
+"""Formats a row for readers: rounded once, to the digits of its interval's half-width
+(pure). METHOD.md §5.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,17 @@ from veilleuse.collector.fleet.estimate import SELECTION
 from veilleuse.collector.model.figures import EmissionsRow, Ends
 
 DIGITS = 2
-"""Of the half-width that are told: METHOD.md gives ± 36,051.8 as 36,000; ours."""
+"""Digits of the half-width in a text, our choice: METHOD.md rounds ± 36,051.8 to 36,000."""
 
 
 def decimals(half_width: float) -> int:
-    """Decimal places that a half-width ≥ 0 leaves to its figure; negative: tens, hundreds. Exact (0): none are cut, 0."""
+    """Return the decimal places of a figure with a half-width ≥ 0; negative: tens, hundreds. Exact (0): 0."""
     return DIGITS - 1 - math.floor(math.log10(half_width)) if half_width > 0 else 0
 
 
-def rounded(figure: tuple[float, float, float]) -> tuple[str, str, str]:
-    """(value, lower, upper end of its interval), all to the two leading digits of the half-width.
+def round_interval(figure: tuple[float, float, float]) -> tuple[str, str, str]:
+    """Return (value, lower end, upper end of its interval),
+    rounded to the two leading digits of the half-width.
 
     1,124,000 between 1,088,520.4 and 1,160,636.2 is 1124000, 1089000, 1161000.
     """
@@ -67,15 +70,15 @@ _KGCO2E: Final = (
 )
 _CHANGES: Final = ("change", "fleet_effect", "mix_effect", "hours_effect", "watts_effect")
 _FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
-"""Thousands apart by a narrow space that does not break; a decimal comma."""
+"""Thousands separated by a narrow no-break space; a decimal comma."""
 
 
-def shown(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping[str, str]]:
-    """Column → language → text, of what has an interval and of its parts; nothing of a row without energy.
+def format_row(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping[str, str]]:
+    """Return column → language → text, for values with an interval and their parts; empty without energy.
 
-    `in_words`: a total has its interval beside it; a table of many rows has it in columns of its own.
+    `in_words`: a total has its interval in the text; a table of many rows has it in columns of its own.
     """
-    found: dict[str, Mapping[str, str]] = dict(_of_change(row))
+    found: dict[str, Mapping[str, str]] = dict(_format_change(row))
     for names, unit, ends, wider in (
         (_KWH, "kWh", row.kwh_interval, row.kwh_sensitivity),
         (_KGCO2E, "kgCO2e", row.kgco2e_interval, row.kgco2e_sensitivity),
@@ -86,7 +89,7 @@ def shown(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping[str,
         for name in names:
             value = getattr(row, name)
             if value is not None:
-                found[name] = written(value, digits)
+                found[name] = format_number(value, digits)
         if in_words and row.level == "total" and names[0] in found:
             found[names[0]] = _with_interval(
                 found[names[0]], unit, _range(ends, digits), wider and _range(wider, digits)
@@ -94,19 +97,21 @@ def shown(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping[str,
     return found
 
 
-def _of_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
-    """Days out of those of the period; effects with their margins, which a figure smaller than its margin has too."""
+def _format_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield observed days of the period, and effects with their margins,
+    even where an effect is below its margin.
+    """
     first, end = date.fromisoformat(row.period_from), date.fromisoformat(row.period_to)
     if row.days_observed is not None:
         days, whole = round(row.days_observed), (end - first).days
         yield "days_observed", {"fr": f"{days} sur {whole}", "en": f"{days} of {whole}"}
     if row.days_observed_before is not None:
-        yield "days_observed_before", written(row.days_observed_before, 0)
+        yield "days_observed_before", format_number(row.days_observed_before, 0)
     for name in _CHANGES:
         value, margin = getattr(row, f"{name}_kwh"), getattr(row, f"{name}_margin_kwh")
         if value is not None and margin is not None:
             digits = decimals(margin)
-            texts, margins = written(value, digits), written(margin, digits)
+            texts, margins = format_number(value, digits), format_number(margin, digits)
             yield (
                 f"{name}_kwh",
                 {language: f"{text} ± {margins[language]}" for language, text in texts.items()},
@@ -116,25 +121,31 @@ def _of_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
 def _with_interval(
     value: Mapping[str, str], unit: str, ends: Mapping[str, str], wider: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """`wider`: the sensitivity, of an interval that may not be called 95 %."""
+    """Add the interval to a text; `wider`: the sensitivity, for an interval that may not be called 95 %."""
     if wider is None:
         return {language: f"{text} {unit} ({ends[language]})" for language, text in value.items()}
-    factor = written(SELECTION, 1)
+    factor = format_number(SELECTION, 1)
     return {
-        "fr": f"{value['fr']} {unit} (intervalle d’échantillonnage seulement\u00a0: {ends['fr']}\u00a0; sensibilité, si les machines "
-        f"non mesurées consomment de 1/{factor['fr']} à {factor['fr']} fois ce que disent les mesurées\u00a0: {wider['fr']})",
-        "en": f"{value['en']} {unit} (sample interval only: {ends['en']}; sensitivity, if machines not measured draw 1/{factor['en']} "
+        "fr": f"{value['fr']} {unit} (intervalle d’échantillonnage seulement\u00a0: "
+        f"{ends['fr']}\u00a0; sensibilité, si les machines "
+        f"non mesurées consomment de 1/{factor['fr']} à {factor['fr']} fois ce que disent les "
+        f"mesurées\u00a0: {wider['fr']})",
+        "en": f"{value['en']} {unit} (sample interval only: {ends['en']}; sensitivity, if machines "
+        f"not measured draw 1/{factor['en']} "
         f"to {factor['en']} times what measured ones say: {wider['en']})",
     }
 
 
 def _range(ends: Ends, digits: int) -> dict[str, str]:
-    low, high = (written(end, digits) for end in ends)
+    low, high = (format_number(end, digits) for end in ends)
     return {"fr": f"{low['fr']} à {high['fr']}", "en": f"{low['en']} to {high['en']}"}
 
 
-def written(value: float, digits: int) -> dict[str, str]:
-    """A number to so many decimal places (negative: tens, hundreds), in both languages. 1124000, −3 → 1 124 000 and 1,124,000."""
-    rounded = round(value, digits) + 0.0  # no minus before a zero
-    text = f"{rounded:,.{max(0, digits)}f}"
+def format_number(value: float, digits: int) -> dict[str, str]:
+    """Format a number to `digits` decimal places (negative: tens, hundreds), in both languages.
+
+    1124000, −3 → 1 124 000 and 1,124,000.
+    """
+    whole = round(value, digits) + 0.0  # no minus before a zero
+    text = f"{whole:,.{max(0, digits)}f}"
     return {"fr": text.translate(_FRENCH), "en": text}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of a period, in energy: what each is of, its estimate, and what may be told of it."""
+"""Holds the rows of a period, in energy: key, estimate and disclosure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.telework import HomeShare, HomeSplit, HomeTold
+from veilleuse.collector.account.telework import HomeShare, HomeSplit, PeriodHomeShare
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.random_groups import StateSums
@@ -22,13 +22,16 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population, State
 
 DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
-"""What --group-by takes. Year, zone, population and power context always divide: a row has one factor, one item of the bilan
-carbone and one rule of disclosure."""
+"""Dimensions of --group-by.
+
+Year, zone, population and power context always divide. A row has one factor, one item of the bilan carbone
+and one disclosure rule.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RowKey:
-    """What a row is of. A dimension that was not asked for is None."""
+    """Key of a row. A dimension that was not requested is None."""
 
     zone: str
     population: Population | None
@@ -37,33 +40,34 @@ class RowKey:
     site: str | None = None
     device_class: str | None = None
     autres: bool = False
-    """True of the row that holds the groups too small to be shown."""
+    """True for the row of the groups too small to publish."""
     memo: bool = False
     """Virtual machines: in no total."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoomParts:
-    """What a row has of server rooms, millijoules; None = not known."""
+    """Server-room parts of a row, millijoules; None = not known."""
 
     it_millijoules: int
     ups_loss_millijoules: int | None
     overhead_millijoules: int | None
     overhead: str
-    """measured, pue or not_included."""
+    """Origin of the overhead: measured, pue or not_included."""
     pue_ppm: int | None
     top_down_millijoules: int
-    """All IT that the rooms' meters saw: to be held against the servers' rows and the room's together."""
+    """All IT energy that the rooms' meters measured, to compare with the rows of servers and rooms together.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class CoveredDays:
-    """Time that k machines of one cell have at least, one of servers: accounted, milliseconds."""
+    """Accounted time that at least k machines of one cell have (for servers, one machine), milliseconds."""
 
     milliseconds: int = 0
-    """Of the cell that has most."""
+    """Time of the cell with the most."""
     by_day_type: Days = (0,) * len(DAY_TYPES)
-    """The most of each day type: cells have calendars of their own."""
+    """Greatest time of each day type: cells have calendars of their own."""
 
     @property
     def days(self) -> float:
@@ -72,7 +76,7 @@ class CoveredDays:
 
     @classmethod
     def of(cls, days: Days) -> CoveredDays:
-        """Of one cell."""
+        """Return the covered days of one cell."""
         return cls(sum(days), days)
 
     def __or__(self, other: CoveredDays) -> CoveredDays:
@@ -84,46 +88,49 @@ class CoveredDays:
 
 @dataclass(frozen=True, slots=True)
 class ClassFigure:
-    """One device class of a row: whether, and how surely, it can be compared with another year."""
+    """One device class of a row, with the inputs of a comparison with another year."""
 
     estimate: Estimate
     fleet_milliseconds: Days = (0,) * len(DAY_TYPES)
     covered: CoveredDays = CoveredDays()
-    """Of screens, by the PCs that they hang on."""
+    """For screens: the covered days of their PCs."""
     is_enough: bool = False
-    """k machines or more were measured, or one server."""
+    """True when k machines or more were measured, or one server."""
     deviations: tuple[float, ...] = field(default=(), compare=False)
-    """How its energy moves when a group of machines is left out, millijoules, unscaled; () where that is not known."""
+    """Change of its energy when each group of machines is left out, mJ, unscaled; () where it is not known.
+    """
     states_by_group: tuple[StateSums, ...] = field(default=(), compare=False)
     hosts: Mapping[HostId, int] = field(default_factory=dict, compare=False)
-    """Its sample and their accounted time, ms, while a report is made: which machines two years have in common."""
+    """Its sample and their accounted time, ms, while a report is made:
+    it gives the common machines of two years.
+    """
     standby: tuple[int, int] = (0, 0)
-    """(ms, mJ) of external screens that are not on, of the fleet."""
+    """(ms, mJ) of external screens in standby, of the fleet."""
 
 
 @dataclass(frozen=True, slots=True)
 class FigureRow:
-    """One row before factors: what it is of, its estimate, and what may be told of it."""
+    """One row before factors: key, estimate and disclosure."""
 
     key: RowKey
     estimate: Estimate
     machines: int
-    """That were observed; a total counts none twice for its screens."""
+    """Observed machines; a total does not count a machine again for its screens."""
     apportioned: bool
     hides_methods: bool
     states: Mapping[str, Mapping[State, tuple[int, int]]]
     class_energies: Mapping[str, tuple[int, int]]
-    """Device class → (fleet milliseconds, millijoules), screens apart: what a change is told by."""
+    """Device class → (fleet milliseconds, millijoules), screens separate: inputs of a decomposition."""
     places: tuple[tuple[Place, int], ...] = ()
-    """(where, millijoules) of its parts: what contracts are applied to."""
+    """(place, millijoules) of its parts: contracts are applied to these."""
     room: RoomParts | None = None
     classes: Mapping[str, ClassFigure] = field(default_factory=dict)
-    """Device class → its part, rooms' too."""
+    """Device class → its part, with rooms."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodFigures:
-    """All rows of one stretch."""
+    """All rows of one stretch of time."""
 
     first: date
     end: date
@@ -132,39 +139,39 @@ class PeriodFigures:
     total: FigureRow | None
     """None where there is neither a fleet nor a machine."""
     withheld: tuple[RowKey, ...]
-    """Zones with too few machines to be shown at all: what was measured of these is in no row and no total."""
-    homes: tuple[HomeTold, ...] = ()
+    """Zones with too few machines to publish: their measured energy is in no row and no total."""
+    homes: tuple[PeriodHomeShare, ...] = ()
     """Shares of laptops' energy at home, where telework days are declared."""
     rooms: tuple[RoomFigure, ...] = ()
-    """Without what their servers take; in no row and no total yet (yearly_rooms)."""
+    """Rooms without their servers' energy; not yet in a row or total (yearly_rooms)."""
 
     @property
     def incomplete(self) -> bool:
-        """True where the total lacks what a withheld zone's machines measured."""
+        """True where the total lacks the measured energy of a withheld zone."""
         return any(not key.memo for key in self.withheld)
 
 
 @dataclass(frozen=True, slots=True)
 class RowSums:
-    """Of one row, beside its estimate."""
+    """Sums of one row, in addition to its estimate."""
 
     strata: Collection[Stratum]
     machines: int
-    """That were observed."""
+    """Observed machines."""
     states: Mapping[str, Mapping[State, tuple[int, int]]]
     """Device class → state → (ms, mJ)."""
     apportioned: bool
     hides_methods: bool
     covered: Mapping[str, CoveredDays]
-    """Device class → what its machines cover."""
+    """Device class → days covered by its machines."""
 
 
 ClassFigures: TypeAlias = Callable[[Collection[Stratum], Estimate, CoveredDays], ClassFigure]
-"""(strata of one class, their estimate, what is covered of it) → what it can be compared by."""
+"""(strata of one class, their estimate, covered days) → the inputs of a comparison."""
 
 
 def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> RowKey:
-    """The row that a stratum is of."""
+    """Return the row key of a stratum."""
     return RowKey(
         place.zone,
         place.population,
@@ -176,19 +183,19 @@ def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> Row
 
 
 def home_key(key: RowKey) -> RowKey:
-    """Key of the row that holds another's part at home."""
+    """Return the key of the row that holds a row's part at home."""
     return replace(key, power_context=PowerContext.HOME)
 
 
 def total_key(strata: Iterable[Stratum]) -> RowKey:
-    """Of a total: its zone where there is but one."""
+    """Return the key of a total, with its zone where there is only one."""
     places = [Place.of(stratum) for stratum in strata]
     zones, contexts = {place.zone for place in places}, {place.power_context for place in places}
     return RowKey(min(zones) if len(zones) == 1 else "", None, min(contexts))
 
 
 def figure_row(key: RowKey, sums: RowSums, fleet: HomeSplit, class_figure: ClassFigures) -> FigureRow:
-    """A row at home has that part of the strata that have a share. Raises KeyError for a stratum that the fleet has not."""
+    """Build a row; a row at home has the home part of its strata. Raises KeyError for an unknown stratum."""
     at_home = key.power_context is PowerContext.HOME
     by_class: defaultdict[str, list[Stratum]] = defaultdict(list)
     for stratum in sums.strata:
@@ -223,18 +230,18 @@ def figure_row(key: RowKey, sums: RowSums, fleet: HomeSplit, class_figure: Class
 
 
 def row_order(row: FigureRow) -> tuple[str, str, str, str, str, str, bool]:
-    """By what a row is of."""
+    """Return the sort key of a row."""
     key = row.key
     words = (key.entity or "", key.site or "", str(key.population or ""), key.device_class or "")
     return (*words, key.zone, key.power_context, key.autres)
 
 
-def homes_told(shares: Mapping[Stratum, HomeShare]) -> tuple[HomeTold, ...]:
-    """What was declared, entity by entity."""
+def list_home_shares(shares: Mapping[Stratum, HomeShare]) -> tuple[PeriodHomeShare, ...]:
+    """Return the declared shares, entity by entity."""
     return tuple(
         sorted(
             {
-                HomeTold(Place.of(stratum).entity, stratum.device_class, one.share, one.declared_by)
+                PeriodHomeShare(Place.of(stratum).entity, stratum.device_class, one.share, one.declared_by)
                 for stratum, one in shares.items()
             }
         )

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Server rooms in the yearly figure: what meters count beside the machines, the UPS's loss and the overhead (pure). METHOD.md §3.
+"""Adds server rooms to the yearly figure: other equipment, UPS loss and overhead (pure). METHOD.md §3.
 
-A row of class `other_room`: its energy is what no machine accounts for (network, storage), the loss and the overhead, each also
-in a column of its own. What is not known is absent, and the row says that the overhead is not included.
+A row of class `other_room` has the metered energy that no machine accounts for (network, storage), the UPS
+loss and the overhead. Each is also in a column of its own. An unknown value is absent, and the row says that
+the overhead is not included.
 """
 
 from __future__ import annotations
@@ -34,17 +35,19 @@ from veilleuse.wire.vocabulary import Population
 
 OTHER_ROOM: Final = "other_room"
 MOST_UNREAD: Final = 0.05
-"""Share of a stretch: meters that were read for less than the rest do not speak for all of it. Ours."""
+"""Greatest unread share of a stretch for meters to represent all of it. Our choice."""
 METERED_U: Final = 0.01
-"""Standard uncertainty, log scale, of what room meters count: class 2 of EN 50470-3 is ± 2 % at 95 %."""
+"""Standard uncertainty of metered energy, log scale: class 2 of EN 50470-3 is ± 2 % at 95 %."""
 _LEAST: Final = 1e-6
-"""Of a figure that may as well be nothing: as fleet_variance has it."""
+"""Least factor of a figure that may be zero, as in fleet_variance."""
 
 
 def with_rooms(
     period: PeriodFigures, rooms: Iterable[RoomFigure], dimensions: Collection[str]
 ) -> PeriodFigures:
-    """The period with a row for the rooms of each zone (and site, where it is asked for), and all of them in the total."""
+    """Return the period with a row for the rooms of each zone
+    (and site, if requested), and all rooms in the total.
+    """
     groups: defaultdict[RowKey, list[RoomFigure]] = defaultdict(list)
     for room in rooms:
         groups[_key(room, dimensions)].append(room)
@@ -57,7 +60,7 @@ def with_rooms(
     total = period.total or replace(
         made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}, classes={}
     )
-    parts = RoomParts(*_summed(made, total.estimate.energy_millijoules))
+    parts = RoomParts(*_total_parts(made, total.estimate.energy_millijoules))
     whole = total.estimate
     for row in made:
         whole = _plus(whole, row.estimate)
@@ -126,7 +129,7 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
         data_type=DataType.REAL,
         unestimated=(),
     )
-    # For what changes from year to year, a room is there all the time.
+    # In a comparison between years, a room exists for the whole period.
     time = length_milliseconds * len(rooms)
     read = min(
         length_milliseconds if room.read_milliseconds is None else room.read_milliseconds for room in rooms
@@ -141,8 +144,8 @@ def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:
     pues = {room.pue_ppm for room in rooms}
     return RoomParts(
         sum(room.other_millijoules for room in rooms),
-        _known([room.ups_loss_millijoules for room in rooms]),
-        _known([room.overhead_millijoules for room in rooms]),
+        _sum_known([room.ups_loss_millijoules for room in rooms]),
+        _sum_known([room.overhead_millijoules for room in rooms]),
         words.pop() if len(words) == 1 else "not_included",
         pues.pop() if len(pues) == 1 else None,
         sum(room.it_millijoules for room in rooms),
@@ -150,18 +153,20 @@ def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:
 
 
 def _with_servers(row: FigureRow, rooms: Sequence[RoomFigure]) -> FigureRow:
-    """With the errors of what its servers have: the row is what the meters leave of it. In the total they cancel out: what is too much
-    in the one row is too little in the other."""
-    told = row.estimate
+    """Add the errors of the rooms' servers to the row: it is the meters' energy less the servers'.
+
+    In the total these errors cancel: an excess in one row is missing in the other.
+    """
+    estimate = row.estimate
     error = math.hypot(*(room.servers.u_millijoules for room in rooms if room.servers is not None))
-    if not error or not told.energy_millijoules:
+    if not error or not estimate.energy_millijoules:
         return row
-    u = error / told.energy_millijoules
+    u = error / estimate.energy_millijoules
     widened = replace(
-        told,
-        u_model=math.hypot(told.u_model, math.log1p(u)),
-        low_log=math.hypot(told.low_log, -math.log(max(_LEAST, 1 - Z95 * u))),
-        high_log=math.hypot(told.high_log, math.log1p(Z95 * u)),
+        estimate,
+        u_model=math.hypot(estimate.u_model, math.log1p(u)),
+        low_log=math.hypot(estimate.low_log, -math.log(max(_LEAST, 1 - Z95 * u))),
+        high_log=math.hypot(estimate.high_log, math.log1p(Z95 * u)),
     )
     return replace(row, estimate=widened)
 
@@ -171,27 +176,27 @@ def _energy(room: RoomFigure) -> int:
 
 
 def _place(room: RoomFigure) -> Place:
-    """Of no entity: what contracts of a site, or of all, are applied to."""
+    """Return a place without entity: contracts of the site, or of all sites, apply to it."""
     return Place("", room.site, room.zone, Population.SERVER, PowerContext.OWN_SITE)
 
 
-def _known(values: Iterable[int | None]) -> int | None:
-    """Their sum; None where none is known."""
+def _sum_known(values: Iterable[int | None]) -> int | None:
+    """Sum the known values; None where none is known."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _summed(
+def _total_parts(
     rows: Sequence[FigureRow], machines_millijoules: int
 ) -> tuple[int, int | None, int | None, str, int | None, int]:
-    """Of the total: machines are IT too."""
+    """Return the room parts of the total: machines are IT too."""
     parts = [row.room for row in rows if row.room is not None]
     words = {part.overhead for part in parts}
     pues = {part.pue_ppm for part in parts}
     return (
         machines_millijoules + sum(part.it_millijoules for part in parts),
-        _known([part.ups_loss_millijoules for part in parts]),
-        _known([part.overhead_millijoules for part in parts]),
+        _sum_known([part.ups_loss_millijoules for part in parts]),
+        _sum_known([part.overhead_millijoules for part in parts]),
         words.pop() if len(words) == 1 else "not_included",
         pues.pop() if len(pues) == 1 else None,
         sum(part.top_down_millijoules for part in parts),
@@ -199,7 +204,7 @@ def _summed(
 
 
 def _plus(one: Estimate, room: Estimate) -> Estimate:
-    """Independent errors: what a room's meters count has nothing of a machine's model."""
+    """Add a room's estimate with independent errors: room meters have no error of a machine's model."""
     energy = one.energy_millijoules + room.energy_millijoules
     if not energy:
         return one
@@ -226,7 +231,7 @@ def _plus(one: Estimate, room: Estimate) -> Estimate:
 
 
 def _nothing(like: Estimate) -> Estimate:
-    """Of no machine."""
+    """Return an estimate without energy."""
     return replace(
         like,
         energy_millijoules=0,

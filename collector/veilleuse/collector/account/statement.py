@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of a period × factors → the yearly export's rows (pure). METHOD.md §2, §5 and §7.
+"""Builds the rows of the yearly export from a period's rows and factors (pure). METHOD.md §2, §5 and §7.
 
-The factor comes in once, on the row's or the total's own sum, and so does its uncertainty.
+The factor enters once, on the sum of the row or total, and so does its uncertainty.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from datetime import date
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
-from veilleuse.collector.account.change import Change, NoComparison, change, covered_days, why_not
+from veilleuse.collector.account.change import Change, NoComparison, change, comparison_obstacle, covered_days
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.market_based import Consumption, market
-from veilleuse.collector.account.pedigree import written
+from veilleuse.collector.account.pedigree import format_pedigree
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
-from veilleuse.collector.account.telework import HomeTold
+from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, Contract
@@ -30,7 +30,7 @@ from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsSta
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.5"
-"""Of derivation and accounting together; raised when a figure of the same data would change."""
+"""Version of derivation and accounting together; raised when a figure of the same data would change."""
 ESTIMATED_ABOVE: Final = 0.20
 """Imputed share above which a figure is labelled estimated. METHOD.md §4."""
 
@@ -41,12 +41,12 @@ _COMPLETE: Final = (0.3, 0.6, 0.9)
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
 _Name: TypeAlias = tuple[RowKey, bool]
-"""(key, whether it is of rooms): of the rows of a period, each has its own."""
+"""(key, True for rooms): unique among the rows of a period."""
 
 
 @dataclass(frozen=True, slots=True)
-class BillingTerms:
-    """What rows are billed by."""
+class StatementTerms:
+    """Factors, mapping, contracts and comparisons of a statement."""
 
     choose: ChooseFactor
     data: str
@@ -54,13 +54,16 @@ class BillingTerms:
     mapping: BilanMapping = DEFAULT_MAPPING
     contracts: Sequence[Contract] = ()
     before: Mapping[int, PeriodFigures] = field(default_factory=dict)
-    """Period by its place → the period it is compared with, under the same method and grouping."""
+    """Index of a period → the period it is compared with, under the same method and grouping."""
     not_compared: Mapping[int, str] = field(default_factory=dict)
-    """Period by its place → why there is none, one of comparable.NotCompared."""
+    """Index of a period → reason without a comparison, one of change.NoComparison."""
 
 
-def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsStatement:
-    """Rows, one total per period, virtual machines as memo. Raises UnknownZone, also for a row whose site has no zone."""
+def build_statement(periods: Sequence[PeriodFigures], terms: StatementTerms) -> EmissionsStatement:
+    """Build the rows, one total per period, and virtual machines as memo.
+
+    Raises UnknownZone, also for a row whose site has no zone.
+    """
     rows: list[EmissionsRow] = []
     totals: list[EmissionsRow] = []
     items: list[Mapping[str, str | float | bool]] = []
@@ -68,7 +71,7 @@ def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsSt
     memo: list[EmissionsRow] = []
     applied: dict[tuple[str, int], ChosenFactor] = {}
     for number, period in enumerate(periods):
-        bill = _Bill(period, terms, applied, number)
+        bill = _PeriodRows(period, terms, applied, number)
         rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
         if period.total is not None:
             totals.append(bill.total(period.total))
@@ -79,21 +82,21 @@ def billed(periods: Sequence[PeriodFigures], terms: BillingTerms) -> EmissionsSt
         rows=tuple(rows),
         totals=tuple(totals),
         memo=tuple(memo),
-        factors=tuple(told_factor(year, chosen) for (_, year), chosen in sorted(applied.items())),
+        factors=tuple(factor_row(year, chosen) for (_, year), chosen in sorted(applied.items())),
         withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
         items=tuple(items),
         contracts=tuple(contracts),
-        homes=tuple(told_home(period.first, period.end, one) for period in periods for one in period.homes),
+        homes=tuple(home_row(period.first, period.end, one) for period in periods for one in period.homes),
     )
 
 
-class _Bill:
-    """One period."""
+class _PeriodRows:
+    """Builder of the rows of one period."""
 
     def __init__(
         self,
         period: PeriodFigures,
-        terms: BillingTerms,
+        terms: StatementTerms,
         applied: dict[tuple[str, int], ChosenFactor],
         number: int,
     ) -> None:
@@ -139,7 +142,7 @@ class _Bill:
         )
 
     def items(self) -> Iterator[dict[str, str | float | bool]]:
-        """kgCO2e of the rows so far, by item."""
+        """Yield kgCO2e of the rows so far, by item."""
         sums: defaultdict[tuple[str, str, bool, bool], Fraction] = defaultdict(Fraction)
         for one in self._lines:
             item = one.item
@@ -161,7 +164,7 @@ class _Bill:
 
     def total(self, row: FigureRow) -> EmissionsRow:
         shares: Counter[str] = Counter()
-        for one in filter(_is_billed, self._period.rows):
+        for one in filter(_has_energy, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
         made = replace(self._row(row, "total"), zone=row.key.zone or None, incomplete=self._period.incomplete)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
@@ -169,21 +172,21 @@ class _Bill:
         return self._with_emissions(made, row, shares, previous, by_contract)[0]
 
     def _row(self, row: FigureRow, level: str) -> EmissionsRow:
-        told, key = row.estimate, row.key
+        estimate, key = row.estimate, row.key
         made = EmissionsRow(
             period_from=self._period.first.isoformat(),
             period_to=self._period.end.isoformat(),
             level=level,
             n=row.machines,
-            n_fleet=told.machines_fleet if not key.memo else None,
-            machine_days_observed=told.observed_milliseconds / MILLISECONDS_PER_DAY,
-            machine_days_fleet=told.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
+            n_fleet=estimate.machines_fleet if not key.memo else None,
+            machine_days_observed=estimate.observed_milliseconds / MILLISECONDS_PER_DAY,
+            machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
             days_observed=covered_days(row, self._days),
-            coverage_states=told.coverage_states if not key.memo else None,
-            coverage_energy=told.coverage_energy if not key.memo else None,
-            representativeness=str(told.representativeness) if not key.memo else None,
-            basis=str(told.basis) if not key.memo else None,
-            data_type=str(told.data_type),
+            coverage_states=estimate.coverage_states if not key.memo else None,
+            coverage_energy=estimate.coverage_energy if not key.memo else None,
+            representativeness=str(estimate.representativeness) if not key.memo else None,
+            basis=str(estimate.basis) if not key.memo else None,
+            data_type=str(estimate.data_type),
             pedigree=_pedigree(row),
             apportioned=row.apportioned,
             data=self._terms.data,
@@ -199,8 +202,8 @@ class _Bill:
         before: FigureRow | None,
         by_contract: Fraction | None,
     ) -> tuple[EmissionsRow, Emissions | None]:
-        told = row.estimate
-        if not _is_billed(row):
+        estimate = row.estimate
+        if not _has_energy(row):
             return made, None
         chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
             (Fraction(0), self._factor(zone)) for zone in shares
@@ -209,11 +212,11 @@ class _Bill:
         u_factor = _factor_u(chosen)
         made = replace(
             made,
-            energy_millijoules=told.energy_millijoules,
-            kwh_total=float(kwh(told.energy_millijoules)),
-            **intervals(told, float(bill.total_kgco2e), u_factor),
-            u_sampling=told.u_sampling,
-            u_model=told.u_model,
+            energy_millijoules=estimate.energy_millijoules,
+            kwh_total=float(kwh(estimate.energy_millijoules)),
+            **intervals(estimate, float(bill.total_kgco2e), u_factor),
+            u_sampling=estimate.u_sampling,
+            u_model=estimate.u_model,
             u_factor=u_factor,
             kgco2e_market=None if by_contract is None else float(by_contract),
         )
@@ -236,7 +239,7 @@ class _Bill:
         if before is None:
             return replace(made, not_compared=NoComparison.NO_ROW.value)
         made = replace(made, days_observed_before=covered_days(before, self._days))
-        reason = why_not(before, row, self._days)
+        reason = comparison_obstacle(before, row, self._days)
         if made.level == "total" and (self._period.incomplete or self._before.incomplete):
             reason = NoComparison.MACHINES
         found = None if reason else change(before, row)
@@ -247,7 +250,7 @@ class _Bill:
             return made
         try:
             old = self._terms.choose(chosen[0].factor.zone, self._before.first.year).factor
-        except UnknownZone:  # its first factor is of a later year: nothing to compare with
+        except UnknownZone:  # the zone's first factor is of a later year: no comparison
             return made
         effect = factor_effect_kgco2e(
             old.total_kgco2e_per_kwh,
@@ -257,13 +260,15 @@ class _Bill:
         return replace(made, factor_effect_kgco2e=float(effect))
 
     def _by_contract(self) -> dict[_Name, Fraction]:
-        """Market-based kgCO2e of each row that stands in places; nothing without a contract that meets the period."""
+        """Return the market-based kgCO2e of each row with places;
+        empty without a contract that meets the period.
+        """
         found: dict[_Name, Fraction] = {}
         if not self._terms.contracts:
             return found
         consumptions: list[Consumption] = []
         names: list[_Name] = []
-        for row in filter(_is_billed, self._period.rows):
+        for row in filter(_has_energy, self._period.rows):
             for place, energy in row.places:
                 consumptions.append(
                     Consumption(
@@ -285,7 +290,7 @@ class _Bill:
         return found
 
     def contracts(self) -> Iterator[dict[str, str | float | bool]]:
-        """What each covers here, of those that cover anything."""
+        """Yield the covered energy of each contract that covers some."""
         for one in self._terms.contracts:
             if one.contract_id in self._covered:
                 yield {
@@ -301,37 +306,44 @@ class _Bill:
 
 
 def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
-    """How the energy is known; no shares of nothing."""
-    told, total = row.estimate, row.estimate.energy_millijoules
-    mix = {str(method): energy / total for method, energy in told.methods.items() if energy} if total else {}
+    """Add the measured, modelled, imputed and extrapolated parts; no shares without energy."""
+    estimate, total = row.estimate, row.estimate.energy_millijoules
+    mix = (
+        {str(method): energy / total for method, energy in estimate.methods.items() if energy}
+        if total
+        else {}
+    )
     for name, energy in (
-        ("imputed", told.imputed_millijoules),
-        ("extrapolated", told.extrapolated_millijoules),
+        ("imputed", estimate.imputed_millijoules),
+        ("extrapolated", estimate.extrapolated_millijoules),
     ):
         if energy:
             mix[name] = energy / total
     return replace(
         made,
-        measured_millijoules=told.measured_millijoules,
-        modelled_millijoules=told.modelled_millijoules,
-        imputed_millijoules=told.imputed_millijoules,
-        extrapolated_millijoules=told.extrapolated_millijoules,
-        kwh_measured=float(kwh(told.measured_millijoules)),
-        kwh_modelled=float(kwh(told.modelled_millijoules)),
-        kwh_imputed=float(kwh(told.imputed_millijoules)),
-        kwh_extrapolated=float(kwh(told.extrapolated_millijoules)),
+        measured_millijoules=estimate.measured_millijoules,
+        modelled_millijoules=estimate.modelled_millijoules,
+        imputed_millijoules=estimate.imputed_millijoules,
+        extrapolated_millijoules=estimate.extrapolated_millijoules,
+        kwh_measured=float(kwh(estimate.measured_millijoules)),
+        kwh_modelled=float(kwh(estimate.modelled_millijoules)),
+        kwh_imputed=float(kwh(estimate.imputed_millijoules)),
+        kwh_extrapolated=float(kwh(estimate.extrapolated_millijoules)),
         method_mix=mix or None,
-        imputed_share=told.imputed_millijoules / total if total else None,
-        estimated=told.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
+        imputed_share=estimate.imputed_millijoules / total if total else None,
+        estimated=estimate.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
     )
 
 
 def _pedigree(row: FigureRow) -> str:
-    """Scores of the activity data, after ABC; which one a figure gets is ours [P]. Year and place are always the figure's own."""
-    told = row.estimate
-    measured = told.measured_millijoules >= told.energy_millijoules / 2
-    coverage = told.coverage_energy if told.fleet_milliseconds else 1.0
-    return written(
+    """Return the pedigree scores of the activity data, after ABC; the choice of scores is ours [P].
+
+    Year and place are always the figure's own.
+    """
+    estimate = row.estimate
+    measured = estimate.measured_millijoules >= estimate.energy_millijoules / 2
+    coverage = estimate.coverage_energy if estimate.fleet_milliseconds else 1.0
+    return format_pedigree(
         {
             "reliability": 5 if measured else 3,
             "technicalRepresentativeness": 5 if measured else 4,
@@ -362,7 +374,7 @@ def _kwh(millijoules: int | None) -> float | None:
 
 
 def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
-    """The emissions' columns, total and components."""
+    """Add the emissions' columns, total and components."""
     return replace(
         made,
         kgco2e_total=float(bill.total_kgco2e),
@@ -375,7 +387,7 @@ def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
 
 
 def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
-    """The factor's columns; a total over several has none but `provisional`."""
+    """Add the factor's columns; a total over several factors has only `provisional`."""
     provisional = any(chosen.provisional for chosen in applied)
     if len({chosen.factor.factor_id for chosen in applied}) != 1:
         return replace(made, provisional=provisional)
@@ -392,7 +404,9 @@ def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> Emission
 
 
 def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
-    """u of the factor on a sum over zones, independent between zones; of one zone it is the factor's own."""
+    """Return the factor's u on a sum over zones, independent between zones;
+    for one zone, the factor's own.
+    """
     if len(shares) == 1:
         return shares[0][1].u
     weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
@@ -404,21 +418,25 @@ def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
 
 
 def _effects(found: Change) -> dict[str, Any]:
-    """The change's columns."""
-    told = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
-    told["change"] = found.effects.total_kwh
-    columns = {f"{name}_kwh": float(value) for name, value in told.items()}
-    return columns | {f"{name}_margin_kwh": margin for name, margin in zip(told, found.margins, strict=True)}
+    """Return the change's columns."""
+    effects = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
+    effects["change"] = found.effects.total_kwh
+    columns = {f"{name}_kwh": float(value) for name, value in effects.items()}
+    return columns | {
+        f"{name}_margin_kwh": margin for name, margin in zip(effects, found.margins, strict=True)
+    }
 
 
-def _is_billed(row: FigureRow) -> bool:
-    """Whether any energy of it is known, 0 too: what is not needs no factor."""
-    told = row.estimate
-    return bool(told.energy_millijoules or told.derived_milliseconds or row.room is not None)
+def _has_energy(row: FigureRow) -> bool:
+    """Return whether any energy is known, 0 included: unknown energy needs no factor."""
+    estimate = row.estimate
+    return bool(estimate.energy_millijoules or estimate.derived_milliseconds or row.room is not None)
 
 
 def _name(row: FigureRow) -> _Name:
-    """Where device classes are not told apart, a room's row has the key of the servers' beside it."""
+    """Return the name of a row: where device classes are merged,
+    a room's row has the key of the servers' row.
+    """
     return row.key, row.room is not None
 
 
@@ -426,8 +444,8 @@ def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
     return next((one for one in rows if _name(one) == _name(row)), None)
 
 
-def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
-    """A factor that was applied, and where it comes from."""
+def factor_row(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
+    """Return the row of an applied factor, with its source."""
     factor = chosen.factor
     return {
         "factor_id": factor.factor_id,
@@ -447,7 +465,7 @@ def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int 
 
 
 def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
-    """A population too small to be shown, as a row."""
+    """Return the row of a population too small to publish."""
     return {
         "period_from": period.first.isoformat(),
         "period_to": period.end.isoformat(),
@@ -458,8 +476,8 @@ def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
     }
 
 
-def told_home(first: date, end: date, one: HomeTold) -> dict[str, str | float | bool]:
-    """A share at home that [first, end) was divided by, as a row."""
+def home_row(first: date, end: date, one: PeriodHomeShare) -> dict[str, str | float | bool]:
+    """Return the row of a share at home that [first, end) was divided by."""
     return {
         "period_from": first.isoformat(),
         "period_to": end.isoformat(),

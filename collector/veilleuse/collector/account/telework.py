@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What laptops draw at home, by declared telework days: their shares, and the estimate of either part (pure). METHOD.md §2.
+"""Splits laptops' energy into on site and at home, by declared telework days (pure). METHOD.md §2.
 
-A share is a number that was declared, the same for all of a stratum: it has no error of its own, and each part has the whole's. Every
-integer of a stratum (energy by method, imputed, extrapolated, time) is divided by itself, so that both parts sum to it exactly, and all
-groupings of a period have one figure at home.
+A share is a declared number, the same for a whole stratum. It has no error of its own, and each part has the
+error of the whole. Every integer of a stratum (energy by method, imputed, extrapolated, time) is split
+separately, so that both parts sum exactly to it. All groupings of a period have one figure at home.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 
 _NOTHING: Final = (0,) * len(DAY_TYPES)
 _NEVER: Final = (PowerContext.HOME, PowerContext.HOSTED)
-"""Contexts of what is at home already, and of what nobody carries there."""
+"""Contexts without a split: at home already, or never carried home."""
 
 
 class HomeShare(NamedTuple):
-    """Of a stratum's energy and time."""
+    """Home share of a stratum's energy and time."""
 
     share: Fraction
     """Above 0, at most 1."""
     declared_by: str
-    """The entity whose telework days it is made of; `autres` where several were merged."""
+    """Entity whose telework days it uses; `autres` where several were merged."""
 
 
-class HomeTold(NamedTuple):
-    """A share that a period's rows were divided by."""
+class PeriodHomeShare(NamedTuple):
+    """A share that divided a period's rows."""
 
     entity: str
     device_class: str
@@ -53,7 +53,7 @@ class HomeTold(NamedTuple):
 
 
 class Telework:
-    """What was declared, over [first, end)."""
+    """Declared telework over [first, end)."""
 
     def __init__(self, headcounts: Collection[Headcount], first: date, end: date) -> None:
         self._headcounts = [one for one in headcounts if one.telework_days_per_week is not None]
@@ -62,11 +62,13 @@ class Telework:
 
     @property
     def is_declared(self) -> bool:
-        """By anybody."""
+        """True when any entity declared telework days."""
         return bool(self._headcounts)
 
     def share(self, stratum: Stratum) -> HomeShare | None:
-        """Of workstations' laptops of an entity that declares some for the whole period; None of all else."""
+        """Return the share of a stratum of workstations' laptops with a declaration for the whole period;
+        else None.
+        """
         if not self._headcounts:
             return None
         place = Place.of(stratum)
@@ -89,11 +91,13 @@ def _is_carried(stratum: Stratum, place: Place) -> bool:
     )
 
 
-def merged_shares(
+def merge_shares(
     strata: Iterable[tuple[InService, Stratum, HomeShare | None]],
 ) -> dict[Stratum, HomeShare]:
-    """(stratum, what it is kept in, its share) → the share of each that one is kept in: where it holds several, their mean by fleet time at
-    the class default, to a millionth. No machine's energy goes into it, so that nothing of one comes out of it.
+    """Return the share of each published stratum, from (stratum, its published stratum, its share).
+
+    Where a published stratum merges several, the share is their mean by fleet time at the class default, to a
+    millionth. No machine's energy enters it, so it reveals none.
     """
     groups: defaultdict[Stratum, list[tuple[InService, HomeShare | None]]] = defaultdict(list)
     for one, into, share in strata:
@@ -127,28 +131,31 @@ def _whose(shares: Iterable[HomeShare | None]) -> str:
 
 
 class HomeSplit:
-    """A fleet's estimates, on site and at home."""
+    """Estimates of a fleet, split into on site and at home."""
 
     def __init__(self, fleet: Fleet, shares: Mapping[Stratum, HomeShare] | None = None) -> None:
-        """`shares`: None divides nothing."""
+        """Take the shares; None divides nothing."""
         self._fleet = fleet
         self._shares = shares or {}
         self._parts: dict[Stratum, tuple[_Part, _Part]] = {}
 
     def of(self, strata: Collection[Stratum], *, at_home: bool) -> Estimate:
-        """Of one part of these strata; all of those without a share. Raises KeyError for a stratum that the fleet has not."""
+        """Return the estimate of one part of these strata; the whole of strata without a share.
+
+        Raises KeyError for an unknown stratum.
+        """
         whole = self._fleet.of(strata)
         elsewhere = [self._part(one, at_home=not at_home) for one in set(strata) if one in self._shares]
         return _less(whole, elsewhere) if elsewhere else whole
 
     def energy_millijoules(self, stratum: Stratum, *, at_home: bool) -> int:
-        """Likewise, without its interval."""
+        """Return the energy of that part of one stratum, mJ, without its interval."""
         if stratum in self._shares:
             return self._part(stratum, at_home=at_home).energy_millijoules
         return self._fleet.energy_millijoules(stratum)
 
     def place(self, stratum: Stratum, *, at_home: bool) -> Place:
-        """Where that part is drawn."""
+        """Return the place where that part is used."""
         place = Place.of(stratum)
         return place._replace(power_context=PowerContext.HOME) if at_home else place
 
@@ -160,7 +167,7 @@ class HomeSplit:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The integers of a part: energies mJ, times ms."""
+    """Integers of a part: energies mJ, times ms."""
 
     measured: int
     modelled: int
@@ -177,9 +184,9 @@ class _Part:
         return self.measured + self.modelled + self.imputed + self.extrapolated
 
 
-def _parts(told: Estimate, share: Fraction) -> tuple[_Part, _Part]:
-    """(on site, at home)."""
-    methods = {method: split_home(energy, share) for method, energy in told.methods.items()}
+def _parts(estimate: Estimate, share: Fraction) -> tuple[_Part, _Part]:
+    """Return (on site, at home)."""
+    methods = {method: split_home(energy, share) for method, energy in estimate.methods.items()}
 
     def part(at: int) -> _Part:
         def take(value: int) -> int:
@@ -188,20 +195,20 @@ def _parts(told: Estimate, share: Fraction) -> tuple[_Part, _Part]:
         return _Part(
             sum(pair[at] for method, pair in methods.items() if method in MEASURED),
             sum(pair[at] for method, pair in methods.items() if method not in MEASURED),
-            take(told.imputed_millijoules),
-            take(told.extrapolated_millijoules),
-            take(told.default_millijoules),
+            take(estimate.imputed_millijoules),
+            take(estimate.extrapolated_millijoules),
+            take(estimate.default_millijoules),
             {method: pair[at] for method, pair in methods.items()},
-            take(told.fleet_milliseconds),
-            take(told.observed_milliseconds),
-            take(told.derived_milliseconds),
+            take(estimate.fleet_milliseconds),
+            take(estimate.observed_milliseconds),
+            take(estimate.derived_milliseconds),
         )
 
     return part(0), part(1)
 
 
 def _less(whole: Estimate, elsewhere: Iterable[_Part]) -> Estimate:
-    """The whole without what is drawn elsewhere; its errors are relative, so they stay."""
+    """Subtract the parts used elsewhere; errors are relative, so they stay."""
     parts = list(elsewhere)
     energy = whole.energy_millijoules - sum(one.energy_millijoules for one in parts)
     ratio = energy / whole.energy_millijoules if whole.energy_millijoules else 0.0

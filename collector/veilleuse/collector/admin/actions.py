@@ -11,7 +11,7 @@ from typing import Any, Final
 from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.actions_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
-from veilleuse.collector.model.actions import ActionLine, FollowTable, LineChange
+from veilleuse.collector.model.actions import ActionLine, ActionTable, LineChange
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def bring(
     said = (_text(name, _WHY), _text(who, _WHO), _text(why, _WHY))
     if kind == ACTIONS:
         return _actions(context, brought, said, replace=replace, dry_run=dry_run)
-    table = FollowTable(kind)
+    table = ActionTable(kind)
 
     def job() -> tuple[list[LineChange], dict[str, ActionLine]]:
         known = {line.key: line for line in context.store.follows.lines(table)}

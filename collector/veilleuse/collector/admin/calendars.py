@@ -16,9 +16,14 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.admin.sites import new_site
-from veilleuse.collector.calendars.compose import calendar_year, compose, declared, first_day
+from veilleuse.collector.calendars.compose import calendar_year, compose, declaration_of, first_day
 from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text, write_calendar
-from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of, merged, read_school_holidays
+from veilleuse.collector.calendars.school import (
+    SchoolHolidays,
+    holidays_of,
+    merge_periods,
+    read_school_holidays,
+)
 from veilleuse.collector.calendars.show import (
     DayView,
     WindowView,
@@ -55,7 +60,7 @@ class _Known:
     @property
     def declaration(self) -> Declaration:
         newest = self.versions[-1]
-        return newest.declaration or declared(newest.calendar)
+        return newest.declaration or declaration_of(newest.calendar)
 
     @property
     def school(self) -> SchoolHolidays | None:
@@ -336,7 +341,7 @@ def bring_school_holidays(
 
     def job() -> bool:
         stored = calendars.school_periods()
-        wanted = merged(stored, brought)
+        wanted = merge_periods(stored, brought)
         if wanted == stored or dry_run:
             return wanted != stored
         calendars.replace_school_periods(wanted)

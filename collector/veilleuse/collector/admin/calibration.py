@@ -99,7 +99,7 @@ def _derive_again(
     if marking:
         for host_id in hosts:
             periods += commit(partial(calibrations.mark_dirty, host_id))
-        commit(partial(calibrations.marked, calibration_id))
+        commit(partial(calibrations.end_marking, calibration_id))
         context.derive.wake()
     return len(hosts), periods
 

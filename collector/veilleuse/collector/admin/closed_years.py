@@ -42,7 +42,7 @@ def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, A
     sent = context.uploads.take(upload)
     packed = PackedFile(sent[:report_bytes], sent[report_bytes:])
     try:
-        file = packed.unpacked()
+        file = packed.unpack()
         told, report = read_report(file.report, sha256(file.statistics), sha256(file.content))
     except (NotAClosedYear, ValueError) as error:
         raise UsageError(f"no closed year: {error}") from error
@@ -104,7 +104,7 @@ def keep(
     if statistics_sha256 is not None:
         sent = context.uploads.take(upload)
         packed = PackedFile(sent[:facts_bytes], sent[facts_bytes:])
-        if sha256(packed.unpacked().statistics) != statistics_sha256:
+        if sha256(packed.unpack().statistics) != statistics_sha256:
             raise UsageError("the statistics of the year are not those that were announced")
     context.office.commit(lambda: context.store.closings.keep(one, packed))
     facts = {"year": one.year, "day": day, "months_may_go": one.months_may_go}

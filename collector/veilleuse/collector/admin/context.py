@@ -17,7 +17,7 @@ from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.tokens import Addresses
 from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ingest.hello import PopulationConfigs
-from veilleuse.collector.months.worker import RollWorker
+from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports.store import WriteStore
 from veilleuse.collector.settings import CollectorSettings
 
@@ -55,7 +55,7 @@ class AdminContext:
     """Used inside jobs of the writer only."""
     configuring: PopulationConfigs
     derive: DeriveWorker
-    rolls: RollWorker
+    rolls: MonthWorker
     backups: Backups
     fleet_key: str = field(repr=False)
     """64 hexadecimal digits: keys the asset pseudonyms of this fleet."""

@@ -21,7 +21,7 @@ from veilleuse.collector.model.grid import (
     IntensityImport,
     IntensityKind,
     IntensityStatus,
-    checked,
+    check_value,
 )
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def _intensity(fields: Sequence[Any]) -> GridIntensity:
         type(one) is int for one in (start, minutes, milligrams)
     ):
         raise UsageError("a value is [zone, series, dataset, kind, status, start, minutes, milligrams]")
-    return checked(
+    return check_value(
         GridIntensity(
             zone,
             series,

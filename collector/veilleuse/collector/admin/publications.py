@@ -77,7 +77,7 @@ def list_all(context: AdminContext) -> list[dict[str, Any]]:
             "published_unix_milliseconds": one.published_unix_milliseconds,
             "bytes": one.content_bytes,
         }
-        for one in context.office.commit(context.store.publications.told)
+        for one in context.office.commit(context.store.publications.summaries)
     ]
 
 

@@ -13,12 +13,12 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.remote_config import (
     Rollout,
     Stage,
-    accepted,
-    advanced,
-    begun,
+    accept_candidate,
+    advance_candidate,
     sha256_of,
     stage_of,
-    withdrawn,
+    start_candidate,
+    withdraw_candidate,
 )
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.vocabulary import Population
@@ -50,7 +50,7 @@ def set_candidate(
     )
 
     def begin(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
-        return begun(rollout, candidate, hosts, now)
+        return start_candidate(rollout, candidate, hosts, now)
 
     return _change(context, population, begin, f"candidate {candidate.to_json()}", who, why)
 
@@ -61,7 +61,7 @@ def advance(
     """Give the candidate to more machines."""
 
     def step(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
-        return advanced(rollout, percent, hosts, now, force=force)
+        return advance_candidate(rollout, percent, hosts, now, force=force)
 
     return _change(context, population, step, f"candidate to {percent} %", who, why, force=force)
 
@@ -72,7 +72,7 @@ def accept(
     """Make the candidate the active configuration."""
 
     def step(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
-        return accepted(rollout, hosts, now, force=force)
+        return accept_candidate(rollout, hosts, now, force=force)
 
     return _change(context, population, step, "candidate accepted", who, why, force=force)
 
@@ -82,7 +82,7 @@ def withdraw(context: AdminContext, *, population: str, who: str, why: str = "")
     return _change(
         context,
         population,
-        lambda rollout, hosts, now: withdrawn(rollout, now),
+        lambda rollout, hosts, now: withdraw_candidate(rollout, now),
         "candidate withdrawn",
         who,
         why,

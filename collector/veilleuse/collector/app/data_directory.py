@@ -42,7 +42,7 @@ from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.months.worker import RollWorker
+from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import SqliteStore, create_store, open_store
@@ -99,7 +99,7 @@ class Collector:
     operations: Operations
     damaged: threading.Event
     """Set when the writer found a database damaged: the process should end."""
-    rolls: RollWorker = field(kw_only=True)
+    rolls: MonthWorker = field(kw_only=True)
     retention: Retention = field(kw_only=True)
 
 
@@ -177,7 +177,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         known_factors = KnownFactors(store.factors.versions)
         derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
-        rolls = RollWorker(writer, store.rolls, store.derive, store.registry, _almanac(store))
+        rolls = MonthWorker(writer, store.rolls, store.derive, store.registry, _site_calendars(store))
         cleanup.callback(rolls.stop)
         addresses = Addresses.from_settings(settings)
         context = AdminContext(
@@ -216,7 +216,7 @@ def _started(
     return writer
 
 
-def _almanac(store: SqliteStore) -> SiteCalendars:
+def _site_calendars(store: SqliteStore) -> SiteCalendars:
     """On the writer's connection."""
     return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
@@ -226,7 +226,7 @@ def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) 
         writer,
         store.rolls,
         store.registry,
-        _almanac(store),
+        _site_calendars(store),
         settings.retention,
         closed_years=store.closings.definitive_years,
         may_go=store.closings.may_go,

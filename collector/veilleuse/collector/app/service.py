@@ -40,7 +40,7 @@ from veilleuse.collector.gc_pause import settle
 from veilleuse.collector.ingest.admission import conflict_buckets
 from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.logs import configure, product_version
-from veilleuse.collector.model.clones import named
+from veilleuse.collector.model.clones import log_facts
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import CollectorSettings, child_environment, notify_socket
 from veilleuse.collector.validate import clean_facts
@@ -232,7 +232,7 @@ def _conflicts(collector: Collector) -> Callable[[HostAccess, AgentId], None]:
     def on_conflict(standing: HostAccess, agent_id: AgentId) -> None:
         collector.health.count(Count.IDENTITY_CONFLICTS, "generation")
         if noted.take(agent_id):
-            log.warning("a replaced certificate is in use", extra=named(standing.population, agent_id))
+            log.warning("a replaced certificate is in use", extra=log_facts(standing.population, agent_id))
             with suppress(QueueFull):  # it is stopping
                 collector.writer.submit(lambda: registry.note_conflict(standing.host_id))
 

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Timetables, public and school holidays → bands and day types."""
+"""Derives bands and day types from timetables, public holidays and school holidays."""

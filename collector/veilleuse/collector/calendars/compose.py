@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A declaration → the calendar that machines are given: the weekly timetable, and dated closures for three years.
+"""Composes the calendar for machines from a declaration:
+the weekly timetable, and dated closures for three years.
 
-The closures of a calendar reach from last year to next year; the year turns on 1 October. So machines always know the holidays
-of the next 15 months, a collector that runs changes the calendar of a site once a year and in time (agents use a new one
-from the next 1st of a month, DESIGN.md §3), and a machine that was off for long still sorts the days it missed. Decision 0028.
+Closures range from last year to next year; the calendar year changes on 1 October. So machines always have
+the holidays of the next 15 months. A running collector changes a site's calendar once a year and in time.
+Agents use a new one from the next 1st of a month (DESIGN.md §3). A machine that was off for long can still
+classify the days it missed. Decision 0028.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from veilleuse.collector.model.calendars import Declaration
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 
 _ALSACE_MOSELLE: Final = "57"
-"""The library's name of Moselle; Alsace has the same two days more."""
+"""The library's code of Moselle; Alsace has the same two extra days."""
 
 
 def public_holidays(years: Iterable[int], *, alsace_moselle: bool = False) -> dict[date, str]:
-    """Date → French name, in order. Alsace-Moselle adds Good Friday and 26 December."""
-    from holidays.countries.france import France  # only now: it takes 20 MiB, and most processes never ask
+    """Return date → French name, in order. Alsace-Moselle adds Good Friday and 26 December."""
+    from holidays.countries.france import France  # late: it takes 20 MiB, and most processes never need it
 
     region = _ALSACE_MOSELLE if alsace_moselle else None
     found = France(years=list(years), subdiv=region, language="fr")  # type: ignore[no-untyped-call]  # the library's
@@ -31,21 +33,23 @@ def public_holidays(years: Iterable[int], *, alsace_moselle: bool = False) -> di
 
 YEAR_TURNS_IN_MONTH: Final = 10
 MAXIMUM_CLOSURE_DAYS: Final = 1_000
-"""Some 11 kB of the answer to a Hello, which has 1 MiB."""
+"""Limit of closed days: some 11 kB of the answer to a Hello, which allows 1 MiB."""
 
 
 def calendar_year(today: date) -> int:
-    """The year whose calendar is given out: from 1 October on it is the next one."""
+    """Return the year of the calendar in use: from 1 October on, the next year."""
     return today.year + (today.month >= YEAR_TURNS_IN_MONTH)
 
 
 def first_day(today: date) -> date:
-    """The next 1st of a month: from it on agents use a calendar that they are given today."""
+    """Return the next 1st of a month: agents use a calendar received today from that day."""
     return date(today.year + today.month // 12, today.month % 12 + 1, 1)
 
 
 def closure_names(declaration: Declaration, year: int) -> dict[date, str]:
-    """Every closure of the years around `year` (one before, one after) with its name, in order; on open weekdays only."""
+    """Return every closure from one year before `year` to one after, with its name, in order;
+    open weekdays only.
+    """
     first, last = date(year - 1, 1, 1), date(year + 1, 12, 31)
     names = {
         day: closure.name or "closed"
@@ -60,7 +64,9 @@ def closure_names(declaration: Declaration, year: int) -> dict[date, str]:
 
 
 def compose(declaration: Declaration, time_zone: str, year: int) -> Calendar:
-    """The calendar of a calendar year. Raises CalendarError on what no machine would take."""
+    """Compose the calendar of a calendar year. Raises CalendarError for a calendar that no machine would
+    accept.
+    """
     return Calendar(
         time_zone,
         declaration.open_spans,
@@ -69,11 +75,11 @@ def compose(declaration: Declaration, time_zone: str, year: int) -> Calendar:
     )
 
 
-def declared(calendar: Calendar) -> Declaration:
-    """What the default timetable would have been declared as."""
+def declaration_of(calendar: Calendar) -> Declaration:
+    """Return the declaration of the default timetable."""
     return Declaration(calendar.open_spans, calendar.update_windows)
 
 
 def default_calendar(time_zone: str = DEFAULT_CALENDAR.time_zone) -> Calendar:
-    """The default timetable in a time zone. Raises CalendarError on an unknown one."""
+    """Return the default timetable in a time zone. Raises CalendarError for an unknown zone."""
     return DEFAULT_CALENDAR._replace(time_zone=time_zone)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Day types of METHOD.md §5, g = open, school holiday, closed, of a civil day of a site; and the share of each in a week.
+"""Determines the day type (METHOD.md §5: open, school holiday, closed) of a site's civil day, and each type's
+share of a week.
 
-Pure. A workstation tells its open band by ISO week: a week over days of two types is shared in proportion to the open
-milliseconds of each, in integers, and is then `apportioned`.
+Pure. A workstation reports its open band by ISO week. A week with two day types is shared in proportion to
+the open milliseconds of each, in integers, and is then `apportioned`.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from veilleuse.wire.vocabulary import Band
 
 @dataclass(frozen=True, slots=True)
 class WeekTypes:
-    """The day types of the open time of an ISO week."""
+    """Day types of the open time of an ISO week."""
 
     open_milliseconds: Mapping[DayType, int]
-    """Types that have some; CLOSED alone, with 1, when the week has none: the calendar tells nothing else of such a record."""
+    """Types with open time; CLOSED alone, with 1, for a week without any:
+    the calendar gives nothing else for such a record.
+    """
 
     @property
     def apportioned(self) -> bool:
-        """Whether a value of the week has to be shared."""
+        """True when a value of the week has to be shared."""
         return len(self.open_milliseconds) > 1
 
     def share(self, value: int) -> dict[DayType, int]:
-        """`value` ≥ 0 by type; the parts sum to it exactly."""
+        """Divide `value` ≥ 0 by type; the parts sum exactly to it."""
         return dict(
             zip(
                 self.open_milliseconds,
@@ -43,7 +46,7 @@ class WeekTypes:
 
 
 def open_milliseconds(calendar: Calendar, day: date) -> int:
-    """How long the site is open on a civil day."""
+    """Return the open time of a civil day, ms."""
     return sum(
         piece.end_unix_milliseconds - piece.start_unix_milliseconds
         for piece in day_segments(calendar, day)
@@ -52,13 +55,16 @@ def open_milliseconds(calendar: Calendar, day: date) -> int:
 
 
 def is_open(calendar: Calendar, day: date) -> bool:
-    """Whether anything is open on a civil day: what `open_milliseconds` > 0 says, without cutting the day."""
+    """Return whether a civil day has open time: equals `open_milliseconds` > 0, without cutting the day."""
     weekday = day.isoweekday()
     return day not in calendar.closures and any(span.iso_weekday == weekday for span in calendar.open_spans)
 
 
 def day_type(calendar: Calendar, school: SchoolHolidays | None, day: date) -> DayType | None:
-    """Of one day. `school` None: the site has no school zone. None: open, but the table of its zone does not reach that day."""
+    """Return the day type; None: open, but the table of its zone does not reach that day.
+
+    `school` None: the site has no school zone.
+    """
     if not is_open(calendar, day):
         return DayType.CLOSED
     if school is None:
@@ -72,7 +78,10 @@ def day_type(calendar: Calendar, school: SchoolHolidays | None, day: date) -> Da
 def week_types(
     calendar: Calendar, school: SchoolHolidays | None, iso_year: int, iso_week: int
 ) -> WeekTypes | None:
-    """Of an ISO week's open band. None: the table of the zone does not reach one of its open days. Raises ValueError."""
+    """Return the day types of an ISO week's open band. Raises ValueError.
+
+    None: the table of the zone does not reach one of its open days.
+    """
     monday = date.fromisocalendar(iso_year, iso_week, 1)
     found: dict[DayType, int] = {}
     for day in (monday + timedelta(days=offset) for offset in range(7)):

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The files of `veilleuse calendar import`: TOML with all of a site's calendar, or CSV with its closures alone.
+"""Reads and writes the files of `veilleuse calendar import`:
+TOML for a site's whole calendar, CSV for closures alone.
 
-What is wrong is told with the file, the table, the key and what to write instead; an unknown key with the nearest known one.
+An error names the file, the table, the key and what to write instead; for an unknown key, the nearest known
+one.
 """
 
 from __future__ import annotations
@@ -41,12 +43,12 @@ _CSV_COLUMNS: Final = ("first", "last", "name")
 
 
 def read_calendar(text: str, name: str, former: Declaration) -> Declaration:
-    """What a file declares. A CSV replaces the closures of `former`; TOML says all. Raises UsageError."""
+    """Read a declaration; a CSV replaces the closures of `former`, TOML is complete. Raises UsageError."""
     try:
         if name.lower().endswith(".toml"):
             found = _toml(text)
         elif name.lower().endswith(".csv"):
-            found = replace(former, closures=_sorted(_csv(text)))
+            found = replace(former, closures=_sort_closures(_csv(text)))
         else:
             raise UsageError("it is neither .toml (a whole calendar) nor .csv (closures)")
         if sum((one.last - one.first).days + 1 for one in found.closures) > MAXIMUM_CLOSURE_DAYS:
@@ -64,24 +66,26 @@ def _toml(text: str) -> Declaration:
         document = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"no TOML: {error}") from error
-    _known(document, tuple(TABLES), "")
+    _require_known(document, tuple(TABLES), "")
     if "open" not in document:
         raise UsageError("no table [open]: write it, empty when the site never opens")
     public, school = _table(document, "public_holidays"), _table(document, "school_holidays")
-    country = _chosen(public, "public_holidays", "country", COUNTRIES)
+    country = _choice(public, "public_holidays", "country", COUNTRIES)
     alsace_moselle = public.get("alsace_moselle", False)
     if not isinstance(alsace_moselle, bool):
         raise UsageError(f"[public_holidays] alsace_moselle = {alsace_moselle!r}: write true or false")
     if alsace_moselle and country is None:
         raise UsageError('[public_holidays] alsace_moselle without a country: add country = "FR"')
-    zone = _chosen(school, "school_holidays", "zone", tuple(SchoolZone))
+    zone = _choice(school, "school_holidays", "zone", tuple(SchoolZone))
     closures = document.get("closure", [])
     if not isinstance(closures, list) or not all(isinstance(one, dict) for one in closures):
         raise UsageError("'closure' must be tables: write [[closure]]")
     return Declaration(
         _spans(document, "open"),
         _spans(document, "updates"),
-        _sorted(_closure(one, f"[[closure]] number {number}") for number, one in enumerate(closures, 1)),
+        _sort_closures(
+            _closure(one, f"[[closure]] number {number}") for number, one in enumerate(closures, 1)
+        ),
         country is not None,
         alsace_moselle,
         None if zone is None else SchoolZone(zone),
@@ -96,7 +100,7 @@ def _csv(text: str) -> Iterator[Closure]:
     columns = [
         "first" if column.strip().lower() == "date" else column.strip().lower() for column in next(reader, [])
     ]
-    _known(columns, _CSV_COLUMNS, "line 1", word="column")
+    _require_known(columns, _CSV_COLUMNS, "line 1", word="column")
     if "first" not in columns:
         raise UsageError("line 1: no column 'first': write first,last,name")
     for cells in reader:
@@ -109,7 +113,7 @@ def _csv(text: str) -> Iterator[Closure]:
 
 
 def _closure(values: Mapping[str, Any], where: str) -> Closure:
-    _known(values, TABLES["closure"], where)
+    _require_known(values, TABLES["closure"], where)
     if "first" not in values:
         raise UsageError(f"{where}: no key 'first': write first = 2026-12-24")
     first = _date(values["first"], f"{where}, first")
@@ -151,12 +155,13 @@ def _spans(document: Mapping[str, Any], table: str) -> tuple[OpenSpan, ...]:
 
 
 def _check(spans: tuple[OpenSpan, ...], table: str) -> None:
-    """What Calendar would refuse too, in the words of the file."""
+    """Check what Calendar would refuse too, in the terms of the file."""
     for span in spans:
         minutes = span.end_minute - span.start_minute
         if table == "open" and minutes < MINIMUM_OPEN_SPAN_MINUTES:
             raise UsageError(
-                f"[open] {_words(span)} is open for {minutes} minutes only, and would tell them apart: join it to a neighbour, "
+                f"[open] {_words(span)} is open for {minutes} minutes only, and would tell them "
+                "apart: join it to a neighbour, "
                 f"or make it {MINIMUM_OPEN_SPAN_MINUTES // 60} h"
             )
     for one, two in itertools.pairwise(spans):
@@ -169,7 +174,7 @@ def _words(span: OpenSpan) -> str:
 
 
 def _weekly(weekday: int, text: str, where: str) -> tuple[OpenSpan, ...]:
-    """One span, or two when it goes over midnight."""
+    """Parse one span; two when it passes midnight."""
     match = _SPAN.fullmatch(text.strip())
     start, end = (-1, -1) if match is None else _minutes(*map(int, match.groups()))
     if not (0 <= start < _DAY_MINUTES and 0 <= end <= _DAY_MINUTES and start != end):
@@ -189,12 +194,12 @@ def _minutes(start_hour: int, start_minute: int, end_hour: int, end_minute: int)
 
 
 def clock(minute: int) -> str:
-    """Minutes after midnight, 0 to 1,440, as HH:MM."""
+    """Format minutes after midnight, 0 to 1,440, as HH:MM."""
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def span_text(span: OpenSpan) -> str:
-    """Its hours, as in the file."""
+    """Format the hours of a span, as in the file."""
     return f"{clock(span.start_minute)}-{clock(span.end_minute)}"
 
 
@@ -202,11 +207,11 @@ def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = document.get(name, {})
     if not isinstance(found, dict):
         raise UsageError(f"'{name}' must be a table: write [{name}]")
-    _known(found, TABLES[name], f"[{name}]")
+    _require_known(found, TABLES[name], f"[{name}]")
     return found
 
 
-def _chosen(table: Mapping[str, Any], name: str, key: str, known: Sequence[str]) -> str | None:
+def _choice(table: Mapping[str, Any], name: str, key: str, known: Sequence[str]) -> str | None:
     value = table.get(key)
     if value is not None and value not in known:
         raise UsageError(
@@ -215,7 +220,7 @@ def _chosen(table: Mapping[str, Any], name: str, key: str, known: Sequence[str])
     return value
 
 
-def _known(given: Iterable[str], known: Sequence[str], where: str, word: str = "key") -> None:
+def _require_known(given: Iterable[str], known: Sequence[str], where: str, word: str = "key") -> None:
     for key in given:
         if key not in known:
             near = get_close_matches(key.lower(), known, n=1)
@@ -225,12 +230,12 @@ def _known(given: Iterable[str], known: Sequence[str], where: str, word: str = "
             )
 
 
-def _sorted(closures: Iterable[Closure]) -> tuple[Closure, ...]:
+def _sort_closures(closures: Iterable[Closure]) -> tuple[Closure, ...]:
     return tuple(sorted(closures, key=lambda one: (one.first, one.last, one.name)))
 
 
 def write_calendar(declaration: Declaration, site: str) -> str:
-    """TOML. `site` goes into a comment."""
+    """Write a declaration as TOML. `site` goes into a comment."""
     lines = [
         f"# Calendar of {site}: veilleuse calendar import FILE --site {json.dumps(site, ensure_ascii=False)}",
         "",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Periods, civil days and shares of time (pure)."""
+"""Computes periods, civil days and shares of time (pure)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from veilleuse.wire.vocabulary import Band, Population
 
 FIRST_YEAR: Final = 2000
 LAST_YEAR: Final = 2200
-"""Years a period may lie in: outside, a date is a slip of the hand."""
+"""Years allowed in a period: a date outside is a typing error."""
 
 _WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
@@ -34,11 +34,11 @@ class Slice:
 
     @property
     def days(self) -> tuple[int, int]:
-        """The same as day numbers."""
+        """The stretch as day numbers."""
         return self.first.toordinal(), self.end.toordinal()
 
     def cut_mondays(self) -> Iterator[int]:
-        """Day numbers of the Mondays whose week is partly inside and partly outside."""
+        """Yield the day numbers of Mondays whose week is partly inside."""
         first, end = self.days
         for day in {*range(first - 6, first), *range(end - 6, end)}:
             if date.fromordinal(day).weekday() == 0:
@@ -46,7 +46,7 @@ class Slice:
 
 
 def slices(first: date, end: date, *, by_month: bool = False) -> tuple[Slice, ...]:
-    """[first, end) cut at every 1 January (a factor is of a year), or at every month."""
+    """Cut [first, end) at every 1 January (a factor is valid for a year), or at every month."""
     parts: list[Slice] = []
     while first < end:
         following = _next_month(first) if by_month else date(first.year + 1, 1, 1)
@@ -61,23 +61,25 @@ def _next_month(day: date) -> date:
 
 @lru_cache(maxsize=65_536)
 def day_start_unix_milliseconds(day: date, time_zone: str) -> int:
-    """Local midnight."""
+    """Return local midnight in Unix milliseconds."""
     return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).timestamp() * 1000)
 
 
 def evening_of(hour_start_unix_milliseconds: int, time_zone: str) -> date:
-    """Date a night is called by: it runs from noon to noon, so 22:00 to 06:00 belong to the evening they began on.
+    """Return the date of a night, which runs from noon to noon:
+    22:00 to 06:00 belong to the evening of their start.
 
-    So do the early and late hours that a long timetable turns from `closed` into `night`.
+    The early and late hours that a long timetable turns from `closed` into `night` do too.
     """
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=hour_start_unix_milliseconds)
     return (start.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None) - timedelta(hours=12)).date()
 
 
 def enrolled_milliseconds(host: Host, site: Site, part: Slice, now_unix_milliseconds: int) -> int:
-    """Time of the slice the machine was enrolled, up to now; a machine that left counts to its last contact's day.
+    """Return the time of the slice, up to now, in which the machine was enrolled, ms.
 
-    One that waits for approval is not enrolled yet: 0.
+    A machine that left counts to the day of its last contact. A machine that waits for approval is not
+    enrolled yet: 0.
     """
     if host.status is HostStatus.PENDING:
         return 0
@@ -97,18 +99,20 @@ def _end_of_contact(host: Host, site: Site) -> int:
 
 
 class WeekShares:
-    """Shares a week's sums between its days, in proportion to the open milliseconds of the calendar in force then."""
+    """Shares a week's sums between its days, in proportion to the open milliseconds of the calendar in force
+    then.
+    """
 
     def __init__(self, versions: tuple[CalendarVersion, ...]) -> None:
-        """`versions`: of one site, oldest first, not empty."""
+        """Take the calendars of one site; `versions`: oldest first, not empty."""
         self._versions = versions
         self._reached: dict[int, tuple[int, ...]] = {}
         """Monday → weights of the days before its first, second … day, and of all seven."""
 
     def share(self, monday: int, first: int, end: int, value: int) -> int:
-        """What falls on the days [first, end) of a value ≥ 0 of the week from that Monday (day numbers).
+        """Return the part on the days [first, end) of a value ≥ 0 of the week from that Monday (day numbers).
 
-        As `wire.sums.apportion` cuts it: the shares of any cut of the week sum to `value`, exactly.
+        As `wire.sums.apportion`: the shares of any division of the week sum exactly to `value`.
         """
         reached = self._reached.get(monday)
         if reached is None:
@@ -117,7 +121,9 @@ class WeekShares:
         return value * reached[high] // reached[7] - value * reached[low] // reached[7]
 
     def _weights(self, monday: int) -> tuple[int, ...]:
-        """Per day; Monday to Friday equally when the calendar has nothing open in that week."""
+        """Return the weight of each day; Monday to Friday equally when the calendar has no open time in that
+        week.
+        """
         calendar = in_force(self._versions, date.fromordinal(monday), Population.WORKSTATION).calendar
         found = tuple(
             sum(
@@ -131,14 +137,16 @@ class WeekShares:
 
 
 def check_day(option: str, day: date) -> date:
-    """The day. Raises UsageError outside of the years that a period may lie in."""
+    """Return the day. Raises UsageError outside the allowed years."""
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
         raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
     return day
 
 
 def check_period(first: date, end: date) -> None:
-    """Raises UsageError for a period that is empty, `end` being exclusive, or lies nowhere."""
+    """Check a period, `end` exclusive. Raises UsageError for an empty period or one outside the allowed
+    years.
+    """
     if first >= end:
         raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
     check_day("--from", first)

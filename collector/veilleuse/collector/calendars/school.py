@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""When schools are closed: the shipped table of zones A, B, C, and the ministry's own file for what comes after it.
+"""Holds school holidays: the shipped table of zones A, B, C, and the ministry's own file for later years.
 
-That file is `fr-en-calendrier-scolaire` of data.education.gouv.fr, as CSV (Licence Ouverte 2.0). What is known of it, read
-in records that others have published of it: one row per académie; `start_date` is midnight of Paris before the first free
-day, written in UTC; `end_date` is that of the return, so it is not a holiday, but for a bridge of one day; rows for teachers
-have their own dates; the summer may have its beginning only. Pupils return on 1 September at the earliest (arrêté of
-7 December 2022, as told by AEF info): until then it is summer.
+That file is `fr-en-calendrier-scolaire` of data.education.gouv.fr, as CSV (Licence Ouverte 2.0). Its format
+is known from records that others have published. There is one row per académie. `start_date` is midnight of
+Paris before the first free day, written in UTC. `end_date` is the day of return, so it is not a holiday,
+except for a bridge of one day. Rows for teachers have their own dates. The summer may have only its
+beginning. Pupils return on 1 September at the earliest (arrêté of 7 December 2022, as reported by AEF info):
+until then it is summer.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from veilleuse.collector.shipped_tables import load_table
 TABLE: Final = "school_holidays_fr"
 MAXIMUM_PERIODS: Final = 5_000
 LONGEST_TERM_DAYS: Final = 100
-"""No two holidays lie further apart: eight weeks in the table, eleven without the bridge of Ascension. Beyond, the file of a year in
-between was not imported; ours."""
+"""Greatest gap between two holidays: eight weeks in the table,
+eleven without the bridge of Ascension. Our choice.
+
+A longer gap means that the file of a year in between was not imported.
+"""
 _PARIS: Final = ZoneInfo("Europe/Paris")
 _SUMMER_BEGINS: Final = "début des vacances d'été"
 _SUMMER: Final = "Vacances d'été"
@@ -45,12 +49,15 @@ _LABELS: Final = {
     "last": "last",
     "name": "name",
 }
-"""Column, in lower case, of the ministry's file under either kind of heading, or of ours → what it is; others are not read."""
+"""Column name in lower case, of the ministry's file under either kind of heading or of ours → its meaning.
+
+Other columns are not read.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SchoolHolidays:
-    """Those of one zone."""
+    """School holidays of one zone."""
 
     zone: SchoolZone
     periods: tuple[SchoolPeriod, ...]
@@ -58,16 +65,18 @@ class SchoolHolidays:
 
     @property
     def known_from(self) -> date:
-        """First day on which it can be told whether it is a holiday."""
+        """First day covered by the table."""
         return self.periods[0].first if self.periods else date.max
 
     @property
     def known_to(self) -> date:
-        """Last such day."""
+        """Last day covered by the table."""
         return self.periods[-1].last if self.periods else date.min
 
     def name_on(self, day: date) -> str | None:
-        """Of the holidays of a day; "" when pupils are at school, None when the table does not reach so far or has a hole there."""
+        """Return the name of a day's holidays; "" on a school day,
+        None where the table does not reach or has a gap.
+        """
         found = next((one.name for one in self.periods if one.first <= day <= one.last), None)
         if found is not None:
             return found
@@ -78,19 +87,21 @@ class SchoolHolidays:
 
 
 @cache
-def shipped() -> tuple[SchoolPeriod, ...]:
-    """The table of this version, sorted. Raises ConfigurationError when it is damaged."""
+def load_shipped() -> tuple[SchoolPeriod, ...]:
+    """Return the shipped table, sorted. Raises ConfigurationError when it is damaged."""
     rows = load_table(TABLE).rows
     return tuple(sorted(_period(row["zone"], row["first"], row["last"], row["name"]) for row in rows))
 
 
 def holidays_of(zone: SchoolZone, imported: Sequence[SchoolPeriod] = ()) -> SchoolHolidays:
-    """The shipped ones, and over the span of what was imported those."""
-    return SchoolHolidays(zone, tuple(one for one in merged(shipped(), imported) if one.zone is zone))
+    """Return the holidays of a zone: shipped, replaced by imported ones over their span."""
+    return SchoolHolidays(
+        zone, tuple(one for one in merge_periods(load_shipped(), imported) if one.zone is zone)
+    )
 
 
-def merged(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[SchoolPeriod, ...]:
-    """Both, sorted; over the span that a zone has in `new`, that alone."""
+def merge_periods(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[SchoolPeriod, ...]:
+    """Merge both, sorted; over the span of a zone in `new`, only `new` counts."""
     found = set(new)
     for period in old:
         mine = [one for one in new if one.zone is period.zone]
@@ -104,14 +115,16 @@ def merged(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[Sc
 
 
 def read_school_holidays(text: str, name: str) -> tuple[SchoolPeriod, ...]:
-    """The periods of zones A, B and C in a file: the ministry's CSV, or one with zone,first,last,name. Raises UsageError."""
+    """Read the periods of zones A, B and C: the ministry's CSV, or one with zone,first,last,name.
+    Raises UsageError.
+    """
     try:
         found = _read(text.removeprefix("\ufeff"), name)
     except csv.Error as error:
         raise UsageError(f"{name}: {error}") from error
     if not found:
         raise UsageError(f"{name} has no row of the zones A, B, C")
-    return tuple(_joined(found))
+    return tuple(_merge_overlapping(found))
 
 
 def _read(text: str, name: str) -> list[SchoolPeriod]:
@@ -121,7 +134,8 @@ def _read(text: str, name: str) -> list[SchoolPeriod]:
     end = "return" if "return" in columns else "last"
     if missing := [column for column in ("zone", "first", end, "name") if column not in columns]:
         raise UsageError(
-            f"{name}, line 1: no column '{missing[0]}': give the CSV of fr-en-calendrier-scolaire, or zone,first,last,name"
+            f"{name}, line 1: no column '{missing[0]}': give the CSV of fr-en-calendrier-scolaire, or "
+            "zone,first,last,name"
         )
     found: list[SchoolPeriod] = []
     for cells in reader:
@@ -138,7 +152,7 @@ def _read(text: str, name: str) -> list[SchoolPeriod]:
 
 
 def _periods(row: Mapping[str, str]) -> Iterator[SchoolPeriod]:
-    """None for another zone or for teachers."""
+    """Yield the period of a row; none for another zone or for teachers."""
     zone = row.get("zone", "").removeprefix("Zone").strip()
     if zone not in set(SchoolZone) or "enseignant" in row.get("population", "").lower():
         return
@@ -163,8 +177,10 @@ def _paris_date(text: str) -> date:
     return moment.astimezone(_PARIS).date()
 
 
-def _joined(periods: Iterable[SchoolPeriod]) -> Iterator[SchoolPeriod]:
-    """Sorted; those of a zone that overlap become one: académies of a zone say the same, the summer says it twice."""
+def _merge_overlapping(periods: Iterable[SchoolPeriod]) -> Iterator[SchoolPeriod]:
+    """Sort and merge overlapping periods of a zone: its académies repeat the same periods, and the summer has
+    two rows.
+    """
     open_one: SchoolPeriod | None = None
     for period in sorted(periods):
         if open_one is not None and period.zone is open_one.zone and period.first <= open_one.last:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a calendar means, for people: which day is what, which update windows are told, what a change changes. Pure."""
+"""Describes a calendar for readers: days, update windows, and the effects of a change (pure)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Band, Population
 
 _PLAIN_MONDAY: Final = date(2026, 2, 2)
-"""A week in which no time zone we know of changes its clock."""
+"""A week in which no time zone known to us changes its clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DayView:
 
     day: date
     kind: DayType | None
-    """None: the table of school holidays does not reach so far."""
+    """None: the table of school holidays does not reach the day."""
     spans: tuple[OpenSpan, ...]
     why: str
     """Name of the closure or of the school holidays; empty on an ordinary day."""
@@ -38,25 +38,28 @@ class DayView:
 
 @dataclass(frozen=True, slots=True)
 class WindowView:
-    """Update windows of one weekday inside one band, as machines tell them."""
+    """Update windows of one weekday inside one band, as machines report them."""
 
     iso_weekday: int
     closed_day: bool
-    """On a date with a closure; else on an ordinary one."""
+    """True on a date with a closure; else an ordinary date."""
     band: Band
     inside_minutes: int
     outside_minutes: int
-    """Of that band on that date."""
+    """Minutes of that band on that date outside the windows."""
     workstation: str
-    """Empty: workstations tell it. Else why they do not."""
+    """Empty: workstations report the window. Otherwise the reason why not."""
     hourly: str
-    """The same for machines that tell hours."""
+    """The same for machines that report hours."""
 
 
 def year_of(
     versions: tuple[CalendarVersion, ...], school: SchoolHolidays | None, year: int
 ) -> Iterator[DayView]:
-    """Every day of a civil year, by the calendar that sorts it on machines with a clock; `versions` oldest first."""
+    """Yield every day of a civil year, by the calendar that classifies it on machines with a clock.
+
+    `versions`: oldest first.
+    """
     names: dict[int, dict[date, str]] = {}
     for offset in range((date(year + 1, 1, 1) - date(year, 1, 1)).days):
         day = date(year, 1, 1) + timedelta(days=offset)
@@ -76,7 +79,9 @@ def _day(day: date, calendar: Calendar, school: SchoolHolidays | None, names: di
 
 
 def windows_of(calendar: Calendar) -> Iterator[WindowView]:
-    """Every weekday with update windows: band by band, on an ordinary date and, where that differs, on a closed one."""
+    """Yield every weekday with update windows by band:
+    on an ordinary date and, where that differs, on a closed one.
+    """
     for weekday in sorted({span.iso_weekday for span in calendar.update_windows}):
         day = _PLAIN_MONDAY + timedelta(days=weekday - 1)
         ordinary = list(_windows(calendar._replace(closures=()), day, closed_day=False))
@@ -87,7 +92,7 @@ def windows_of(calendar: Calendar) -> Iterator[WindowView]:
 
 def _windows(calendar: Calendar, day: date, *, closed_day: bool) -> Iterator[WindowView]:
     pieces = day_segments(calendar, day)
-    told = {piece.band for piece in coarse_windows(pieces) if piece.in_window is not None}
+    reported_bands = {piece.band for piece in coarse_windows(pieces) if piece.in_window is not None}
     for band in sorted({piece.band for piece in pieces if piece.in_window}):
         lengths = {True: 0, False: 0}
         cut = False
@@ -102,7 +107,7 @@ def _windows(calendar: Calendar, day: date, *, closed_day: bool) -> Iterator[Win
             band=band,
             inside_minutes=lengths[True],
             outside_minutes=lengths[False],
-            workstation="" if band in told else _why(band),
+            workstation="" if band in reported_bands else _why(band),
             hourly="its edges are not on full hours (UTC): the hours that they cut tell nothing"
             if cut
             else "",
@@ -112,11 +117,16 @@ def _windows(calendar: Calendar, day: date, *, closed_day: bool) -> Iterator[Win
 def _why(band: Band) -> str:
     if band is Band.OPEN:
         return "nothing is told inside opening hours: it would name a time of day"
-    return f"inside and outside must each be {MINIMUM_WINDOW_PART_MINUTES // 60} h of that band, or it would be a clock"
+    return (
+        f"inside and outside must each be {MINIMUM_WINDOW_PART_MINUTES // 60} h of that band, or "
+        "it would be a clock"
+    )
 
 
 def weekly_text(spans: tuple[OpenSpan, ...]) -> str:
-    """Such as `monday-friday 08:00-18:00, saturday 09:00-12:00`; neighbours with the same hours together."""
+    """Format weekly hours, such as `monday-friday 08:00-18:00, saturday 09:00-12:00`;
+    equal neighbours are merged.
+    """
     hours = {
         number: " ".join(span_text(span) for span in spans if span.iso_weekday == number)
         for number in range(1, 8)
@@ -134,13 +144,13 @@ def weekly_text(spans: tuple[OpenSpan, ...]) -> str:
 
 
 def closure_text(closure: Closure) -> str:
-    """Its dates and its name."""
+    """Format the dates and name of a closure."""
     dates = f"{closure.first}" if closure.first == closure.last else f"{closure.first} to {closure.last}"
     return f"{dates} {closure.name}".rstrip()
 
 
 def changes(old: Declaration, new: Declaration) -> list[str]:
-    """One line for each thing that differs; nothing when all is the same."""
+    """Return one line for each difference; none when all is the same."""
     found = [
         f"{word}: {before} → {after}"
         for word, before, after in (

@@ -20,7 +20,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.inventory.actions_csv import ACTIONS, SITES_SEPARATOR, checked
-from veilleuse.collector.model.actions import KeptAction
+from veilleuse.collector.model.actions import StoredAction
 from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
@@ -101,7 +101,7 @@ def withdraw(
         print(f"action {action_id} withdrawn")
 
 
-def _facts(kept: KeptAction) -> dict[str, Any]:
+def _facts(kept: StoredAction) -> dict[str, Any]:
     one = kept.action
     return {
         "action_id": one.action_id,

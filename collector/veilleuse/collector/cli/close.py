@@ -33,7 +33,7 @@ from veilleuse.collector.closed_years.signatures import known_public_key, missin
 from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
-from veilleuse.collector.model.closed_years import ClosedYear, YearState, packed
+from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
 from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
@@ -119,7 +119,7 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
 
 def _send(settings: CollectorSettings, made: Proposal) -> Any:
     """Through the running collector, else here, under the directory's lock."""
-    small = packed(made.file)
+    small = pack(made.file)
     whole = small.report + small.statistics
     upload = secrets.token_hex(16)
     parts = list(pieces_of(upload, whole))

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from veilleuse.collector.account.emissions import Answer, conversion, energy_kwh
-from veilleuse.collector.account.rounding import rounded
+from veilleuse.collector.account.rounding import round_interval
 from veilleuse.collector.cli.factor_contracts import OnOption, book
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
 from veilleuse.collector.errors import UsageError
@@ -61,7 +61,7 @@ def convert(
 
 def _text(answer: Answer) -> str:
     """For people: rounded to the digits the interval supports."""
-    total, low, high = rounded(
+    total, low, high = round_interval(
         (float(answer["kgco2e_total"]), float(answer["kgco2e_lo95"]), float(answer["kgco2e_hi95"]))
     )
     lines = [

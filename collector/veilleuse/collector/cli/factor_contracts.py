@@ -27,7 +27,7 @@ from veilleuse.collector.errors import CollectorError, ConfigurationError, Usage
 from veilleuse.collector.factors.base_carbone_rows import french_decimal
 from veilleuse.collector.factors.book import FactorBook, book_of
 from veilleuse.collector.inventory.cells import is_ambiguous
-from veilleuse.collector.model.factors import FactorVersion, KeptContract
+from veilleuse.collector.model.factors import FactorVersion, StoredContract
 from veilleuse.collector.ports import FactorReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
@@ -175,7 +175,7 @@ def _amount(option: str, text: str) -> str:
         raise UsageError(f"{option}: {error}") from error
 
 
-def _facts(kept: KeptContract) -> dict[str, Any]:
+def _facts(kept: StoredContract) -> dict[str, Any]:
     one = kept.contract
     return {
         "contract_id": one.contract_id,

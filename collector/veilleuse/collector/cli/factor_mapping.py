@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, unresolved
+from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, contexts_without_item
 from veilleuse.collector.cli.factor_contracts import factor_reader
 from veilleuse.collector.cli.shared import (
     APP,
@@ -38,7 +38,7 @@ def mapping() -> None:
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the mapping in force, and who confirmed it."""
     current = _current(config)
-    missing = unresolved(current)
+    missing = contexts_without_item(current)
     if as_json:
         print_json(
             {

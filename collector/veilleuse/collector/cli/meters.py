@@ -112,7 +112,7 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
     """List meters, with what is declared of them. And those that agents read but nobody has declared."""
     settings = settings_of(config)
     with open_reader(settings.data_dir) as store:
-        declared, read = store.metering.declared(), store.metering.last_read()
+        declared, read = store.metering.declarations(), store.metering.last_read()
         agents = {host.host_id: host.agent_id.hex() for host in store.data.hosts()}
     shares: defaultdict[str, list[MeterShare]] = defaultdict(list)
     for share in declared.shares:
@@ -211,7 +211,7 @@ def _warn_of_servers(settings: CollectorSettings) -> None:
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         names = servers_in_no_room_on(sources, today())
-        without = list(rooms_without_meter(sources.metering.declared(), today()))
+        without = list(rooms_without_meter(sources.metering.declarations(), today()))
     for text, _ in without:
         print(f"warning: {text}", file=sys.stderr)
     if names:

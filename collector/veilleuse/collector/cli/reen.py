@@ -28,7 +28,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.actions_csv import KINDS, ActionsFile, read
 from veilleuse.collector.inventory.actions_csv import template as template_of
 from veilleuse.collector.inventory.cells import shown
-from veilleuse.collector.model.actions import FollowTable
+from veilleuse.collector.model.actions import ActionTable
 from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
@@ -90,15 +90,15 @@ def template(
 
 @app.command(name="list")
 def list_lines(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(FollowTable))],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(ActionTable))],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the lines of one kind in force. Actions: `veilleuse action list`."""
-    if name not in set(FollowTable):
-        raise UsageError(f"no lines '{name}': use {', '.join(FollowTable)}")
+    if name not in set(ActionTable):
+        raise UsageError(f"no lines '{name}': use {', '.join(ActionTable)}")
     with open_reader(settings_of(config).data_dir) as store:
-        lines = [dict(line.cells) for line in store.follows.lines(FollowTable(name))]
+        lines = [dict(line.cells) for line in store.follows.lines(ActionTable(name))]
     if as_json:
         print_json(lines)
         return

@@ -16,7 +16,7 @@ import typer
 
 from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS, ObservedGroups, Question
 from veilleuse.collector.account.observed_months import gather_kept
-from veilleuse.collector.account.observed_statement import withheld
+from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.report_indicators import reen_sheet, servers_of, with_sobriety
@@ -213,7 +213,7 @@ def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Pat
 def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, head: _Head) -> Document:
     """Every built-in indicator of every group it applies to."""
     rows = indicator_rows(gathered.groups, settings, str(head["data"]))
-    return indicators_report.document(rows, map(withheld, gathered.withheld), head)
+    return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
 
 
 def _question(settings: CollectorSettings, first: str, end: str, group_by: str) -> Question:

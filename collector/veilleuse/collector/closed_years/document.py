@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of a year, as JSON and back. Integers throughout: mJ, ms, their products, machines. docs/closing.md has the format."""
+"""Converts year statistics to JSON and back. Integers throughout: mJ, ms, their products, machines.
+docs/closing.md has the format.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.closed_years.year_statistics import (
     DAY_TYPES,
     STACKED,
-    Kept,
-    KeptCell,
+    StatisticsCell,
     W,
     Withheld,
+    YearStatistics,
     triangle,
 )
 from veilleuse.collector.errors import UnknownZone
@@ -39,8 +41,12 @@ _NAMES: Final = tuple(f"{kind}.{name}" for kind in DAY_TYPES for name in W)
 _NUMBERS: Final = {name: number for number, name in enumerate(_NAMES)}
 
 
-def kept_document(kept: Kept) -> dict[str, Any]:
-    """Ready for closed.canonical. Where no telework was declared nothing is said of it: as before this was known."""
+def statistics_document(kept: YearStatistics) -> dict[str, Any]:
+    """Return year statistics as a document, ready for closed.canonical.
+
+    Keys of optional values are absent where the value is empty, as in documents written before the key
+    existed.
+    """
     homes = [
         {"stratum": _stratum_document(stratum), "share": str(one.share), "declared_by": one.declared_by}
         for stratum, one in sorted(kept.homes.items())
@@ -66,9 +72,9 @@ def kept_document(kept: Kept) -> dict[str, Any]:
     }
 
 
-def kept_from_document(document: Mapping[str, Any]) -> Kept:
-    """Inverse of `kept_document`. Raises ValueError, KeyError or TypeError for what is none."""
-    return Kept(
+def statistics_from_document(document: Mapping[str, Any]) -> YearStatistics:
+    """Parse the result of `statistics_document`. Raises ValueError, KeyError or TypeError for others."""
+    return YearStatistics(
         date.fromisoformat(document["from"]),
         date.fromisoformat(document["to"]),
         int(document["k"]),
@@ -92,7 +98,7 @@ def kept_from_document(document: Mapping[str, Any]) -> Kept:
     )
 
 
-def _cell_document(cell: KeptCell) -> dict[str, Any]:
+def _cell_document(cell: StatisticsCell) -> dict[str, Any]:
     return {
         "stratum": _stratum_document(cell.stratum),
         "hardware": cell.cell.hardware,
@@ -109,8 +115,8 @@ def _cell_document(cell: KeptCell) -> dict[str, Any]:
     }
 
 
-def _cell(document: Mapping[str, Any]) -> KeptCell:
-    return KeptCell(
+def _cell(document: Mapping[str, Any]) -> StatisticsCell:
+    return StatisticsCell(
         _stratum(document["stratum"]),
         SampleCell(document["hardware"], document["age"]),
         document["always_on"] is True,
@@ -126,7 +132,7 @@ def _cell(document: Mapping[str, Any]) -> KeptCell:
 
 
 def _room_document(room: RoomFigure) -> dict[str, Any]:
-    """Where no server stands in it nothing is said of them: as before this was known."""
+    """Return a room as a document. Without servers it has no key of them, as in documents written before."""
     made = asdict(replace(room, servers=None))
     del made["servers"]
     if room.servers is None:
@@ -192,7 +198,9 @@ def _sums(document: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[tuple
 
 
 def _products_document(products: Mapping[int, int]) -> dict[str, Any]:
-    """The components that are not 0 in all machines, and the upper triangle over these, row by row."""
+    """Return the components that are not 0 for all machines, and the upper triangle over these, row by
+    row.
+    """
     used = [number for number in range(STACKED) if triangle(number, number) in products]
     return {
         "w": [_NAMES[number] for number in used],
@@ -227,7 +235,8 @@ def _fleet(document: Mapping[str, Any]) -> InService:
         document["machines"],
         _days(document["milliseconds"]),
         {SampleCell(hardware, age): number for hardware, age, number in document["cells"]},
-        document.get("standby_milliseconds", 0),  # not in a year closed before screens in standby counted
+        # absent in years closed before standby of screens was included
+        document.get("standby_milliseconds", 0),
         _days(document.get("default_milliseconds", dict.fromkeys(DAY_TYPES, 0))),
     )
 
@@ -242,10 +251,10 @@ def _days(document: Mapping[str, int]) -> Days:
 
 @dataclass(frozen=True, slots=True)
 class FrozenTerms:
-    """Of one year."""
+    """Frozen terms of one year."""
 
     factors: Keyed[str, ChosenFactor]
-    """By grid zone."""
+    """Factor by grid zone."""
     mapping: BilanMapping
     contracts: Sequence[Contract]
     assumptions: Assumptions
@@ -253,7 +262,7 @@ class FrozenTerms:
     """real or simulated."""
 
     def choose(self, zone: str, year: int) -> ChosenFactor:
-        """As billing asks. Raises UnknownZone."""
+        """Return the factor of a zone and year. Raises UnknownZone."""
         chosen = self.factors.get(zone)
         if chosen is None or chosen.year != year:
             raise UnknownZone(f"the closed year has no factor for zone '{zone}' in {year}")
@@ -261,7 +270,7 @@ class FrozenTerms:
 
 
 def terms_document(terms: FrozenTerms) -> dict[str, Any]:
-    """Ready for closed.canonical."""
+    """Return the terms as a document, ready for closed.canonical."""
     return {
         "data": terms.data,
         "factors": [
@@ -281,7 +290,7 @@ def terms_document(terms: FrozenTerms) -> dict[str, Any]:
 
 
 def assumptions_document(known: Assumptions) -> dict[str, Any]:
-    """Ready for closed.canonical."""
+    """Return the assumptions as a document, ready for closed.canonical."""
     return {
         "random_roll_out": known.random_roll_out,
         "class_microwatts": {name: list(days) for name, days in known.class_microwatts.items()},
@@ -293,7 +302,9 @@ def assumptions_document(known: Assumptions) -> dict[str, Any]:
 
 
 def assumptions_from_document(known: Keyed[str, Any]) -> Assumptions:
-    """Inverse of `assumptions_document`. Raises ValueError, KeyError or TypeError for what is none."""
+    """Parse the result of `assumptions_document`. Raises ValueError,
+    KeyError or TypeError for another document.
+    """
     return Assumptions(
         random_roll_out=known["random_roll_out"] is True,
         class_microwatts={name: tuple(days) for name, days in known["class_microwatts"].items()},
@@ -305,7 +316,9 @@ def assumptions_from_document(known: Keyed[str, Any]) -> Assumptions:
 
 
 def terms_from_document(document: Keyed[str, Any]) -> FrozenTerms:
-    """Inverse of `terms_document`. Raises ValueError, KeyError, TypeError or UsageError for what is none."""
+    """Parse the result of `terms_document`. Raises ValueError, KeyError,
+    TypeError or UsageError for another document.
+    """
     return FrozenTerms(
         {
             one["zone"]: ChosenFactor(

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The figures of a closed year: out of what was kept, and as they are written down.
+"""Computes the figures of a closed year from its statistics, and compares them with the frozen ones.
 
-Integers stay integers, what is exact is a fraction, the rest (intervals, uncertainties) is a decimal of twelve digits: exponentials and
-logarithms may differ in the sixteenth between machines.
+Integers stay integers and exact values are fractions. The rest (intervals, uncertainties) are decimals of
+twelve digits: exponentials and logarithms may differ in the sixteenth digit between machines.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from typing import Any, Final
 
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import BillingTerms, ChooseFactor, billed
-from veilleuse.collector.closed_years.document import FrozenTerms, kept_from_document, terms_from_document
-from veilleuse.collector.closed_years.restate import kept_figures
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.account.statement import ChooseFactor, StatementTerms, build_statement
+from veilleuse.collector.closed_years.document import (
+    FrozenTerms,
+    statistics_from_document,
+    terms_from_document,
+)
+from veilleuse.collector.closed_years.restate import restate_year
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.closed_years import (
     FORMAT,
@@ -35,40 +39,40 @@ from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 
 GROUPING: Final = ("entity", "device_class")
-"""Of the frozen rows: METHOD.md §7."""
+"""Grouping of the frozen rows: METHOD.md §7."""
 DIGITS: Final = 12
 _LAST_DIGIT: Final = 1.5e-11
-"""Relative: one unit of the twelfth digit, at most."""
+"""Relative tolerance: one unit of the twelfth digit, at most."""
 EXACT: Final = "kgco2e_total_exact"
-"""kgCO2e as a fraction, of whatever has a factor."""
+"""Column with kgCO2e as a fraction, for every row with a factor."""
 
 
 @dataclass(frozen=True, slots=True)
 class YearComparison:
-    """What a year is compared with."""
+    """Comparison of a year with the year before."""
 
     before: Mapping[int, PeriodFigures]
-    """Empty: nothing is known of the year before."""
+    """Empty: the year before is not known."""
     choose: ChooseFactor
-    """Of the year before."""
+    """Factors of the year before."""
     not_compared: str = ""
-    """Why nothing is said of the change, where that is so."""
+    """Reason why the change is not published; empty where it is."""
 
 
 def frozen_figures(
-    kept: Kept,
+    kept: YearStatistics,
     terms: FrozenTerms,
     dimensions: Sequence[str] = GROUPING,
     asked: Callable[[str], bool] | None = None,
 ) -> PeriodFigures:
-    """In energy."""
-    return kept_figures(kept, dimensions, terms.assumptions, asked)
+    """Compute the figures in energy."""
+    return restate_year(kept, dimensions, terms.assumptions, asked)
 
 
 def frozen_statement(
     period: PeriodFigures, terms: FrozenTerms, compared: YearComparison | None = None
 ) -> EmissionsStatement:
-    """With the year's own factors."""
+    """Build the statement with the year's own factors."""
 
     def choose(zone: str, year: int) -> ChosenFactor:
         own = year == period.first.year or compared is None
@@ -76,11 +80,13 @@ def frozen_statement(
 
     before = {} if compared is None else compared.before
     why_not = {} if compared is None or before else {0: compared.not_compared}
-    return billed([period], BillingTerms(choose, terms.data, terms.mapping, terms.contracts, before, why_not))
+    return build_statement(
+        [period], StatementTerms(choose, terms.data, terms.mapping, terms.contracts, before, why_not)
+    )
 
 
-def frozen_documents(kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
-    """Rows, totals, memo and what is withheld, ready for closed.canonical. Raises UnknownZone."""
+def frozen_documents(kept: YearStatistics, terms: FrozenTerms) -> dict[str, Any]:
+    """Return rows, totals, memo and withheld, ready for closed.canonical. Raises UnknownZone."""
     statement = frozen_statement(frozen_figures(kept, terms), terms)
     exact = [_exact(row, terms) for row in statement.rows]
     return {
@@ -111,12 +117,15 @@ def _document(row: EmissionsRow, exact: Fraction) -> dict[str, Any]:
 
 
 def decimal(value: float) -> str:
-    """Twelve significant digits."""
+    """Format with twelve significant digits."""
     return f"{value:.{DIGITS}g}"
 
 
 def reproduces(again: Mapping[str, Any], frozen: Mapping[str, Any]) -> bool:
-    """Whether figures computed again are those that were frozen. A column that no frozen row has is a later program's: it contradicts none."""
+    """Return whether recomputed figures equal the frozen ones.
+
+    A column without any frozen value was added by a later program: it contradicts none.
+    """
     known = {name for rows in frozen.values() for row in rows for name in row}
     kept = {
         table: [{name: value for name, value in row.items() if name in known} for row in rows]
@@ -126,7 +135,7 @@ def reproduces(again: Mapping[str, Any], frozen: Mapping[str, Any]) -> bool:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two documents tell the same: to the last digit, but for the twelfth of a decimal, which may be rounded otherwise."""
+    """Return whether two documents are equal; decimals may differ in the twelfth digit by rounding."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(is_same(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -146,29 +155,30 @@ KIND = "veilleuse closed year"
 
 
 class NotAClosedYear(ValueError):
-    """Says what is wrong with it."""
+    """Raised with the reason why a file is not a valid closed year."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedRevision:
-    """All of one revision."""
+    """Content of one revision."""
 
     told: ClosedYear
     report: Mapping[str, Any]
-    """As written: figures, who, when, why."""
-    kept: Kept
+    """Report as written: figures, who, when, why."""
+    kept: YearStatistics
     terms: FrozenTerms
 
 
 def read_report(report: bytes, statistics_sha256: str, file_sha256: str) -> tuple[ClosedYear, dict[str, Any]]:
-    """What a report tells of itself, its statistics not looked at. Raises NotAClosedYear."""
+    """Read a report's header, without its statistics. Raises NotAClosedYear."""
     try:
         document = json.loads(report)
         if document["kind"] != KIND:
             raise NotAClosedYear("it is no closed year")
         if document["format"] != FORMAT:
             raise NotAClosedYear(
-                f"its format is {document['format']!r}, this program knows {FORMAT}: use the version of veilleuse that made it"
+                f"its format is {document['format']!r}, this program knows {FORMAT}: use the version "
+                "of veilleuse that made it"
             )
         if document["statistics_sha256"] != statistics_sha256:
             raise NotAClosedYear("its statistics are not those of its report")
@@ -192,13 +202,13 @@ def read_report(report: bytes, statistics_sha256: str, file_sha256: str) -> tupl
 
 
 def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> ClosedRevision:
-    """Raises NotAClosedYear for what is none, or contradicts itself."""
+    """Read a revision. Raises NotAClosedYear for another document, or a contradictory one."""
     told, document = read_report(report, sha256(statistics), file_sha256)
     try:
         kept_document = json.loads(statistics)
         if canonical(kept_document) != statistics:
             raise NotAClosedYear("it is not written as this program writes it")
-        kept = kept_from_document(kept_document)
+        kept = statistics_from_document(kept_document)
         if (kept.first, kept.end) != (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
             raise NotAClosedYear(f"its statistics are of {kept.first} to {kept.end}, not of {told.year}")
         return ClosedRevision(told, document, kept, terms_from_document(document["terms"]))
@@ -208,8 +218,8 @@ def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> ClosedRev
         raise NotAClosedYear(f"it cannot be read ({error})") from error
 
 
-def closed_of(told: ClosedYear, file: ClosedFile) -> ClosedRevision:
-    """Of the store's row and its content. Raises NotAClosedYear where they are not of each other."""
+def revision_of(told: ClosedYear, file: ClosedFile) -> ClosedRevision:
+    """Read the revision of a store row and its content. Raises NotAClosedYear where they do not match."""
     found = read_closed(file.report, file.statistics, sha256(file.content))
     if found.told != told:
         raise NotAClosedYear(f"what is stored as {told.report_id} is not that: it was changed")

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which strata and cells are kept as one, so that none stands on fewer than k machines (pure). DESIGN.md §6 and §7.
+"""Merges strata and cells below k machines (pure). DESIGN.md §6 and §7.
 
-What is too small goes with its siblings: first the sites of an entity, then the entities of a class, then the classes of a population,
-then the populations of a zone; the rule of veilleuse.collector.disclosure at each step. Nothing is dropped, but in a zone with fewer than k
-machines in all. Servers are exempt.
+A stratum below k merges with its siblings: first the sites of an entity, then the entities of a class. Next
+come the classes of a population, then the populations of a zone. Each step applies the rule of
+veilleuse.collector.disclosure. Nothing is dropped, except a zone with fewer than k machines in all. Servers
+are exempt.
 """
 
 from __future__ import annotations
@@ -26,52 +27,54 @@ from veilleuse.wire.vocabulary import Population
 _K = TypeVar("_K")
 _T = TypeVar("_T")
 ANY: Final = "*"
-"""Hardware or age of a cell that several were merged into; as fleet_composition has it."""
+"""Hardware or age of a cell merged from several, as in fleet_composition."""
 
 
 @dataclass(slots=True)
 class Contributions:
-    """What each machine puts into something; ≥ 0."""
+    """Contribution of each machine to a stratum or cell; ≥ 0."""
 
     observed: Counter[HostId] = field(default_factory=Counter)
     """Milliseconds of known state."""
     energies: Counter[HostId] = field(default_factory=Counter)
     on: Counter[HostId] = field(default_factory=Counter)
-    """Energy of what is on: of what is off or asleep it is a model's, by class, and would hide the one that is used."""
+    """Energy while on. Energy while off or asleep comes from a model by class, and would hide the one machine
+    in use.
+    """
     measured: Counter[HostId] = field(default_factory=Counter)
 
     def add(self, host_id: HostId, observed: int, energy: int, on: int, measured: int) -> None:
-        """One machine's, or its screens'."""
+        """Add one machine's values, or its screens'."""
         self.observed[host_id] += observed
         self.energies[host_id] += energy
         self.on[host_id] += on
         self.measured[host_id] += measured
 
     def merge(self, other: Contributions) -> None:
-        """All of another."""
+        """Add another's contributions."""
         for mine, theirs in zip(self.parts, other.parts, strict=True):
             mine.update(theirs)
 
     @property
     def parts(self) -> tuple[Counter[HostId], ...]:
-        """All four."""
+        """All four contributions."""
         return self.observed, self.energies, self.on, self.measured
 
     @property
     def modelled(self) -> dict[HostId, int]:
-        """Energy that no method measured, or none at all."""
+        """Energy without measurement, or no energy."""
         return {host_id: energy - self.measured[host_id] for host_id, energy in self.energies.items()}
 
     def shows_methods(self, k: int) -> bool:
-        """Enough machines stand behind either part, or none does."""
+        """Return whether both the measured and the modelled part have k machines, or none."""
         return all(is_nobodys_or_safe(part, k) for part in (self.measured, self.modelled))
 
     def is_safe(self, k: int) -> bool:
-        """Enough machines stand behind its time, its energy and what of it is of machines that are on."""
+        """Return whether time, energy and energy while on have enough machines."""
         return self.figure(None).is_safe(k)
 
     def figure(self, key: _K, *more: Mapping[HostId, int]) -> Figure[_K]:
-        """What the rule looks at; `more` beside it."""
+        """Return the figure for the disclosure rule, with `more` constant contributions."""
         return Figure(key, self.observed, (self.energies, self.on, *more))
 
 
@@ -79,8 +82,8 @@ _Unit: TypeAlias = tuple[Stratum, ...]
 """Strata that stay together."""
 
 
-def merged_strata(shares: Mapping[Stratum, Contributions], k: int) -> dict[Stratum, Stratum | None]:
-    """Each stratum with machines that were observed → the one that it is kept in; None: a zone with fewer than k."""
+def merge_strata(shares: Mapping[Stratum, Contributions], k: int) -> dict[Stratum, Stratum | None]:
+    """Return each observed stratum → its merged stratum; None: a zone with fewer than k machines."""
     found: dict[Stratum, Stratum | None] = {stratum: stratum for stratum in shares}
     if k == 1:
         return found
@@ -89,13 +92,13 @@ def merged_strata(shares: Mapping[Stratum, Contributions], k: int) -> dict[Strat
         if not is_exempt(stratum):
             zones[Place.of(stratum).zone, stratum.device_class == MONITOR].append(stratum)
     for (zone, of_screens), strata in zones.items():
-        # Screens hide no machine: what is summed of either is nothing of the other.
+        # Screens are summed separately from machines: neither hides the other.
         _Zone(shares, k, found, MONITOR if of_screens else AUTRES).merge(zone, strata)
     return found
 
 
 class _Zone:
-    """One zone's strata, but servers'."""
+    """Strata of one zone, without servers."""
 
     def __init__(
         self,
@@ -104,12 +107,12 @@ class _Zone:
         found: dict[Stratum, Stratum | None],
         any_class: str,
     ) -> None:
-        """`any_class`: name of several classes together."""
+        """Take the contributions; `any_class`: name of several classes together."""
         self._shares, self._k, self._found = shares, k, found
         self._any_class = any_class
 
     def merge(self, zone: str, strata: Sequence[Stratum]) -> None:
-        families = _grouped(strata, lambda stratum: Place.of(stratum)[2:])
+        families = _group(strata, lambda stratum: Place.of(stratum)[2:])
         units, unsafe = self._each(families, self._family)
         context = self._largest_context(strata)
         place = Place(AUTRES, AUTRES, zone, None, context)
@@ -118,14 +121,14 @@ class _Zone:
             self._found[stratum] = None
 
     def _family(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
-        """Of one population and power context."""
-        classes = _grouped(strata, lambda stratum: stratum.device_class)
+        """Merge the classes of one population and power context."""
+        classes = _group(strata, lambda stratum: stratum.device_class)
         return self._settle(
             *self._each(classes, self._class), lambda one: _elsewhere(one).stratum(self._any_class)
         )
 
     def _class(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
-        entities = _grouped(strata, lambda stratum: Place.of(stratum).entity)
+        entities = _group(strata, lambda stratum: Place.of(stratum).entity)
         return self._settle(
             *self._each(entities, self._entity), lambda one: _elsewhere(one).stratum(one.device_class)
         )
@@ -153,13 +156,15 @@ class _Zone:
     def _settle(
         self, units: Sequence[_Unit], unsafe: _Unit, into: Callable[[Stratum], Stratum]
     ) -> tuple[list[_Unit], _Unit]:
-        """(safe units, what stays unsafe): those that are unsafe, and the smallest others until that is safe, become one."""
+        """Merge the unsafe units with the smallest others until the result is safe;
+        return (safe units, unsafe rest).
+        """
         every = [*units, *([unsafe] if unsafe else [])]
         figures = {unit: self._figure(unit) for unit in every}
         level = publish(list(figures.values()), self._k)
         if level.withheld_keys:
             return [], tuple(stratum for unit in every for stratum in unit)
-        hidden = {*level.merged_keys, *([unsafe] if unsafe else [])}  # safe by itself, or with others
+        hidden = {*level.merged_keys, *([unsafe] if unsafe else [])}  # safe alone, or with others
         merged = tuple(sorted(stratum for unit in hidden for stratum in unit))
         for stratum in merged:
             self._found[stratum] = into(stratum)
@@ -179,8 +184,9 @@ class _Zone:
         return max(sorted(energies), key=lambda context: energies[context])
 
 
-def merged_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[SampleCell, SampleCell]:
-    """Each cell of one safe stratum → the one that it is kept in: the ages of a hardware model first, then models.
+def merge_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[SampleCell, SampleCell]:
+    """Return each cell of one safe stratum → its merged cell:
+    first the ages of a hardware model, then models.
 
     The parts by method count too, where those of the stratum are safe.
     """
@@ -190,7 +196,7 @@ def merged_cells(shares: Mapping[SampleCell, Contributions], k: int) -> dict[Sam
     by_method = whole.shows_methods(k)
     found: dict[SampleCell, SampleCell] = {cell: cell for cell in shares}
     rest: list[tuple[SampleCell, ...]] = []
-    for group in _grouped(sorted(shares), lambda cell: cell.hardware):
+    for group in _group(sorted(shares), lambda cell: cell.hardware):
         level = publish([_cell_figure((cell,), shares, by_method) for cell in group], k)
         if level.withheld_keys:
             rest.append(tuple(group))
@@ -221,7 +227,7 @@ def _elsewhere(stratum: Stratum) -> Place:
     return Place.of(stratum)._replace(entity=AUTRES, site=AUTRES)
 
 
-def _grouped(items: Iterable[_T], key: Callable[[_T], object]) -> list[list[_T]]:
+def _group(items: Iterable[_T], key: Callable[[_T], object]) -> list[list[_T]]:
     found: defaultdict[object, list[_T]] = defaultdict(list)
     for item in items:
         found[key(item)].append(item)
@@ -229,6 +235,6 @@ def _grouped(items: Iterable[_T], key: Callable[[_T], object]) -> list[list[_T]]
 
 
 def is_exempt(stratum: Stratum) -> bool:
-    """Of machines that are nobody's."""
+    """Return whether the population is exempt: machines without a personal user."""
     population: Population | None = Place.of(stratum).population
     return population in EXEMPT

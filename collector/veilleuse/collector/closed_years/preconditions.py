@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a year cannot be closed, or not definitively; each says what to do. METHOD.md §7."""
+"""Lists the reasons why a year cannot be closed, or not definitively,
+with the remedy for each. METHOD.md §7.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.ghg_items import unresolved
+from veilleuse.collector.account.ghg_items import contexts_without_item
 from veilleuse.collector.closed_years.document import FrozenTerms
-from veilleuse.collector.closed_years.restate import covered
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.restate import class_coverage
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
@@ -23,19 +25,22 @@ MEASURABLE: Final = frozenset(one.value for one in DeviceClass) - {
     DeviceClass.UNKNOWN.value,
     DeviceClass.VIRTUAL_MACHINE.value,
 }
-"""Classes that agents run on: coverage is asked of these alone."""
+"""Classes with an agent: only these have a coverage condition."""
 
 
 def not_over(year: int, today: date) -> str | None:
-    """Why it is too early, whatever the state."""
+    """Return the reason why it is too early, for any state; None when it is not."""
     end = date(year + 1, 1, 1)
     if ended_by(today) < end:
-        return f"{year} is not over: its last month is kept 3 days after it has ended, close it from {end.replace(day=4)} on"
+        return (
+            f"{year} is not over: its last month is kept 3 days after it has ended, close it from "
+            f"{end.replace(day=4)} on"
+        )
     return None
 
 
 def of_data(year: int, waiting: PendingMonths) -> Iterator[str]:
-    """Of what came in."""
+    """Yield the reasons in received data."""
     if waiting.periods:
         wait = (
             f"1 period of {year} waits"
@@ -45,13 +50,14 @@ def of_data(year: int, waiting: PendingMonths) -> Iterator[str]:
         yield f"{wait} to be derived: run 'veilleuse derive', then close again"
     if waiting.months:
         yield (
-            f"{waiting.months} months of machines are not kept yet, or no longer true: 'veilleuse serve' keeps them in the "
+            f"{waiting.months} months of machines are not kept yet, or no longer true: 'veilleuse "
+            "serve' keeps them in the "
             "background; run 'veilleuse derive', wait a little, then close again"
         )
 
 
 def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[str]:
-    """Of rows that nobody has resolved."""
+    """Yield the reasons in unresolved inventory rows."""
     if doubts:
         rows = "1 row of the inventory is" if doubts == 1 else f"{doubts} rows of the inventory are"
         yield f"{rows} in doubt: look at 'veilleuse inventory review list' and decide"
@@ -65,36 +71,42 @@ def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[st
     )
     if unknown:
         yield (
-            f"{unknown} assets in service in {year} are of no known device class: name their class in the inventory or map their "
+            f"{unknown} assets in service in {year} are of no known device class: name their class in "
+            "the inventory or map their "
             "type, and import it again"
         )
 
 
-def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
-    """Of factors and of the mapping."""
+def of_terms(terms: FrozenTerms, kept: YearStatistics) -> Iterator[str]:
+    """Yield the reasons in factors and mapping."""
     for zone, chosen in sorted(terms.factors.items()):
         if chosen.provisional:
             yield (
-                f"the factor of {zone} for {chosen.year} is provisional, {chosen.factor.factor_id} stands in: import the year's own "
+                f"the factor of {zone} for {chosen.year} is provisional, {chosen.factor.factor_id} "
+                "stands in: import the year's own "
                 "once it is published (spring of the next year) with 'veilleuse factors import FILE'"
             )
     in_use = {Place.of(one.stratum).power_context for one in kept.fleet}
     in_use |= {Place.of(cell.stratum).power_context for cell in kept.cells if not cell.memo}
     if kept.homes:
         in_use.add(PowerContext.HOME)
-    for context in unresolved(terms.mapping):
+    for context in contexts_without_item(terms.mapping):
         if context in in_use:
             yield (
-                f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors mapping confirm' with it"
+                f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors "
+                "mapping confirm' with it"
             )
 
 
-def of_coverage(kept: Kept, minimum_ratio: float) -> Iterator[str]:
-    """Observed ÷ fleet machine time of the classes that agents run on: of states and of energy."""
-    seen = covered(kept, MEASURABLE | {AUTRES})
+def of_coverage(kept: YearStatistics, minimum_ratio: float) -> Iterator[str]:
+    """Yield insufficient coverage of states and energy:
+    observed ÷ fleet machine time of classes with an agent.
+    """
+    seen = class_coverage(kept, MEASURABLE | {AUTRES})
     for name, milliseconds in (("states", seen.states), ("energy", seen.energy)):
         if seen.fleet and milliseconds < minimum_ratio * seen.fleet:
             yield (
                 f"coverage of {name} is {milliseconds / seen.fleet:.1%} of the machines' time, below "
-                f"closing.coverage_minimum_ratio ({minimum_ratio:.0%}): install more agents, or lower the setting and say so in --why"
+                f"closing.coverage_minimum_ratio ({minimum_ratio:.0%}): install more agents, or lower "
+                "the setting and say so in --why"
             )

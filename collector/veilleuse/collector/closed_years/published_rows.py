@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closed years in reports: a year alone as it was frozen, with what was first published beside; among others, its kept sums."""
+"""Reports closed years: a single year as frozen, with the first published values;
+among other years, from its statistics.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,18 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from veilleuse.collector.account.change import NoComparison
-from veilleuse.collector.account.row import PeriodFigures, homes_told
-from veilleuse.collector.account.statement import METHOD_VERSION, told_home
+from veilleuse.collector.account.row import PeriodFigures, list_home_shares
+from veilleuse.collector.account.statement import METHOD_VERSION, home_row
 from veilleuse.collector.closed_years.frozen import (
     GROUPING,
     ClosedRevision,
     NotAClosedYear,
     YearComparison,
-    closed_of,
     frozen_figures,
     frozen_statement,
+    revision_of,
 )
-from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.model.closed_years import ClosedYear
 from veilleuse.collector.model.factors import ChosenFactor
@@ -31,12 +33,12 @@ from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.ports.publications import ClosedYearReader
 
 Asked = Callable[[str], bool]
-"""Whether an entity may be shown."""
+"""Returns whether an entity may be published."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedFigures:
-    """The last revision of a year."""
+    """Last revision of a year."""
 
     closed: ClosedRevision
     statement: EmissionsStatement
@@ -44,23 +46,26 @@ class ClosedFigures:
 
 
 def load_closed(reader: ClosedYearReader, told: ClosedYear) -> ClosedRevision:
-    """Raises StoreDamaged for one that contradicts itself."""
+    """Load a revision. Raises StoreDamaged for a contradictory one."""
     try:
-        return closed_of(told, reader.file(told))
+        return revision_of(told, reader.file(told))
     except NotAClosedYear as error:
         raise StoreDamaged(
             f"closed year {told.report_id}: {error}; run 'veilleuse verify {told.year}', and restore a backup"
         ) from error
 
 
-def require_shown(closed: ClosedRevision, *, k: int, current_tree: bool, dimensions: Iterable[str]) -> None:
-    """Raises UsageError for what a closed year cannot tell any more."""
+def require_publishable(
+    closed: ClosedRevision, *, k: int, current_tree: bool, dimensions: Iterable[str]
+) -> None:
+    """Check a query against a closed year. Raises UsageError for what its statistics no longer allow."""
     told = closed.told
     if current_tree:
         raise UsageError(f"{told.year} is closed: machines stand where they stood then, leave out --tree now")
     if k > closed.kept.k:
         raise UsageError(
-            f"{told.year} was closed with cells of {closed.kept.k} machines or more: reporting.k_anonymity {k} cannot be shown of it"
+            f"{told.year} was closed with cells of {closed.kept.k} machines or more: "
+            f"reporting.k_anonymity {k} cannot be shown of it"
         )
     if "month" in dimensions:
         raise UsageError(f"{told.year} is closed: what is kept of it is the year, leave out 'month'")
@@ -74,51 +79,56 @@ def closed_figures(
     *,
     compare: bool,
 ) -> ClosedFigures | None:
-    """As frozen; None of a year that is open. `compare`: with the year before, where that is closed too: else the report would be another
-    one once its machines are gone. Raises UsageError, StoreDamaged.
+    """Return the figures as frozen; None for an open year. Raises UsageError, StoreDamaged.
+
+    `compare`: with the year before, only where that is closed too: otherwise the report would change once its
+    machines are deleted.
     """
     revisions = reader.revisions(year)
     if not revisions:
         return None
     last = load_closed(reader, revisions[-1])
-    compared = _compared(reader, last, dimensions, asked) if compare else None
-    statement, periods = _stated(last, dimensions, asked, compared)
+    compared = _year_before(reader, last, dimensions, asked) if compare else None
+    statement, periods = _state(last, dimensions, asked, compared)
     published: EmissionsStatement | None = statement
     if len(revisions) > 1:
         first = load_closed(reader, revisions[0])
         published = (
-            _stated(first, dimensions, asked, None)[0] if _can_state(first, dimensions, asked) else None
+            _state(first, dimensions, asked, None)[0] if _can_state(first, dimensions, asked) else None
         )
-    return ClosedFigures(last, _marked(statement, last, published), periods)
+    return ClosedFigures(last, _mark_rows(statement, last, published), periods)
 
 
-def _compared(
+def _year_before(
     reader: ClosedYearReader, closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None
 ) -> YearComparison:
-    """The year before under this year's assumptions, with its own factors; or why there is none."""
+    """Return the year before under this year's assumptions,
+    with its own factors, or the reason for its absence.
+    """
     revisions = reader.revisions(closed.told.year - 1)
     if not revisions:
         return YearComparison({}, closed.terms.choose, NoComparison.OPEN.value)
     before = load_closed(reader, revisions[-1])
-    if before.kept.k < closed.kept.k:  # the change would show its smaller groups
+    if before.kept.k < closed.kept.k:  # the change would reveal the smaller groups of the year before
         return YearComparison({}, closed.terms.choose, NoComparison.NOT_KEPT.value)
-    period = kept_figures(before.kept, dimensions, closed.terms.assumptions, asked)
+    period = restate_year(before.kept, dimensions, closed.terms.assumptions, asked)
     if period.total is None or not period.total.estimate.energy_millijoules:
         return YearComparison({}, closed.terms.choose, NoComparison.NO_DATA.value)
 
     def choose(zone: str, year: int) -> ChosenFactor:
-        """A zone that was not there had no other factor."""
+        """Return the zone's factor of the year before; a zone absent then has no other factor."""
         return before.terms.choose(zone, year) if zone in before.terms.factors else closed.terms.factors[zone]
 
     return YearComparison({0: period}, choose)
 
 
-def _stated(
+def _state(
     closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None, compared: YearComparison | None
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
     if not _can_state(closed, dimensions, asked):
         raise UsageError(
-            f"{closed.told.report_id} is of method {closed.report['method_version']}, this program computes {METHOD_VERSION}: "
+            f"{closed.told.report_id} is of method {closed.report['method_version']}, this program "
+            f"computes {METHOD_VERSION}: "
             f"only what was frozen can be shown of it, --group-by {','.join(GROUPING)}"
         )
     if closed.report["method_version"] == METHOD_VERSION:
@@ -135,7 +145,7 @@ def _stated(
 
 
 def _can_state(closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None) -> bool:
-    """Of another method: as it was frozen, or not at all."""
+    """Return whether the grouping can be computed: under another method, only as frozen."""
     as_frozen = tuple(sorted(dimensions)) == tuple(sorted(GROUPING)) and asked is None
     return as_frozen or closed.report["method_version"] == METHOD_VERSION
 
@@ -144,7 +154,7 @@ def _as_written(closed: ClosedRevision) -> EmissionsStatement:
     figures = closed.report["figures"]
     rows, totals, memo = (tuple(map(_row, figures[name])) for name in ("rows", "totals", "memo"))
     kept = closed.kept
-    homes = tuple(told_home(kept.first, kept.end, one) for one in homes_told(kept.homes))
+    homes = tuple(home_row(kept.first, kept.end, one) for one in list_home_shares(kept.homes))
     return EmissionsStatement(rows, totals, memo, (), tuple(figures["withheld"]), homes=homes)
 
 
@@ -167,7 +177,7 @@ def _columns() -> frozenset[str]:
 
 @cache
 def _floats() -> frozenset[str]:
-    """Columns that hold a float."""
+    """Return the columns that hold a float."""
     found = set()
     for name, hint in get_type_hints(EmissionsRow).items():
         kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -176,10 +186,12 @@ def _floats() -> frozenset[str]:
     return frozenset(found)
 
 
-def _marked(
+def _mark_rows(
     statement: EmissionsStatement, closed: ClosedRevision, published: EmissionsStatement | None
 ) -> EmissionsStatement:
-    """`published`: what revision 1 said; None where it cannot be told in this grouping any more."""
+    """Mark every row with the revision; `published`:
+    statement of revision 1, None where this grouping is not possible.
+    """
     told_then = () if published is None else (*published.rows, *published.totals, *published.memo)
     before = {_name(row): row.kgco2e_total for row in told_then}
     told = closed.told

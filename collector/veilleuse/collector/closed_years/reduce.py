@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reduces the machines of a period to cells of k or more (pure): what a report computes from, and what is kept of a year for ever.
+"""Reduces the machines of a period to cells of k or more, for reports and permanent statistics (pure).
 
-One pass over the machines: each goes into the finest cell it is of. Then cells are merged until none stands on fewer than k. Decision 0039.
+One pass adds each machine to its finest cell. Cells are then merged until none has fewer than k machines.
+Decision 0039.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from datetime import date
 from operator import add, sub
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.account.telework import Telework, merged_shares
+from veilleuse.collector.account.telework import Telework, merge_shares
 from veilleuse.collector.closed_years.merge_strata import (
     ANY,
     Contributions,
     is_exempt,
-    merged_cells,
-    merged_strata,
+    merge_cells,
+    merge_strata,
 )
 from veilleuse.collector.closed_years.year_statistics import (
     SCREENS,
     W_OF_MACHINES,
     W_OF_SCREENS,
-    Kept,
-    KeptCell,
+    StatisticsCell,
     W,
     Withheld,
     X,
+    YearStatistics,
     as_one_method,
     longest_days,
     sample_of,
@@ -60,7 +61,7 @@ from veilleuse.collector.fleet.samples import (
 )
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount
-from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, added
+from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, add_vectors
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band
@@ -69,8 +70,8 @@ _Sums: TypeAlias = dict[tuple[DayType, Band], Vector]
 _NO_DAYS: Final = (0,) * len(DAY_TYPES)
 
 
-class _Fine(NamedTuple):
-    """The finest cell."""
+class _FineKey(NamedTuple):
+    """Key of the finest cell."""
 
     stratum: Stratum
     cell: SampleCell
@@ -78,8 +79,8 @@ class _Fine(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Gathered:
-    """Of one cell, fine or not."""
+class _CellSums:
+    """Sums of one cell, merged or not."""
 
     share: Contributions = field(default_factory=Contributions)
     days: dict[HostId, Days] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class _Gathered:
     sums: _Sums = field(default_factory=dict)
     products: Counter[int] = field(default_factory=Counter)
 
-    def merge(self, other: _Gathered) -> None:
+    def merge(self, other: _CellSums) -> None:
         self.share.merge(other.share)
         for host_id, times in other.days.items():
             self.days[host_id] = tuple(map(add, self.days.get(host_id, _NO_DAYS), times))
@@ -97,12 +98,12 @@ class _Gathered:
         self.apportioned |= other.apportioned
         for key, vector in other.sums.items():
             before = self.sums.get(key)
-            self.sums[key] = vector if before is None else added(before, vector)
+            self.sums[key] = vector if before is None else add_vectors(before, vector)
         self.products.update(other.products)
 
 
 class YearReducer:
-    """The pass over a period."""
+    """One pass over the machines of a period."""
 
     def __init__(
         self,
@@ -114,29 +115,33 @@ class YearReducer:
         for_ever: bool = True,
         in_groups: bool = False,
     ) -> None:
-        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `for_ever`: bands and all products of w
-        are kept; False: only what the figures of now are made of; `in_groups`: sums of random groups too, for the margins of a change."""
+        """Take the period and options.
+
+        `k`: fewest machines of a cell. `headcounts`: with declared telework days. `for_ever`: True stores
+        bands and all products of w; False only the inputs of current figures. `in_groups`: also sums random
+        groups, for the margins of a change.
+        """
         self._first, self._end, self._k = first, end, k
         self._telework = Telework(headcounts, first, end)
         self._book = FleetBook()
         self._sampled: Counter[Stratum] = Counter()
         self._times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
-        self._machines: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
-        self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
+        self._machines: defaultdict[_FineKey, _CellSums] = defaultdict(_CellSums)
+        self._virtual: defaultdict[_FineKey, _CellSums] = defaultdict(_CellSums)
         self._pcs: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
-        """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
+        """Stratum of a place's screens → the PCs there that report screens, or none."""
         self._in_groups = in_groups
         self._groups = Groups()
         self._for_ever = for_ever
         self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
         self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
 
-    def stands(self, standing: FleetDevice) -> None:
-        """A device in service."""
-        self._book.stands(Place.at(standing).stratum(standing.device_class), standing)
+    def add_device(self, standing: FleetDevice) -> None:
+        """Add a device in service."""
+        self._book.add_device(Place.at(standing).stratum(standing.device_class), standing)
 
-    def measured(self, one: ObservedMachine, standing: FleetDevice) -> None:
-        """A machine, with its screens."""
+    def add_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
+        """Add a machine, with its screens."""
         one = one if self._for_ever else one.without_bands()
         total, place = one.total, Place.at(standing)
         made = machine(one, total, place.stratum(standing.device_class), standing)
@@ -151,8 +156,8 @@ class YearReducer:
             self._seen(shown)
             _gather(self._machines, one, shown, self._of_screens, shows_screens=True)
 
-    def virtual(self, one: ObservedMachine, standing: FleetDevice) -> None:
-        """A virtual machine."""
+    def add_virtual_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
+        """Add a virtual machine."""
         made = machine(one, one.total, Place.at(standing).stratum(standing.device_class), standing)
         _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
 
@@ -171,13 +176,13 @@ class YearReducer:
         self._sampled[made.stratum] += made.counts
         self._times[made.stratum].update(dict(zip(DAY_TYPES, made.accounted_milliseconds, strict=True)))
 
-    def kept(self) -> Kept:
-        """All of it; the pass is over."""
-        machines = _Merged(self._machines, self._k, self._pcs)
-        virtual = _Merged(self._virtual, self._k, {})
+    def statistics(self) -> YearStatistics:
+        """Return the statistics; the pass is over."""
+        machines = _MergedCells(self._machines, self._k, self._pcs)
+        virtual = _MergedCells(self._virtual, self._k, {})
         self._book.settle()
         shown = {stratum for stratum in self._sampled if machines.strata.get(stratum, stratum) is not None}
-        self._book.holds(
+        self._book.complete(
             {stratum: self._sampled[stratum] for stratum in shown},
             {stratum: self._times[stratum] for stratum in shown},
             machines.examples,
@@ -189,7 +194,7 @@ class YearReducer:
             ]
         )
         pieces = list(_pieces(self._book.in_service(), machines, self._k))
-        return Kept(
+        return YearStatistics(
             self._first,
             self._end,
             self._k,
@@ -197,14 +202,14 @@ class YearReducer:
             tuple(_fleet(pieces, machines, self._k)),
             machines.always_on,
             withheld=tuple(withheld),
-            homes=merged_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
+            homes=merge_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
             stands_for=machines.stands_for(self._k),
-            groups=self._groups.kept_in(machines.strata),
+            groups=self._groups.regroup(machines.strata),
             moved=machines.moved,
         )
 
 
-def keep(
+def reduce_year(
     first: date,
     end: date,
     standings: Iterable[FleetDevice],
@@ -215,22 +220,22 @@ def keep(
     headcounts: Collection[Headcount] = (),
     for_ever: bool = True,
     in_groups: bool = False,
-) -> Kept:
-    """Reduce [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
+) -> YearStatistics:
+    """Reduce [first, end) to statistics; each machine, virtual ones apart, has one of `standings`."""
     keeper = YearReducer(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
-        keeper.stands(standing)
+        keeper.add_device(standing)
     for one, standing in machines:
-        keeper.measured(one, standing)
+        keeper.add_machine(one, standing)
     for one, standing in virtual:
-        keeper.virtual(one, standing)
-    return keeper.kept()
+        keeper.add_virtual_machine(one, standing)
+    return keeper.statistics()
 
 
 def _component_places(
     of: Mapping[str, tuple[str, ...]], components: Collection[str]
 ) -> list[tuple[int, list[int]]]:
-    """(number in w, places of its columns) of some components."""
+    """Return (number in w, places of its columns) of the given components."""
     return [
         (number, [PLACE[column] for column in columns])
         for number, (name, columns) in enumerate(of.items())
@@ -239,7 +244,7 @@ def _component_places(
 
 
 def _gather(
-    into: defaultdict[_Fine, _Gathered],
+    into: defaultdict[_FineKey, _CellSums],
     one: ObservedMachine,
     made: SampleMachine,
     components: Sequence[tuple[int, Sequence[int]]],
@@ -248,8 +253,8 @@ def _gather(
 ) -> None:
     energy = sum(made.energy_millijoules)
     if not made.observed_milliseconds and not energy:
-        return  # it told of nothing
-    found = into[_Fine(made.stratum, made.cell, made.always_on)]
+        return  # no report at all
+    found = into[_FineKey(made.stratum, made.cell, made.always_on)]
     on = made.on_millijoules
     found.share.add(one.host_id, made.observed_milliseconds, energy, on, made.measured_millijoules)
     found.days[one.host_id] = tuple(
@@ -260,7 +265,7 @@ def _gather(
         vector = _screens_of(row.values) if shows_screens else _rest_of(row.values)
         if any(vector):
             before = found.sums.get((row.day_type, row.band))
-            found.sums[row.day_type, row.band] = vector if before is None else added(before, vector)
+            found.sums[row.day_type, row.band] = vector if before is None else add_vectors(before, vector)
     if made.counts:
         found.n += 1
         _add_products(found.products, one, components)
@@ -293,24 +298,26 @@ def _add_products(
             products[row + j] += value * other
 
 
-class _Merged:
-    """Fine cells → those that are kept."""
+class _MergedCells:
+    """Merges the finest cells into cells of k or more."""
 
     def __init__(
-        self, fine: Mapping[_Fine, _Gathered], k: int, screens_of: Mapping[Stratum, Contributions]
+        self, fine: Mapping[_FineKey, _CellSums], k: int, screens_of: Mapping[Stratum, Contributions]
     ) -> None:
-        """`screens_of`: stratum of a place's screens → the PCs there: how long screens are on rests on these too."""
+        """Merge all cells; `screens_of`: stratum of a place's screens → its PCs, which report display-on
+        time.
+        """
         self._k = k
         self._shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
         for key, one in fine.items():
             self._shares[key.stratum].merge(one.share)
         for stratum, share in screens_of.items():
             self._shares[stratum].merge(share)
-        self.strata = merged_strata(self._shares, k)
+        self.strata = merge_strata(self._shares, k)
         self.withheld = sorted(
             {Place.of(key.stratum).zone for key in fine if self.strata[key.stratum] is None}
         )
-        moved: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
+        moved: defaultdict[_FineKey, _CellSums] = defaultdict(_CellSums)
         for key, one in fine.items():
             into = self.strata[key.stratum]
             if into is not None:
@@ -321,7 +328,7 @@ class _Merged:
 
     @property
     def examples(self) -> dict[Stratum, Stratum]:
-        """Stratum of a place's screens → the group of places whose PCs tell together how long screens are on."""
+        """Stratum of a place's screens → the group of places whose PCs together report display-on time."""
         return {
             stratum: into
             for stratum, into in self.strata.items()
@@ -330,7 +337,9 @@ class _Merged:
 
     @property
     def moved(self) -> Counter[tuple[Stratum, ...]]:
-        """Strata that one machine was measured in, one for each of its cells → number of such machines: each counts once in a row."""
+        """Strata of the cells in which one machine was measured → number of such machines; a row counts each
+        once.
+        """
         strata: defaultdict[HostId, list[Stratum]] = defaultdict(list)
         for key, one in sorted(self._cells.items()):
             if key.stratum.device_class != MONITOR:
@@ -339,7 +348,7 @@ class _Merged:
         return Counter(tuple(found) for found in strata.values() if len(found) > 1)
 
     def of_other_classes(self) -> dict[tuple[Stratum, str], int]:
-        """(stratum that holds several device classes, one of these) → its measured machines there."""
+        """Return (stratum with several device classes, one of these) → its measured machines there."""
         hosts: defaultdict[tuple[Stratum, str], set[HostId]] = defaultdict(set)
         for stratum, into in self.strata.items():
             if into is not None and into.device_class != stratum.device_class:
@@ -347,7 +356,9 @@ class _Merged:
         return {key: len(found) for key, found in hosts.items()}
 
     def stands_for(self, k: int) -> dict[str, str]:
-        """Device class of k or more whose machines are all in strata of several classes → the name of these."""
+        """Return device class → common name, for classes of k or more that are only in strata of several
+        classes.
+        """
         own = {key.stratum.device_class for key in self._cells}
         return {
             device_class: into.device_class
@@ -356,25 +367,25 @@ class _Merged:
         }
 
     def into(self, stratum: Stratum) -> Stratum:
-        """What a stratum is kept in; itself where nothing of its machines is kept."""
+        """Return the merged stratum of a stratum; itself where none of its machines has one."""
         return self.strata.get(stratum, stratum) or stratum
 
-    def _merge_kinds(self, moved: Mapping[_Fine, _Gathered]) -> dict[_Fine, _Gathered]:
-        """Kinds are told apart in all strata of a class, or in none."""
-        by_class: defaultdict[str, list[_Fine]] = defaultdict(list)
+    def _merge_kinds(self, moved: Mapping[_FineKey, _CellSums]) -> dict[_FineKey, _CellSums]:
+        """Separate kinds in all strata of a class, or in none."""
+        by_class: defaultdict[str, list[_FineKey]] = defaultdict(list)
         for key in moved:
             by_class[key.stratum.device_class].append(key)
-        found: dict[_Fine, _Gathered] = {}
+        found: dict[_FineKey, _CellSums] = {}
         for name, keys in by_class.items():
             if self._may_tell_kinds(moved, keys):
                 found.update({key: moved[key] for key in keys})
                 continue
             self.always_on[name] = self._kind_of_class(moved, keys)
             for key in keys:
-                found.setdefault(key._replace(always_on=False), _Gathered()).merge(moved[key])
+                found.setdefault(key._replace(always_on=False), _CellSums()).merge(moved[key])
         return found
 
-    def _may_tell_kinds(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> bool:
+    def _may_tell_kinds(self, moved: Mapping[_FineKey, _CellSums], keys: Sequence[_FineKey]) -> bool:
         if self._k == 1:
             return True
         kinds: defaultdict[tuple[Stratum, bool], Contributions] = defaultdict(Contributions)
@@ -384,8 +395,8 @@ class _Merged:
             share.is_safe(self._k) for (stratum, _), share in kinds.items() if not is_exempt(stratum)
         )
 
-    def _kind_of_class(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> Alike | None:
-        """Those always on, where they and the others are enough."""
+    def _kind_of_class(self, moved: Mapping[_FineKey, _CellSums], keys: Sequence[_FineKey]) -> Alike | None:
+        """Return the machines always on, where both they and the others are enough."""
         shares = {kind: Contributions() for kind in (False, True)}
         found = Alike()
         for key in keys:
@@ -394,28 +405,28 @@ class _Merged:
                 found.merge(sample_of(moved[key].n, moved[key].sums, moved[key].products))
         return found if all(is_safe(share.energies, self._k) for share in shares.values()) else None
 
-    def _merge_cells(self, moved: Mapping[_Fine, _Gathered]) -> dict[_Fine, _Gathered]:
+    def _merge_cells(self, moved: Mapping[_FineKey, _CellSums]) -> dict[_FineKey, _CellSums]:
         shares: defaultdict[tuple[Stratum, bool], dict[SampleCell, Contributions]] = defaultdict(dict)
         for key, one in moved.items():
             shares[key.stratum, key.always_on][key.cell] = one.share
-        found: dict[_Fine, _Gathered] = {}
+        found: dict[_FineKey, _CellSums] = {}
         for (stratum, always_on), cells in shares.items():
             names = (
                 {cell: cell for cell in cells}
                 if is_exempt(stratum) or self._k == 1
-                else merged_cells(cells, self._k)
+                else merge_cells(cells, self._k)
             )
             self.merged.setdefault(stratum, {}).update(names)
             for cell, name in names.items():
-                into = found.setdefault(_Fine(stratum, name, always_on), _Gathered())
-                into.merge(moved[_Fine(stratum, cell, always_on)])
+                into = found.setdefault(_FineKey(stratum, name, always_on), _CellSums())
+                into.merge(moved[_FineKey(stratum, cell, always_on)])
         return found
 
-    def cells(self, *, memo: bool) -> Iterable[KeptCell]:
-        """In order."""
+    def cells(self, *, memo: bool) -> Iterable[StatisticsCell]:
+        """Yield the merged cells, in order."""
         for key, one in sorted(self._cells.items()):
             hidden = not is_exempt(key.stratum) and self._k > 1 and not one.share.shows_methods(self._k)
-            yield KeptCell(
+            yield StatisticsCell(
                 key.stratum,
                 key.cell,
                 key.always_on,
@@ -430,11 +441,12 @@ class _Merged:
             )
 
 
-def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tuple[InService, Stratum]]:
-    """(part of the fleet, stratum that its sample is kept in).
+def _pieces(fleet: Iterable[InService], merged: _MergedCells, k: int) -> Iterator[tuple[InService, Stratum]]:
+    """Yield (part of the fleet, stratum of its sample).
 
-    Of a class with fewer than k measured machines, kept with other classes, k machines in service at most go with these: others' mean is
-    no example for the rest. The split is by inventory and k alone, so that it tells nothing of the machines that were measured.
+    A class with fewer than k measured machines shares a stratum with other classes. At most k of its machines
+    in service go there: the other classes' mean does not represent the rest. The split uses inventory and k
+    alone, so it reveals nothing of the measured machines.
     """
     rare = {key for key, number in merged.of_other_classes().items() if number < k}
     split: defaultdict[tuple[Stratum, str], list[InService]] = defaultdict(list)
@@ -454,8 +466,8 @@ def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tup
                 yield InService(one.stratum, one.machines - moved, rest), one.stratum
 
 
-def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _Merged, k: int) -> Iterable[InService]:
-    """The fleet, in the strata and cells that its sample is kept in."""
+def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _MergedCells, k: int) -> Iterable[InService]:
+    """Yield the fleet in the strata and cells of its sample."""
     found = FleetBook()
     for one, into in pieces:
         found.machines[into] += one.machines
@@ -472,7 +484,7 @@ def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _Merged, k: int)
 
 
 def _common(cells: Counter[SampleCell], k: int) -> Counter[SampleCell]:
-    """Hardware and age that k machines share; the rest as one."""
+    """Merge hardware and age below k machines; the rest is one cell."""
     made: Counter[SampleCell] = Counter()
     for cell, number in cells.items():
         of_model = sum(more for one, more in cells.items() if one.hardware == cell.hardware)

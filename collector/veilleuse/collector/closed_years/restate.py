@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Turns the cells of a period into its rows, in energy (pure): of an open period and of a closed year alike.
+"""Restates the cells of a period as its rows, in energy (pure):
+the same for an open period and a closed year.
 
-Every cell stands on k machines or more, so that any union of cells may be shown, and any difference of two unions.
+Every cell has k machines or more, so any union of cells may be published, and any difference of two unions.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from veilleuse.collector.account.row import (
     RowSums,
     figure_row,
     home_key,
-    homes_told,
+    list_home_shares,
     row_key,
     row_order,
     total_key,
@@ -31,7 +32,7 @@ from veilleuse.collector.account.row import (
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.telework import HomeShare, HomeSplit
 from veilleuse.collector.closed_years.merge_strata import is_exempt
-from veilleuse.collector.closed_years.year_statistics import Kept, KeptCell, sample_of
+from veilleuse.collector.closed_years.year_statistics import StatisticsCell, YearStatistics, sample_of
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.observations import (
@@ -63,7 +64,7 @@ class _Row:
     states: dict[str, dict[State, tuple[int, int]]] = field(default_factory=dict)
     covered: dict[str, CoveredDays] = field(default_factory=dict)
 
-    def add(self, cell: KeptCell) -> None:
+    def add(self, cell: StatisticsCell) -> None:
         self.strata.add(cell.stratum)
         self.apportioned |= cell.apportioned
         self.hides_methods |= cell.methods_hidden
@@ -78,7 +79,7 @@ class _Row:
             states[state] = (before[0] + time, before[1] + energy)
 
     def merge(self, other: _Row) -> None:
-        """All of another one."""
+        """Add all of another row."""
         self.strata |= other.strata
         self.machines += other.machines
         self.screens += other.screens
@@ -93,7 +94,10 @@ class _Row:
                 own[state] = (before[0] + time, before[1] + energy)
 
     def sums(self, moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
-        """Screens hang on machines that are counted already, unless the row is of screens alone. `moved`: as `Kept` has it."""
+        """Return the sums of the row; `moved`: machines in several strata, as in the statistics.
+
+        Screens belong to machines that are counted already, unless the row has only screens.
+        """
         again = sum(
             number * max(0, sum(stratum in self.strata for stratum in strata) - 1)
             for strata, number in moved.items()
@@ -112,9 +116,9 @@ class _Row:
 
 
 class _ClassFigures:
-    """What the classes of a row can be compared by."""
+    """Comparison inputs of the classes of a row."""
 
-    def __init__(self, kept: Kept, fleet: Fleet) -> None:
+    def __init__(self, kept: YearStatistics, fleet: Fleet) -> None:
         self._kept, self._fleet = kept, fleet
         self._deviations = deviations(kept.groups, fleet.pools) if kept.groups.sums else {}
         self._standby = {one.stratum: one.standby_milliseconds for one in kept.fleet}
@@ -145,38 +149,42 @@ class _ClassFigures:
         )
 
     def _covered_by_pcs(self, screens: Iterable[Stratum]) -> CoveredDays:
-        """Of the PCs in the same places, else of all."""
+        """Return the covered days of PCs in the same places, else of all PCs."""
         places = {Place.of(stratum) for stratum in screens}
         found = [covered for place, covered in self._pcs.items() if place in places]
         return reduce(or_, found or self._pcs.values(), CoveredDays())
 
 
-def _covered(cell: KeptCell) -> CoveredDays:
-    """Of a year kept before that was told, the mean of its machines."""
+def _covered(cell: StatisticsCell) -> CoveredDays:
+    """Return the covered days; for a year without stored days, the mean of its machines."""
     if cell.days_milliseconds is not None:
         return CoveredDays.of(cell.days_milliseconds)
     times = sample_of(cell.n, cell.sums, cell.products).times
     return CoveredDays.of(tuple(time // cell.n for time in times)) if cell.n else CoveredDays()
 
 
-def kept_figures(
-    kept: Kept,
+def restate_year(
+    kept: YearStatistics,
     dimensions: Collection[str],
     assumptions: Assumptions,
     asked: Callable[[str], bool] | None = None,
 ) -> PeriodFigures:
-    """Rows of the year; `asked`: entities to be shown, which changes no figure of theirs. None: all, and rooms, which are no entity's."""
+    """Compute the rows of the year.
+
+    `asked`: filter of published entities, which changes no figure. None: all entities, and rooms, which
+    belong to no entity.
+    """
     made = _of_machines(kept, dimensions, assumptions, asked or (lambda _: True))
     return with_rooms(made, made.rooms, dimensions) if asked is None else made
 
 
 def _of_machines(
-    kept: Kept, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
+    kept: YearStatistics, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
     of_virtual = _estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions())
     virtual = HomeSplit(of_virtual)
-    told, told_of_virtual = (
+    class_figures, virtual_figures = (
         _ClassFigures(kept, fleet),
         _ClassFigures(replace(kept, groups=Groups()), of_virtual),
     )
@@ -188,12 +196,12 @@ def _of_machines(
     total = None
     if rows:
         whole = _whole(rows.values(), kept.moved)
-        total = figure_row(total_key(whole.strata), whole, HomeSplit(fleet), told)
+        total = figure_row(total_key(whole.strata), whole, HomeSplit(fleet), class_figures)
     where = {stratum: key for key, row in rows.items() for stratum in row.strata}
     homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
     divided = HomeSplit(fleet, homes)
     shown = [
-        figure_row(key, row.sums(kept.moved), divided, told)
+        figure_row(key, row.sums(kept.moved), divided, class_figures)
         for key, row in _with_home(rows, kept, homes, where)
     ]
     memo = _rows(kept, dimensions, asked, memo=True)
@@ -204,7 +212,7 @@ def _of_machines(
         tuple(
             sorted(
                 (
-                    figure_row(replace(key, memo=True), row.sums({}), virtual, told_of_virtual)
+                    figure_row(replace(key, memo=True), row.sums({}), virtual, virtual_figures)
                     for key, row in memo.items()
                 ),
                 key=row_order,
@@ -212,18 +220,18 @@ def _of_machines(
         ),
         total,
         tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
-        homes_told(homes),
+        list_home_shares(homes),
         fleet.rooms,
     )
 
 
 def _with_home(
     rows: Mapping[RowKey, _Row],
-    kept: Kept,
+    kept: YearStatistics,
     homes: Mapping[Stratum, HomeShare],
     where: Mapping[Stratum, RowKey],
 ) -> Iterable[tuple[RowKey, _Row]]:
-    """Rows, and those of what is drawn at home; as account.at_home has them, but that every cell is k machines already."""
+    """Return the rows with those of energy at home, as account.at_home; every cell already has k machines."""
     found = {
         key: row
         for key, row in rows.items()
@@ -236,7 +244,7 @@ def _with_home(
         if cell.stratum in homes and not cell.memo:
             at_home[home_key(where[cell.stratum])].add(cell)
     for key, row in at_home.items():
-        if key in found:  # others are at home by the inventory
+        if key in found:  # other machines are at home by the inventory
             row.merge(found[key])
         found[key] = row
     return found.items()
@@ -247,13 +255,13 @@ class ClassCoverage(NamedTuple):
 
     fleet: int
     states: int
-    """Of known state."""
+    """Time of known state."""
     energy: int
-    """With derived energy."""
+    """Time with derived energy."""
 
 
-def covered(kept: Kept, classes: Collection[str]) -> ClassCoverage:
-    """Of these device classes, virtual machines apart."""
+def class_coverage(kept: YearStatistics, classes: Collection[str]) -> ClassCoverage:
+    """Return the machine time of these device classes, without virtual machines."""
     cells = [_alike(cell) for cell in kept.cells if not cell.memo and cell.stratum.device_class in classes]
     return ClassCoverage(
         sum(sum(one.milliseconds) for one in kept.fleet if one.stratum.device_class in classes),
@@ -262,27 +270,27 @@ def covered(kept: Kept, classes: Collection[str]) -> ClassCoverage:
     )
 
 
-def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
-    """Of all but virtual machines, and of the rooms that they stand in."""
+def estimator(kept: YearStatistics, assumptions: Assumptions) -> Fleet:
+    """Return the estimator of all machines but virtual ones, with their rooms."""
     cells = [cell for cell in kept.cells if not cell.memo]
     sample = Sample(always_on=dict(kept.always_on), stands_for=dict(kept.stands_for))
     return _estimator(cells, kept.fleet, sample, assumptions, kept.rooms)
 
 
 def _estimator(
-    cells: Iterable[KeptCell],
+    cells: Iterable[StatisticsCell],
     fleet: Iterable[InService],
     sample: Sample,
     assumptions: Assumptions,
     rooms: Collection[RoomFigure] = (),
 ) -> Fleet:
-    """`sample`: without its machines, which are added."""
+    """Build an estimator; `sample`: without its machines, which are added."""
     for cell in cells:
         sample.groups[Key(cell.stratum, cell.cell, cell.always_on)] = _alike(cell)
     return Fleet(sample, fleet, assumptions, rooms=rooms)
 
 
-def _alike(cell: KeptCell) -> Alike:
+def _alike(cell: StatisticsCell) -> Alike:
     found = sample_of(cell.n, cell.sums, cell.products)
     one = _observed(cell)
     found.add_known(machine(one, one.total, cell.stratum))
@@ -292,8 +300,8 @@ def _alike(cell: KeptCell) -> Alike:
     return found
 
 
-def _observed(cell: KeptCell) -> ObservedMachine:
-    """All its machines as one."""
+def _observed(cell: StatisticsCell) -> ObservedMachine:
+    """Return all machines of the cell as one."""
     nobody = HostId(0)
     return ObservedMachine(
         nobody,
@@ -302,7 +310,7 @@ def _observed(cell: KeptCell) -> ObservedMachine:
 
 
 def _rows(
-    kept: Kept, dimensions: Collection[str], asked: Callable[[str], bool], *, memo: bool
+    kept: YearStatistics, dimensions: Collection[str], asked: Callable[[str], bool], *, memo: bool
 ) -> defaultdict[RowKey, _Row]:
     rows: defaultdict[RowKey, _Row] = defaultdict(_Row)
     for cell in kept.cells:

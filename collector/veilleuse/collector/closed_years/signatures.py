@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The key that signs closed years, and signatures that anybody can check.
+"""Manages the key that signs closed years, and checks signatures.
 
-Ed25519 (RFC 8032), in the authority's folder, 0600, so that a backup has it. Its public half is certified by the authority at work when
-it signs: for signing documents (RFC 9336), nothing else. A signature holds no secret and is worth what its reader knows of the key.
+The key is Ed25519 (RFC 8032), in the authority's folder, mode 0600, so that a backup contains it. The active
+authority certifies the public key when it signs: for signing documents (RFC 9336), nothing else. A signature
+holds no secret. Its value depends on the reader's trust in the key.
 """
 
 from __future__ import annotations
@@ -37,27 +38,29 @@ KEY_BYTES: Final = 4096
 KEY_FILE: Final = "closing.key"
 ALGORITHM: Final = "Ed25519"
 _CONTEXT: Final = b"veilleuse closed year 1\n"
-"""Before the digest: a signature of this key under something else is none of a closed year."""
+"""Prefix of the digest: a signature of this key on other content is not valid for a closed year."""
 _PUBLIC_HEX: Final = 64
 
 
 class SignatureWrong(ValueError):
-    """Says what is wrong."""
+    """Raised with the reason why a signature is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureFacts:
-    """What a good signature tells."""
+    """Facts of a valid signature."""
 
     public_key: str
     """64 hexadecimal digits."""
     root_sha256: str
-    """Of the authority that certified it."""
+    """Root certificate of the authority that certified the key."""
     certified_until: datetime
 
 
 def signing_key(data_dir: Path) -> Ed25519PrivateKey:
-    """The key of a data directory; made when there is none. For who holds the lock. Raises DataDirectoryError."""
+    """Return the key of a data directory; generated when there is none. For the holder of the lock.
+    Raises DataDirectoryError.
+    """
     path = data_dir / FOLDER / KEY_FILE
     found = _read_key(path)
     if found is not None:
@@ -71,32 +74,36 @@ def signing_key(data_dir: Path) -> Ed25519PrivateKey:
 
 
 def known_public_key(data_dir: Path) -> str | None:
-    """Of a data directory, 64 hexadecimal digits; None where nothing was ever closed. Raises DataDirectoryError."""
+    """Return the public key of a data directory, 64 hexadecimal digits; None where no year was closed.
+
+    Raises DataDirectoryError.
+    """
     found = _read_key(data_dir / FOLDER / KEY_FILE)
     return None if found is None else public_hex(found.public_key())
 
 
 def missing_key(data_dir: Path) -> str:
-    """What to do where years were signed and the key is not there."""
+    """Return the remedy where years were signed and the key is missing."""
     return (
-        f"{data_dir / FOLDER / KEY_FILE} is missing, and years were signed with it: restore it from a backup; where none has it, "
+        f"{data_dir / FOLDER / KEY_FILE} is missing, and years were signed with it: restore it from a "
+        "backup; where none has it, "
         "'veilleuse close --key' makes another, and what was signed before no longer verifies here"
     )
 
 
 def public_hex(key: Ed25519PublicKey) -> str:
-    """64 hexadecimal digits."""
+    """Return 64 hexadecimal digits."""
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
 
 def public_pem(key_hex: str) -> bytes:
-    """As other programs take it."""
+    """Return the key as PEM, for other programs."""
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key_hex))
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def parse_public_key(text: str) -> str:
-    """Hexadecimal digits out of these or of a PEM. Raises UsageError."""
+    """Parse a public key, hexadecimal or PEM, to hexadecimal digits. Raises UsageError."""
     text = text.strip()
     try:
         if text.startswith("-----"):
@@ -111,7 +118,9 @@ def parse_public_key(text: str) -> str:
 
 
 def sign(content: bytes, key: Ed25519PrivateKey, authority: Authority) -> bytes:
-    """The .sig file of a file's content. Raises DataDirectoryError when the authority cannot certify the key now."""
+    """Return the .sig file of a file's content. Raises DataDirectoryError when the authority cannot certify
+    the key now.
+    """
     public = key.public_key()
     chain = authority.document_chain(public)
     return (
@@ -129,19 +138,22 @@ def sign(content: bytes, key: Ed25519PrivateKey, authority: Authority) -> bytes:
 
 
 def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -> SignatureFacts:
-    """Raises SignatureWrong unless every byte of both is as it was made; `signed_at`: when the certificates were to be valid."""
-    told = _parsed(signature)
-    if told["sha256"] != sha256(content):
+    """Check a signature. Raises SignatureWrong unless every byte of content and signature is unchanged.
+
+    `signed_at`: moment at which the certificates must be valid.
+    """
+    fields = _parse(signature)
+    if fields["sha256"] != sha256(content):
         raise SignatureWrong("its content was changed: it is not what was signed")
     try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(told["public_key"]))
-        key.verify(bytes.fromhex(told["signature"]), _CONTEXT + bytes.fromhex(told["sha256"]))
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(fields["public_key"]))
+        key.verify(bytes.fromhex(fields["signature"]), _CONTEXT + bytes.fromhex(fields["sha256"]))
     except (ValueError, InvalidSignature) as error:
         raise SignatureWrong("its signature is not one of the key it names") from error
     try:
-        chain = _chain(told["certificates"])
+        chain = _chain(fields["certificates"])
         _require_certified(chain, key, signed_at)
-        return SignatureFacts(told["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
+        return SignatureFacts(fields["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
     except SignatureWrong:
         raise
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
@@ -160,22 +172,23 @@ def _require_certified(
             raise SignatureWrong(f"a certificate was not valid on {signed_at:%Y-%m-%d}, when it was signed")
 
 
-def _parsed(signature: bytes) -> dict[str, Any]:
+def _parse(signature: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(signature)
+        fields = json.loads(signature)
         wanted = {"algorithm", "certificates", "public_key", "sha256", "signature"}
-        if not isinstance(told, dict) or set(told) != wanted or told["algorithm"] != ALGORITHM:
+        if not isinstance(fields, dict) or set(fields) != wanted or fields["algorithm"] != ALGORITHM:
             raise SignatureWrong("its .sig file is none of a closed year")
         plain = [
-            told[name] == bytes.fromhex(told[name]).hex() for name in ("public_key", "sha256", "signature")
+            fields[name] == bytes.fromhex(fields[name]).hex()
+            for name in ("public_key", "sha256", "signature")
         ]
-        if canonical(told) + b"\n" != signature or not all(plain):
+        if canonical(fields) + b"\n" != signature or not all(plain):
             raise SignatureWrong("its .sig file was changed")
     except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, SignatureWrong):
             raise
         raise SignatureWrong("its .sig file cannot be read") from error
-    return told
+    return fields
 
 
 def _chain(texts: Sequence[Any]) -> list[x509.Certificate]:

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whether a closed year is what was signed, and its figures are those of its statistics. From a file alone, or from the store."""
+"""Verifies a closed year: its signature, and its figures against its statistics.
+From a file alone, or from the store.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.closed_years.frozen import (
     ClosedRevision,
     NotAClosedYear,
-    closed_of,
     frozen_documents,
     read_closed,
     reproduces,
+    revision_of,
 )
 from veilleuse.collector.closed_years.signatures import (
     SignatureFacts,
@@ -34,20 +36,21 @@ from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.wire.files import make_own_folder, read_owned, read_with_status, replace_owned
 
 FOLDER: Final = "closed"
-"""Of the data directory."""
+"""Folder within the data directory."""
 KEY_NAME: Final = "key.pem"
 FILE_NAME: Final = re.compile(r"(?P<year>\d{4})-r(?P<revision>[1-9]\d{0,5})\.json")
 
 
 def signature_path(path: Path) -> Path:
-    """Where the signature of a file lies."""
+    """Return the path of a file's signature."""
     return path.with_name(f"{path.name}.sig")
 
 
 def export(folder: Path, told: ClosedYear, file: ClosedFile, public_key: str, *, give: bool = True) -> Path:
-    """Write a revision, each file whole or not at all, 0600: sums of few servers are in it. Raises CollectorError.
+    """Write a revision, each file completely or not at all, mode 0600: it has sums of few servers.
+    Raises CollectorError.
 
-    `give`: what root writes belongs to whom the folder belongs to, as in the data directory.
+    `give`: files written by root get the owner of the folder, as in the data directory.
     """
     path = folder / f"{told.report_id}.json"
     try:
@@ -62,24 +65,24 @@ def export(folder: Path, told: ClosedYear, file: ClosedFile, public_key: str, *,
 
 
 MOST_BYTES: Final = 1 << 30
-"""Of a closed year's file."""
+"""Limit of a closed year's file."""
 SIGNATURE_BYTES: Final = 1 << 20
-"""Of its .sig file."""
+"""Limit of its .sig file."""
 
 
 @dataclass(slots=True)
 class Verification:
-    """Of one revision."""
+    """Result for one revision."""
 
     name: str
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What could not be looked at, or should be known."""
+    """Checks that were not possible, and remarks."""
     closed: ClosedRevision | None = None
     signed: SignatureFacts | None = None
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result for JSON."""
         found: dict[str, Any] = {"name": self.name, "verified": not self.wrong, "wrong": self.wrong}
         found["notes"] = self.notes
         if self.closed is not None and not self.wrong:
@@ -97,7 +100,10 @@ class Verification:
 
 
 def verify_file(path: Path, key: str | None) -> Verification:
-    """A file beside its .sig file; `key`: the public key it must be of, None = not known here. Raises UsageError without such files."""
+    """Verify a file with its .sig file; `key`: its expected public key, None = not known here.
+
+    Raises UsageError without such files.
+    """
     content, signature = _read(path), _read(signature_path(path), SIGNATURE_BYTES)
     verdict = _verify(str(path), content, signature, key)
     if verdict.closed is None:
@@ -112,10 +118,12 @@ def verify_file(path: Path, key: str | None) -> Verification:
 
 
 def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Verification]:
-    """Every revision of the store, and what was exported of it. Raises UsageError when there is none."""
+    """Verify every revision of the store, and its exports. Raises UsageError when there is none."""
     revisions = reader.revisions(year)
     if not revisions:
-        raise UsageError(f"{year} was never closed{_kept(reader, year)}: see 'veilleuse close --list'")
+        raise UsageError(
+            f"{year} was never closed{_statistics_note(reader, year)}: see 'veilleuse close --list'"
+        )
     key = known_public_key(data_dir)
     found: list[Verification] = []
     previous: str | None = None
@@ -133,11 +141,14 @@ def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Ver
     return found
 
 
-def _kept(reader: ClosedYearReader, year: int) -> str:
+def _statistics_note(reader: ClosedYearReader, year: int) -> str:
     told = next((one for one in reader.kept_years() if one.year == year), None)
     if told is None or told.statistics_sha256 is None:
         return ""
-    return f", its statistics were kept on {told.kept_on} and are not signed: 'veilleuse close {year}' makes a report"
+    return (
+        f", its statistics were kept on {told.kept_on} and are not signed: 'veilleuse close "
+        f"{year}' makes a report"
+    )
 
 
 def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Verification:
@@ -148,7 +159,7 @@ def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Ve
     verdict = _verify(told.report_id, file.content, file.signature, key)
     if verdict.closed is not None:
         try:
-            closed_of(told, file)
+            revision_of(told, file)
         except NotAClosedYear as error:
             verdict.wrong.append(str(error))
     return verdict
@@ -169,7 +180,8 @@ def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Ver
     verdict.closed = closed
     if key is None:
         verdict.notes.append(
-            f"signed by key {verdict.signed.public_key}: compare it with what 'veilleuse close --key' prints, or give it with --key"
+            f"signed by key {verdict.signed.public_key}: compare it with what 'veilleuse close --key' "
+            "prints, or give it with --key"
         )
     elif key != verdict.signed.public_key:
         verdict.wrong.append(f"it is signed by another key, {verdict.signed.public_key}")
@@ -181,7 +193,8 @@ def _recompute(verdict: Verification, closed: ClosedRevision) -> None:
     made_by = closed.report["method_version"]
     if made_by != METHOD_VERSION:
         verdict.notes.append(
-            f"its figures are of method {made_by}, this program computes {METHOD_VERSION}: the signature holds, figures were not computed again"
+            f"its figures are of method {made_by}, this program computes {METHOD_VERSION}: the "
+            "signature holds, figures were not computed again"
         )
         return
     try:
@@ -195,7 +208,7 @@ def _recompute(verdict: Verification, closed: ClosedRevision) -> None:
 
 
 def _look_beside(folder: Path, verdict: Verification, told: ClosedYear) -> None:
-    """The revision before it, and later ones, where they lie in the same folder."""
+    """Check the previous revision and later ones in the same folder."""
     assert verdict.closed is not None
     before = folder / f"{told.year}-r{told.revision - 1}.json"
     if (
@@ -204,7 +217,7 @@ def _look_beside(folder: Path, verdict: Verification, told: ClosedYear) -> None:
         and sha256(_read(before)) != verdict.closed.report["previous_sha256"]
     ):
         verdict.wrong.append(f"it does not follow {before.name}, which lies beside it")
-    later = [number for number in _exported(folder, told.year) if number > told.revision]
+    later = [number for number in _exported_revisions(folder, told.year) if number > told.revision]
     if later:
         verdict.notes.append(f"it is superseded: revision {max(later)} lies beside it")
 
@@ -224,14 +237,15 @@ def _compare_export(folder: Path, verdict: Verification, told: ClosedYear) -> No
 
 def _later_export(folder: Path, verdict: Verification, revisions: Sequence[ClosedYear]) -> None:
     last = revisions[-1]
-    later = [number for number in _exported(folder, last.year) if number > last.revision]
+    later = [number for number in _exported_revisions(folder, last.year) if number > last.revision]
     if later:
         verdict.wrong.append(
-            f"{folder} has revision {max(later)}, the store has {last.revision} at most: it is of an older backup, or a revision was removed"
+            f"{folder} has revision {max(later)}, the store has {last.revision} at most: it is of an "
+            "older backup, or a revision was removed"
         )
 
 
-def _exported(folder: Path, year: int) -> list[int]:
+def _exported_revisions(folder: Path, year: int) -> list[int]:
     found = []
     if folder.is_dir():
         for path in folder.iterdir():
@@ -242,7 +256,7 @@ def _exported(folder: Path, year: int) -> list[int]:
 
 
 def _read(path: Path, maximum_bytes: int = MOST_BYTES) -> bytes:
-    """Its .sig lies beside it: a pipe or a device has none. Raises UsageError."""
+    """Read a regular file: a pipe or a device has no .sig file. Raises UsageError."""
     try:
         return read_with_status(path, maximum_bytes, regular=True)[0]
     except OSError as error:

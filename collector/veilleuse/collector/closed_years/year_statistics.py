@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of a closed year for ever: sums over ten machines or more, and no machine (pure). DESIGN.md §6; decision 0039.
+"""Defines the permanent statistics of a closed year: sums over ten machines or more, no machine (pure).
+DESIGN.md §6; decision 0039.
 
-Of each cell (place, class, hardware, age): n; Σv by day type and band, v the columns of vectors; Σwwᵀ, w being one machine's year
-stacked by day type. Wall and load models are linear in w, so that the year and its variance can be derived again under another one.
+Each cell (place, class, hardware, age) has n, Σv by day type and band, and Σwwᵀ. Here v are the columns of
+vectors, and w is one machine's year stacked by day type. Wall and load models are linear in w, so the year
+and its variance can be derived again under another model.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _METHOD_PLACES: Final = [
     for method in Method
 ]
 _ALL_AS: Final = Method.LOAD_MODELLED
-"""Where methods may not be told apart, all of it is booked as this one: none of it counts as measured."""
+"""Method that replaces all where methods may not be separate: none of its energy counts as measured."""
 
 _MAINS: Final = (Supply.AC, Supply.UNKNOWN)
 _BY_COUNTERS: Final = (Method.COUNTER_CALIBRATED, Method.COUNTER_MODELLED)
@@ -59,14 +61,16 @@ W_OF_MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
     "asleep_milliseconds": _time(State.ASLEEP, tuple(Supply)),
     "off_milliseconds": _time(State.OFF, tuple(Supply)),
 }
-"""Component of w → the columns it is the sum of, over all bands. What was metered, or came from a battery, is the rest of the energy."""
+"""Component of w → the columns that it sums, over all bands.
+Metered and battery energy is the rest of the energy.
+"""
 W: Final = tuple(W_OF_MACHINES)
 W_OF_SCREENS: Final[Mapping[str, tuple[str, ...]]] = dict.fromkeys(W, ()) | {
     "energy_millijoules": ("screens_energy_millijoules",),
     "accounted_milliseconds": ("screens_milliseconds",),
     "by_load_energy_millijoules": ("screens_energy_millijoules",),
 }
-"""Of the external screens of a machine."""
+"""Components of w for the external screens of a machine."""
 DAY_TYPES: Final = tuple(DayType)
 STACKED: Final = len(W) * len(DAY_TYPES)
 """Length of w: day type by day type."""
@@ -79,11 +83,11 @@ _X_PLACES: Final = tuple(at * len(W) + W.index(name) for name in X for at in ran
 _X_COLUMNS: Final = tuple(
     tuple(PLACE[column] for column in (*W_OF_MACHINES[name], *W_OF_SCREENS[name])) for name in X
 )
-"""Of machines and of screens: neither has the other's columns."""
+"""Columns of machines and screens: neither has the other's."""
 
 
 def triangle(i: int, j: int) -> int:
-    """Place of the product of the components i ≤ j in the upper triangle, row by row."""
+    """Return the place of the product of components i ≤ j in the upper triangle, row by row."""
     return i * STACKED - i * (i - 1) // 2 + j - i
 
 
@@ -91,7 +95,7 @@ TRIANGLE: Final = triangle(STACKED - 1, STACKED - 1) + 1
 
 
 def sample_of(n: int, sums: Mapping[tuple[DayType, Band], Vector], products: Mapping[int, int]) -> Alike:
-    """What the estimator takes of a cell's sample: x of w, as fleet_sums has it."""
+    """Return the estimator's sums of a cell's sample: x from w, as in fleet.samples."""
     found = Alike(n)
     found.sums = [
         sum(vector[place] for (at, _), vector in sums.items() if at == kind for place in columns)
@@ -107,63 +111,69 @@ def sample_of(n: int, sums: Mapping[tuple[DayType, Band], Vector], products: Map
 
 
 class Withheld(NamedTuple):
-    """A zone with fewer machines than may be kept together: their data are not kept, their number is in the fleet."""
+    """A zone with fewer than k machines: its data are not stored, its machines are in the fleet."""
 
     zone: str
     memo: bool
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCell:
-    """Machines, k or more unless they are servers, of one cell."""
+class StatisticsCell:
+    """Statistics of one cell: k machines or more, except servers."""
 
     stratum: Stratum
     cell: SampleCell
     always_on: bool
     memo: bool
-    """Virtual machines."""
+    """True for virtual machines."""
     machines: int
-    """That were observed; of screens those they hang on."""
+    """Observed machines; for screens, the machines they belong to."""
     n: int
-    """Of the sample: with energy for some time."""
+    """Machines of the sample: with energy for some time."""
     apportioned: bool
     methods_hidden: bool
-    """Fewer than k stand behind what was measured or modelled: all methods are added up as one."""
+    """Fewer than k machines were measured or modelled: all methods are summed as one."""
     sums: Mapping[tuple[DayType, Band], Vector]
     """Σv."""
     products: Mapping[int, int]
-    """Σwwᵀ of the sample: place in the triangle → value; 0 where none."""
+    """Σwwᵀ of the sample: place in the triangle → value; an absent place is 0."""
     days_milliseconds: Days | None = None
-    """Mean accounted time by day type of the k of its machines that have most, of one server; None of a year kept before this was told."""
+    """Mean accounted time by day type of the k machines with the most (one server).
+
+    None for a year stored before this field existed.
+    """
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """All of a year."""
+class YearStatistics:
+    """Statistics of a year."""
 
     first: date
     end: date
     """Exclusive."""
     k: int
-    cells: tuple[KeptCell, ...]
+    cells: tuple[StatisticsCell, ...]
     fleet: tuple[InService, ...]
     always_on: Mapping[str, Alike | None] = field(default_factory=dict)
-    """Of classes whose cells do not tell machines that are always on apart; see fleet_sums.Sample."""
+    """Classes whose cells do not separate machines always on; see fleet.samples.Sample."""
     rooms: tuple[RoomFigure, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     homes: Mapping[Stratum, HomeShare] = field(default_factory=dict)
-    """What laptops draw at home, of the strata as they are kept; of several merged into one by their fleet at the class defaults:
-    of inventory and declarations, of no machine."""
+    """Share of laptops at home, by merged stratum.
+
+    Several merged strata are weighted by their fleet at the class defaults: by inventory and declarations,
+    not by machines.
+    """
     stands_for: Mapping[str, str] = field(default_factory=dict)
-    """See fleet_sums.Sample."""
+    """See fleet.samples.Sample."""
     moved: Mapping[tuple[Stratum, ...], int] = field(default_factory=dict)
-    """Strata that one machine was measured in, one for each of its cells → number of such machines."""
+    """Strata in which one machine was measured, one for each of its cells → number of such machines."""
     groups: Groups = field(default_factory=Groups, compare=False)
-    """While a report is made: never written, and empty of a closed year (left_out)."""
+    """Random groups while a report is made: never written, and empty for a closed year (random_groups)."""
 
 
 def longest_days(times: Mapping[HostId, Days], k: int) -> Days:
-    """Mean time by day type of the k machines that have most; 0 of fewer than k."""
+    """Return the mean time by day type of the k machines with the most; 0 with fewer than k."""
     by_day_type = [sorted(column, reverse=True)[:k] for column in zip(*times.values(), strict=True)]
     return tuple(sum(column) // k if len(column) == k else 0 for column in by_day_type) or (0,) * len(
         DAY_TYPES
@@ -171,7 +181,7 @@ def longest_days(times: Mapping[HostId, Days], k: int) -> Days:
 
 
 def as_one_method(vector: Vector) -> Vector:
-    """All methods added up as one."""
+    """Sum all methods into one."""
     made = list(vector)
     target = _METHOD_PLACES[list(Method).index(_ALL_AS)]
     for part, into in enumerate(target):

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A server's energy, shared between its services and guests (pure, integers only). SENSORS.md, Attribution; docs/attribution.md.
+"""Attributes a server's energy to its services and guests (pure, integers only).
+SENSORS.md, Attribution; docs/attribution.md.
 
-Each hour on its own: what the machine drew while on = an idle part, which nobody's work causes, and a dynamic part, which is
-shared in proportion to the CPU time of that hour. A convention, not a measurement: nothing meters a service.
+Each hour is attributed separately. Its energy while on is an idle part, which no workload causes, and a
+dynamic part. The dynamic part is shared in proportion to the CPU time of that hour. This is a convention, not
+a measurement: nothing meters a service.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from veilleuse.collector.derive.counters import ON_STATES, scaled
+from veilleuse.collector.derive.counters import ON_STATES, round_quotient
 from veilleuse.collector.derive.loadmodel import rest_microwatts
 from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.model.attribution import (
@@ -31,15 +33,15 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import State
 
 OBSERVED_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
-"""Of on-idle time, by one method, before its mean power is believed to be the machine's idle power: an hour, ours."""
+"""Least on-idle time by one method to use its mean power as the machine's idle power: an hour, our choice."""
 MODELLED: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
-"""Energy that is the load model's: its idle power is then the model's own."""
+"""Methods of the load model: the idle power of such energy is the model's own."""
 _REST: Final = ""
-"""Beside the names of units: what is left of the system."""
+"""Key of the rest of the system, among the names of units."""
 
 
 def attribution(hours: Sequence[HostHour], machine: MachineFacts) -> Attribution:
-    """Share the energy of one machine's hours."""
+    """Attribute the energy of one machine's hours."""
     powers = idle_powers(hours, machine)
     sums = _Sums()
     for hour in hours:
@@ -64,19 +66,19 @@ def attribution(hours: Sequence[HostHour], machine: MachineFacts) -> Attribution
 
 
 class _Sums:
-    """What the hours add up to."""
+    """Sums over the hours."""
 
     def __init__(self) -> None:
         self.idle: Counter[tuple[Method, IdleBasis]] = Counter()
         self.spent: Counter[str] = Counter()
         """Unit, or _REST, → CPU ms."""
         self.energies: Counter[str] = Counter()
-        """The same → mJ."""
+        """Unit, or _REST, → mJ."""
         self.lost: Counter[Why] = Counter()
         self.shared_milliseconds = 0
 
     def add(self, hour: HostHour, powers: Mapping[Method, IdlePower], machine: MachineFacts) -> None:
-        """One hour: every millijoule of its time on goes to one place."""
+        """Add one hour: every millijoule of its time on has exactly one destination."""
         dynamic = 0
         for method, basis, at_rest, more in _split(hour, powers, machine):
             if basis is None:
@@ -96,10 +98,12 @@ class _Sums:
 
 
 def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method, IdlePower]:
-    """Idle power of an on-active hour, by the method its energy is known by; a method is missing where nobody can tell.
+    """Return the idle power of an on-active hour by method of its energy;
+    a method is absent where it is not known.
 
-    Measured energy: what the same method says of the machine's own on-idle time in the period, an hour of it at least; else
-    the load model's power at no load. Modelled energy: always the latter, since that is what was added up.
+    Measured energy: the mean power of the machine's on-idle time by the same method in the period, with at
+    least an hour of it. Otherwise the load model's power at no load. Modelled energy: always the load model's
+    power, which is part of the sum.
     """
     seen: dict[Method, EnergySums] = {}
     methods: set[Method] = set()
@@ -113,7 +117,7 @@ def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method
     for method in sorted(methods):
         sums = seen.get(method, EnergySums())
         if method not in MODELLED and sums.milliseconds >= OBSERVED_MILLISECONDS:
-            microwatts = scaled(sums.energy_millijoules * MILLION, sums.milliseconds)
+            microwatts = round_quotient(sums.energy_millijoules * MILLION, sums.milliseconds)
             powers[method] = IdlePower(IdleBasis.OBSERVED, microwatts)
         elif at_rest is not None:
             powers[method] = IdlePower(IdleBasis.MODEL if method in MODELLED else IdleBasis.CLASS, at_rest)
@@ -123,7 +127,9 @@ def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method
 def _split(
     hour: HostHour, powers: Mapping[Method, IdlePower], machine: MachineFacts
 ) -> Iterable[tuple[Method, IdleBasis | None, int, int]]:
-    """(method, basis, idle mJ, dynamic mJ) of the hour's time on; basis None = all of it is dynamic or not, nobody knows."""
+    """Yield (method, basis, idle mJ, dynamic mJ) of the hour's time on;
+    basis None = the division is not known.
+    """
     for (state, method), sums in hour.energies.items():
         if state not in ON_STATES:
             continue
@@ -133,14 +139,16 @@ def _split(
             continue
         microwatts: int | None = power.microwatts
         if state is State.ON_IDLE:
-            # Observed: the mean of just this time. Noise around it is no work of anybody's.
+            # Observed: the mean of exactly this time. Variation around it is no workload.
             microwatts = None if power.basis is IdleBasis.OBSERVED else rest_microwatts(machine, state)
-        at_rest = energy if microwatts is None else min(energy, scaled(microwatts * sums.milliseconds))
+        at_rest = (
+            energy if microwatts is None else min(energy, round_quotient(microwatts * sums.milliseconds))
+        )
         yield method, power.basis, at_rest, energy - at_rest
 
 
 def _weights(hour: HostHour, machine: MachineFacts) -> dict[str, int] | Why:
-    """CPU ms of each unit, and of the rest of the system; or why that cannot be told."""
+    """Return CPU ms of each unit and of the rest of the system, or the reason why they are not known."""
     if not hour.units:
         return Why.NO_UNITS
     if machine.cpu_count is None or 2 * hour.cpu_covered_milliseconds < hour.on_milliseconds:
@@ -148,10 +156,10 @@ def _weights(hour: HostHour, machine: MachineFacts) -> dict[str, int] | Why:
     units = sum(hour.units.values())
     busy = 0
     if hour.cpu_covered_milliseconds:
-        # Where the load is missing for a while, it is taken for that of the other time.
+        # Missing load of a part of the hour is taken as that of the rest.
         product = hour.cpu_busy_milliseconds * machine.cpu_count * hour.on_milliseconds
-        busy = scaled(product, hour.cpu_covered_milliseconds)
-    # Units are clocked by the scheduler, the whole by samples of the timer: their sum may be the larger.
+        busy = round_quotient(product, hour.cpu_covered_milliseconds)
+    # The scheduler counts units and timer samples count the whole: the units' sum may be larger.
     weights = {**hour.units, _REST: max(0, busy - units)}
     return weights if any(weights.values()) else Why.NO_WORK
 

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wall energy from state and load alone, when nothing on the machine counts energy (pure). METHOD.md §3."""
+"""Models wall energy from state and load alone, for time without an energy counter (pure). METHOD.md §3."""
 
 from __future__ import annotations
 
 import math
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, scaled
+from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, round_quotient
 from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.model.calibration import Calibration
 from veilleuse.collector.model.hosts import MachineFacts
@@ -18,21 +18,21 @@ from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 
 def part(method: Method, energy_millijoules: int, u_ppm: int, milliseconds: int) -> WallEnergy:
-    """A part of a cell; its standard uncertainty is E·u."""
-    return WallEnergy(method, energy_millijoules, scaled(energy_millijoules * u_ppm), milliseconds)
+    """Build a part of a cell; its standard uncertainty is E·u."""
+    return WallEnergy(method, energy_millijoules, round_quotient(energy_millijoules * u_ppm), milliseconds)
 
 
-def modelled(
+def model_energy(
     cell: Cell,
     machine: MachineFacts,
     milliseconds: int,
     plugged_share_ppm: int,
     calibration: Calibration | None = None,
 ) -> tuple[WallEnergy, ...]:
-    """Energy of `milliseconds` of a cell (those no counter covered): 0 to 2 parts.
+    """Model the energy of `milliseconds` of a cell, those without a counter: 0 to 2 parts.
 
-    The part whose load is known is load_modelled, the rest class_default. Empty for a state nobody knows, for a virtual
-    machine that is not on, or of unknown size: absent, never zero.
+    The part of known load is load_modelled, the rest class_default. The result is empty for an unknown state,
+    and for a virtual machine that is not on or of unknown size: absent, never zero.
     """
     if milliseconds <= 0 or cell.state is State.UNKNOWN:
         return ()
@@ -45,15 +45,19 @@ def modelled(
 
 
 def rest_microwatts(machine: MachineFacts, state: State) -> int | None:
-    """Power of a machine that is on, at no load, as this model has it; None where it has none: a virtual machine of unknown size."""
+    """Return the modelled power at no load of a machine that is on, µW;
+    None for a virtual machine of unknown size.
+    """
     if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
         return None if machine.cpu_count is None else machine.cpu_count * priors.thread_microwatts()[0]
     return _rest_and_full(machine, state)[0]
 
 
 def _with_gpus(parts: tuple[WallEnergy, ...], cell: Cell) -> tuple[WallEnergy, ...]:
-    """The load model knows no GPU: what their own counters saw comes on top, through the supply's loss, when no package was
-    counted; with one, they are in the counters' part already."""
+    """Add the energy of the GPUs' own counters, with the supply's loss, where no package is counted.
+
+    The load model has no GPU. With a package, the counters' part contains the GPUs already.
+    """
     if not cell.energies or counter_signal(cell) is not None:
         return parts
     seen = gpus(cell)
@@ -63,8 +67,9 @@ def _with_gpus(parts: tuple[WallEnergy, ...], cell: Cell) -> tuple[WallEnergy, .
     return tuple(
         WallEnergy(
             one.method,
-            one.energy_millijoules + (more := scaled(joules * one.milliseconds, MILLION * cell.milliseconds)),
-            one.uncertainty_millijoules + scaled(more * priors.STATE_POWER_U_PPM),
+            one.energy_millijoules
+            + (more := round_quotient(joules * one.milliseconds, MILLION * cell.milliseconds)),
+            one.uncertainty_millijoules + round_quotient(more * priors.STATE_POWER_U_PPM),
             one.milliseconds,
         )
         for one in parts
@@ -78,21 +83,23 @@ def _standby(
     plugged_share_ppm: int,
     calibration: Calibration | None,
 ) -> tuple[WallEnergy, ...]:
-    """Off or asleep: the power calibrated for the model, else the class's. METHOD.md §7 counts both as modelled."""
+    """Model off or asleep: the power calibrated for the model, else the class's.
+    METHOD.md §7 counts both as modelled.
+    """
     method, u_ppm = Method.LOAD_MODELLED, priors.STATE_POWER_U_PPM
     fit = calibration.standby(cell.state) if calibration is not None else None
     if fit is not None:
         energy, u = fit.energy(0, milliseconds)
-        u_ppm = scaled(u * MILLION, energy) if energy else 0
+        u_ppm = round_quotient(u * MILLION, energy) if energy else 0
     else:
         power = _standby_microwatts(cell.state, machine.device_class)
         if power is None:
             return ()
-        energy = scaled(power * milliseconds)
+        energy = round_quotient(power * milliseconds)
         if machine.device_class is DeviceClass.UNKNOWN:
             method, u_ppm = Method.CLASS_DEFAULT, priors.UNKNOWN_U_PPM
     if machine.device_class is DeviceClass.LAPTOP and cell.supply is not Supply.AC:
-        energy = scaled(energy * plugged_share_ppm)
+        energy = round_quotient(energy * plugged_share_ppm)
         u_ppm = round(math.hypot(u_ppm, priors.PLUGGED_SHARE_U_PPM))
     return (part(method, energy, u_ppm, milliseconds),)
 
@@ -105,7 +112,7 @@ def _standby_microwatts(state: State, device_class: DeviceClass) -> int | None:
 
 
 def _split_by_load(cell: Cell, milliseconds: int) -> tuple[int, int]:
-    """(load known, load unknown) within `milliseconds`; what the counters left over has the cell's own proportion."""
+    """Split `milliseconds` into (load known, load unknown), in the cell's own proportion."""
     covered = cell.cpu_covered_milliseconds or 0
     if sum(cell.cpu_bucket_milliseconds) == 0 or cell.cpu_busy_milliseconds is None:
         covered = 0
@@ -114,16 +121,17 @@ def _split_by_load(cell: Cell, milliseconds: int) -> tuple[int, int]:
 
 
 def _by_thread(machine: MachineFacts) -> bool:
-    """A physical server whose processor nobody names, but of which the threads are known."""
+    """Return whether the machine is a physical server of unknown processor and known number of threads."""
     unknown_cpu = machine.cpu_model is None and machine.cpu_count is not None
     return machine.device_class is DeviceClass.SERVER and unknown_cpu
 
 
 def _rest_and_full(machine: MachineFacts, state: State) -> tuple[int, int]:
-    """(at no load, CPU full), microwatts, of a physical machine that is on.
+    """Return the power (at no load, CPU full), µW, of a physical machine that is on.
 
-    A server of unknown processor rests at its class's idle power, or at its threads' where that is more: fans, disks, memory and
-    the supply draw whatever the threads do. Its threads add what they draw from rest to full load.
+    A server of unknown processor uses its class's idle power at no load, or its threads' where that is more.
+    Fans, disks, memory and supply use power whatever the threads do. Full load adds the threads' difference
+    between rest and full load.
     """
     powers = priors.STATE_POWERS[machine.device_class]
     if _by_thread(machine):
@@ -136,31 +144,33 @@ def _rest_and_full(machine: MachineFacts, state: State) -> tuple[int, int]:
 
 
 def _threads(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[WallEnergy, ...]:
-    """vCPU × (min + (max − min)·u), linear in the load."""
+    """Model a virtual machine: vCPU × (min + (max − min)·u), linear in the load u."""
     if machine.cpu_count is None:
         return ()
     low, high = priors.thread_microwatts()
     busy_ppm = 0
     if known:
         covered = cell.cpu_covered_milliseconds or 0
-        busy_ppm = scaled((cell.cpu_busy_milliseconds or 0) * MILLION, covered)
-    at_known = machine.cpu_count * (low + scaled((high - low) * min(busy_ppm, MILLION)))
-    at_default = machine.cpu_count * (low + scaled((high - low) * _default_load_ppm(cell)))
+        busy_ppm = round_quotient((cell.cpu_busy_milliseconds or 0) * MILLION, covered)
+    at_known = machine.cpu_count * (low + round_quotient((high - low) * min(busy_ppm, MILLION)))
+    at_default = machine.cpu_count * (low + round_quotient((high - low) * _default_load_ppm(cell)))
     u_ppm = priors.THREAD_U_PPM
     return _parts(known, at_known, unknown, at_default, u_ppm, u_ppm)
 
 
 def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[WallEnergy, ...]:
-    """The concave curve over the CPU buckets, from the state's rest power to that at full load."""
+    """Model a physical machine: the concave curve over the CPU buckets,
+    from the state's rest power to full load.
+    """
     rest, full = _rest_and_full(machine, cell.state)
     span = full - rest
     total = sum(cell.cpu_bucket_milliseconds)
     mean_ppm = 0
     if known:
         weighted = zip(cell.cpu_bucket_milliseconds, priors.BUCKET_CURVE_PPM, strict=True)
-        mean_ppm = scaled(sum(length * curve for length, curve in weighted), total)
-    at_known = rest + scaled(span * mean_ppm)
-    at_default = rest + scaled(span * priors.curve_ppm(_default_load_ppm(cell)))
+        mean_ppm = round_quotient(sum(length * curve for length, curve in weighted), total)
+    at_known = rest + round_quotient(span * mean_ppm)
+    at_default = rest + round_quotient(span * priors.curve_ppm(_default_load_ppm(cell)))
     if machine.device_class is DeviceClass.UNKNOWN:
         return _merge(
             _parts(known, at_known, unknown, at_default, priors.UNKNOWN_U_PPM, priors.UNKNOWN_U_PPM)
@@ -184,14 +194,14 @@ def _parts(
     known: int, at_known: int, unknown: int, at_default: int, u_known: int, u_default: int
 ) -> tuple[WallEnergy, ...]:
     both = (
-        part(Method.LOAD_MODELLED, scaled(at_known * known), u_known, known),
-        part(Method.CLASS_DEFAULT, scaled(at_default * unknown), u_default, unknown),
+        part(Method.LOAD_MODELLED, round_quotient(at_known * known), u_known, known),
+        part(Method.CLASS_DEFAULT, round_quotient(at_default * unknown), u_default, unknown),
     )
     return tuple(one for one in both if one.milliseconds)
 
 
 def _merge(parts: tuple[WallEnergy, ...]) -> tuple[WallEnergy, ...]:
-    """An unknown class is one class_default part, whatever is known of its load."""
+    """Merge the parts of an unknown class into one class_default part, whatever its load."""
     return (
         WallEnergy(
             Method.CLASS_DEFAULT,

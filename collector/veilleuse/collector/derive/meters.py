@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Shared meters: what an agent read of them, and one machine's part laid over the cells of its hour (pure). docs/decisions/0026.
+"""Reads shared meters from records, and distributes a machine's part over the cells of its hour (pure).
+docs/decisions/0026.
 
-Integers: what a machine is given over a whole hour is what its cells get, to the millijoule.
+Integers: the cells of a whole hour sum exactly to the machine's part, in millijoules.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from veilleuse.collector.derive.counters import (
     best_meter,
     psys_check,
     psys_is_trusted,
-    scaled,
+    round_quotient,
     sees_psys,
 )
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.priors import WALL_PRIORS
-from veilleuse.collector.derive.wall import merged, within
+from veilleuse.collector.derive.wall import cut_to, merge_parts
 from veilleuse.collector.model.calibration import Calibration
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.meters import (
@@ -48,9 +49,10 @@ Parts = tuple[WallEnergy, ...]
 
 
 def readings(records: Iterable[RecordCells]) -> tuple[MeterReading, ...]:
-    """What the records of one hour say of shared meters: one reading a meter.
+    """Return the readings of shared meters in the records of one hour: one reading per meter.
 
-    A meter's several points are several views of it: the one that bears its name counts, else the one that covers most.
+    Several points of a meter are several views of it. The point with the meter's name counts, else the one
+    that covers most.
     """
     seen: defaultdict[Point, list[int]] = defaultdict(lambda: [0, 0])
     for record in records:
@@ -65,8 +67,8 @@ def readings(records: Iterable[RecordCells]) -> tuple[MeterReading, ...]:
         if point.boundary is not Boundary.WALL or point.kind not in METERS or covered <= 0:
             continue
         if covered > MILLISECONDS_PER_HOUR:
-            # Told twice, after a clock set back or a snapshot put back: an hour at its mean power.
-            energy, covered = scaled(energy * MILLISECONDS_PER_HOUR, covered), MILLISECONDS_PER_HOUR
+            # Reported twice, after a clock or a snapshot was set back: keep one hour at its mean power.
+            energy, covered = round_quotient(energy * MILLISECONDS_PER_HOUR, covered), MILLISECONDS_PER_HOUR
         order = (point.domain != name, -covered, point.domain, point.kind.value)
         if name not in best or order < best[name][0]:
             best[name] = (order, MeterReading(name, point.kind, energy, covered))
@@ -74,33 +76,36 @@ def readings(records: Iterable[RecordCells]) -> tuple[MeterReading, ...]:
 
 
 def u_ppm(shared: SharedEnergy) -> int:
-    """Standard uncertainty of a machine's part: the meter's, and the share's where there is one."""
+    """Return the standard uncertainty of a machine's part:
+    the meter's, and the share's where there is one.
+    """
     _, meter = METERS[shared.kind]
     return meter if shared.whole else round(math.hypot(meter, priors.SHARE_U_PPM))
 
 
-def of_time(shared: SharedEnergy, milliseconds: int) -> tuple[int, int]:
-    """(mJ, ms covered) of `milliseconds` that a machine reported of the hour: all of it where it reported all.
+def energy_over_time(shared: SharedEnergy, milliseconds: int) -> tuple[int, int]:
+    """Return (mJ, covered ms) for `milliseconds` of the hour that a machine reported.
 
-    What it did not report is not observed, and its energy is not given to other hours.
+    Time without a report is not observed, and its energy does not move to other hours.
     """
     hour = max(MILLISECONDS_PER_HOUR, milliseconds)
     covered = shared.covered_milliseconds * milliseconds // hour
     return (shared.energy_millijoules * milliseconds // hour, covered) if covered else (0, 0)
 
 
-def laid_over(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) -> list[Parts]:
-    """The cells' parts with the shared meter on its rung of the ladder.
+def distribute_over_cells(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) -> list[Parts]:
+    """Return the cells' parts with the shared meter at its place in the ladder.
 
-    Its energy is split in proportion to what the other rungs say of each cell: a meter that sees an hour does not see that
-    most of it was drawn while the machine was on. A cell of which they say nothing gets the others' mean power. A meter of
-    the machine alone that is as good or better, and covers as much, goes first.
+    The meter's energy is split in proportion to the cells' energy by the other methods. A meter of a whole
+    hour does not show that most energy was used while the machine was on. A cell without energy by another
+    method uses the others' mean power. A meter of the machine alone goes first if it is as good or better,
+    and covers as much.
     """
     parts = [one for _, one in cells]
     if shared is None:
         return parts
     lengths = [cell.milliseconds for cell, _ in cells]
-    energy, covered = of_time(shared, sum(lengths))
+    energy, covered = energy_over_time(shared, sum(lengths))
     if not covered or _own_goes_first(cells, shared, covered):
         return parts
     energies = apportion(energy, _weights(cells))
@@ -110,12 +115,12 @@ def laid_over(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) 
     for (cell, own), share, time in zip(cells, energies, times, strict=True):
         metered = part(Method.METERED, share, u, time)
         rest = _left_over(own, cell.milliseconds, cell.milliseconds - time)
-        found.append(merged((metered, *rest)))
+        found.append(merge_parts((metered, *rest)))
     return _keeping_all(found, energies)
 
 
 def _keeping_all(found: list[Parts], energies: Sequence[int]) -> list[Parts]:
-    """A cell too short for a millisecond of the meter's time may still have a millijoule of its energy: it goes to another."""
+    """Give another cell the energy of cells too short for a millisecond of the meter's time."""
     lost = sum(
         energy
         for parts, energy in zip(found, energies, strict=True)
@@ -142,7 +147,11 @@ def _own_goes_first(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy, c
 
 
 def _weights(cells: Sequence[tuple[Cell, Parts]]) -> list[int]:
-    """Model energies; the mean power of the others × its time where there is none, time where there is none at all."""
+    """Return the cells' modelled energies as weights.
+
+    A cell without energy uses the others' mean power × its time; without any energy, all cells use their
+    time.
+    """
     energies = [sum(one.energy_millijoules for one in parts) for _, parts in cells]
     known = sum(cell.milliseconds for cell, parts in cells if parts)
     whole = sum(energies)
@@ -155,39 +164,39 @@ def _weights(cells: Sequence[tuple[Cell, Parts]]) -> list[int]:
 
 
 def _left_over(parts: Parts, whole: int, left: int) -> Parts:
-    """The parts of a cell of `whole` milliseconds as they are over `left` of them."""
+    """Reduce the parts of a cell of `whole` milliseconds to `left` of them."""
     if left <= 0:
         return ()
-    return tuple(within(one, one.milliseconds * left // whole) for one in parts)
+    return tuple(cut_to(one, one.milliseconds * left // whole) for one in parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Beside the records."""
+    """Inputs of a derivation in addition to the records."""
 
     calibration: Calibration | None = None
-    """Of the machine's model."""
+    """Calibration of the machine's model."""
     trust_psys: bool = True
     """False where the machine's battery contradicts its platform counter."""
     base_microwatts: int | None = None
-    """Then: what that battery says the machine draws beside its other counters; None = not known."""
+    """Base of the wall model from the machine's battery where `trust_psys` is False; None = not known."""
     shared: SharedReadings = NOT_SHARED
-    """Hours only: a day or a week of a meter cannot be told apart into hours."""
+    """Readings of shared meters. Only for hours: a day or week of a meter cannot be divided into hours."""
 
 
 ALONE: Final = Context()
 
 
-def look_around(
+def load_context(
     store: MeteringStore | None,
     period: DirtyPeriod,
     records: Sequence[RecordCells],
     machine: MachineFacts,
     calibration: Calibration | None = None,
 ) -> Context:
-    """Keep what the records say of others (meters that this machine reads), then see what others say of this period.
+    """Store the records' readings of shared meters, then return the context of this period.
 
-    In the writer's thread. A virtual machine has no outlet: its host carries the energy.
+    Runs in the writer's thread. A virtual machine has no outlet: its host has the energy.
     """
     if store is None:
         return Context(calibration)
@@ -196,12 +205,12 @@ def look_around(
         if found := readings(records):
             store.put_readings(period, found)
         if machine.device_class is not DeviceClass.VIRTUAL_MACHINE:
-            shared = store.shared(period)
+            shared = store.shared_readings(period)
     return Context(calibration, *_on_battery(store, period, records, machine), shared)
 
 
 def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
-    """(psys is believed, else what the battery says of the rest of the machine)."""
+    """Return (psys is trusted, else the base from the battery)."""
     trusted = psys_is_trusted(seen)
     return trusted, None if trusted else base_microwatts(seen)
 
@@ -209,7 +218,9 @@ def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
 def _on_battery(
     store: MeteringStore, period: DirtyPeriod, records: Sequence[RecordCells], machine: MachineFacts
 ) -> tuple[bool, int | None]:
-    """What all the machine's time on battery says; when that changes, the machine is derived again."""
+    """Return the result of the machine's whole time on battery;
+    when it changes, mark the machine for derivation.
+    """
     cells = [cell for record in records for cell in record.cells]
     if not any(sees_psys(cell) for cell in cells):
         return True, None

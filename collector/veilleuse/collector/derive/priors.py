@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every number the derivation knows before it is calibrated. Integers: microwatts and parts per million.
+"""Holds every constant of the derivation before calibration. Integers: microwatts and parts per million.
 
-Source: METHOD.md §3, marked [P] there (our own choice, documented in docs/methodology.md) unless a line says otherwise.
+Source: METHOD.md §3, marked [P] there (our own choice, documented in docs/methodology.md) unless a line says
+otherwise.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ MILLION: Final = 1_000_000
 
 
 def microwatts(watts: Decimal | float) -> int:
-    """Watts as whole microwatts."""
+    """Convert watts to whole microwatts."""
     return round(Decimal(str(watts)) * MILLION)
 
 
 def u_ppm(gsd2: float) -> int:
-    """Standard uncertainty (k = 1, log scale) of a squared geometric standard deviation, in ppm: ln(GSD²)/2."""
+    """Convert a GSD² to a standard uncertainty (k = 1, log scale), in ppm: ln(GSD²)/2."""
     return round(math.log(gsd2) / 2 * MILLION)
 
 
 def u_ppm_of_percent(percent: float) -> int:
-    """The same of a published ± percentage (95 % half-width): ln(1 + p)/2."""
+    """Convert a published ± percentage (95 % half-width) to a standard uncertainty, in ppm: ln(1 + p)/2."""
     return u_ppm(1 + percent / 100)
 
 
@@ -68,33 +69,33 @@ STATE_POWERS: Final = {
     DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
     DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
     DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
-    # No screen, so one rest power. 475 W is full load (idle/max 0.21); METHOD.md's 175 and 300 W are levels of service,
-    # which the curve passes at 13 % and at 41 % of load.
+    # No screen, so one rest power. 475 W is full load (idle/max 0.21). METHOD.md's 175 and 300 W are levels
+    # of service, which the curve reaches at 13 % and 41 % of load.
     DeviceClass.SERVER: _powers(8, None, 100, 100, 475),
-    # Desktop TEC median (56.5 kWh/year), which is the SFF's row.
+    # Desktop TEC median (56.5 kWh/year), equal to the SFF row.
     DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
 }
-"""METHOD.md §3, table of state powers. A virtual machine has none: its host carries it."""
+"""METHOD.md §3, table of state powers. A virtual machine has none: its host has the energy."""
 
 STATE_POWER_U_PPM: Final = u_ppm(1.5)
-"""Until calibrated."""
+"""Uncertainty of state powers until calibration."""
 UNKNOWN_U_PPM: Final = u_ppm(2.0)
-"""Unknown class, or a known one whose load is not known."""
+"""Unknown class, or known class without a known load."""
 THREAD_U_PPM: Final = u_ppm(2.0)
-"""Virtual machine, or server with unknown CPU."""
+"""Virtual machine, or server of unknown CPU."""
 PLUGGED_SHARE_U_PPM: Final = u_ppm(1.5)
 DEFAULT_PLUGGED_SHARE_PPM: Final = 500_000
-"""Share of its off and asleep time a laptop is on its charger."""
+"""Share of a laptop's off and asleep time on its charger."""
 
 DEFAULT_ACTIVE_LOAD_PPM: Final = 100_000
-"""CPU load assumed while on-active when it was not measured: 10 %, ours."""
+"""CPU load assumed while on-active without a measurement: 10 %, our choice."""
 DEFAULT_IDLE_LOAD_PPM: Final = 20_000
-"""The same while on-idle (< 5 % by the idle rule): 2 %, ours."""
+"""CPU load assumed while on-idle (< 5 % by the idle rule): 2 %, our choice."""
 
 MODULE_MICROWATTS: Final = microwatts(2.5)
-"""Per memory module: middle of 2-3 W."""
+"""Power of a memory module: middle of 2-3 W."""
 MODULES_INCLUDED: Final = 2
-"""Modules the state powers already contain (TEC is declared with the usual one or two); ours."""
+"""Modules within the state powers (TEC is declared with the usual one or two); our choice."""
 MODULE_CLASSES: Final = frozenset(
     {DeviceClass.MINI_PC, DeviceClass.SFF, DeviceClass.TOWER, DeviceClass.ALL_IN_ONE}
 )
@@ -104,9 +105,9 @@ BATTERY_TO_WALL_PPM: Final = round(MILLION / 0.84)
 BATTERY_U_PPM: Final = u_ppm(1.2)
 
 METER_U_PPM: Final = u_ppm_of_percent(2)
-"""Plug and PDU outlet: ± 2 %, ours (a class 2 meter; IEC 62053-21 from memory)."""
+"""Plug and PDU outlet: ± 2 %, our choice (a class 2 meter; IEC 62053-21 from memory)."""
 MACHINE_METER_U_PPM: Final = u_ppm_of_percent(5)
-"""UPS, BMC and hwmon power meters: ± 5 %, ours."""
+"""UPS, BMC and hwmon power meters: ± 5 %, our choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,40 +125,50 @@ WALL_PRIORS: Final = {
     DeviceClass.MINI_PC: WallPrior(microwatts(12), 1_250_000, u_ppm(1.5)),
     DeviceClass.SFF: WallPrior(microwatts(12), 1_250_000, u_ppm(1.5)),
     DeviceClass.TOWER: WallPrior(microwatts(20), 1_350_000, u_ppm(1.5)),
-    # Ours: the SFF's, and 15 W of panel; wider, since the panel's state is not known.
+    # Our choice: the SFF's, and 15 W of panel; a wider u, because the panel's state is not known.
     DeviceClass.ALL_IN_ONE: WallPrior(microwatts(27), 1_250_000, u_ppm(1.6)),
     DeviceClass.SERVER: WallPrior(microwatts(10), 1_700_000, u_ppm(1.9)),
 }
-"""Package + DRAM to wall. Laptop: 1.5 W + 1.5 W of panel. A class that is not here has no wall model."""
+"""Package + DRAM to wall. Laptop: 1.5 W + 1.5 W of panel. A class without an entry has no wall model."""
 HARD_DISK_MICROWATTS: Final = microwatts(6)
 SOLID_STATE_DISK_MICROWATTS: Final = microwatts(2)
-"""Added to a server's base, per disk."""
+"""Power per disk, added to a server's base."""
 PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
-"""psys already holds the platform: only the supply's loss is added (0.88), no base; ours."""
+"""psys contains the platform: only the supply's loss is added (0.88), no base; our choice."""
 
 PSYS_DISCHARGE_PPM: Final = 1_200_000
-"""psys is believed up to 1.2 × what the battery gives meanwhile. SENSORS.md: 12.2 W against 9.3 W on one Kaby Lake."""
+"""psys is trusted up to 1.2 × the battery's discharge. SENSORS.md: 12.2 W against 9.3 W on one Kaby Lake."""
 PSYS_CHECK_MILLISECONDS: Final = 600_000
-"""Time on battery before that says anything: 10 minutes, ours."""
+"""Least time on battery for that check: 10 minutes, our choice."""
 
 SHARE_U_PPM: Final = u_ppm(1.2)
-"""A declared share below the whole meter: what it is of one machine is known to GSD² 1.2, ours; their sum is the meter's."""
+"""Uncertainty of one machine's declared share of a meter: GSD² 1.2, our choice.
+The shares' sum is the meter's.
+"""
 PUE_U_PPM: Final = u_ppm(1.1)
 SENSITIVITY_PUE_PPM: Final = 1_550_000
-"""Of the line that says what an unknown PUE may hide."""
+"""PUE of the sensitivity line, for an unknown PUE."""
 
 SCREEN_MICROWATTS: Final = (microwatts(11), microwatts(12.5), microwatts(17), microwatts(12.5))
-"""External screen that is on, in the order of wire.limits.DISPLAY_SIZES. 22-27 inches: METHOD.md §3. The others: p25 and p75
-of device_tec_percentiles.csv (35.5 and 54.1 kWh a year) at 35 % on and 0.3 W else; a size not told is taken for the middle."""
+"""External screen that is on, in the order of wire.limits.DISPLAY_SIZES.
+
+22-27 inches: METHOD.md §3. Other sizes: p25 and p75 of device_tec_percentiles.csv (35.5 and 54.1 kWh a year),
+at 35 % on and 0.3 W otherwise. An unknown size uses the middle value.
+"""
 SCREEN_U_PPM: Final = (u_ppm(1.5), u_ppm(1.5), u_ppm(1.5), UNKNOWN_U_PPM)
 
 CURVE_EXPONENT: Final = 1.4
-"""f(u) = 2u − u^1.4: Fan, Weber, Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007, as quoted by
-others (the models of OpenDC and DSLab); the paper itself was not read."""
+"""f(u) = 2u − u^1.4: Fan, Weber, Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007.
+
+It is quoted by others (the models of OpenDC and DSLab); the paper itself was not read.
+"""
 
 
 def curve_ppm(load_ppm: int) -> int:
-    """Share of the way from idle to active power at a CPU load of 0 to 1,000,000 ppm: concave, 0 at 0, 1 at 1."""
+    """Return the share of the range from idle to active power at a CPU load of 0 to 1,000,000 ppm.
+
+    The curve is concave, 0 at 0 and 1 at 1.
+    """
     load = load_ppm / MILLION
     share: float = 2 * load - load**CURVE_EXPONENT
     return round(share * MILLION)
@@ -174,9 +185,10 @@ BUCKET_CURVE_PPM: Final = tuple(curve_ppm(load) for load in _bucket_loads_ppm())
 
 @cache
 def thread_microwatts() -> tuple[int, int]:
-    """(idle, full load) power of one hardware thread, microwatts: medians over architectures.
+    """Return the (idle, full load) power of one hardware thread, microwatts: medians over architectures.
 
-    Source: server_cpu_minmax_ccf.csv (Cloud Carbon Footprint; EPYC 5th Gen excluded). Raises ConfigurationError.
+    Source: server_cpu_minmax_ccf.csv (Cloud Carbon Footprint; EPYC 5th Gen excluded). Raises
+    ConfigurationError.
     """
     rows = load_table("server_cpu_minmax_ccf").rows
     return (

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rooms: a tree of meters over a period → machines, UPS loss, overhead, and what no meter sees (pure). METHOD.md §3.
+"""Balances the meter tree of a room over a period:
+machines, UPS loss, overhead, remainder (pure). METHOD.md §3.
 
-Hour by hour, in integers: what a meter counts = what its children count + what is its machines' + what is left over.
+Hour by hour, in integers: a meter's energy = its children's energy + its machines' energy + the residual.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.derive.counters import round_quotient
 from veilleuse.collector.model.meters import (
     WHOLE_PPM,
     DeclaredMeter,
@@ -26,42 +27,43 @@ from veilleuse.collector.model.meters import (
 from veilleuse.collector.model.records import HostId
 
 Hours = Mapping[str, Mapping[int, MeterReading]]
-"""Meter → hour (Unix ms) → what was read."""
+"""Meter → hour (Unix ms) → its reading."""
 
 RESIDUAL_ERROR_PPM: Final = -50_000
-"""Children that count 5 % more than what feeds them: METHOD.md §3."""
+"""Least residual of a correct tree: children above it measure over 5 % more than their meter. METHOD.md §3.
+"""
 _LOSS_NOT_KNOWN: Final = "{}: the loss of the UPS is not known"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeBalance:
-    """One meter against what hangs below it, over the hours in which all of them were read. Millijoules."""
+    """One meter and its children, over the hours in which all of them were read. Millijoules."""
 
     meter: str
     boundary: MeterBoundary
     energy_millijoules: int
     children_millijoules: int
     machines_millijoules: int
-    """Of machines that declare a share of this very meter."""
+    """Energy of machines with a share of this very meter."""
     hours: int
     hours_left_out: int
-    """Read of this meter, but not of all its children: compared with nothing."""
+    """Hours with a reading of this meter but not of all its children: not compared."""
 
     @property
     def residual_millijoules(self) -> int:
-        """What nothing below explains; negative where the children count more."""
+        """Energy that nothing below explains; negative where the children measure more."""
         return self.energy_millijoules - self.children_millijoules - self.machines_millijoules
 
     @property
     def residual_ppm(self) -> int | None:
-        """Of its own energy; None when it has none."""
+        """Residual as a share of the meter's own energy; None when that is 0."""
         if not self.energy_millijoules:
             return None
         return self.residual_millijoules * WHOLE_PPM // self.energy_millijoules
 
     @property
     def is_wrong(self) -> bool:
-        """Below −5 %: a meter, a share or the tree is wrong."""
+        """True below −5 %: a meter, a share or the tree is wrong."""
         ppm = self.residual_ppm
         return self.residual_millijoules < 0 if ppm is None else ppm < RESIDUAL_ERROR_PPM
 
@@ -72,20 +74,22 @@ class RoomBalance:
 
     room: str
     it_millijoules: int
-    """All machines, at the PUE's metering point where a PUE is declared."""
+    """IT energy of the room, at the PUE's metering point where a PUE is declared."""
     machines_millijoules: int
-    """Of them, those that declare a share."""
+    """Part of the machines that declare a share."""
     other_room_millijoules: int
-    """Of them, the rest: network, storage, what nobody declared."""
+    """Rest of the IT energy: network, storage, undeclared equipment."""
     ups_loss_millijoules: int | None
     """0 with a PUE, which contains it."""
     overhead_millijoules: int | None
     overhead: str
-    """measured, pue or not_included."""
+    """Origin of the overhead: measured, pue or not_included."""
     overhead_u_millijoules: int
-    """Standard uncertainty of the overhead by PUE: IT × PUE × u, since GSD² 1.1 is of the PUE, not of PUE − 1."""
+    """Standard uncertainty of the overhead by PUE: IT × PUE × u,
+    because GSD² 1.1 is of the PUE, not of PUE − 1.
+    """
     sensitivity_millijoules: int | None
-    """What the overhead would be at a PUE of 1.55, where it is not included."""
+    """Overhead at a PUE of 1.55, where it is not included."""
     nodes: tuple[NodeBalance, ...]
     notes: tuple[str, ...] = ()
 
@@ -93,9 +97,9 @@ class RoomBalance:
 def node_balance(
     meter: DeclaredMeter, children: Sequence[DeclaredMeter], hours: Hours, shares_ppm: Mapping[int, int]
 ) -> NodeBalance:
-    """`shares_ppm`: hour → what machines have of this meter, together; none = 0.
+    """Balance one meter; `shares_ppm`: hour → machines' total share of this meter; none = 0.
 
-    Where children were read for a part of an hour only, all count over the time that all of them cover.
+    Where children were read for a part of an hour, all count over the time that all of them cover.
     """
     own = hours.get(meter.meter, {})
     energy = below = machines = compared = 0
@@ -116,9 +120,9 @@ def node_balance(
 def room_balance(
     room: str, declared: MeterDeclarations, hours: Hours, day_of: Mapping[int, int]
 ) -> RoomBalance:
-    """`day_of`: hour → day number in the meters' site, for each hour of the period.
+    """Balance one room; `day_of`: hour → day number in the meters' site, for each hour of the period.
 
-    The UPS's loss and what is left over appear once: a loss that is known is taken out of what is left over.
+    The UPS loss counts once: a known loss is subtracted from the remainder.
     """
     tree = _Tree(room, declared)
     sums = _Sums()
@@ -148,9 +152,10 @@ def room_balance(
 def whole_hours(
     room: str, declared: MeterDeclarations, hours: Hours, day_of: Mapping[int, int]
 ) -> dict[int, int]:
-    """Hour in which the room is known as a whole → milliseconds of it that its meters cover together.
+    """Return the hours in which the room is fully known → milliseconds that its meters cover together.
 
-    All its meters were read then, but those of cooling alone; on the days of a PUE, all those at its point.
+    All meters were read then, except those of cooling alone. On the days of a PUE, all meters at its point
+    were read.
     """
     tree = _Tree(room, declared)
     pues = _pues(room, declared, day_of)
@@ -160,7 +165,7 @@ def whole_hours(
     for hour, day in day_of.items():
         needed = everything
         if any(points):
-            needed = next((at for pue, at in zip(pues, points, strict=True) if _holds(pue, day)), [])
+            needed = next((at for pue, at in zip(pues, points, strict=True) if _is_in_force(pue, day)), [])
         read = [hours.get(meter.meter, {}).get(hour) for meter in needed]
         covered = [one.covered_milliseconds for one in read if one is not None]
         if covered and len(covered) == len(read):
@@ -170,16 +175,16 @@ def whole_hours(
 
 @dataclass(frozen=True, slots=True)
 class ServersBalance:
-    """A room with what its servers tell of themselves. Millijoules ≥ 0."""
+    """A room with the derived energy of its servers. Millijoules ≥ 0."""
 
     balance: RoomBalance
-    """Machines and `other_room` with the servers that have no share; those that have one, by their share."""
+    """Machines and `other_room`, with servers without a share; servers with a share count by their share."""
     metered_millijoules: int
-    """What its meters have, in its whole hours, for servers and for what is left over."""
+    """Metered energy of its whole hours, for servers and the remainder."""
     other_millijoules: int
-    """What is left over where all servers that were measured have what they tell, with a share or without one."""
+    """Remainder when all measured servers have their derived energy, with or without a share."""
     others_millijoules: int
-    """Of machines that are no servers, by their shares, in all hours."""
+    """Energy of machines other than servers, by their shares, in all hours."""
 
 
 def with_servers(
@@ -192,7 +197,11 @@ def with_servers(
     measured_millijoules: int,
     placed_millijoules: int,
 ) -> ServersBalance:
-    """`measured_millijoules`: told by the room's servers in its `whole` hours; `placed_millijoules`: of it, by those without a share."""
+    """Balance a room with its servers.
+
+    `measured_millijoules`: derived energy of the room's servers in its `whole` hours; `placed_millijoules`:
+    the part of servers without a share.
+    """
     apart = MeterDeclarations(
         declared.meters,
         tuple(share for share in declared.shares if share.host_id not in servers),
@@ -219,7 +228,7 @@ def with_servers(
 
 @dataclass(slots=True)
 class _Sums:
-    """While the tree is walked."""
+    """Sums while the tree is walked."""
 
     machines: int = 0
     other: int = 0
@@ -252,26 +261,29 @@ class _Tree:
         return self._children[meter.meter]
 
     def shares_ppm(self, meter: str, hours: Hours, day_of: Mapping[int, int]) -> dict[int, int]:
-        """Hour in which it was read → what machines have of it. One that has a share of a meter below too is counted there."""
+        """Return hour with a reading → the machines' total share of the meter.
+
+        A machine with a share of a meter below as well counts at that one.
+        """
         below = [share for name in self._below(meter) for share in self._shares[name]]
         on: dict[int, int] = {}
         for day in {day_of[hour] for hour in hours.get(meter, {})}:
-            there = {(share.host_id, share.part) for share in below if _holds(share, day)}
+            there = {(share.host_id, share.part) for share in below if _is_in_force(share, day)}
             on[day] = sum(
                 share.share_ppm
                 for share in self._shares[meter]
-                if _holds(share, day) and (share.host_id, share.part) not in there
+                if _is_in_force(share, day) and (share.host_id, share.part) not in there
             )
         return {hour: on[day_of[hour]] for hour in hours.get(meter, {})}
 
     def _below(self, meter: str) -> Iterable[str]:
-        """All meters that hang below it, at whatever depth."""
+        """Yield all meters below, at any depth."""
         for child in self._children[meter]:
             yield child.meter
             yield from self._below(child.meter)
 
     def machines_millijoules(self, hours: Hours, day_of: Mapping[int, int]) -> int:
-        """Of those that declare a share, over these hours."""
+        """Sum the energy of machines with a share, over these hours."""
         return sum(
             node_balance(
                 meter, self.children(meter), hours, self.shares_ppm(meter.meter, hours, day_of)
@@ -280,7 +292,7 @@ class _Tree:
         )
 
     def highest(self, boundary: MeterBoundary) -> list[DeclaredMeter]:
-        """Meters of a boundary that hang below no other of it."""
+        """Return the meters of a boundary that have no other of it above."""
         by_name = {meter.meter: meter for meter in self.meters}
 
         def above(meter: DeclaredMeter) -> Iterable[DeclaredMeter]:
@@ -297,7 +309,7 @@ class _Tree:
 
 
 def _book(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> None:
-    """What one meter adds: its machines, and where what is left over belongs."""
+    """Add one meter's machines, and its residual to the category of its boundary."""
     children = tree.children(meter)
     sums.machines += node.machines_millijoules
     if node.is_wrong and children:
@@ -312,7 +324,9 @@ def _book(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> 
     elif meter.boundary is MeterBoundary.UPS_INPUT and _is_ups(children):
         sums.lose(left)
     elif meter.boundary is MeterBoundary.UPS_INPUT and meter.efficiency_ppm is not None:
-        loss = min(left, node.energy_millijoules - scaled(node.energy_millijoules * meter.efficiency_ppm))
+        loss = min(
+            left, node.energy_millijoules - round_quotient(node.energy_millijoules * meter.efficiency_ppm)
+        )
         sums.lose(loss)
         sums.other += left - loss
     else:
@@ -324,14 +338,17 @@ def _book(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> 
 
 
 def _book_output(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> None:
-    """The loss of a UPS that is metered at its output alone: by its declared efficiency, out of what is left over above."""
+    """Add the loss of a UPS metered at its output alone, by its declared efficiency.
+
+    The loss is subtracted from the remainder above.
+    """
     above = next((one for one in tree.meters if one.meter == meter.parent), None)
     if above is not None and above.boundary is MeterBoundary.UPS_INPUT:
         return
     if meter.efficiency_ppm is None:
         sums.notes.append(_LOSS_NOT_KNOWN.format(meter.meter))
         return
-    loss = scaled(node.energy_millijoules * WHOLE_PPM, meter.efficiency_ppm) - node.energy_millijoules
+    loss = round_quotient(node.energy_millijoules * WHOLE_PPM, meter.efficiency_ppm) - node.energy_millijoules
     sums.lose(loss)
     if above is not None and above.boundary is MeterBoundary.FACILITY:
         sums.cool(-loss)
@@ -346,7 +363,7 @@ def _is_ups(children: Sequence[DeclaredMeter]) -> bool:
 def _with_pue(
     balance: RoomBalance, tree: _Tree, hours: Hours, day_of: Mapping[int, int], pues: Sequence[Pue]
 ) -> RoomBalance:
-    """IT at the PUE's metering point, the UPS's loss inside the PUE, all of it for the days it is declared for."""
+    """Apply the PUE for its declared days: IT at its metering point, with the UPS loss inside the PUE."""
     it = overhead = machines = covered = at_the_socket = 0
     for pue in pues:
         first, last = pue.valid_from.toordinal(), pue.valid_to.toordinal()
@@ -359,7 +376,7 @@ def _with_pue(
         )
         it += energy
         overhead += _over(energy, pue.pue_ppm)
-        at_the_socket += scaled(energy * pue.pue_ppm)
+        at_the_socket += round_quotient(energy * pue.pue_ppm)
         covered += len(inside)
         then = {
             name: {hour: read for hour, read in seen.items() if hour in inside}
@@ -380,27 +397,27 @@ def _with_pue(
         ups_loss_millijoules=0,
         overhead_millijoules=overhead,
         overhead="pue",
-        overhead_u_millijoules=scaled(at_the_socket * priors.PUE_U_PPM),
+        overhead_u_millijoules=round_quotient(at_the_socket * priors.PUE_U_PPM),
         sensitivity_millijoules=None,
         notes=notes,
     )
 
 
 def _pues(room: str, declared: MeterDeclarations, day_of: Mapping[int, int]) -> list[Pue]:
-    """Those that hold on any of the days."""
+    """Return the PUEs in force on any of the days."""
     days = frozenset(day_of.values())
-    return [pue for pue in declared.pues if pue.room == room and any(_holds(pue, day) for day in days)]
+    return [pue for pue in declared.pues if pue.room == room and any(_is_in_force(pue, day) for day in days)]
 
 
-def _holds(one: MeterShare | Pue, day: int) -> bool:
+def _is_in_force(one: MeterShare | Pue, day: int) -> bool:
     return one.valid_from.toordinal() <= day <= one.valid_to.toordinal()
 
 
 def _over(energy: int, pue_ppm: int) -> int:
-    return scaled(energy * (pue_ppm - WHOLE_PPM))
+    return round_quotient(energy * (pue_ppm - WHOLE_PPM))
 
 
 def _within(read: MeterReading, common: int) -> int:
     if read.covered_milliseconds == common:
         return read.energy_millijoules
-    return scaled(read.energy_millijoules * common, read.covered_milliseconds)
+    return round_quotient(read.energy_millijoules * common, read.covered_milliseconds)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy of external screens, apart from the machine's (pure). METHOD.md §3; internal panels are the machine's own.
+"""Derives the energy of external screens, separate from the machine's (pure). METHOD.md §3.
 
-Only what agents count is derived: the time screens are on. No agent sees a screen that is off: what they draw then (0.3 W, some 2
-kWh a year each) is added to the fleet's figure, for the screens of the inventory (account.sample).
+Internal panels belong to the machine. Only time reported by agents is derived: the time that screens are on.
+No agent sees a screen that is off. That standby energy (0.3 W, some 2 kWh a year each) is added to the
+fleet's figure, for the screens of the inventory (fleet.observations).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.derive.counters import round_quotient
 from veilleuse.collector.derive.loadmodel import part
-from veilleuse.collector.derive.meters import of_time, u_ppm
+from veilleuse.collector.derive.meters import energy_over_time, u_ppm
 from veilleuse.collector.model.meters import SharedReadings
 from veilleuse.collector.model.records import Cell
 from veilleuse.collector.model.sums import WallEnergy
@@ -22,17 +23,17 @@ from veilleuse.wire.sums import apportion
 
 
 def screen_energies(cells: Sequence[Cell], shared: SharedReadings) -> list[WallEnergy | None]:
-    """Per cell, the energy of the machine's external screens; None where nothing is known.
+    """Return the energy of the machine's external screens per cell; None where nothing is known.
 
-    Milliseconds are display-milliseconds. Screens on a declared plug are metered or not known, never modelled: `milliseconds`
-    is then time the meter covers.
+    Milliseconds are display-milliseconds. Screens on a declared plug are metered or not known, never
+    modelled: `milliseconds` is then the time that the meter covers.
     """
     if not shared.monitor_declared:
-        return [_modelled(cell) for cell in cells]
+        return [_model_screens(cell) for cell in cells]
     if shared.monitor is None or not cells:
         return [None] * len(cells)
     lengths = [cell.milliseconds for cell in cells]
-    energy, covered = of_time(shared.monitor, sum(lengths))
+    energy, covered = energy_over_time(shared.monitor, sum(lengths))
     if not covered:
         return [None] * len(cells)
     on = [sum(cell.display_milliseconds) for cell in cells]
@@ -45,7 +46,7 @@ def screen_energies(cells: Sequence[Cell], shared: SharedReadings) -> list[WallE
     ]
 
 
-def _modelled(cell: Cell) -> WallEnergy | None:
+def _model_screens(cell: Cell) -> WallEnergy | None:
     on = sum(cell.display_milliseconds)
     if not on:
         return None
@@ -55,5 +56,8 @@ def _modelled(cell: Cell) -> WallEnergy | None:
     ]
     errors = sum(product * u for product, u in zip(products, priors.SCREEN_U_PPM, strict=True))
     return WallEnergy(
-        Method.LOAD_MODELLED, scaled(sum(products)), scaled(errors, priors.MILLION * priors.MILLION), on
+        Method.LOAD_MODELLED,
+        round_quotient(sum(products)),
+        round_quotient(errors, priors.MILLION * priors.MILLION),
+        on,
     )

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
+"""Derives the wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
 
-meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class default.
-The best rung answers for the milliseconds it covers, the next one for those that are left, the load model for the last:
-docs/decisions/0008 and 0026. Points nest and are never summed across rungs.
+meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class
+default. The best method gives the milliseconds that it covers, the next one those that remain, the load model
+the rest: docs/decisions/0008 and 0026. Points nest and are never summed across methods.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import counter_signal, discharge, meters, scaled
-from veilleuse.collector.derive.loadmodel import modelled, part
+from veilleuse.collector.derive.counters import counter_signal, discharge, meters, round_quotient
+from veilleuse.collector.derive.loadmodel import model_energy, part
 from veilleuse.collector.model.calibration import Calibration
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
@@ -31,39 +31,42 @@ def wall_energy(
     trust_psys: bool = True,
     base_microwatts: int | None = None,
 ) -> tuple[WallEnergy, ...]:
-    """Wall energy of one cell, in parts of distinct methods; their milliseconds sum to at most the cell's.
+    """Derive the wall energy of one cell, in parts of distinct methods;
+    their milliseconds sum to at most the cell's.
 
-    Empty when nothing can be said (unknown state without a meter; a virtual machine that is off): absent, never zero.
-    `plugged_share_ppm`: share of its off and asleep time a laptop is on its charger, 0 to 1,000,000. `calibration`: of its
-    model. `trust_psys`: False where the machine's battery has contradicted its platform counter; `base_microwatts` is then what
-    that battery says the machine draws beside its other counters, and its class's base at least.
+    The result is empty where nothing is known: an unknown state without a meter, or a virtual machine that is
+    off. Absent, never zero.
+
+    `plugged_share_ppm`: share of a laptop's off and asleep time on its charger, 0 to 1,000,000.
+    `calibration`: of the machine's model. `trust_psys`: False where the battery has contradicted the platform
+    counter. `base_microwatts` is then the base from that battery; the class's base is its minimum.
     """
     parts: list[WallEnergy] = []
     left = cell.milliseconds
-    for rung in _measured(cell, machine, calibration, trust_psys, base_microwatts):
-        parts.append(within(rung, left))
+    for rung in _measured_parts(cell, machine, calibration, trust_psys, base_microwatts):
+        parts.append(cut_to(rung, left))
         left -= parts[-1].milliseconds
         if not left:
             break
     if left:
-        parts += modelled(cell, machine, left, plugged_share_ppm, calibration)
-    return merged(parts) if len(parts) > 1 else tuple(parts)
+        parts += model_energy(cell, machine, left, plugged_share_ppm, calibration)
+    return merge_parts(parts) if len(parts) > 1 else tuple(parts)
 
 
-def within(energy: WallEnergy, milliseconds: int) -> WallEnergy:
-    """The same mean power over at most so many milliseconds."""
+def cut_to(energy: WallEnergy, milliseconds: int) -> WallEnergy:
+    """Cut energy to at most `milliseconds`, at the same mean power."""
     if energy.milliseconds <= milliseconds:
         return energy
     return WallEnergy(
         energy.method,
-        scaled(energy.energy_millijoules * milliseconds, energy.milliseconds),
-        scaled(energy.uncertainty_millijoules * milliseconds, energy.milliseconds),
+        round_quotient(energy.energy_millijoules * milliseconds, energy.milliseconds),
+        round_quotient(energy.uncertainty_millijoules * milliseconds, energy.milliseconds),
         milliseconds,
     )
 
 
-def merged(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
-    """One part a method, in the order they came; none of no time."""
+def merge_parts(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
+    """Merge parts by method, in their order, without parts of no time."""
     sums: dict[Method, WallEnergy] = {}
     for one in parts:
         before = sums.get(one.method)
@@ -78,35 +81,37 @@ def merged(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
     return tuple(one for one in sums.values() if one.milliseconds)
 
 
-def _measured(
+def _measured_parts(
     cell: Cell,
     machine: MachineFacts,
     calibration: Calibration | None,
     trust_psys: bool,
     base_microwatts: int | None,
 ) -> Iterator[WallEnergy]:
-    """The rungs that rest on a measurement, best first; each at most as long as the cell."""
+    """Yield the parts based on a measurement, best first; each at most as long as the cell."""
     if not cell.energies:
         return
     for meter in meters(cell):
         yield part(Method.METERED, meter.energy_millijoules, meter.u_ppm, meter.covered_milliseconds)
     drained = discharge(cell)
     if drained is not None:
-        energy = scaled(drained.energy_millijoules * priors.BATTERY_TO_WALL_PPM)
+        energy = round_quotient(drained.energy_millijoules * priors.BATTERY_TO_WALL_PPM)
         yield part(Method.BATTERY, energy, priors.BATTERY_U_PPM, drained.covered_milliseconds)
-    counted = _counted(cell, machine, calibration, trust_psys, base_microwatts)
+    counted = _counter_part(cell, machine, calibration, trust_psys, base_microwatts)
     if counted is not None:
         yield counted
 
 
-def _counted(
+def _counter_part(
     cell: Cell,
     machine: MachineFacts,
     calibration: Calibration | None,
     trust_psys: bool,
     base_microwatts: int | None,
 ) -> WallEnergy | None:
-    """Component counters through the model's calibration, else through the prior a + b·P of the class; only while on."""
+    """Convert component counters by the model's calibration,
+    else by the prior a + b·P of the class; only while on.
+    """
     prior = priors.WALL_PRIORS.get(machine.device_class)
     if prior is None and calibration is None:
         return None
@@ -121,10 +126,10 @@ def _counted(
         return None
     if signal.name == "psys":
         return part(
-            Method.COUNTER_MODELLED, scaled(counted * priors.PLATFORM_SLOPE_PPM), prior.u_ppm, covered
+            Method.COUNTER_MODELLED, round_quotient(counted * priors.PLATFORM_SLOPE_PPM), prior.u_ppm, covered
         )
     base = max(prior.base_microwatts + _disks_microwatts(machine), base_microwatts or 0)
-    energy = scaled(base * covered + prior.slope_ppm * counted)
+    energy = round_quotient(base * covered + prior.slope_ppm * counted)
     return part(Method.COUNTER_MODELLED, energy, prior.u_ppm, covered)
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Takes dirty periods and derives them in the writer's thread, in slices of at most 20 ms."""
+"""Derives dirty periods in the writer's thread, in slices of at most 20 ms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.derive.meters import ALONE, Context, laid_over, look_around
+from veilleuse.collector.derive.meters import ALONE, Context, distribute_over_cells, load_context
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
@@ -43,12 +43,16 @@ from veilleuse.wire.vocabulary import DeviceClass, State
 logger = logging.getLogger(__name__)
 
 SLICE_SECONDS: Final = 0.020
-"""Longest stretch of the writer's thread one job takes: it delays acknowledgements by as much."""
+"""Longest time of one job in the writer's thread: it delays acknowledgements by as much."""
 PRESSED_SLICE_SECONDS: Final = 0.005
-"""The same while more calls wait than are served: storing them comes first, and what is derived later is derived for more records
-at once. Never none: decision 0044."""
+"""Slice while more calls wait than are served: storing goes first, and later derivation handles more records
+at once.
+
+It is never zero: decision 0044.
+"""
 GATHER_SECONDS: Final = 0.5
-"""Wait between the first record stored and the derivation: what comes together is derived together."""
+"""Wait between the first stored record and the derivation: records that arrive together are derived together.
+"""
 RETRY_SECONDS: Final = 5.0
 """Wait after a failure of the store."""
 _PERIODS_PER_SLICE: Final = 64
@@ -59,14 +63,15 @@ ChooseFactor = Callable[[str, int], ChosenFactor]
 
 @dataclass(frozen=True, slots=True)
 class DerivedPeriod:
-    """One period, derived."""
+    """Result of one derived period."""
 
     cells: tuple[DerivedCell, ...]
     records: tuple[DerivedRecord, ...]
     first_energies: tuple[tuple[Method, State, int], ...]
-    """(method, state, mJ) of the records derived for the first time: what the counters advance by."""
+    """(method, state, mJ) of the records derived for the first time: the increments of the exposed counters.
+    """
     screens: tuple[DerivedCell, ...] = ()
-    """External screens, apart: in no sum of the machine."""
+    """External screens, separate: in no sum of the machine."""
 
 
 def derive_period(
@@ -102,7 +107,7 @@ _Sums = defaultdict[tuple[CellKey, Method], list[int]]
 def _cells(
     records: Sequence[RecordCells], host: Host, plugged_share_ppm: int, context: Context
 ) -> Iterable[tuple[int, Cell, tuple[WallEnergy, ...]]]:
-    """(place of its record, cell, its parts)."""
+    """Return (index of the record, cell, its parts)."""
     found = [
         (
             place,
@@ -121,12 +126,12 @@ def _cells(
     ]
     if context.shared.machine is None:
         return found
-    laid = laid_over([(cell, parts) for _, cell, parts in found], context.shared.machine)
+    laid = distribute_over_cells([(cell, parts) for _, cell, parts in found], context.shared.machine)
     return [(place, cell, parts) for (place, cell, _), parts in zip(found, laid, strict=True)]
 
 
 def _screens(records: Sequence[RecordCells], host: Host, context: Context) -> tuple[DerivedCell, ...]:
-    """None of a virtual machine: what it shows is a window on another machine's screen."""
+    """Derive external screens; none for a virtual machine, whose screen is a window on another machine's."""
     if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
         return ()
     cells = [cell for record in records for cell in record.cells]
@@ -153,7 +158,9 @@ def _add(sums: list[int], part: WallEnergy) -> None:
 
 
 def civil_year(period: DirtyPeriod, time_zone: str) -> int:
-    """Year of the site's civil day the period begins in; a week is of the year of its Thursday, as in ISO 8601."""
+    """Return the year of the site's civil day in which the period begins;
+    a week belongs to its Thursday's (ISO 8601).
+    """
     if period.grain is Grain.HOUR:
         start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=period.start)
         return start.astimezone(ZoneInfo(time_zone)).year
@@ -164,7 +171,9 @@ def civil_year(period: DirtyPeriod, time_zone: str) -> int:
 def ledger_entries(
     period: DirtyPeriod, host: Host, site: Site, derived: DerivedPeriod, choose: ChooseFactor
 ) -> tuple[LedgerEntry, ...]:
-    """What the counters advance by, at the factor of the period's year and the site's zone. Raises UnknownZone."""
+    """Return the counters' increments, at the factor of the period's year and the site's zone.
+    Raises UnknownZone.
+    """
     if not derived.first_energies:
         return ()
     factor = choose(site.zone, civil_year(period, site.time_zone)).factor
@@ -189,7 +198,9 @@ def _never() -> bool:
 
 
 class DeriveWorker:
-    """Drains the dirty marks: `run_slice` inside the writer, `drain` for a command, `start`/`stop` for the service."""
+    """Derives dirty periods: `run_slice` inside the writer, `drain` for a command,
+    `start`/`stop` for the service.
+    """
 
     def __init__(
         self,
@@ -204,8 +215,11 @@ class DeriveWorker:
         metering: MeteringStore | None = None,
         calibrations: Calibrations | None = None,
     ) -> None:
-        """`dirty`: set by whoever stores records; the background sleeps until then. `metering`, `calibrations`: None = there
-        are no shared meters, and nothing is calibrated."""
+        """Take the stores and the clock.
+
+        `dirty`: set by the code that stores records; the background thread sleeps until then. `metering`,
+        `calibrations`: None = no shared meters, no calibration.
+        """
         self._writer = writer
         self._store = store
         self._registry = registry
@@ -221,32 +235,36 @@ class DeriveWorker:
         self._zones_reported: set[str] = set()
 
     def start(self, pressed: Callable[[], bool] = _never) -> None:
-        """Derive in the background until `stop`. `pressed`, asked before each slice: whether it should be a short one."""
+        """Derive in the background until `stop`. `pressed` is asked before each slice:
+        True makes the slice short.
+        """
         self._pressed = pressed
         self._thread = threading.Thread(target=self._run, name="derive", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
-        """Stop after the slice under way; what is left stays marked dirty."""
+        """Stop after the current slice; remaining periods stay dirty."""
         self._stop.set()
         self.wake()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
 
     def wake(self) -> None:
-        """Marks were made otherwise than by storing records. From any thread."""
+        """Wake the background thread after marks that no stored record made. From any thread."""
         self._dirty.set()
 
     def drain(self) -> int:
-        """Derive everything that is dirty now; how many periods. Raises what the store raises."""
+        """Derive everything that is dirty now; return the number of periods. Raises the store's errors."""
         done = 0
         while count := self._writer.submit(self.run_slice).result():
             done += count
         return done
 
     def run_slice(self) -> int:
-        """Derive dirty periods for at most 20 ms, 5 while the collector is pressed (at least one); how many. Runs in the writer's
-        thread."""
+        """Derive dirty periods for at most 20 ms (5 ms under pressure), at least one; return their number.
+
+        Runs in the writer's thread.
+        """
         end = self._clock() + (PRESSED_SLICE_SECONDS if self._pressed() else SLICE_SECONDS)
         done = 0
         periods = self._store.dirty(_PERIODS_PER_SLICE)
@@ -266,10 +284,10 @@ class DeriveWorker:
     def _derive(self, period: DirtyPeriod, book: CalibrationBook) -> None:
         records = self._store.record_cells(period)
         host = self._registry.host(period.host_id)
-        if host is None:  # forgotten since: nothing of it may be derived any more
+        if host is None:  # forgotten meanwhile: no energy of it may be derived any more
             self._store.write_derived(period, (), [DerivedRecord(one.record_id, None) for one in records], ())
             return
-        context = look_around(self._metering, period, records, host.facts, book.of(host.facts))
+        context = load_context(self._metering, period, records, host.facts, book.of(host.facts))
         derived = derive_period(records, host, self._plugged_share_ppm, context)
         ledger: tuple[LedgerEntry, ...] = ()
         try:
@@ -279,14 +297,18 @@ class DeriveWorker:
         self._store.write_derived(period, derived.cells, derived.records, ledger, derived.screens)
 
     def _put_aside(self, period: DirtyPeriod, error: Exception) -> None:
-        """A defect of ours: its records stay, `veilleuse derive` tries again."""
+        """Put aside a period that our code cannot derive:
+        its records stay, `veilleuse derive` tries again.
+        """
         logger.error(
             "a period cannot be derived and is put aside", extra={"grain": period.grain.name}, exc_info=error
         )
         self._store.put_aside(period)
 
     def _report_zone(self, site: str, error: UnknownZone) -> None:
-        """Once per site: the energy is derived and reported, only the exposed counters cannot advance."""
+        """Report an unknown zone once per site: energy is derived and reported,
+        only the exposed counters stop.
+        """
         if site not in self._zones_reported:
             self._zones_reported.add(site)
             logger.error(

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet: which machines were in service, where, on how many days of each type (pure). METHOD.md §5's M and N.
+"""Counts the fleet: devices in service, their place, their time by day type (pure). METHOD.md §5's M and N.
 
-With an inventory, its assets are the fleet, each from its day of service on, or all the time where none is said. An agent's machine that no asset
-is matched with stands in for one of its class and entity, and counts on top only where the inventory has fewer than were measured; one that
-has left, where it lists none at all. Without an inventory, the fleet is what enrolled.
+With an inventory, its assets are the fleet. An asset counts from its day of service, or for the whole period
+where no day is given. An enrolled machine without an asset is matched with an unmatched asset of its class
+and entity. It counts in addition only where the inventory has fewer assets than were measured. A machine that
+has left counts only where the inventory lists none of its class and entity. Without an inventory, the fleet
+is the enrolled machines.
 """
 
 from __future__ import annotations
@@ -27,39 +29,39 @@ DAYS_PER_YEAR: Final = 365.25
 
 @dataclass(frozen=True, slots=True)
 class FleetDevice:
-    """One device over a stretch in one place."""
+    """One device over a stretch of time in one place."""
 
     from_day: date
 
     host_id: HostId | None
-    """The agent's machine that it is, or else was last; None of an asset without one."""
+    """Enrolled machine of the device, else its last one; None for an asset without one."""
     entity: str
     site: str
     zone: str
-    """Grid zone; the default one where nobody declared its site."""
+    """Grid zone; the default zone where the site is not declared."""
     population: Population | None
-    """None of what only an inventory knows."""
+    """None for a device that only an inventory knows."""
     device_class: str
     power_context: PowerContext
     model: str
     """Vendor and model."""
     age_years: float | None
-    """At the end of the stretch; None: its date of service is not known."""
+    """Age at the end of the stretch; None: the date of service is not known."""
     refurbished: bool | None
     milliseconds: Mapping[DayType, int]
-    """In service, whole civil days by type; their sum is > 0."""
+    """Time in service, whole civil days by type; the sum is > 0."""
     inventoried: bool
-    """False: a machine that enrolled and that no asset is matched with."""
+    """False: an enrolled machine without an asset."""
     has_left: bool = False
-    """Its machine is enrolled no more, and no other one is it."""
+    """True when the device's machine is no longer enrolled, and no other machine replaces it."""
     end_day: date = date.min
-    """Exclusive; before `from_day` where it stands for no time."""
+    """Exclusive; before `from_day` where the device has no time."""
     asset_id: int | None = None
-    """Of the inventory."""
+    """Asset of the inventory."""
 
 
 class DayTypes:
-    """Lengths of the days of the sites over one period by their type, added up once."""
+    """Cumulative lengths of the days by type, for each site and population over one period."""
 
     def __init__(
         self,
@@ -70,8 +72,11 @@ class DayTypes:
         *,
         default_time_zone: str,
     ) -> None:
-        """[first, end); site → IANA zone, `default_time_zone` of a site that nobody declared; `day_type(site, population, day)` by the
-        calendar in force then."""
+        """Take the period [first, end) and the calendars.
+
+        `time_zones`: site → IANA zone; `default_time_zone` for a site that is not declared. `day_type(site,
+        population, day)` follows the calendar in force on that day.
+        """
         self.first, self.end = first, end
         self._time_zones, self._default_time_zone = time_zones, default_time_zone
         self._day_type = day_type
@@ -81,12 +86,12 @@ class DayTypes:
     def between(
         self, site: str, population: Population | None, start: date, end: date
     ) -> Mapping[DayType, int]:
-        """Milliseconds of each type in [start, end), cut to the period."""
+        """Return the milliseconds of each day type in [start, end), cut to the period."""
         start, end = max(start, self.first), min(end, self.end)
         if start >= end:
             return {}
         key = (site, population, start, end)
-        if key not in self._between:  # most devices are there all the time
+        if key not in self._between:  # most devices are there for the whole period
             self._between[key] = self._look(site, population, start, end)
         return self._between[key]
 
@@ -112,7 +117,9 @@ class DayTypes:
 
 
 def default_context(population: Population | None) -> PowerContext:
-    """Of a machine that no inventory tells about: a college's PCs hang on the college's own contract."""
+    """Return the power context of a machine without an asset:
+    a college's PCs are on the college's own contract.
+    """
     return PowerContext.EPLE if population is Population.CLASSROOM else PowerContext.OWN_SITE
 
 
@@ -128,16 +135,21 @@ class Census:
         today: date,
         current_tree: bool = False,
     ) -> None:
-        """`default_zone`: grid zone where nobody declared the site. `today`: from it on nothing happened yet. `current_tree`: everything
-        stood where it stands now."""
+        """Take the sites and dates of the census.
+
+        `default_zone`: grid zone of sites that are not declared. `today`: first day without data.
+        `current_tree`: each asset keeps its current place for the whole period.
+        """
         self._current_tree = current_tree
         self._days = day_types
         self._sites = {site.site: site for site in sites}
         self._default_zone = default_zone
         self._end = min(day_types.end, today)
 
-    def standings(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[FleetDevice]:
-        """Of all assets, then of the machines that none is matched with. Virtual machines are no devices."""
+    def devices(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[FleetDevice]:
+        """Yield the devices of all assets, then of the enrolled machines without an asset.
+        Virtual machines are excluded.
+        """
         fleet = {host.host_id: host for host in hosts}
         matched: set[HostId] = set()
         for asset in assets:
@@ -151,7 +163,7 @@ class Census:
         if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value:
             return
         host_id = asset.host_ids[-1] if asset.host_ids else None
-        first = asset.in_service_on or self._days.first  # it was there before its agent came
+        first = asset.in_service_on or self._days.first  # it was in service before its agent was installed
         last = min(asset.out_of_service_on or self._end, self._end)
         placements = asset.placements[-1:] if self._current_tree else asset.placements
         for number, place in enumerate(placements):
@@ -188,12 +200,12 @@ class Census:
         end = min(self._end, _after_contact(host)) if has_left else self._end
         length = self._days.between(host.site, host.population, host.enrolled_on, end)
         if length:
-            standing = standing_of(host, self._sites, self._default_zone)
+            standing = device_of_host(host, self._sites, self._default_zone)
             yield replace(standing, milliseconds=length, has_left=has_left, end_day=end)
 
 
 def _machine_of(asset: Asset, fleet: Mapping[HostId, Host]) -> Host | None:
-    """Its agent's machine, else the last one that it was."""
+    """Return the asset's enrolled machine, else its last one."""
     return next((fleet[host_id] for host_id in reversed(asset.host_ids) if host_id in fleet), None)
 
 
@@ -201,8 +213,8 @@ def _zone(site: str, sites: Mapping[str, Site], default: str) -> str:
     return sites[site].zone if site in sites else default
 
 
-def standing_of(host: Host, sites: Mapping[str, Site], default_zone: str) -> FleetDevice:
-    """Where a machine stands by its enrolment, for no time yet."""
+def device_of_host(host: Host, sites: Mapping[str, Site], default_zone: str) -> FleetDevice:
+    """Return the device of a machine as it enrolled, without any time in service."""
     return FleetDevice(
         host.enrolled_on,
         host.host_id,
@@ -225,7 +237,9 @@ def _age_years(since: date | None, until: date) -> float | None:
 
 
 def _after_contact(host: Host) -> date:
-    """The day after the last contact of a machine that left; never enrolled for long when it never called."""
+    """Return the day after the last contact of a machine that left;
+    its enrolment day when it never called.
+    """
     if host.last_contact_unix_milliseconds is None:
         return host.enrolled_on
     instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=host.last_contact_unix_milliseconds)

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Mean power of device classes that nobody measured, for `fleet.Assumptions.class_microwatts` (pure but for the shipped table).
+"""Gives the default mean power of device classes,
+for `Assumptions.class_microwatts` (pure, except the shipped table).
 
-METHOD.md §3: what only an inventory knows stands at its class default, GSD² 2.0. Figures and their sources are in
-data/inventory_class_defaults.csv, class by class. A class that is not there (`other`, virtual machines, rooms) has no default: it stays
-without energy, and is listed as such.
+A device that only an inventory knows takes its class default, GSD² 2.0 (METHOD.md §3). The figures and their
+sources, class by class, are in data/inventory_class_defaults.csv. A class that is not there has no default:
+`other`, virtual machines, rooms. Such a class stays without energy and is listed as such.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from veilleuse.collector.fleet.samples import DAY_TYPES, Days
 from veilleuse.collector.shipped_tables import load_table
 
 MICROWATTS: Final = 1_000_000
-"""Per watt."""
+"""Microwatts per watt."""
 
 
 class ClassDefault(NamedTuple):
-    """Of one device class."""
+    """Default mean power of one device class."""
 
     microwatts: Days
-    """Mean over a day, by day type."""
+    """Mean power over a day, by day type."""
     gsd2: float
     origin: str
-    """R read, C computed from what was read, P our own choice."""
+    """Origin of the figure: R read in a source, C computed from a source, P our own choice."""
     basis: str
 
 
 @cache
 def class_defaults() -> Mapping[str, ClassDefault]:
-    """Device class → its default. Raises ConfigurationError."""
+    """Return the default of each device class. Raises ConfigurationError."""
     return {
         row["device_class"]: ClassDefault(
             tuple(round(Decimal(row[f"{day}_watts"]) * MICROWATTS) for day in DAY_TYPES),
@@ -47,5 +48,5 @@ def class_defaults() -> Mapping[str, ClassDefault]:
 
 
 def class_microwatts() -> dict[str, Days]:
-    """Device class → mean power by day type, microwatts: as `Assumptions` takes it."""
+    """Return the default mean power of each device class by day type, microwatts, for `Assumptions`."""
     return {name: one.microwatts for name, one in class_defaults().items()}

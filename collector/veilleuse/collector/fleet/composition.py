@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a class is made of, model × age, in the fleet and in the sample: post-stratification and its check (pure).
+"""Post-stratifies a class by model × age, and tests the sample's composition against the fleet's (pure).
 
-METHOD.md §5. A machine of a cell that draws twice the class's mean power stands, halved, for the mean machine; the
-stratum's mean is then set to the composition that the inventory gives it. Cells with few machines are merged.
+METHOD.md §5. Each machine's energy is divided by its cell's scale, which gives the energy of a mean machine.
+The stratum's mean is then multiplied by the mean scale of the composition that the inventory reports. Cells
+with few machines are merged.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, SampleCell, summed
+from veilleuse.collector.fleet.samples import DAY_TYPES, Alike, SampleCell, sum_groups
 from veilleuse.collector.fleet.strata import Rates, StratumPart
 from veilleuse.collector.quantiles import chi_square99
 
 FEWEST_OF_CELL: Final = 10
 """Machines of a cell in the class's sample: METHOD.md's bound for a mean."""
 FEWEST_EXPECTED: Final = 5.0
-"""Of a cell, for the χ² law to hold: the usual rule."""
+"""Least expected number of machines in a cell for the χ² law to hold: the usual rule."""
 _ANY: Final = "*"
 
 
@@ -32,28 +33,30 @@ class Composition:
     names: Mapping[SampleCell, SampleCell]
     """Cell → the merged cell it belongs to."""
     scales: Mapping[SampleCell, float]
-    """Merged cell → its mean power ÷ what the class's machines would draw on the same days."""
+    """Merged cell → energy of its machines ÷ energy of class-mean machines on the same days."""
     errors: Mapping[SampleCell, float]
-    """Merged cell → relative variance of that scale."""
+    """Merged cell → relative variance of its scale."""
 
-    def merged(self, cell: SampleCell) -> SampleCell:
-        """A cell that was never seen is the rest's."""
+    def merged_cell(self, cell: SampleCell) -> SampleCell:
+        """Return the merged cell of `cell`; a cell that was never observed belongs to the rest."""
         return self.names.get(cell, SampleCell(_ANY, _ANY))
 
     def scale(self, cell: SampleCell) -> float:
-        """1 for what nothing is known of."""
-        return self.scales.get(self.merged(cell), 1.0)
+        """Return the scale of a cell; 1 where it is not known."""
+        return self.scales.get(self.merged_cell(cell), 1.0)
 
     def unobserved_scale(self, part: StratumPart) -> float:
-        """Mean scale of a stratum's unobserved time; without the fleet's composition, of its sample; without that, 1."""
+        """Return the mean scale of a stratum's unobserved time.
+        Without the fleet's composition: of its sample; without that, 1.
+        """
         shares = unobserved_shares(self, part) or sample_shares(self, part)
         return (
             math.fsum(share * self.scales.get(cell, 1.0) for cell, share in shares.items()) if shares else 1.0
         )
 
 
-def composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
-    """Of one class, whose mean power per day type is `rates`."""
+def compute_composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
+    """Compute the composition of one class, whose mean power per day type is `rates`."""
     names = _merge(_counts(strata), {cell for part in strata for cell in part.cells})
     groups: defaultdict[SampleCell, list[Alike]] = defaultdict(list)
     for part in strata:
@@ -62,7 +65,7 @@ def composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
     scales, errors = {}, {}
     at_rates = [rate or 0.0 for rate in rates]
     for name, alike in groups.items():
-        whole = summed(alike)
+        whole = sum_groups(alike)
         energy = sum(whole.energies)
         expected = math.fsum(time * rate for time, rate in zip(whole.times, at_rates, strict=True))
         if energy and expected:
@@ -73,7 +76,7 @@ def composition(strata: Sequence[StratumPart], rates: Rates) -> Composition:
 
 
 def _counts(strata: Sequence[StratumPart]) -> Counter[SampleCell]:
-    """Machines of the sample by cell."""
+    """Count the machines of the sample by cell."""
     seen: Counter[SampleCell] = Counter()
     for part in strata:
         for key, group in part.members:
@@ -82,7 +85,9 @@ def _counts(strata: Sequence[StratumPart]) -> Counter[SampleCell]:
 
 
 def _merge(seen: Counter[SampleCell], said: set[SampleCell]) -> dict[SampleCell, SampleCell]:
-    """Each cell, else its model, else its age, else the rest: the first that ten machines of the sample are of."""
+    """Map each cell to the first group that has ten machines of the sample:
+    itself, its model, its age, the rest.
+    """
     names: dict[SampleCell, SampleCell] = {}
     left = dict(seen)
     steps = (
@@ -104,16 +109,18 @@ def _merge(seen: Counter[SampleCell], said: set[SampleCell]) -> dict[SampleCell,
 
 
 def fleet_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float]:
-    """Merged cell → share of a stratum's machines in service; empty: not known."""
+    """Return each merged cell's share of a stratum's machines in service; empty: not known."""
     return _shares(made, part.cells)
 
 
 def unobserved_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float]:
-    """Merged cell → share of a stratum's unobserved machine time; empty: not known, or nothing is unobserved."""
+    """Return each merged cell's share of a stratum's unobserved machine time;
+    empty: not known, or all is observed.
+    """
     whole = sum(part.fleet)
     seen: Counter[SampleCell] = Counter()
     for key, group in part.members:
-        seen[made.merged(key.cell)] += sum(group.times)
+        seen[made.merged_cell(key.cell)] += sum(group.times)
     left = {cell: share * whole - seen[cell] for cell, share in fleet_shares(made, part).items()}
     left = {cell: time for cell, time in left.items() if time > 0}
     unobserved = sum(left.values())
@@ -121,22 +128,22 @@ def unobserved_shares(made: Composition, part: StratumPart) -> dict[SampleCell, 
 
 
 def sample_shares(made: Composition, part: StratumPart) -> dict[SampleCell, float]:
-    """Merged cell → share of a stratum's sample."""
+    """Return each merged cell's share of a stratum's sample."""
     return _shares(made, _counts([part]))
 
 
 def _shares(made: Composition, cells: Mapping[SampleCell, int]) -> dict[SampleCell, float]:
     counts: Counter[SampleCell] = Counter()
     for cell, n in sorted(cells.items()):
-        counts[made.merged(cell)] += n
+        counts[made.merged_cell(cell)] += n
     whole = sum(counts.values())
     return {cell: n / whole for cell, n in counts.items()} if whole else {}
 
 
 def is_balanced(strata: Sequence[StratumPart], made: Composition) -> bool:
-    """The sample's composition may be a random draw from the fleet's: χ² of model × age, which chance exceeds in 1 % of draws.
+    """Test whether the sample's composition is compatible with a random draw from the fleet.
 
-    Strata whose composition is not known say nothing.
+    The test is χ² on model × age at 1 %. Strata of unknown composition are left out.
     """
     expected: defaultdict[SampleCell, float] = defaultdict(float)
     drawn: Counter[SampleCell] = Counter()
@@ -145,7 +152,7 @@ def is_balanced(strata: Sequence[StratumPart], made: Composition) -> bool:
             expected[cell] += part.n * share
         if part.cells:
             for cell, n in _counts([part]).items():
-                drawn[made.merged(cell)] += n
+                drawn[made.merged_cell(cell)] += n
     rows = [(drawn[cell], more) for cell, more in sorted(expected.items()) if more >= FEWEST_EXPECTED]
     rest = math.fsum(expected.values()) - math.fsum(more for _, more in rows)
     if rest >= FEWEST_EXPECTED:

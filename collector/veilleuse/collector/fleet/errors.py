@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Errors that a larger sample does not lessen: priors, calibrations, meters (pure). METHOD.md §5.
+"""Models errors that a larger sample does not reduce: priors, calibrations, meters (pure). METHOD.md §5.
 
-Prior errors correlate 1 within a hardware model, 0.5 between models of a class, 0 between classes. A calibration's is its
-model's own, gᵀΣg; the gain of its meter is common to all fits made with it. What a meter or a battery told has an error that is common to its class. No
-finite-population correction: a census made with a wrong model is as wrong as a sample. Standard uncertainties, millijoules.
+Prior errors correlate 1 within a hardware model, 0.5 between models of a class, 0 between classes. A
+calibration's error, gᵀΣg, is its model's own; the gain of its meter is common to all fits made with the
+meter. Readings of a meter or a battery have an error common to their class. There is no finite-population
+correction: a census made with a wrong model is as wrong as a sample. Values are standard uncertainties,
+millijoules.
 """
 
 from __future__ import annotations
@@ -22,41 +24,43 @@ from veilleuse.wire.ladder import MEASURED, Method
 BETWEEN_MODELS: Final = 0.5
 """Correlation of prior errors of two hardware models of a class. METHOD.md §5."""
 DEFAULT_U: Final = math.log(2.0) / 2
-"""Of a class default: GSD² 2.0, METHOD.md §3."""
+"""Standard uncertainty of a class default, log scale: GSD² 2.0, METHOD.md §3."""
 STANDBY_U: Final = math.log(1.5) / 2
-"""Of a power by state: GSD² 1.5, METHOD.md §3."""
+"""Standard uncertainty of a power by state, log scale: GSD² 1.5, METHOD.md §3."""
 CLASS_DEFAULT: Final = ""
-"""Stands for the hardware model where a class default was taken."""
+"""Key that replaces the hardware model where a class default was used."""
 
 
 class Origin(Enum):
-    """What an error comes from."""
+    """Source of an error."""
 
     PRIOR = auto()
     SPREAD = auto()
-    """Of a calibration, without its meter."""
+    """Error of a calibration, without that of its meter."""
     GAIN = auto()
     READING = auto()
-    """Of what was metered, or told by a battery."""
+    """Error of metered energy, or of energy reported by a battery."""
 
 
 ErrorKey: TypeAlias = tuple[Origin, str, str]
-"""(origin, device class, hardware model); of a gain (GAIN, "", meter); of a reading (READING, device class, method)."""
+"""(origin, device class, hardware model); for a gain (GAIN, "", meter);
+for a reading (READING, device class, method).
+"""
 
 
 @dataclass(slots=True)
 class Errors:
-    """Standard uncertainties by what is common to them: within a key they add up linearly."""
+    """Standard uncertainties by common cause: within a key they add up linearly."""
 
     u: dict[ErrorKey, float] = field(default_factory=dict)
 
     def add(self, other: Errors, factor: float = 1.0) -> None:
-        """Add `factor` times what is of another part."""
+        """Add `factor` times the errors of another part."""
         for key, value in other.u.items():
             self.u[key] = self.u.get(key, 0.0) + factor * value
 
     def variance(self) -> float:
-        """mJ², of the sum of all that was added."""
+        """Return the variance of the sum, mJ²."""
         linear: defaultdict[str, float] = defaultdict(float)
         found = []
         for (origin, device_class, _), value in sorted(
@@ -73,7 +77,7 @@ class Errors:
 
 @dataclass(slots=True)
 class _Sums:
-    """Of one hardware model, integers."""
+    """Sums of one hardware model, integers."""
 
     prior_u: int = 0
     calibrated: int = 0
@@ -100,7 +104,7 @@ class _Sums:
 
 
 class ErrorModel:
-    """The calibrations of the whole sample: relative errors of each calibrated hardware model."""
+    """Relative errors of each calibrated hardware model of the sample."""
 
     def __init__(
         self, machines: Iterable[tuple[Key, Alike]], calibrations: Mapping[HardwareModel, CalibratedWall]
@@ -111,7 +115,9 @@ class ErrorModel:
         }
 
     def errors(self, machines: Iterable[tuple[Key, Alike]]) -> Errors:
-        """Of the energy of some machines of the sample. Imputed energy is as wrong as what it was made of."""
+        """Return the errors of the energy of some machines of the sample.
+        Imputed energy has the relative error of derived energy.
+        """
         found: dict[ErrorKey, float] = {}
         for (device_class, hardware), sums in sorted(_by_model(machines).items()):
             if not sums.derived:
@@ -133,7 +139,7 @@ class ErrorModel:
 
 
 def by_default(device_class: str, energy_millijoules: float, u: float = DEFAULT_U) -> Errors:
-    """Of energy at the class default."""
+    """Return the errors of energy at the class default."""
     return Errors({(Origin.PRIOR, device_class, CLASS_DEFAULT): energy_millijoules * u})
 
 
@@ -145,9 +151,10 @@ def _by_model(machines: Iterable[tuple[Key, Alike]]) -> dict[HardwareModel, _Sum
 
 
 def _relative(sums: _Sums, wall: CalibratedWall | None) -> tuple[float, float]:
-    """(own, its meter's gain) relative error of a model's calibrated energy: √gᵀΣg ÷ E, g over all its machines.
+    """Return the relative errors of a model's calibrated energy: (its own, its meter's gain).
 
-    Within the floor and the ceiling of the fit. Without the fit: as derived, all of it the model's own.
+    They are √gᵀΣg ÷ E, g over all machines of the model, within the floor and the ceiling of the fit. Without
+    a fit: the derived uncertainty, all of it the model's own.
     """
     if not sums.calibrated:
         return 0.0, 0.0

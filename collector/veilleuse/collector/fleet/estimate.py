@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure as it is told: parts, coverage, uncertainty, interval, and what may be said of it (pure). METHOD.md §5, §7."""
+"""Holds the estimate of the fleet's energy: parts, coverage, uncertainty, interval,
+representativeness (pure). METHOD.md §5, §7.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,25 @@ from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
 ESTIMATED_ABOVE: Final = 0.2
-"""Share of imputed energy."""
+"""Share of imputed energy above which a figure is labelled as estimated."""
 SELECTION: Final = 1.5
-"""Machines that nobody measured may draw 1/1.5 to 1.5 times what measured ones say, where these are not demonstrated to stand for them: ours."""
+"""Bound for selection bias where the sample is not demonstrated representative: machines without measurement
+draw 1/1.5 to 1.5 times the sample's mean. Our choice.
+"""
 
 
 class Representativeness(StrEnum):
-    """Whether the sample may stand for the fleet."""
+    """Degree to which the sample represents the fleet."""
 
     CENSUS = "census"
-    """All machine time in service was observed: there is nothing to stand for."""
+    """All machine time in service was observed: nothing is extrapolated."""
     DEMONSTRATED = "demonstrated"
-    """The roll-out was random, and model × age of the sample do not contradict it."""
+    """The roll-out was random, and the sample's composition by model × age does not contradict it."""
     NOT_DEMONSTRATED = "not demonstrated"
 
 
 class EstimateBasis(StrEnum):
-    """What a figure is made of."""
+    """Basis of a figure."""
 
     CENSUS = "census"
     SAMPLE = "sample"
@@ -40,7 +44,7 @@ class EstimateBasis(StrEnum):
 
 
 class DataType(StrEnum):
-    """The ABC's types of data; which one a figure is, is ours: that of its largest part."""
+    """Data types of ADEME's Base Carbone (ABC). A figure takes the type of its largest part: our rule."""
 
     REAL = "réelle"
     EXTRAPOLATED = "extrapolée"
@@ -49,22 +53,26 @@ class DataType(StrEnum):
 
 
 class Interval(NamedTuple):
-    """Factors of the figure, and its uncertainty: 95 % of a census or a random sample; else it lacks how machines were chosen."""
+    """Ends of the interval as factors of the figure, with its uncertainty.
+
+    The interval is 95 % for a census or a random sample. Otherwise it does not cover the selection of
+    machines.
+    """
 
     low: float
     high: float
     u: float
-    """k = 1, log scale."""
+    """Standard uncertainty (k = 1), log scale."""
 
     @property
     def gsd2(self) -> float:
-        """exp(2u)."""
+        """Geometric standard deviation squared: exp(2u)."""
         return math.exp(2 * self.u)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Energy of some strata, integer millijoules: measured + modelled + imputed + extrapolated, exactly."""
+    """Energy of some strata, integer millijoules: exactly measured + modelled + imputed + extrapolated."""
 
     energy_millijoules: int
     measured_millijoules: int
@@ -72,21 +80,21 @@ class Estimate:
     imputed_millijoules: int
     extrapolated_millijoules: int
     default_millijoules: int
-    """Of the extrapolated: at the class default, for want of any sample of the class."""
+    """Part of the extrapolated energy at the class default, where the class has no sample."""
     methods: Mapping[Method, int]
     """Derived energy by method: measured and modelled."""
     machines_fleet: int
     """N."""
     machines_sampled: int
-    """n: those with energy in the period."""
+    """n: machines with energy in the period."""
     fleet_milliseconds: int
     """ΣM."""
     observed_milliseconds: int
     derived_milliseconds: int
     sampling_variance: float
-    """mJ²."""
+    """Sampling variance, mJ²."""
     degrees_of_freedom: float
-    """Of the sampling variance, by Satterthwaite; math.inf where nothing is estimated."""
+    """Satterthwaite degrees of freedom of the sampling variance; math.inf where nothing is estimated."""
     u_sampling: float
     u_model: float
     low_log: float
@@ -96,32 +104,32 @@ class Estimate:
     basis: EstimateBasis
     data_type: DataType
     unestimated: tuple[Stratum, ...]
-    """Strata with machine time of which nothing is known, and without a default: not in the energy."""
+    """Strata with machine time, without data and without a default: they are not in the energy."""
 
     @property
     def u_kwh(self) -> float:
-        """Sampling and models together."""
+        """Standard uncertainty of sampling and models together, log scale."""
         return math.hypot(self.u_sampling, self.u_model)
 
     @property
     def coverage_states(self) -> float | None:
-        """Time of known state ÷ the fleet's; None without a fleet."""
+        """Time of known state ÷ the fleet's time; None without a fleet."""
         return self.observed_milliseconds / self.fleet_milliseconds if self.fleet_milliseconds else None
 
     @property
     def coverage_energy(self) -> float | None:
-        """Time with derived energy ÷ the fleet's; imputed time is not covered."""
+        """Time with derived energy ÷ the fleet's time. Imputed time is not covered. None without a fleet."""
         return self.derived_milliseconds / self.fleet_milliseconds if self.fleet_milliseconds else None
 
     @property
     def imputed_share(self) -> float | None:
-        """Of the observed machines' energy; None without any."""
+        """Imputed share of the observed machines' energy; None without any."""
         known = self.energy_millijoules - self.extrapolated_millijoules
         return self.imputed_millijoules / known if known else None
 
     @property
     def is_estimated(self) -> bool:
-        """Above 20 % imputed a figure is labelled so. METHOD.md §4."""
+        """True above 20 % of imputed energy: the figure is labelled as estimated. METHOD.md §4."""
         return (self.imputed_share or 0.0) > ESTIMATED_ABOVE
 
     @property
@@ -134,7 +142,10 @@ class Estimate:
         return {name: part / self.energy_millijoules for name, part in parts.items() if part}
 
     def interval(self, factor_u: float = 0.0) -> Interval:
-        """Of the energy; with the factor's u, of its product with the factor: once, on the total."""
+        """Return the interval of the energy; with the factor's u, of its product with the emission factor.
+
+        Apply the factor's u once, on the total: factor errors are common to all parts.
+        """
         more = Z95 * factor_u
         return Interval(
             math.exp(-math.hypot(self.low_log, more)),
@@ -144,13 +155,14 @@ class Estimate:
 
     @property
     def is_demonstrated(self) -> bool:
-        """Whether the interval may be called 95 %."""
+        """True when the interval may be called 95 %."""
         return self.representativeness is not Representativeness.NOT_DEMONSTRATED
 
     def sensitivity(self, factor_u: float = 0.0) -> tuple[float, float]:
-        """The interval's ends as factors, if what the sample stands for draws 1/SELECTION to SELECTION times as much; in quadrature.
+        """Return the interval's ends as factors under the selection bound, in quadrature.
 
-        What was measured stays as it is, and so does what is at the class default: that has its own GSD² 2.0.
+        The extrapolated energy is 1/SELECTION to SELECTION times as high. Measured energy stays as it is, and
+        so does energy at the class default: that has its own GSD² 2.0.
         """
         sampled = self.extrapolated_millijoules - self.default_millijoules
         share = sampled / self.energy_millijoules if self.energy_millijoules else 0.0
@@ -160,13 +172,16 @@ class Estimate:
 
     @property
     def bounds_millijoules(self) -> tuple[float, float]:
-        """Interval of the energy."""
+        """Interval of the energy, mJ."""
         interval = self.interval()
         return self.energy_millijoules * interval.low, self.energy_millijoules * interval.high
 
 
 def data_type(known: KnownSums, extrapolated: int, default: float) -> DataType:
-    """Of the largest part; of equals the less sure. Imputed energy counts as extrapolated: the machine's own other days stand for it."""
+    """Return the data type of the largest part; between equal parts, the less certain one.
+
+    Imputed energy counts as extrapolated: it comes from the machine's own other days.
+    """
     sizes = (
         (DataType.REAL, known.measured_millijoules),
         (DataType.EXTRAPOLATED, known.imputed_millijoules + extrapolated - default),

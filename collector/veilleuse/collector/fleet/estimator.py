@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure: energy of all machines in service out of those that were observed, with its interval (pure).
+"""Estimates the energy of all machines in service from the observed ones, with its interval (pure).
 
-METHOD.md §5; what the page leaves open is in decision 0030. Energies are integer millijoules whose parts sum to the whole exactly; uncertainties
-are standard ones (k = 1) on the log scale.
+METHOD.md §5; decision 0030 settles what that section leaves open. Energies are integer millijoules whose
+parts sum exactly to the whole. Uncertainties are standard uncertainties (k = 1) on the log scale.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.fleet.composition import Composition, composition, is_balanced
+from veilleuse.collector.fleet.composition import Composition, compute_composition, is_balanced
 from veilleuse.collector.fleet.errors import ErrorModel, Errors
 from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis, Representativeness, data_type
 from veilleuse.collector.fleet.pool import Pool, is_mixed
-from veilleuse.collector.fleet.prediction import Prediction, predict, scaled, with_errors, with_time_on
-from veilleuse.collector.fleet.rooms import RoomFigure, Silent, settled
+from veilleuse.collector.fleet.prediction import (
+    Prediction,
+    predict,
+    scale_prediction,
+    with_errors,
+    with_time_on,
+)
+from veilleuse.collector.fleet.rooms import RoomFigure, Silent, settle_rooms
 from veilleuse.collector.fleet.samples import (
     CalibratedWall,
     Days,
@@ -43,24 +49,28 @@ from veilleuse.collector.fleet.variance import sampling
 from veilleuse.collector.model.figures import EnergyClass
 
 MOST_UNSEEN: Final = 0.25
-"""Share of the sampled machines' time in service: a sample that saw less of it demonstrates nothing about the rest. Ours."""
+"""Greatest unseen share of the sampled machines' time in service for a representative sample. Our choice."""
 MOST_AT_STAKE: Final = 0.25
-"""Of the half-width: what the figure may fall by if machines spent all their missing time off. Ours."""
+"""Share of the half-width that the figure may fall by if machines were off for all their missing time. Our
+choice.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What is known beside machines and fleet."""
+    """Assumptions of the estimate, in addition to machines and fleet."""
 
     random_roll_out: bool = False
-    """Agents were installed on machines drawn at random within their strata, and somebody answers for it."""
+    """True: agents were installed on machines drawn at random within their strata, and somebody answers for
+    that.
+    """
     class_microwatts: Mapping[str, Days] = field(default_factory=dict)
     """Device class → mean power by day type of the class default; GSD² 2.0."""
     calibrations: Mapping[HardwareModel, CalibratedWall] = field(default_factory=dict)
 
 
 class Fleet:
-    """Estimates of strata, of any group of them, and of all: their energies always sum up."""
+    """Estimates of strata, of any group of strata, and of the whole fleet: their energies always sum up."""
 
     def __init__(
         self,
@@ -69,7 +79,7 @@ class Fleet:
         assumptions: Assumptions | None = None,
         rooms: Collection[RoomFigure] = (),
     ) -> None:
-        """`rooms`: those that servers stand in. Raises ValueError when a stratum is there twice."""
+        """Estimate all strata. `rooms`: rooms with servers. Raises ValueError for a duplicate stratum."""
         self._known = assumptions or Assumptions()
         self._sample = machines if isinstance(machines, Sample) else Sample.of(machines)
         self._parts = parts(self._sample, in_service)
@@ -92,32 +102,32 @@ class Fleet:
 
     @property
     def strata(self) -> tuple[Stratum, ...]:
-        """All, in order."""
+        """All strata, in order."""
         return tuple(self._parts)
 
     @property
     def pools(self) -> dict[str, list[StratumPart]]:
-        """Name of a device class → the strata that its sample stands for."""
+        """Name of a device class → the strata that its sample represents."""
         found: defaultdict[str, list[StratumPart]] = defaultdict(list)
         for part in self._parts.values():
             found[self._pool_of(part)].append(part)
         return dict(found)
 
     def part(self, stratum: Stratum) -> StratumPart:
-        """The fleet and the sample of a stratum. Raises KeyError."""
+        """Return the fleet and the sample of a stratum. Raises KeyError."""
         return self._parts[stratum]
 
     def total(self) -> Estimate:
-        """Of all strata."""
+        """Return the estimate of all strata."""
         return self.of(self.strata)
 
     def energy_millijoules(self, stratum: Stratum) -> int:
-        """The energy of one stratum alone, without its interval. Raises KeyError."""
+        """Return the energy of one stratum, without its interval. Raises KeyError."""
         known = self._predictions[stratum].part.known
         return known.energy_millijoules + known.standby_millijoules + self._extrapolated[stratum]
 
     def of(self, strata: Iterable[Stratum]) -> Estimate:
-        """Of some strata, each once. Raises KeyError for one that is not there."""
+        """Return the estimate of some strata, each counted once. Raises KeyError for an unknown stratum."""
         chosen = [self._predictions[stratum] for stratum in set(strata)]
         chosen.sort(key=lambda one: (self._class_of(one), one.part.stratum))
         known = sum((one.part.known for one in chosen), KnownSums())
@@ -159,7 +169,7 @@ class Fleet:
         )
 
     def _pool_of(self, part: StratumPart) -> str:
-        """Name of the device class whose sample stands for a stratum."""
+        """Return the name of the device class whose sample represents a stratum."""
         device_class = part.stratum.device_class
         return self._sample.stands_for.get(device_class, device_class)
 
@@ -167,18 +177,18 @@ class Fleet:
         return self._pool_of(prediction.part)
 
     def _predict(self, device_class: str, strata: list[StratumPart]) -> None:
-        """One class: its composition, its pool, its strata."""
+        """Predict one class: its composition, its pool, its strata."""
         always_on = self._sample.always_on.get(device_class)
         mixed = is_mixed(strata) or always_on is not None
         rates = class_rates(strata)
-        made = composition(strata, rates)
+        made = compute_composition(strata, rates)
         self._demonstrated[device_class] = self._known.random_roll_out and is_balanced(strata, made)
         adjusted = not self._demonstrated[device_class] and any(part.cells for part in strata)
         for part in strata:
             if adjusted:
                 part.scale = made.unobserved_scale(part)
             part.fill(made.scale if adjusted else _as_it_is, mixed=mixed)
-        # The time that screens are on is told by the PCs: an inventory has none to hold it against.
+        # PCs report the display-on time of screens: an inventory has none to compare that time with.
         self._seen[device_class] = device_class == EnergyClass.MONITOR or unseen_share(strata) <= MOST_UNSEEN
         self._missing[device_class] = missing_share(strata)
         pool = self._pools[device_class] = Pool(device_class, strata, mixed=mixed, always_on=always_on)
@@ -194,46 +204,50 @@ class Fleet:
             with_time_on([self._predictions[part.stratum] for part in strata], pool)
 
     def _settle(self, rooms: Collection[RoomFigure]) -> tuple[RoomFigure, ...]:
-        """Rooms less what their servers take; unobserved servers take no more than their rooms' meters leave."""
+        """Subtract the servers' energy from their rooms;
+        extrapolated servers take at most what the meters leave.
+        """
         strata = {stratum for room in rooms if room.servers for stratum, _ in room.servers.silent}
-        made, kept = settled(
+        made, kept = settle_rooms(
             rooms, {stratum: self._silent(stratum) for stratum in strata if stratum in self._parts}
         )
         for stratum, energy in kept.items():
             if energy < self._extrapolated[stratum]:
                 one = self._predictions[stratum]
                 own = self._models.errors(one.part.members)
-                self._predictions[stratum] = scaled(one, energy / self._extrapolated[stratum], own)
+                self._predictions[stratum] = scale_prediction(one, energy / self._extrapolated[stratum], own)
                 self._extrapolated[stratum] = energy
         return made
 
     def _silent(self, stratum: Stratum) -> Silent:
-        part, told = self._parts[stratum], self.of((stratum,))
+        part, estimate = self._parts[stratum], self.of((stratum,))
         return Silent(
             sum(part.fleet) - part.known.derived_milliseconds,
             part.known.imputed_millijoules,
             self._extrapolated[stratum],
-            math.sqrt(told.sampling_variance),
+            math.sqrt(estimate.sampling_variance),
         )
 
     def _representativeness(self, chosen: Sequence[Prediction], half_width: float) -> Representativeness:
-        """`half_width`: of the interval, downward, mJ."""
+        """Return the representativeness of some strata; `half_width`: of the interval, downward, mJ."""
         at_stake = math.fsum(map(self._at_stake, chosen))
         if at_stake > MOST_AT_STAKE * half_width:
             return Representativeness.NOT_DEMONSTRATED
         if _is_census(chosen):
             return Representativeness.CENSUS
         stand = [one for one in chosen if one.extrapolated]
-        if stand and all(self._stands(self._class_of(one)) and one.part.n for one in stand):
+        if stand and all(self._is_representative(self._class_of(one)) and one.part.n for one in stand):
             return Representativeness.DEMONSTRATED
         return Representativeness.NOT_DEMONSTRATED
 
     def _at_stake(self, one: Prediction) -> float:
-        """What a stratum's figure would fall by if machines spent all the time that is missing of them off, mJ at most."""
+        """Return the greatest fall of a stratum's figure if its machines were off for all their missing time,
+        mJ.
+        """
         missing, known = self._missing[self._class_of(one)], one.part.known
         return min(known.imputed_millijoules, missing * known.energy_millijoules) + missing * one.extrapolated
 
-    def _stands(self, device_class: str) -> bool:
+    def _is_representative(self, device_class: str) -> bool:
         return self._demonstrated[device_class] and self._seen[device_class]
 
 
@@ -254,7 +268,7 @@ def _basis(chosen: Sequence[Prediction]) -> EstimateBasis:
 
 
 def _whole(values: Mapping[Stratum, float]) -> dict[Stratum, int]:
-    """Whole millijoules that sum to the rounded sum: the largest remainders are rounded up."""
+    """Round to whole millijoules that sum to the rounded sum, by largest remainders."""
     found = {stratum: math.floor(value) for stratum, value in values.items()}
     left = round(math.fsum(values.values())) - sum(found.values())
     by_remainder = sorted(values, key=lambda stratum: (found[stratum] - values[stratum], stratum))

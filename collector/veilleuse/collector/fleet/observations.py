@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What machines did over a period, and the fleet they stand for, as the estimator takes them (pure). METHOD.md §5.
+"""Builds the estimator's inputs from machine periods: the sample and the fleet (pure). METHOD.md §5.
 
-Strata are device class × place: entity, site, population, power context. Any grouping of a report is a union of strata, so that
-all groupings of one period have one total.
+Strata are device class × place: entity, site, population, power context. Any grouping of a report is a union
+of strata, so all groupings of one period have one total.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ PCS: Final = frozenset(
     for one in DeviceClass
     if one not in (DeviceClass.SERVER, DeviceClass.VIRTUAL_MACHINE, DeviceClass.UNKNOWN)
 )
-"""What external screens hang on."""
+"""Device classes that have external screens."""
 
 
 class Place(NamedTuple):
-    """Where a machine stands: what divides rows beside its class."""
+    """Place of a machine: what divides rows in addition to its class."""
 
     entity: str
     site: str
@@ -64,17 +64,17 @@ class Place(NamedTuple):
     power_context: PowerContext
 
     def stratum(self, device_class: str) -> Stratum:
-        """Of a class here."""
+        """Return the stratum of a device class at this place."""
         return _stratum(self, device_class)
 
     @classmethod
     def at(cls, standing: FleetDevice) -> Place:
-        """Of a device."""
+        """Return the place of a device."""
         return cls(standing.entity, standing.site, standing.zone, standing.population, standing.power_context)
 
     @classmethod
     def of(cls, stratum: Stratum) -> Place:
-        """Inverse of `stratum`."""
+        """Return the place of a stratum: the inverse of `stratum`."""
         entity, site, zone, population, context = stratum.entity.split(_SEPARATOR)
         return cls(entity, site, zone, Population(population) if population else None, PowerContext(context))
 
@@ -90,21 +90,21 @@ class ObservedMachine:
 
     host_id: HostId
     rows: list[HostPeriod]
-    """By day type and band; by month too, of a machine that moved."""
+    """Rows by day type and band; by month too for a machine that moved."""
 
     @property
     def apportioned(self) -> bool:
-        """When any of it is."""
+        """True when any row is apportioned."""
         return any(row.apportioned for row in self.rows)
 
     @property
     def total(self) -> Vector:
-        """All rows, column by column; () of none."""
+        """Sum of all rows, column by column; () without rows."""
         return tuple(map(sum, zip(*[row.values for row in self.rows], strict=True)))
 
     @property
     def by_day_type(self) -> dict[DayType, Vector]:
-        """Bands and months together."""
+        """Sums by day type, over bands and months."""
         rows: dict[DayType, list[Vector]] = {}
         for row in self.rows:
             rows.setdefault(row.day_type, []).append(row.values)
@@ -114,7 +114,7 @@ class ObservedMachine:
         }
 
     def without_bands(self) -> ObservedMachine:
-        """The same, a row for each day type: all that the figures are made of."""
+        """Return the same machine with one row per day type, as the figures use it."""
         first, apportioned = self.rows[0], self.apportioned
         return ObservedMachine(
             self.host_id,
@@ -125,15 +125,15 @@ class ObservedMachine:
         )
 
     def days(self, value: Callable[[Vector], int]) -> Days:
-        """Something that adds up, by day type."""
+        """Return an additive value by day type."""
         found = dict.fromkeys(DAY_TYPES, 0)
         for row in self.rows:
             found[row.day_type] += value(row.values)
         return tuple(found.values())
 
 
-def observed(periods: Iterable[HostPeriod]) -> Iterable[ObservedMachine]:
-    """Machine by machine; `periods` in host order."""
+def group_by_machine(periods: Iterable[HostPeriod]) -> Iterable[ObservedMachine]:
+    """Yield each machine's rows; `periods` is in host order."""
     for host_id, rows in groupby(periods, attrgetter("host_id")):
         yield ObservedMachine(host_id, list(rows))
 
@@ -174,7 +174,9 @@ def state_energies(vector: Vector) -> dict[State, tuple[int, int]]:
 def machine(
     one: ObservedMachine, total: Vector, stratum: Stratum, standing: FleetDevice | None = None
 ) -> SampleMachine:
-    """As the estimator takes it; of several machines at once, whose hardware and age nobody asks for, without a standing."""
+    """Return the machine as a `SampleMachine`; without `standing`,
+    for several machines at once without hardware and age.
+    """
     return SampleMachine(
         stratum=stratum,
         hardware=hardware_name(standing.model) if standing else "",
@@ -194,7 +196,9 @@ def machine(
 
 
 def screens(one: ObservedMachine, total: Vector, stratum: Stratum) -> SampleMachine | None:
-    """The external screens of a machine, as a machine of class `monitor` whose time is display-time; None without any."""
+    """Return a machine's external screens as one machine of class `monitor`,
+    with display-on time; None without any.
+    """
     time, energy = total[_SCREENS_TIME], total[_SCREENS_ENERGY]
     if not time and not energy:
         return None
@@ -229,7 +233,7 @@ def _methods(total: Vector) -> dict[Method, EnergySums]:
 
 @dataclass(slots=True)
 class FleetBook:
-    """The fleet by stratum, while it is counted."""
+    """Counts of the fleet by stratum, while devices are added."""
 
     machines: Counter[Stratum] = field(default_factory=Counter)
     times: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -237,19 +241,19 @@ class FleetBook:
     unmatched: list[tuple[Stratum, FleetDevice]] = field(default_factory=list)
     """Machines without an asset, until `settle`."""
     spare: Counter[Stratum] = field(default_factory=Counter)
-    """Assets that no agent's machine is matched with, or none any more."""
+    """Assets without a matched machine, or whose machine has left."""
     listed: defaultdict[tuple[str, str], list[tuple[Stratum, Mapping[DayType, int]]]] = field(
         default_factory=lambda: defaultdict(list)
     )
     """Entity and site → the external screens that the inventory lists there, with their time in service."""
     standby: Counter[Stratum] = field(default_factory=Counter)
-    """Time of listed screens while they are not on, by the PCs that they hang on."""
+    """Time of listed screens while they are not on, by the stratum of the PCs' screens."""
     by_default: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """Time in service of listed screens of which no PC tells how long they are on."""
+    """Time in service of listed screens in places where no PC reports display-on time."""
 
-    def stands(self, stratum: Stratum, standing: FleetDevice) -> None:
-        """One device, of the inventory or not."""
-        if stratum.device_class == MONITOR:  # when it is on, PCs tell
+    def add_device(self, stratum: Stratum, standing: FleetDevice) -> None:
+        """Add one device, of the inventory or not."""
+        if stratum.device_class == MONITOR:  # PCs report its display-on time
             self.listed[standing.entity, standing.site].append((stratum, standing.milliseconds))
         elif standing.inventoried:
             self.add(stratum, standing)
@@ -258,8 +262,11 @@ class FleetBook:
             self.unmatched.append((stratum, standing))
 
     def settle(self) -> None:
-        """Once all stand: a machine without an asset is an asset of its stratum that nobody has recognised yet, while there are such. One
-        that has left is one of them in any case: its asset may be its successor's now. What was measured of it is there all the same."""
+        """Assign machines without an asset, once all devices are added.
+
+        Such a machine takes an unmatched asset of its stratum while there are any. A machine that has left
+        always takes one: its asset may now be its successor's. Its measured energy counts all the same.
+        """
         inventoried = set(self.machines)
         for stratum, standing in self.unmatched:
             if standing.has_left and stratum in inventoried:
@@ -270,19 +277,20 @@ class FleetBook:
                 self.add(stratum, standing)
         self.unmatched.clear()
 
-    def holds(
+    def complete(
         self,
         sampled: Mapping[Stratum, int],
         times: Mapping[Stratum, Mapping[str, int]],
         examples: Mapping[Stratum, Stratum],
     ) -> None:
-        """Make the fleet at least what was measured, and give unmeasured PCs external screens.
+        """Raise the fleet to at least what was measured, and give PCs without measurement external screens.
 
-        `sampled`, `times`: measured machines of each stratum, and their accounted time by day type. `examples`: stratum of a place's
-        screens → group of places whose PCs tell together how long screens are on. Call it once, after `settle`.
+        `sampled`, `times`: measured machines of each stratum, and their accounted time by day type.
+        `examples`: stratum of a place's screens → group of places whose PCs together report display-on time.
+        Call it once, after `settle`.
         """
         for stratum, number in sampled.items():
-            self.at_least(stratum, number, times[stratum])
+            self.raise_to_sample(stratum, number, times[stratum])
         self._screens(sampled, times, examples)
         self._standby()
 
@@ -292,10 +300,11 @@ class FleetBook:
         times: Mapping[Stratum, Mapping[str, int]],
         examples: Mapping[Stratum, Stratum],
     ) -> None:
-        """Give a place's PCs the on-time of screens, per PC time, of their own group of places, else of all groups.
+        """Give a place's PCs the display-on time per PC time of their own group of places,
+        else of all groups.
 
-        A group of fewer than ten PCs without any screen is no example: it may be chance. Inventories have no hours, so listed screens
-        do not count here.
+        A group of fewer than ten PCs without any screen is left out: it may be chance. Inventories have no
+        hours, so listed screens do not count here.
         """
         lit, used = _Times(), _Times()
         members = Counter[Stratum]()
@@ -322,10 +331,10 @@ class FleetBook:
                     )
 
     def _standby(self) -> None:
-        """Put a listed screen in standby for the time that it is not on; docs/methodology.md section 6.
+        """Put listed screens in standby for the time that they are not on; docs/methodology.md section 6.
 
-        Shared among the PCs of an entity and site in proportion to the time that their screens are on. Where no PC tells of that, the
-        whole time in service is at the class default.
+        Standby is shared among the PCs of an entity and site in proportion to their display-on time. Where no
+        PC reports display-on time, the whole time in service is at the class default.
         """
         on: defaultdict[tuple[str, str], dict[Stratum, int]] = defaultdict(dict)
         for stratum, times in self.times.items():
@@ -346,17 +355,18 @@ class FleetBook:
                 self.machines[stratum] = max(self.machines[stratum], number)
 
     def add(self, stratum: Stratum, standing: FleetDevice) -> None:
-        """One device."""
+        """Add one device."""
         self.machines[stratum] += 1
         self.times[stratum].update(standing.milliseconds)
         self.cells[stratum][
             SampleCell(hardware_name(standing.model), age_band(standing.age_years, standing.refurbished))
         ] += 1
 
-    def at_least(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:
-        """What was measured is there, whatever the inventory says: coverage is never above 1.
+    def raise_to_sample(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:
+        """Raise the fleet of a stratum to what was measured: coverage is never above 1.
 
-        A day that the machine's own site calls otherwise than the inventory's is the same day: it is no more time.
+        A site's calendar may give a day another type than the inventory's site: that day's time moves, it is
+        not added.
         """
         self.machines[stratum] = max(self.machines[stratum], sampled)
         standing = self.times[stratum]
@@ -368,7 +378,7 @@ class FleetBook:
                 standing[kind] += one - less
 
     def in_service(self) -> Iterable[InService]:
-        """As the estimator takes it."""
+        """Yield the fleet of each stratum for the estimator."""
         for stratum in {**self.machines, **self.times}:
             times, by_default = self.times[stratum], self.by_default.get(stratum, Counter())
             yield InService(
@@ -389,7 +399,7 @@ class _Times(defaultdict[Stratum, Counter[str]]):
 
 
 def _pcs_by_place(times: Mapping[Stratum, Mapping[str, int]]) -> dict[Place, Counter[str]]:
-    """Time by day type of the machines that screens hang on."""
+    """Sum the time by day type of the machines that may have external screens."""
     found: dict[Place, Counter[str]] = {}
     for stratum, of in times.items():
         if stratum.device_class in PCS:
@@ -399,5 +409,5 @@ def _pcs_by_place(times: Mapping[Stratum, Mapping[str, int]]) -> dict[Place, Cou
 
 @lru_cache(maxsize=4096)
 def hardware_name(text: str) -> str:
-    """Vendor and model as two machines are told to be of the same: without case and doubled spaces, as calibrations have them."""
+    """Normalise vendor and model: case and repeated spaces do not count, as in calibrations."""
     return " ".join(text.casefold().split())

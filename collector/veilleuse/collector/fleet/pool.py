@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the whole sample of a device class says, for its thin strata: means, spreads, the share always on (pure).
+"""Estimates means, spreads and the share always on from a class's whole sample, for thin strata (pure).
 
 METHOD.md §5, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
 """
@@ -14,35 +14,40 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-from veilleuse.collector.fleet.samples import Alike, Days, summed
-from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, MachineKind, Rates, StratumPart, merged
+from veilleuse.collector.fleet.samples import Alike, Days, sum_groups
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, MachineKind, Rates, StratumPart, merge_kinds
 
 THIN: Final = 60
-"""Below this many machines a stratum's spread is its class's. METHOD.md §5."""
+"""Number of machines below which a stratum's spread is its class's. METHOD.md §5."""
 FEWEST: Final = 10
-"""Below, its mean too."""
+"""Number of machines below which a stratum's mean is its class's too."""
 DRAWS: Final = 2_000
 CUT: Final = DRAWS // 40
 """Draws beyond either end of a 95 % interval."""
 PRIOR_SPREAD: Final = 0.6
-"""Relative spread between machines: what a class lacks of ten degrees of freedom has this one. Ours (docs/decisions/0030)."""
-LENT: Final = 2
-"""Degrees of freedom lent to a kind of which fewer than ten machines were observed, by the relative spread of all kinds; likewise what
-PRIOR_STRATA makes up to between few entities. Ours."""
+"""Prior relative spread between machines: it fills up to ten degrees of freedom in a small class.
+Ours (docs/decisions/0030).
+"""
+PRIOR_DEGREES: Final = 2
+"""Weight, in degrees of freedom, of the prior for a kind with fewer than ten observed machines: the relative
+spread of all kinds. PRIOR_STRATA fills up to as many between few entities. Our choice.
+"""
 PRIOR_STRATA: Final = math.log(1.5) / 2
-"""Relative spread between entities while few of them, or one only, were observed: GSD² 1.5, ours."""
+"""Prior relative spread between entities where few or one were observed: GSD² 1.5, our choice."""
 _HALVINGS: Final = 40
 _LEAST_ROOT: Final = 0.05
-"""Of χ²/ν, cube root: at one degree of freedom the approximation may fall below zero."""
+"""Least value of the cube root of χ²/ν: at one degree of freedom the approximation may fall below zero."""
 UNSEEN_BELOW: Final = 45
-"""Machines among which none was always on: of a fleet where a tenth is, that happens once in a hundred samples of 45."""
+"""Sample size that reveals machines always on: where a tenth are, one sample of 45 in a hundred has none."""
 UNSEEN_U: Final = math.log(1.5) / 2
-"""Of the power a machine draws that would be always on, told by what others draw while on: GSD² 1.5, ours."""
+"""Uncertainty of the power of an unobserved machine always on, estimated by the power of others while on.
+GSD² 1.5, our choice.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A variance and how well it is known."""
+    """A variance and its degrees of freedom."""
 
     variance: float
     degrees_of_freedom: float
@@ -50,13 +55,15 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Per draw: deviation of the share always on, and of the mean of either kind (W), that weighted by its drawn share."""
+    """Deviations per draw: of the share always on, and of the mean power of each kind (W),
+    weighted by its drawn share.
+    """
 
     share: tuple[float, ...]
     means: tuple[tuple[float, ...], tuple[float, ...]]
 
     def of(self, share: float, means: Sequence[float]) -> list[float]:
-        """Deviations of a figure that has these derivatives by share and means."""
+        """Return the deviations of a figure that has these derivatives by share and means."""
         ordinary, always = means
         return [
             share * p + ordinary * one + always * more
@@ -65,32 +72,33 @@ class Draws:
 
 
 class Pool:
-    """A device class."""
+    """Sample of a device class, over all its strata."""
 
     def __init__(
         self, device_class: str, strata: Sequence[StratumPart], *, mixed: bool, always_on: Alike | None = None
     ) -> None:
-        """`mixed`: machines that are always on are told from ordinary ones; `strata` are filled, in their order.
+        """Take the filled strata of a class, in their order.
 
-        `always_on`: those of the class, where its strata do not tell them apart.
+        `mixed`: the class has both ordinary machines and machines always on. `always_on`: machines of the
+        class that are always on, where its strata do not separate them.
         """
         self.device_class = device_class
         self.strata = [part for part in strata if part.n]
         self.mixed = mixed
         self.fleet: Days = tuple(map(sum, zip(*(part.fleet for part in strata), strict=True)))
-        own = tuple(merged(part.kinds[kind] for part in self.strata) for kind in (ORDINARY, ALWAYS_ON))
-        self.whole = merged(own)
+        own = tuple(merge_kinds(part.kinds[kind] for part in self.strata) for kind in (ORDINARY, ALWAYS_ON))
+        self.whole = merge_kinds(own)
         self.n = self.whole.n
         self.tells_apart = always_on is None
-        """False: a stratum's machines are of both kinds, and only the class's are told apart."""
+        """False: strata do not separate the two kinds, only the class does."""
         self.kinds = own if always_on is None else self._apart(always_on)
         self.always_on_share = self.kinds[ALWAYS_ON].n / self.n if mixed else 0.0
         self.shares = (1 - self.always_on_share, self.always_on_share)
 
     def _apart(self, always_on: Alike) -> tuple[MachineKind, MachineKind]:
-        """The class's two kinds; as one where energies are those of the mean composition."""
+        """Split the class into its two kinds, with energies scaled to the mean composition."""
         groups = [group for _, group in self.whole.groups]
-        everyone = summed(groups)
+        everyone = sum_groups(groups)
         energy = math.fsum(self.whole.energy)
         scale = sum(everyone.energies) / energy if energy else 1.0
         kinds = MachineKind([(scale, everyone.without(always_on))]), MachineKind([(scale, always_on)])
@@ -100,7 +108,7 @@ class Pool:
 
     @cached_property
     def rates(self) -> tuple[Rates, Rates]:
-        """Mean power of either kind per day type; the class's where the kind was not seen on such days."""
+        """Mean power of each kind per day type; the class's where the kind was not observed on such days."""
         ordinary, always = (
             tuple(
                 own if own is not None else any_
@@ -111,33 +119,39 @@ class Pool:
         return ordinary, always
 
     def mean(self, kind: int, fleet: Days | None = None) -> float:
-        """Mean power of a kind in a fleet's mix of day types, the class's without one, W."""
+        """Return the mean power of a kind, W, in the day-type mix of `fleet`; without it, of the class."""
         return mean(self.rates[kind], fleet or self.fleet)
 
     @cached_property
     def spreads(self) -> tuple[Spread, Spread]:
-        """Variance between machines of one stratum and kind."""
+        """Variance between machines of one stratum, for each kind."""
         ordinary, always = (self._within(kind) for kind in (ORDINARY, ALWAYS_ON))
         return ordinary, always
 
     def _within(self, kind: int) -> Spread:
-        """Take its own from ten machines on; below, add what the relative spread of all kinds lends, made up to ten degrees by the prior."""
+        """Estimate the variance of a kind.
+
+        From ten machines on, it is the kind's own. Below, the relative spread of all kinds is added as a
+        prior, itself completed to ten degrees by PRIOR_SPREAD.
+        """
         squares, degrees = self._squares[kind]
-        told = sum(more for _, more in self._squares)
-        lacking = max(0, FEWEST - told)
+        all_degrees = sum(more for _, more in self._squares)
+        lacking = max(0, FEWEST - all_degrees)
         if self.kinds[kind].n >= FEWEST and degrees and not lacking:
             return Spread(squares / degrees, degrees)
         means = [self.mean(each) for each in (ORDINARY, ALWAYS_ON)]
         relative = sum(
             some / typical**2 for (some, _), typical in zip(self._squares, means, strict=True) if typical
         )
-        lent = (relative + lacking * PRIOR_SPREAD**2) / (told + lacking) * means[kind] ** 2
-        more = LENT + lacking
-        return Spread((squares + more * lent) / (degrees + more), told + lacking)
+        prior = (relative + lacking * PRIOR_SPREAD**2) / (all_degrees + lacking) * means[kind] ** 2
+        more = PRIOR_DEGREES + lacking
+        return Spread((squares + more * prior) / (degrees + more), all_degrees + lacking)
 
     @cached_property
     def _squares(self) -> tuple[tuple[float, int], tuple[float, int]]:
-        """(Σ of squares about the strata's own means, degrees of freedom) by kind; about the class's where only that is known."""
+        """(Σ of squares, degrees of freedom) by kind, about the strata's own means;
+        else about the class's mean.
+        """
         if not self.tells_apart:
             ordinary, always = (
                 (kind.squares(self.fleet, kind.rates), max(0, kind.n - 1)) for kind in self.kinds
@@ -145,7 +159,7 @@ class Pool:
             return ordinary, always
         if (
             not self.mixed and len(self.strata) == self.n
-        ):  # one machine in each: between strata is all there is
+        ):  # one machine in each: only the variance between strata exists
             return (self.whole.squares(self.fleet, self.whole.rates), self.n - 1), (0.0, 0)
         ordinary, always = (
             (
@@ -162,7 +176,10 @@ class Pool:
 
     @cached_property
     def between(self) -> Spread:
-        """Relative variance between strata of the mean power of the more numerous kind; the prior makes it up to LENT degrees."""
+        """Relative variance between strata of the mean power of the more numerous kind.
+
+        The prior completes it to PRIOR_DEGREES degrees of freedom.
+        """
         kind = ORDINARY if self.kinds[ORDINARY].n >= self.kinds[ALWAYS_ON].n else ALWAYS_ON
         typical, spread = self.mean(kind), self.spreads[kind]
         if not self.tells_apart:
@@ -174,14 +191,14 @@ class Pool:
         found = between(
             [self._relative(part, kind) for part in seen], [within / part.kinds[kind].n for part in seen]
         )
-        lacking = max(0.0, LENT - found.degrees_of_freedom)
+        lacking = max(0.0, PRIOR_DEGREES - found.degrees_of_freedom)
         if not lacking:
             return found
-        told = found.variance * found.degrees_of_freedom + lacking * PRIOR_STRATA**2
-        return Spread(told / LENT, LENT)
+        weighted = found.variance * found.degrees_of_freedom + lacking * PRIOR_STRATA**2
+        return Spread(weighted / PRIOR_DEGREES, PRIOR_DEGREES)
 
     def _relative(self, part: StratumPart, kind: int) -> float:
-        """A stratum's own mean power ÷ the class's, both in the stratum's mix."""
+        """Return a stratum's own mean power ÷ the class's, both in the stratum's mix of day types."""
         rates = self.rates[kind] if self.tells_apart else self.whole.rates
         own = tuple(
             mine if mine is not None else all_
@@ -192,7 +209,9 @@ class Pool:
 
     @cached_property
     def between_shares(self) -> Spread:
-        """Variance between strata of the share always on, beyond chance; within `between` where strata do not tell."""
+        """Variance between strata of the share always on, beyond chance.
+        It is part of `between` where strata do not separate kinds.
+        """
         if not self.mixed or not self.tells_apart or len(self.strata) < 2:
             return Spread(0.0, math.inf)
         return between(
@@ -202,7 +221,10 @@ class Pool:
 
     @cached_property
     def spread(self) -> Spread:
-        """Variance between machines of one stratum, of either kind: METHOD.md's pooled s². Where strata do not tell kinds apart."""
+        """Variance between machines of one stratum, for both kinds together: METHOD.md's pooled s².
+
+        It serves where strata do not separate kinds.
+        """
         squares = math.fsum(
             part.kinds[ORDINARY].squares(part.fleet, part.kinds[ORDINARY].rates)
             for part in self.strata
@@ -213,17 +235,23 @@ class Pool:
 
     @property
     def chance(self) -> float:
-        """Variance of whether a machine is always on: p(1 − p)."""
+        """Bernoulli variance of a machine's being always on: p(1 − p)."""
         return self.always_on_share * (1 - self.always_on_share)
 
     @cached_property
     def concentration(self) -> float:
-        """Σ of squared shares of the strata in the class's sample: 1 where one stratum is all of it."""
+        """Σ of squared shares of the strata in the class's sample:
+        1 where one stratum is the whole sample.
+        """
         return sum((part.n / self.n) ** 2 for part in self.strata)
 
     @cached_property
     def unseen_watts(self) -> float | None:
-        """What a machine that is always on would draw, where a small sample holds none: as others while on. None: not needed, or not known."""
+        """Power of a machine always on, where a small sample holds none:
+        the mean power of others while on, W.
+
+        None: not needed, or not known.
+        """
         if self.mixed or not 0 < self.n < UNSEEN_BELOW:
             return None
         members = [member for part in self.strata for member in part.members]
@@ -234,9 +262,10 @@ class Pool:
 
     @cached_property
     def draws(self) -> Draws | None:
-        """2,000 draws of the share always on, Beta(n₁ + ½, n₀ + ½), and of the two means. None: no share to draw.
+        """2,000 draws of the share always on, Beta(n₁ + ½, n₀ + ½), and of the two means.
+        None: no share to draw.
 
-        Seeded by the class: the same sample always has the same interval.
+        The class is the seed: the same sample always has the same interval.
         """
         chance = random.Random(f"veilleuse {self.device_class}")
         always = self.kinds[ALWAYS_ON].n
@@ -262,7 +291,7 @@ class Pool:
         )
 
     def _deviations(self, kind: int) -> list[float]:
-        """Of a kind's class mean, W: Student's t, never below a mean of 0."""
+        """Draw deviations of a kind's class mean, W: Student's t, never below a mean of 0."""
         spread, typical = self.spreads[kind], self.mean(kind)
         error = math.sqrt(spread.variance / self.kinds[kind].n)
         width = 2 / (9 * spread.degrees_of_freedom)
@@ -275,15 +304,19 @@ class Pool:
 
 @lru_cache(maxsize=64)
 def normals(device_class: str, kind: int) -> tuple[tuple[float, float], ...]:
-    """Pairs of standard normal draws, always the same: for a numerator, and for √(χ²/ν) by Wilson and Hilferty (1931)."""
+    """Return pairs of standard normal draws, always the same.
+
+    The first is for a numerator, the second for √(χ²/ν) by Wilson and Hilferty (1931).
+    """
     chance = random.Random(f"veilleuse {device_class} {kind}")
     return tuple((chance.gauss(0, 1), chance.gauss(0, 1)) for _ in range(DRAWS))
 
 
 def between(values: Sequence[float], variances: Sequence[float]) -> Spread:
-    """Variance t of the truths of two values or more beyond that of their errors v: Paule and Mandel's, by bisection.
+    """Estimate the variance t between true values, beyond that of their errors v:
+    Paule and Mandel, by bisection.
 
-    Degrees of freedom: t²·Σ(t + v)⁻², what the estimate's own variance is worth, less one part in n.
+    At least two values. Degrees of freedom: t²·Σ(t + v)⁻², from the estimate's own variance, times (n − 1)/n.
     """
     degrees, centre = len(values) - 1, math.fsum(values) / len(values)
     low, high = 0.0, math.fsum((value - centre) ** 2 for value in values) / degrees
@@ -300,7 +333,9 @@ def between(values: Sequence[float], variances: Sequence[float]) -> Spread:
 
 
 def _excess(t: float, values: Sequence[float], variances: Sequence[float]) -> float:
-    """Σ of squared distances from the weighted mean ÷ (t + v): about the degrees of freedom at the true t."""
+    """Return Σ of squared distances from the weighted mean ÷ (t + v):
+    about the degrees of freedom at the true t.
+    """
     weights = [1 / (t + variance) for variance in variances]
     whole = math.fsum(weights)
     centre = math.fsum(weight * value for weight, value in zip(weights, values, strict=True)) / whole
@@ -308,12 +343,12 @@ def _excess(t: float, values: Sequence[float], variances: Sequence[float]) -> fl
 
 
 def mean(rates: Rates, fleet: Days) -> float:
-    """Mean power in a mix of day types, W; day types of unknown power are left out."""
+    """Return the mean power in a mix of day types, W; day types of unknown power are left out."""
     use = [(time, rate) for time, rate in zip(fleet, rates, strict=True) if rate is not None]
     time = sum(one for one, _ in use)
     return sum(one * rate for one, rate in use) / time if time else 0.0
 
 
 def is_mixed(strata: Sequence[StratumPart]) -> bool:
-    """Machines of both kinds are in a class's sample."""
+    """Return True when a class's sample has machines of both kinds."""
     return len({key.always_on for part in strata for key, _ in part.members}) == 2

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a stratum's unobserved machine time draws, and what that rests on: terms that add up over strata (pure).
+"""Predicts the energy of a stratum's unobserved machine time,
+with variance terms that add up over strata (pure).
 
-METHOD.md §5: its own mean; the class's where it is thin; the class default where nothing was seen. Decision 0030.
+METHOD.md §5, decision 0030. A stratum uses its own mean; the class's mean where the stratum is thin; the
+class default where nothing was observed.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ from typing import Final, NamedTuple
 from veilleuse.collector.fleet.composition import Composition, sample_shares, unobserved_shares
 from veilleuse.collector.fleet.errors import STANDBY_U, ErrorModel, Errors, by_default
 from veilleuse.collector.fleet.pool import FEWEST, PRIOR_SPREAD, THIN, Pool, Spread
-from veilleuse.collector.fleet.samples import DAY_TYPES, Days, SampleCell, summed
-from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, StratumPart, merged
+from veilleuse.collector.fleet.samples import DAY_TYPES, Days, SampleCell, sum_groups
+from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, StratumPart, merge_kinds
 
 MICROWATTS_PER_WATT = 1_000_000
 
 
 class VarianceTerms(NamedTuple):
-    """Sums over strata of one class, of which the variance of any group of them is made. Names as in decision 0030.
+    """Sums over strata of one class, from which the variance of any group of strata is computed.
+    Names as in decision 0030.
 
     `own` and `pooled` are machine time × share of the kind, per kind, ms, scaled; energies in mJ.
     """
@@ -36,19 +39,24 @@ class VarianceTerms(NamedTuple):
     pooled_ordinary: float = 0.0
     pooled_always_on: float = 0.0
     between: float = 0.0
-    """Energy that rests on the class's mean; then its squares, and its products with the strata's shares of the sample."""
+    """Energy estimated by the class's mean; then its squares, and its products with the strata's shares of
+    the sample.
+    """
     between_squares: float = 0.0
     between_products: float = 0.0
     share: float = 0.0
-    """Energy by which the stratum's figure grows were all machines always on; likewise."""
+    """Increase of the stratum's energy if all machines were always on; then squares and products, as above.
+    """
     share_squares: float = 0.0
     share_products: float = 0.0
     own_share: float = 0.0
-    """The same energy, of strata whose share is their own."""
+    """The same increase, for strata that use their own share."""
     chance: float = 0.0
-    """Variance of how many of the unobserved are always on, mJ²."""
+    """Variance of the number of unobserved machines always on, mJ²."""
     thick: float = 0.0
-    """Of strata that stand for themselves: variance, mJ²; Σ of variance² ÷ degrees of freedom; third cumulant, mJ³."""
+    """Strata that use their own mean: variance, mJ²; Σ of variance² ÷ degrees of freedom;
+    third cumulant, mJ³.
+    """
     thick_by_degrees: float = 0.0
     thick_cubes: float = 0.0
 
@@ -72,31 +80,33 @@ _DEGREES: Final = VarianceTerms(
     thick_by_degrees=4,
     thick_cubes=3,
 )
-"""Power of the unobserved energy that each of the terms goes with."""
+"""Power of the unobserved energy to which each term is proportional."""
 
 
 def total(terms: list[VarianceTerms]) -> VarianceTerms:
-    """Sum."""
+    """Sum the terms."""
     return VarianceTerms(*map(sum, zip(*terms, strict=True)))
 
 
 @dataclass(slots=True)
 class Prediction:
-    """One stratum's unobserved time. Millijoules."""
+    """Prediction for one stratum's unobserved time. Millijoules."""
 
     part: StratumPart
     extrapolated: float = 0.0
-    """By the sample."""
+    """Energy extrapolated from the sample."""
     default: float = 0.0
     unestimated: bool = False
-    """There is unobserved time of which nothing is known."""
+    """True: some unobserved time has neither data nor a default."""
     terms: VarianceTerms = field(default_factory=VarianceTerms)
     composition: dict[SampleCell, float] = field(default_factory=dict)
     """Merged cell → energy that its scale's relative error moves."""
     stands: dict[SampleCell, float] = field(default_factory=dict)
-    """Merged cell → extrapolated energy that its machines of this stratum's sample, or its class's, stand for."""
+    """Merged cell → extrapolated energy that its machines represent,
+    in the sample of this stratum or of its class.
+    """
     errors: Errors = field(default_factory=Errors)
-    """Of all its energy, observed and not."""
+    """Errors of all its energy, observed and extrapolated."""
 
 
 @dataclass(slots=True)
@@ -108,20 +118,23 @@ class _Time:
     energy: float = 0.0
     pooled_energy: float = 0.0
 
-    def shared(self, share: float) -> _Time:
-        """The part of it that a kind has."""
+    def share(self, share: float) -> _Time:
+        """Return the part of the time that belongs to a kind."""
         return _Time(*(share * value for value in (self.own, self.pooled, self.energy, self.pooled_energy)))
 
 
 def predict(part: StratumPart, pool: Pool, watts: Days | None, made: Composition | None) -> Prediction:
-    """Without its errors of models: `with_errors`. `watts`: the class default, microwatts by day type, None = there is none."""
+    """Predict one stratum, without its model errors (see `with_errors`).
+
+    `watts`: the class default, microwatts by day type; None = there is none.
+    """
     found = Prediction(part)
-    _at_default(found, watts)
+    _add_default(found, watts)
     seen = _without_sample(found, pool, watts)
     if not any(seen):
         return found
     if part.n >= THIN:
-        whole = merged(part.kinds)
+        whole = merge_kinds(part.kinds)
         own = Spread(whole.squares(part.fleet, whole.rates) / (part.n - 1), part.n - 1)
         _thick(found, pool, seen, own)
     elif part.n >= FEWEST and not pool.tells_apart:
@@ -129,20 +142,22 @@ def predict(part: StratumPart, pool: Pool, watts: Days | None, made: Composition
     else:
         _thin(found, pool, seen)
     if made is not None:
-        _composed(found, pool, made)
+        _add_composition(found, pool, made)
     return found
 
 
-def _at_default(found: Prediction, watts: Days | None) -> None:
-    """Take the class default for the time that no sample may stand for."""
+def _add_default(found: Prediction, watts: Days | None) -> None:
+    """Apply the class default to the time that no sample represents."""
     if watts is None:
         found.unestimated |= any(found.part.by_default)
     else:
         found.default += sum(map(mul, found.part.by_default, watts)) / MICROWATTS_PER_WATT
 
 
-def scaled(found: Prediction, ratio: float, own: Errors) -> Prediction:
-    """With `ratio` of its unobserved energy, and as much of what that energy's uncertainty is made of; `own`: errors of what was observed."""
+def scale_prediction(found: Prediction, ratio: float, own: Errors) -> Prediction:
+    """Scale the unobserved energy by `ratio`, and its uncertainty with it;
+    `own`: errors of the observed energy.
+    """
     errors = Errors()
     errors.add(found.errors, ratio)
     errors.add(own, 1 - ratio)
@@ -160,7 +175,9 @@ def scaled(found: Prediction, ratio: float, own: Errors) -> Prediction:
 
 
 def _without_sample(found: Prediction, pool: Pool, watts: Days | None) -> Days:
-    """Take the default for day types the class was never seen on; what is left to estimate, ms."""
+    """Apply the default to day types without observation of the class;
+    return the time left to estimate, ms.
+    """
     left = list(found.part.missing)
     for g, time in enumerate(found.part.missing):
         if time and pool.whole.rates[g] is None:
@@ -175,9 +192,12 @@ def _without_sample(found: Prediction, pool: Pool, watts: Days | None) -> Days:
 
 
 def _thick(found: Prediction, pool: Pool, left: Days, spread: Spread) -> None:
-    """Its own mean, of both kinds; of a day type it has not seen the class's mean. `spread`: its own, or its class's."""
+    """Use the stratum's own mean, of both kinds; the class's for a day type without observation.
+
+    `spread`: the stratum's own, or its class's.
+    """
     part = found.part
-    whole = merged(part.kinds)
+    whole = merge_kinds(part.kinds)
     time = _Time()
     for g, missing in enumerate(left):
         own = whole.rates[g]
@@ -207,10 +227,10 @@ def _thick(found: Prediction, pool: Pool, left: Days, spread: Spread) -> None:
 
 
 def _mixture(part: StratumPart, pool: Pool, spread: Spread) -> tuple[float, float]:
-    """(degrees of freedom of a stratum's variance, third central moment of its machines' power, W³).
+    """Return (degrees of freedom of a stratum's variance, third central moment of its machines' power, W³).
 
-    A few machines that are always on make the variance less sure than n − 1 tell, and the mean skew. Both by the class's share and
-    means: ν = 2 ÷ (excess kurtosis ÷ n + 2 ÷ (n − 1)).
+    A few machines always on make the variance less certain than n − 1 degrees, and the mean skew. Both use
+    the class's share and means: ν = 2 ÷ (excess kurtosis ÷ n + 2 ÷ (n − 1)).
     """
     if not pool.mixed or not spread.variance:
         return spread.degrees_of_freedom, 0.0
@@ -224,7 +244,10 @@ def _mixture(part: StratumPart, pool: Pool, spread: Spread) -> tuple[float, floa
 
 
 def _thin(found: Prediction, pool: Pool, left: Days) -> None:
-    """Kind by kind, by the class's share of it: its own mean of ten machines or more, else the class's; the class's spread."""
+    """Predict kind by kind, by the class's share of each kind, with the class's spread.
+
+    The mean is the stratum's own from ten machines on, else the class's.
+    """
     part = found.part
     times, full = [], []
     for kind, share in enumerate(pool.shares):
@@ -234,7 +257,7 @@ def _thin(found: Prediction, pool: Pool, left: Days) -> None:
             rate = own if own is not None else (pool.rates[kind][g] or 0.0)
             _add(time, part.scale * missing, rate, own=own is not None)
         full.append(time.energy)
-        times.append(time.shared(share))
+        times.append(time.share(share))
     found.extrapolated = sum(time.energy for time in times)
     pooled = sum(time.pooled_energy for time in times)
     unobserved, length = part.scale * sum(left), part.scale * sum(part.fleet)
@@ -261,9 +284,10 @@ def _thin(found: Prediction, pool: Pool, left: Days) -> None:
 
 
 def _noise(part: StratumPart, time: _Time, n: int, length: float) -> float:
-    """Factor of the variance between machines, ms²: of the stratum's own mean, and of the machines not observed themselves.
+    """Return the factor of the variance between machines, ms².
 
-    With its own mean of all kinds it is METHOD.md's (1 − f)·M²/n, M scaled.
+    It covers the stratum's own mean and the unobserved machines themselves. With the stratum's own mean of
+    all kinds, it is METHOD.md's (1 − f)·M²/n, M scaled.
     """
     found = length * time.pooled / part.machines_fleet
     if time.own:
@@ -281,8 +305,10 @@ def _add(time: _Time, missing: float, rate: float, *, own: bool) -> None:
         time.pooled_energy += missing * rate
 
 
-def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
-    """How its figure moves with each cell's scale: by the cell's share of the unobserved energy less the sample's."""
+def _add_composition(found: Prediction, pool: Pool, made: Composition) -> None:
+    """Compute how the figure moves with each cell's scale:
+    the cell's share of unobserved energy less the sample's.
+    """
     part = found.part
     stands = [part] if part.n >= FEWEST else pool.strata
     counts: dict[SampleCell, float] = {}
@@ -300,7 +326,7 @@ def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
 
 
 def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_energy: int) -> Prediction:
-    """Add the errors of models: the unobserved time's are those of what stands for it, in proportion."""
+    """Add the model errors: those of the unobserved time are proportional to those of its sample."""
     part = found.part
     own = model.errors(part.members)
     known = part.known.energy_millijoules
@@ -321,11 +347,16 @@ _ALL = (1.0,) * len(DAY_TYPES)
 
 
 def with_time_on(predictions: Sequence[Prediction], pool: Pool) -> None:
-    """Add it to strata of screens: c²·(1/n + 1/u) of the square of what is extrapolated, c the relative spread of the time that screens of
-    one PC are on, n PCs seen, u PCs with as much time as was not seen. Strata that rest on the class share its n, for they err together."""
+    """Add the variance of display-on time to strata of screens:
+    c²·(1/n + 1/u) × the squared extrapolated energy.
+
+    c is the relative spread of the display-on time of one PC's screens. n PCs were observed; u PCs have as
+    much time as was not observed. Strata that use the class's mean share its n, because their errors are
+    common.
+    """
     if not pool.n:
         return
-    whole = summed(group for _, group in pool.whole.groups)
+    whole = sum_groups(group for _, group in pool.whole.groups)
     mean = sum(whole.times) / whole.n
     squares = max(0.0, whole.squares(_NOTHING, _ALL) - whole.n * mean**2)
     spread = squares / (whole.n - 1) / mean**2 if whole.n > 1 else PRIOR_SPREAD**2

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups of machines that are left out in turn: how two years' figures err together (pure). docs/methodology.md, section 10.
+"""Holds random groups of machines, for the covariance of two years' figures (pure).
+docs/methodology.md, section 10.
 
-A machine is in the same group every year, so that leaving a group out of both years shows the covariance of what was measured twice.
-Groups are smaller than k machines: they live in memory while a report is made, and nothing of them is kept or shown.
+Each group is left out in turn (delete-a-group jackknife). A machine is in the same group every year: leaving
+a group out of both years gives the covariance of what was measured twice. Groups are smaller than k machines,
+so they live in memory while a report is made. They are neither stored nor published.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import State
 
 GROUPS: Final = 32
-"""Ours: 31 degrees of freedom widen a 95 % interval by 4 %, and twice as many by 2 %."""
+"""Number of groups, our choice: 31 degrees of freedom widen a 95 % interval by 4 %, and twice as many by 2 %.
+"""
 KNOWN_STATES: Final = tuple(state for state in State if state is not State.UNKNOWN)
 _DAYS: Final = len(DAY_TYPES)
 _ALL: Final = Stratum("", "")
@@ -29,30 +32,38 @@ _NOTHING: Final = (0,) * (2 * _DAYS + 2 * len(KNOWN_STATES))
 StateSums: TypeAlias = Mapping[State, tuple[int, int]]
 """State → (milliseconds, millijoules)."""
 Sums: TypeAlias = tuple[int, ...]
-"""Of one group: energy by day type, time by day type, then milliseconds and millijoules of each known state."""
+"""Sums of one group: energy by day type, time by day type,
+then milliseconds and millijoules of each known state.
+"""
 Ratios: TypeAlias = list[tuple[float, ...]]
-"""By group, by day type: mean power without the group ÷ mean power, less 1."""
+"""By group, by day type: (mean power without the group ÷ mean power) − 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Of a period."""
+    """Sums of a period by stratum and group."""
 
     sums: dict[Stratum, dict[int, Sums]] = field(default_factory=dict)
     hosts: dict[Stratum, Counter[HostId]] = field(default_factory=dict)
-    """Machines of the sample, with their accounted time, ms: of screens, those that say how long they are on."""
+    """Machines of the sample with their accounted time, ms.
+    For screens: the machines that report display-on time.
+    """
 
     def add(
         self, stratum: Stratum, host_id: HostId, energies: Days, times: Days, states: StateSums | None = None
     ) -> None:
-        """One machine. Its screens: in the stratum of these, with the machine's time, for it says how long they are on."""
-        told = states or {}
-        of_states = (value for state in KNOWN_STATES for value in told.get(state, (0, 0)))
+        """Add one machine. For its screens, `stratum` is the stratum of the screens, and the host is the
+        machine's.
+        """
+        known = states or {}
+        of_states = (value for state in KNOWN_STATES for value in known.get(state, (0, 0)))
         self._merge(stratum, host_id % GROUPS, (*energies, *times, *of_states))
         self.hosts.setdefault(stratum, Counter())[host_id] += sum(times)
 
-    def kept_in(self, strata: Mapping[Stratum, Stratum | None]) -> Groups:
-        """By the stratum that each is kept in; what is not kept is left out."""
+    def regroup(self, strata: Mapping[Stratum, Stratum | None]) -> Groups:
+        """Return the groups by published stratum; `strata` maps a stratum to None where its machines are left
+        out.
+        """
         found = Groups()
         for stratum, groups in self.sums.items():
             into = strata.get(stratum)
@@ -62,8 +73,8 @@ class Groups:
                 found.hosts.setdefault(into, Counter()).update(self.hosts[stratum])
         return found
 
-    def together(self, strata: Iterable[Stratum]) -> dict[int, Sums]:
-        """Group → sums over some strata."""
+    def sum_over(self, strata: Iterable[Stratum]) -> dict[int, Sums]:
+        """Return the sums of each group over some strata."""
         found = Groups()
         for stratum in strata:
             for group, sums in self.sums.get(stratum, {}).items():
@@ -71,7 +82,7 @@ class Groups:
         return found.sums.get(_ALL, {})
 
     def hosts_of(self, strata: Iterable[Stratum]) -> Counter[HostId]:
-        """Machines of the sample of some strata, with their accounted time."""
+        """Return the machines of the sample of some strata, with their accounted time, ms."""
         found = Counter[HostId]()
         for stratum in strata:
             found.update(self.hosts.get(stratum, {}))
@@ -85,15 +96,16 @@ class Groups:
 def deviations(
     groups: Groups, pools: Mapping[str, Sequence[StratumPart]]
 ) -> dict[Stratum, tuple[float, ...]]:
-    """Stratum → by group, how its energy moves when that group is left out, millijoules; none where fewer than two groups tell.
+    """Return, for each stratum and group, the change of the stratum's energy when the group is left out, mJ.
 
-    `pools`: strata whose sample stands for each other's thin ones. Mean power is a stratum's own from ten machines on, else its pool's,
-    as in the estimate.
+    `pools`: strata that share one sample where one of them is thin. Mean power is the stratum's own from ten
+    machines on, else the pool's, as in the estimate. A stratum has no entry where fewer than two groups have
+    data.
     """
     found: dict[Stratum, tuple[float, ...]] = {}
     for strata in pools.values():
         own = {part.stratum: _ratios(groups.sums.get(part.stratum, {})) for part in strata}
-        pooled = _ratios(groups.together(part.stratum for part in strata))
+        pooled = _ratios(groups.sum_over(part.stratum for part in strata))
         for part in strata:
             thick = part.n >= FEWEST
             ratios = own[part.stratum] if thick else pooled
@@ -107,10 +119,12 @@ def deviations(
 
 
 def states_by_group(groups: Groups, strata: Iterable[Stratum]) -> tuple[StateSums, ...]:
-    """Time and energy by state of each group, of some strata together; () where no group tells, as of screens."""
-    merged = groups.together(strata)
-    told = tuple(_states(merged.get(group, _NOTHING)) for group in range(GROUPS))
-    return told if any(told) else ()
+    """Return the time and energy by state of each group, over some strata;
+    () where no group has any, as for screens.
+    """
+    merged = groups.sum_over(strata)
+    by_group = tuple(_states(merged.get(group, _NOTHING)) for group in range(GROUPS))
+    return by_group if any(by_group) else ()
 
 
 def _states(sums: Sums) -> StateSums:
@@ -139,7 +153,7 @@ def _ratios(groups: Mapping[int, Sums]) -> Ratios:
 
 
 def _energies(part: StratumPart, sample: Iterable[StratumPart]) -> list[float]:
-    """What the whole fleet of a stratum draws by day type, at the mean power of the sample that stands for it."""
+    """Return the energy of a stratum's whole fleet by day type, mJ, at the mean power of `sample`."""
     members = [group for one in sample for _, group in one.members]
     energies = [sum(column) for column in zip(*(group.energies for group in members), strict=True)]
     times = [sum(column) for column in zip(*(group.times for group in members), strict=True)]

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Server rooms beside the fleet's estimate: a server counts in its class, and what its room's meters see of it does not count again (pure).
+"""Settles server rooms with the fleet's estimate, so that a server's energy counts once (pure).
+docs/decisions/0026.
 
-A meter knows the whole of its room. Servers that were measured keep their energy; those that were not take what is estimated for them, at
-most what the meter leaves; the rest is class `other_room`. docs/decisions/0026.
+A server counts in its class; the part of its room's meter that is the server's does not count again. A meter
+measures its whole room. Measured servers keep their energy. Servers without measurement take their estimate,
+at most what the meter leaves. The rest is class `other_room`.
 """
 
 from __future__ import annotations
@@ -20,27 +22,33 @@ from veilleuse.wire.sums import apportion
 
 @dataclass(frozen=True, slots=True)
 class RoomServers:
-    """The servers of one room over the time in which all its meters were read. Millijoules."""
+    """Servers of one room, over the time in which all meters of the room were read. Millijoules."""
 
     metered_millijoules: int
-    """What the meters have for servers and for the rest."""
+    """Metered energy of servers and of the rest."""
     known_millijoules: int
-    """Energy that the servers' agents tell of; once settled, what is imputed to them as well."""
+    """Energy derived from the servers' agents; once settled, with the energy imputed to these servers."""
     u_millijoules: int
-    """Standard uncertainty of it, where no share of the same meters says it; once settled, of what is estimated as well."""
+    """Standard uncertainty of the servers' energy, without parts taken from the same meters; once settled,
+    with the uncertainty of the extrapolated energy.
+    """
     silent: tuple[tuple[Stratum, int], ...] = ()
-    """Stratum → milliseconds of its servers here without derived energy; none once settled."""
+    """Stratum → milliseconds of its servers here without derived energy; empty once settled."""
     hours_left_out: int = 0
-    """Without one of its meters: of no figure where servers stand in it by declaration, since nothing says what they have of the others."""
+    """Hours without a reading of one of the meters. They are in no figure of a room with declared servers:
+    the servers' part of the other meters is unknown.
+    """
 
     @property
     def excess_millijoules(self) -> int:
-        """By how much the servers have more than their meters; 0 where they do not."""
+        """Energy of the servers above that of their meters; 0 where it is not above."""
         return max(0, self.known_millijoules - self.metered_millijoules)
 
     @property
     def is_wrong(self) -> bool:
-        """True when that is more than their 95 % interval allows: a meter, a machine or a declaration is wrong."""
+        """True when that excess is more than its 95 % interval allows:
+        a meter, a machine or a declaration is wrong.
+        """
         if not self.excess_millijoules:
             return False
         low = self.known_millijoules * math.exp(-Z95 * self.u_millijoules / self.known_millijoules)
@@ -49,45 +57,49 @@ class RoomServers:
 
 @dataclass(frozen=True, slots=True)
 class RoomFigure:
-    """One room over one stretch, millijoules ≥ 0; None = not known."""
+    """One room over one stretch of time, millijoules ≥ 0; None = not known."""
 
     room: str
     site: str
     zone: str
     it_millijoules: int
-    """All that its meters see of servers and of the rest, at the PUE's metering point where one is declared."""
+    """Metered energy of servers and of the rest, at the PUE's metering point where one is declared."""
     other_millijoules: int
-    """Of it, what no machine accounts for; before it is settled, what no measured one does."""
+    """Part of `it_millijoules` that no machine accounts for;
+    before settlement, that no measured machine accounts for.
+    """
     ups_loss_millijoules: int | None
     overhead_millijoules: int | None
     overhead: str
-    """measured, pue or not_included."""
+    """Origin of the overhead: measured, pue or not_included."""
     overhead_u_millijoules: int
     pue_ppm: int | None = None
-    """Of the whole stretch; None: none, or several."""
+    """PUE of the whole stretch, ppm; None: no PUE, or several."""
     servers: RoomServers | None = None
-    """None: no server stands in it."""
+    """None: no server is in the room."""
     read_milliseconds: int | None = None
-    """Time of the stretch that the figures are of; None of a year closed before this was told."""
+    """Time of the stretch with complete readings; None for a year closed before this value was stored."""
     unread_milliseconds: int = 0
-    """The rest of the stretch, as far as it has passed."""
+    """Rest of the stretch, as far as it is in the past."""
 
 
 class Silent(NamedTuple):
-    """What stands in for the time of a stratum of which no energy is derived."""
+    """Imputed and extrapolated energy for the time of a stratum without derived energy."""
 
     milliseconds: int
     imputed_millijoules: int
     extrapolated_millijoules: int
     u_millijoules: float
-    """Standard uncertainty of the extrapolated energy by sampling."""
+    """Standard sampling uncertainty of the extrapolated energy."""
 
 
-def settled(
+def settle_rooms(
     rooms: Iterable[RoomFigure], strata: Mapping[Stratum, Silent]
 ) -> tuple[tuple[RoomFigure, ...], dict[Stratum, int]]:
-    """The rooms without what is imputed to their servers and estimated for them; and what each of these strata keeps of its
-    extrapolated energy."""
+    """Take the imputed and extrapolated energy of servers out of their rooms' `other_millijoules`.
+
+    Returns the settled rooms, and the extrapolated energy that remains of each of these strata, mJ.
+    """
     figures = tuple(rooms)
     claims = [_Claims() for _ in figures]
     kept: dict[Stratum, int] = {}
@@ -118,7 +130,7 @@ def settled(
 
 @dataclass(slots=True)
 class _Claims:
-    """What the servers of one room would take of their strata."""
+    """Energy that the servers of one room claim from their strata."""
 
     imputed: int = 0
     strata: list[Stratum] = field(default_factory=list)
@@ -127,7 +139,7 @@ class _Claims:
 
 
 def _by_stratum(rooms: Iterable[RoomFigure]) -> dict[Stratum, list[tuple[int, int]]]:
-    """Stratum → (number of the room, milliseconds)."""
+    """Return, for each stratum, the (index of the room, milliseconds) of its servers."""
     found: dict[Stratum, list[tuple[int, int]]] = {}
     for number, room in enumerate(rooms):
         for stratum, time in room.servers.silent if room.servers else ():
@@ -139,7 +151,7 @@ def _by_stratum(rooms: Iterable[RoomFigure]) -> dict[Stratum, list[tuple[int, in
 def _divide(
     stratum: Stratum, silent: Silent, times: Sequence[tuple[int, int]], claims: Sequence[_Claims]
 ) -> None:
-    """By time; what stands in none of the rooms keeps its part."""
+    """Divide a stratum's energy among the rooms by time; time outside all rooms keeps its part."""
     weights = [time for _, time in times]
     weights.append(max(0, silent.milliseconds - sum(weights)))
     imputed = apportion(silent.imputed_millijoules, weights)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sums over machines that are alike: all that the fleet's figure needs of them (pure). METHOD.md §5, DESIGN.md §6.
+"""Sums similar machines: all that the fleet estimate needs of them (pure). METHOD.md §5, DESIGN.md §6.
 
-x is what one machine did over the period, by day type: its energies, then the times they are of. Kept are n, Σx and Σxxᵀ, exactly, so
-that an open year, made of machines, and a closed one, made of what was kept of them, are one function.
+x is the period of one machine by day type: its energies, then the times of these energies. Each group holds
+n, Σx and Σxxᵀ, exactly. An open year is computed from machines and a closed year from stored sums, both with
+the same function.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ Days: TypeAlias = tuple[int, ...]
 """One value ≥ 0 per day type, in the order of DAY_TYPES."""
 
 ALWAYS_ON_SHARE: Final = 0.9
-"""A machine on for more of its known time never sleeps: ours. Office hours are 30 % of a week."""
+"""Share of known time above which a machine counts as always on: our choice. Office hours are 30 % of a week.
+"""
 AGE_EDGES_YEARS: Final = (3, 5, 8)
-"""Age bands of post-stratification: ours; 5 and 8 are I9's."""
+"""Age bands of post-stratification: our choice; 5 and 8 are I9's."""
 
 
 class Stratum(NamedTuple):
@@ -36,15 +38,18 @@ class Stratum(NamedTuple):
 
 
 class SampleCell(NamedTuple):
-    """What machines of a stratum may differ by: what post-stratification looks at."""
+    """Cell of post-stratification: the properties in which machines of a stratum may differ."""
 
     hardware: str
     age: str
-    """As `age_band` says."""
+    """Name of the age band, from `age_band`."""
 
 
 def age_band(age_years: float | None, refurbished: bool | None) -> str:
-    """Name of an age band; a refurbished machine was in service before, so its age says little and it has a band of its own."""
+    """Return the name of an age band.
+
+    Refurbished machines have a band of their own: they were in service before, so the age says little.
+    """
     if refurbished:
         return "refurbished"
     if age_years is None:
@@ -56,29 +61,30 @@ def age_band(age_years: float | None, refurbished: bool | None) -> str:
 class SampleMachine:
     """One machine that was observed in the period.
 
-    Raises ValueError where energy by day type is not energy by method and imputed energy, or a value is negative.
+    Raises ValueError for a negative value, or where energy by day type is not energy by method plus imputed
+    energy.
     """
 
     stratum: Stratum
     hardware: str
     """Vendor and model, as the inventory names it; empty: not known."""
     energy_millijoules: Days
-    """At the wall, imputed energy within."""
+    """Energy at the wall, with imputed energy."""
     accounted_milliseconds: Days
-    """Time that this energy is of: derived or imputed. METHOD.md's m."""
+    """Time of this energy, derived or imputed. METHOD.md's m."""
     methods: Mapping[Method, EnergySums]
     """Derived energy, its time and its k = 1 uncertainty, summed linearly."""
     imputed_millijoules: int = 0
     observed_milliseconds: int = 0
-    """Time of known state, of all day types: coverage of states."""
+    """Time of known state, over all day types: the numerator of the coverage of states."""
     on_milliseconds: int = 0
     on_millijoules: int = 0
-    """Within `energy_millijoules`, of the states that are on."""
+    """Part of `energy_millijoules` in the states that are on."""
     unobserved_milliseconds: int = 0
-    """Time between its first and its last day that nothing is known of, and that nothing stands in for."""
+    """Time between its first and its last day without data and without imputation."""
     counters_milliseconds: int = 0
     counters_millijoules: int = 0
-    """What a wall model multiplied: METHOD.md's g = (Σ t_on, Σ C)."""
+    """Input of a wall model: METHOD.md's g = (Σ t_on, Σ C)."""
     age_years: float | None = None
     refurbished: bool | None = None
 
@@ -97,45 +103,49 @@ class SampleMachine:
 
     @property
     def counts(self) -> bool:
-        """False: no energy of it is known, for no time; it is not of the sample."""
+        """False: no energy is known for any time; the machine is not in the sample."""
         return any(self.accounted_milliseconds)
 
     @property
     def always_on(self) -> bool:
-        """On for more than ALWAYS_ON_SHARE of its known time."""
+        """True when the machine is on for more than ALWAYS_ON_SHARE of its known time."""
         return self.on_milliseconds > ALWAYS_ON_SHARE * self.observed_milliseconds
 
     @property
     def cell(self) -> SampleCell:
-        """What it is, for post-stratification."""
+        """Cell of the machine for post-stratification."""
         return SampleCell(self.hardware, age_band(self.age_years, self.refurbished))
 
     @property
     def derived_milliseconds(self) -> int:
-        """Time with derived energy: coverage of energy."""
+        """Time with derived energy: the numerator of the coverage of energy."""
         return sum(sums.milliseconds for sums in self.methods.values())
 
     @property
     def measured_millijoules(self) -> int:
-        """Metered, battery and counter_calibrated. METHOD.md §7."""
+        """Metered, battery and counter_calibrated energy. METHOD.md §7."""
         return sum(sums.energy_millijoules for method, sums in self.methods.items() if method in MEASURED)
 
 
 @dataclass(frozen=True, slots=True)
 class InService:
-    """What the inventory says of one stratum. Raises ValueError for what is negative, or not by day type."""
+    """Fleet of one stratum in the inventory. Raises ValueError for a negative value, or a length other than
+    DAY_TYPES.
+    """
 
     stratum: Stratum
     machines: int
     """Machines in service at some time of the period. METHOD.md's N."""
     milliseconds: Days
-    """In-service machine time by day type. METHOD.md's M. Late joiners and machines that left count for their days."""
+    """Machine time in service by day type, METHOD.md's M.
+    Machines that join late or leave count for their days.
+    """
     cells: Mapping[SampleCell, int] = field(default_factory=dict)
     """Machines by model and age; empty: not known."""
     standby_milliseconds: int = 0
-    """Of external screens: display-time in service while they are not on. METHOD.md §3's rest of N·T."""
+    """Time in service of external screens while they are not on: the rest of N·T in METHOD.md §3."""
     default_milliseconds: Days = (0,) * len(DAY_TYPES)
-    """Machine time at the class default beside `milliseconds`: no sample may stand for it."""
+    """Machine time at the class default, in addition to `milliseconds`: no sample represents it."""
 
     def __post_init__(self) -> None:
         if len(self.milliseconds) != len(DAY_TYPES) or len(self.default_milliseconds) != len(DAY_TYPES):
@@ -145,17 +155,17 @@ class InService:
 
     @property
     def standby_millijoules(self) -> int:
-        """What they draw meanwhile, to the nearest integer."""
+        """Standby energy of the screens, to the nearest millijoule."""
         return (SCREEN_STANDBY_MICROWATTS * self.standby_milliseconds + MILLION // 2) // MILLION
 
 
 @dataclass(frozen=True, slots=True)
 class CalibratedWall:
-    """The wall line in force for a hardware model."""
+    """Calibrated wall model in force for a hardware model."""
 
     fit: Fit
     meter: str
-    """What measured: its gain error is common to all fits made with it."""
+    """Meter of the calibration: its gain error is common to all fits made with it."""
 
 
 HardwareModel: TypeAlias = tuple[str, str]
@@ -169,7 +179,7 @@ PAIRS: Final = tuple((i, j) for i in range(WIDTH) for j in range(i, WIDTH))
 
 
 class Key(NamedTuple):
-    """What machines that are alike have in common."""
+    """Common properties of similar machines."""
 
     stratum: Stratum
     cell: SampleCell
@@ -178,16 +188,16 @@ class Key(NamedTuple):
 
 @dataclass(slots=True)
 class Alike:
-    """Of them. Integers: machines, millijoules, milliseconds, and their products."""
+    """Sums of similar machines. Integers: machines, millijoules, milliseconds, and their products."""
 
     n: int = 0
-    """Of the sample: with energy for some time."""
+    """Machines of the sample: with energy for some time."""
     sums: list[int] = field(default_factory=lambda: [0] * WIDTH)
-    """Σx of these."""
+    """Σx of the sample."""
     products: list[int] = field(default_factory=lambda: [0] * len(PAIRS))
-    """Σxxᵀ of these."""
+    """Σxxᵀ of the sample."""
     energy_millijoules: int = 0
-    """Of all, with those that are not of the sample; so is what follows."""
+    """Energy of all machines, including those outside the sample; the fields below likewise."""
     methods: dict[Method, EnergySums] = field(default_factory=dict)
     imputed_millijoules: int = 0
     observed_milliseconds: int = 0
@@ -198,7 +208,7 @@ class Alike:
     counters_millijoules: int = 0
 
     def add(self, machine: SampleMachine) -> None:
-        """One machine."""
+        """Add one machine."""
         if machine.counts:
             x = (*machine.energy_millijoules, *machine.accounted_milliseconds)
             self.n += 1
@@ -209,7 +219,7 @@ class Alike:
         self.add_known(machine)
 
     def add_known(self, machine: SampleMachine) -> None:
-        """All of it but its part in the sample; or of several at once."""
+        """Add the sums outside n, Σx and Σxxᵀ; also of several machines at once."""
         self.energy_millijoules += sum(machine.energy_millijoules)
         self._more_methods(machine.methods)
         self.imputed_millijoules += machine.imputed_millijoules
@@ -221,7 +231,7 @@ class Alike:
         self.counters_millijoules += machine.counters_millijoules
 
     def merge(self, other: Alike) -> None:
-        """All of another one."""
+        """Add all sums of another group."""
         self.n += other.n
         self.sums = list(map(add, self.sums, other.sums))
         self.products = list(map(add, self.products, other.products))
@@ -236,7 +246,7 @@ class Alike:
         self.counters_millijoules += other.counters_millijoules
 
     def without(self, other: Alike) -> Alike:
-        """The sample less some machines of it: n and both sums alone."""
+        """Return the sample without some of its machines: only n and both sums."""
         return Alike(
             self.n - other.n,
             list(map(sub, self.sums, other.sums)),
@@ -250,7 +260,7 @@ class Alike:
 
     @property
     def times(self) -> Days:
-        """Σ of accounted time by day type."""
+        """Σ of accounted time by day type, of the sample."""
         return tuple(self.sums[DAY_TYPE_COUNT:])
 
     @property
@@ -260,16 +270,16 @@ class Alike:
 
     @property
     def measured_millijoules(self) -> int:
-        """Metered, battery and counter_calibrated."""
+        """Metered, battery and counter_calibrated energy."""
         return sum(sums.energy_millijoules for method, sums in self.methods.items() if method in MEASURED)
 
     def squares(self, energies: Sequence[float], times: Sequence[float]) -> float:
-        """Σ over the sample of (energies·E + times·t)², ≥ 0: coefficients by day type.
+        """Return Σ over the sample of (energies·E + times·t)², ≥ 0; the coefficients are by day type.
 
-        Whole numbers throughout: such a sum is a small difference of large ones. Rounded once.
+        Such a sum is a small difference of large ones: it is computed in integers and rounded once.
         """
         ratios = [value.as_integer_ratio() for value in (*energies, *times)]
-        below = max(denominator for _, denominator in ratios)  # powers of two, all of them
+        below = max(denominator for _, denominator in ratios)  # powers of two
         weights = [numerator * (below // denominator) for numerator, denominator in ratios]
         whole = sum(
             weights[i] * weights[j] * product * (1 if i == j else 2)
@@ -286,25 +296,30 @@ class Alike:
 
 @dataclass(slots=True)
 class Sample:
-    """The machines that were observed."""
+    """Observed machines, grouped by key."""
 
     groups: dict[Key, Alike] = field(default_factory=dict)
     always_on: dict[str, Alike | None] = field(default_factory=dict)
-    """Of a class whose groups do not tell machines that are always on from others (none of them is called so), because fewer than k
-    stand somewhere: those of the whole class that are; None where they are too few to be told at all."""
+    """Machines always on, of a whole class whose groups do not separate them because a place has fewer than
+    k.
+
+    No group of such a class is called always on. None: they are too few to publish at all.
+    """
     stands_for: dict[str, str] = field(default_factory=dict)
-    """Device class whose measured machines are all in strata of another name → that name: their mean stands for its unmeasured ones."""
+    """Device class whose measured machines are all in strata of another name → that name.
+    Its mean is used for the unmeasured machines.
+    """
 
     @classmethod
     def of(cls, machines: Iterable[SampleMachine]) -> Sample:
-        """Each in the group of those that are like it."""
+        """Build the sample: each machine in the group of its key."""
         found = cls()
         for machine in machines:
             found.add(machine)
         return found
 
     def add(self, machine: SampleMachine) -> None:
-        """One more."""
+        """Add one machine."""
         key = Key(machine.stratum, machine.cell, machine.always_on)
         group = self.groups.get(key)
         if group is None:
@@ -312,8 +327,8 @@ class Sample:
         group.add(machine)
 
 
-def summed(groups: Iterable[Alike]) -> Alike:
-    """All of several."""
+def sum_groups(groups: Iterable[Alike]) -> Alike:
+    """Return the sum of several groups."""
     found = Alike()
     for group in groups:
         found.merge(group)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sums over the machines of one stratum: what was observed, and mean power per day type (pure). METHOD.md §5.
+"""Sums observed machines by stratum, and computes mean power per day type (pure). METHOD.md §5.
 
-Millijoules, milliseconds; mean power in millijoules per millisecond, which are watts. Floating point sums go through
-math.fsum, so that the order of machines does not matter.
+Units: millijoules and milliseconds; mean power in millijoules per millisecond, which are watts. Floating
+point sums go through math.fsum, so that the order of machines does not matter.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Rates: TypeAlias = tuple[float | None, ...]
 """Mean power per day type; None where nothing was observed."""
 ORDINARY: Final = 0
 ALWAYS_ON: Final = 1
-"""Kinds of machines; a class whose machines are all of one kind has but ORDINARY ones."""
+"""Kinds of machines; a class whose machines are all of one kind has only ORDINARY ones."""
 
 
 @dataclass(slots=True)
@@ -39,14 +39,14 @@ class MachineKind:
     """The machines of one kind in a stratum, or in a class."""
 
     groups: list[tuple[float, Alike]] = field(default_factory=list)
-    """(scale, machines): their energies ÷ the scale are what they would draw if of the mean composition (fleet_composition)."""
+    """(scale, machines): energy ÷ scale is the energy of machines of mean composition."""
     energy: tuple[float, ...] = (0.0,) * len(DAY_TYPES)
     milliseconds: Days = (0,) * len(DAY_TYPES)
     n: int = 0
     _rates: Rates | None = None
 
     def close(self) -> None:
-        """Add up, once all machines are in."""
+        """Compute the sums, once all machines are added."""
         self.n = sum(group.n for _, group in self.groups)
         if self.n:
             scaled = [[energy / scale for energy in group.energies] for scale, group in self.groups]
@@ -64,9 +64,10 @@ class MachineKind:
         return self._rates
 
     def squares(self, fleet: Days, around: Rates) -> float:
-        """Σ of squared deviations of the machines' mean power from `around`, in the fleet's mix of day types: Σ d², d = e·n/M.
+        """Return Σ d², d = e·n/M: squared deviations of the machines' mean power from `around`.
 
-        A machine observed for longer than others weighs more, as in METHOD.md's e.
+        Mean power is in the fleet's mix of day types. A machine observed for longer weighs more, as in
+        METHOD.md's e.
         """
         whole = sum(fleet)
         weights = [
@@ -81,8 +82,8 @@ class MachineKind:
         )
 
 
-def merged(kinds: Iterable[MachineKind]) -> MachineKind:
-    """All machines of several."""
+def merge_kinds(kinds: Iterable[MachineKind]) -> MachineKind:
+    """Merge the machines of several kinds into one."""
     found = MachineKind()
     for kind in kinds:
         found.groups.extend(kind.groups)
@@ -92,7 +93,7 @@ def merged(kinds: Iterable[MachineKind]) -> MachineKind:
 
 @dataclass(slots=True)
 class KnownSums:
-    """What was observed of a stratum, exactly."""
+    """Exact sums of the observed machines of a stratum."""
 
     machines: int = 0
     """METHOD.md's n."""
@@ -102,10 +103,10 @@ class KnownSums:
     observed_milliseconds: int = 0
     derived_milliseconds: int = 0
     unobserved_milliseconds: int = 0
-    """Of these machines, between the first and the last day of each."""
+    """Unobserved time of these machines, each between its first and its last day."""
     methods: Counter[Method] = field(default_factory=Counter)
     standby_millijoules: int = 0
-    """Of screens that are not on: of the whole fleet, and none of what was observed."""
+    """Energy of screens in standby: of the whole fleet, not of observed machines."""
 
     def add(self, group: Alike) -> None:
         self.machines += group.n
@@ -120,13 +121,13 @@ class KnownSums:
 
     @property
     def modelled_millijoules(self) -> int:
-        """Derived, not measured; screens in standby."""
+        """Derived energy that is not measured, with screens in standby."""
         derived = self.energy_millijoules - self.measured_millijoules - self.imputed_millijoules
         return derived + self.standby_millijoules
 
     @property
     def methods_with_standby(self) -> Counter[Method]:
-        """Energy by method, screens in standby within: they are modelled."""
+        """Energy by method, with screens in standby as modelled energy."""
         return self.methods + Counter({Method.LOAD_MODELLED: self.standby_millijoules})
 
     def __add__(self, other: KnownSums) -> KnownSums:
@@ -145,19 +146,19 @@ class KnownSums:
 
 @dataclass(slots=True)
 class StratumPart:
-    """One stratum: its fleet, its sample."""
+    """Fleet and sample of one stratum."""
 
     stratum: Stratum
     fleet: Days
-    """M, at least what was observed: a machine that was measured was there."""
+    """M, at least the observed time: a measured machine was in service."""
     machines_fleet: int
     cells: Mapping[SampleCell, int]
     members: list[tuple[Key, Alike]]
-    """The sample: machines with energy for some time, by what they have in common."""
+    """Sample: machines with energy for some time, by their common key."""
     known: KnownSums
     accounted: Days
     by_default: Days = (0,) * len(DAY_TYPES)
-    """Machine time beside the fleet's that takes the class default, whatever the sample."""
+    """Machine time in addition to `fleet` that always takes the class default."""
     scale: float = 1.0
     """Mean power of its fleet's composition ÷ the class's; 1 without post-stratification."""
     kinds: tuple[MachineKind, MachineKind] = field(default_factory=lambda: (MachineKind(), MachineKind()))
@@ -169,7 +170,7 @@ class StratumPart:
 
     @property
     def missing(self) -> Days:
-        """Machine time that nothing is known of."""
+        """Machine time without data."""
         return tuple(fleet - seen for fleet, seen in zip(self.fleet, self.accounted, strict=True))
 
     def fill(self, scale: Callable[[SampleCell], float], *, mixed: bool) -> None:
@@ -184,7 +185,9 @@ class StratumPart:
 def parts(
     machines: Iterable[SampleMachine] | Sample, fleet: Iterable[InService]
 ) -> dict[Stratum, StratumPart]:
-    """Strata in their order, those without fleet or sample too. Raises ValueError when the fleet names one twice."""
+    """Build the strata in order, including those without fleet or sample.
+    Raises ValueError for a duplicate in `fleet`.
+    """
     said: dict[Stratum, InService] = {}
     for one in fleet:
         if one.stratum in said:
@@ -216,7 +219,7 @@ def parts(
 
 
 def class_rates(strata: Iterable[StratumPart]) -> Rates:
-    """Mean power per day type of a class's sample, as it is."""
+    """Compute the mean power per day type of a class's sample, without post-stratification."""
     groups = [group for part in strata for _, group in part.members]
     energies = _columns([group.energies for group in groups])
     times = _columns([group.times for group in groups])
@@ -224,7 +227,10 @@ def class_rates(strata: Iterable[StratumPart]) -> Rates:
 
 
 def missing_share(strata: Iterable[StratumPart]) -> float:
-    """Share of the sampled machines' own time, each from its first day to its last, without derived energy: imputed, or unobserved."""
+    """Return the share of the sampled machines' own time without derived energy: imputed or unobserved.
+
+    A machine's own time goes from its first day to its last.
+    """
     sampled = [part for part in strata if part.n]
     own = sum(sum(part.accounted) + part.known.unobserved_milliseconds for part in sampled)
     derived = sum(part.known.derived_milliseconds for part in sampled)
@@ -232,7 +238,10 @@ def missing_share(strata: Iterable[StratumPart]) -> float:
 
 
 def unseen_share(strata: Iterable[StratumPart]) -> float:
-    """Share of the sampled machines' time in service that is not accounted; each is taken to have been there as long as its stratum's mean."""
+    """Return the share of the sampled machines' time in service that is not accounted.
+
+    Each machine is assumed in service for its stratum's mean time.
+    """
     sampled = [part for part in strata if part.n]
     due = math.fsum(part.n * sum(part.fleet) / part.machines_fleet for part in sampled)
     return max(0.0, 1 - sum(sum(part.accounted) for part in sampled) / due) if due else 0.0

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Terms of strata → variance of sampling, degrees of freedom and interval of a group of them (pure). METHOD.md §5, decision 0030."""
+"""Computes the sampling variance, degrees of freedom and interval of a group of strata (pure).
+METHOD.md §5, decision 0030.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,23 @@ from veilleuse.collector.fleet.samples import SampleCell
 from veilleuse.collector.quantiles import Z95, quantile95
 
 _LEAST: Final = 1e-6
-"""Of the figure: no draw takes more."""
+"""Least factor of the figure at the lower end of a draw."""
 _WIDEST: Final = 10.0
-"""Half-width on the log scale, a factor of 22,026: wider says no more, and would not be a number."""
+"""Greatest half-width on the log scale, a factor of 22,026: a wider one adds nothing and would overflow."""
 
 
 @dataclass(slots=True)
 class SamplingVariance:
-    """Of one group of strata, mJ and mJ²."""
+    """Sampling variance of one group of strata, mJ and mJ²."""
 
     parts: list[tuple[float, float]] = field(default_factory=list)
-    """(variance, degrees of freedom) of what is about normal."""
+    """(variance, degrees of freedom) of the approximately normal parts."""
     deviations: list[float] | None = None
-    """By draw, of what depends on the share always on; None: nothing does."""
+    """Deviation by draw of the parts that depend on the share of machines always on; None: there are none."""
     drawn_degrees: float = math.inf
-    """Of the draws' variance: machines of their classes, less one."""
+    """Degrees of freedom of the draws' variance: machines of their classes, less one."""
     cubes: float = 0.0
-    """Third cumulant of what is about normal, mJ³."""
+    """Third cumulant of the approximately normal parts, mJ³."""
 
     @property
     def normal_variance(self) -> float:
@@ -51,13 +53,14 @@ class SamplingVariance:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Satterthwaite's."""
+        """Satterthwaite's degrees of freedom of the whole variance."""
         return _satterthwaite([*self.parts, (self.drawn_variance, self.drawn_degrees)])
 
     def ends(self, modelled: float, energy: float, known: float) -> tuple[float, float]:
-        """Half-widths of the 95 % interval on the log scale, downward and upward; `modelled`: variance of models, mJ².
+        """Return the half-widths of the 95 % interval on the log scale, downward and upward.
 
-        `known`: energy that is not extrapolated, mJ. Models alone can be wrong in it: sampling lowers the figure to it, not below.
+        `modelled`: variance of models, mJ². `known`: energy that is not extrapolated, mJ. Only the models can
+        err in known energy: sampling error lowers the figure to the known energy, not below.
         """
         if not energy:
             return 0.0, 0.0
@@ -65,7 +68,7 @@ class SamplingVariance:
         return min(down, most_down(energy, known, math.sqrt(modelled) / energy)), up
 
     def _ends(self, modelled: float, energy: float) -> tuple[float, float]:
-        """The same, whatever is known."""
+        """Return the half-widths without the bound of the known energy."""
         if self.deviations is None:
             variance = self.normal_variance + modelled
             normal = _half_width([*self.parts, (modelled, math.inf)], variance, energy)
@@ -87,9 +90,10 @@ class SamplingVariance:
         return math.hypot(max(0.0, down), more), math.hypot(up, more)
 
     def _shift(self, variance: float, normal: float, energy: float) -> float:
-        """By which both ends move up where the mean is more skew than a symmetric interval on the log scale already allows.
+        """Return the upward shift of both ends for the skewness that a symmetric log interval does not cover.
 
-        The first term of Edgeworth's expansion of a studentised mean, (2z² + 1)·γ/6 standard errors (Hall 1992); at most half the half-width.
+        This is the first term of Edgeworth's expansion of a studentised mean, (2z² + 1)·γ/6 standard errors
+        (Hall 1992). The shift is at most half the half-width.
         """
         if not variance:
             return 0.0
@@ -98,14 +102,17 @@ class SamplingVariance:
 
 
 def most_down(energy: float, known: float, u_model: float) -> float:
-    """Half-width downward, log scale, that leaves the known energy × exp(−1.96·u_model); math.inf where none is known."""
+    """Return the downward half-width, log scale, that leaves the known energy × exp(−1.96·u_model).
+
+    Without known energy: math.inf.
+    """
     return math.log(energy / known) + Z95 * u_model if known else math.inf
 
 
 def sampling(
     classes: Iterable[tuple[Pool, Sequence[Prediction]]], compositions: Mapping[str, Composition]
 ) -> SamplingVariance:
-    """Of strata, by class."""
+    """Compute the sampling variance of strata, given by class."""
     found = SamplingVariance()
     drawn: list[float] = []
     for pool, predictions in classes:
@@ -128,7 +135,7 @@ def sampling(
 
 
 def _normal(pool: Pool, terms: VarianceTerms) -> list[tuple[float, float]]:
-    """(variance, degrees of freedom) of one class's part."""
+    """Return (variance, degrees of freedom) of each part of one class."""
     found = [(terms.thick, terms.thick**2 / terms.thick_by_degrees if terms.thick else math.inf)]
     if not pool.n:
         return found
@@ -139,7 +146,7 @@ def _normal(pool: Pool, terms: VarianceTerms) -> list[tuple[float, float]]:
     for kind, (noise, own, pooled) in enumerate(kinds[: 2 if pool.mixed else 1]):
         spread, n = pool.spreads[kind], pool.kinds[kind].n
         factor = noise + 2 * own * pooled / n
-        if not pool.mixed:  # else the mean of the class is among the draws
+        if not pool.mixed:  # with draws, they contain the error of the class mean
             factor += pooled**2 / n
         found.append((spread.variance * factor, spread.degrees_of_freedom))
     crossed = (
@@ -155,7 +162,7 @@ def _normal(pool: Pool, terms: VarianceTerms) -> list[tuple[float, float]]:
 
 
 def _half_width(parts: Iterable[tuple[float, float]], variance: float, energy: float) -> float:
-    """t·u, log scale."""
+    """Return t·u, log scale."""
     return min(_WIDEST, quantile95(_satterthwaite(parts)) * math.sqrt(variance) / energy)
 
 
@@ -173,7 +180,7 @@ def _composition(made: Composition, predictions: Sequence[Prediction]) -> float:
 
 
 def _satterthwaite(parts: Iterable[tuple[float, float]]) -> float:
-    """Degrees of freedom of a sum of variances; math.inf of nothing."""
+    """Return the degrees of freedom of a sum of variances; math.inf without any."""
     whole = below = 0.0
     for variance, degrees in parts:
         whole += variance

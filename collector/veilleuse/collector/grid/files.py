@@ -30,7 +30,7 @@ from veilleuse.collector.model.grid import (
     GridIntensity,
     IntensityKind,
     IntensityStatus,
-    checked,
+    check_value,
 )
 
 MAXIMUM_BYTES: Final = 128 * 2**20
@@ -158,7 +158,7 @@ def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> GridVal
                 left["missing"] += 1
                 continue
             values.append(
-                checked(
+                check_value(
                     GridIntensity(
                         plain.zone,
                         plain.series,

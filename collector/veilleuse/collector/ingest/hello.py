@@ -20,9 +20,9 @@ from veilleuse.collector.ingest.admission import conflict_buckets
 from veilleuse.collector.model.clones import (
     CHANCE_BYTES,
     NonceVerdict,
+    judge_nonce,
+    log_facts,
     look_again_milliseconds,
-    meet,
-    named,
     wait_milliseconds,
 )
 from veilleuse.collector.model.hosts import AppliedConfiguration, AppliedState, Caller
@@ -171,16 +171,16 @@ class HelloHandler:
             caller.population
         )
         records = self._ingest.records_of(caller.host_id)
-        meeting, holders = meet(
+        meeting, holders = judge_nonce(
             known, request.instance_id, secrets.token_bytes(CHANCE_BYTES), records, silent=silent
         )
         if holders != known:
             self._registry.set_holders(caller.host_id, holders)
         if meeting is NonceVerdict.WAITS and holders != known:
-            log.warning("older state of a machine waits", extra=named(caller.population, caller.agent_id))
+            log.warning("older state of a machine waits", extra=log_facts(caller.population, caller.agent_id))
         if meeting is NonceVerdict.CONFLICT and self._noted.take(caller.agent_id):
             self._registry.note_conflict(caller.host_id)
-            log.warning("two machines use one identity", extra=named(caller.population, caller.agent_id))
+            log.warning("two machines use one identity", extra=log_facts(caller.population, caller.agent_id))
         if meeting in (NonceVerdict.WAITS, NonceVerdict.CONFLICT):
             return meeting
         self._registry.note_use(caller.host_id, caller.generation)

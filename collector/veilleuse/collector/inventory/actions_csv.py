@@ -31,7 +31,7 @@ from veilleuse.collector.inventory.cells import (
 from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.plain_csv import without_notes
 from veilleuse.collector.inventory.rows import Refusal
-from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLine, Cells, FollowTable, key_of
+from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLine, ActionTable, Cells, key_of
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"
@@ -159,7 +159,7 @@ _MEANS: Final = {
     "comment": ActionsColumn("anything else", _text),
 }
 KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
-    FollowTable.OBJECTIVES.value: {
+    ActionTable.OBJECTIVES.value: {
         "objective": ActionsColumn("1 to 6: CGCT D.2311-15-1", _objective, required=True),
         "indicator": ActionsColumn(
             f"{MEASURED[0]} to I13, server_kwh or use_phase_kgco2e: computed; any other name: yours",
@@ -187,7 +187,7 @@ KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
         "measure": ActionsColumn("what is done for it, in a few words", _text),
         **_MEANS,
     },
-    FollowTable.MEASURES.value: {
+    ActionTable.MEASURES.value: {
         "measure_id": ActionsColumn("a name of yours that stays", _text, required=True),
         "objective": ActionsColumn("1 to 6", _objective, required=True),
         "what": ActionsColumn("what is done", _text, required=True),
@@ -197,7 +197,7 @@ KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
         "to_day": ActionsColumn("YYYY-MM-DD, the day after the last", _day),
         **_MEANS,
     },
-    FollowTable.OTHER_ITEMS.value: {
+    ActionTable.OTHER_ITEMS.value: {
         "year": ActionsColumn("of the emissions", _year, required=True),
         "item": ActionsColumn("what it is, e.g. Fabrication des équipements", _text, required=True),
         "part": ActionsColumn(
@@ -211,7 +211,7 @@ KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
         "source": ActionsColumn("study or report it comes from", _text, required=True),
         "comment": ActionsColumn("anything else", _text),
     },
-    FollowTable.RETIRED_STOCK.value: {
+    ActionTable.RETIRED_STOCK.value: {
         "year": ActionsColumn("the stock is that of 1 January of this year", _year, required=True),
         "entity": ActionsColumn("path from the root; blank: all of it", entity_of),
         "units": ActionsColumn(
@@ -335,7 +335,7 @@ def _line(kind: str, cells: Mapping[str, str]) -> ActionLine:
             found[name] = column.parse(cell)
         except CellError as error:
             raise _Refused(name, error.what, error.remedy) from error
-    if kind == FollowTable.OBJECTIVES:
+    if kind == ActionTable.OBJECTIVES:
         _check_objective(found)
     return ActionLine(_key(kind, found), found)
 
@@ -365,11 +365,11 @@ def _check_objective(found: Mapping[str, str]) -> None:
 
 
 def _key_columns(kind: str) -> tuple[str, ...]:
-    return ("action_id",) if kind == ACTIONS else KEYS[FollowTable(kind)]
+    return ("action_id",) if kind == ACTIONS else KEYS[ActionTable(kind)]
 
 
 def _key(kind: str, cells: Cells) -> str:
-    return cells["action_id"] if kind == ACTIONS else key_of(FollowTable(kind), cells)
+    return cells["action_id"] if kind == ACTIONS else key_of(ActionTable(kind), cells)
 
 
 def _columns_of(kind: str) -> Mapping[str, ActionsColumn]:

@@ -24,11 +24,11 @@ from veilleuse.collector.model.inventory import (
     Entity,
     InventoryChange,
     InventorySnapshot,
-    KeptPurchase,
-    KeptRetirement,
     Placement,
     PowerContext,
     ServerRole,
+    StoredPurchase,
+    StoredRetirement,
 )
 from veilleuse.wire.pseudonym import normalised_serial
 from veilleuse.wire.vocabulary import Population
@@ -361,24 +361,24 @@ def _entities(
 
 def _purchases(
     reading: InventoryReading, kept: InventorySnapshot, made: Plan
-) -> tuple[KeptPurchase, ...] | None:
+) -> tuple[StoredPurchase, ...] | None:
     """Replace the purchases of each year in the file: a file is complete for its years."""
     if not reading.purchases:
         return None
     years = {one.year for one in reading.purchases}
     others = [one for one in kept.purchases if one.source != reading.source or one.purchase.year not in years]
-    new = [KeptPurchase(reading.source, one) for one in reading.purchases]
+    new = [StoredPurchase(reading.source, one) for one in reading.purchases]
     return _replaced("purchases", kept.purchases, others, new, made)
 
 
 def _retirements(
     reading: InventoryReading, kept: InventorySnapshot, assets: _Assets, made: Plan
-) -> tuple[tuple[KeptRetirement, ...] | None, list[AssetRecord]]:
+) -> tuple[tuple[StoredRetirement, ...] | None, list[AssetRecord]]:
     """Replace the retirements of each year in the file, and retire the assets that they name."""
     if not reading.retirements:
         return None, []
     find = _Finder(assets)
-    new: list[KeptRetirement] = []
+    new: list[StoredRetirement] = []
     retired: list[AssetRecord] = []
     for row in reading.retirements:
         asset = find.of(row)
@@ -394,7 +394,7 @@ def _retirements(
                 device_class=retirement.device_class or asset.device_class,
             )
             retired.append(replace(asset, out_of_service_on=retirement.day))
-        new.append(KeptRetirement(reading.source, retirement))
+        new.append(StoredRetirement(reading.source, retirement))
     years = {row.retirement.day.year for row in reading.retirements}
     others = [
         one

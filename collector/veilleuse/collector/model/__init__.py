@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Data only, one noun a file: no I/O, no rule."""
+"""Defines data only, one noun a file: no I/O, no rule."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who may read figures over HTTP: accounts, what each may see, and what the access journal keeps of it. No I/O."""
+"""Defines accounts that read figures over HTTP, their rights and their access journal. No I/O."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from veilleuse.wire.vocabulary import Word
 
 TOKEN_BYTES: Final = 32
 TOKEN_PREFIX: Final = "veilleuse_"
-"""So that a token left in a file is found by whoever looks for secrets, and junk is told apart without a query."""
+"""Prefix of tokens: secret scanners find a token left in a file, and junk is rejected without a query."""
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-"""Of a use ("grafana", "bilan-carbone"), never of a person: the journal shows it."""
+"""Name of a use ("grafana", "bilan-carbone"), never of a person: the journal shows it."""
 DEFAULT_DAYS: Final = 365
 MAX_DAYS: Final = 3 * 366
 MAX_ENTITIES: Final = 64
 MAX_JOURNAL_LINES: Final = 10_000
-"""Of both journals, in one answer."""
+"""Limit of one answer, for both journals."""
 JOURNAL_DAYS: Final = 365
 """CNIL's recommendation 2021-122: six months to a year."""
 _EPOCH: Final = 719_163
 """date(1970, 1, 1).toordinal()"""
 ENTITY_SEPARATOR: Final = " > "
-"""Between the parts of an entity's path: inventoried.Entity."""
+"""Separator of the parts of an entity's path: inventoried.Entity."""
 
 
 class Role(Word):
-    """What an account may do."""
+    """Rights of an account."""
 
     READER = "reader"
     """Released figures, of the whole fleet or of some entities."""
@@ -43,13 +43,13 @@ class Role(Word):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who reads. Its token is stored nowhere, only the SHA-256 of it."""
+    """An account that reads. Only the SHA-256 of its token is stored."""
 
     account_id: int
     name: str
     role: Role
     entities: tuple[str, ...]
-    """Those whose subtrees it sees; empty: the whole fleet."""
+    """Entities whose subtrees it may read; empty: the whole fleet."""
     token_sha256: bytes
     created_unix_milliseconds: int
     expires_unix_milliseconds: int
@@ -58,19 +58,19 @@ class Account:
     """UTC day number; None: never."""
 
     def is_good(self, now_unix_milliseconds: int) -> bool:
-        """Neither revoked nor expired."""
+        """Return whether the account is neither revoked nor expired."""
         return (
             self.revoked_unix_milliseconds is None and now_unix_milliseconds < self.expires_unix_milliseconds
         )
 
     @property
     def sees_all(self) -> bool:
-        """Whether no entity bounds it."""
+        """True when no entity limits it."""
         return not self.entities
 
 
 class Journal(Word):
-    """Of whom an access journal is."""
+    """Subject of an access journal."""
 
     OPERATORS = "operators"
     """Commands here; in identity.db."""
@@ -80,13 +80,13 @@ class Journal(Word):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One line of the access journal: who read what. The same question within one hour is one line, counted."""
+    """One line of the access journal. The same query within one hour is one line, counted."""
 
     account_id: int
     account: str
     route: str
     query: str
-    """Only what was understood, in a fixed order."""
+    """Only the parsed parameters, in a fixed order."""
     status: int
     """HTTP status of the answer."""
     times: int
@@ -97,17 +97,19 @@ class Access:
 
 
 def new_token() -> str:
-    """256 random bits, URL-safe, with our prefix."""
+    """Return 256 random bits, URL-safe, with our prefix."""
     return TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def token_sha256(token: str) -> bytes:
-    """What is stored of a token; 32 bytes. A plain hash: 256 random bits cannot be guessed from it."""
+    """Return the stored hash of a token; 32 bytes. A plain hash suffices:
+    256 random bits cannot be guessed.
+    """
     return hashlib.sha256(token.encode()).digest()
 
 
 def is_within(entity: str | None, entities: Collection[str]) -> bool:
-    """Whether an entity is one of these or below one; without any, everything is."""
+    """Return whether an entity is one of these or below one; True without any."""
     if not entities:
         return True
     return entity is not None and any(
@@ -116,10 +118,10 @@ def is_within(entity: str | None, entities: Collection[str]) -> bool:
 
 
 def day_number(unix_milliseconds: int) -> int:
-    """UTC day as in date.toordinal()."""
+    """Return the UTC day, as in date.toordinal()."""
     return unix_milliseconds // MILLISECONDS_PER_DAY + _EPOCH
 
 
 def first_moment(day: int) -> int:
-    """Unix milliseconds at which a UTC day begins; `day` as in date.toordinal()."""
+    """Return the start of a UTC day, Unix milliseconds; `day` as in date.toordinal()."""
     return (day - _EPOCH) * MILLISECONDS_PER_DAY

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an operator declares of a site's days, and the calendars that were made of it. Below the store and the calendars."""
+"""Defines an operator's declarations of a site's days, and the resulting calendars.
+Below the store and the calendars.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ class SchoolZone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """Dates on which nothing is open, both included."""
+    """Closed dates, both included."""
 
     first: date
     last: date
@@ -36,28 +38,28 @@ class Closure:
 
     @property
     def days(self) -> Iterator[date]:
-        """Each of them."""
+        """Return each date."""
         return (self.first + timedelta(days=offset) for offset in range((self.last - self.first).days + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What `calendar import` was told of a site."""
+    """Declared calendar of a site, from `calendar import`."""
 
     open_spans: tuple[OpenSpan, ...]
-    """Sorted, as veilleuse.wire.bands.Calendar wants them."""
+    """Sorted, as veilleuse.wire.bands.Calendar requires."""
     update_windows: tuple[OpenSpan, ...] = ()
     """Sorted likewise."""
     closures: tuple[Closure, ...] = ()
     """By first day; may overlap."""
     public_holidays: bool = False
-    """Those of France are closures."""
+    """True: French public holidays are closures."""
     alsace_moselle: bool = False
-    """With Good Friday and 26 December."""
+    """True: Good Friday and 26 December too."""
     school_zone: SchoolZone | None = None
 
     def to_json(self) -> str:
-        """One line; the same text for the same declaration."""
+        """Serialise to one line; the same text for the same declaration."""
         return json.dumps(
             {
                 "open_spans": self.open_spans,
@@ -75,7 +77,7 @@ class Declaration:
 
     @classmethod
     def from_json(cls, text: str) -> Declaration:
-        """Inverse of `to_json`. Raises CalendarError."""
+        """Parse the result of `to_json`. Raises CalendarError."""
         try:
             raw: Any = json.loads(text)
             zone = raw["school_zone"]
@@ -96,19 +98,19 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class CalendarVersion:
-    """A calendar that machines of a site were, or will be, given, and what it was made of."""
+    """A past, current or future calendar of a site's machines, with its declaration."""
 
     from_day: date
     """The 1st of the month from which it counts; BEFORE_ALL for the first."""
     calendar: Calendar
     declaration: Declaration | None = None
-    """None: nobody declared it, it is the default timetable."""
+    """None: the undeclared default timetable."""
     year: int = 0
-    """Calendar year it was made for (calendars.composing.calendar_year); 0 = none."""
+    """Calendar year (calendars.compose.calendar_year); 0 = none."""
 
 
 def in_force(versions: tuple[CalendarVersion, ...], day: date, population: Population) -> CalendarVersion:
-    """The one that sorted a civil day of the site; `versions` oldest first, not empty.
+    """Return the version for a civil day of the site; `versions` oldest first, not empty.
 
     Workstations use a new calendar from the first Monday on or after its 1st: a week's record names one.
     """

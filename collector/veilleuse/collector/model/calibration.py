@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What calibration knows of a hardware model, and what derive makes of it. Integers only, no I/O. METHOD.md §3.
+"""Defines calibrations of hardware models, and their application. Integers only, no I/O. METHOD.md §3.
 
-A fit is kept per hardware model and quantity: the wall line of one sum of counters (`wall:package+dram`), the power
-off, the power asleep. How it is found: veilleuse.collector.derive.calibration.
+A fit exists per hardware model and quantity: the wall line of one sum of counters (`wall:package+dram`), the
+power off, the power asleep. veilleuse.collector.derive.calibration computes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from veilleuse.wire.vocabulary import DeviceClass, State
 
 MILLION: Final = 1_000_000
 WALL: Final = "wall:"
-"""Begins the quantity of a wall line; the name of the counters that were summed follows."""
+"""Prefix of the quantity of a wall line; the names of the summed counters follow."""
 _LARGEST: Final = 2**62
 _LONGEST: Final = 128
 _QUANTITY: Final = re.compile(r"wall:[a-z]{1,16}(\+[a-z]{1,16}){0,3}|off|asleep")
@@ -34,13 +34,13 @@ _RANGES: Final = {
     "floor_u_ppm": (0, MILLION),
     "ceiling_u_ppm": (0, MILLION),
 }
-"""Of the fields of `Fit`; expansion: 12.7 ÷ 1.96 = 6.48 at one degree of freedom."""
+"""Ranges of the fields of `Fit`; expansion: 12.7 ÷ 1.96 = 6.48 at one degree of freedom."""
 STANDBY: Final = {State.OFF: "off", State.ASLEEP: "asleep"}
 """State → quantity of its power."""
 
 
 class Hardware(NamedTuple):
-    """One hardware model, as two machines are told to be of the same: without case and doubled spaces."""
+    """One hardware model; case and repeated spaces do not count."""
 
     vendor: str
     model: str
@@ -48,18 +48,21 @@ class Hardware(NamedTuple):
 
     @classmethod
     def of(cls, facts: MachineFacts) -> Hardware | None:
-        """None when vendor or model is not known: such a machine is never calibrated."""
+        """Return the hardware of a machine; None without vendor or model:
+        such a machine is never calibrated.
+        """
         vendor, model = _plain(facts.vendor), _plain(facts.model)
         return cls(vendor, model, facts.device_class) if vendor and model else None
 
     def __str__(self) -> str:
-        """For people."""
+        """Return a text for readers."""
         return f"{self.vendor} {self.model} ({self.device_class})"
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One fitted quantity of one hardware model: P_wall = base + slope·P_counters, or a power alone (slope 0).
+    """One fitted quantity of one hardware model: P_wall = base + slope·P_counters, or a power alone (slope
+    0).
 
     The covariance is of the mean over the units of the model, k = 1, without the meter's gain error.
     """
@@ -75,62 +78,68 @@ class Fit:
     slope_variance: int
     """ppm²."""
     expansion_ppm: int
-    """t quantile ÷ 1.959964 × 10⁶ for the degrees of freedom: k = 1.96 of what is derived then holds 95 %, however few
-    the units."""
+    """t quantile ÷ 1.959964 × 10⁶ for the degrees of freedom.
+
+    k = 1.96 of a derived value then covers 95 %, however few the units.
+    """
     meter_u_ppm: int
     """Gain error of the meter, k = 1: common to all fits made with it."""
     floor_u_ppm: int
-    """The result is never told to be better known than this."""
+    """Least uncertainty of the result."""
     ceiling_u_ppm: int
-    """Nor worse than by the prior of its class, which it beat."""
+    """Greatest uncertainty of the result: that of the class's prior, which the fit beat."""
 
     def energy(self, counted_millijoules: int, milliseconds: int) -> tuple[int, int]:
-        """(wall mJ, its standard uncertainty in mJ), both ≥ 0, of the counters' energy over these milliseconds."""
+        """Return (wall mJ, its standard uncertainty in mJ), both ≥ 0,
+        for the counters' energy over these milliseconds.
+        """
         product = self.base_microwatts * milliseconds + self.slope_ppm * counted_millijoules
-        energy = max(0, _rounded(product))
+        energy = max(0, _round_quotient(product))
         variance = (
             self.base_variance * milliseconds**2
             + 2 * self.covariance * milliseconds * counted_millijoules
             + self.slope_variance * counted_millijoules**2
         )
-        spread = _rounded(self.expansion_ppm * isqrt(max(0, variance)), MILLION**2)
-        gain = _rounded(energy * self.meter_u_ppm)
+        spread = _round_quotient(self.expansion_ppm * isqrt(max(0, variance)), MILLION**2)
+        gain = _round_quotient(energy * self.meter_u_ppm)
         u = isqrt(spread**2 + gain**2)
-        return energy, min(max(u, _rounded(energy * self.floor_u_ppm)), _rounded(energy * self.ceiling_u_ppm))
+        return energy, min(
+            max(u, _round_quotient(energy * self.floor_u_ppm)), _round_quotient(energy * self.ceiling_u_ppm)
+        )
 
     def power(self) -> tuple[int, int]:
-        """(µW, its standard uncertainty in µW) of a power alone."""
+        """Return (µW, its standard uncertainty in µW) of a power alone."""
         return self.energy(0, MILLION)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """All that is calibrated of one hardware model."""
+    """All calibrated quantities of one hardware model."""
 
     hardware: Hardware
     fits: dict[str, Fit] = field(default_factory=dict)
-    """By quantity."""
+    """Fit by quantity."""
 
     def wall_for(self, signal: str) -> Fit | None:
-        """The wall line of this sum of counters (derive.wall names it)."""
+        """Return the wall line of this sum of counters (derive.wall names it)."""
         return self.fits.get(WALL + signal)
 
     def standby(self, state: State) -> Fit | None:
-        """Power off or asleep, by `Fit.power`; None for other states too."""
+        """Return the power off or asleep, by `Fit.power`; None for other states too."""
         return self.fits.get(STANDBY.get(state, ""))
 
 
 class CalibrationBook:
-    """The calibrations in force, by hardware model."""
+    """Calibrations in force, by hardware model."""
 
     def __init__(self, fits: Iterable[tuple[Hardware, Fit]] = ()) -> None:
-        """At most one fit per hardware model and quantity."""
+        """Take the fits: at most one per hardware model and quantity."""
         self._calibrations: dict[Hardware, Calibration] = {}
         for hardware, fit in fits:
             self._calibrations.setdefault(hardware, Calibration(hardware)).fits[fit.quantity] = fit
 
     def of(self, facts: MachineFacts) -> Calibration | None:
-        """What is calibrated of a machine's model; None when nothing is."""
+        """Return the calibration of a machine's model; None without one."""
         if not self._calibrations:
             return None
         hardware = Hardware.of(facts)
@@ -139,12 +148,12 @@ class CalibrationBook:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a fit comes from, and how good it was out of sample. Names no machine."""
+    """Origin of a fit, and its error out of sample. Names no machine."""
 
     reference: str
     """readings (a file), meters (in the store) or battery."""
     meter: str
-    """What measured, as the operator names it, or its kind."""
+    """Meter, as the operator names it, or its kind."""
     units: int
     samples: int
     hours: int
@@ -157,12 +166,12 @@ class Provenance:
     error_after_ppm: int
     """Relative errors out of sample, root mean square over units: of the prior, and of the fit."""
     source_sha256: str = ""
-    """Of the file, hexadecimal."""
+    """SHA-256 of the file, hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptFit:
-    """A fit as it is stored."""
+    """A fit as stored."""
 
     hardware: Hardware
     fit: Fit
@@ -171,7 +180,7 @@ class KeptFit:
 
 @dataclass(frozen=True, slots=True)
 class StoredFit:
-    """One of the store's calibrations, in force or not any more."""
+    """A stored calibration, in force or ended."""
 
     calibration_id: int
     kept: KeptFit
@@ -179,19 +188,19 @@ class StoredFit:
     ended_unix_milliseconds: int | None
     """None = in force."""
     ended_by: int | None
-    """calibration_id of the one that took its place."""
+    """calibration_id of its successor."""
     marking: bool
-    """True until every period of its machines was marked to be derived again."""
+    """True until every period of its machines is marked for derivation."""
 
 
 def facts_of(kept: KeptFit) -> dict[str, Any]:
-    """Ready for JSON."""
+    """Return a fit for JSON."""
     hardware = {**kept.hardware._asdict(), "device_class": kept.hardware.device_class.value}
     return {**hardware, **asdict(kept.fit), "provenance": asdict(kept.provenance)}
 
 
 def from_facts(facts: Mapping[str, Any]) -> KeptFit:
-    """The inverse of `facts_of`. Raises ValueError for what no fit can be."""
+    """Parse the result of `facts_of`. Raises ValueError for an impossible fit."""
     provenance = facts.get("provenance")
     if not isinstance(provenance, Mapping):
         raise ValueError("provenance is missing")
@@ -248,6 +257,6 @@ def _plain(text: str | None) -> str:
     return " ".join((text or "").casefold().split())
 
 
-def _rounded(product: int, scale: int = MILLION) -> int:
-    """product ÷ scale, to the nearest integer."""
+def _round_quotient(product: int, scale: int = MILLION) -> int:
+    """Return product ÷ scale, to the nearest integer."""
     return (product + scale // 2) // scale

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tells two machines that speak under one identity apart, by the nonces of Hello. docs/wire.md. Pure.
+"""Detects clones: two machines under one identity, by the nonces of Hello. docs/wire.md. Pure.
 
-Each Hello answer carries a new nonce, which its receiver shows at its next Hello. Nonces are numbered, so an older one
-is recognised. Two cases need no doubt: answers were lost, and nothing was stored since; or the nonce is newer than
-what is remembered, because the collector was restored. Any other older nonce is of a machine that was set back, or of
-a copy. Its holder waits: as soon as the holder of the newest nonce is heard again, the one that waits is a copy. When
-nobody else is heard during the wait, the machine was set back, and is served.
+Each Hello answer has a new nonce, which its receiver returns in its next Hello. Nonces are numbered, so an
+older one is recognised. Two cases are certain. Answers were lost, and nothing was stored since. Or the nonce
+is newer than the stored one, because the collector was restored. Any other older nonce comes from a machine
+that was set back, or from a clone. Its holder waits. If the holder of the newest nonce calls again, the
+waiting one is a clone. If nobody else calls during the wait, the machine was set back, and is served.
 """
 
 from __future__ import annotations
@@ -21,39 +21,45 @@ from veilleuse.wire.vocabulary import Population
 INSTANCE_ID_BYTES: Final = 16
 CHANCE_BYTES: Final = 8
 NONCES_KEPT: Final = 8
-"""Of those that wait, and of those that were refused; the oldest go, and wait again if they come back."""
+"""Number of nonces stored, of holders that wait and of refused ones.
+The oldest are dropped, and wait again if they return.
+"""
 _EMPTY: Final = b"\xff" * INSTANCE_ID_BYTES
 _NUMBERED: Final = bytes(3)
-"""How a numbered nonce begins; 5 bytes of number and 8 random bytes follow. Before 0.2 all 16 bytes were random."""
+"""Prefix of a numbered nonce; 5 bytes of number and 8 random bytes follow.
+Before 0.2 all 16 bytes were random.
+"""
 _NUMBER_END: Final = 8
 _MOST: Final = 1 << 39
-"""A greater number was never given."""
+"""Greater numbers were never issued."""
 _WAITS_MILLISECONDS: Final = {Population.SERVER: MILLISECONDS_PER_DAY}
 _LONG_WAIT_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY
 _LOOKS: Final = 96
-"""How often who waits asks again: a server every 15 minutes, another machine every 105."""
+"""Number of retries during a wait: a server every 15 minutes, another machine every 105."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """What is remembered of one identity."""
+    """Stored nonces of one identity."""
 
     current: bytes = b""
     """Nonce of the last answer, 16 bytes; empty before the first."""
     spare: tuple[bytes, ...] = ()
-    """Nonces that are as good while no more records are stored: shown for the newest, or given since; oldest first."""
+    """Nonces equally valid while no more records are stored:
+    accepted as the newest, or issued since; oldest first.
+    """
     records: int = 0
-    """Records stored of this identity when a Hello was last looked at, but for a refused one's."""
+    """Records stored of this identity at the last Hello that was not refused."""
     waiting: tuple[bytes, ...] = ()
     """Older nonces whose holders wait, oldest first."""
     copies: tuple[bytes, ...] = ()
-    """Older nonces that turned out to be those of copies, oldest first."""
+    """Older nonces of confirmed clones, oldest first."""
     set_back: bytes | None = None
-    """Nonce that was served after its wait: a machine that is reset at each start shows it again and again."""
+    """Nonce served after its wait: a machine that is reset at each start sends it again and again."""
 
 
 class NonceVerdict(StrEnum):
-    """What a nonce tells; the values are labels of a counter."""
+    """Verdict on a nonce; the values are labels of a counter."""
 
     CURRENT = "ok"
     STALE = "stale_instance"
@@ -62,42 +68,44 @@ class NonceVerdict(StrEnum):
 
 
 def wait_milliseconds(population: Population) -> int:
-    """How long the holder of the newest nonce must be silent until an older one is served."""
+    """Return how long the holder of the newest nonce must be silent until an older one is served, ms."""
     return _WAITS_MILLISECONDS.get(population, _LONG_WAIT_MILLISECONDS)
 
 
 def look_again_milliseconds(population: Population) -> int:
-    """When a holder that waits may ask again."""
+    """Return the retry interval of a waiting holder, ms."""
     return wait_milliseconds(population) // _LOOKS
 
 
-def meet(
+def judge_nonce(
     known: Holders, shown: bytes, chance: bytes, records: int, *, silent: bool
 ) -> tuple[NonceVerdict, Holders]:
-    """What the nonce `shown` tells, and what to remember; `current` of it is the answer's nonce unless refused.
+    """Return the verdict on nonce `shown`, and the nonces to store;
+    their `current` is the answer's unless refused.
 
-    `chance`: CHANCE_BYTES random bytes. `records`: stored of this identity by now. `silent`: the wait since the last Hello that
-    was served is over. WAITS and CONFLICT: the caller gets no answer, and whoever holds the newest nonce stays served.
+    `chance`: CHANCE_BYTES random bytes. `records`: records of this identity stored so far. `silent`: the wait
+    since the last served Hello is over. WAITS and CONFLICT: the caller gets no answer, and the holder of the
+    newest nonce stays served.
     """
-    following = _numbered(max(_number(known.current), _number(shown)) + 1, chance)
+    following = _number_nonce(max(_number(known.current), _number(shown)) + 1, chance)
     delivered = records > known.records
     others = () if delivered else tuple(one for one in (*known.spare, known.current) if one != shown)
     spare = (*others, shown)[-NONCES_KEPT:]
     served = Holders(following, spare, records, (), known.copies, known.set_back)
     if shown == known.current:
-        return NonceVerdict.CURRENT, _told_apart(served, known.waiting)
+        return NonceVerdict.CURRENT, _mark_clones(served, known.waiting)
     if shown in known.copies:
         return NonceVerdict.CONFLICT, known
     if not _number(known.current) or _number(shown) > _number(known.current):
         return NonceVerdict.STALE, served
     if shown in known.waiting:
-        if delivered:  # by the other one, whose Hello was before
-            return NonceVerdict.CONFLICT, _told_apart(replace(known, waiting=()), known.waiting)
+        if delivered:  # by the other holder, whose Hello came before
+            return NonceVerdict.CONFLICT, _mark_clones(replace(known, waiting=()), known.waiting)
         return (
             (NonceVerdict.STALE, replace(served, set_back=shown)) if silent else (NonceVerdict.WAITS, known)
         )
     if shown == known.set_back or (shown in known.spare and not delivered):
-        return NonceVerdict.STALE, _told_apart(served, known.waiting)
+        return NonceVerdict.STALE, _mark_clones(served, known.waiting)
     return (
         NonceVerdict.WAITS,
         Holders(
@@ -110,34 +118,37 @@ def meet(
     )
 
 
-def packed(nonces: tuple[bytes, ...]) -> bytes:
-    """Nonces in a row, each of 16 bytes; an empty one as 16 bytes 0xff."""
+def pack_nonces(nonces: tuple[bytes, ...]) -> bytes:
+    """Join nonces of 16 bytes each; an empty one as 16 bytes 0xff."""
     return b"".join(nonce or _EMPTY for nonce in nonces)
 
 
-def unpacked(row: bytes) -> tuple[bytes, ...]:
-    """The inverse of `packed`."""
+def unpack_nonces(row: bytes) -> tuple[bytes, ...]:
+    """Split the result of `packed`."""
     parts = (row[at : at + INSTANCE_ID_BYTES] for at in range(0, len(row), INSTANCE_ID_BYTES))
     return tuple(b"" if nonce == _EMPTY else nonce for nonce in parts)
 
 
-def named(population: Population, agent_id: bytes) -> dict[str, str]:
-    """Facts of a log line about a machine: its id on servers only, elsewhere the line's time would tell when it was used."""
+def log_facts(population: Population, agent_id: bytes) -> dict[str, str]:
+    """Return the log facts of a machine, with its id for servers only.
+
+    For other machines, the line's time would reveal when they were used.
+    """
     facts = {"population": population.value}
     return {**facts, "agent_id": agent_id.hex()} if population is Population.SERVER else facts
 
 
-def _told_apart(known: Holders, copies: tuple[bytes, ...]) -> Holders:
-    """The same, now that these nonces are known to be those of copies."""
+def _mark_clones(known: Holders, copies: tuple[bytes, ...]) -> Holders:
+    """Return the same nonces with these marked as clones."""
     set_back = None if known.set_back in copies else known.set_back
     return replace(known, copies=(*known.copies, *copies)[-NONCES_KEPT:], set_back=set_back)
 
 
-def _numbered(number: int, chance: bytes) -> bytes:
+def _number_nonce(number: int, chance: bytes) -> bytes:
     return _NUMBERED + number.to_bytes(_NUMBER_END - len(_NUMBERED), "big") + chance
 
 
 def _number(nonce: bytes) -> int:
-    """0 of none, and of one that is not numbered."""
+    """Return the number of a nonce; 0 for an empty or unnumbered one."""
     number = int.from_bytes(nonce[:_NUMBER_END], "big") if nonce.startswith(_NUMBERED) else 0
     return number if number < _MOST else 0

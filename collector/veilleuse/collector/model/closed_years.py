@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closed years as they are stored: bytes that are never changed, and what is told of them. Below the store; no I/O."""
+"""Defines stored closed years: unchangeable bytes and their metadata. Below the store; no I/O."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ STATISTICS_KEY: Final = b',"statistics":'
 END: Final = b"}\n"
 FORMAT: Final = 1
 MAXIMUM_BYTES: Final = 512 * 1024 * 1024
-"""Of either part: some 20 kB a cell."""
+"""Limit of either part: some 20 kB a cell."""
 
 
 class YearState(Word):
-    """Of a year's figure. METHOD.md §7."""
+    """State of a year's figure. METHOD.md §7."""
 
     OPEN = "open"
     CLOSED_PROVISIONAL = "closed_provisional"
@@ -40,72 +40,78 @@ class ClosedYear:
     closed_unix_milliseconds: int
     statistics_sha256: str
     sha256: str
-    """Of the whole file, hexadecimal."""
+    """SHA-256 of the whole file, hexadecimal."""
 
     @property
     def report_id(self) -> str:
-        """2026-r1."""
+        """Return the name, such as 2026-r1."""
         return f"{self.year}-r{self.revision}"
 
 
 @dataclass(frozen=True, slots=True)
 class KeptYear:
-    """A year that nobody has closed, as the collector keeps it by itself; without its statistics. It is no revision: nothing of it is
-    published or signed.
+    """A year that nobody has closed and whose statistics the collector stores by itself;
+    without these statistics.
+
+    It is no revision: none of it is published or signed.
     """
 
     year: int
     kept_on: date
-    """When its statistics were computed, UTC."""
+    """UTC day on which its statistics were computed."""
     readings_may_go: bool
-    """True: they were computed before the first reading of a shared meter went; rooms are those that were kept."""
+    """True: they were computed before the first reading of a shared meter was deleted;
+    their rooms are then used.
+    """
     months_may_go: bool
-    """True: likewise before the first month of a machine; the figure of the whole year is that of the statistics."""
+    """True: they were computed before the first month of a machine was deleted;
+    their figure of the whole year is used.
+    """
     statistics_sha256: str | None
-    """None: months had gone before the year could be kept; it cannot be any more."""
+    """None: months were deleted before the year was stored; it can no longer be."""
 
     @property
     def stands_alone(self) -> bool:
-        """Its statistics are all there is of the whole year."""
+        """True when its statistics are the only data of the whole year."""
         return self.months_may_go and self.statistics_sha256 is not None
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedFile:
-    """The content of one revision."""
+    """Content of one revision."""
 
     report: bytes
-    """Canonical JSON: the frozen figures, and all that they were made with but machines."""
+    """Canonical JSON: the frozen figures, and all their inputs except machines."""
     statistics: bytes
-    """Canonical JSON: what is kept of the machines."""
+    """Canonical JSON: statistics of the machines."""
     signature: bytes
     """Content of the .sig file."""
 
     @property
     def content(self) -> bytes:
-        """Of the .json file."""
+        """Content of the .json file."""
         return file_content(self.report, self.statistics)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedFile:
-    """The same under zlib, the signature as it is: on the socket and in the store."""
+    """Content compressed by zlib, the signature unchanged: on the socket and in the store."""
 
     report: bytes
     statistics: bytes
     signature: bytes = b""
 
-    def unpacked(self) -> ClosedFile:
-        """Raises ValueError for what is damaged, or unpacks to more than MAXIMUM_BYTES."""
-        return ClosedFile(_unpacked(self.report), _unpacked(self.statistics), self.signature)
+    def unpack(self) -> ClosedFile:
+        """Decompress. Raises ValueError for damaged content, or more than MAXIMUM_BYTES."""
+        return ClosedFile(_unpack(self.report), _unpack(self.statistics), self.signature)
 
 
-def packed(file: ClosedFile) -> PackedFile:
-    """Under zlib."""
+def pack(file: ClosedFile) -> PackedFile:
+    """Compress by zlib."""
     return PackedFile(zlib.compress(file.report), zlib.compress(file.statistics), file.signature)
 
 
-def _unpacked(content: bytes) -> bytes:
+def _unpack(content: bytes) -> bytes:
     unpacking = zlib.decompressobj()
     try:
         found = unpacking.decompress(content, MAXIMUM_BYTES)
@@ -117,12 +123,12 @@ def _unpacked(content: bytes) -> bytes:
 
 
 def file_content(report: bytes, statistics: bytes) -> bytes:
-    """Both, as they stand in the file."""
+    """Return both parts as in the file."""
     return b"".join((REPORT_KEY, report, STATISTICS_KEY, statistics, END))
 
 
 def file_parts(content: bytes) -> tuple[bytes, bytes]:
-    """(report, statistics) of a file. Raises ValueError for what is none."""
+    """Return (report, statistics) of a file. Raises ValueError for another file."""
     middle = content.find(STATISTICS_KEY + b'{"')
     if not content.startswith(REPORT_KEY) or not content.endswith(END) or middle < 0:
         raise ValueError("it is no closed year, or it was cut short")
@@ -132,13 +138,16 @@ def file_parts(content: bytes) -> tuple[bytes, bytes]:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON that is the same everywhere: sorted keys, no spaces, UTF-8. Raises TypeError for a float: no two machines write them alike."""
+    """Serialise to JSON that is the same everywhere: sorted keys, no spaces, UTF-8.
+
+    Raises TypeError for a float: two machines may write it differently.
+    """
     _refuse_floats(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal."""
+    """Return the SHA-256, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

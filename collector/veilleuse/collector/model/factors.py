@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Emission factors, their versions, contracts and what a figure is for the bilan carbone: data, no I/O. METHOD.md §2."""
+"""Defines emission factors, their versions, contracts and items of the bilan carbone:
+data, no I/O. METHOD.md §2.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.wire.vocabulary import Word
 
 INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)
-"""Where the source gives none: METHOD.md §2. Flagged `uncertainty_inherited`."""
+"""Uncertainty where the source gives none: METHOD.md §2. Flagged `uncertainty_inherited`."""
 PROVISIONAL_U: Final = 0.108
-"""Log-scale uncertainty of standing in for a year not published yet: rms of the last yearly log steps, METHOD.md §2."""
+"""Log-scale uncertainty of using another year's factor: rms of the last yearly log steps, METHOD.md §2."""
 COMPONENTS: Final = ("combustion", "upstream", "losses")
 
 
 class FactorBasis(Word):
-    """What a factor stands for. GHG Protocol, Scope 2 Guidance (2015)."""
+    """Basis of a factor. GHG Protocol, Scope 2 Guidance (2015)."""
 
     LOCATION = "location"
     """The grid's average mix."""
@@ -30,18 +32,18 @@ class FactorBasis(Word):
 
 
 class FactorStatus(Word):
-    """How its source sees it."""
+    """Status of a factor at its source."""
 
     VALID = "valid"
     ARCHIVED = "archived"
-    """The source has put it aside: it still serves its own year here, and says so."""
+    """Archived by the source: it still applies to its own year here, and says so."""
     WITHDRAWN = "withdrawn"
-    """Taken out of force by an administrator: it serves nothing."""
+    """Taken out of force by an administrator: it no longer applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """Grams of CO2e per kWh of one zone over one validity. Source, licence and method are part of it."""
+    """Kilograms of CO2e per kWh of one zone over one validity, with source, licence and method."""
 
     factor_id: str
     zone: str
@@ -61,19 +63,23 @@ class Factor:
     """ISO date; a year where the day is not known; blank: not known."""
     licence: str
     estimated_shares: tuple[tuple[str, Decimal], ...] = ()
-    """(combustion | upstream | losses, share of the total), where the source's other years tell; used without components."""
+    """(combustion | upstream | losses, share of the total), from the source's other years;
+    used without components.
+    """
     basis: FactorBasis = FactorBasis.LOCATION
     status: FactorStatus = FactorStatus.VALID
     version: int = 0
-    """Number of the imported version; 0: of a table that the product ships."""
+    """Number of the imported version; 0: a table shipped with the product."""
     element_id: str = ""
-    """Its name at the source: of an ADEME factor the number of the Base Carbone element; blank where there is none."""
+    """Its name at the source: for an ADEME factor the number of the Base Carbone element;
+    blank where there is none.
+    """
     accessed: str = ""
     """ISO date on which a shipped value was read at its source; blank: not known, or imported."""
 
     @property
     def sourced(self) -> bool:
-        """Whether it can be looked up: its name at the source is known, and the day it was read or the file it came in."""
+        """True when it can be looked up: its name at the source is known, and its reading day or its file."""
         return bool(self.element_id and (self.accessed or self.version))
 
     @property
@@ -83,7 +89,7 @@ class Factor:
 
     @property
     def split_residual_kgco2e_per_kwh(self) -> Decimal | None:
-        """Total less components as published: the total rules. None without components."""
+        """Total less components as published: the total takes precedence. None without components."""
         if not self.components:
             return None
         return self.total_kgco2e_per_kwh - sum((value for _, value in self.components), Decimal(0))
@@ -91,48 +97,52 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class ChosenFactor:
-    """A factor as applied to a year."""
+    """A factor applied to a year."""
 
     factor: Factor
     year: int
     provisional: bool
-    """True when the year's own value is not published yet: the last published one stands in."""
+    """True when the year's own value is not published yet: the last published one is used."""
 
     @property
     def u(self) -> float:
-        """Standard uncertainty on the log scale, k = 1: the factor's, and 0.108 in quadrature while provisional."""
+        """Standard uncertainty on the log scale, k = 1: the factor's, and 0.108 in quadrature while
+        provisional.
+        """
         return math.hypot(self.factor.u, PROVISIONAL_U) if self.provisional else self.factor.u
 
 
 @dataclass(frozen=True, slots=True)
 class FactorImport:
-    """Where versions come from: one file, one person, one reason."""
+    """Origin of versions: one file, one person, one reason."""
 
     file_name: str
-    """Blank of a withdrawal."""
+    """Blank for a withdrawal."""
     file_sha256: str
-    """Hexadecimal, of the file's bytes; blank of a withdrawal."""
+    """SHA-256 of the file's bytes, hexadecimal; blank for a withdrawal."""
     who: str
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class FactorVersion:
-    """A factor as it was imported once. Never changed: the next version of the same name takes its place."""
+    """A factor of one import. Never changed: the next version of the same name replaces it."""
 
     version: int
     factor: Factor
     imported_unix_milliseconds: int
     imported: FactorImport
     supersedes: int | None
-    """Version of the same factor_id that was the newest before; None: the first."""
+    """Previous newest version of the same factor_id; None: the first."""
     restores: int | None = None
-    """Version that it puts back into force after a withdrawal; None: it came from a file, or nothing came back."""
+    """Version that it restores after a withdrawal; None: it came from a file, or nothing was restored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Electricity bought under a contract: its market-based factor for so many kWh. Entered by the user."""
+    """Electricity bought under a contract: its market-based factor for a number of kWh.
+    Entered by the user.
+    """
 
     contract_id: int
     label: str
@@ -143,22 +153,22 @@ class Contract:
     kwh: Decimal
     """Covered over the whole period, taken as even over its days."""
     factor_kgco2e_per_kwh: Decimal
-    """Of the supplier, ≥ 0: a contract backed by renewable guarantees of origin may state 0."""
+    """Factor of the supplier, ≥ 0: a contract with renewable guarantees of origin may state 0."""
     uncertainty_percent: Decimal
     uncertainty_inherited: bool
     guarantees_of_origin: str
-    """Certificates that back it, as the user names them; blank: none."""
+    """Certificates behind it, as the user names them; blank: none."""
     source: str
-    """The document that says so."""
+    """Document of the contract."""
     entity: str = ""
-    """It and all below it; blank: any."""
+    """The entity and all below it; blank: any."""
     site: str = ""
     """Blank: any."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeptContract:
-    """A contract with who entered it, and who withdrew it."""
+class StoredContract:
+    """A contract, with its author and its withdrawal."""
 
     contract: Contract
     entered_unix_milliseconds: int
@@ -171,45 +181,45 @@ class KeptContract:
 
 @dataclass(frozen=True, slots=True)
 class BilanItem:
-    """Where energy goes in the two standards."""
+    """Item of energy in the two standards."""
 
     beges_item: str
-    """Of the BEGES (décret 2022-982), e.g. 2.1; blank: to be entered by the user."""
+    """Item of the BEGES (décret 2022-982), e.g. 2.1; blank: to be entered by the user."""
     ghg_category: str
     """Scope, or category of scope 3, of the GHG Protocol, e.g. 2 or 3.3; blank likewise."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContextMapping:
-    """What the use phase under one power context is for the bilan carbone."""
+    """Items of the use phase under one power context."""
 
     context: PowerContext
     combustion: BilanItem
-    """Of all of it, where it is not split."""
+    """Item of the whole, where it is not split."""
     rest: BilanItem | None
-    """Of upstream and losses; None: the whole goes where combustion does."""
+    """Item of upstream and losses; None: the whole goes to the item of combustion."""
     in_beges_energie: bool
     in_bilan_numerique: bool
     origin: str
-    """How the default is known: read, remembered or entered. METHOD.md §2."""
+    """Origin of the default: read, remembered or entered. METHOD.md §2."""
 
 
 @dataclass(frozen=True, slots=True)
 class BilanMapping:
-    """The mapping of all contexts, and whether a user ever confirmed it."""
+    """Mapping of all contexts, with its confirmation."""
 
     lines: tuple[ContextMapping, ...]
     """One per power context, in its order."""
     confirmed_unix_milliseconds: int | None = None
-    """None: the default, which nobody confirmed yet."""
+    """None: the default, not confirmed yet."""
     confirmed_by: str = ""
     why: str = ""
 
     @property
     def confirmed(self) -> bool:
-        """Whether a user has said that it is so."""
+        """True when a user has confirmed it."""
         return self.confirmed_unix_milliseconds is not None
 
     def of(self, context: PowerContext) -> ContextMapping:
-        """The line of a context. Raises KeyError."""
+        """Return the line of a context. Raises KeyError."""
         return {line.context: line for line in self.lines}[context]

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the collector says: sums per group, figures and rows, between account, indicators and the outlets. No I/O."""
+"""Defines results of the collector: sums per group, figures and rows, between account,
+indicators and the outlets. No I/O.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +17,29 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Word
 
 AUTRES: Final = "autres"
-"""Name of the row that holds the groups too small to be shown."""
+"""Name of the row of the groups too small to publish."""
 SINCE_PUBLICATION: Final = "since_publication"
-"""Level of the row that a year's total differs by from the sum of its months' totals."""
+"""Level of the row with the difference between a year's total and the sum of its months' totals."""
 OBSERVED: Final = "observed"
-"""Basis of a row that is a sum of what was seen of machines with an agent: nothing is imputed or extrapolated in it."""
+"""Basis of a row that sums observations of machines with an agent, without imputation or extrapolation."""
 FULL_INTERVAL: Final = "95 %"
-"""`interval` of a figure that is observed whole, or whose sample was drawn at random."""
+"""`interval` of a figure observed completely, or with a random sample."""
 SAMPLE_INTERVAL: Final = "sample only"
-"""`interval` of any other: how the measured machines were chosen is not in it, and nobody knows how often it holds the truth."""
+"""`interval` of any other figure: it does not cover the selection of machines,
+so its confidence level is not known.
+"""
 Ends: TypeAlias = tuple[float, float]
 """Lower and upper end."""
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 REST_STATES: Final = frozenset({State.ASLEEP, State.OFF})
 KNOWN_STATES: Final = ON_STATES | REST_STATES
 SCREEN_STANDBY_MICROWATTS: Final = 300_000
-"""Of an external screen that is off or asleep: 0.3 W, METHOD.md §3."""
+"""Standby power of an external screen, off or asleep: 0.3 W, METHOD.md §3."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupKey:
-    """What a row is of. A dimension that was not asked for is None."""
+    """Key of a row. A dimension that was not requested is None."""
 
     period_from: date
     period_to: date
@@ -44,12 +48,12 @@ class GroupKey:
     """Grid zone: a row has one factor."""
     population: Population
     memo: bool
-    """Virtual machines: their host carries the energy, they never enter a total."""
+    """Virtual machines: their host has the energy, so they are in no total."""
     entity: str | None = None
     site: str | None = None
     device_class: str | None = None
     autres: bool = False
-    """True of the row that holds the groups too small to be shown; an entity may bear that name itself."""
+    """True for the row of the groups too small to publish; an entity may have that name itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class StateSums:
 
     @property
     def values(self) -> tuple[int | None, ...]:
-        """In the fields' order."""
+        """Values in the fields' order."""
         return (
             self.milliseconds,
             self.idle_beyond_15_minutes_milliseconds,
@@ -72,19 +76,19 @@ class StateSums:
         )
 
     def __add__(self, other: StateSums) -> StateSums:
-        """Sum; a part never measured stays absent only when neither measured it."""
+        """Add; a part stays absent only when neither measured it."""
         whole = self.milliseconds + other.milliseconds
         return StateSums(whole, *map(_plus, self.values[1:], other.values[1:]))
 
     def share(self, of: Callable[[int], int]) -> StateSums:
-        """Each value's share; a part never measured stays absent."""
+        """Return each value's share; a part never measured stays absent."""
         idle = (None if value is None else of(value) for value in self.values[1:])
         return StateSums(of(self.milliseconds), *idle)
 
 
 @dataclass(frozen=True, slots=True)
 class EnergySums:
-    """Derived energy and the milliseconds it is of."""
+    """Derived energy and its milliseconds."""
 
     milliseconds: int = 0
     energy_millijoules: int = 0
@@ -93,7 +97,7 @@ class EnergySums:
 
     @property
     def values(self) -> tuple[int, int, int]:
-        """In the fields' order."""
+        """Values in the fields' order."""
         return self.milliseconds, self.energy_millijoules, self.uncertainty_millijoules
 
     def __add__(self, other: EnergySums) -> EnergySums:
@@ -101,13 +105,15 @@ class EnergySums:
         return EnergySums(*(one + more for one, more in zip(self.values, other.values, strict=True)))
 
     def share(self, of: Callable[[int], int]) -> EnergySums:
-        """Each value's share."""
+        """Return each value's share."""
         return EnergySums(*map(of, self.values))
 
 
 @dataclass(frozen=True, slots=True)
 class BalanceRow:
-    """R18 for one whole period of one machine, milliseconds ≥ 0: expected + excess = stored + gap + undated + unexplained."""
+    """R18 for one whole period of one machine, milliseconds ≥ 0:
+    expected + excess = stored + gap + undated + unexplained.
+    """
 
     host_id: HostId
     grain: Grain
@@ -117,55 +123,55 @@ class BalanceRow:
     expected_milliseconds: int
     """Length of the period in the site's zone."""
     stored_milliseconds: int
-    """Of all states, `unknown` included: the agent said that it does not know."""
+    """Time of all states, `unknown` included: the agent reported it as unknown."""
     gap_milliseconds: int
-    """Of declared gaps whose period is known."""
+    """Time of declared gaps with a known period."""
     undated_milliseconds: int
-    """Missing, and explained by a declared gap that came after it and does not know its own date."""
+    """Missing time, explained by a later declared gap without a known date."""
     unexplained_milliseconds: int
-    """Missing, and nobody said so: 0, or something was lost silently."""
+    """Missing time without an explanation: 0, or data was lost silently."""
     excess_milliseconds: int
-    """Told twice: after a clock set back, or a machine put back to a snapshot."""
+    """Time reported twice: after a clock was set back, or a machine was restored from a snapshot."""
 
 
 class EnergyClass(Word):
-    """Device classes that no agent runs on: their energy is seen from a machine, or from a meter."""
+    """Device classes without an agent: a machine or a meter measures their energy."""
 
     MONITOR = "monitor"
-    """External screens, apart from the machine they hang on."""
+    """External screens, separate from their machine."""
     AUTRES = AUTRES
-    """Several classes of machines that may not be told apart."""
+    """Several device classes that may not be separate."""
 
 
 EnergyKey = tuple[DeviceClass | EnergyClass, Method, Band, State]
 
 
 class Detail(StrEnum):
-    """A part of a group's figures that may not be told where few machines stand behind it, or behind the rest."""
+    """Part of a group's figures that may not be published where it or its complement has few machines."""
 
     METHODS = "methods"
-    """How much of the energy was measured, and by which method."""
+    """Share of measured energy, and its methods."""
     USE = "use"
-    """Time and energy on, apart from off and asleep."""
+    """Time and energy on, separate from off and asleep."""
     OUTSIDE = "outside"
     """Time and energy outside opening hours."""
     IDLE = "idle"
-    """Time and energy idle, apart from the rest of what is on."""
+    """Time and energy idle, separate from active."""
     ENERGIES = "energies"
-    """Energy of any part: with its time and a model's watts it would be solved."""
+    """Energy of any part: with its time and a model's watts the equations could be solved."""
     RUNS = "runs"
-    """How long idle runs were."""
+    """Lengths of idle runs."""
     NIGHTS = "nights"
     """Machine-nights on."""
     COVERAGE = "coverage"
-    """Enrolled time, and so the time nobody knows of."""
+    """Enrolled time, and so the unknown time."""
     DERIVED = "derived"
-    """How much of the time has an energy."""
+    """Share of the time with an energy."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """Everything known of one group over its period."""
+    """Sums of one group over its period."""
 
     hosts: int
     """Machines that contributed."""
@@ -178,16 +184,21 @@ class GroupSums:
     nights_are: str | None = None
     """"evenings" (dated by the evening, hour grain) or "dates" (local dates, day grain)."""
     apportioned: bool = False
-    """True when a week lies across the period's edge and was shared in proportion to the calendar's open time."""
+    """True when a week crosses the period's edge and was shared in proportion to the calendar's open time."""
     withheld: frozenset[Detail] = frozenset()
-    """Parts of its figures that are not to be told. What may not be told apart stands under one band, state, class or method; what may not
-    be told at all is not there."""
+    """Parts of its figures that are not published.
+
+    Values that may not be separate are under one band, state, class or method. Values that may not be
+    published at all are absent.
+    """
     incomplete: bool = False
     """True when machines of its entity or class are in `autres` instead."""
 
     def milliseconds(self, bands: frozenset[Band], states: frozenset[State]) -> int | None:
-        """Milliseconds in these bands and states; None where they may not be told apart from others."""
-        if not self.tells(bands, states):
+        """Return the milliseconds in these bands and states;
+        None where they may not be separate from others.
+        """
+        if not self.separates(bands, states):
             return None
         return sum(
             sums.milliseconds
@@ -196,7 +207,9 @@ class GroupSums:
         )
 
     def millijoules(self, bands: frozenset[Band], states: frozenset[State]) -> int | None:
-        """Energy in these bands and states; None where they may not be told apart from others, or none is known."""
+        """Return the energy in these bands and states; None where it may not be separate, or none is
+        known.
+        """
         found = [
             sums.energy_millijoules
             for (_, _, band, state), sums in self.energies.items()
@@ -204,10 +217,10 @@ class GroupSums:
         ]
         part = len(bands) < len(Band) or not states >= KNOWN_STATES
         hidden = part and Detail.ENERGIES in self.withheld
-        return sum(found) if found and self.tells(bands, states) and not hidden else None
+        return sum(found) if found and self.separates(bands, states) and not hidden else None
 
-    def tells(self, bands: frozenset[Band], states: frozenset[State]) -> bool:
-        """Whether these bands and states may be told apart from the others."""
+    def separates(self, bands: frozenset[Band], states: frozenset[State]) -> bool:
+        """Return whether these bands and states may be separate from the others."""
         return not (
             (0 < len(bands) < len(Band) and Detail.OUTSIDE in self.withheld)
             or (len(states & ON_STATES) == 1 and Detail.IDLE in self.withheld)
@@ -216,12 +229,12 @@ class GroupSums:
 
     @property
     def observed_milliseconds(self) -> int:
-        """Milliseconds whose state is known."""
+        """Milliseconds of known state."""
         return sum(sums.milliseconds for (_, state), sums in self.states.items() if state in KNOWN_STATES)
 
     @property
     def derived_milliseconds(self) -> int:
-        """Milliseconds of machines whose energy is known: a screen's time is no machine's."""
+        """Milliseconds of machines with known energy: a screen's time is no machine's."""
         return sum(
             sums.milliseconds
             for (device_class, *_), sums in self.energies.items()
@@ -239,14 +252,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The settings of the indicators."""
+    """Settings of the indicators."""
 
     out_of_hours_target_ratio: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class IndicatorMeta:
-    """What an indicator is, beside its figure."""
+    """Metadata of an indicator."""
 
     indicator: str
     """I1, I2, I13."""
@@ -255,7 +268,7 @@ class IndicatorMeta:
     direction: str
     """"lower" or "higher" is better."""
     owner: str
-    """Who acts on it."""
+    """Role that acts on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,46 +276,52 @@ class IndicatorFigure:
     """One indicator of one group."""
 
     value: float | None
-    """None when its denominator is zero, or when it is withheld: absent, never zero."""
+    """None when its denominator is zero, or it is withheld: absent, never zero."""
     numerator_milliseconds: int | None
-    """None when it is withheld, as the other two: few machines stand behind a part of it."""
+    """None when it is withheld, as the other two: a part of it has few machines."""
     denominator_milliseconds: int | None
     details: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class EmissionsRow:
-    """One row of the yearly export: METHOD.md §7's columns, in its order. None = not there, never zero."""
+    """One row of the yearly export: METHOD.md §7's columns, in its order. None = absent, never zero."""
 
     period_from: str
     period_to: str
     level: str
-    """row, autres, memo or total; SINCE_PUBLICATION of what a year's total differs by from its months."""
+    """row, autres, memo or total; SINCE_PUBLICATION for the difference between a year's total and its
+    months'.
+    """
     n: int
     """Machines observed."""
     machine_days_observed: float | None
-    """Days of 24 h with a known state; None of screens apart from their machines."""
+    """Days of 24 h with a known state; None for screens separate from their machines."""
     entity: str | None = None
     site: str | None = None
     zone: str | None = None
-    """Grid zone; None of a total over several."""
+    """Grid zone; None for a total over several."""
     population: str | None = None
     device_class: str | None = None
     power_context: str | None = None
-    """inventoried.PowerContext; None of a total over several."""
+    """inventory.PowerContext; None for a total over several."""
     beges_item: str | None = None
-    """Item of the BEGES (décret 2022-982) that the use phase of the row belongs to, e.g. 2.1; of a split row, of its combustion."""
+    """Item of the BEGES (décret 2022-982) of the row's use phase, e.g.
+    2.1; for a split row, of its combustion.
+    """
     ghg_category: str | None = None
     """Scope of the GHG Protocol likewise, e.g. 2."""
     beges_item_upstream: str | None = None
-    """Of upstream, losses and the split's residual, where they go elsewhere than combustion, e.g. 4.1; None: all goes to beges_item."""
+    """Item of upstream, losses and the split's residual, where it differs, e.g.
+    4.1; None: all goes to beges_item.
+    """
     ghg_category_upstream: str | None = None
-    """Likewise, e.g. 3.3."""
+    """Scope of these likewise, e.g. 3.3."""
     n_fleet: int | None = None
-    """METHOD.md's N: machines in service; without an inventory those enrolled."""
+    """METHOD.md's N: machines in service; without an inventory, enrolled ones."""
     machine_days_fleet: float | None = None
     days_observed: float | None = None
-    """Days of the period that k of its machines cover, one of servers; None of rooms."""
+    """Days of the period that k of its machines cover (for servers, one); None for rooms."""
     coverage_states: float | None = None
     """Known state ÷ the fleet's time, 0 to 1; I13."""
     coverage_energy: float | None = None
@@ -310,9 +329,9 @@ class EmissionsRow:
     representativeness: str | None = None
     """"demonstrated", "not demonstrated" or "census"."""
     energy_millijoules: int | None = None
-    """Of the whole row: measured + modelled + imputed + extrapolated, exactly."""
+    """Energy of the whole row: measured + modelled + imputed + extrapolated, exactly."""
     measured_millijoules: int | None = None
-    """None, as all that tells methods apart, also when fewer than k machines stand behind a part."""
+    """None, like all values by method, also when a part has fewer than k machines."""
     modelled_millijoules: int | None = None
     imputed_millijoules: int | None = None
     extrapolated_millijoules: int | None = None
@@ -322,13 +341,13 @@ class EmissionsRow:
     kwh_extrapolated: float | None = None
     kwh_total: float | None = None
     interval: str | None = None
-    """FULL_INTERVAL: …_lo95 and …_hi95 are there; SAMPLE_INTERVAL: …_sample and …_sensitivity are."""
+    """FULL_INTERVAL: …_lo95 and …_hi95 are set; SAMPLE_INTERVAL: …_sample and …_sensitivity are."""
     kwh_lo95: float | None = None
     kwh_hi95: float | None = None
     kwh_lo_sample: float | None = None
     kwh_hi_sample: float | None = None
     kwh_lo_sensitivity: float | None = None
-    """If machines that nobody measured draw 1/1.5 to 1.5 times what measured ones say."""
+    """Bound where machines without measurement draw 1/1.5 to 1.5 times the mean of measured ones."""
     kwh_hi_sensitivity: float | None = None
     kwh_it: float | None = None
     kwh_ups_loss: float | None = None
@@ -360,31 +379,37 @@ class EmissionsRow:
     u_model: float | None = None
     u_factor: float | None = None
     gsd2: float | None = None
-    """None beside a SAMPLE_INTERVAL."""
+    """None with a SAMPLE_INTERVAL."""
     pedigree: str | None = None
     """Scores of the activity data, as data/uncertainty_pedigree_abc.csv names them."""
     data_type: str | None = None
     """ABC: réelle, extrapolée, statistique or approchée."""
     method_mix: Mapping[str, float] | None = None
-    """Method → share of the energy; `imputed` and `extrapolated` beside the methods."""
+    """Method → share of the energy, with `imputed` and `extrapolated`."""
     imputed_share: float | None = None
     estimated: bool | None = None
     """True above 20 % imputed."""
     basis: str | None = None
-    """Of the fleet's figure: census (every machine measured), sample, or class_default (inventory-only classes). OBSERVED: no fleet's."""
+    """For fleet figures: census (every machine measured), sample, or class_default (inventory-only classes).
+
+    OBSERVED: not a fleet figure.
+    """
     incomplete: bool | None = None
-    """True of a total that lacks what machines of a withheld zone measured, and of an observed sum that lacks machines of its entity or
-    class, which are in `autres`; else None."""
+    """True for a total without the measured energy of a withheld zone;
+    for an observed sum, some of whose machines are in `autres`.
+
+    Otherwise None.
+    """
     in_beges_energie: bool | None = None
     in_bilan_numerique: bool | None = None
     not_compared: str | None = None
-    """Why no change from the year before is told: one of account.comparable.NotCompared."""
+    """Reason without a change from the year before: one of account.change.NoComparison."""
     days_observed_before: float | None = None
-    """Likewise, of the year before."""
+    """Covered days of the year before."""
     change_kwh: float | None = None
-    """From the year before: the sum of the four effects."""
+    """Change from the year before: the sum of the four effects."""
     change_margin_kwh: float | None = None
-    """Half-width of its interval, and of each effect's below."""
+    """Half-width of its interval; each effect below has its own."""
     fleet_effect_kwh: float | None = None
     fleet_effect_margin_kwh: float | None = None
     mix_effect_kwh: float | None = None
@@ -408,30 +433,30 @@ class EmissionsRow:
 
     @property
     def kwh_interval(self) -> Ends | None:
-        """Of the energy, whichever it has."""
+        """Interval of the energy, of either kind."""
         return _ends(self.kwh_lo95, self.kwh_hi95) or _ends(self.kwh_lo_sample, self.kwh_hi_sample)
 
     @property
     def kgco2e_interval(self) -> Ends | None:
-        """Of the emissions, whichever they have."""
+        """Interval of the emissions, of either kind."""
         return _ends(self.kgco2e_lo95, self.kgco2e_hi95) or _ends(
             self.kgco2e_lo_sample, self.kgco2e_hi_sample
         )
 
     @property
     def kwh_sensitivity(self) -> Ends | None:
-        """Of the energy; None where there is none to tell."""
+        """Sensitivity of the energy; None where it has none."""
         return _ends(self.kwh_lo_sensitivity, self.kwh_hi_sensitivity)
 
     @property
     def kgco2e_sensitivity(self) -> Ends | None:
-        """Of the emissions likewise."""
+        """Sensitivity of the emissions; None where they have none."""
         return _ends(self.kgco2e_lo_sensitivity, self.kgco2e_hi_sensitivity)
 
 
 @dataclass(frozen=True, slots=True)
 class EmissionsStatement:
-    """Rows and what they rest on."""
+    """Rows with their factors, items and contracts."""
 
     rows: tuple[EmissionsRow, ...]
     totals: tuple[EmissionsRow, ...]
@@ -439,15 +464,15 @@ class EmissionsStatement:
     memo: tuple[EmissionsRow, ...]
     factors: tuple[Mapping[str, str | float | int | bool], ...]
     withheld: tuple[Mapping[str, str], ...]
-    """Zones with too few machines to be shown at all in a period."""
+    """Zones with too few machines to publish in a period."""
     items: tuple[Mapping[str, str | float | bool], ...] = ()
     """kgCO2e of all rows of a period by item of the bilan carbone; they sum to the total's."""
     contracts: tuple[Mapping[str, str | float | bool], ...] = ()
-    """What each contract covers of a period."""
+    """Energy of a period covered by each contract."""
     homes: tuple[Mapping[str, str | float | bool], ...] = ()
-    """Shares of laptops' energy at home that rows were divided by."""
+    """Shares of laptops' energy at home that divided rows."""
     year: tuple[EmissionsRow, ...] = ()
-    """Beside all months of a year: its own total, and what that differs by from theirs."""
+    """In addition to all months of a year: its own total, and the difference from theirs."""
 
 
 def _ends(low: float | None, high: float | None) -> Ends | None:

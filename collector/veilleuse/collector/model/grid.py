@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Intensity of a grid over time, for the indicative ledger alone: what a value is, and which datasets make one series. No I/O.
+"""Defines grid intensities over time, for the indicative ledger alone. No I/O.
 
 METHOD.md §1.2 and the end of §2. An intensity is never a factor: it is in no official figure.
 """
@@ -24,37 +24,37 @@ from veilleuse.wire.units import (
 from veilleuse.wire.vocabulary import Population
 
 LABEL: Final = "indicatif, hors bilan"
-"""Beside every figure of this ledger, in every language: METHOD.md §1.2."""
+"""Label of every figure of this ledger, in every language: METHOD.md §1.2."""
 MILLIGRAMS_PER_GRAM: Final = 1_000
 HIGHEST_MILLIGRAMS_PER_KWH: Final = 3_000_000
-"""3 kgCO2e/kWh: above lignite with losses; what is higher is a slip of a unit."""
+"""3 kgCO2e/kWh: above lignite with losses; a higher value has a wrong unit."""
 MINUTES: Final = frozenset({5, 10, 15, 30, 60})
-"""Lengths a value may have: whole parts of an hour."""
+"""Allowed lengths of a value: whole parts of an hour."""
 _SERIES: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 _DATASET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _ZONE: Final = re.compile(r"[A-Z0-9]{2,3}(-[A-Z0-9]{1,8}){0,2}")
 
 
 class IntensityKind(StrEnum):
-    """What the grams are of."""
+    """Scope of the grams."""
 
     CONSUMPTION = "consumption"
-    """Of what is consumed in the zone, imports included."""
+    """Emissions of consumption in the zone, imports included."""
     COMBUSTION = "combustion"
-    """Of the fuel burnt by the zone's power stations alone: neither upstream, nor losses, nor imports."""
+    """Emissions of fuel burnt by the zone's power stations alone: without upstream, losses or imports."""
 
 
 class IntensityStatus(StrEnum):
-    """How final a value is; the order is the rank: a value gives way to its own rank and to any higher one."""
+    """Finality of a value, in rank order: a value replaces its own rank and any lower one."""
 
     ESTIMATED = "estimated"
-    """By its publisher, in place of what it could not read."""
+    """Estimated by its publisher, in place of an unreadable value."""
     REALTIME = "realtime"
     CONSOLIDATED = "consolidated"
 
     @property
     def rank(self) -> int:
-        """0 to 2."""
+        """Rank, 0 to 2."""
         return tuple(IntensityStatus).index(self)
 
 
@@ -73,7 +73,7 @@ ODRE_CONSUMPTION: Final = "odre_consumption"
 ECO2MIX_COMBUSTION: Final = "eco2mix_combustion"
 ELECTRICITY_MAPS: Final = "electricity_maps"
 PREFERRED: Final = (ODRE_CONSUMPTION, ECO2MIX_COMBUSTION, ELECTRICITY_MAPS)
-"""Series, best first: consumption is what METHOD.md §2 prefers."""
+"""Series, best first: METHOD.md §2 prefers consumption."""
 DATASETS: Final = (
     Dataset(
         "part-enr-intensite-ges-conso-tr",
@@ -100,7 +100,9 @@ DATASETS: Final = (
         "taux_co2",
     ),
 )
-"""Of ODRÉ. The last two are one quantity at two stages; the first is another quantity: never one series with them."""
+"""Datasets of ODRÉ. The last two are one quantity at two stages;
+the first is another quantity, never in one series with them.
+"""
 BY_DATASET: Final = {one.name: one for one in DATASETS}
 ODRE_ZONE: Final = "FR"
 
@@ -116,9 +118,9 @@ class GridIntensity(NamedTuple):
     start_unix_milliseconds: int
     """UTC, at a whole multiple of its length."""
     minutes: int
-    """Its length; one of MINUTES."""
+    """Length; one of MINUTES."""
     milligrams_per_kwh: int
-    """mgCO2e per kWh, > 0. Missing values are not there: absent is never zero."""
+    """mgCO2e per kWh, > 0. Missing values are absent, never zero."""
 
     @property
     def end_unix_milliseconds(self) -> int:
@@ -126,8 +128,8 @@ class GridIntensity(NamedTuple):
         return self.start_unix_milliseconds + self.minutes * MILLISECONDS_PER_MINUTE
 
 
-def checked(one: GridIntensity) -> GridIntensity:
-    """The same. Raises ValueError for what cannot be a value."""
+def check_value(one: GridIntensity) -> GridIntensity:
+    """Return the value. Raises ValueError for an impossible one."""
     if not _ZONE.fullmatch(one.zone):
         raise ValueError(f"'{one.zone}' is no grid zone: FR, FR-COR …")
     if not _SERIES.fullmatch(one.series) or not _DATASET.fullmatch(one.dataset):
@@ -143,7 +145,7 @@ def checked(one: GridIntensity) -> GridIntensity:
 
 @dataclass(frozen=True, slots=True)
 class ReplacedValue:
-    """A value that another one took the place of."""
+    """A value that another one replaced."""
 
     before: GridIntensity
     fetched_unix_milliseconds: int
@@ -153,14 +155,14 @@ class ReplacedValue:
 
 @dataclass(frozen=True, slots=True)
 class IntensityImport:
-    """What became of values that were brought."""
+    """Result of an import of values."""
 
     new: int = 0
     replacing: int = 0
-    """Values that took the place of at least one other."""
+    """Values that replaced at least one other."""
     same: int = 0
     outranked: int = 0
-    """Left out: a more final value stands there."""
+    """Left out: a more final value exists."""
 
     def __add__(self, other: IntensityImport) -> IntensityImport:
         """Sum."""
@@ -174,7 +176,7 @@ class IntensityImport:
 
 @dataclass(frozen=True, slots=True)
 class SeriesState:
-    """How far a series goes."""
+    """Extent of a series."""
 
     zone: str
     series: str
@@ -187,23 +189,23 @@ class SeriesState:
     """End of the newest one."""
     newest_milligrams_per_kwh: int
     fetched_unix_milliseconds: int
-    """When the newest one came."""
+    """Import time of the newest one."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollState:
-    """How the last poll of a connector went."""
+    """Result of a connector's last poll."""
 
     connector: str
     tried_unix_milliseconds: int
     succeeded_unix_milliseconds: int | None
     """None: never."""
     failures: int
-    """In a row."""
+    """Consecutive failures."""
     outcome: str
     """One of OUTCOMES."""
     calls_this_month: int = 0
-    """Of the UTC month of the last try."""
+    """Calls in the UTC month of the last try."""
 
 
 OUTCOMES: Final = (
@@ -217,10 +219,14 @@ OUTCOMES: Final = (
     "not_understood",
     "not_configured",
 )
-"""done; our own or their quota is used up; …; an answer that is no success; …; the token file is missing or open to others."""
+"""Outcomes of a poll.
+
+quota: our own or their quota is used up. refused: an answer that is no success. not_configured: the token
+file is missing or open to others.
+"""
 ODRE: Final = "odre"
 CONSOLIDATED: Final = "odre_consolidated"
-"""ODRÉ's consolidated table, asked once a day; its calls count as ODRÉ's."""
+"""ODRÉ's consolidated table, polled once a day; its calls count as ODRÉ's."""
 CONNECTORS: Final = (ODRE, CONSOLIDATED, ELECTRICITY_MAPS)
 
 
@@ -229,7 +235,7 @@ STATUSES: Final = tuple(IntensityStatus)
 
 
 class HourIntensity(NamedTuple):
-    """What is known of one UTC hour of a grid."""
+    """Known values of one UTC hour of a grid."""
 
     milligram_minutes: int
     """Σ mg/kWh × minutes of the hour's values."""
@@ -238,7 +244,7 @@ class HourIntensity(NamedTuple):
 
     @property
     def known_minutes(self) -> int:
-        """0 to 60."""
+        """Number of minutes with a value, 0 to 60."""
         return sum(self.minutes)
 
 
@@ -247,7 +253,7 @@ NOTHING: Final = HourIntensity(0, (0,) * len(STATUSES))
 
 @dataclass(slots=True)
 class Sums:
-    """Of a machine, or of a group. The energy of an hour is spread evenly over its minutes."""
+    """Sums of a machine or group. The energy of an hour is spread evenly over its minutes."""
 
     energy_millijoules: int = 0
     energy_minutes: tuple[int, ...] = (0,) * len(STATUSES)
@@ -256,7 +262,7 @@ class Sums:
     """mJ × minutes × mg/kWh."""
 
     def add(self, energy_millijoules: int, hour: HourIntensity) -> None:
-        """Energy of hours of this intensity."""
+        """Add the energy of hours of this intensity."""
         self.energy_millijoules += energy_millijoules
         self.energy_minutes = tuple(
             before + energy_millijoules * more
@@ -273,12 +279,12 @@ class Sums:
 
     @property
     def known_energy_minutes(self) -> int:
-        """mJ × minutes that have an intensity."""
+        """mJ × minutes with an intensity."""
         return sum(self.energy_minutes)
 
     @property
     def gap_energy_minutes(self) -> int:
-        """mJ × minutes that have none."""
+        """mJ × minutes without one."""
         return self.energy_millijoules * MINUTES_PER_HOUR - self.known_energy_minutes
 
     @property
@@ -288,18 +294,18 @@ class Sums:
 
     @property
     def gap_kwh(self) -> Fraction:
-        """The energy without an intensity."""
+        """Energy without an intensity."""
         return Fraction(self.gap_energy_minutes, MILLIJOULES_PER_KWH * MINUTES_PER_HOUR)
 
     @property
     def coverage(self) -> Fraction | None:
-        """Share of the energy that has an intensity; None without energy."""
+        """Share of the energy with an intensity; None without energy."""
         whole = self.energy_millijoules * MINUTES_PER_HOUR
         return Fraction(self.known_energy_minutes, whole) if whole else None
 
     @property
     def kgco2e(self) -> Fraction | None:
-        """Of the energy that has an intensity, and of no other; None when none has."""
+        """Emissions of the energy with an intensity only; None when none has one."""
         if not self.known_energy_minutes:
             return None
         grams = Fraction(self.weight, MILLIJOULES_PER_KWH * MINUTES_PER_HOUR * MILLIGRAMS_PER_GRAM)
@@ -307,13 +313,13 @@ class Sums:
 
     @property
     def gco2e_per_kwh(self) -> Fraction | None:
-        """Mean intensity, weighted by this energy; None when none of it has any."""
+        """Mean intensity, weighted by this energy; None when none of it has one."""
         known = self.known_energy_minutes
         return Fraction(self.weight, known * MILLIGRAMS_PER_GRAM) if known else None
 
     @property
     def status_mix(self) -> dict[str, float]:
-        """Status → share of the energy that has an intensity."""
+        """Status → share of the energy with an intensity."""
         known = self.known_energy_minutes
         return {
             status.value: share / known
@@ -324,7 +330,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class LedgerLine:
-    """A group that may be shown."""
+    """A group that may be published."""
 
     key: GroupKey
     machines: int
@@ -333,14 +339,14 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The indicative ledger over a period, and what is not in it."""
+    """Indicative ledger over a period, with what it leaves out."""
 
     lines: tuple[LedgerLine, ...]
-    """Memo lines are in no total."""
+    """Lines; memo lines are in no total."""
     withheld: tuple[GroupKey, ...]
 
     def total(self) -> Sums:
-        """Of all lines but memo ones."""
+        """Return the total of all lines but memo ones."""
         total = Sums()
         for line in self.lines:
             if not line.key.memo:
@@ -349,16 +355,16 @@ class Ledger:
 
     @property
     def machines(self) -> int:
-        """Behind the total."""
+        """Machines in the total."""
         return sum(line.machines for line in self.lines if not line.key.memo)
 
 
 @dataclass(frozen=True, slots=True)
 class Hourly:
-    """The ledger with what it rests on."""
+    """The ledger with the state of its series."""
 
     ledger: Ledger
     states: tuple[SeriesState, ...]
-    """Of the series, in the zones of the sites."""
+    """States of the series, in the zones of the sites."""
     hours_from: Mapping[Population, int]
-    """Start of the oldest hour still kept of any machine of it, Unix ms: before it the ledger is empty, not zero."""
+    """Start of each population's oldest stored hour, Unix ms: before it the ledger is empty, not zero."""

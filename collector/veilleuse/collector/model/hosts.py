@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines, their certificates and their sites."""
+"""Defines machines, their certificates and their sites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from veilleuse.wire.vocabulary import (
 
 
 class HostStatus(StrEnum):
-    """Whether a host may talk to us."""
+    """Access status of a host."""
 
     ACTIVE = "active"
     PENDING = "pending"
@@ -28,7 +28,7 @@ class HostStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MachineFacts:
-    """What the wall model needs to know of a machine; None = not known."""
+    """Facts of a machine that the wall model needs; None = not known."""
 
     device_class: DeviceClass = DeviceClass.UNKNOWN
     vendor: str | None = None
@@ -41,9 +41,9 @@ class MachineFacts:
     solid_state_disks: int | None = None
     virtualisation: str | None = None
     display_off_ac_seconds: int | None = None
-    """Power plan on mains: until the display goes off; 0 = never."""
+    """Power plan on mains: time until the display goes off; 0 = never."""
     sleep_ac_seconds: int | None = None
-    """Power plan on mains: until it sleeps; 0 = never."""
+    """Power plan on mains: time until it sleeps; 0 = never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,15 @@ class Host:
     configuration: AppliedConfiguration | None = None
     """None = it never named one."""
     copy_of: HostId | None = None
-    """The machine it was copied from, as it said itself; None = none, or forgotten since."""
+    """Machine of which it is a clone, as it reported; None = none, or forgotten since."""
     conflicts: int = 0
-    """How often two holders were seen under this identity since an operator looked."""
+    """Number of times two holders were seen under this identity since an operator checked."""
     used_generation: int = 0
-    """Highest generation of certificate a Hello came with; 0 = none yet."""
+    """Highest generation of certificate in a Hello; 0 = none yet."""
 
 
 class AppliedState(StrEnum):
-    """Where a configuration stands on a machine, as telemetry.proto has it."""
+    """State of a configuration on a machine, as in telemetry.proto."""
 
     APPLIED = "applied"
     CONFIRMED = "confirmed"
@@ -81,16 +81,16 @@ class AppliedState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AppliedConfiguration:
-    """What the agent said in its last Hello of the configuration it was given last."""
+    """State of the last configuration, as reported by the agent in its last Hello."""
 
     sha256: bytes
-    """Names it; 32 bytes."""
+    """Name of the configuration; 32 bytes."""
     state: AppliedState
 
 
 @dataclass(frozen=True, slots=True)
 class HostHealth:
-    """What the agent said of itself in its last Hello."""
+    """Health of the agent, as reported in its last Hello."""
 
     agent_version: str
     spool_records: int
@@ -100,7 +100,7 @@ class HostHealth:
     resident_cpu_milliseconds: int | None = None
     resident_rss_bytes: int | None = None
     quarantine_records: int | None = None
-    """Originals of refused records that the agent still keeps; None = an agent of before 0.2."""
+    """Originals of refused records that the agent still stores; None = an agent of before 0.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An enrolment token as stored: its text is nowhere."""
+    """An enrolment token as stored: its text is not stored."""
 
     token_id: int
     token_sha256: bytes
@@ -124,7 +124,7 @@ class Token:
     max_uses: int
     uses: int
     networks: tuple[str, ...]
-    """CIDR networks it may be used from; empty = any."""
+    """CIDR networks that may use it; empty = any."""
     org_entity: str
     site: str
     population: Population
@@ -132,7 +132,9 @@ class Token:
     """True when an operator has to approve each machine."""
     revoked: bool
     admit_copies: bool = False
-    """True when a copy of a machine that enrolled with it gets in at once, while it is good; else an operator decides."""
+    """True: a clone of a machine that enrolled with it is admitted at once while it is valid.
+    False: an operator decides.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +159,19 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call, as their certificate and our registry say at this very moment."""
+    """Caller, by its certificate and our current registry."""
 
     host_id: HostId
     agent_id: AgentId
     population: Population
     serial: str
-    """Of the certificate in use, lower-case hexadecimal."""
+    """Serial of the certificate in use, lower-case hexadecimal."""
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateDates:
-    """Of one certificate of an active host: what a rotation of the authority asks."""
+    """Dates of one certificate of an active host, for a rotation of the authority."""
 
     agent_id: AgentId
     generation: int
@@ -180,7 +182,7 @@ class CertificateDates:
 
 @dataclass(frozen=True, slots=True)
 class CertificateChain:
-    """A certificate for an agent with what hangs it on the root; all DER."""
+    """A certificate for an agent with its chain to the root; all DER."""
 
     certificate_der: bytes
     intermediates_der: tuple[bytes, ...]
@@ -191,7 +193,7 @@ class CertificateChain:
 
 @dataclass(frozen=True, slots=True)
 class LastRecord:
-    """The newest clock record of one host that derive has seen."""
+    """Newest clock record of one host that was derived."""
 
     host_id: HostId
     start_unix_milliseconds: int
@@ -202,7 +204,7 @@ class LastRecord:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place: fixes the grid zone, the civil day and the timetable."""
+    """A site: it determines the grid zone, the civil day and the timetable."""
 
     site: str
     zone: str

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the sobriety indicators I3 to I12 are made of, and what they say. METHOD.md §6. No I/O.
+"""Defines inputs and results of the sobriety indicators I3 to I12. METHOD.md §6. No I/O.
 
-I1, I2 and I13 are made of sums of groups (figures.GroupSums); these, of what each machine and each asset did or is.
+I1, I2 and I13 use sums of groups (figures.GroupSums); these use each machine's and each asset's data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
 Contributions: TypeAlias = Mapping[int, int]
-"""Machine or asset → what it put into a figure, ≥ 0: what the rule of disclosure looks at."""
+"""Machine or asset → its contribution to a figure, ≥ 0: the input of the disclosure rule."""
 Detail: TypeAlias = "float | int | str"
 
 PCS: Final = frozenset({Population.WORKSTATION, Population.CLASSROOM})
@@ -35,12 +35,12 @@ PC_CLASSES: Final = frozenset(
         DeviceClass.THIN_CLIENT.value,
     }
 )
-"""What a user works at; I12."""
+"""Classes of a user's main computer; I12."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a figure is of. A dimension that was not asked for, or does not apply, is None."""
+    """Key of a figure. A dimension that was not requested, or does not apply, is None."""
 
     period_from: date
     period_to: date
@@ -52,16 +52,16 @@ class Scope:
     memo: bool = False
     """Virtual machines."""
     autres: bool = False
-    """The groups too small to be shown, together."""
+    """The groups too small to publish, together."""
 
 
 class BandUse(NamedTuple):
-    """What one machine did in one band of the timetable, over whole months. Milliseconds, millijoules."""
+    """Use of one machine in one band of the timetable, over whole months. Milliseconds, millijoules."""
 
     on_active_milliseconds: int = 0
     on_idle_milliseconds: int = 0
     known_milliseconds: int = 0
-    """Of all states but `unknown`."""
+    """Time of all states except `unknown`."""
     on_active_millijoules: int = 0
     on_idle_millijoules: int = 0
     derived_milliseconds: int = 0
@@ -78,18 +78,22 @@ class BandUse(NamedTuple):
     """Wall energy inside declared update windows, of all states."""
 
     def beyond(self, minutes: int) -> int:
-        """One of the three; `minutes` is one of wire.limits.IDLE_RUN_EDGES_MINUTES. Raises ValueError."""
+        """Return one of the three; `minutes` is one of wire.limits.IDLE_RUN_EDGES_MINUTES.
+        Raises ValueError.
+        """
         place = IDLE_RUN_EDGES_MINUTES.index(minutes)
         return min(self.on_idle_milliseconds, self[_BEYOND + place])
 
     @property
     def on_milliseconds(self) -> int:
-        """Active and idle."""
+        """Time on, active and idle."""
         return self.on_active_milliseconds + self.on_idle_milliseconds
 
     @property
     def on_millijoules(self) -> int:
-        """The same of the energy: that of machines off or asleep is a model's, by class, and would hide the one that is used."""
+        """Energy while on. Energy while off or asleep comes from a model by class, and would hide the one
+        machine in use.
+        """
         return self.on_active_millijoules + self.on_idle_millijoules
 
 
@@ -97,8 +101,8 @@ _BEYOND: Final = BandUse._fields.index("beyond_15_minutes_milliseconds")
 NO_USE: Final = BandUse()
 
 
-def added(one: BandUse, more: BandUse) -> BandUse:
-    """Field by field."""
+def add_uses(one: BandUse, more: BandUse) -> BandUse:
+    """Add field by field."""
     return BandUse(*map(int.__add__, one, more))
 
 
@@ -116,7 +120,7 @@ assert len(METHOD_COLUMNS) == 3 * len(Method), "one triple of columns per method
 
 
 def use_of(vector: Vector) -> BandUse:
-    """What a kept vector says of its band; imputed time and energy left out: METHOD.md §4, rule 4."""
+    """Return the use of a stored vector's band, without imputed time and energy: METHOD.md §4, rule 4."""
 
     def total(places: Sequence[int]) -> int:
         return sum([vector[place] for place in places])
@@ -142,7 +146,7 @@ def use_of(vector: Vector) -> BandUse:
 
 
 class PowerPlan(NamedTuple):
-    """Of a machine on mains, seconds; 0 = never, None = not known."""
+    """Power plan of a machine on mains, seconds; 0 = never, None = not known."""
 
     display_off_seconds: int | None
     sleep_seconds: int | None
@@ -152,22 +156,23 @@ UNKNOWN_PLAN: Final = PowerPlan(None, None)
 
 
 class Load(NamedTuple):
-    """How busy a server was while on, over its last days. Milliseconds; empty or 0 where nothing was measured."""
+    """Load of a server while on, over its last days. Milliseconds; empty or 0 where nothing was measured."""
 
     window_milliseconds: int = 0
-    """Length of the civil days asked, at the server's site."""
+    """Length of the requested civil days, at the server's site."""
     known_milliseconds: int = 0
-    """Of a known state in them."""
+    """Part of it with a known state."""
     on_milliseconds: int = 0
     cpu_covered_milliseconds: int = 0
     cpu_busy_milliseconds: int = 0
     cpu_buckets: tuple[int, ...] = ()
-    """By wire.limits.CPU_BUCKET_EDGES_PERCENT."""
+    """Buckets by wire.limits.CPU_BUCKET_EDGES_PERCENT."""
     memory_buckets: tuple[int, ...] = ()
     network_buckets: tuple[int, ...] = ()
-    """Of others' traffic, by wire.limits.NETWORK_RATE_EDGES_BYTES_PER_SECOND."""
+    """Buckets of network traffic other than the agent's, by wire.limits.NETWORK_RATE_EDGES_BYTES_PER_SECOND.
+    """
     any_core_busy_milliseconds: int | None = None
-    """Some core ≥ 80 %."""
+    """Time with some core ≥ 80 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,7 @@ class IndicatorMachine:
     device_class: DeviceClass
     power_plan: PowerPlan = UNKNOWN_PLAN
     off_microwatts: int | None = None
-    """Off at the wall: calibrated for its model, else its class's."""
+    """Power off at the wall: calibrated for its model, else its class's."""
     sleep_microwatts: int | None = None
     bands: Mapping[Band, BandUse] = field(default_factory=dict)
     loads: Mapping[int, Load] = field(default_factory=dict)
@@ -193,14 +198,14 @@ class IndicatorMachine:
 
     @property
     def is_virtual(self) -> bool:
-        """A virtual machine: its host carries the energy."""
+        """True for a virtual machine: its host has the energy."""
         return self.device_class is DeviceClass.VIRTUAL_MACHINE
 
     def use(self, *bands: Band) -> BandUse:
-        """In these bands together."""
+        """Return the use in these bands together; in all bands without any."""
         whole = NO_USE
         for band in bands or tuple(Band):
-            whole = added(whole, self.bands.get(band, NO_USE))
+            whole = add_uses(whole, self.bands.get(band, NO_USE))
         return whole
 
 
@@ -214,35 +219,35 @@ class IndicatorDevice:
     population: Population | None
     device_class: str
     age_years: float | None
-    """On that day; None: its date of service is not known."""
+    """Age on that day; None: its date of service is not known."""
     displays: int | None = None
-    """External screens that hang on it; None: not said."""
+    """Its external screens; None: not given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disposal:
-    """Equipment retired, of one year N. I11."""
+    """Retired equipment of one year N. I11."""
 
     year: int
     stock: int | None
     """Retired stock on 1 January N that counts; None: not entered."""
     retirements: tuple[Retirement, ...]
-    """Of year N, all."""
+    """All retirements of year N."""
 
 
 class SiteEnergy(NamedTuple):
-    """Of one site, over the machines that were there before an action and after it. I14. Millijoules."""
+    """Energy of one site, over machines present both before and after an action. I14. Millijoules."""
 
     site: str
     frozen_millijoules: int
-    """Its energy per machine-day of before, by class and day type, times its machine-days of after."""
+    """Energy per machine-day before, by class and day type, times the machine-days after."""
     actual_millijoules: int
-    """After."""
+    """Energy after."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An action, and what it is compared with. I14."""
+    """An action and its comparison. I14."""
 
     action_id: str
     what: str
@@ -251,16 +256,16 @@ class Comparison:
     weeks_before: float
     weeks_after: float
     machine_days: float
-    """Of touched machines, after."""
+    """Machine-days of affected machines, after."""
     model_u: float
     """Relative standard uncertainty of the energies themselves, common to before and after."""
     touched_machines: Contributions
-    """Of people, as those below: servers are nobody's."""
+    """Contributions of machines of people, like those below: servers have no personal user."""
     untouched_machines: Contributions
     machines: int = 0
-    """Touched ones, all."""
+    """All affected machines."""
     renewals: int = 0
-    """Machines of touched sites that came since: what they draw less is the renewal's."""
+    """Machines that arrived at affected sites since: their lower energy is due to the renewal."""
     renewals_millijoules: int = 0
     """Frozen - actual energy of these."""
     renewed_machines: Contributions = field(default_factory=dict)
@@ -268,24 +273,24 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class SobrietyGroup:
-    """What one row of figures is made of."""
+    """Inputs of one row of figures."""
 
     scope: Scope
     machines: tuple[IndicatorMachine, ...] = ()
     devices: tuple[IndicatorDevice, ...] = ()
     users: int | None = None
-    """Headcount in force on the last day; None: nobody told."""
+    """Headcount in force on the last day; None: not declared."""
     purchases: tuple[Purchase, ...] = ()
-    """Of `year`."""
+    """Purchases of `year`."""
     year: int | None = None
-    """The civil year that the period is; None where it is none."""
+    """Civil year that equals the period; None where none does."""
     disposal: Disposal | None = None
     comparison: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The settings of the indicators: section [indicators]."""
+    """Settings of the indicators: section [indicators]."""
 
     display_off_minutes: int = 15
     sleep_minutes: int = 30
@@ -304,12 +309,12 @@ class Targets:
 
 
 class ServerVerdict(StrEnum):
-    """Of a server, by I6."""
+    """Verdict of I6 on a server."""
 
     COMATOSE = "comatose"
-    """180 days."""
+    """Over 180 days."""
     SUSPECT = "suspect"
-    """30 days: the owner is to confirm."""
+    """Over 30 days: the owner is to confirm."""
     IN_SERVICE = "in_service"
     EXCLUDED = "excluded"
     """Its role may be idle: standby, batch, licence, backup."""
@@ -323,23 +328,23 @@ class Figure:
 
     value: float | None
     n: int
-    """Machines, assets or units it is about."""
+    """Machines, assets or units of the figure."""
     numerator: float | None = None
     denominator: float | None = None
     counted_in: str = "machines"
-    """Unit of both."""
+    """Unit of numerator and denominator."""
     details: Mapping[str, Detail] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
-    """95 %, where it can be told."""
+    """95 % interval, where it is known."""
     threshold: float | None = None
-    """The target as set, in the indicator's unit; None when there is none."""
+    """The configured target, in the indicator's unit; None when there is none."""
     withheld: bool = False
     behind: tuple[Contributions, ...] = ()
-    """What stands behind the value: each must be nobody's, or of k at least."""
+    """Contributions to the value: each must be empty, or of at least k machines."""
     behind_details: Mapping[str, Contributions] = field(default_factory=dict)
-    """The same of details; those that are not here stand or fall with the value."""
+    """Contributions to details; a detail without an entry is withheld with the value."""
 
 
 def contributions(pairs: Iterable[tuple[IndicatorMachine, int]]) -> Contributions:
-    """Machine by machine."""
+    """Return the contribution of each machine."""
     return {machine.host_id: amount for machine, amount in pairs}

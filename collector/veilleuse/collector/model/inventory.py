@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the inventory says of the fleet: assets, where they stood and when, what was bought and retired. Below the store.
+"""Defines the inventory: assets with their placements, purchases and retirements. Below the store.
 
 Names and serial numbers are not here: they stay in identity.db.
 """
@@ -18,7 +18,9 @@ from veilleuse.wire.vocabulary import Population, Word
 
 
 class PowerContext(Word):
-    """Whose meter an asset hangs on: what it is for the bilan carbone. METHOD.md §1 and §2."""
+    """Owner of an asset's electricity meter, which determines its item of the bilan carbone.
+    METHOD.md §1 and §2.
+    """
 
     OWN_SITE = "own_site"
     EPLE = "eple"
@@ -29,7 +31,7 @@ class PowerContext(Word):
 
 
 class InventoryClass(Word):
-    """Device classes that only an inventory knows: no agent runs on them. METHOD.md §3."""
+    """Device classes without an agent, known only by an inventory. METHOD.md §3."""
 
     SWITCH = "switch"
     WIFI_ACCESS_POINT = "wifi_access_point"
@@ -53,26 +55,27 @@ class ServerRole(Word):
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A node of the tree of organisational units. What it does not say itself, the nearest one above it says."""
+    """A node of the tree of organisational units. It inherits missing values from its nearest ancestor."""
 
     name: str
-    """Its own path from the root, parts joined by ' > ', as GLPI writes it: unique."""
+    """Path from the root, parts joined by ' > ', as GLPI writes it: unique."""
     parent: str | None
     site: str = ""
-    """Of assets whose site is not told; blank: as above it."""
+    """Site of assets without one; blank: inherited."""
     power_context: PowerContext | None = None
     population: Population | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an asset stands from a day on."""
+    """Place of an asset from a day on."""
 
     from_day: date
-    """The 1st of a month, but for the first: an entity's move takes effect on the next 1st. METHOD.md §7."""
+    """The 1st of a month, except for the first: an entity's move takes effect on the next 1st. METHOD.md §7.
+    """
     entity: str
     site: str
-    """Blank: not said, nor told by the entity."""
+    """Blank: not given, nor known from the entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,38 +88,40 @@ class Asset:
     placements: tuple[Placement, ...]
     """At least one, oldest first."""
     population: Population | None = None
-    """None of what only an inventory knows."""
+    """None for devices known only by an inventory."""
     power_context: PowerContext = PowerContext.OWN_SITE
     vendor: str = ""
     model: str = ""
     host_id: HostId | None = None
-    """The agent's machine that it is, once matched."""
+    """Enrolled machine of the asset, once matched."""
     earlier_host_ids: tuple[HostId, ...] = ()
-    """Those that it was before: revoked, most often installed anew since. What they measured is of this asset."""
+    """Earlier machines of the asset: revoked, mostly by a new installation.
+    Their measurements belong to this asset.
+    """
     in_service_on: date | None = None
     out_of_service_on: date | None = None
-    """Exclusive: the first day it was no longer in service."""
+    """Exclusive: the first day out of service."""
     refurbished: bool | None = None
     displays: int | None = None
-    """External screens that hang on it; None = not said."""
+    """Its external screens; None = not given."""
     server_role: ServerRole | None = None
     absent_since: date | None = None
-    """First import that no longer named it; it stays in service until a day says otherwise."""
+    """First import without it; it stays in service until a date says otherwise."""
 
     @property
     def host_ids(self) -> tuple[HostId, ...]:
-        """All machines that it was, and the one that it is last."""
+        """All earlier machines, then the current one."""
         return (*self.earlier_host_ids, *(() if self.host_id is None else (self.host_id,)))
 
-    def placed(self, day: date) -> Placement:
-        """Where it stands on a day; before the first, where it first stood."""
+    def placement_on(self, day: date) -> Placement:
+        """Return its placement on a day; before the first, its first one."""
         older = [placement for placement in self.placements if placement.from_day <= day]
         return older[-1] if older else self.placements[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """A line of what was bought in a year. I10."""
+    """One line of a year's purchases. I10."""
 
     year: int
     category: str
@@ -129,7 +134,7 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """What left the fleet on a day. I11."""
+    """Devices that left the fleet on a day. I11."""
 
     day: date
     device_class: str
@@ -137,7 +142,7 @@ class Retirement:
     destination: str
     """reuse, recycling, destruction, return, other."""
     reuse_committed: bool
-    """The taker's commitment is there."""
+    """True when the receiver's commitment exists."""
     proof: str = ""
     entity: str = ""
     asset_id: int | None = None
@@ -153,35 +158,39 @@ class Headcount:
     from_day: date
     users: int
     telework_days_per_week: Decimal | None = None
-    """Declared, for the home share: never told by a machine. METHOD.md §2."""
+    """Declared, for the home share: never reported by a machine. METHOD.md §2."""
 
 
 RETIREMENT_DESTINATIONS: Final = ("reuse", "recycling", "destruction", "return", "other")
 
 
-# --- the writer's side: both halves of what is kept
+# --- the writer's side: both halves of the stored data
 
 
 @dataclass(frozen=True, slots=True)
 class AssetRecord:
-    """One asset as it is kept: what can name it (identity.db), and the rest (data.db). Blank or None: not said."""
+    """One asset as stored: its identifying data (identity.db), and the rest (data.db).
+    Blank or None: not given.
+    """
 
     asset_id: int
     source: str
-    """Which inventory it came from; keys are unique in it."""
+    """Inventory that it came from; keys are unique in it."""
     item: str
-    """Kind of list it came from (computer, monitor, …): what is missing from a list of monitors is no computer."""
+    """Kind of list that it came from (computer, monitor, …):
+    an absence from a list of monitors says nothing of computers.
+    """
     key: str
     name: str = ""
     inventory_number: str = ""
     chassis_pseudonym: bytes = b""
-    """Of the serial number: 32 bytes, or empty. PROMISES.md §2.6."""
+    """Pseudonym of the serial number: 32 bytes, or empty. PROMISES.md §2.6."""
     smbios_pseudonym: bytes = b""
     raw: str = ""
-    """The row it came from, as JSON: its recognised cells but the serial number and the UUID."""
+    """Source row as JSON: its recognised cells, without the serial number and the UUID."""
     device_class: str = "unknown"
     population: Population | None = None
-    """As the row says; None: as its entity, else its class, says."""
+    """Population in the row; None: that of its entity, else of its class."""
     power_context: PowerContext | None = None
     vendor: str = ""
     model: str = ""
@@ -192,23 +201,23 @@ class AssetRecord:
     server_role: ServerRole | None = None
     absent_since: date | None = None
     is_duplicate: bool = False
-    """An operator said that another row is the same thing: counted no more."""
+    """True when an operator declared it a duplicate of another row: it no longer counts."""
     placements: tuple[Placement, ...] = ()
     host_id: HostId | None = None
     earlier_host_ids: tuple[HostId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPurchase:
-    """With the inventory it came from."""
+class StoredPurchase:
+    """A purchase with its inventory."""
 
     source: str
     purchase: Purchase
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRetirement:
-    """Likewise."""
+class StoredRetirement:
+    """A retirement with its inventory."""
 
     source: str
     retirement: Retirement
@@ -216,54 +225,54 @@ class KeptRetirement:
 
 @dataclass(frozen=True, slots=True)
 class InventorySnapshot:
-    """All that is kept, at one moment."""
+    """All stored inventory data at one moment."""
 
     generation: int
-    """Goes up with every import that changed something; 0: none ever did."""
+    """Rises with every import with a change; 0: none yet."""
     assets: tuple[AssetRecord, ...]
     entities: tuple[Entity, ...]
-    purchases: tuple[KeptPurchase, ...]
-    retirements: tuple[KeptRetirement, ...]
+    purchases: tuple[StoredPurchase, ...]
+    retirements: tuple[StoredRetirement, ...]
     headcounts: tuple[Headcount, ...]
     next_asset_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class InventoryChange:
-    """What one import writes: whole rows, so that to write it twice is to write it once."""
+    """Rows that one import writes: whole rows, so that a repeated write has the same result."""
 
     generation: int
-    """One more than the snapshot's it was made from."""
+    """One more than that of its snapshot."""
     day: date
     assets: tuple[AssetRecord, ...] = ()
-    """Inserted or replaced; `host_id` is not theirs to change."""
+    """Inserted or replaced; `host_id` is not changed."""
     entities: tuple[Entity, ...] = ()
-    purchases: tuple[KeptPurchase, ...] | None = None
-    """All there are from now on; None: as before."""
-    retirements: tuple[KeptRetirement, ...] | None = None
+    purchases: tuple[StoredPurchase, ...] | None = None
+    """All from now on; None: unchanged."""
+    retirements: tuple[StoredRetirement, ...] | None = None
     headcounts: tuple[Headcount, ...] = ()
     """Inserted or replaced, by entity and day."""
 
 
 class DoubtKind(Word):
-    """Why an asset and a machine are not taken for one, or an asset is doubtful."""
+    """Reason why an asset and a machine are not matched, or an asset is doubtful."""
 
     SEVERAL_HOSTS = "several_hosts"
     """Several machines have its pseudonym."""
     SEVERAL_ASSETS = "several_assets"
     """Several assets have one machine's pseudonym."""
     PSEUDONYM_TWICE = "pseudonym_twice"
-    """Another asset has the same serial number or UUID: one thing listed twice, perhaps."""
+    """Another asset has the same serial number or UUID: perhaps one device listed twice."""
     IDS_DISAGREE = "ids_disagree"
     """Its serial number is one machine's, its UUID another's."""
     MODEL_DISAGREES = "model_disagrees"
     CLASS_DISAGREES = "class_disagrees"
     OUT_OF_SERVICE = "out_of_service"
-    """The inventory says it is out of service, and its machine is enrolled."""
+    """Out of service by the inventory, with an enrolled machine."""
 
 
 class MatchVerdict(Word):
-    """What an operator said of an asset and a machine."""
+    """Operator's decision on an asset and a machine."""
 
     MATCHED = "matched"
     IGNORED = "ignored"
@@ -271,7 +280,7 @@ class MatchVerdict(Word):
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """One thing for an operator to look at."""
+    """One doubt for an operator to check."""
 
     kind: DoubtKind
     asset_id: int
@@ -281,34 +290,34 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Stands until another one on the same asset and machine."""
+    """Decision in force until another one on the same asset and machine."""
 
     asset_id: int
     host_id: HostId | None
-    """None: of whatever machine."""
+    """None: for any machine."""
     verdict: MatchVerdict
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A machine, as far as an asset can be told to be it."""
+    """A machine, with the data that an asset can be matched by."""
 
     host_id: HostId
     chassis_pseudonym: bytes
     smbios_pseudonym: bytes
     device_class: str
     model: str
-    """Blank when it did not tell."""
+    """Blank when it was not reported."""
     has_left: bool = False
-    """It was revoked."""
+    """True when it was revoked."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssetMatches:
-    """Who is who."""
+    """Matches of assets and machines."""
 
     links: Mapping[int, HostId]
     """Asset → machine."""
     doubts: tuple[Doubt, ...]
     earlier: Mapping[HostId, int] = field(default_factory=dict)
-    """Machine that was revoked → the asset that it was."""
+    """Revoked machine → its former asset."""

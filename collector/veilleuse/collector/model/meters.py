@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is declared and read of meters that several machines share. No I/O. docs/decisions/0026."""
+"""Defines declarations and readings of meters that several machines share. No I/O. docs/decisions/0026."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from veilleuse.wire.vocabulary import PointKind
 
 WHOLE_PPM: Final = 1_000_000
 SUBJECT_PREFIX: Final = "meter:"
-"""Of a point that sees a shared meter; the rest of its subject is the meter's name."""
+"""Prefix of the subject of a point on a shared meter; the meter's name follows."""
 EVERY_OTHER: Final = "*"
-"""In the place of a host in a declaration: all servers of the site that nothing else places."""
+"""Replaces a host in a declaration: all servers of the site that no other declaration places."""
 FOR_EVER: Final = date.max
 """`valid_to` of a declaration without an end."""
 _NEAR: Final = 0.8
-"""Likeness, of 1, from which two names of rooms may be one that was misspelt."""
+"""Similarity, 0 to 1, from which two room names may be one misspelt name."""
 
 
 class MeterBoundary(StrEnum):
-    """What a meter is put before: how much of a room it sees. Declared, never guessed."""
+    """Metering boundary: the part of a room that a meter measures. Declared, never guessed."""
 
     FACILITY = "facility"
-    """The room's machines and their cooling: what no child sees is overhead."""
+    """The room's machines and their cooling: energy that no child measures is overhead."""
     ROOM = "room"
-    """The supply of the room's machines, UPS included."""
+    """Supply of the room's machines, UPS included."""
     UPS_INPUT = "ups_input"
     UPS_OUTPUT = "ups_output"
-    """What a UPS says of itself unless declared otherwise."""
+    """Boundary of a UPS's own readings, unless declared otherwise."""
     OUTLET = "outlet"
     """A PDU, one of its outlets, or a plug."""
     OVERHEAD = "overhead"
@@ -44,7 +44,7 @@ class MeterBoundary(StrEnum):
 
 
 class SharePart(StrEnum):
-    """Which of a machine's devices a share is of."""
+    """Devices of a machine that a share is for."""
 
     MACHINE = "machine"
     MONITOR = "monitor"
@@ -57,24 +57,24 @@ class DeclaredMeter:
 
     meter: str
     site: str
-    """Its time zone dates the shares."""
+    """Site, whose time zone dates the shares."""
     room: str
     boundary: MeterBoundary
     parent: str | None = None
-    """The meter it hangs below; None = it is the highest."""
+    """Meter above it; None = it is the highest."""
     efficiency_ppm: int | None = None
     """Output ÷ input of a UPS, declared; None = not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterShare:
-    """How much of a meter's energy is one machine's."""
+    """One machine's share of a meter's energy."""
 
     meter: str
     host_id: HostId
     part: SharePart
     share_ppm: int
-    """1 to 1,000,000; over all of a meter at most 1,000,000 on any day."""
+    """1 to 1,000,000; the sum over a meter is at most 1,000,000 on any day."""
     valid_from: date
     valid_to: date
     """Inclusive."""
@@ -82,20 +82,23 @@ class MeterShare:
 
 @dataclass(frozen=True, slots=True)
 class RoomServer:
-    """A server that stands in a room, by declaration: what it draws of the room's meters, no share says."""
+    """A server in a room, by declaration; no share gives its part of the room's meters."""
 
     room: str
     site: str
     host_id: HostId | None
     asset_id: int | None
-    """Of the inventory, for a server without an agent. None, and no `host_id`: every server of the site that nothing else places."""
+    """Asset of the inventory, for a server without an agent.
+
+    None, without `host_id`: every server of the site that no other declaration places.
+    """
     valid_from: date
     valid_to: date
     """Inclusive."""
 
     @property
     def is_default(self) -> bool:
-        """True for the room of all others of its site."""
+        """True for the room of all other servers of its site."""
         return self.host_id is None and self.asset_id is None
 
 
@@ -110,12 +113,12 @@ class Pue:
     pue_ppm: int
     """≥ 1,000,000."""
     point: MeterBoundary
-    """Where the energy of the machines is taken: ups_input, ups_output or outlet."""
+    """Metering point of the machines' energy: ups_input, ups_output or outlet."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterReading:
-    """What one agent read of one meter over one UTC hour."""
+    """One agent's reading of one meter over one UTC hour."""
 
     meter: str
     kind: PointKind
@@ -125,24 +128,24 @@ class MeterReading:
 
 @dataclass(frozen=True, slots=True)
 class SharedEnergy:
-    """What is one machine's (or its screens') of the meters it shares, over one UTC hour."""
+    """Energy of one machine (or its screens) from its shared meters, over one UTC hour."""
 
     kind: PointKind
     energy_millijoules: int
     covered_milliseconds: int
-    """Of the hour."""
+    """Covered part of the hour."""
     whole: bool
     """True when it is the only one on its meters: no declared share is in the figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedReadings:
-    """What shared meters say of one machine over one hour; None = nothing."""
+    """Shared energy of one machine over one hour; None = nothing."""
 
     machine: SharedEnergy | None = None
     monitor: SharedEnergy | None = None
     monitor_declared: bool = False
-    """True when its screens are on a meter: they are not modelled, read or not."""
+    """True when its screens are on a meter: they are not modelled, with or without readings."""
 
 
 NOT_SHARED: Final = SharedReadings()
@@ -150,19 +153,19 @@ NOT_SHARED: Final = SharedReadings()
 
 @dataclass(frozen=True, slots=True)
 class PsysCheck:
-    """psys against the battery's discharge, over the same milliseconds on battery."""
+    """psys and the battery's discharge, over the same milliseconds on battery."""
 
     psys_millijoules: int = 0
     discharge_millijoules: int = 0
     milliseconds: int = 0
     base_millijoules: int = 0
-    """What the machine drew beyond its other counters as the wall model multiplies them, told as at the wall; < 0 where less."""
+    """Energy beyond the other counters × the wall model's slope, at the wall; < 0 where less."""
     base_milliseconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MeterDeclarations:
-    """All that is declared."""
+    """All meter declarations."""
 
     meters: tuple[DeclaredMeter, ...] = ()
     shares: tuple[MeterShare, ...] = ()
@@ -171,7 +174,9 @@ class MeterDeclarations:
 
 
 def rooms_without_meter(declared: MeterDeclarations, day: date) -> Iterator[tuple[str, bool]]:
-    """Of each room in which servers are placed on `day` or later and that has no meter: what to tell; whether its name is likely misspelt."""
+    """Yield (warning, name is probably misspelt) for each room without a meter that has servers on `day` or
+    later.
+    """
     metered = {(meter.site, meter.room) for meter in declared.meters}
     placed = {(one.site, one.room) for one in declared.servers if one.valid_to >= day}
     for site, room in sorted(placed - metered):
@@ -184,7 +189,7 @@ def rooms_without_meter(declared: MeterDeclarations, day: date) -> Iterator[tupl
 
 
 def _nearest(room: str, others: Iterable[str]) -> str | None:
-    """The room whose name is spelt nearly like that; another number is another room."""
+    """Return the room whose name has nearly the same spelling; another number is another room."""
     names = {other.casefold(): other for other in others if _numbers(other) == _numbers(room)}
     found = get_close_matches(room.casefold(), names, 1, _NEAR)
     return names[found[0]] if found else None
@@ -195,7 +200,9 @@ def _numbers(text: str) -> list[int]:
 
 
 class ServerRooms:
-    """Tells in which room a server stands on a day: by a share of a meter there, else as declared, else its site's default room."""
+    """Finds the room of a server on a day: by a share of a meter there, else as declared,
+    else its site's default room.
+    """
 
     def __init__(self, declared: MeterDeclarations) -> None:
         rooms = {meter.meter: meter.room for meter in declared.meters}
@@ -215,7 +222,10 @@ class ServerRooms:
                 self._sites[one.site].append(_span(one, one.room))
 
     def room(self, site: str, host_ids: Iterable[HostId], asset_id: int | None, day: int) -> str | None:
-        """`host_ids`: the agent's machines that it is or was; `day`: date.toordinal(). None: nothing places it."""
+        """Return the room; None: nothing places the server.
+
+        `host_ids`: its current and earlier enrolled machines; `day`: date.toordinal().
+        """
         hosts = tuple(host_ids)
         spans = (
             *(span for host_id in hosts for span in self._shares.get(host_id, ())),
@@ -226,7 +236,7 @@ class ServerRooms:
         return next((room for first, last, room in spans if first <= day <= last), None)
 
     def has_share(self, host_id: HostId, room: str, day: int) -> bool:
-        """Whether a share says what it draws of this room's meters."""
+        """Return whether a share gives its part of this room's meters."""
         return any(
             first <= day <= last and room == there for first, last, there in self._shares.get(host_id, ())
         )

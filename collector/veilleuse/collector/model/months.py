@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of one machine over a month: sums by day type and band. They add up, and every yearly figure is made of them.
+"""Defines the monthly sums of one machine by day type and band.
+They are additive, and every yearly figure is based on them.
 
-A table of columns, so that the store, the closing and the estimator name the same things. All integers ≥ 0; milliseconds,
-millijoules.
+The columns are a table, so that the store, the closing and the estimator use the same names. All are integers
+≥ 0; milliseconds, millijoules.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from veilleuse.wire.vocabulary import Band, State, Supply, Word
 
 
 class DayType(Word):
-    """Of one civil day of a site. METHOD.md §5."""
+    """Type of one civil day of a site. METHOD.md §5."""
 
     OPEN = "open"
     SCHOOL_HOLIDAY = "school_holiday"
@@ -40,8 +41,11 @@ COUNTER_COLUMNS: Final = (
     "counters_covered_milliseconds",
     "battery_out_energy_millijoules",
 )
-"""What the wall model multiplied, for how long, and what the battery gave. In each cell one signal, as derive chose it: psys where it is
-trusted, else package + dram + discrete GPU, never both; over the time that a counter method answered for, so none where a meter did."""
+"""Input of the wall model, its time, and the battery's discharge.
+
+In each cell it is one signal, as derive selected it. That is psys where it is trusted, else package + dram +
+discrete GPU, never both. It covers the time derived by a counter method, so none where a meter was used.
+"""
 METHOD_COLUMNS: Final = tuple(
     f"{method}_{what}"
     for method in Method
@@ -61,10 +65,15 @@ IMPUTED_COLUMNS: Final = (
     "imputed_energy_millijoules",
     "unobserved_milliseconds",
 )
-"""METHOD.md §4: time without a known state that this machine's own history stands in for, the energy given to it (and to time that was
-on without any), and time that nothing stands in for, between its first and its last day."""
+"""METHOD.md §4: imputed time, imputed energy, and unobserved time between the machine's first and last day.
+
+Imputed time has no known state and uses this machine's own history. Imputed energy includes that of time on
+without any energy.
+"""
 NIGHT_COLUMNS: Final = ("nights_on", "update_window_energy_millijoules")
-"""Nights on for more than 4 h (in the row of band `night`; none of servers), I1; wall energy in declared update windows."""
+"""Nights on for more than 4 h (in the row of band `night`; none of servers), I1;
+wall energy in declared update windows.
+"""
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
 """METHOD.md §6, I1."""
 
@@ -82,17 +91,19 @@ COLUMNS: Final = (
 PLACE: Final = {name: place for place, name in enumerate(COLUMNS)}
 
 Vector: TypeAlias = tuple[int, ...]
-"""Values of COLUMNS, in their order. What a machine never measures is 0 here: which machines measure what, its facts say."""
+"""Values of COLUMNS, in their order. A value that a machine never measures is 0:
+its facts say what it measures.
+"""
 NOTHING: Final[Vector] = (0,) * len(COLUMNS)
 
 
-def added(one: Sequence[int], more: Sequence[int]) -> Vector:
-    """Column by column."""
+def add_vectors(one: Sequence[int], more: Sequence[int]) -> Vector:
+    """Add column by column."""
     return tuple(map(add, one, more))
 
 
 def without_imputed(values: Sequence[int]) -> Vector:
-    """What was measured alone: a machine's days add up to it."""
+    """Return only the measured values: they are the sum of a machine's days."""
     return tuple(0 if place in _IMPUTED_PLACES else value for place, value in enumerate(values))
 
 
@@ -100,7 +111,9 @@ _IMPUTED_PLACES: Final = frozenset(PLACE[name] for name in IMPUTED_COLUMNS)
 
 
 class HostPeriod(NamedTuple):
-    """One machine over some whole civil days of one day type, in one band. A tuple: a year over 10,000 machines has 80,000."""
+    """One machine over whole civil days of one day type, in one band.
+    A tuple: a year over 10,000 machines has 80,000.
+    """
 
     host_id: HostId
     period_from: date
@@ -109,8 +122,8 @@ class HostPeriod(NamedTuple):
     band: Band
     values: Vector
     apportioned: bool = False
-    """A week was shared between days of several types, months or periods."""
+    """True when a week was shared between several day types, months or periods."""
 
     def value(self, name: str) -> int:
-        """One of COLUMNS. Raises KeyError."""
+        """Return the value of one of COLUMNS. Raises KeyError."""
         return self.values[PLACE[name]]

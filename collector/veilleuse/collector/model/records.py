@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What flows through the collector between its stages. No I/O, no protobuf."""
+"""Defines the data between the stages of the collector. No I/O, no protobuf."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AgentId = NewType("AgentId", bytes)
 
 
 class Grain(IntEnum):
-    """What a sum is keyed by; the value is stored."""
+    """Grain of a sum's key; the value is stored."""
 
     HOUR = 1
     """`start` is Unix milliseconds of the UTC hour."""
@@ -50,7 +50,7 @@ CellKey: TypeAlias = tuple[Band, State, Supply]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The sums of one (band, state, supply); None = not measured, never zero."""
+    """Sums of one (band, state, supply); None = not measured, never zero."""
 
     band: Band
     state: State
@@ -69,7 +69,9 @@ class Cell:
     idle_beyond_60_minutes_milliseconds: int | None = None
     network_rate_milliseconds: tuple[int, ...] = ()
     update_window_milliseconds: int | None = None
-    """Inside declared update windows; None = the calendar declares none, or they are not told at this grain."""
+    """Time inside declared update windows; None = the calendar declares none, or this grain does not report
+    them.
+    """
     display_milliseconds: tuple[int, ...] = ()
     """Display-milliseconds in the order of veilleuse.wire.limits.DISPLAY_SIZES: four values, or none."""
     update_window_energies: tuple[tuple[Point, int, int], ...] = ()
@@ -80,7 +82,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class RecordPeriod:
-    """When a record is of. Clock records: `grain` HOUR, `start` Unix ms of the record itself, not of the hour."""
+    """Period of a record. Clock records: `grain` HOUR,
+    `start` Unix ms of the record itself, not of the hour.
+    """
 
     grain: Grain
     start: int
@@ -90,7 +94,7 @@ class RecordPeriod:
 
 @dataclass(frozen=True, slots=True)
 class DecodedRecord:
-    """One record after validation, with the bytes it came as."""
+    """One record after validation, with its original bytes."""
 
     seq: int
     wire: bytes
@@ -108,9 +112,12 @@ class DecodedRecord:
     gap_milliseconds: int = 0
     gap_records: int = 0
     gap_spans: tuple[tuple[RecordPeriod, int], ...] = ()
-    """(where, milliseconds) of the spans of a Gap that have a period; a clock span may be longer than a day."""
+    """(period, milliseconds) of the spans of a Gap that have a period; a clock span may be longer than a day.
+    """
     gap_told_apart: bool = False
-    """True when a Gap has an id, or at least (0.1) a period for every span: only then is it known again in a new epoch."""
+    """True when a Gap has an id, or at least (0.1) a period for every span:
+    only then is it recognised in a new epoch.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +132,15 @@ class ValidPush:
 
 
 class AppendResult(StrEnum):
-    """What became of a push inside the store."""
+    """Result of a push in the store."""
 
     STORED = "stored"
     EXPECTED_EARLIER = "expected_earlier"
     CONFLICT = "conflict"
     REFUSED = "refused"
-    """Some records can never be stored; nothing of the push was."""
+    """Some records can never be stored; nothing of the push was stored."""
     TOO_MANY_EPOCHS = "too_many_epochs"
-    """The host began as many streams today as it may; nothing was stored."""
+    """The host has reached today's limit of new streams; nothing was stored."""
     FAILED = "failed"
     """The database refused this push alone; nothing of it was stored, the rest of its group was."""
 
@@ -147,16 +154,16 @@ class AppendOutcome:
     chain: bytes
     stored_records: int = 0
     duplicate_records: int = 0
-    """At or below the mark already."""
+    """Records at or below the mark already."""
     replayed_records: int = 0
-    """Acknowledged in a new epoch without being summed again."""
+    """Records acknowledged in a new epoch without being summed again."""
     refusals: tuple[tuple[int, str], ...] = ()
     """(seq, reason) of each record that can never be stored; the reasons are in docs/wire.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """Where a stream stands; mark 0 and the start of the chain for an unknown epoch."""
+    """Position of a stream; mark 0 and the start of the chain for an unknown epoch."""
 
     mark: int
     chain: bytes
@@ -164,7 +171,7 @@ class StreamPosition:
 
 @dataclass(frozen=True, slots=True)
 class DataKind:
-    """A data directory is real or simulated, never both."""
+    """Kind of a data directory: real or simulated, never both."""
 
     simulated: bool = False
     created_unix_milliseconds: int = 0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sums of records, and what is derived of them."""
+"""Defines sums of records, and the values derived from them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from veilleuse.wire.vocabulary import (
 
 @dataclass(frozen=True, slots=True)
 class WallEnergy:
-    """Wall energy of one cell, or of the part of it one method covers, derived."""
+    """Derived wall energy of one cell, or of the part that one method covers."""
 
     method: Method
     energy_millijoules: int
     uncertainty_millijoules: int
-    """Standard uncertainty, k = 1. Errors of one machine's model are common to its cells, so it adds linearly."""
+    """Standard uncertainty, k = 1. Errors of one machine's model are common to its cells,
+    so it adds linearly.
+    """
     milliseconds: int
-    """The part of the cell this method answers for: parts of one cell have distinct methods and never overlap."""
+    """Part of the cell of this method: parts of one cell have distinct methods and never overlap."""
 
 
 @dataclass(frozen=True, slots=True)
 class DirtyPeriod:
-    """Something to derive again."""
+    """A period to derive again."""
 
     host_id: HostId
     grain: Grain
-    """HOUR, DAY or WEEK: the grain records come at."""
+    """HOUR, DAY or WEEK: the grain of its records."""
     start: int
 
 
@@ -72,7 +74,7 @@ class DerivedRecord:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """An advance of the counters, as first derived."""
+    """An increment of the counters, as first derived."""
 
     org_entity: str
     site: str
@@ -82,7 +84,7 @@ class LedgerEntry:
     state: State
     factor_id: str
     factor_kgco2e_per_kwh: str
-    """Decimal text: part of the key, so that a corrected factor never changes what was counted."""
+    """Decimal text, part of the key: a corrected factor never changes what was counted."""
     energy_millijoules: int
 
 
@@ -111,7 +113,9 @@ class PointSumRow:
     energy_millijoules: int
     covered_milliseconds: int
     update_window_energy_millijoules: int | None = None
-    """The part inside update windows; None = nothing was measured there: 0 J where the cell's `update_window_milliseconds` is 0."""
+    """Part inside update windows; None = not measured there: 0 J where the cell's
+    `update_window_milliseconds` is 0.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,5 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Days → months and years of each machine, before its days go. METHOD.md §4, §5; docs/decisions/0031."""
+"""Aggregates the days of each machine into months and years, before its days are deleted.
+METHOD.md §4, §5; docs/decisions/0031.
+"""

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Days and weeks → what each adds to its months (pure). Exact: what is added day by day, or all at once, is the same.
+"""Aggregates days and weeks into months (pure). Exact:
+adding day by day or all at once gives the same result.
 
-Counters are those that the wall model multiplied: in each cell one signal, as derive chose it (psys where it is trusted, else package +
-DRAM + discrete GPU: never both), over the milliseconds that a counter method answered for. Where a meter or the battery answered,
-nothing was multiplied, and nothing is counted.
+Counters are the inputs of the wall model: in each cell one signal, as derive selected it. That is psys where
+it is trusted, else package + DRAM + discrete GPU, never both. It is taken over the milliseconds derived by a
+counter method. Time derived by a meter or battery has no counters here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from operator import add
 from typing import Final, TypeAlias
 
 from veilleuse.collector.calendars.periods import evening_of
-from veilleuse.collector.derive.counters import counter_signal, discharge, psys_is_trusted, scaled
+from veilleuse.collector.derive.counters import counter_signal, discharge, psys_is_trusted, round_quotient
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import COLUMNS, NIGHT_ON_MILLISECONDS, PLACE, DayType, HostPeriod
 from veilleuse.collector.model.records import Cell, Grain, HostId
@@ -29,7 +30,7 @@ Key: TypeAlias = tuple[DayType, Band]
 Sums: TypeAlias = dict[Key, list[int]]
 _UnitBand: TypeAlias = tuple[Grain, int, Band]
 _UnitCell: TypeAlias = tuple[Grain, int, Band, State, Supply]
-"""What every row of a unit begins with."""
+"""First fields of every row of a unit."""
 
 ON: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 _STATE: Final = {
@@ -37,7 +38,7 @@ _STATE: Final = {
 }
 _CARRIED: Final = tuple(PLACE[name] for name in CARRIED_COLUMNS)
 _METHOD: Final = {method: PLACE[f"{method}_milliseconds"] for method in Method}
-"""Milliseconds, then energy, then uncertainty."""
+"""Place of milliseconds; energy and uncertainty follow."""
 _STATE_ENERGY: Final = {state: PLACE[f"{state}_energy_millijoules"] for state in State}
 _COUNTERS: Final = PLACE["counters_energy_millijoules"]
 _COVERED: Final = PLACE["counters_covered_milliseconds"]
@@ -49,23 +50,23 @@ _COUNTED: Final = frozenset({Method.COUNTER_CALIBRATED, Method.COUNTER_MODELLED}
 
 
 class Months:
-    """What units add, by month, day type and band."""
+    """Sums by month, day type and band."""
 
     def __init__(self) -> None:
         self.sums: defaultdict[date, Sums] = defaultdict(dict)
         self.apportioned: set[tuple[date, Key]] = set()
 
     def vector(self, month: date, key: Key) -> list[int]:
-        """To be added to."""
+        """Return the sums of a month and key, to be added to."""
         return self.sums[month].setdefault(key, [0] * len(COLUMNS))
 
     def add(self, month: date, key: Key, vector: Iterable[int]) -> None:
-        """Column by column."""
+        """Add a vector, column by column."""
         standing = self.vector(month, key)
         standing[:] = map(add, standing, vector)
 
     def rows(self, host_id: HostId, month: date) -> tuple[HostPeriod, ...]:
-        """Of one month; none of nothing."""
+        """Return the rows of one month; none without values."""
         sums = self.sums.get(month, {})
         return tuple(
             HostPeriod(
@@ -78,7 +79,9 @@ class Months:
 
 
 class _Vectors(dict[_UnitBand, list[int]]):
-    """What a row is added to: of a day its month's, of a week its own, which is shared once it is whole."""
+    """Sums to which a unit's rows are added: a day's are its month's;
+    a week has its own, divided once complete.
+    """
 
     def __init__(self, months: Months, days: SiteDays) -> None:
         super().__init__()
@@ -96,7 +99,7 @@ class _Vectors(dict[_UnitBand, list[int]]):
 
 
 def contributions(units: Units, days: SiteDays, time_zone: str, psys: PsysCheck) -> Months:
-    """What these days and weeks add to each month that they lie in."""
+    """Return the sums of these days and weeks by month."""
     months = Months()
     into = _Vectors(months, days)
     _add_states(units, into)
@@ -112,7 +115,7 @@ def contributions(units: Units, days: SiteDays, time_zone: str, psys: PsysCheck)
 
 def _add_week(months: Months, days: SiteDays, monday: int, band: Band, vector: list[int]) -> None:
     shares = days.week(monday)
-    if not shares.shared:
+    if not shares.is_shared:
         ((month, kind),) = shares.parts
         months.add(month, (kind, band), vector)
         return
@@ -126,7 +129,10 @@ def _add_week(months: Months, days: SiteDays, monday: int, band: Band, vector: l
 
 
 def _nights(units: Units, population: Population, time_zone: str) -> Iterable[int]:
-    """Days with a night on for longer than 4 h: by local date on workstations, by the evening in classrooms; servers are not in I1."""
+    """Return days with a night on for longer than 4 h.
+
+    Workstations: by local date. Classrooms: by evening. Servers are not in I1.
+    """
     on: Counter[int] = Counter()
     if population is Population.WORKSTATION:
         for one in units.sums:
@@ -166,7 +172,7 @@ def _add_energies(units: Units, into: _Vectors) -> None:
 
 
 def _add_measured(units: Units, into: _Vectors, *, trust_psys: bool) -> None:
-    """Counters, battery, update windows: cell by cell."""
+    """Add counters, battery and update windows, cell by cell."""
     points: defaultdict[_UnitCell, list[UnitPoint]] = defaultdict(list)
     for point in units.points:
         points[point[:5]].append(point)
@@ -184,7 +190,9 @@ def _add_measured(units: Units, into: _Vectors, *, trust_psys: bool) -> None:
             signal = counter_signal(cell, trust_psys=trust_psys) if time else None
             if signal is not None:
                 time = min(signal.covered_milliseconds, time)
-                vector[_COUNTERS] += scaled(signal.energy_millijoules * time, signal.covered_milliseconds)
+                vector[_COUNTERS] += round_quotient(
+                    signal.energy_millijoules * time, signal.covered_milliseconds
+                )
                 vector[_COVERED] += time
     with_windows = [one for one in units.sums if one.update_window_milliseconds]
     if with_windows:
@@ -203,18 +211,24 @@ def _cell(one: UnitSum, points: Iterable[UnitPoint]) -> Cell:
 
 
 def _in_windows(one: UnitSum, points: Iterable[UnitPoint], energy: int) -> int:
-    """The part of a cell's wall energy inside update windows: as of what was measured, at the wall where anything was; else of time."""
-    told = [p for p in points if p.update_window_energy_millijoules is not None and p.energy_millijoules > 0]
-    walls = [p for p in told if p.point.boundary is Boundary.WALL]
-    whole = sum(p.energy_millijoules for p in walls or told)
-    inside = sum(p.update_window_energy_millijoules or 0 for p in walls or told)
+    """Return the part of a cell's wall energy inside update windows.
+
+    It uses the share of measured energy, at the wall where that was measured; without measured energy, the
+    share of time.
+    """
+    reported = [
+        p for p in points if p.update_window_energy_millijoules is not None and p.energy_millijoules > 0
+    ]
+    walls = [p for p in reported if p.point.boundary is Boundary.WALL]
+    whole = sum(p.energy_millijoules for p in walls or reported)
+    inside = sum(p.update_window_energy_millijoules or 0 for p in walls or reported)
     if not whole:
         whole, inside = one.milliseconds, one.update_window_milliseconds
-    return scaled(energy * min(inside, whole), whole) if whole else 0
+    return round_quotient(energy * min(inside, whole), whole) if whole else 0
 
 
-def added_rows(months: Months, rows: Iterable[HostPeriod]) -> None:
-    """Add what is kept already."""
+def add_rows(months: Months, rows: Iterable[HostPeriod]) -> None:
+    """Add rows stored already."""
     for row in rows:
         months.add(row.period_from, (row.day_type, row.band), row.values)
         if row.apportioned:

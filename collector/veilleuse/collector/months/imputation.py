@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""METHOD.md §4 over a month of one machine (pure): what stands in for time without a known state, and what nothing stands in for.
+"""Imputes missing time of one machine's month (pure). METHOD.md §4.
 
-Missing is what the calendar has of a band and nobody told of, or told of as `unknown`. Silence of up to 72 h is split by the machine's
-own history: its mean power over all its states, of the same band and day type, over 8 weeks. A longer one stays unobserved. Days
-between the machine's first and last, both excluded: these are not whole. Time that was on without any energy (rule 1) gets the mean
-of its time on. Never a state.
+Missing time is time of a band in the calendar without a report, or reported as `unknown`. Silence of up to 72
+h is imputed from the machine's own history over 8 weeks. It gets the mean power over all states, for the same
+band and day type. Longer silence stays unobserved. The machine's first and last day are excluded: they are
+not whole. Time on without energy (rule 1) gets the mean power of its time on. A state is never imputed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, TypeAlias
 
-from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.derive.counters import round_quotient
 from veilleuse.collector.model.months import COLUMNS, IMPUTED_COLUMNS, PLACE, HostPeriod
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.months.aggregate import Key, Months, added_rows, contributions
+from veilleuse.collector.months.aggregate import Key, Months, add_rows, contributions
 from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import HISTORY_DAYS, KnownBand, MonthSource
 from veilleuse.wire.sums import apportion
@@ -30,7 +30,7 @@ SILENCE_MILLISECONDS: Final = 72 * MILLISECONDS_PER_HOUR
 """METHOD.md §4, rule 3."""
 
 Imputed: TypeAlias = tuple[int, int, int]
-"""vectors.IMPUTED_COLUMNS: milliseconds and millijoules that stand in, milliseconds for which nothing does."""
+"""vectors.IMPUTED_COLUMNS: imputed milliseconds, imputed millijoules, unobserved milliseconds."""
 
 
 @dataclass(slots=True)
@@ -49,8 +49,8 @@ class _Missing:
     long: defaultdict[Key, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def imputed(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
-    """Of each day type and band of the month where anything is missing."""
+def impute(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
+    """Return the imputed values of each day type and band of the month with missing time."""
     first, end = source.month.toordinal(), _end(source.month)
     missing = _Silence(source, days).missing(first, end)
     without = _on_without_energy(source.known, days, source.month)
@@ -63,20 +63,22 @@ def imputed(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
         short, long = missing.short[key], missing.long[key]
         energy = 0
         if mean.derived_milliseconds:
-            energy = scaled(short * mean.energy_millijoules, mean.derived_milliseconds)
-        else:  # it never told of such time: nothing stands in
+            energy = round_quotient(short * mean.energy_millijoules, mean.derived_milliseconds)
+        else:  # no derived energy for such time: nothing is imputed
             short, long = 0, long + short
         if mean.on_derived_milliseconds:
-            energy += scaled(without.get(key, 0) * mean.on_energy_millijoules, mean.on_derived_milliseconds)
+            energy += round_quotient(
+                without.get(key, 0) * mean.on_energy_millijoules, mean.on_derived_milliseconds
+            )
         if short or long or energy:
             found[key] = (short, energy, long)
     return found
 
 
-def rescaled(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> dict[Key, Imputed]:
-    """Of a month some of whose days are gone: what comes in late takes the place of what stood in for it, in proportion.
+def rescale(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> dict[Key, Imputed]:
+    """Reduce imputed values of a month with deleted days, in proportion to late data.
 
-    `more_known`: milliseconds of known state that the month has more than before.
+    `more_known`: additional milliseconds of known state by key.
     """
     found: dict[Key, Imputed] = {}
     for key, (short, energy, long) in before.items():
@@ -85,8 +87,8 @@ def rescaled(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> di
         if left == whole:
             found[key] = (short, energy, long)
         elif left:
-            kept = scaled(short * left, whole)
-            found[key] = (kept, scaled(energy * left, whole), left - kept)
+            kept = round_quotient(short * left, whole)
+            found[key] = (kept, round_quotient(energy * left, whole), left - kept)
     return found
 
 
@@ -123,7 +125,7 @@ def _on_without_energy(known: Iterable[KnownBand], days: SiteDays, month: date) 
 def _parts(
     one: KnownBand, days: SiteDays, values: tuple[int, ...]
 ) -> Iterable[tuple[tuple[date, Key], tuple[int, ...]]]:
-    """((month, key), its part of each value)."""
+    """Return ((month, key), its part of each value)."""
     if one.grain is Grain.DAY:
         facts = days.of(one.start)
         return [((facts.month, (facts.day_type, one.band)), values)]
@@ -136,7 +138,7 @@ def _parts(
 
 
 class _Silence:
-    """Which days a machine told nothing of, and for how long it was silent then."""
+    """Days without any report of a machine, and the length of each silence."""
 
     def __init__(self, source: MonthSource, days: SiteDays) -> None:
         self._days = days
@@ -144,7 +146,7 @@ class _Silence:
         self._first = source.first_day
         self._last = source.last_day
         self._weekly = days.population is Population.WORKSTATION
-        """The open band comes by the week."""
+        """True: the open band is reported by week."""
         self._by_day: defaultdict[int, dict[Band, int]] = defaultdict(dict)
         self._by_week: defaultdict[int, int] = defaultdict(int)
         for one in source.known:
@@ -155,7 +157,7 @@ class _Silence:
         self._long: dict[int, bool] = {}
 
     def missing(self, first: int, end: int) -> _Missing:
-        """Over the days [first, end)."""
+        """Return the missing time over the days [first, end)."""
         found = _Missing()
         for day in range(first, end):
             if not self._inside(day) or self._days.of(day).month != self._month:
@@ -176,12 +178,15 @@ class _Silence:
         return self._first is not None and self._last is not None and self._first < day < self._last
 
     def _expected(self, day: int) -> dict[Band, int]:
-        """Of the bands that are told by the day."""
+        """Return the lengths of the bands reported by day."""
         lengths = self._days.of(day).milliseconds
         return {band: length for band, length in lengths.items() if not (self._weekly and band is Band.OPEN)}
 
     def _missing_bands(self, day: int) -> dict[Band, int]:
-        """What is missing in all, where it is missing: a calendar that a machine used a little longer shifts bands, and no time."""
+        """Return the missing time by band, at most the day's total.
+
+        A machine may use an older calendar for some time: that moves time between bands, not out of the day.
+        """
         expected = self._expected(day)
         known: dict[Band, int] = self._by_day.get(day, {})
         whole = max(0, sum(expected.values()) - sum(known.values()))
@@ -196,10 +201,12 @@ class _Silence:
             return False
         if self._expected(day):
             return True
-        return not self._by_week.get(_monday(day), 0)  # all of it is open, and told by the week
+        return not self._by_week.get(_monday(day), 0)  # the whole day is open, and reported by week
 
     def _is_long(self, day: int) -> bool:
-        """Whether what is missing of a day belongs to a silence of more than 72 h, as long as it can have been."""
+        """Return whether a day's missing time belongs to a silence of more than 72 h,
+        at its longest possible length.
+        """
         found = self._long.get(day)
         if found is None:
             found = self._long[day] = any(
@@ -208,7 +215,9 @@ class _Silence:
         return found
 
     def _run_milliseconds(self, day: int) -> int:
-        """Of the run of silent days around one, with what is missing on the day before and the day after; 0 of a day that is not."""
+        """Return the length of the silent days around a day,
+        with the missing time of the days before and after; else 0.
+        """
         if not self._is_silent(day):
             return 0
         first = last = day
@@ -228,7 +237,9 @@ class _Silence:
         return sum(self._days.of(day).milliseconds.values())
 
     def _missing_open(self, monday: int) -> dict[int, int]:
-        """Of a week that lies inside: first the open time of its silent days, then in proportion to the others'."""
+        """Return the missing open time of a week inside:
+        first of its silent days, then in proportion to the others'.
+        """
         if not (self._inside(monday) and self._inside(monday + 6)):
             return {}
         lengths = {
@@ -263,14 +274,17 @@ _KNOWN: Final = tuple(
 
 
 def month_rows(source: MonthSource, days: SiteDays, time_zone: str) -> tuple[HostPeriod, ...]:
-    """Rows of one machine and month, in the order of day type and band; none of nothing."""
+    """Return the rows of one machine and month, in the order of day type and band; none without values."""
     months = contributions(source.units, days, time_zone, source.psys)
-    added_rows(months, source.gone)
+    add_rows(months, source.gone)
     if source.gone:
-        more = {key: known - _known(source.kept, key) for key, known in _all_known(months, source).items()}
-        stands_in = rescaled(_imputed(source.kept), more)
+        more = {
+            key: known - _known_milliseconds(source.kept, key)
+            for key, known in _all_known(months, source).items()
+        }
+        stands_in = rescale(_stored_imputed(source.kept), more)
     else:
-        stands_in = imputed(source, days)
+        stands_in = impute(source, days)
     for key, values in stands_in.items():
         vector = [0] * len(COLUMNS)
         for place, value in zip(_IMPUTED, values, strict=True):
@@ -286,11 +300,11 @@ def _all_known(months: Months, source: MonthSource) -> dict[Key, int]:
     }
 
 
-def _known(rows: Iterable[HostPeriod], key: Key) -> int:
+def _known_milliseconds(rows: Iterable[HostPeriod], key: Key) -> int:
     return sum(row.values[place] for row in rows if (row.day_type, row.band) == key for place in _KNOWN)
 
 
-def _imputed(rows: Iterable[HostPeriod]) -> dict[Key, Imputed]:
+def _stored_imputed(rows: Iterable[HostPeriod]) -> dict[Key, Imputed]:
     found: dict[Key, Imputed] = {}
     for row in rows:
         short, energy, long = (row.values[place] for place in _IMPUTED)

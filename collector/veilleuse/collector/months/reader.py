@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What machines did, month by month: as kept, and made of their days where that is not true any more. Implements ports.PeriodReader.
+"""Reads machines' months as stored; recomputes stale ones from their days. Implements ports.PeriodReader.
 
-A year is read from its rows: one per machine, day type and band. Where one of its months is stale, what was kept of that month is
-taken out of the year and what it is now put in.
+A year is read from its rows: one per machine, day type and band. Where one of its months is stale, the stored
+month is subtracted from the year and the recomputed one added.
 """
 
 from __future__ import annotations
@@ -22,38 +22,43 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import Key
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars, SiteDays
-from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
+from veilleuse.collector.ports.months import KeptRows, MonthReader, StaleMonth
 from veilleuse.wire.vocabulary import Band, Population
 
 PAGE_HOSTS: Final = 512
-"""Machines read as one state: the writer is never kept from its WAL for longer."""
+"""Machines per read transaction: a longer one would keep the WAL from being reset."""
 _ORDER: Final = tuple((kind, band) for kind in DayType for band in Band)
 
 
 class Periods:
-    """Over a reader; in one thread at a time. One that lives on sees what changes, but for who enrols: make a new one."""
+    """Period reader over a store reader; for one thread at a time.
 
-    def __init__(self, reader: RollReader) -> None:
+    A long-lived instance sees changes of the store, but not new enrolments: build a new one for these.
+    """
+
+    def __init__(self, reader: MonthReader) -> None:
         self._reader = reader
-        self._almanac = SiteCalendars(reader.calendars, reader.school_periods)
+        self._site_calendars = SiteCalendars(reader.calendars, reader.school_periods)
         self._fleet: dict[HostId, Host] | None = None
         self._sites: dict[str, Site] = {}
         self._windows: dict[tuple[str, Population, Slice], SiteDays] = {}
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """See ports.PeriodReader. Raises StoreDamaged; UsageError where the period cuts a month whose days are gone."""
+        """Implements ports.PeriodReader. Raises StoreDamaged;
+        UsageError where the period cuts a month with deleted days.
+        """
         edges, inside = _edges(first, end)
         years, months = _cut(inside.first, inside.end) if inside else ([], [])
-        self._almanac.look_again()
+        self._site_calendars.discard_declarations()
         self._windows.clear()
         for after, upto in self._pages():
             rows = self._page(first, self._reader.kept(years, months, after, upto))
             yield from self._with_edges(rows, first, edges, (after, upto)) if edges else rows
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """See ports.PeriodReader. Raises ValueError, StoreDamaged."""
+        """Implements ports.PeriodReader. Raises ValueError, StoreDamaged."""
         for month in _months(first, end):
-            self._almanac.look_again()
+            self._site_calendars.discard_declarations()
             for after, upto in self._pages():
                 yield from self._page(month, self._reader.kept((), (month,), after, upto))
 
@@ -65,13 +70,13 @@ class Periods:
     def _page(self, first: date, kept: KeptRows) -> Iterator[HostPeriod]:
         if not kept.stale and not (kept.years and kept.months):
             only = kept.years or kept.months
-            if all(row.period_from == first for row in only):  # a year, or a month: as it is stored
+            if all(row.period_from == first for row in only):  # one year, or one month: as stored
                 yield from only
                 return
-        yield from _summed(self._true(kept), first)
+        yield from _sum_rows(self._true(kept), first)
 
     def _true(self, kept: KeptRows) -> _Parts:
-        """What is kept, with what stale months are now in the place of what they were."""
+        """Return the stored rows with each stale month replaced by its recomputed rows."""
         found = _parts(kept.years)
         _add(found, (row for row in kept.months if (row.host_id, row.period_from) not in kept.stale))
         years = {row.period_from.year for row in kept.years}
@@ -88,13 +93,13 @@ class Periods:
         return found
 
     def _now(self, one: StaleMonth) -> Sequence[HostPeriod]:
-        """A month made of its days, while the report waits; none of a machine forgotten meanwhile."""
+        """Recompute a month from its days; empty for a machine forgotten meanwhile."""
         host = self._hosts().get(one.host_id)
         if host is None:
             return ()
         site = self._sites[host.site]
         source = self._reader.month_source(host, site, one.month)
-        return month_rows(source, self._almanac.days(site, host.population), site.time_zone)
+        return month_rows(source, self._site_calendars.days(site, host.population), site.time_zone)
 
     def _hosts(self) -> dict[HostId, Host]:
         if self._fleet is None:
@@ -105,30 +110,31 @@ class Periods:
     def _with_edges(
         self, rows: Iterator[HostPeriod], first: date, edges: Sequence[Slice], hosts: tuple[HostId, HostId]
     ) -> Iterator[HostPeriod]:
-        """Whole months, and parts of months made of their days."""
+        """Yield whole months, with parts of months recomputed from their days."""
         found = _parts(rows)
         for host_id, host in self._hosts().items():
             if hosts[0] < host_id <= hosts[1]:
                 for edge in edges:
                     _add(found, self._part(host, edge))
-        yield from _summed(found, first)
+        yield from _sum_rows(found, first)
 
     def _part(self, host: Host, part: Slice) -> Sequence[HostPeriod]:
-        """Of a stretch within one month."""
+        """Return the rows of a stretch within one month."""
         site = self._sites[host.site]
         key = (site.site, host.population, part)
         if key not in self._windows:
-            self._windows[key] = self._almanac.days(site, host.population).within(part.first, part.end)
+            self._windows[key] = self._site_calendars.days(site, host.population).within(part.first, part.end)
         source = self._reader.month_source(host, site, part.first.replace(day=1))
         if source.gone:
             raise UsageError(
-                f"days of {part.first:%Y-%m} are gone, only the month is kept: let --from and --to be the 1st of a month"
+                f"days of {part.first:%Y-%m} are gone, only the month is kept: let --from and --to be "
+                "the 1st of a month"
             )
         return month_rows(source, self._windows[key], site.time_zone)
 
 
 _Parts: TypeAlias = defaultdict[HostId, defaultdict[Key, list[HostPeriod]]]
-"""What is to be added up."""
+"""Rows to sum, by machine and key."""
 
 
 def _parts(rows: Iterable[HostPeriod]) -> _Parts:
@@ -142,7 +148,7 @@ def _add(found: _Parts, rows: Iterable[HostPeriod]) -> None:
         found[row.host_id][row.day_type, row.band].append(row)
 
 
-def _summed(found: _Parts, first: date) -> Iterator[HostPeriod]:
+def _sum_rows(found: _Parts, first: date) -> Iterator[HostPeriod]:
     for host_id in sorted(found):
         for key in _ORDER:
             rows = found[host_id].get(key)
@@ -153,7 +159,7 @@ def _summed(found: _Parts, first: date) -> Iterator[HostPeriod]:
 
 
 def _edges(first: date, end: date) -> tuple[list[Slice], Slice | None]:
-    """The parts of [first, end) that are no whole months, and the whole months between them."""
+    """Return the parts of [first, end) that are not whole months, and the whole months between them."""
     low, high = _next_month(first) if first.day > 1 else first, end.replace(day=1)
     if low > high:  # within one month
         return [Slice(first, end)], None
@@ -166,7 +172,7 @@ def _next_month(day: date) -> date:
 
 
 def _cut(first: date, end: date) -> tuple[list[int], list[date]]:
-    """Whole years of [first, end), and the months outside them."""
+    """Return the whole years of [first, end), and the months outside them."""
     months = list(_months(first, end))
     years = [month.year for month in months if month.month == 1 and date(month.year + 1, 1, 1) <= end]
     return years, [month for month in months if month.year not in years]

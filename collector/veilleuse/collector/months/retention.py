@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is too old goes, every day: docs/privacy.md. In the writer's thread, in slices of at most 20 ms.
+"""Deletes expired data every day, in the writer's thread, in slices of at most 20 ms. docs/privacy.md.
 
-Days go into their month first: never before that is kept, and true. Months and readings of shared meters stay until their year's
-statistics are kept: docs/closing.md. What is deleted is overwritten, in the file by SQLite
+Days are deleted only after their month is stored and up to date. Months and readings of shared meters stay
+until their year's statistics are stored: docs/closing.md. Deleted data is overwritten: in the file by SQLite
 (secure_delete), in the WAL by `sweep`.
 """
 
@@ -26,7 +26,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import contributions
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, Registry
-from veilleuse.collector.ports.months import Limits, RollStore
+from veilleuse.collector.ports.months import Limits, MonthStore
 from veilleuse.collector.ports.publications import MayGo
 from veilleuse.wire.vocabulary import Population
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SLICE_SECONDS: Final = 0.020
 MOST_DAYS: Final = 8
-"""Of one machine at once: a step is then some milliseconds, after years without retention too."""
+"""Days of one machine per step: a step takes some milliseconds, even after years without retention."""
 _REST_SECONDS: Final = 0.010
 _SWEEPS: Final = 20
 _SWEEP_SECONDS: Final = 0.5
@@ -47,7 +47,7 @@ def limits(
     today: date,
     closed_years: frozenset[int] = frozenset(),
 ) -> Limits:
-    """What is too old on a day, of a machine of a population."""
+    """Return the expiry limits of a day, for machines of a population."""
     if population is Population.SERVER:
         days = month_limit(kept, population, today)
         fine = months_before(today, kept.server_records_months)
@@ -68,13 +68,13 @@ def limits(
 
 
 def month_limit(kept: settings.RetentionSettings, population: Population, today: date) -> date:
-    """Months that ended by this day are too old."""
+    """Return the day by which months must have ended to be expired."""
     months = kept.server_daily_months if population is Population.SERVER else kept.pc_monthly_months
     return months_before(today, months)
 
 
 def months_before(day: date, months: int) -> date:
-    """The same day so many months earlier, or the last one of that month."""
+    """Return the same day `months` months earlier, or the last day of that month."""
     index = day.year * 12 + day.month - 1 - months
     for last in (day.day, 30, 29, 28):
         try:
@@ -86,19 +86,19 @@ def months_before(day: date, months: int) -> date:
 
 @dataclass(frozen=True, slots=True)
 class RetentionResult:
-    """What a run did."""
+    """Result of a run."""
 
     steps: int
-    """That took something out."""
+    """Number of steps that deleted something."""
     blocked: int
-    """Machines whose old days wait for their month to be kept."""
+    """Machines with old days whose month is not stored yet."""
     whole: bool
-    """It came to its end, and what it deleted is in no file any more."""
+    """True when the run finished, and no file contains the deleted data any more."""
 
 
 @dataclass(slots=True)
 class _Work:
-    """Under way."""
+    """Progress of a run."""
 
     waiting: deque[HostId]
     today: date
@@ -107,33 +107,36 @@ class _Work:
 
 
 class Retention:
-    """`run` once a day, or whenever asked: what is done already costs a look."""
+    """Deletes expired data: `run` once a day, or on request; a repeated run costs one query."""
 
     def __init__(
         self,
         writer: Committer,
-        store: RollStore,
+        store: MonthStore,
         registry: Registry,
-        almanac: SiteCalendars,
+        site_calendars: SiteCalendars,
         kept: settings.RetentionSettings,
         *,
         closed_years: Callable[[], frozenset[int]] = frozenset,
         may_go: Callable[[date], MayGo] = lambda _: MayGo(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`closed_years`: those closed definitively; `may_go`: what may go on a day, for its year's statistics are kept. Both are asked in
-        the writer's thread."""
+        """Take the stores and rules; both callables run in the writer's thread.
+
+        `closed_years`: definitively closed years. `may_go`: data that may be deleted on a day, because its
+        year's statistics are stored.
+        """
         self._writer = writer
         self._store = store
         self._registry = registry
-        self._almanac = almanac
+        self._site_calendars = site_calendars
         self._kept = kept
         self._closed_years = closed_years
         self._may_go = may_go
         self._clock = clock
 
     def run(self, today: date, stop: threading.Event | None = None) -> RetentionResult:
-        """Take out what is too old on this day. Raises what the store raises."""
+        """Delete the data expired on `today`. Raises the store's errors."""
         stop = stop or threading.Event()
         work = _Work(deque(self._writer.submit(self._hosts).result()), today)
         while work.waiting and not stop.is_set():
@@ -162,9 +165,9 @@ class Retention:
         return self._store.expire_population(population, bounds)
 
     def _slice(self, work: _Work) -> None:
-        """Machines for at most 20 ms (one step of one at least)."""
+        """Process machines for at most 20 ms, at least one step of one machine."""
         until = self._clock() + SLICE_SECONDS
-        self._almanac.look_again()
+        self._site_calendars.discard_declarations()
         closed, kept = self._closed_years(), self._may_go(work.today).months
         while work.waiting:
             host = self._registry.host(work.waiting[0])
@@ -178,17 +181,17 @@ class Retention:
     def _step(
         self, host: Host, site: Site, work: _Work, closed: frozenset[int], kept: frozenset[int] | None
     ) -> bool:
-        """A few rows of one machine; False when none is left that may go."""
+        """Delete a few rows of one machine; False when none is left to delete."""
         bounds = limits(self._kept, host.population, site.time_zone, work.today, closed)
         bounds = replace(bounds, kept_years=kept)
         units = self._store.expiring(host, site, bounds.days, MOST_DAYS)
         if units is None:
-            if host.population is not Population.SERVER:  # its hours are needed until its days have gone
+            if host.population is not Population.SERVER:  # its hours are needed until its days are deleted
                 work.blocked += 1
                 return False
         elif starts := units.starts:
             psys = self._store.psys(host.host_id)
-            days = self._almanac.days(site, host.population)
+            days = self._site_calendars.days(site, host.population)
             gone = contributions(units, days, site.time_zone, psys)
             self._store.move(
                 host.host_id, starts, {month: gone.rows(host.host_id, month) for month in gone.sums}
@@ -197,7 +200,7 @@ class Retention:
         return self._store.expire_rest(host.host_id, bounds) > 0
 
     def _sweep(self, stop: threading.Event) -> bool:
-        """Until no reader needs the old state; the next day does it else."""
+        """Overwrite the WAL once no reader needs the old state; otherwise the next day does it."""
         for _ in range(_SWEEPS):
             if self._writer.submit(self._store.sweep, alone=True).result():
                 return True

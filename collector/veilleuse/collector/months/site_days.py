@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a site's calendars say of its days: the day type, and how long each band is."""
+"""Holds the days of a site by its calendars: day type, and length of each band."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ Part: TypeAlias = tuple[date, DayType]
 
 _KEPT_SITES: Final = 4_096
 OUTSIDE: Final = date.min
-"""The month of a day that is not asked for."""
+"""Month of a day outside the requested period."""
 
 
 class DayFacts(NamedTuple):
-    """Of one civil day."""
+    """One civil day."""
 
     month: date
-    """Its 1st."""
+    """1st of its month."""
     day_type: DayType
-    """OPEN too where the table of the school zone does not reach the day: an import marks its month."""
+    """OPEN too where the school zone's table does not reach the day: an import marks its month as stale."""
     milliseconds: dict[Band, int]
-    """By band, as the calendar has it; the civil day in all."""
+    """Length of each band by the calendar, ms; the sum is the civil day."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeekSplit:
-    """The open band of an ISO week, between the months and day types it lies in: by the calendar's open time."""
+    """Division of an ISO week's open band between months and day types, by the calendar's open time."""
 
     parts: tuple[Part, ...]
     weights: tuple[int, ...]
 
     @property
-    def shared(self) -> bool:
-        """Whether there is more than one."""
+    def is_shared(self) -> bool:
+        """True with more than one part."""
         return len(self.parts) > 1
 
     def share(self, value: int) -> list[int]:
-        """`value` ≥ 0, for each of `parts`; sums to it exactly."""
+        """Divide `value` ≥ 0 between `parts`; the results sum exactly to it."""
         return apportion(value, self.weights)
 
 
 @lru_cache(maxsize=65_536)
 def _band_milliseconds(calendar: Calendar, day: date) -> dict[Band, int]:
-    """By band; never changed by who gets it. Many sites have one calendar."""
+    """Return the length of each band, ms; callers must not change it. Many sites share one calendar."""
     lengths: dict[Band, int] = {}
     for piece in day_segments(calendar, day):
         length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
@@ -66,12 +66,15 @@ def _band_milliseconds(calendar: Calendar, day: date) -> dict[Band, int]:
 
 
 class SiteDays:
-    """Of one site and population. Remembers; pure otherwise."""
+    """Days of one site and population. Caches; otherwise pure."""
 
     def __init__(
         self, versions: tuple[CalendarVersion, ...], imported: Sequence[SchoolPeriod], population: Population
     ) -> None:
-        """`versions`: oldest first, not empty. `imported`: school holidays beside the shipped ones."""
+        """Take the calendars of the site.
+
+        `versions`: oldest first, not empty. `imported`: school holidays in addition to the shipped ones.
+        """
         self._versions = versions
         self._imported = imported
         self.population = population
@@ -81,25 +84,31 @@ class SiteDays:
         self._window = (date.min, date.max)
 
     def within(self, first: date, end: date) -> SiteDays:
-        """The same, where a day outside [first, end) is of no month: for a stretch that is not whole months."""
+        """Return the same days, with days outside [first, end) in no month: for a stretch of partial
+        months.
+        """
         made = SiteDays(self._versions, self._imported, self.population)
         made._window = (first, end)
         return made
 
     def of(self, day: int) -> DayFacts:
-        """Of a day number."""
+        """Return a day by its day number."""
         found = self._days.get(day)
         if found is None:
             found = self._days[day] = self._look(date.fromordinal(day))
         return found
 
     def kind(self, day: date) -> DayType:
-        """The type alone, without cutting the day into bands."""
+        """Return the day type alone, without cutting the day into bands."""
         version = in_force(self._versions, day, self.population)
         return day_type(version.calendar, self._school(version), day) or DayType.OPEN
 
     def week(self, monday: int) -> WeekSplit:
-        """A week without any open time is of its Monday, closed: the calendar tells nothing else of such a record."""
+        """Return the division of a week.
+
+        A week without open time belongs to its Monday, as closed: the calendar gives nothing else for such a
+        record.
+        """
         found = self._weeks.get(monday)
         if found is None:
             weights: dict[Part, int] = {}
@@ -128,7 +137,9 @@ class SiteDays:
 
 
 class SiteCalendars:
-    """The days of every site, as declared now. `look_again` before each piece of work; what has not changed is kept."""
+    """Days of every site, by the current calendars. Call `look_again` before each piece of work;
+    unchanged days stay cached.
+    """
 
     def __init__(
         self,
@@ -141,13 +152,13 @@ class SiteCalendars:
         self._seen: dict[str, tuple[CalendarVersion, ...]] = {}
         self._periods: tuple[SchoolPeriod, ...] | None = None
 
-    def look_again(self) -> None:
-        """What is declared may have changed."""
+    def discard_declarations(self) -> None:
+        """Discard the declarations that were read: they may have changed."""
         self._seen.clear()
         self._periods = None
 
     def days(self, site: Site, population: Population) -> SiteDays:
-        """Raises StoreDamaged."""
+        """Return the days of a site and population. Raises StoreDamaged."""
         if self._periods is None:
             self._periods = self._school_periods()
         if site.site not in self._seen:

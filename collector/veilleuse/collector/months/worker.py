@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Keeps months that ended, in the writer's thread, in slices of at most 20 ms, while derive has nothing to do."""
+"""Stores ended months in the writer's thread, in slices of at most 20 ms, while derive is idle."""
 
 from __future__ import annotations
 
@@ -15,47 +15,51 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, DeriveStore, Registry
-from veilleuse.collector.ports.months import RollStore, StaleMonth
+from veilleuse.collector.ports.months import MonthStore, StaleMonth
 
 log = logging.getLogger(__name__)
 
 WAIT_DAYS: Final = 3
-"""From the end of a month until it is kept: most of what agents still hold of it has come by then. What comes later makes it again."""
+"""Days from the end of a month until it is stored: most delayed records have arrived by then.
+Later ones recompute it.
+"""
 SLICE_SECONDS: Final = 0.020
-"""As derive's: an acknowledgement waits for as long."""
+"""Length of a slice, as derive's: an acknowledgement waits for as long."""
 BACKLOG_PERIODS: Final = 256
-"""Of derive: with as many it is not idle. A few always wait for half a second where servers send."""
+"""Dirty periods from which derive is not idle. A few always wait for half a second where servers send."""
 _PER_SLICE: Final = 64
 _LOOK_SECONDS: Final = 60.0
 _REST_SECONDS: Final = 0.020
-"""Between two slices: half the writer's time is left to who pushes."""
+"""Pause between two slices: it leaves half the writer's time to received records."""
 
 
 def ended_by(today: date) -> date:
-    """Months before this one may be kept: they ended 3 days ago or earlier."""
+    """Return the first month that may not be stored yet: earlier ones ended 3 days ago or before."""
     return (today - timedelta(days=WAIT_DAYS)).replace(day=1)
 
 
-class RollWorker:
-    """`run_slice` inside the writer, `drain` for a command, `start`/`stop` for the service."""
+class MonthWorker:
+    """Stores ended months: `run_slice` inside the writer, `drain` for a command,
+    `start`/`stop` for the service.
+    """
 
     def __init__(
         self,
         writer: Committer,
-        store: RollStore,
+        store: MonthStore,
         derive: DeriveStore,
         registry: Registry,
-        almanac: SiteCalendars,
+        site_calendars: SiteCalendars,
         *,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`almanac`: over the writer's connection; used inside its jobs only."""
+        """Take the stores; `almanac` uses the writer's connection, inside the writer's jobs only."""
         self._writer = writer
         self._store = store
         self._derive = derive
         self._registry = registry
-        self._almanac = almanac
+        self._site_calendars = site_calendars
         self._today = today
         self._clock = clock
         self._stop = threading.Event()
@@ -64,19 +68,19 @@ class RollWorker:
         self._failed: set[StaleMonth] = set()
 
     def start(self) -> None:
-        """Roll in the background until `stop`."""
+        """Store months in the background until `stop`."""
         self._thread = threading.Thread(target=self._run, name="roll", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
-        """Stop after the slice under way; what is left stays marked."""
+        """Stop after the current slice; remaining months stay marked."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
 
     def drain(self) -> int:
-        """Keep every month that may be; how many. Raises what the store raises."""
+        """Store every month that may be stored; return their number. Raises the store's errors."""
         self._failed.clear()
         done = 0
         while count := self._writer.submit(self.run_slice).result():
@@ -84,12 +88,15 @@ class RollWorker:
         return done
 
     def run_slice(self) -> int:
-        """Keep months for at most 20 ms (at least one); how many; none while derive has much to do. Runs in the writer's thread."""
+        """Store months for at most 20 ms, at least one; return their number.
+
+        It stores none while derive has much to do. Runs in the writer's thread.
+        """
         if len(self._derive.dirty(BACKLOG_PERIODS)) == BACKLOG_PERIODS:
             return 0
         until = self._clock() + SLICE_SECONDS
         done = 0
-        self._almanac.look_again()
+        self._site_calendars.discard_declarations()
         for one in self._store.due(ended_by(self._today()), _PER_SLICE + len(self._failed)):
             if one in self._failed:
                 continue
@@ -112,7 +119,7 @@ class RollWorker:
             return
         site = self._registry.site(host.site)
         source = self._store.source(host, site, one.month)
-        rows = month_rows(source, self._almanac.days(site, host.population), site.time_zone)
+        rows = month_rows(source, self._site_calendars.days(site, host.population), site.time_zone)
         self._store.write_month(one.host_id, one.month, rows)
 
     def _run(self) -> None:
@@ -126,5 +133,5 @@ class RollWorker:
             self._wake.clear()
 
     def wake(self) -> None:
-        """Look at once. From any thread."""
+        """Wake the background thread now. From any thread."""
         self._wake.set()

@@ -5,11 +5,11 @@
 from veilleuse.collector.model.factors import ChosenFactor, Factor
 from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
 from veilleuse.collector.ports.imports import (
+    ActionReader,
+    ActionStore,
     FactorReader,
     Factors,
     FactorSource,
-    FollowReader,
-    Follows,
     Intensities,
     IntensityReader,
     InventoryReader,
@@ -17,7 +17,7 @@ from veilleuse.collector.ports.imports import (
 )
 from veilleuse.collector.ports.indicators import Indicator, LoadReader, SobrietyIndicator
 from veilleuse.collector.ports.ingest import Authoriser, Committer, IngestStore, Renewer
-from veilleuse.collector.ports.months import RollReader, RollStore
+from veilleuse.collector.ports.months import MonthReader, MonthStore
 from veilleuse.collector.ports.publications import ClosedYearReader, PublicationReader
 from veilleuse.collector.ports.readers import (
     BoundedReader,
@@ -41,6 +41,8 @@ from veilleuse.collector.ports.registry import (
 __all__ = [
     "AccountReader",
     "Accounts",
+    "ActionReader",
+    "ActionStore",
     "Authoriser",
     "BoundedReader",
     "Calendars",
@@ -55,8 +57,6 @@ __all__ = [
     "FactorReader",
     "FactorSource",
     "Factors",
-    "FollowReader",
-    "Follows",
     "HostEraser",
     "HourReader",
     "Indicator",
@@ -68,6 +68,8 @@ __all__ = [
     "LoadReader",
     "MeteringReader",
     "MeteringStore",
+    "MonthReader",
+    "MonthStore",
     "PeriodReader",
     "PublicationReader",
     "QueryReader",
@@ -75,7 +77,5 @@ __all__ = [
     "ReferenceReader",
     "Registry",
     "Renewer",
-    "RollReader",
-    "RollStore",
     "SobrietyIndicator",
 ]

@@ -31,13 +31,13 @@ from veilleuse.collector.model.sums import (
 
 
 class DeriveStore(Protocol):
-    """What derive reads and writes; called through the writer."""
+    """Reads and writes of derive; called through the writer."""
 
     def dirty(self, limit: int) -> tuple[DirtyPeriod, ...]:
-        """Oldest marks first."""
+        """Return the oldest marks first."""
 
     def record_cells(self, period: DirtyPeriod) -> tuple[RecordCells, ...]:
-        """All measurements of the period, in stream order."""
+        """Return all measurements of the period, in stream order."""
 
     def write_derived(
         self,
@@ -47,35 +47,37 @@ class DeriveStore(Protocol):
         ledger: Sequence[LedgerEntry],
         screens: Sequence[DerivedCell] = (),
     ) -> None:
-        """In one transaction: replace the period's derived cells, and apart from them its screens' (and carry the difference
-        into its day), set each record's energy, advance the ledger, clear the dirty mark."""
+        """Replace the period's derived cells and, separately, its screens' cells, in one transaction.
+
+        Add the difference to its day, set each record's energy, advance the ledger, clear the dirty mark.
+        """
 
     def put_aside(self, period: DirtyPeriod) -> None:
-        """Clear the mark of a period that cannot be derived; what was derived before stands."""
+        """Clear the mark of a period that cannot be derived; earlier derived values stay."""
 
     def mark_all_dirty(self) -> int:
-        """For `veilleuse derive`: a corrected model repairs the past. How many periods."""
+        """Mark all periods, so that a corrected model repairs the past; return their number."""
 
 
 class MeteringStore(Protocol):
-    """Meters that several machines share, and what else one period says of others; called through the writer."""
+    """Shared meters, and one machine's effects on other periods; called through the writer."""
 
     def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
-        """What a machine read of meters in this hour; where that is new, the hour of the machines on them is marked dirty."""
+        """Store a machine's readings of this hour; mark the hour of machines on meters with new readings."""
 
-    def shared(self, period: DirtyPeriod) -> SharedReadings:
+    def shared_readings(self, period: DirtyPeriod) -> SharedReadings:
         """What is a machine's, and its screens', of its meters in this hour."""
 
     def psys_seen(self, host_id: HostId) -> PsysCheck:
-        """Its platform counter beside its battery's discharge, over all its periods."""
+        """Return its platform counter and its battery's discharge, over all its periods."""
 
     def put_psys(self, period: DirtyPeriod, check: PsysCheck) -> None:
-        """The same of one period; replaces what it said before."""
+        """Store the check of one period; it replaces the earlier one of that period."""
 
     def mark_host_dirty(self, host_id: HostId) -> None:
-        """Every period of it that still has records."""
+        """Mark every period of it that still has records."""
 
-    def declared(self) -> MeterDeclarations:
+    def declarations(self) -> MeterDeclarations:
         """All that is declared of meters, by name."""
 
     def declare(
@@ -85,30 +87,27 @@ class MeteringStore(Protocol):
         pues: Sequence[Pue],
         servers: Sequence[RoomServer] = (),
     ) -> None:
-        """Each of these meters and rooms is now what is said here, and nothing else; checked by the caller.
-
-        The hours of the machines on them, before and after, are marked dirty.
-        """
+        """Replace these declarations, checked by the caller; mark the hours of old and new machines dirty."""
 
 
 class Calibrations(Protocol):
-    """What is calibrated of hardware models. Used like the Registry."""
+    """Calibrations of hardware models. Used like the Registry."""
 
     def book(self) -> CalibrationBook:
-        """What is in force. Raises StoreDamaged for what is no calibration, as all that read."""
+        """Return the calibrations in force. Raises StoreDamaged for a damaged one, as all reads do."""
 
     def stored(self) -> tuple[StoredFit, ...]:
-        """All that ever were, oldest first."""
+        """Return all calibrations ever stored, oldest first."""
 
     def in_force(self, hardware: Hardware, quantity: str) -> StoredFit | None: ...
     def put(self, kept: KeptFit, now_unix_milliseconds: int) -> int:
-        """Into force, in the place of the one before; its id."""
+        """Put a calibration into force in place of the previous one; return its id."""
 
     def withdraw(self, calibration_id: int, now_unix_milliseconds: int) -> StoredFit:
-        """Out of force. Raises AdminError unless it is in force, or its periods are not all marked yet."""
+        """Withdraw a calibration. Raises AdminError unless it is in force, with all its periods marked."""
 
     def mark_dirty(self, host_id: HostId) -> int:
-        """Every period of a host that still has records is derived again. How many of its periods wait now."""
+        """Mark every period of a host that still has records; return the number of its waiting periods."""
 
-    def marked(self, calibration_id: int) -> None:
+    def end_marking(self, calibration_id: int) -> None:
         """All periods of its machines are: `StoredFit.marking` ends."""

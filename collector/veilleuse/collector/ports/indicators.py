@@ -23,31 +23,33 @@ from veilleuse.collector.model.records import (
 
 
 class Indicator(Protocol):
-    """A named sobriety figure. Formula, period, unit, threshold, direction and owner stand in the class's docstring."""
+    """A named indicator. Its docstring has the formula, period, unit, threshold, direction and owner."""
 
     meta: IndicatorMeta
 
     def threshold(self, thresholds: Thresholds, /) -> float | None:
-        """The target as set, in the indicator's unit; None when there is none."""
+        """Return the configured target, in the indicator's unit; None when there is none."""
 
     def figure(self, key: GroupKey, sums: GroupSums, /) -> IndicatorFigure | None:
-        """Its figure for one group; None when the indicator is not of this kind of machine. Pure."""
+        """Return its figure for one group; None when it does not apply to this kind of machine. Pure."""
 
 
 class SobrietyIndicator(Protocol):
-    """As `Indicator`, of machines and assets. Formula, period, unit, threshold, direction and owner stand in its docstring."""
+    """An `Indicator` of machines and assets. Its docstring has the formula, period, unit, threshold,
+    direction and owner.
+    """
 
     meta: IndicatorMeta
 
     def figures(self, group: SobrietyGroup, targets: Targets, /) -> Iterable[Figure]:
-        """Its figures of one group; none when it is not of this kind of group. Pure."""
+        """Return its figures for one group; none when it does not apply to this kind of group. Pure."""
 
 
 class LoadReader(Protocol):
-    """What I4 and I6 to I8 ask beside months; read-only, any process."""
+    """Inputs of I4 and I6 to I8 in addition to months; read-only, in any process."""
 
     def server_loads(self, end: date, days: Sequence[int]) -> Mapping[HostId, Mapping[int, Load]]:
-        """Server → days → its load over the last so many civil days of its site before `end`."""
+        """Return server → days → its load over the last `days` civil days of its site before `end`."""
 
     def book(self) -> CalibrationBook:
-        """The calibrations in force."""
+        """Return the calibrations in force."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of what keeps months: days in, months out, and what retention takes. docs/decisions/0031."""
+"""Defines the seams of monthly sums: days in, months out, and retention. docs/decisions/0031."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from veilleuse.wire.vocabulary import Band, Population, State, Supply
 HISTORY_DAYS: Final = 56
 """8 weeks up to the end of the month: METHOD.md §4, rule 1."""
 AFTER_DAYS: Final = 4
-"""A silence that goes on for these after a month is longer than 72 h."""
+"""Days after a month that show whether a silence is longer than 72 h."""
 CARRIED_COLUMNS: Final = (*IDLE_COLUMNS, *CPU_COLUMNS, *SCREEN_COLUMNS[:-3])
-"""Of a cell's sums, those that a vector has as they are."""
+"""Sums of a cell that a vector takes unchanged."""
 
 
 class UnitSum(NamedTuple):
@@ -77,25 +77,26 @@ class Units:
     energies: tuple[UnitEnergy, ...] = ()
     screens: tuple[UnitEnergy, ...] = ()
     night_hours: tuple[tuple[int, int], ...] = ()
-    """(hour, milliseconds on in its `night` cells), classroom PCs only; those of the morning after the last day too."""
+    """(hour, milliseconds on in its `night` cells), classroom PCs only; with the morning after the last day.
+    """
 
     @property
     def starts(self) -> frozenset[tuple[Grain, int]]:
-        """Of each day and week."""
+        """Grain and start of each day and week."""
         found = {(row.grain, row.start) for row in self.sums}
         return frozenset(found | {(row.grain, row.start) for row in (*self.energies, *self.screens)})
 
 
 class KnownBand(NamedTuple):
-    """What is known of one band of a day or a week."""
+    """Known time and energy of one band of a day or a week."""
 
     grain: Grain
     start: int
     band: Band
     known_milliseconds: int
-    """Of all states but `unknown`."""
+    """Time of all states except `unknown`."""
     derived_milliseconds: int
-    """Of these, with an energy."""
+    """Part of it with an energy."""
     energy_millijoules: int
     on_milliseconds: int
     on_derived_milliseconds: int
@@ -104,26 +105,27 @@ class KnownBand(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MonthSource:
-    """What a month of one machine is made of."""
+    """Inputs of one machine's month."""
 
     host_id: HostId
     month: date
     units: Units
-    """Its days, and the weeks that lie in it or across its edges; those that retention left."""
+    """Days of the month that retention has left, and weeks in it or across its edges."""
     known: tuple[KnownBand, ...]
-    """Of the 56 days up to its end and the 4 days after it, and of the weeks that begin in them."""
+    """Known bands of the 56 days up to its end and the 4 days after it, and of the weeks that begin in them.
+    """
     first_day: int | None
-    """Day number of the machine's first day, or of any day before the month; None: it never told of any."""
+    """Day number of the machine's first day, or of any day before the month; None: no report ever."""
     last_day: int | None
     psys: PsysCheck
     gone: tuple[HostPeriod, ...] = ()
-    """What its days that are gone had."""
+    """Sums of its deleted days."""
     kept: tuple[HostPeriod, ...] = ()
-    """The month as it was kept before."""
+    """The month as stored before."""
 
 
 class StaleMonth(NamedTuple):
-    """A month to be kept (again)."""
+    """A month to store or recompute."""
 
     host_id: HostId
     month: date
@@ -131,74 +133,82 @@ class StaleMonth(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What of one machine is too old on a day; day numbers, exclusive: what ended by then goes."""
+    """Age limits of one machine on a day; day numbers, exclusive: what ended by then is deleted."""
 
     days: int
-    """Days and weeks, with what they were made of where that has no longer a limit of its own."""
+    """Limit of days and weeks, with their sources where these have no limit of their own."""
     hours_unix_milliseconds: int
-    """Records and sums of hours."""
+    """Limit of records and sums of hours."""
     records: int
-    """Records of days and weeks."""
+    """Limit of records of days and weeks."""
     months: int
-    """Months that ended by that day."""
+    """Limit of months: those that ended by that day."""
     closed_years: frozenset[int] = frozenset()
-    """Closed definitively: their months go."""
+    """Definitively closed years: their months are deleted."""
     kept_years: frozenset[int] | None = None
-    """Only months of these go because they are too old; None: of all years."""
+    """Years whose months may be deleted by age; None: all years."""
 
 
 @dataclass(frozen=True, slots=True)
 class OldestKept:
-    """How old the oldest rows of a population are, and what keeps them."""
+    """Age of a population's oldest rows, and the reason why they stay."""
 
     day: int | None
     """Day number; None where there is none."""
     week: int | None
-    """Of its Monday."""
+    """Day number of its Monday."""
     month: int | None
     hour_unix_milliseconds: int | None
     stale_months: int
-    """(machine, month) not kept yet that ended by the day asked."""
+    """(machine, month) not stored yet that ended by the requested day."""
 
 
 class KeptRows(NamedTuple):
-    """One state of what is kept of some machines."""
+    """Stored rows of some machines, read in one transaction."""
 
     years: Sequence[HostPeriod]
-    """A year's together, in (host, day type, band) order."""
+    """Rows of a year are together, in (host, day type, band) order."""
     months: Sequence[HostPeriod]
-    """Likewise."""
+    """Rows in the same order."""
     stale: frozenset[StaleMonth]
-    """Of either."""
+    """Stale months, of years or months."""
     stale_rows: Sequence[HostPeriod]
-    """What is kept of these: no longer true, and in the rows of the years."""
+    """Stored rows of the stale months: out of date, and contained in the rows of the years."""
 
 
-class RollStore(Protocol):
-    """Called through the writer: each write is a transaction, or part of the caller's."""
+class MonthStore(Protocol):
+    """Store of months, called through the writer: each write is a transaction, or part of the caller's."""
 
     def due(self, before: date, limit: int) -> tuple[StaleMonth, ...]:
-        """Months that ended by then (the 1st of one) and are not kept as they are, of machines of which nothing waits to be derived;
-        oldest first."""
+        """Return months that ended before a 1st and are not stored up to date,
+        of machines without dirty periods.
+
+        Oldest first.
+        """
 
     def source(self, host: Host, site: Site, month: date) -> MonthSource:
-        """What it is made of, now."""
+        """Return the current inputs of a month."""
 
     def write_month(self, host_id: HostId, month: date, rows: Sequence[HostPeriod]) -> None:
-        """In place of what was kept of it; its year follows, its mark goes. Where no month before it touches it, those between are
-        marked: the machine was silent, and has now come back."""
+        """Replace the stored month; its year is updated and its mark removed.
+
+        Where a gap separates it from the month before, the months between are marked: the machine was silent
+        and is back.
+        """
 
     def drop_mark(self, host_id: HostId, month: date) -> None:
-        """Of a machine that is no more."""
+        """Remove the mark of a deleted machine."""
 
     # --- retention
 
     def expiring(self, host: Host, site: Site, limit: int, most_days: int) -> Units | None:
-        """Its days and weeks that ended by `limit`, at most so many days (≥ 7) from the oldest on; Units() where there is none, None
-        where one of their months is not kept as it is."""
+        """Return its oldest days and weeks that ended by `limit`, over at most `most_days` days (≥ 7).
+
+        Units() where there are none; None where one of their months is not stored up to date.
+        """
 
     def psys(self, host_id: HostId) -> PsysCheck:
-        """Its platform counter beside its battery's discharge."""
+        """Return its platform counter and its battery's discharge."""
 
     def move(
         self,
@@ -206,26 +216,30 @@ class RollStore(Protocol):
         starts: Collection[tuple[Grain, int]],
         gone: Mapping[date, Sequence[HostPeriod]],
     ) -> None:
-        """Take these days and weeks out of every table; what the months had of them, by month, is added to what is gone."""
+        """Delete these days and weeks from every table; add their sums, by month, to the deleted sums."""
 
     def expire_rest(self, host_id: HostId, limits: Limits) -> int:
-        """Some rows of what is older than the limits but days and weeks, ≤ 20 ms; how many. 0: none is left."""
+        """Delete some rows beyond the limits other than days and weeks, ≤ 20 ms;
+        return their number. 0: none is left.
+        """
 
     def expire_population(self, population: Population, limits: Limits) -> int:
-        """Likewise of what lies in the order of time: declared gaps of its machines, readings of meters that several share."""
+        """Delete likewise in time order: declared gaps of its machines, readings of shared meters."""
 
     def sweep(self) -> bool:
-        """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state."""
+        """Overwrite deleted data in all files, outside a transaction.
+        False while a reader still needs the old state.
+        """
 
 
-class RollReader(Protocol):
-    """The same, read-only, in any process."""
+class MonthReader(Protocol):
+    """Read-only part of the store of months, in any process."""
 
     def host_ids(self) -> tuple[HostId, ...]:
-        """All, in order."""
+        """Return all hosts, in order."""
 
     def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
-        """Of the hosts after < id ≤ upto, as one state."""
+        """Return the stored rows of the hosts after < id ≤ upto, in one transaction."""
 
     def month_source(self, host: Host, site: Site, month: date) -> MonthSource: ...
     def hosts(self) -> tuple[Host, ...]: ...

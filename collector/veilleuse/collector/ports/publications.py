@@ -14,65 +14,78 @@ from veilleuse.wire.vocabulary import Population
 
 
 class PendingMonths(NamedTuple):
-    """What of a year is not in its figure yet."""
+    """Data of a year that its figure does not contain yet."""
 
     periods: int
     """Hours, days and weeks that wait to be derived."""
     months: int
-    """(machine, month) not kept, or no longer true."""
+    """(machine, month) not stored, or out of date."""
 
 
 class MayGo(NamedTuple):
-    """What of too old a year may go, because the year is closed or its statistics are kept."""
+    """Data of an expired year that may be deleted, because the year is closed or its statistics are
+    stored.
+    """
 
     months: frozenset[int] | None = None
-    """Years whose months of machines may; None: all."""
+    """Years whose months of machines may be deleted; None: all."""
     readings_until: int | None = None
     """Readings of shared meters from this moment on (Unix ms) stay; None: none does."""
 
 
 class ClosedYearReader(Protocol):
-    """Read-only, any process."""
+    """Closed years, read-only, in any process."""
 
     def revisions(self, year: int | None = None) -> tuple[ClosedYear, ...]:
-        """All, or a year's, by year and revision."""
+        """Return all revisions, or one year's, by year and revision."""
 
     def file(self, one: ClosedYear) -> ClosedFile:
-        """The content of a revision. Raises StoreDamaged."""
+        """Return the content of a revision. Raises StoreDamaged."""
 
     def waiting(self, year: int) -> PendingMonths:
-        """Of the year."""
+        """Return the pending data of the year."""
 
     def kept_years(self) -> tuple[KeptYear, ...]:
-        """Years that are kept and not closed, in order."""
+        """Return the years with stored statistics that are not closed, in order."""
 
     def kept_file(self, one: KeptYear) -> ClosedFile:
-        """What was in force (`report`) and the statistics of a kept year, without a signature. Raises StoreDamaged."""
+        """Return the terms (`report`) and statistics of a kept year, without a signature.
+        Raises StoreDamaged.
+        """
 
     def first_year(self) -> int | None:
-        """The first year of which a month of a machine or a reading of a meter is kept; None = there is none."""
+        """Return the first year with a stored month of a machine or reading of a meter;
+        None = there is none.
+        """
 
     def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:
-        """Whether a month that begins in [first, end) is kept of any machine of these."""
+        """Return whether a month that begins in [first, end) is stored of any machine of these
+        populations.
+        """
 
     def has_readings(self, first: date, end: date) -> bool:
-        """Whether a reading of any meter is kept of an hour that begins in these days of UTC."""
+        """Return whether a reading of any meter is stored of an hour that begins in these UTC days."""
 
     def definitive_years(self) -> frozenset[int]:
         """Years of which a revision is definitive: their months of PCs may go."""
 
 
 class ClosedYears(ClosedYearReader, Protocol):
-    """The same with its writes. Used like the Registry."""
+    """Closed years with writes. Used like the Registry."""
 
     def put(self, one: ClosedYear, file: PackedFile) -> None:
-        """The next revision of its year; what was kept of the year while it was open goes. Raises AdminError when it is not the next."""
+        """Store the next revision of its year; statistics kept while it was open are deleted.
+
+        Raises AdminError when it is not the next.
+        """
 
     def keep(self, one: KeptYear, file: PackedFile | None) -> None:
-        """In place of what was kept of the year before; None: it cannot be kept. Raises AdminError when it is closed."""
+        """Replace the kept statistics of the year; None: it cannot be kept.
+        Raises AdminError when it is closed.
+        """
 
     def may_go(self, today: date) -> MayGo:
-        """What retention asks before it takes anything of a year that is over."""
+        """Return the data of ended years that retention may delete."""
 
 
 class PublicationSummary(NamedTuple):
@@ -90,29 +103,38 @@ class PublicationSummary(NamedTuple):
 
 
 class PublicationReader(Protocol):
-    """Read-only, any process, any thread."""
+    """Publications, read-only, in any process and thread."""
 
-    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
+    def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         """What is kept of a period, without its content; None: nothing. Cheap, however large the content."""
 
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
-        """As it was published; None: it was not."""
+        """Return a publication as published; None without one."""
 
     def waits(self, first: date, end: date) -> bool:
-        """Whether records of machines under the rule, of days in [first, end), wait to be derived."""
+        """Return whether records of machines under the disclosure rule,
+        of days in [first, end), wait to be derived.
+        """
 
 
 class Publications(Protocol):
-    """In the writer's thread; each write is a transaction, or part of the caller's."""
+    """Publications with writes, in the writer's thread;
+    each write is a transaction, or part of the caller's.
+    """
 
     def put(self, one: Publication) -> bool:
-        """Keep it where nothing is kept of its kind and period. False: something is, and stays. Raises AdminError when there is no room."""
+        """Store a publication where its kind and period have none. False: one exists and stays.
 
-    def told(self) -> tuple[PublicationSummary, ...]:
+        Raises AdminError when there is no room.
+        """
+
+    def summaries(self) -> tuple[PublicationSummary, ...]:
         """All, by period and kind."""
 
     def take_back(self, first: date, end: date) -> int:
-        """Delete those that lie inside [first, end); how many."""
+        """Delete the publications inside [first, end); return their number."""
 
     def expire(self, until: date, years: Collection[int]) -> int:
-        """Delete those that ended by `until`, or began in one of the years; how many."""
+        """Delete the publications that ended by `until`, or began in one of the years;
+        return their number.
+        """

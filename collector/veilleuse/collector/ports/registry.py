@@ -30,9 +30,9 @@ from veilleuse.wire.vocabulary import Population
 
 
 class Registry(Protocol):
-    """Hosts, tokens, certificates, sites, names. Short writes, in the writer's thread: `writer.submit(lambda: …)`.
+    """Hosts, tokens, certificates, sites, names. Used in jobs of the writer: `writer.submit(lambda: …)`.
 
-    What one job does is one transaction: it is undone when the job raises, and durable when its future has a result.
+    One job is one transaction: it is undone when the job raises, and durable when its future has a result.
     """
 
     # --- hosts
@@ -49,7 +49,7 @@ class Registry(Protocol):
         facts_wire: bytes | None,
         copy_of: HostId | None = None,
     ) -> HostId:
-        """Raises sqlite3.IntegrityError (or the backend's) when the agent id, token or site does not fit."""
+        """Insert a host. Raises the backend's IntegrityError for an invalid agent id, token or site."""
 
     def host(self, host_id: HostId) -> Host | None: ...
     def host_by_agent_id(self, agent_id: AgentId) -> Host | None: ...
@@ -64,26 +64,26 @@ class Registry(Protocol):
         health_wire: bytes | None,
         now_unix_milliseconds: int,
     ) -> None:
-        """Last contact (workstations: the UTC date only), facts and health when given.
+        """Store the last contact (workstations: the UTC date only), and facts and health when given.
 
         Both are the encoded Facts and Health of telemetry.proto after validate.clean_facts / clean_health.
         """
 
     def holders(self, host_id: HostId) -> Holders:
-        """Nonces of its Hello answers; nothing at first."""
+        """Return the nonces of its Hello answers; empty at first."""
 
     def set_holders(self, host_id: HostId, holders: Holders) -> None: ...
     def note_use(self, host_id: HostId, generation: int) -> None:
-        """A Hello came with a certificate of this generation; `Host.used_generation` only goes up."""
+        """Record a Hello with a certificate of this generation; `Host.used_generation` only rises."""
 
     def note_conflict(self, host_id: HostId) -> None:
-        """One more in `Host.conflicts`."""
+        """Add one to `Host.conflicts`."""
 
     def clear_conflicts(self, host_id: HostId) -> None:
-        """An operator has looked: no conflict, no nonce of a copy; where one waits, whoever calls next is the machine."""
+        """Remove conflicts and nonces of clones; if a holder waits, the next caller counts as the machine."""
 
     def count_copies(self, original: HostId, status: HostStatus) -> int:
-        """Machines with this status that said to be copies of it."""
+        """Count the machines with this status that declared themselves clones of it."""
 
     # --- tokens
     def insert_token(
@@ -100,57 +100,57 @@ class Registry(Protocol):
         approve: bool,
         admit_copies: bool = False,
     ) -> int:
-        """Its token_id."""
+        """Insert a token and return its token_id."""
 
     def token_by_hash(self, token_sha256: bytes) -> Token | None: ...
     def token_of_host(self, host_id: HostId) -> Token | None:
-        """The one it enrolled with, or whose placement it has."""
+        """Return the token of its enrolment, or the one with its placement."""
 
     def raise_token_uses(self, token_id: int, uses: int) -> None:
-        """At least so many: what a restored registry does not know of."""
+        """Raise a token's uses to at least `uses`: a restored registry may have lost some."""
 
     def tokens(self) -> tuple[Token, ...]: ...
     def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
-        """Count one use, atomically; False when it is used up, expired, revoked or unknown: nothing was counted."""
+        """Count one use, atomically; False, uncounted, when it is used up, expired, revoked or unknown."""
 
     def revoke_token(self, token_id: int) -> bool:
-        """False when there is no such token."""
+        """Revoke a token; False when there is none with this id."""
 
     # --- accounts that read over HTTP: what the register has to know of them
     def revoke_account(self, token_sha256: bytes, day: int) -> bool:
-        """As of a UTC day number; False when there is none with this token, or it had ended."""
+        """Revoke an account as of a UTC day number; False when none has this token, or it had ended."""
 
     def revoked_accounts(self) -> dict[bytes, int]:
-        """SHA-256 of their tokens → UTC day number."""
+        """Return SHA-256 of the token → UTC day number."""
 
     # --- certificates
     def insert_certificate(self, certificate: Certificate) -> None: ...
     def trim_certificates(self, host_id: HostId, oldest_generation: int) -> None:
-        """Forget a host's renewed certificates of an older generation than that; the one of its token stays."""
+        """Delete a host's renewed certificates of an older generation; the one of its token stays."""
 
     def latest_certificate(self, host_id: HostId) -> Certificate | None:
-        """The one of the highest generation."""
+        """Return the certificate of the highest generation."""
 
     def certificate_dates(self) -> Iterator[CertificateDates]:
-        """Of every certificate kept of active hosts; a host's together, the newest generation first."""
+        """Yield every stored certificate of active hosts; a host's together, the newest generation first."""
 
     def certificate_by_serial(self, serial: str) -> Certificate | None: ...
     def certificate_by_token(self, token_id: int, public_key_sha256: bytes) -> Certificate | None:
-        """Enrolment is idempotent on (token, public key)."""
+        """Return the certificate of (token, public key): enrolment is idempotent on it."""
 
     def certificate_by_previous(self, previous_serial: str, public_key_sha256: bytes) -> Certificate | None:
-        """Renewal is idempotent on (current serial, new public key)."""
+        """Return the certificate of (current serial, new public key): renewal is idempotent on it."""
 
     # --- machines that were forgotten
     def forgotten(self) -> dict[bytes, int]:
-        """SHA-256 of their agent ids → day number."""
+        """Return SHA-256 of the agent id → day number."""
 
     def put_forgotten(self, agent_id_sha256: bytes, day: int) -> None:
-        """No error when it is there."""
+        """Insert a forgotten machine; no error when it exists."""
 
     # --- sites and the data directory
     def site(self, name: str) -> Site:
-        """Raises UsageError when there is none."""
+        """Return a site. Raises UsageError for an unknown one."""
 
     def sites(self) -> tuple[Site, ...]: ...
     def put_site(self, site: Site) -> None: ...
@@ -160,49 +160,56 @@ class Registry(Protocol):
     # --- identity.db
     def put_name(self, agent_id: AgentId, host_name: str) -> None: ...
     def put_pseudonyms(self, agent_id: AgentId, chassis: bytes, smbios: bytes) -> None:
-        """Each 32 bytes, or empty when not given."""
+        """Store pseudonyms; each has 32 bytes, or is empty when not given."""
 
     def names(self) -> dict[AgentId, str]:
-        """Names of the hosts that gave one. The caller writes to the journal why it looked."""
+        """Return the names of hosts with one. The caller writes the reason of the access to the journal."""
 
     def pseudonyms(self, agent_id: AgentId) -> tuple[bytes, bytes]:
-        """(chassis, SMBIOS), each 32 bytes or empty."""
+        """Return (chassis, SMBIOS), each 32 bytes or empty."""
 
     def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
-        """Who looked at it, and why: unix_milliseconds, who, what, why."""
+        """Return who accessed the machine's data, and why: unix_milliseconds, who, what, why."""
 
     def journal(
         self, since: int, until: int, *, who: str | None = None, limit: int
     ) -> list[dict[str, str | int]]:
-        """The same of all lines of [since, until), Unix milliseconds, the newest first. The caller writes to the journal why it looked."""
+        """Return all lines of [since, until), Unix ms, newest first. The caller writes the reason to the
+        journal.
+        """
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None: ...
 
 
 class HostEraser(Protocol):
-    """Takes everything of one machine out of the store, in small steps. Used like the Registry."""
+    """Deletes all data of one machine, in small steps. Used like the Registry."""
 
     is_compact: bool
-    """False when the last sweep could not write the files anew: traces may lie beside rows until their pages are used again."""
+    """False when the last sweep could not rewrite the files: deleted data stay until their pages are reused.
+    """
 
     def forget_slice(self, host_id: HostId) -> bool:
-        """Some rows of it, ≤ 20 ms; False when none is left but the host's own."""
+        """Delete some of its rows, ≤ 20 ms; False when only the host's own row is left."""
 
     def forget_host(self, host: Host, agent_id_sha256: bytes) -> bool:
-        """Its names, its certificates, itself; the journal keeps its hash. False, and nothing done, when rows came in meanwhile."""
+        """Delete its names, certificates and itself, not its hash in the journal; False when rows came
+        meanwhile.
+        """
 
     def sweep(self) -> bool:
-        """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state."""
+        """Overwrite deleted data in all files, outside a transaction. False while a reader needs the old
+        state.
+        """
 
 
 class Calendars(Protocol):
-    """What was declared of each site's days, and imported school holidays. Used like the Registry."""
+    """Declared calendars of each site, and imported school holidays. Used like the Registry."""
 
     def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
-        """Oldest first, at least one; the last is what machines are given. Raises StoreDamaged."""
+        """Return the calendars, oldest first, at least one; the last is in use. Raises StoreDamaged."""
 
     def put(self, site: str, versions: Sequence[CalendarVersion]) -> None:
-        """All of a site's, in place of what was there. The caller puts the last one into the site."""
+        """Replace all calendars of a site. The caller puts the last one into the site."""
 
     def has_machines(self, site: str) -> bool: ...
     def school_periods(self) -> tuple[SchoolPeriod, ...]: ...
@@ -210,20 +217,20 @@ class Calendars(Protocol):
 
 
 class Configurations(Protocol):
-    """Remote configuration, one line a population. Used like the Registry."""
+    """Remote configurations, one row per population. Used like the Registry."""
 
     def rollouts(self) -> tuple[Rollout, ...]:
-        """Of the populations for which something was ever set. Raises StoreDamaged for what is no configuration."""
+        """Return the roll-outs of populations with a setting. Raises StoreDamaged."""
 
     def put(self, rollout: Rollout) -> None:
-        """Insert or replace its population's."""
+        """Insert or replace the roll-out of its population."""
 
     def note(self, host_id: HostId, said: AppliedConfiguration | None) -> None:
-        """What a host said in its Hello; None = it named no configuration. `hosts()` gives it back."""
+        """Store the configuration that a host named in its Hello; None = none. `hosts()` returns it."""
 
 
 class Accounts(Protocol):
-    """Accounts and their access journal. In the writer's thread; what one job does is one transaction."""
+    """Accounts and their access journal. In the writer's thread; one job is one transaction."""
 
     def insert_account(
         self,
@@ -236,17 +243,17 @@ class Accounts(Protocol):
         expires_unix_milliseconds: int,
     ) -> Account: ...
     def accounts(self) -> tuple[Account, ...]:
-        """All that ever were, in the order they were made."""
+        """Return all accounts ever created, in order of creation."""
 
     def account(self, account_id: int) -> Account | None: ...
     def revoke_account(self, token_sha256: bytes, now_unix_milliseconds: int) -> bool:
-        """False when there is none with this token."""
+        """Revoke an account; False when none has this token."""
 
     def note_use(self, account_id: int, now_unix_milliseconds: int) -> None: ...
     def note_access(
         self, account_id: int, now_unix_milliseconds: int, *, route: str, query: str, status: int, rows: int
     ) -> None:
-        """One line of the journal, or one more on the line of this hour."""
+        """Add a journal line, or one to the count of this hour's line."""
 
     def accesses(
         self,
@@ -256,16 +263,16 @@ class Accounts(Protocol):
         account_id: int | None,
         limit: int,
     ) -> tuple[Access, ...]:
-        """The newest first."""
+        """Return the newest first."""
 
     def expire_accesses(self, before_unix_milliseconds: int, limit: int) -> int:
-        """How many went, at most `limit`."""
+        """Delete old lines, at most `limit`; return their number."""
 
 
 class AccountReader(Protocol):
-    """Read-only, in the web process."""
+    """Accounts, read-only, in the web process."""
 
     def account_by_hash(self, token_sha256: bytes) -> Account | None:
-        """As it is this moment."""
+        """Return the account as it is now."""
 
     def close(self) -> None: ...

@@ -10,11 +10,11 @@ from typing import Protocol, TypeAlias
 
 from veilleuse.collector.ports import (
     AccountReader,
+    ActionReader,
     BoundedReader,
     ClosedYearReader,
     DataReader,
     FactorReader,
-    FollowReader,
     InventoryReader,
     LoadReader,
     MeteringReader,
@@ -23,7 +23,7 @@ from veilleuse.collector.ports import (
     ReferenceReader,
 )
 from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
-from veilleuse.collector.ports.imports import Factors, Follows, Intensities, InventoryStore
+from veilleuse.collector.ports.imports import ActionStore, Factors, Intensities, InventoryStore
 from veilleuse.collector.ports.publications import ClosedYears, Publications
 from veilleuse.collector.ports.registry import Accounts, Calendars, HostEraser
 
@@ -54,7 +54,7 @@ class WriteStore(Protocol):
     @property
     def publications(self) -> Publications: ...
     @property
-    def follows(self) -> Follows: ...
+    def follows(self) -> ActionStore: ...
 
 
 class ReadStore(Protocol):
@@ -79,7 +79,7 @@ class ReadStore(Protocol):
     @property
     def loads(self) -> LoadReader: ...
     @property
-    def follows(self) -> FollowReader: ...
+    def follows(self) -> ActionReader: ...
     @property
     def publications(self) -> PublicationReader: ...
     @property

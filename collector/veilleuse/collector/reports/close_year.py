@@ -15,8 +15,8 @@ from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
-from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, closed_of, frozen_documents
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.observations import Place
@@ -144,7 +144,7 @@ def _head(told: ClosedYear, order: ClosingOrder, last: ClosedRevision | None) ->
 
 def _last(sources: Sources, year: int) -> ClosedRevision | None:
     revisions = sources.closings.revisions(year)
-    return closed_of(revisions[-1], sources.closings.file(revisions[-1])) if revisions else None
+    return revision_of(revisions[-1], sources.closings.file(revisions[-1])) if revisions else None
 
 
 def _terms(sources: Sources, year: int, rests: YearBasis) -> FrozenTerms:
@@ -166,7 +166,7 @@ def _refusals(
     sources: Sources,
     settings: CollectorSettings,
     year: int,
-    kept: Kept,
+    kept: YearStatistics,
     terms: FrozenTerms,
     *,
     of_machines: bool,

@@ -17,13 +17,13 @@ from veilleuse.collector.account.change import NoComparison
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
-from veilleuse.collector.account.publishable import publishable
-from veilleuse.collector.account.rounding import shown
+from veilleuse.collector.account.publishable import round_for_publication
+from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import METHOD_VERSION, BillingTerms, billed
+from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, slices
-from veilleuse.collector.closed_years.published_rows import closed_figures, require_shown
+from veilleuse.collector.closed_years.published_rows import closed_figures, require_publishable
 from veilleuse.collector.documents.document import (
     LANGUAGES,
     PUBLIC,
@@ -69,7 +69,7 @@ def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | li
 
 def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str]:
     """Servers of sites with a metered room, which stand in none on a day on which its meters were read: they may count twice."""
-    if not sources.metering.declared().meters:
+    if not sources.metering.declarations().meters:
         return
     question = YearQuestion(first, end, (), 1, end)
     servers = servers_in_rooms(sources, question)
@@ -101,7 +101,10 @@ def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None
     last = end - timedelta(days=1)
 
     def is_placed(asset: Asset) -> bool:
-        told = (asset.placed(last).site, *(of_hosts.get(host_id, "") for host_id in reversed(asset.host_ids)))
+        told = (
+            asset.placement_on(last).site,
+            *(of_hosts.get(host_id, "") for host_id in reversed(asset.host_ids)),
+        )
         return next((site for site in told if site), "") in sites
 
     without_site = sum(not is_placed(asset) for asset in assets)
@@ -151,7 +154,7 @@ def emissions_report_of(
     periods = year_figures(sources, question, known)
     mappings = sources.factors.mappings()
     earlier, why_not = _compared(sources, question, known, len(periods)) if compare else ({}, {})
-    terms = BillingTerms(
+    terms = StatementTerms(
         chooser(sources),
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
@@ -159,7 +162,7 @@ def emissions_report_of(
         earlier,
         why_not,
     )
-    statement = billed(periods, terms)
+    statement = build_statement(periods, terms)
     if "month" in question.dimensions and is_whole_year(question):
         year = emissions_report_of(
             sources, replace(question, dimensions=()), compare=compare, random_roll_out=random_roll_out
@@ -183,7 +186,7 @@ def for_publication(made: EmissionsReport) -> EmissionsReport:
         )
     k = head["k_anonymity"]
     assert isinstance(k, int), "a closed year has it"
-    return _made(publishable(made.statement, made.periods, k), made.periods, {**head, PUBLIC: True})
+    return _made(round_for_publication(made.statement, made.periods, k), made.periods, {**head, PUBLIC: True})
 
 
 def _under_way(document: Document, question: YearQuestion) -> Document:
@@ -204,7 +207,7 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
         compare=compare,
     )
     assert found is not None, "there are revisions, and none is ever removed"
-    require_shown(
+    require_publishable(
         found.closed,
         k=question.k_anonymity,
         current_tree=question.current_tree,
@@ -269,7 +272,7 @@ def _compared(
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
     alone = len(statement.totals) == 1
     every = (*statement.rows, *statement.totals, *statement.memo)
-    return [*(shown(row, in_words=alone) for row in every), *map(shown, statement.year)]
+    return [*(format_row(row, in_words=alone) for row in every), *map(format_row, statement.year)]
 
 
 def _year_beside(

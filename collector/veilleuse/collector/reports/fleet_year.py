@@ -13,16 +13,16 @@ from itertools import groupby
 from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
 from veilleuse.collector.calendars.periods import FIRST_YEAR, Slice, check_period, slices
-from veilleuse.collector.closed_years.published_rows import load_closed, require_shown
-from veilleuse.collector.closed_years.reduce import keep
-from veilleuse.collector.closed_years.restate import kept_figures
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.published_rows import load_closed, require_publishable
+from veilleuse.collector.closed_years.reduce import reduce_year
+from veilleuse.collector.closed_years.restate import restate_year
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
-from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, standing_of
+from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observations import ObservedMachine, hardware_name, observed
+from veilleuse.collector.fleet.observations import ObservedMachine, group_by_machine, hardware_name
 from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.calibration import WALL
@@ -77,7 +77,7 @@ class _Known:
     """Machines of one asset, which was installed anew → the one that it is, or else was last; itself included."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines: by what their agents say, or by what the inventory says of them."""
-    almanac: SiteCalendars = field(init=False)
+    site_calendars: SiteCalendars = field(init=False)
 
     def __post_init__(self) -> None:
         rolls = self.sources.reader
@@ -99,11 +99,11 @@ class _Known:
             if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value
             for host_id in asset.host_ids
         )
-        self.almanac = SiteCalendars(rolls.calendars, rolls.school_periods)
+        self.site_calendars = SiteCalendars(rolls.calendars, rolls.school_periods)
 
     def stood(self, host: Host) -> FleetDevice:
         """By its enrolment."""
-        return standing_of(host, self.sites, self.sources.reporting.zone)
+        return device_of_host(host, self.sites, self.sources.reporting.zone)
 
     def host_periods(self, part: Slice) -> Iterator[HostPeriod]:
         """Machine by machine, as they are stored; those of one asset are one machine."""
@@ -144,7 +144,7 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
     """Out of what was kept: machines' months are gone. Raises UsageError for less than the year."""
     question = known.question
     closed = load_closed(known.sources.closings, told)
-    require_shown(
+    require_publishable(
         closed,
         k=question.k_anonymity,
         current_tree=question.current_tree,
@@ -154,17 +154,17 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
         raise UsageError(
             f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
-    return kept_figures(closed.kept, question.dimensions, known.assumptions)
+    return restate_year(closed.kept, question.dimensions, known.assumptions)
 
 
 def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
     """Of a year that nobody has closed, out of what the collector kept: machines' months are gone. Raises UsageError."""
     question, found = known.question, load_kept(known.sources.closings, told)
     require_told(found, k=question.k_anonymity, current_tree=question.current_tree)
-    return kept_figures(found.kept, question.dimensions, found.under(known.assumptions))
+    return restate_year(found.kept, question.dimensions, found.under(known.assumptions))
 
 
-def year_kept(sources: Sources, question: YearQuestion) -> Kept:
+def year_kept(sources: Sources, question: YearQuestion) -> YearStatistics:
     """All that is kept of the whole question, which is one year."""
     with without_garbage_collection():
         return _kept(
@@ -207,10 +207,10 @@ def _all_stood(known: _Known, part: Slice) -> _Stood:
     return _Stood(devices, places | elsewhere, virtual, servers)
 
 
-def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
+def _kept(known: _Known, part: Slice, *, for_ever: bool) -> YearStatistics:
     """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
     stood = _all_stood(known, part)
-    kept = keep(
+    kept = reduce_year(
         part.first,
         part.end,
         stood.devices,
@@ -240,7 +240,7 @@ def _elsewhere(
 
 def _stretch(known: _Known, part: Slice) -> PeriodFigures:
     """An open stretch, as it would be closed: its cells are merged before anything is estimated."""
-    return kept_figures(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
+    return restate_year(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
@@ -248,7 +248,7 @@ def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
         found = known.sites.get(site)
         if found is None:  # nothing is known of its days: METHOD.md's open days are Monday to Friday
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
-        return known.almanac.days(found, population or Population.SERVER).kind(day)
+        return known.site_calendars.days(found, population or Population.SERVER).kind(day)
 
     zones, reporting = {name: site.time_zone for name, site in known.sites.items()}, known.sources.reporting
     census = Census(
@@ -258,7 +258,7 @@ def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
         today=known.question.today,
         current_tree=known.question.current_tree,
     )
-    return census.standings(known.assets, known.hosts)
+    return census.devices(known.assets, known.hosts)
 
 
 def _placed(
@@ -266,7 +266,7 @@ def _placed(
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     """Each machine where it stood; one that moved, which it does on the 1st of a month, month by month."""
     moved: set[HostId] = set()
-    for one in observed(known.host_periods(part)):
+    for one in group_by_machine(known.host_periods(part)):
         stood = places.get(one.host_id, ())
         if len(stood) == 1:
             yield one, stood[0]
@@ -285,7 +285,7 @@ def _placed(
             for row in rows:
                 by_place[_stood(places[host_id], row.period_from)].append(row)
             for number, own in by_place.items():
-                for one in observed(own):
+                for one in group_by_machine(own):
                     yield one, places[host_id][number]
 
 
@@ -299,7 +299,7 @@ def _virtual(
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     if virtual:
         rows = (row for row in known.host_periods(part) if row.host_id in virtual)
-        for one in observed(rows):
+        for one in group_by_machine(rows):
             yield one, virtual[one.host_id]
 
 

@@ -14,9 +14,9 @@ from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import (
+    ActionReader,
     DataReader,
     FactorReader,
-    FollowReader,
     InventoryReader,
     LoadReader,
     MeteringReader,
@@ -75,7 +75,7 @@ class SobrietySources:
 
     base: Sources
     loads: LoadReader
-    follows: FollowReader
+    follows: ActionReader
 
 
 def sobriety_sources_of(store: ReadStore, reporting: ReportingSettings) -> SobrietySources:

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.fleet.census import DAYS_PER_YEAR
-from veilleuse.collector.model.actions import FollowTable
+from veilleuse.collector.model.actions import ActionTable
 from veilleuse.collector.model.indicators import (
     Disposal,
     IndicatorDevice,
@@ -20,7 +20,7 @@ from veilleuse.collector.model.indicators import (
     SobrietyGroup,
 )
 from veilleuse.collector.model.inventory import Asset, Headcount, Retirement
-from veilleuse.collector.ports import FollowReader, InventoryReader
+from veilleuse.collector.ports import ActionReader, InventoryReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 SEPARATOR: Final = " > "
@@ -35,7 +35,7 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...
             continue
         if (since is not None and since > day) or (until is not None and until <= day):
             continue
-        placed = asset.placed(day)
+        placed = asset.placement_on(day)
         age = None if since is None else (day - since).days / DAYS_PER_YEAR
         found.append(
             IndicatorDevice(
@@ -52,7 +52,7 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...
 
 
 def fleet_groups(
-    inventory: InventoryReader, follows: FollowReader, scope: Scope, *, by_entity: bool
+    inventory: InventoryReader, follows: ActionReader, scope: Scope, *, by_entity: bool
 ) -> Iterator[SobrietyGroup]:
     """Purchases and retirements of the civil year that the scope is; none where it is none. What left below an entity whose retired stock
     is known left its stock."""
@@ -83,11 +83,11 @@ def year_of(scope: Scope) -> int | None:
     return first.year if whole else None
 
 
-def _stocks(follows: FollowReader, year: int) -> Mapping[str, int]:
+def _stocks(follows: ActionReader, year: int) -> Mapping[str, int]:
     """Entity → retired stock on 1 January; blank: of all."""
     return {
         line.cells.get("entity", ""): int(line.cells["units"])
-        for line in follows.lines(FollowTable.RETIRED_STOCK)
+        for line in follows.lines(ActionTable.RETIRED_STOCK)
         if int(line.cells["year"]) == year
     }
 

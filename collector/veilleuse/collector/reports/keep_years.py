@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.ipc.unix_socket import pieces_of
-from veilleuse.collector.model.closed_years import KeptYear, packed, sha256
+from veilleuse.collector.model.closed_years import KeptYear, pack, sha256
 from veilleuse.collector.months.retention import month_limit, months_before
 from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
@@ -92,7 +92,7 @@ def _keep(sources: Sources, settings: CollectorSettings, one: Due, today: date, 
     file = kept_file(one.year, found.kept, found.facts, found.known)
     digest = sha256(file.statistics)
     day = before.kept_on if before is not None and before.statistics_sha256 == digest else today
-    small, upload = packed(file), secrets.token_hex(16)
+    small, upload = pack(file), secrets.token_hex(16)
     for piece in pieces_of(upload, small.report + small.statistics):
         perform("close_part", piece)
     perform(

@@ -13,10 +13,10 @@ from typing import Any, Final
 from veilleuse.collector.closed_years.document import (
     assumptions_document,
     assumptions_from_document,
-    kept_document,
-    kept_from_document,
+    statistics_document,
+    statistics_from_document,
 )
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.rooms import RoomFigure
@@ -37,7 +37,7 @@ class KeptStatistics:
     told: KeptYear
     facts: Mapping[str, Any]
     """What was in force when its machines were kept."""
-    kept: Kept
+    kept: YearStatistics
     statistics: bytes
     """`kept` as it was written, by whatever program."""
     calibrated: Assumptions
@@ -48,9 +48,9 @@ class KeptStatistics:
         return replace(present, calibrations=self.calibrated.calibrations)
 
 
-def kept_file(year: int, kept: Kept, facts: Mapping[str, Any], known: Assumptions) -> ClosedFile:
+def kept_file(year: int, kept: YearStatistics, facts: Mapping[str, Any], known: Assumptions) -> ClosedFile:
     """What is stored of a year, without a signature."""
-    statistics = canonical(kept_document(kept))
+    statistics = canonical(statistics_document(kept))
     about = {
         "kind": KIND,
         "format": FORMAT,
@@ -79,7 +79,7 @@ def load_kept(reader: ClosedYearReader, told: KeptYear) -> KeptStatistics:
             raise ValueError("its facts are of something else")
         if sha256(file.statistics) != told.statistics_sha256:
             raise ValueError("its statistics were changed")
-        kept = kept_from_document(document)
+        kept = statistics_from_document(document)
         if (kept.first, kept.end) != (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
             raise ValueError(f"its statistics are of {kept.first} to {kept.end}")
         known = assumptions_from_document(about["assumptions"])

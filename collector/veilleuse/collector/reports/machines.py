@@ -30,7 +30,7 @@ from veilleuse.collector.model.indicators import (
     PowerPlan,
     ServerVerdict,
     Targets,
-    added,
+    add_uses,
     use_of,
 )
 from veilleuse.collector.model.inventory import Asset
@@ -67,7 +67,7 @@ def machines_of(
         if row.host_id not in chosen:
             continue
         of_host, use = bands.setdefault(row.host_id, {}), use_of(row.values)
-        of_host[row.band] = added(of_host[row.band], use) if row.band in of_host else use
+        of_host[row.band] = add_uses(of_host[row.band], use) if row.band in of_host else use
     servers = any(host.population is Population.SERVER for host in hosts)
     loads = sources.loads.server_loads(stretch.until, WINDOWS) if servers else {}
     matched = {host_id: asset for asset in assets for host_id in asset.host_ids}
@@ -94,7 +94,7 @@ def _machine(
     standby: tuple[int | None, int | None],
     day: date,
 ) -> IndicatorMachine:
-    placed = asset.placed(day) if asset else None
+    placed = asset.placement_on(day) if asset else None
     return IndicatorMachine(
         host.host_id,
         host.agent_id.hex()[:AGENT_ID_DIGITS],

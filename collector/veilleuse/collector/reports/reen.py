@@ -22,7 +22,7 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.actions import OBJECTIVES, Cells, FollowTable
+from veilleuse.collector.model.actions import OBJECTIVES, ActionTable, Cells
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
@@ -301,7 +301,7 @@ def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
 
 def _objectives(made: _Sheet) -> Iterator[Row]:
     """Objective by objective: each indicator that serves it, as lines ask for it, then the lines of the user's own."""
-    lines = [line.cells for line in made.sources.follows.lines(FollowTable.OBJECTIVES)]
+    lines = [line.cells for line in made.sources.follows.lines(ActionTable.OBJECTIVES)]
     for objective in OBJECTIVES:
         mine = [cells for cells in lines if cells["objective"] == objective]
         named = {cells["indicator"] for cells in mine}
@@ -446,7 +446,7 @@ def _measures(made: _Sheet) -> Iterator[Row]:
     """Lines as entered, each with the saving of its action; then actions that no line names."""
     savings = dict(_savings(made))
     named: set[str] = set()
-    for line in made.sources.follows.lines(FollowTable.MEASURES):
+    for line in made.sources.follows.lines(ActionTable.MEASURES):
         cells = line.cells
         texts = ("measure_id", "what", "indicator", "action", "from_day", "to_day")
         named.add(cells.get("action", ""))
@@ -483,7 +483,7 @@ def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
 
 def _items(made: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
     """Lines of the user's file; the civil year that the sheet is of, and its total."""
-    lines = [line.cells for line in made.sources.follows.lines(FollowTable.OTHER_ITEMS)]
+    lines = [line.cells for line in made.sources.follows.lines(ActionTable.OTHER_ITEMS)]
     return lines, year_of(made.now.question.scope), made.now.total
 
 

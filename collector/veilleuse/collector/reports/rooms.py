@@ -57,7 +57,7 @@ class ServersInRooms:
         same: Mapping[HostId, HostId],
     ) -> None:
         """`standings`: where they stood; `same`: machines of one asset → the one that it is last."""
-        self.declared: MeterDeclarations = sources.metering.declared()
+        self.declared: MeterDeclarations = sources.metering.declarations()
         self._sources = sources
         self._first, self._end = first.toordinal(), end.toordinal()
         self._same = same

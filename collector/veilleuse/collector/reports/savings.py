@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.disclosure import EXEMPT
-from veilleuse.collector.model.actions import Action, KeptAction
+from veilleuse.collector.model.actions import Action, StoredAction
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Comparison, Contributions, SiteEnergy, use_of
 from veilleuse.collector.model.months import DayType
@@ -83,7 +83,7 @@ def moved(month: date, months: int) -> date:
     return date(number // 12, number % 12 + 1, 1)
 
 
-def in_force(kept: Sequence[KeptAction]) -> list[Action]:
+def in_force(kept: Sequence[StoredAction]) -> list[Action]:
     """Those neither taken back nor replaced."""
     return [one.action for one in kept if one.withdrawn_unix_milliseconds is None]
 

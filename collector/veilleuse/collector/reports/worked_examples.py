@@ -347,7 +347,7 @@ def _uncertainty() -> Iterator[WorkedExample]:
     yield _answer("5", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
     yield _answer("5", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200))
     yield _answer("5", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
-    shown = rounding.rounded((1_124_000.0, 1_088_520.4, 1_160_636.2))
+    shown = rounding.round_interval((1_124_000.0, 1_088_520.4, 1_160_636.2))
     for what, expected, text in zip(
         ("value", "lower end", "upper end"), ("1124000", "1089000", "1161000"), shown, strict=True
     ):

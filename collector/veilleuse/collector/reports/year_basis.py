@@ -10,9 +10,9 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.closed_years.document import kept_document
+from veilleuse.collector.closed_years.document import statistics_document
 from veilleuse.collector.closed_years.frozen import ClosedRevision
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.model.calibration import facts_of
@@ -29,7 +29,7 @@ from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
 
-def keep_year(sources: Sources, year: int, *, k: int, today: date) -> Kept:
+def keep_year(sources: Sources, year: int, *, k: int, today: date) -> YearStatistics:
     """Of the calendar year; `k`: fewest workstations or classroom PCs of a cell. Raises UsageError for a year that lies nowhere."""
     question = YearQuestion(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
     return year_kept(sources, question)
@@ -51,7 +51,7 @@ _FACTS: Final = (
 class YearBasis:
     """What a figure is made of."""
 
-    kept: Kept
+    kept: YearStatistics
     statistics: bytes
     """`kept` as it is written."""
     facts: Mapping[str, Any]
@@ -98,7 +98,7 @@ def of_machines(
     facts = {**_facts(sources, year), ROOMS_BASIS: rooms_basis}
     if before is not None and kept.rooms == before.kept.rooms:  # the readings that it rests on may be gone
         facts |= {IN_NO_ROOM: before.facts[IN_NO_ROOM]} if IN_NO_ROOM in before.facts else {}
-    return YearBasis(kept, canonical(kept_document(kept)), facts, known, "machines")
+    return YearBasis(kept, canonical(statistics_document(kept)), facts, known, "machines")
 
 
 def _of_revision(sources: Sources, last: ClosedRevision) -> YearBasis:
@@ -123,9 +123,9 @@ def _with_rooms(
     settings: CollectorSettings,
     year: int,
     today: date,
-    kept: Kept,
+    kept: YearStatistics,
     before: YearBasis | None,
-) -> tuple[Kept, str]:
+) -> tuple[YearStatistics, str]:
     """Readings of meters go before the year's own factor is there: rooms are then those that were kept before; and what they are of."""
     gone = readings_gone_before(sources, year, today, settings.retention.server_records_months)
     if gone is None or not (kept.rooms or (before and before.kept.rooms)):

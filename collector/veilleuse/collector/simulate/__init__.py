@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A made-up fleet, of which the truth is known: `veilleuse simulate`. docs/decisions/0038.
+"""Simulates a fleet of known true energy: `veilleuse simulate`. docs/decisions/0038.
 
-Machines are imagined with their true power, agents tell of them what the wire allows and no more, and their records go the way of
-all records: validated, written, derived, kept by months. What the whole fleet truly used is told apart, in a file.
+Machines have a true power, and agents report only what the wire allows. Their records take the normal path:
+validated, written, derived, stored by months. The true energy of the whole fleet is written to a separate
+file.
 
-models → fleet → routines → physics → telling → records → filling; truth on the way.
+fleet → routines → physics → agent_stream → cells → fill; truth in parallel.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the agent of one simulated machine sends over all its time: encoded records and gaps, in the order of its stream."""
+"""Generates the messages of a simulated machine's agent: encoded records and gaps, in stream order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.simulate.calendars import Slot, Timetable
 from veilleuse.collector.simulate.cells import (
-    UNTOLD,
+    UNKNOWN_SPAN,
     Cells,
     CellSums,
     Sensors,
@@ -39,13 +39,13 @@ _RAPL_SOURCE: Final = "linux_rapl"
 _SUNDAY: Final = 7
 
 Powers: TypeAlias = Sequence[tuple[Watts, Watts]]
-"""Of each span: while active, while idle."""
+"""Power of each span: while active, while idle."""
 SharedWatts: TypeAlias = Callable[[int], Sequence[float]]
 """Start of a clock period → mean power of each shared meter over it."""
 
 
 def points_of(device: SimulatedDevice, meters: Mapping[str, PointKind]) -> tuple[list[Any], dict[str, int]]:
-    """(points of its records, name → index); `meters`: shared ones that its agent polls."""
+    """Return (points of the records, name → index); `meters`: shared meters that the agent polls."""
     names = []
     if device.model.has_counters:
         names += ["package", "dram"]
@@ -66,20 +66,20 @@ def _point(kind: PointKind, domain: str, boundary: Boundary, subject: str) -> An
 
 
 @dataclass(frozen=True, slots=True)
-class _Into:
-    """How one day's spans become cells."""
+class _CellInputs:
+    """Inputs that turn one day's spans into cells."""
 
     spans: Sequence[Span]
     powers: Powers
     sensors: Sensors | None
     gain: float
     silent: bool
-    """The agent was not running: it says later that it does not know."""
+    """The agent was not running: it later reports this time as unknown."""
 
     def add(self, cells: Cells, slot: Slot, place: int, start: int, end: int) -> None:
-        """A stretch of the span at `place`."""
+        """Add a stretch of the span at index `place`."""
         if self.silent:
-            sums = cells.setdefault((slot.band, UNTOLD.state, UNTOLD.supply), CellSums())
+            sums = cells.setdefault((slot.band, UNKNOWN_SPAN.state, UNKNOWN_SPAN.supply), CellSums())
             sums.milliseconds += end - start
         else:
             piece = (start, end)
@@ -87,7 +87,7 @@ class _Into:
 
 
 class Agent:
-    """One machine's: given its days in order, says what it sends."""
+    """Agent of one machine: takes its days in order, returns its messages."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Agent:
         meters: Mapping[str, PointKind] | None = None,
         shared_watts: SharedWatts | None = None,
     ) -> None:
-        """`meters` and `shared_watts`: of shared meters that it polls; servers only."""
+        """Take the machine; `meters` and `shared_watts`: shared meters that it polls, servers only."""
         self._device, self._timetable = device, timetable
         self._draw = random.Random(f"{seed}/{device.number}/gaps")
         self._points, indexes = points_of(device, meters or {})
@@ -109,17 +109,17 @@ class Agent:
         self._population = device.place.population
         self._week: Cells = {}
         self._lost: list[tuple[Any, int]] = []
-        """(period, milliseconds) of records that never come."""
+        """(period, milliseconds) of records that never arrive."""
 
     def day(self, day: date, spans: Sequence[Span], powers: Powers) -> Iterator[bytes]:
-        """The records that this day ends; what trouble takes comes as a gap once it is over."""
+        """Yield the records that end on this day; records lost to trouble become a gap once it is over."""
         trouble = self._device.trouble
         inside = trouble is not None and trouble.first <= day < trouble.end
         reason = trouble.reason if trouble is not None and inside else None
         silent = inside and reason is None
         lost = inside and reason not in (None, GapReason.SENSOR_LOST)
         sensors = None if reason is GapReason.SENSOR_LOST else self._sensors
-        into = _Into(spans, powers, sensors, self._gain, silent)
+        into = _CellInputs(spans, powers, sensors, self._gain, silent)
         weekly = self._population is Population.WORKSTATION
         records = self._by_day(day, into) if weekly else self._by_clock(day, into)
         for period, cells in records:
@@ -133,7 +133,7 @@ class Agent:
 
     # --- periods
 
-    def _by_clock(self, day: date, into: _Into) -> Iterator[tuple[Any, Cells]]:
+    def _by_clock(self, day: date, into: _CellInputs) -> Iterator[tuple[Any, Cells]]:
         begun, cells = 0, Cells()
         for slot, place, start, end in pieces(into.spans, self._timetable.slots(day)):
             if slot.period_start != begun:
@@ -151,7 +151,7 @@ class Agent:
         length = sum(sums.milliseconds for sums in cells.values())
         return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=length))
 
-    def _by_day(self, day: date, into: _Into) -> Iterator[tuple[Any, Cells]]:
+    def _by_day(self, day: date, into: _CellInputs) -> Iterator[tuple[Any, Cells]]:
         cells: Cells = {}
         for slot, place, start, end in pieces(into.spans, self._timetable.slots(day)):
             into.add(self._week if slot.band is Band.OPEN else cells, slot, place, start, end)
@@ -180,20 +180,20 @@ class Agent:
         return pb.Record(measurement=measurement).SerializeToString(deterministic=True)
 
     def _gap(self, reason: GapReason | None) -> bytes:
-        """What stands for the records that were lost; nobody knows when, where the clock was not to be trusted."""
+        """Return the gap of the lost records; without a trusted clock it has no period."""
         word: Any = number(reason or GapReason.DISABLED)
         gap = pb.Gap(reason=word, records=len(self._lost), gap_id=self._draw.randbytes(GAP_ID_BYTES))
         if reason is GapReason.CLOCK_UNKNOWN:
             gap.spans.add(milliseconds=sum(milliseconds for _, milliseconds in self._lost))
         else:
-            for period, milliseconds in _merged(self._lost):
+            for period, milliseconds in _merge_spans(self._lost):
                 gap.spans.add(period=period, milliseconds=milliseconds)
         self._lost = []
         return pb.Record(gap=gap).SerializeToString(deterministic=True)
 
 
-def _merged(lost: Sequence[tuple[Any, int]]) -> list[tuple[Any, int]]:
-    """Clock periods that touch are one span; days and weeks are told one by one."""
+def _merge_spans(lost: Sequence[tuple[Any, int]]) -> list[tuple[Any, int]]:
+    """Merge adjacent clock periods into one span; days and weeks stay separate."""
     found: list[tuple[Any, int]] = []
     for period, milliseconds in lost:
         if found and period.HasField("clock") and found[-1][0].HasField("clock"):

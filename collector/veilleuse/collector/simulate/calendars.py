@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sites' calendars as they would have been declared and renewed over the simulated time, and their days cut into slots (pure)."""
+"""Builds the sites' calendars over the simulated time,
+as declared and renewed, and cuts their days into slots (pure).
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,16 @@ class Slot(NamedTuple):
     end: int
     band: Band
     period_start: int
-    """Of the clock period it lies in; of the day where records come by the day."""
+    """Start of its clock period; of its day where records are daily."""
 
 
 class Timetable:
-    """Of one place."""
+    """Timetable of one place."""
 
     def __init__(self, order: SimulationOrder, place: EntitySite, period_milliseconds: int | None) -> None:
-        """`period_milliseconds`: of a clock record; None: records come by the day and the week."""
+        """Take the place; `period_milliseconds`: length of a clock record,
+        None for daily and weekly records.
+        """
         self._declaration = SCHOOL if place.school else OFFICE
         self.versions = tuple(_versions(order, self._declaration))
         self._population = place.population
@@ -54,18 +58,18 @@ class Timetable:
         self._sha256: dict[date, bytes] = {}
 
     def day_type(self, day: date) -> DayType:
-        """As the collector will say."""
+        """Return the day type that the collector will derive."""
         return self._days.of(day.toordinal()).day_type
 
     def slots(self, day: date) -> tuple[Slot, ...]:
-        """All of a civil day."""
+        """Return all slots of a civil day."""
         found = self._slots.get(day)
         if found is None:
             found = self._slots[day] = tuple(self._cut(day))
         return found
 
     def sha256(self, day: date) -> bytes:
-        """Name of the calendar in force on a day; 32 bytes."""
+        """Return the SHA-256 of the calendar in force on a day; 32 bytes."""
         found = self._sha256.get(day)
         if found is None:
             text = self._calendar(day).to_json()
@@ -90,7 +94,7 @@ class Timetable:
 
 
 def _versions(order: SimulationOrder, declaration: Declaration) -> list[CalendarVersion]:
-    """The first calendar, and the one that every 1 October brought: docs/decisions/0028."""
+    """Return the first calendar, and one from every 1 October: docs/decisions/0028."""
     year = calendar_year(order.first)
     versions = [CalendarVersion(BEFORE_ALL, compose(declaration, TIME_ZONE, year), declaration, year)]
     turn = date(order.first.year, YEAR_TURNS_IN_MONTH, 1)
@@ -104,13 +108,15 @@ def _versions(order: SimulationOrder, declaration: Declaration) -> list[Calendar
 
 
 def days(first: date, end: date) -> list[date]:
-    """[first, end)."""
+    """Return the days of [first, end)."""
     return [first + timedelta(days=offset) for offset in range((end - first).days)]
 
 
 def period_of(population: Population, order: SimulationOrder, machines: int) -> int | None:
-    """Length of a clock record, milliseconds; None where records come by the day. Servers tell every 5 minutes while these are
-    few; folded to hours, their sums are the same."""
+    """Return the length of a clock record, milliseconds; None for daily records.
+
+    Servers report every 5 minutes while few: sums folded to hours are the same.
+    """
     if population is Population.WORKSTATION:
         return None
     fine = population is Population.SERVER and machines * order.days <= FINE_MACHINE_DAYS

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an agent adds up of a simulated machine: spans cut at the edges of slots → cells, by the contract of telemetry.proto."""
+"""Builds the cells of a simulated machine from spans cut at slot edges,
+by the contract of telemetry.proto.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ _QUIET_BYTES_PER_SECOND: Final = 400
 
 
 class CellSums:
-    """One cell while it grows; energies in millijoules by the index of their point."""
+    """Sums of one cell; energies in millijoules by the index of their point."""
 
     __slots__ = ("buckets", "busy", "energies", "idle_beyond", "milliseconds", "screens")
 
@@ -52,7 +54,7 @@ class CellSums:
         self.idle_beyond = [0, 0, 0]
 
     def on(self, milliseconds: int, load: float, screens: int) -> None:
-        """Time on at one load."""
+        """Add time on at one load."""
         self.busy += milliseconds * load
         bucket = _bucket(load)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + milliseconds
@@ -72,11 +74,11 @@ def _bucket(load: float) -> int:
 
 
 Cells = dict[CellKey, CellSums]
-UNTOLD: Final = Span(0, 0, State.UNKNOWN, Supply.UNKNOWN)
+UNKNOWN_SPAN: Final = Span(0, 0, State.UNKNOWN, Supply.UNKNOWN)
 
 
 def pieces(spans: Sequence[Span], slots: Sequence[Slot]) -> Iterator[tuple[Slot, int, int, int]]:
-    """(slot, place of the span, start, end) of every stretch; both cover the same time."""
+    """Yield (slot, index of the span, start, end) of every stretch; spans and slots cover the same time."""
     place = 0
     for slot in slots:
         while spans[place].end <= slot.start:
@@ -91,14 +93,14 @@ def pieces(spans: Sequence[Span], slots: Sequence[Slot]) -> Iterator[tuple[Slot,
 
 
 class Sensors:
-    """What of a machine's powers an agent reads, and under which point of its records."""
+    """Powers that an agent reads, with their point in the records."""
 
     def __init__(self, indexes: Mapping[str, int]) -> None:
-        """`indexes`: package, dram, wall, battery → index of its point; what is not there is not read."""
+        """Take package, dram, wall, battery → index of its point; an absent one is not read."""
         self._indexes = indexes
 
     def read(self, sums: CellSums, watts: Watts, milliseconds: int, gain: float, *, on: bool) -> None:
-        """Add what they see of these milliseconds; 1 W over 1 ms is 1 mJ."""
+        """Add the readings of these milliseconds; 1 W over 1 ms is 1 mJ."""
         for name, power in (
             ("package", watts.package if on else 0.0),
             ("dram", watts.dram if on else 0.0),
@@ -119,7 +121,7 @@ def add_piece(
     sensors: Sensors | None,
     gain: float,
 ) -> None:
-    """One stretch [start, end) into its cells; `sensors` None: they were lost."""
+    """Add one stretch [start, end) to its cells; `sensors` None: they were lost."""
     start, end = piece
     length = end - start
     if span.state is not State.ON_ACTIVE and span.state is not State.ON_IDLE:
@@ -146,7 +148,7 @@ def add_piece(
 
 
 def cell_message(key: CellKey, sums: CellSums, population: Population, screens: int) -> Any:
-    """As it travels."""
+    """Encode a cell for the wire."""
     band, state, supply = key
     fields: dict[str, Any] = {
         "band": _BANDS[band],
@@ -185,7 +187,7 @@ def _load(sums: CellSums) -> dict[str, Any]:
 
 
 def _traffic(sums: CellSums) -> dict[str, Any]:
-    """Of a server: as much as its load, so that one that does nothing is seen to do nothing."""
+    """Return a server's traffic in proportion to its load, so that an idle server has almost none."""
     load = sums.busy / sums.milliseconds
     rate = _QUIET_BYTES_PER_SECOND + round(load * load * _BYTES_PER_SECOND_AT_FULL_LOAD)
     rates, memory = [0] * _RATE_BUCKETS, [0] * _MEMORY_BUCKETS

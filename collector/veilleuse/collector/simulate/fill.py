@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A simulated fleet → a data directory, by the way of all records: validated, written, derived, kept by months; and the truth."""
+"""Fills a data directory with a simulated fleet by the path of all records, and returns the truth."""
 
 from __future__ import annotations
 
@@ -46,15 +46,17 @@ from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 PUSH_RECORDS: Final = 256
-"""As a sender reads from its spool: DESIGN.md §4."""
+"""Records of a push, as a sender reads them from its spool: DESIGN.md §4."""
 IN_FLIGHT: Final = 8
 
 
 class Pushes:
-    """What waits for the writer's answer."""
+    """Pushes that wait for the writer's answer."""
 
     def __init__(self, writer: Committer, now_unix_milliseconds: int, queue_pushes: int) -> None:
-        """`now_unix_milliseconds`: of the validation; `queue_pushes`: how many the writer lets wait."""
+        """Take the writer; `now_unix_milliseconds`: of the validation;
+        `queue_pushes`: the writer's limit of waiting pushes.
+        """
         self._writer = writer
         self._now = now_unix_milliseconds
         self._in_flight = min(IN_FLIGHT, queue_pushes)
@@ -62,7 +64,9 @@ class Pushes:
         self.records = 0
 
     def send(self, request: pb.PushRequest, host_id: HostId, machine: MachineLimits) -> None:
-        """Validate and append. Raises CollectorError for what would be refused of any agent: a defect of the simulation."""
+        """Validate and append a push. Raises CollectorError for a rejected record:
+        a defect of the simulation.
+        """
         checked = check_push(request, host_id, machine, self._now)
         if isinstance(checked, tuple):
             seq, reason = checked[0]
@@ -75,7 +79,7 @@ class Pushes:
             _require_stored(self._waiting.popleft())
 
     def wait(self) -> None:
-        """Until all of it is durable."""
+        """Wait until all pushes are durable."""
         while self._waiting:
             _require_stored(self._waiting.popleft())
 
@@ -95,13 +99,13 @@ class Stream:
         self._wires: list[bytes] = []
 
     def add(self, wires: Iterable[bytes]) -> None:
-        """Send what is enough for a push."""
+        """Send the records once they fill a push."""
         self._wires += wires
         if len(self._wires) >= PUSH_RECORDS:
             self.flush()
 
     def flush(self) -> None:
-        """Send all."""
+        """Send all records."""
         while self._wires:
             some, self._wires = self._wires[:PUSH_RECORDS], self._wires[PUSH_RECORDS:]
             request = pb.PushRequest(
@@ -115,15 +119,17 @@ class Stream:
 
 WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
-"""(what is being done, how much of it, of how much)."""
+"""(step, done, total)."""
 _PERIODS_PER_JOB: Final = 128
-"""Nobody else waits for the writer here."""
+"""No other task waits for the writer here."""
 _RECORDS_BETWEEN: Final = 8_192
 _PART_BYTES: Final = 600_000
 
 
 def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Progress) -> Truth:
-    """Fill an empty simulated data directory, made here where there is none. Raises UsageError, CollectorError."""
+    """Fill an empty simulated data directory, created here where there is none.
+    Raises UsageError, CollectorError.
+    """
     if order.end > datetime.now(UTC).date():
         raise UsageError(
             f"--from {order.first} and --days {order.days} end on {order.end}: that is yet to come"
@@ -132,7 +138,7 @@ def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Prog
         initialise(settings, simulated=True)
     with open_collector(settings) as collector:
         _require_empty(collector)
-        return _Filling(collector, order, progress).fill()
+        return _Run(collector, order, progress).fill()
 
 
 def _require_empty(collector: Collector) -> None:
@@ -146,8 +152,8 @@ def _require_empty(collector: Collector) -> None:
         raise DataDirectoryError(f"{where} holds a fleet already: set data_dir to a new directory")
 
 
-class _Filling:
-    """One run."""
+class _Run:
+    """One run of a simulation."""
 
     def __init__(self, collector: Collector, order: SimulationOrder, progress: Progress) -> None:
         self._collector, self._order, self._progress = collector, order, progress
@@ -169,16 +175,17 @@ class _Filling:
         put_sites(context, self._timetables)
         hosts = enrol(context, self._order, self._fleet)
         self._declare()
-        # The room first: who shares a meter is then derived once, after what the meter read is known.
+        # The room first: machines with a shared meter are then derived once, after the meter's readings are
+        # stored.
         derived = 0
         ordered = sorted(self._fleet, key=lambda one: (one.place is not ROOM, one is not self._room.poller))
         for done, device in enumerate(ordered):
             self._progress("machines", done, len(ordered))
             if device.place is not ROOM and self._pushes.records >= derived + _RECORDS_BETWEEN:
                 derived = self._derive()
-            self._tell(device, hosts.get(device.number))
+            self._add_device(device, hosts.get(device.number))
         self._derive()
-        self._tell_of_the_rest()
+        self._add_other_devices()
         self._import_inventory()
         self._progress("months", 0, 1)
         self._collector.rolls.drain()
@@ -186,7 +193,7 @@ class _Filling:
         return self._truth
 
     def _declare(self) -> None:
-        """What an operator would: shared meters, a calibration."""
+        """Declare what an operator would: shared meters, a calibration."""
         perform = self._collector.operations.perform
         if self._room.poller is not None:
             ids = {one.number: agent_id_of(self._order, one).hex() for one in self._room.on_pdu}
@@ -202,8 +209,8 @@ class _Filling:
 
     # --- machines
 
-    def _tell(self, device: SimulatedDevice, host_id: HostId | None) -> None:
-        """All its days: into the truth, and from its first day on into the store."""
+    def _add_device(self, device: SimulatedDevice, host_id: HostId | None) -> None:
+        """Add all days of a machine to the truth, and from its agent's first day to the store."""
         timetable = self._timetables[device.place]
         routine, machine = routine_of(device, self._order.seed), self._physics.machine(device)
         agent, stream = (None, None) if host_id is None else self._agent(device, host_id)
@@ -219,18 +226,18 @@ class _Filling:
         if stream is not None:
             stream.flush()
 
-    def _tell_of_the_rest(self) -> None:
-        """Into the truth: what no agent runs on."""
+    def _add_other_devices(self) -> None:
+        """Add devices without an agent to the truth."""
         for day in days(self._order.first, self._order.end):
             slots = self._timetables[ROOM].slots(day)
-            beside = self._room.beside(slots[0].start, slots[-1].end)
-            self._truth.add_beside(ROOM, day, OTHER_ROOM, beside)
+            beside = self._room.other_energy(slots[0].start, slots[-1].end)
+            self._truth.add_other(ROOM, day, OTHER_ROOM, beside)
             for place in COLLEGES:
                 kind = self._timetables[place].day_type(day)
                 length = slots[-1].end - slots[0].start
-                for device_class, number in registry.BESIDE:
-                    watts = self._physics.beside_watts(device_class.value, kind)
-                    self._truth.add_beside(place, day, device_class.value, number * watts * length)
+                for device_class, number in registry.OTHER_DEVICES:
+                    watts = self._physics.other_device_watts(device_class.value, kind)
+                    self._truth.add_other(place, day, device_class.value, number * watts * length)
 
     def _agent(self, device: SimulatedDevice, host_id: HostId) -> tuple[Agent, Stream]:
         polls = device is self._room.poller
@@ -247,7 +254,7 @@ class _Filling:
         return agent, Stream(self._pushes, host_id, machine, epoch)
 
     def _screens(self, device: SimulatedDevice, spans: Sequence[Span]) -> float:
-        """Energy of its external screens, mJ: on while they are needed, else in standby."""
+        """Return the energy of its external screens, mJ: on while in use, else in standby."""
         if not device.screens:
             return 0.0
         return sum(
@@ -255,10 +262,12 @@ class _Filling:
             for span in spans
         )
 
-    # --- what follows
+    # --- following steps
 
     def _derive(self) -> int:
-        """All that waits, while its pages are still at hand; how many records were told by then."""
+        """Derive all dirty periods while their pages are cached;
+        return the number of records sent by then.
+        """
         self._pushes.wait()
         worker, writer = self._collector.derive, self._collector.writer
 
@@ -273,7 +282,7 @@ class _Filling:
         return self._pushes.records
 
     def _import_inventory(self) -> None:
-        """The way of `veilleuse inventory import`: the fleet, then what left it."""
+        """Import the inventory as `veilleuse inventory import`: the fleet, then retirements."""
         for number, files in enumerate(registry.imports(self._order, self._fleet)):
             words = InventoryMapping(sites=frozenset(place.site for place in PLACES))
             reading = read_files(files, words, form="csv", source=registry.SOURCE)
@@ -286,12 +295,13 @@ class _Filling:
             found: dict[str, Any] = perform("inventory_import", {"upload": upload, "who": WHO})
             if found["refused"]:
                 raise CollectorError(
-                    f"rows of the simulated inventory were refused: {found['refused_rows'][0]}: this is a defect"
+                    f"rows of the simulated inventory were refused: {found['refused_rows'][0]}: this "
+                    "is a defect"
                 )
 
 
 def _energy(spans: Sequence[Span], powers: Powers) -> float:
-    """At the socket, mJ."""
+    """Return the energy at the socket, mJ."""
     return sum(
         mean_watts(span, active.wall, idle.wall) * (span.end - span.start)
         for span, (active, idle) in zip(spans, powers, strict=True)

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who is in the simulated fleet: three colleges, two directions, one server room, and on which of their machines an agent runs (pure).
+"""Draws the simulated fleet: three colleges, two directions,
+one server room, and the machines with an agent (pure).
 
-Every draw comes from the seed: the same seed is the same fleet.
+Every draw comes from the seed: the same seed gives the same fleet.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ VENDOR: Final = "Simulated"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the machines of a model have in common."""
+    """Common properties of the machines of a model."""
 
     name: str
     device_class: DeviceClass
     cpu_count: int
     memory_gibibytes: int
     package_idle_watts: float = 0.0
-    """RAPL package with nothing to do; 0: its counters cannot be read."""
+    """RAPL package without load; 0: its counters cannot be read."""
     package_full_watts: float = 0.0
     dram_watts: float = 0.0
     cpu_model: str | None = "Simulated CPU"
     hard_disks: int = 0
     solid_state_disks: int = 1
     own_meter: bool = False
-    """Its BMC tells what it draws at the wall."""
+    """Its BMC reports the power at the wall."""
     shared_meter: bool = False
-    """It hangs on a PDU that another machine's agent polls."""
+    """It is on a PDU that another machine's agent polls."""
     calibrated: bool = False
-    """Somebody measured a few of them beside a meter."""
+    """A few of its units were measured with a meter."""
 
     @property
     def has_counters(self) -> bool:
-        """Whether an agent reads RAPL on it."""
+        """True when an agent reads RAPL on it."""
         return self.package_full_watts > 0
 
 
@@ -67,7 +68,7 @@ VIRTUAL: Final = Model("VM", DeviceClass.VIRTUAL_MACHINE, 4, 8, cpu_model=None, 
 COLLEGE_MODELS: Final = (DESK, OLD_DESK, DESK, BOARD, DESK, OLD_DESK, DESK)
 DIRECTION_MODELS: Final = (NOTEBOOK, OFFICE, NOTEBOOK, OLD_NOTEBOOK, OFFICE, NOTEBOOK, OLD_OFFICE)
 ROOM_MODELS: Final = (RACK_PDU, RACK_BMC, RACK_PDU, RACK_BARE)
-"""Of each place, one after the other."""
+"""Models of each place, in turn."""
 
 
 LEAST_HOSTS: Final = 10
@@ -79,9 +80,9 @@ CLASSROOM_SHARE: Final = 0.17
 ROOM_MACHINES: Final = 10
 """Fewest classroom PCs of a college: DESIGN.md §3."""
 VIRTUAL_FROM: Final = 4
-"""Servers from which on one of them is a virtual machine."""
+"""Number of servers from which one of them is a virtual machine."""
 ALWAYS_ON: Final = 0.1
-"""Of the machines that are not carried home: METHOD.md §5."""
+"""Share of the machines that are not carried home: METHOD.md §5."""
 SERIAL: Final = "SIMULATED{:06}"
 
 
@@ -118,10 +119,10 @@ PLACES: Final = (*COLLEGES, *DIRECTIONS, ROOM)
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What keeps an agent from telling for some days; its machine goes on."""
+    """Reason and days without reports of an agent; its machine keeps running."""
 
     reason: GapReason | None
-    """None: the agent itself was not running, and tells so afterwards (state unknown)."""
+    """None: the agent itself was not running, and reports that afterwards (state unknown)."""
     first: date
     end: date
     """Exclusive."""
@@ -132,32 +133,32 @@ class SimulatedDevice:
     """One machine of the fleet."""
 
     number: int
-    """From 1."""
+    """Number from 1."""
     place: EntitySite
     model: Model
     screens: int
-    """External ones that hang on it."""
+    """Its external screens."""
     always_on: bool
     in_service_on: date
     out_of_service_on: date | None = None
     refurbished: bool = False
     agent_from: date | None = None
-    """First day an agent tells of it; None: the inventory alone knows it."""
+    """First day of its agent; None: only the inventory knows it."""
     trouble: Trouble | None = None
 
     @property
     def serial(self) -> str:
-        """What agent and inventory know it by."""
+        """Serial number for agent and inventory."""
         return SERIAL.format(self.number)
 
     def in_service(self, day: date) -> bool:
-        """On a day."""
+        """Return whether the device is in service on a day."""
         return self.in_service_on <= day and (self.out_of_service_on is None or day < self.out_of_service_on)
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationOrder:
-    """What is to be simulated. Raises UsageError."""
+    """Parameters of a simulation. Raises UsageError."""
 
     hosts: int
     """Machines with an agent; the fleet has more."""
@@ -180,32 +181,34 @@ class SimulationOrder:
 
 
 def devices(order: SimulationOrder) -> tuple[SimulatedDevice, ...]:
-    """The whole fleet, place by place."""
+    """Return the whole fleet, place by place."""
     draw = random.Random(f"{order.seed}/fleet")
     found: list[SimulatedDevice] = []
     for place, agents, machines in _sizes(order.hosts):
-        found += _of_place(order, draw, place, agents, machines, len(found))
-    told = [one for one in found if one.agent_from is not None]
-    troubles = dict(zip((one.number for one in told), _troubles(order, draw, told), strict=True))
+        found += _draw_place(order, draw, place, agents, machines, len(found))
+    with_agent = [one for one in found if one.agent_from is not None]
+    troubles = dict(zip((one.number for one in with_agent), _troubles(order, draw, with_agent), strict=True))
     return tuple(replace(one, trouble=troubles.get(one.number)) for one in found)
 
 
 def _sizes(hosts: int) -> Iterator[tuple[EntitySite, int, int]]:
-    """(place, machines with an agent, machines)."""
+    """Yield (place, machines with an agent, machines)."""
     servers = max(2, round(SERVER_SHARE * hosts))
     classrooms = max(len(COLLEGES), round(CLASSROOM_SHARE * hosts))
-    for place, agents in zip(COLLEGES, _shared(classrooms, len(COLLEGES)), strict=True):
+    for place, agents in zip(COLLEGES, _split_evenly(classrooms, len(COLLEGES)), strict=True):
         yield place, agents, max(ROOM_MACHINES, 2 * agents)
-    for place, agents in zip(DIRECTIONS, _shared(hosts - servers - classrooms, len(DIRECTIONS)), strict=True):
+    for place, agents in zip(
+        DIRECTIONS, _split_evenly(hosts - servers - classrooms, len(DIRECTIONS)), strict=True
+    ):
         yield place, agents, -(-agents * 5 // 3)
     yield ROOM, servers, servers + max(1, servers // 4)
 
 
-def _shared(number: int, parts: int) -> list[int]:
+def _split_evenly(number: int, parts: int) -> list[int]:
     return [(number + place) // parts for place in range(parts)]
 
 
-def _of_place(
+def _draw_place(
     order: SimulationOrder, draw: random.Random, place: EntitySite, agents: int, machines: int, before: int
 ) -> list[SimulatedDevice]:
     ranks = list(range(machines))
@@ -237,7 +240,10 @@ def _of_place(
 
 
 def _model(place: EntitySite, rank: int, agents: int) -> Model:
-    """By the rank in the roll-out, so that machines with and without an agent are alike, and no model is without an agent."""
+    """Return the model by the rank in the roll-out.
+
+    Machines with and without an agent are then alike, and no model is without an agent.
+    """
     if place is ROOM and agents >= VIRTUAL_FROM and rank == agents - 1:
         return VIRTUAL
     models = ROOM_MODELS if place is ROOM else COLLEGE_MODELS if place.school else DIRECTION_MODELS
@@ -251,7 +257,9 @@ def _in_service_on(order: SimulationOrder, draw: random.Random, *, new: bool) ->
 
 
 def _agent_from(order: SimulationOrder, place: EntitySite, rank: int, agents: int, begun: date) -> date:
-    """Half of them from the first day on, the other half from the middle of the time: a roll-out by lot. Servers at once."""
+    """Return the agent's first day: half at the start, half from the middle, a random roll-out;
+    servers at the start.
+    """
     late = place is not ROOM and rank >= (agents + 1) // 2
     return max(begun, order.first + timedelta(days=order.days // 2 if late else 0))
 
@@ -265,13 +273,15 @@ def _screens(draw: random.Random, place: EntitySite, model: Model) -> int:
 
 
 _KINDS: Final = (None, *(reason for reason in GapReason), None)
-"""Of trouble, one after the other: an agent that was not running, each reason of a gap, and none."""
+"""Kinds of trouble, in turn: an agent not running, each reason of a gap, and none."""
 
 
 def _troubles(
     order: SimulationOrder, draw: random.Random, agents: Sequence[SimulatedDevice]
 ) -> Iterator[Trouble | None]:
-    """Every second machine has one: some for a day, some for up to a week, which is more than METHOD.md §4 lets stand in for."""
+    """Yield the trouble of every second machine: some for a day, some for up to a week,
+    beyond the limit of METHOD.md §4.
+    """
     for index, device in enumerate(agents):
         first = device.agent_from or order.first
         room = (order.end - first).days

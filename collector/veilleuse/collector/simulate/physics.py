@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What simulated machines truly draw, and what their sensors see of it (pure).
+"""Computes the true power of simulated machines, and their sensors' readings (pure).
 
-Truth = the models that derivation begins with × errors that are drawn once, of the size and with the correlations that METHOD.md §5
-says these models have: common to a hardware model, half common within a class. So a report's interval should hold the truth in
-95 of 100 simulations. Where a meter or the battery tells, the sensor has the error and the truth none.
+Truth = the priors of the derivation × errors that are drawn once. The errors have the size and correlations
+of METHOD.md §5: common to a hardware model, half common within a class. So a report's interval should contain
+the truth in 95 of 100 simulations. For metered or battery energy, the sensor has the error and the truth has
+none.
 """
 
 from __future__ import annotations
@@ -29,53 +30,53 @@ _HALF: Final = math.sqrt(0.5)
 CALIBRATED_U: Final = 0.03
 """Relative standard uncertainty of the simulated calibration."""
 UNIT_U: Final = 0.06
-"""Units of one model differ by as much."""
+"""Relative spread between units of one model."""
 _SCREEN_WATTS: Final = priors.SCREEN_MICROWATTS[1] / _MILLION
 _STANDBY_WATTS: Final = SCREEN_STANDBY_MICROWATTS / _MILLION
 _DC_SHARE: Final = 0.88
-"""Of what a laptop draws at the wall: its adapter, as in priors."""
+"""DC share of a laptop's power at the wall: its adapter, as in priors."""
 
 
 class Watts(NamedTuple):
     """Mean powers of one state."""
 
     wall: float
-    """True, at the socket; what was drawn from a battery, as the socket gave it back."""
+    """True power at the socket; for battery time, the power that recharges it."""
     package: float = 0.0
     dram: float = 0.0
     battery: float = 0.0
-    """Out of the battery."""
+    """Power out of the battery."""
 
 
 class Physics:
-    """Of one simulation: the errors are drawn when first asked for, each from its own name."""
+    """Physics of one simulation: each error is drawn at its first use, from its own name."""
 
     def __init__(self, order: SimulationOrder) -> None:
         self._seed = order.seed
         self._errors: dict[str, float] = {}
 
     def machine(self, device: SimulatedDevice) -> SimulatedMachine:
-        """One of the fleet."""
+        """Return a machine of the fleet."""
         return SimulatedMachine(device, self)
 
     def screens_watts(self, screens: int, on: int) -> float:
-        """Of some screens, some of them on."""
+        """Return the power of some screens, `on` of them on."""
         error = self._error("screens", priors.SCREEN_U_PPM[1])
         return on * _SCREEN_WATTS * error + (screens - on) * _STANDBY_WATTS
 
-    def beside_watts(self, kind: str, day_type: DayType) -> float:
-        """One device of a class that only an inventory knows: its class default, and the error of that."""
+    def other_device_watts(self, kind: str, day_type: DayType) -> float:
+        """Return the power of one device known only by an inventory: its class default with an error."""
         default = class_defaults()[kind]
         watts = default.microwatts[DAY_TYPES.index(day_type)] / _MILLION
         return watts * self._error(f"default/{kind}", priors.u_ppm(default.gsd2))
 
     def meter_gain(self, fine: bool) -> float:
-        """Reading ÷ truth of PDUs (`fine`) or of BMCs and UPS."""
+        """Return reading ÷ truth of PDUs (`fine`), or of BMCs and UPS."""
         u = priors.METER_U_PPM if fine else priors.MACHINE_METER_U_PPM
         return self._error(f"meter/{fine}", u)
 
     def calibration(self, model: Model) -> KeptFit:
-        """What a few units of a model beside a meter would have told: near its truth, as near as it says."""
+        """Return the calibration of a few units with a meter: near the truth, within its own uncertainty."""
         prior = priors.WALL_PRIORS[model.device_class]
         scale = self.of_model(model, "wall", prior.u_ppm) * math.exp(
             CALIBRATED_U * self._normal(f"fit/{model.name}")
@@ -94,17 +95,19 @@ class Physics:
             floor_u_ppm=u // 2,
             ceiling_u_ppm=prior.u_ppm,
         )
-        told = Provenance(
+        provenance = Provenance(
             "readings", "simulated meter", 4, 4_000, 96, "2021-01-01", "2021-01-05", 3_000, 200_000, u
         )
-        return KeptFit(Hardware(VENDOR.casefold(), model.name.casefold(), model.device_class), fit, told)
+        return KeptFit(
+            Hardware(VENDOR.casefold(), model.name.casefold(), model.device_class), fit, provenance
+        )
 
     def unit(self, device: SimulatedDevice) -> float:
-        """How much more than others of its model this one draws."""
+        """Return the power of a unit relative to the mean of its model."""
         return math.exp(UNIT_U * self._normal(f"unit/{device.number}"))
 
     def of_model(self, model: Model, what: str, u_ppm: int) -> float:
-        """exp of an error that is 0.5 correlated with that of other models of its class."""
+        """Return exp of an error with correlation 0.5 to that of other models of its class."""
         own = self._normal(f"{what}/{model.name}")
         common = self._normal(f"{what}/class/{model.device_class}")
         return math.exp(u_ppm / _MILLION * _HALF * (own + common))
@@ -113,7 +116,7 @@ class Physics:
         return math.exp(u_ppm / _MILLION * self._normal(name))
 
     def _normal(self, name: str) -> float:
-        """One draw of the normal law for each name."""
+        """Return one draw of the normal law for each name."""
         found = self._errors.get(name)
         if found is None:
             found = self._errors[name] = random.Random(f"{self._seed}/{name}").gauss(0, 1)
@@ -152,7 +155,7 @@ class SimulatedMachine:
         }
 
     def powers(self, span: Span) -> tuple[Watts, Watts]:
-        """(while active, while idle); both the same where it is neither."""
+        """Return the power (while active, while idle); both equal where it is neither."""
         if span.state is State.ON_ACTIVE:
             return self._on(span.load, State.ON_ACTIVE, span.supply), self._on(
                 IDLE_LOAD, State.ON_IDLE, span.supply
@@ -179,7 +182,7 @@ class SimulatedMachine:
         return Watts(again, package, model.dram_watts, drained)
 
     def _modelled(self, load: float, state: State) -> float:
-        """Without counters: the load model's own curve."""
+        """Return the load model's power, for a machine without counters."""
         if self._powers is None:
             low, high = priors.thread_microwatts()
             return self._model.cpu_count * (low + (high - low) * load) / _MILLION

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sites, tokens and hosts of a simulated fleet, as enrolment would have left them; none of them holds a certificate."""
+"""Writes sites, tokens and hosts of a simulated fleet as enrolment would; no host has a certificate."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ _PURCHASES: Final = ("year", "category", "amount_excluding_vat_eur", "reused", "
 _RETIREMENTS: Final = ("day", "destination", "asset", "reuse_committed", "entity")
 SOURCE: Final = "simulated"
 """Name of this inventory."""
-BESIDE: Final = (
+OTHER_DEVICES: Final = (
     (InventoryClass.SWITCH, 2),
     (InventoryClass.WIFI_ACCESS_POINT, 4),
     (InventoryClass.PRINTER, 1),
     (InventoryClass.PROJECTOR, 3),
 )
-"""Of each college: what no agent runs on, and how many."""
+"""Devices of each college without an agent, and their number."""
 _TELEWORK_DAYS: Final = "1.2"
-"""Declared, per user and week: 0.6 of those with a laptop on 2 days."""
+"""Declared days per user and week: 0.6 of the users with a laptop, on 2 days."""
 _REUSED_SHARE: Final = 0.3
 
 
 def imports(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[list[tuple[str, bytes]]]:
-    """Files, (name, content), of one import after the other: what is retired must be known."""
+    """Yield the files, (name, content), of each import in turn: retired assets must be known first."""
     yield [
         _file("simulated-entities.csv", ("entity", "site", "power_context", "population"), _entities()),
         _file("simulated-assets.csv", _ASSETS, _assets(order, fleet)),
@@ -75,7 +75,7 @@ def imports(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterato
 
 
 def key_of(device: SimulatedDevice) -> str:
-    """What the inventory calls it for life."""
+    """Return the inventory's permanent key of a device."""
     return f"SIM-{device.number:06}"
 
 
@@ -107,13 +107,13 @@ def _assets(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterato
                 device.out_of_service_on or "", "no", "", name, "", "",
             )  # fmt: skip
     for place in COLLEGES:
-        yield from _beside(order, place)
+        yield from _other_devices(order, place)
 
 
-def _beside(order: SimulationOrder, place: EntitySite) -> Iterator[Sequence[object]]:
-    since = date(order.first.year - 4, 9, 1)  # before all the time that is simulated
+def _other_devices(order: SimulationOrder, place: EntitySite) -> Iterator[Sequence[object]]:
+    since = date(order.first.year - 4, 9, 1)  # before the simulated time
     items = {InventoryClass.PRINTER: "printer", InventoryClass.PROJECTOR: "peripheral"}
-    for kind, amount in BESIDE:
+    for kind, amount in OTHER_DEVICES:
         for one in range(amount):
             name = f"SIM-{place.site}-{kind.value}-{one + 1}"
             yield (
@@ -167,7 +167,7 @@ def put_sites(context: AdminContext, timetables: dict[EntitySite, Timetable]) ->
 
 
 def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
-    """As random as any; the same for the same seed."""
+    """Draw an agent id; the same for the same seed."""
     draw = random.Random(f"{order.seed}/{device.number}/identity")
     return AgentId(draw.randbytes(AGENT_ID_BYTES))
 
@@ -190,7 +190,7 @@ def enrol(
 
 
 def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int:
-    """Long over, and of a text that nobody knows."""
+    """Insert an expired token with an unknown secret."""
     begun = _unix_milliseconds(order, 0)
     return registry.insert_token(
         token_sha256=random.Random(f"{order.seed}/token/{place.site}").randbytes(32),
@@ -233,7 +233,7 @@ def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice
 
 
 def _unix_milliseconds(order: SimulationOrder, day: int) -> int:
-    """Midnight UTC of a day of the simulation."""
+    """Return midnight UTC of a day of the simulation, Unix milliseconds."""
     return (order.first.toordinal() + day - _EPOCH_DAY) * MILLISECONDS_PER_DAY
 
 

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What machines of the simulated fleet do all day: in use, left on, asleep, off (pure). Each has habits of its own, drawn once.
+"""Generates the daily states of simulated machines: in use, left on, asleep, off (pure).
+Each has its own habits, drawn once.
 
-Nobody's habits: made up, in the range of what is published (one machine in ten never sleeps, METHOD.md §5; four weeks of summer).
+The habits are invented, within published ranges (one machine in ten never sleeps, METHOD.md §5; four weeks of
+summer).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 _SECOND: Final = 1_000
 _WEDNESDAY: Final = 3
 IDLE_LOAD: Final = 0.012
-"""Of a machine that nobody uses."""
+"""Processor load of an unused machine."""
 
 
 class Span(NamedTuple):
@@ -32,23 +34,23 @@ class Span(NamedTuple):
     """ON_ACTIVE: in use, `active` of the time active and the rest idle."""
     supply: Supply
     load: float = IDLE_LOAD
-    """Of the processor while active, 0 to 1."""
+    """Processor load while active, 0 to 1."""
     active: float = 0.0
     screens: int = 0
-    """External ones that are on."""
+    """External screens that are on."""
     idle_since: int = 0
-    """Of a span that is idle: when nobody used it any more."""
+    """For an idle span: the end of its last use."""
 
 
 class Routine(Protocol):
-    """One machine's days, in order."""
+    """Generator of one machine's days, in order."""
 
     def spans(self, day: date, kind: DayType, start: int, end: int) -> list[Span]:
-        """Of the civil day [start, end): they touch and cover it."""
+        """Return the spans of the civil day [start, end): they touch and cover it."""
 
 
 def routine_of(device: SimulatedDevice, seed: int) -> Routine:
-    """Its habits, and what befalls it day by day; the same for the same seed."""
+    """Return the habits of a machine, with daily variation; the same for the same seed."""
     draw = random.Random(f"{seed}/{device.number}/days")
     if device.place is ROOM:
         return _Server(draw, is_virtual=device.model is VIRTUAL)
@@ -56,7 +58,7 @@ def routine_of(device: SimulatedDevice, seed: int) -> Routine:
 
 
 class _Rest:
-    """The state a machine is in while nobody uses it."""
+    """State of a machine while nobody uses it."""
 
     def __init__(self, device: SimulatedDevice, supply: Supply) -> None:
         self.always_on = device.always_on
@@ -65,7 +67,7 @@ class _Rest:
         self.since = 0
 
     def begin(self, at: int, *, left_on: bool, otherwise: State) -> None:
-        """From `at` on."""
+        """Begin the unused state at `at`."""
         self.state = State.ON_IDLE if self.always_on or left_on else otherwise
         self.since = at
 
@@ -75,7 +77,7 @@ class _Rest:
 
 
 class _Pupils:
-    """A classroom PC: lessons from morning to afternoon, sometimes forgotten in the evening."""
+    """A classroom PC: lessons from morning to afternoon, sometimes left on in the evening."""
 
     def __init__(self, device: SimulatedDevice, draw: random.Random) -> None:
         self._draw = draw
@@ -97,7 +99,7 @@ class _Pupils:
         spans = [rest.span(start, begun)]
         noon = start + 12 * MILLISECONDS_PER_HOUR + 15 * MILLISECONDS_PER_MINUTE
         busy = Span(begun, ended, State.ON_ACTIVE, Supply.AC, load, self._active, self._screens)
-        if ended > noon + 2 * MILLISECONDS_PER_HOUR:  # everybody eats
+        if ended > noon + 2 * MILLISECONDS_PER_HOUR:  # lunch break
             after = noon + MILLISECONDS_PER_HOUR
             spans += [
                 busy._replace(end=noon),
@@ -111,7 +113,7 @@ class _Pupils:
 
 
 class _Office:
-    """A person's machine: laptops go to meetings and, some days, home; desktops are sometimes left on."""
+    """A person's machine: laptops go to meetings and, on some days, home; desktops are sometimes left on."""
 
     def __init__(self, device: SimulatedDevice, draw: random.Random) -> None:
         self._draw = draw
@@ -161,7 +163,7 @@ class _Office:
 
 
 class _Server:
-    """Always on, hour by hour at another load; some do next to nothing."""
+    """Always on, with another load each hour; some are almost unused."""
 
     def __init__(self, draw: random.Random, *, is_virtual: bool) -> None:
         self._draw = draw

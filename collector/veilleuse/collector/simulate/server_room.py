@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The server room: what its shared meters read hour by hour, and how they are declared (pure)."""
+"""Simulates the server room: hourly readings of its shared meters, and their declaration (pure)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ PDU: Final = "PDU-A"
 METERS: Final[Mapping[str, PointKind]] = {UPS: PointKind.UPS, PDU: PointKind.PDU}
 NAME: Final = "Salle serveurs"
 ELSEWHERE: Final = "Hors onduleur"
-"""Where the other servers of the site stand: behind no meter."""
+"""Room of the other servers of the site: without a meter."""
 NETWORK_WATTS: Final = 180.0
-"""Switches and storage that no agent runs on: they hang on the UPS beside its PDU, and nothing else does."""
+"""Switches and storage without an agent: the only load on the UPS besides its PDU."""
 UPS_EFFICIENCY: Final = "0.94"
 PUE: Final = 1.45
-"""Declared, and true."""
+"""Declared PUE, which is also the true one."""
 
 
 class ServerRoom:
-    """The machines on its PDU: their true power, hour by hour."""
+    """Machines on the room's PDU, with their true hourly power."""
 
     def __init__(
         self, order: SimulationOrder, fleet: Sequence[SimulatedDevice], timetable: Timetable, physics: Physics
@@ -46,7 +46,7 @@ class ServerRoom:
             if one.place is ROOM and one.model.shared_meter and one.agent_from is not None
         ]
         self.poller = self.on_pdu[0] if self.on_pdu else None
-        """Its agent reads the room's meters."""
+        """Machine whose agent reads the room's meters."""
         self._gains = (physics.meter_gain(fine=False), physics.meter_gain(fine=True))
         self._begun = timetable.slots(order.first)[0].start
         self._pdu: list[float] = []
@@ -67,19 +67,21 @@ class ServerRoom:
         self._shares[device.number] = sum(watts)
 
     def shared_watts(self, start: int) -> Sequence[float]:
-        """What METERS read over the clock period that begins then."""
+        """Return the readings of METERS over the clock period that begins at `start`."""
         hour = (start - self._begun) // MILLISECONDS_PER_HOUR
         pdu = self._pdu[hour]
         return self._gains[0] * (pdu + NETWORK_WATTS), self._gains[1] * pdu
 
-    def beside(self, start: int, end: int) -> float:
-        """True energy of what no machine accounts for over whole hours [start, end), mJ: network, and the room's overhead."""
+    def other_energy(self, start: int, end: int) -> float:
+        """Return the true energy without a machine over whole hours [start, end), mJ: network and the room's
+        overhead.
+        """
         first, last = ((at - self._begun) // MILLISECONDS_PER_HOUR for at in (start, end))
         watts = sum(NETWORK_WATTS + (PUE - 1) * (pdu + NETWORK_WATTS) for pdu in self._pdu[first:last])
         return watts * MILLISECONDS_PER_HOUR
 
     def declaration(self, agent_ids: Mapping[int, str]) -> str:
-        """As `veilleuse meters import` takes it: shares that somebody once estimated, as well as METHOD.md thinks they are."""
+        """Return the file for `veilleuse meters import`; its shares have the uncertainty of METHOD.md."""
         draw = random.Random(f"{self._order.seed}/shares")
         u = SHARE_U_PPM / MILLION
         weights = [round(self._shares[one.number] * exp(u * draw.gauss(0, 1))) for one in self.on_pdu]
@@ -114,7 +116,7 @@ class ServerRoom:
 
 
 def mean_watts(span: Span, active: float, idle: float) -> float:
-    """Of a span, by how much of it is active."""
+    """Return the mean power of a span by its active share."""
     return span.active * active + (1 - span.active) * idle
 
 

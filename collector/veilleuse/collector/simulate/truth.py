@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the whole simulated fleet used, agents or not: what a report's intervals are held against."""
+"""Sums the true energy of the whole simulated fleet, to compare with a report's intervals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from veilleuse.wire.units import kwh_from_millijoules
 _Key = tuple[str, str, str, str, str]
 MONITOR: Final = EnergyClass.MONITOR.value
 OTHER_ROOM: Final = "other_room"
-"""Device class of what a room's meters see beside machines."""
+"""Device class of a room's metered energy without a machine."""
 
 
 class Truth:
-    """Added up by month, place and class. A virtual machine draws what its host draws, and is not in it."""
+    """True energy by month, place and class. A virtual machine's energy is its host's,
+    so it is not included.
+    """
 
     def __init__(self, order: SimulationOrder, machines: int) -> None:
         self._order = order
@@ -29,19 +31,19 @@ class Truth:
         self._sums: defaultdict[_Key, float] = defaultdict(float)
 
     def add(self, device: SimulatedDevice, day: date, millijoules: float, screens_millijoules: float) -> None:
-        """One machine's day with its external screens'."""
+        """Add one machine's day, with its external screens'."""
         if device.model is VIRTUAL:
             return
         self._sums[_key(device.place, day, device.model.device_class.value)] += millijoules
         if screens_millijoules:
             self._sums[_key(device.place, day, MONITOR)] += screens_millijoules
 
-    def add_beside(self, place: EntitySite, day: date, device_class: str, millijoules: float) -> None:
-        """What no agent runs on: network, overhead, and what an inventory alone knows."""
+    def add_other(self, place: EntitySite, day: date, device_class: str, millijoules: float) -> None:
+        """Add devices without an agent: network, overhead, and devices of the inventory alone."""
         self._sums[_key(place, day, device_class)] += millijoules
 
     def kwh(self, first: date, end: date, **where: str) -> float:
-        """Of whole months [first, end); `where`: entity, site, population or device_class."""
+        """Return the kWh of whole months [first, end); `where`: entity, site, population or device_class."""
         return sum(
             float(row["kwh"])
             for row in self._rows()
@@ -60,7 +62,7 @@ class Truth:
             }
 
     def document(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the truth for JSON."""
         rows = list(self._rows())
         by_entity: defaultdict[str, float] = defaultdict(float)
         for row in rows:
@@ -78,7 +80,7 @@ class Truth:
         }
 
     def text(self) -> str:
-        """One JSON document; the same for the same seed."""
+        """Return one JSON document; the same for the same seed."""
         return json.dumps(self.document(), ensure_ascii=False, indent=1) + "\n"
 
 

@@ -71,7 +71,7 @@ class PublicationCache(Generic[T]):
         return made
 
     def _told(self, first: date, end: date) -> PublicationSummary | None:
-        return self._reader.told(self._form.kind, first, end)
+        return self._reader.summary(self._form.kind, first, end)
 
     def is_of_older_rule(self, first: date, end: date) -> bool:
         """Whether it was published of fewer machines a group than `k` now, or in an older format: it is not shown until it is taken back."""

@@ -17,10 +17,10 @@ from veilleuse.collector.account.ghg_items import (
     DEFAULT_MAPPING,
     METHOD_CHANGE,
     bilan_lines,
+    contexts_without_item,
     factor_change,
     home_share,
     split_home,
-    unresolved,
     with_eple,
 )
 from veilleuse.collector.factors.book import choose
@@ -63,7 +63,7 @@ def test_every_context_has_its_line():
     """In the enumeration's order; the default is nobody's confirmation."""
     assert [line.context for line in DEFAULT_MAPPING.lines] == list(PowerContext)
     assert not DEFAULT_MAPPING.confirmed
-    assert unresolved(DEFAULT_MAPPING) == (PowerContext.EPLE,)
+    assert contexts_without_item(DEFAULT_MAPPING) == (PowerContext.EPLE,)
 
 
 def test_a_college_is_an_own_site_where_the_contract_is_the_authoritys():
@@ -78,7 +78,7 @@ def test_a_college_is_an_own_site_where_the_contract_is_the_authoritys():
     other = with_eple(DEFAULT_MAPPING, False, BilanItem("4.4", "3.15"))
     (line,) = bilan_lines(PowerContext.EPLE, ADEME_2022, other)
     assert (line.item, line.in_beges_energie) == (BilanItem("4.4", "3.15"), False)
-    assert unresolved(other) == ()
+    assert contexts_without_item(other) == ()
     for entered in (None, BilanItem("", "3.1"), BilanItem("2.1", "2")):
         with pytest.raises(ValueError, match="scope 3"):
             with_eple(DEFAULT_MAPPING, False, entered)

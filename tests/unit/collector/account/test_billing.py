@@ -17,10 +17,10 @@ import pytest
 from tests.support.memory_store import host, site
 from tests.support.year import DAY, END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import METHOD_VERSION, BillingTerms, billed
+from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
-from veilleuse.collector.fleet.census import standing_of
+from veilleuse.collector.fleet.census import device_of_host
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.factors import Contract
@@ -29,7 +29,7 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-TERMS = BillingTerms(choose, "real")
+TERMS = StatementTerms(choose, "real")
 
 
 def period(
@@ -78,7 +78,7 @@ def only(made: Sequence[Any]) -> Any:
 
 def test_a_row_names_everything():
     """Energy, its parts, its factor with source and date, emissions and their split, intervals, coverage, item, method version."""
-    made = billed([period(fleet())], TERMS)
+    made = build_statement([period(fleet())], TERMS)
     row = only(made.rows)
     energy = row.energy_millijoules
     assert energy == 20 * 261 * DAY // 2 * 50
@@ -104,7 +104,7 @@ def test_a_row_names_everything():
 
 def test_parts_sum_to_the_total_in_millijoules():
     """Measured + modelled + imputed + extrapolated; shares of the mix are of the whole and sum to 1."""
-    row = only(billed([period(fleet(), measured=12, imputed=5_000_000)], TERMS).rows)
+    row = only(build_statement([period(fleet(), measured=12, imputed=5_000_000)], TERMS).rows)
     parts = (
         row.measured_millijoules,
         row.modelled_millijoules,
@@ -123,7 +123,7 @@ def test_much_imputed_is_labelled():
     """Above 20 % imputed the figure says that it is estimated."""
     seldom = [worked(one, days=10) for one in fleet()]
     heavy = sum(sum(values) for one in seldom for values in one.by_day_type.values())
-    row = only(billed([period(fleet(), imputed=heavy)], TERMS).rows)
+    row = only(build_statement([period(fleet(), imputed=heavy)], TERMS).rows)
     assert row.imputed_share > 0.2
     assert row.estimated is True
 
@@ -137,7 +137,7 @@ def test_few_metered_machines_hide_the_parts():
         (worked(one, method=Method.METERED if not number else Method.LOAD_MODELLED), by_host[one.host_id])
         for number, one in enumerate(hosts)
     ]
-    made = billed(
+    made = build_statement(
         [figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)], TERMS
     )
     for row in (only(made.rows), only(made.totals)):
@@ -147,7 +147,7 @@ def test_few_metered_machines_hide_the_parts():
 
 def test_a_fleet_that_nobody_measured():
     """Ten PCs, none measured, no default: no energy, never 0, and a coverage of 0."""
-    made = billed([period(fleet(10), measured=0)], TERMS)
+    made = build_statement([period(fleet(10), measured=0)], TERMS)
     for row in (only(made.rows), only(made.totals)):
         assert (row.energy_millijoules, row.kwh_total, row.kgco2e_total) == (None, None, None)
         assert (row.coverage_energy, row.n_fleet, row.n) == (0, 10, 0)
@@ -160,7 +160,7 @@ def test_the_factor_comes_in_once_on_a_total_over_zones():
         for one in census(*fleet(20), *(workstation(100 + n, "E2") for n in range(20)))
     ]
     machines = [(worked(workstation(one.host_id or 0)), one) for one in standings]
-    made = billed(
+    made = build_statement(
         [figures(FIRST, END, ("entity",), standings, machines, assumptions=Assumptions(), k_anonymity=10)],
         TERMS,
     )
@@ -181,7 +181,7 @@ def test_a_measured_zero_over_zones_is_a_zero():
     ]
     machines = [(worked(workstation(one.host_id or 0), 0, Method.METERED), one) for one in standings]
     made = figures(FIRST, END, ("entity",), standings, machines, assumptions=Assumptions(), k_anonymity=10)
-    total = only(billed([made], TERMS).totals)
+    total = only(build_statement([made], TERMS).totals)
     assert (total.energy_millijoules, total.kgco2e_total, total.kgco2e_hi95) == (0, 0, 0)
     assert (total.u_factor, total.factor_id) == (0, None)
 
@@ -192,7 +192,7 @@ def test_a_site_without_a_zone_is_an_error():
     machines = [(worked(workstation(one.host_id or 0)), one) for one in standings]
     made = figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)
     with pytest.raises(UnknownZone):
-        billed([made], TERMS)
+        build_statement([made], TERMS)
 
 
 def test_virtual_machines_are_in_no_ledger():
@@ -208,9 +208,9 @@ def test_virtual_machines_are_in_no_ledger():
         [(worked(physical), standing)],
         assumptions=Assumptions(),
         k_anonymity=10,
-        virtual=[(worked(guest), standing_of(guest, {"hq": site()}, "FR"))],
+        virtual=[(worked(guest), device_of_host(guest, {"hq": site()}, "FR"))],
     )
-    row = only(billed([made], TERMS).memo)
+    row = only(build_statement([made], TERMS).memo)
     assert (row.level, row.in_beges_energie, row.in_bilan_numerique, row.n_fleet) == (
         "memo",
         False,
@@ -238,31 +238,31 @@ def test_a_contract_gives_the_market_line():
         "GO",
         "bill",
     )
-    stated = billed([made], replace(TERMS, contracts=(half,)))
+    stated = build_statement([made], replace(TERMS, contracts=(half,)))
     for row in (only(stated.rows), only(stated.totals)):
         assert row.kgco2e_market == pytest.approx(row.kgco2e_total / 2)
     elsewhere = replace(half, entity="Z")
-    without = billed([made], replace(TERMS, contracts=(elsewhere,)))
+    without = build_statement([made], replace(TERMS, contracts=(elsewhere,)))
     assert only(without.rows).kgco2e_market is None
     assert only(without.totals).kgco2e_market is None
-    assert not billed([period([])], replace(TERMS, contracts=(half,))).rows
+    assert not build_statement([period([])], replace(TERMS, contracts=(half,))).rows
 
 
 def test_a_change_is_told_by_its_causes():
     """Twice the watts of the year before: all of the change is watts; the factor's own fall stands apart."""
     before, after = period(fleet(), watts=25, year=2024), period(fleet())
-    stated = billed([after], replace(TERMS, before={0: before}))
+    stated = build_statement([after], replace(TERMS, before={0: before}))
     for row in (only(stated.rows), only(stated.totals)):
         assert row.watts_effect_kwh == pytest.approx(row.kwh_total / 2)
         assert (row.fleet_effect_kwh, row.mix_effect_kwh, row.hours_effect_kwh) == (0, 0, 0)
         assert row.factor_effect_kgco2e == pytest.approx(row.kwh_total * (0.0461 - 0.0519))
-    nobody = billed([after], replace(TERMS, before={0: period([], year=2024)}))
+    nobody = build_statement([after], replace(TERMS, before={0: period([], year=2024)}))
     assert only(nobody.totals).watts_effect_kwh is None
     assert only(nobody.rows).factor_effect_kgco2e is None
 
 
 def test_a_zone_with_too_few_is_named():
     """What is withheld is said, with its period; its machines are there, but nothing that they measured."""
-    made = billed([period(fleet(5))], TERMS)
+    made = build_statement([period(fleet(5))], TERMS)
     assert [(row.n, row.n_fleet, row.kwh_measured or 0) for row in made.rows] == [(0, 5, 0)]
     assert [(one["zone"], one["level"]) for one in made.withheld] == [("FR", "row")]

@@ -16,13 +16,13 @@ from tests.support.simulated_changes import Shape, changed
 from tests.support.year import DAY, END, FIRST, asset, census, figures, told, vector, worked
 from tests.unit.collector.account.test_billing import TERMS, fleet, only
 from veilleuse.collector.account.change import LEAST_DAYS, change, class_years
-from veilleuse.collector.account.rounding import shown
+from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
-from veilleuse.collector.account.statement import billed
-from veilleuse.collector.closed_years.document import kept_document, kept_from_document
-from veilleuse.collector.closed_years.reduce import keep
-from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.account.statement import build_statement
+from veilleuse.collector.closed_years.document import statistics_document, statistics_from_document
+from veilleuse.collector.closed_years.reduce import reduce_year
+from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.model.figures import EmissionsRow
@@ -60,7 +60,7 @@ def made(hosts: list[Host], days: float, *, watts: int = 50, year: int = 2025) -
 
 def compared(before: PeriodFigures, after: PeriodFigures) -> EmissionsRow:
     """The total of the later year."""
-    found: EmissionsRow = only(billed([after], replace(TERMS, before={0: before})).totals)
+    found: EmissionsRow = only(build_statement([after], replace(TERMS, before={0: before})).totals)
     return found
 
 
@@ -72,8 +72,8 @@ def test_two_days_are_no_year_to_compare_with():
     assert row.change_kwh is row.hours_effect_kwh is row.fleet_effect_kwh is None
     assert row.not_compared == "days"
     assert (row.days_observed, row.days_observed_before) == pytest.approx((365, 2), abs=1e-6)
-    assert shown(row)["days_observed"] == {"fr": "365 sur 365", "en": "365 of 365"}
-    stated = billed([year], replace(TERMS, before={0: spill}))
+    assert format_row(row)["days_observed"] == {"fr": "365 sur 365", "en": "365 of 365"}
+    stated = build_statement([year], replace(TERMS, before={0: spill}))
     (note,) = [note for note in document(stated, {}).assumptions if isinstance(note, dict)]
     assert "cette période couvre 365 jours, celle d’avant 2" in note["fr"]
 
@@ -139,7 +139,7 @@ def test_a_room_read_for_half_a_year_is_half_a_year():
     row = compared(periods["half"], periods["whole"])
     assert (row.not_compared, row.days_observed, row.days_observed_before) == ("basis", 365, 184)
     assert compared(periods["whole"], periods["whole"]).not_compared is None
-    told = [only(billed([one], TERMS).rows) for one in periods.values()]
+    told = [only(build_statement([one], TERMS).rows) for one in periods.values()]
     assert [(one.representativeness, one.interval) for one in told] == [
         ("census", "95 %"),
         ("not demonstrated", "sample only"),
@@ -159,7 +159,7 @@ def test_screens_follow_pcs_of_several_classes():
     found = figures(
         FIRST, END, ("device_class",), standings, machines, assumptions=Assumptions(), k_anonymity=10
     )
-    days = {row.device_class: row.days_observed for row in billed([found], TERMS).rows}
+    days = {row.device_class: row.days_observed for row in build_statement([found], TERMS).rows}
     assert days == {"autres": pytest.approx(365), "monitor": pytest.approx(365)}
 
 
@@ -168,7 +168,7 @@ def test_what_people_read_of_an_effect():
     row = compared(made(fleet(), 200, watts=51, year=2024), made(fleet(), 200))
     assert row.change_kwh is not None
     assert row.change_margin_kwh is not None
-    text = shown(row)["change_kwh"]["fr"]
+    text = format_row(row)["change_kwh"]["fr"]
     assert text.count(" ± ") == 1
     value, margin = (float(part.replace("\u202f", "").replace(",", ".")) for part in text.split(" ± "))
     assert value == pytest.approx(row.change_kwh, abs=row.change_margin_kwh / 5)
@@ -222,7 +222,7 @@ def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
     standings = census(*hosts, assets=tuple(asset(100 + n, device_class="sff") for n in range(60)))
     by_host = {one.host_id: one for one in standings if one.host_id}
     years = [
-        keep(
+        reduce_year(
             FIRST,
             END,
             standings,
@@ -232,11 +232,11 @@ def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
         )
         for watts in (50, 51)
     ]
-    closed = kept_from_document(kept_document(years[0]))
+    closed = statistics_from_document(statistics_document(years[0]))
     assert years[0].groups.sums
     assert not closed.groups.sums
     opened, beside, after = (
-        kept_figures(one, (), Assumptions()).total for one in (years[0], closed, years[1])
+        restate_year(one, (), Assumptions()).total for one in (years[0], closed, years[1])
     )
     assert opened is not None
     assert beside is not None

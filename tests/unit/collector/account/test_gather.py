@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
-from veilleuse.collector.account.group_sums import Tally, fit_to_show
+from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.observed_days import Question, gather
 from veilleuse.collector.account.parts import NO_PARTS
 from veilleuse.collector.calendars.periods import Slice, WeekShares, enrolled_milliseconds, evening_of, slices
@@ -307,7 +307,7 @@ DRAWN = (DeviceClass.SFF, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE)
 
 def shown(groups: dict[GroupKey, Tally], k: int = 10) -> dict[str | None, int]:
     """Entity → machines, as shown."""
-    return {group.key.entity: group.sums.hosts for group in fit_to_show(groups, k)[0]}
+    return {group.key.entity: group.sums.hosts for group in merge_small_groups(groups, k)[0]}
 
 
 def test_small_groups_merge_until_they_hide():
@@ -318,7 +318,7 @@ def test_small_groups_merge_until_they_hide():
         key("c"): tally(*range(20, 31)),
         key("d"): tally(*range(40, 60)),
     }
-    found, withheld = fit_to_show(groups, 10)
+    found, withheld = merge_small_groups(groups, 10)
     assert withheld == ()
     assert {group.key.entity: group.sums.hosts for group in found} == {"d": 20, AUTRES: 18}
     assert {group.sums.enrolled_milliseconds for group in found if group.key.autres} == {18 * HOUR}
@@ -327,7 +327,7 @@ def test_small_groups_merge_until_they_hide():
 def test_a_population_too_small_is_withheld():
     """Five classroom PCs beside nothing: no row, and nothing to subtract them from."""
     groups = {key("a", Population.CLASSROOM): tally(*range(5)), key("s", SERVER): tally(99)}
-    found, withheld = fit_to_show(groups, 10)
+    found, withheld = merge_small_groups(groups, 10)
     assert [group.key for group in found] == [key("s", SERVER)]
     assert withheld == (replace(key("a", Population.CLASSROOM), entity=None),)
 
@@ -335,7 +335,7 @@ def test_a_population_too_small_is_withheld():
 def test_groups_nobody_contributed_to_stay_where_they_are_large():
     """Ten silent machines are a row of zero; one of an entity that nobody heard of is none: it would tell of one desk."""
     silent = {number: Tally(enrolled=Counter(map(HostId, range(number)))) for number in (1, 10)}
-    found, withheld = fit_to_show({key(f"of {number}"): one for number, one in silent.items()}, 10)
+    found, withheld = merge_small_groups({key(f"of {number}"): one for number, one in silent.items()}, 10)
     assert ([group.key for group in found], withheld) == ([key("of 10")], ())
 
 
@@ -372,7 +372,7 @@ def test_an_entity_may_be_named_autres():
         key("b"): tally(*range(30, 35)),
         key("c"): tally(*range(40, 46)),
     }
-    found, _ = fit_to_show(groups, 10)
+    found, _ = merge_small_groups(groups, 10)
     assert sorted((group.key.entity, group.key.autres, group.sums.hosts) for group in found) == [
         (AUTRES, False, 20),
         (AUTRES, True, 11),
@@ -382,15 +382,15 @@ def test_an_entity_may_be_named_autres():
 def test_parts_of_a_figure_that_few_stand_behind_are_withheld():
     """One metered machine among twelve, one of them idle at night: neither its meter nor its night is shown."""
     crowd = tally(*range(12))
-    assert crowd.unsafe(10) == frozenset()
+    assert crowd.unsafe_details(10) == frozenset()
     assert crowd.level(10).withheld == frozenset()
     crowd.add_energy(HostId(3), (DeviceClass.SFF, Method.METERED, *DRAWN[2:]), EnergySums(HOUR, 1))
     crowd.add_state(HostId(3), (Band.NIGHT, State.ON_IDLE), StateSums(HOUR))
-    (group,), _ = fit_to_show({key("a"): crowd}, 10)
+    (group,), _ = merge_small_groups({key("a"): crowd}, 10)
     assert group.sums.withheld == NO_PARTS | {Detail.METHODS} - {Detail.USE}
-    (group,), _ = fit_to_show({key("a", SERVER): crowd}, 10)
+    (group,), _ = merge_small_groups({key("a", SERVER): crowd}, 10)
     assert group.sums.withheld == frozenset()
-    (group,), _ = fit_to_show({key("a"): crowd}, 1)
+    (group,), _ = merge_small_groups({key("a"): crowd}, 1)
     assert group.sums.withheld == frozenset()
 
 
@@ -402,7 +402,7 @@ def test_nothing_shown_holds_fewer_than_k(sizes: list[int], k: int):
     for place, size in enumerate(sizes):
         groups[key(f"e{place}")] = tally(*range(start, start + size))
         start += size
-    found, withheld = fit_to_show(groups, k)
+    found, withheld = merge_small_groups(groups, k)
     assert all(group.sums.hosts >= k for group in found if group.sums.hosts)
     if withheld:
         assert not any(group.sums.hosts for group in found)

@@ -15,7 +15,7 @@ from tests.support.year import vector
 from tests.unit.collector.account.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
 from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather
 from veilleuse.collector.account.observed_months import gather_periods
-from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.months import DayType, HostPeriod
@@ -68,7 +68,7 @@ def ask(*dimensions: str, k: int = 1) -> Question:
 
 def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
     """(rows, totals) of its statement."""
-    made = statement(found, choose, data="real")
+    made = build_observed_statement(found, choose, data="real")
     return list(made.rows), list(made.totals)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host
 from veilleuse.collector.account.observed_days import Question, gather
-from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.records import Grain, HostId
@@ -42,7 +42,7 @@ def fleet(machines: int = 3, screens: int = 3, population: Population = Populati
 def rows(reader: MemoryReader, *dimensions: str, k: int = 1) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
     """(rows, totals) of March."""
     question = Question(FIRST, END, dimensions, k, NOW, screens=True)
-    made = statement(gather(reader, question), choose, data="real")
+    made = build_observed_statement(gather(reader, question), choose, data="real")
     return list(made.rows), list(made.totals)
 
 
@@ -103,7 +103,7 @@ def test_a_week_on_the_edge_shares_its_screens_too():
     monday = date(2026, 3, 30)
     reader.screen_rows.append(DerivedRow(HostId(1), Grain.WEEK, monday.toordinal(), cell))
     question = Question(FIRST, date(2026, 5, 1), ("device_class", "month"), 1, NOW + 40 * DAY, screens=True)
-    made = statement(gather(reader, question), choose, data="real")
+    made = build_observed_statement(gather(reader, question), choose, data="real")
     monitors = [row for row in made.rows if row.device_class == "monitor"]
     assert len(monitors) == 2
     assert sum(row.energy_millijoules or 0 for row in monitors) == 1_000_001

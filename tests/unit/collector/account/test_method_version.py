@@ -11,7 +11,7 @@ from datetime import date
 
 from tests.support.memory_store import HOUR, MemoryReader, host
 from veilleuse.collector.account.observed_days import Question, gather
-from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.derive.meters import ALONE, Context
 from veilleuse.collector.derive.rooms import room_balance
@@ -118,7 +118,7 @@ def figures() -> Iterator[object]:
                 derived = derive_period([RecordCells(1, True, (cell,))], machine, 500_000, context)
                 yield derived.cells, derived.records, derived.first_energies, derived.screens
     yield room_balance("DC1", *ROOM)
-    row = statement(gather(reader(), question()), choose, data="real").rows[0]
+    row = build_observed_statement(gather(reader(), question()), choose, data="real").rows[0]
     values = {name: getattr(row, name) for name in FLOATS}
     yield row.energy_millijoules, {name: f"{value:.10g}" for name, value in values.items()}
 
@@ -166,7 +166,7 @@ def test_every_row_of_a_report_names_the_method():
     head: dict[str, object] = {"method_version": METHOD_VERSION}
     row: Row = {"indicator": "I2"}
     found: list[Document] = [
-        emissions_report.document(statement(gathered, choose, data="real"), head),  # type: ignore[arg-type]
+        emissions_report.document(build_observed_statement(gathered, choose, data="real"), head),  # type: ignore[arg-type]
         indicators_report.document([row], (), head),  # type: ignore[arg-type]
     ]
     for document in found:

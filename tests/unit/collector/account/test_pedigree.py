@@ -8,8 +8,8 @@ import math
 
 import pytest
 
-from veilleuse.collector.account.pedigree import coefficients, gsd2, u, written
-from veilleuse.collector.account.rounding import rounded
+from veilleuse.collector.account.pedigree import coefficients, format_pedigree, gsd2, u
+from veilleuse.collector.account.rounding import round_interval
 
 
 def test_nothing_known():
@@ -47,7 +47,7 @@ def test_what_is_no_score(scores, said):
 
 def test_as_a_column():
     """In the table's order; a question mark for what is not known."""
-    assert written({"completeness": 4, "reliability": 5}) == (
+    assert format_pedigree({"completeness": 4, "reliability": 5}) == (
         "reliability=5 technicalRepresentativeness=? geographicRepresentativeness=? temporalRepresentativeness=? completeness=4"
     )
 
@@ -64,4 +64,4 @@ def test_as_a_column():
 )
 def test_no_more_digits_than_the_half_width_has(figure, told):
     """Two digits of the half-width, the same place for all three."""
-    assert rounded(figure) == told
+    assert round_interval(figure) == told

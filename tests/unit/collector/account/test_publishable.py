@@ -14,7 +14,7 @@ import pytest
 from tests.support.closed_years import PERIOD, YEAR, command, filled_year, report, told
 from tests.support.machines import settings_in
 from tests.support.sources import opened
-from veilleuse.collector.account.publishable import _nice, publishable
+from veilleuse.collector.account.publishable import _nice, round_for_publication
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.settings import settings_environment
@@ -103,7 +103,7 @@ def test_pcs_without_an_energy(year, tmp_path):
         }
         figures[number] = replace(figures[number], classes=unknown)
     statement = replace(made.statement, rows=tuple(rows))
-    published = publishable(statement, [replace(period, rows=tuple(figures))], 10)
+    published = round_for_publication(statement, [replace(period, rows=tuple(figures))], 10)
     for number in pcs:
         row = published.rows[number]
         assert (row.machine_days_observed, row.coverage_states, row.days_observed) == (None, None, None)

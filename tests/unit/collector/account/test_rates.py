@@ -11,7 +11,7 @@ import pytest
 
 from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.account.rates import rates_of
-from veilleuse.collector.account.release_tables import ReleaseTables, released
+from veilleuse.collector.account.release_tables import ReleaseTables, build_release_tables
 from veilleuse.collector.model.figures import Detail, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
@@ -83,7 +83,7 @@ class Fleet:
 
     def told(self) -> ReleaseTables:
         """Of the month."""
-        return released(self.groups, K)
+        return build_release_tables(self.groups, K)
 
 
 def energy(row: Group) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from veilleuse.collector.account.rounding import shown, written
+from veilleuse.collector.account.rounding import format_number, format_row
 from veilleuse.collector.model.figures import EmissionsRow
 
 ROW = EmissionsRow("2025-01-01", "2026-01-01", "row", 10, 1.0)
@@ -29,7 +29,7 @@ def test_no_more_digits_than_the_interval_has():
         kgco2e_lo95=11.3456,
         kgco2e_hi95=13.3456,
     )
-    texts = shown(row)
+    texts = format_row(row)
     assert texts["kwh_total"] == {
         "fr": "1\u202f124\u202f000 kWh (1\u202f089\u202f000 à 1\u202f161\u202f000)",
         "en": "1,124,000 kWh (1,089,000 to 1,161,000)",
@@ -39,14 +39,14 @@ def test_no_more_digits_than_the_interval_has():
     assert texts["kwh_imputed"]["en"] == "0"
     assert texts["kgco2e_total"]["fr"] == "12,3 kgCO2e (11,3 à 13,3)"
     assert "kwh_modelled" not in texts
-    assert shown(replace(row, level="row"))["kgco2e_total"]["en"] == "12.3"
+    assert format_row(replace(row, level="row"))["kgco2e_total"]["en"] == "12.3"
 
 
 def test_what_does_not_exist_is_not_shown():
     """A row without energy has no texts."""
-    assert shown(ROW) == {}
+    assert format_row(ROW) == {}
 
 
 def test_exact_figures():
     """An interval of no width cuts nothing but the fraction."""
-    assert written(7.0, 0)["fr"] == "7"
+    assert format_number(7.0, 0)["fr"] == "7"

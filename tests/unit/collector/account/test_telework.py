@@ -20,12 +20,12 @@ from tests.support.memory_store import host
 from tests.support.year import DAY, END, FIRST, census, figures, worked
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
-from veilleuse.collector.account.statement import BillingTerms, billed
-from veilleuse.collector.account.telework import HomeShare, merged_shares
-from veilleuse.collector.closed_years.document import kept_document, kept_from_document
+from veilleuse.collector.account.statement import StatementTerms, build_statement
+from veilleuse.collector.account.telework import HomeShare, merge_shares
+from veilleuse.collector.closed_years.document import statistics_document, statistics_from_document
 from veilleuse.collector.closed_years.reduce import YearReducer
-from veilleuse.collector.closed_years.restate import kept_figures
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.restate import restate_year
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -287,15 +287,15 @@ def test_methods_of_few_are_hidden_at_home_too():
 
 def keep(
     hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int, standings: list[FleetDevice] | None = None
-) -> Kept:
+) -> YearStatistics:
     """Of the same year."""
     standings = standings or census(*hosts)
     keeper = YearReducer(FIRST, END, k, headcounts)
     for standing in standings:
-        keeper.stands(standing)
+        keeper.add_device(standing)
     for one, standing in placed(hosts, standings):
-        keeper.measured(one, standing)
-    return keeper.kept()
+        keeper.add_machine(one, standing)
+    return keeper.statistics()
 
 
 def test_a_closed_year_has_the_same_rows():
@@ -307,12 +307,12 @@ def test_a_closed_year_has_the_same_rows():
         for at, one in enumerate(census(*hosts))
     ]
     kept = keep(hosts, days, 1, standings)
-    read = kept_from_document(kept_document(kept))
+    read = statistics_from_document(statistics_document(kept))
     assert read == kept
-    assert canonical(kept_document(read)) == canonical(kept_document(kept))
+    assert canonical(statistics_document(read)) == canonical(statistics_document(kept))
     for dimensions in ((), ("entity",), ("device_class",), BY_CLASS):
         opened = year(hosts, days, dimensions, k=1, standings=standings)
-        closed = kept_figures(read, dimensions, Assumptions())
+        closed = restate_year(read, dimensions, Assumptions())
         assert (closed.rows, closed.total, closed.homes) == (opened.rows, opened.total, opened.homes)
         assert at_home(closed)
 
@@ -320,7 +320,7 @@ def test_a_closed_year_has_the_same_rows():
 def test_what_is_kept_says_nothing_of_telework_where_there_is_none():
     """The statistics of such a year are the same bytes as before telework was known of."""
     kept = keep(machines(("E1", LAPTOP, 20)), [], k=10)
-    assert "homes" not in kept_document(kept)
+    assert "homes" not in statistics_document(kept)
 
 
 def test_merged_entities_have_a_share_of_their_fleet():
@@ -331,7 +331,7 @@ def test_merged_entities_have_a_share_of_their_fleet():
     assert Place.of(stratum).entity == AUTRES
     assert share.declared_by == AUTRES
     assert share.share == pytest.approx(44 / 120, abs=1e-6)
-    made = kept_figures(kept, BY_CLASS, Assumptions())
+    made = restate_year(kept, BY_CLASS, Assumptions())
     assert energy(made.rows, PowerContext.HOME) == pytest.approx(energy(made.rows) * 44 / 120, rel=1e-5)
 
 
@@ -341,7 +341,7 @@ def test_a_merged_share_lies_between_its_own(members: list[tuple[int, int]]):
     """And is exact where they are one."""
     place = Place("E", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
     into = place.stratum("laptop")
-    found = merged_shares(
+    found = merge_shares(
         (
             InService(place._replace(entity=f"E{at}").stratum("laptop"), 1, (days * DAY,) * 3),
             into,
@@ -367,7 +367,7 @@ def whole_contract(kwh: int = 10**9, **more: object) -> Contract:
 def test_items_of_the_bilan_carbone():
     """On site combustion is 2.1 and the rest 4.1, at home all is 3.3 and none is in Énergie; items sum to the total."""
     made = year(machines(("E1", LAPTOP, 20), ("E1", SFF, 20)), declared(E1="2"))
-    stated = billed([made], BillingTerms(choose, "real"))
+    stated = build_statement([made], StatementTerms(choose, "real"))
     (total,) = stated.totals
     for row in stated.rows:
         home = row.power_context == "home"
@@ -394,7 +394,7 @@ def test_items_of_the_bilan_carbone():
 def test_a_contract_covers_what_is_bought():
     """At home somebody else buys: the location's factor, whatever is contracted. On site the contract's zero; the total is their sum."""
     made = year(machines(("E1", LAPTOP, 20)), declared(E1="2"))
-    stated = billed([made], BillingTerms(choose, "real", contracts=(whole_contract(),)))
+    stated = build_statement([made], StatementTerms(choose, "real", contracts=(whole_contract(),)))
     home, site = sorted(stated.rows, key=lambda row: row.power_context or "")
     (total,) = stated.totals
     assert home.kgco2e_market == home.kgco2e_total
@@ -406,7 +406,7 @@ def test_a_contract_covers_rooms():
     """A room is a site's: a contract of all, or of its site, covers it, one of an entity does not; and the total holds it."""
     room = RoomFigure("DC1", "hq", "FR", 9 * 10**12, 3 * 10**12, 10**12, None, "not_included", 0)
     made = with_rooms(year(machines(("E1", SFF, 20))), [room], BY_CLASS)
-    located = billed([made], BillingTerms(choose, "real"))
+    located = build_statement([made], StatementTerms(choose, "real"))
     (of_room,) = [row.kgco2e_total for row in located.rows if row.device_class == "other_room"]
     (of_pcs,) = [row.kgco2e_total for row in located.rows if row.device_class == "sff"]
     for contract, expected in (
@@ -415,18 +415,18 @@ def test_a_contract_covers_rooms():
         (whole_contract(entity="E1"), of_room),
         (whole_contract(site="annexe"), None),
     ):
-        (total,) = billed([made], BillingTerms(choose, "real", contracts=(contract,))).totals
+        (total,) = build_statement([made], StatementTerms(choose, "real", contracts=(contract,))).totals
         assert total.kgco2e_market == (None if expected is None else pytest.approx(expected))
     halved = whole_contract(kwh=round(float(made.total.estimate.energy_millijoules) / 3.6e9 / 2))  # type: ignore[union-attr]
-    (total,) = billed([made], BillingTerms(choose, "real", contracts=(halved,))).totals
+    (total,) = build_statement([made], StatementTerms(choose, "real", contracts=(halved,))).totals
     assert total.kgco2e_market == pytest.approx(((of_room or 0) + (of_pcs or 0)) / 2, rel=1e-3)
 
 
 def test_a_college_on_its_own_contract_is_not_covered():
     """Until its contract is said to be the authority's."""
     hosts = machines(("C1", SFF, 20), population=Population.CLASSROOM)
-    terms = BillingTerms(choose, "real", contracts=(whole_contract(),))
-    (row,) = billed([year(hosts)], terms).rows
+    terms = StatementTerms(choose, "real", contracts=(whole_contract(),))
+    (row,) = build_statement([year(hosts)], terms).rows
     assert row.power_context == "eple"
     assert row.kgco2e_market is None
     assert row.beges_item is None

@@ -20,8 +20,8 @@ from tests.unit.collector.fleet.test_yearly_rooms import ROOM, servers
 from tests.unit.collector.reports.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, gone, month
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
-from veilleuse.collector.account.statement import billed
-from veilleuse.collector.model.factors import Contract, KeptContract
+from veilleuse.collector.account.statement import build_statement
+from veilleuse.collector.model.factors import Contract, StoredContract
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement, EnergySums
 from veilleuse.collector.model.hosts import Host, MachineFacts
 from veilleuse.collector.model.inventory import Asset, Placement
@@ -112,7 +112,7 @@ def test_a_move_in_a_period_that_is_not_whole_months():
         (date(2024, 2, 1), date(2024, 3, 1)),
         (date(2024, 3, 1), end),
     ):
-        for kind, time in oracle.time_in(_almanac(), "hq", begun, until).items():
+        for kind, time in oracle.time_in(_site_calendars(), "hq", begun, until).items():
             values = vector(
                 on_active_ac_milliseconds=time // 2,
                 off_ac_milliseconds=time - time // 2,
@@ -127,7 +127,7 @@ def test_a_move_in_a_period_that_is_not_whole_months():
     assert (row.machine_days_fleet, row.extrapolated_millijoules) == (60, 0)
 
 
-def _almanac() -> oracle.World:
+def _site_calendars() -> oracle.World:
     return oracle.World(SITES, SCHOOL, HOLIDAYS, (), {}, (), date.max)
 
 
@@ -254,7 +254,7 @@ def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
     other = asset_of(None, Placement(date(2023, 1, 1), "E1", "nowhere"), device_class="other")
     kept = stored((one,), (asset_of(one), other), tuple(_told(one, TOLD, 4, 40, metered=False)))
     bought = replace(GREEN, valid_from=YEAR[0], valid_to=YEAR[1])
-    kept.contract_list = (KeptContract(bought, 0, "a", "b"),)
+    kept.contract_list = (StoredContract(bought, 0, "a", "b"),)
     assert total(kept).kgco2e_market == pytest.approx((total(kept).kwh_total or 0) * 0.01)
 
 
@@ -267,7 +267,7 @@ def by_site() -> PeriodFigures:
 
 def test_a_room_and_its_servers_have_a_contract_each():
     """Grouped by site alone, the servers' row and the room's are called the same: each has its own kWh at the contract's factor."""
-    made = billed([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
+    made = build_statement([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
     for row in (*made.rows, *made.totals):
         assert row.kgco2e_market == pytest.approx((row.kwh_total or 0) * 0.01)
     assert sum(row.kwh_total or 0 for row in made.rows) == pytest.approx(only(made.totals).kwh_total)
@@ -279,7 +279,7 @@ def test_a_room_is_compared_with_the_room():
         ROOM, other_millijoules=2 * 30 * KWH, ups_loss_millijoules=10 * KWH, overhead_millijoules=40 * KWH
     )
     before = replace(with_rooms(by_site(), [ROOM], ()), first=date(2024, 1, 1), end=date(2025, 1, 1))
-    made = billed([with_rooms(by_site(), [twice], ())], replace(TERMS, before={0: before}))
+    made = build_statement([with_rooms(by_site(), [twice], ())], replace(TERMS, before={0: before}))
     of_servers, of_room = list[Any](made.rows)
     assert (of_servers.watts_effect_kwh, of_room.watts_effect_kwh) == (0, 55)
 

@@ -16,9 +16,9 @@ from veilleuse.collector.calendars.day_types import day_type, is_open, open_mill
 from veilleuse.collector.calendars.school import (
     SchoolHolidays,
     holidays_of,
-    merged,
+    load_shipped,
+    merge_periods,
     read_school_holidays,
-    shipped,
 )
 from veilleuse.collector.calendars.show import weekly_text, windows_of, year_of
 from veilleuse.collector.errors import UsageError
@@ -136,7 +136,7 @@ def test_a_hole_in_the_table_is_not_known():
     later = SchoolPeriod(SchoolZone.A, date(2029, 10, 20), date(2029, 11, 4), "Vacances de la Toussaint")
     table = holidays_of(SchoolZone.A, (later,))
     assert table.known_to == later.last
-    assert table.name_on(shipped()[-1].last) is not None
+    assert table.name_on(load_shipped()[-1].last) is not None
     assert table.name_on(date(2028, 12, 25)) is None
     assert table.name_on(date(2029, 6, 1)) is None
     assert table.name_on(later.first) == later.name
@@ -158,11 +158,13 @@ def test_the_shipped_table_is_whole():
         )
         assert Counter(one.name for one in holidays.periods)["Vacances d'hiver"] == 3
     common = {
-        (one.first, one.last) for one in shipped() if "hiver" not in one.name and "printemps" not in one.name
+        (one.first, one.last)
+        for one in load_shipped()
+        if "hiver" not in one.name and "printemps" not in one.name
     }
-    assert len({one for one in shipped() if "Noël" in one.name}) == 3 * 3
+    assert len({one for one in load_shipped() if "Noël" in one.name}) == 3 * 3
     assert len(common) == 4 + 3 + 3 + 3
-    assert len({(one.first, one.last) for one in shipped() if "hiver" in one.name}) == 9
+    assert len({(one.first, one.last) for one in load_shipped() if "hiver" in one.name}) == 9
 
 
 def test_lyon_is_in_zone_a():
@@ -231,17 +233,17 @@ def test_what_was_imported_counts_over_its_span():
     brought = tuple(
         SchoolPeriod(SchoolZone.A, date(2027, month, 1), date(2027, month, 9), "x") for month in (1, 12)
     )
-    found = merged(shipped(), brought)
+    found = merge_periods(load_shipped(), brought)
     mine = [one for one in found if one.zone is SchoolZone.A and one.first.year == 2027]
     assert mine == [
         *brought,
         SchoolPeriod(SchoolZone.A, date(2027, 12, 18), date(2028, 1, 2), "Vacances de Noël"),
     ]
     assert [one for one in found if one.zone is SchoolZone.B] == [
-        one for one in shipped() if one.zone is SchoolZone.B
+        one for one in load_shipped() if one.zone is SchoolZone.B
     ]
     assert holidays_of(SchoolZone.A, brought).known_to == date(2028, 8, 31)
-    assert merged(found, brought) == found
+    assert merge_periods(found, brought) == found
 
 
 # --- day types

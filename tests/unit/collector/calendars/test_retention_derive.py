@@ -19,11 +19,11 @@ from tests.support.pushes import NOW
 from tests.support.rolled import (
     HOUR,
     ZONE,
-    almanac,
     days_of,
     retention,
     roll,
     server_day,
+    site_calendars,
     workstation,
     workstation_days,
 )
@@ -69,7 +69,7 @@ def expire_among(filled: Filled, today: date, work: Callable[[], None]) -> None:
         _Between(work),  # type: ignore[arg-type]  # only submit is used
         store.rolls,
         store.registry,
-        almanac(store),
+        site_calendars(store),
         Kept(),
         clock=lambda: float(next(clock)),
     ).run(today)

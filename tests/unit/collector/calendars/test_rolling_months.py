@@ -17,11 +17,11 @@ from tests.support.filled import METER, RAPL, Filled, cell, civil, clock, week
 from tests.support.rolled import (
     HOUR,
     ZONE,
-    almanac,
     days_of,
     retention,
     roll,
     server_day,
+    site_calendars,
     workstation,
     workstation_days,
 )
@@ -241,7 +241,7 @@ def test_day_types_follow_the_calendar_of_then(filled):
     with filled.store.transaction():
         filled.store.registry.put_site(replace(site, calendar_json=made[-1].calendar.to_json()))
         filled.store.calendars.put("lyon", made)
-    days = almanac(filled.store).days(filled.store.registry.site("lyon"), Population.WORKSTATION)
+    days = site_calendars(filled.store).days(filled.store.registry.site("lyon"), Population.WORKSTATION)
     expected = {
         date(2025, 4, 21): DayType.OPEN,  # before the table of holidays begins
         date(2026, 4, 3): DayType.OPEN,

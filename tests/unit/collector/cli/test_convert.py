@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.account.emissions import conversion, energy_kwh
-from veilleuse.collector.account.rounding import rounded
+from veilleuse.collector.account.rounding import round_interval
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.book import choose
 
@@ -112,4 +112,4 @@ def test_people_read_no_more_digits_than_the_half_width_has(
     figure: tuple[float, float, float], text: tuple[str, str, str]
 ):
     """Two digits of the half-width, once, at the end: 711 ± 67, not 711.25."""
-    assert rounded(figure) == text
+    assert round_interval(figure) == text

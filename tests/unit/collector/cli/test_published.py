@@ -173,10 +173,10 @@ def test_the_first_stays(data):
         assert reader.find(PublicationKind.RELEASE, FIRST, date(2026, 10, 31)) is None
     with pytest.raises(sqlite3.IntegrityError, match="never changed"):
         data.store.data.connection.execute("UPDATE published_periods SET content = '{}'")
-    assert [(one.first, one.content_bytes) for one in store.told()] == [(FIRST, len(GOLDEN))]
+    assert [(one.first, one.content_bytes) for one in store.summaries()] == [(FIRST, len(GOLDEN))]
     assert store.take_back(FIRST, date(2026, 10, 31)) == 0
     assert store.take_back(FIRST, END) == 1
-    assert store.told() == ()
+    assert store.summaries() == ()
 
 
 def test_the_store_has_an_end(data, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.observed_days import Question, gather
-from veilleuse.collector.account.observed_statement import statement
+from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.documents.document import Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
@@ -41,7 +41,7 @@ def state_of(
 ) -> EmissionsStatement:
     """The statement of a day."""
     gathered = gather(reader, Question(first, end, dimensions or ("entity", "device_class"), 10, NOW))
-    return statement(gathered, choose, data="simulated" if reader.simulated else "real")
+    return build_observed_statement(gathered, choose, data="simulated" if reader.simulated else "real")
 
 
 def servers() -> MemoryReader:
@@ -403,7 +403,7 @@ def test_notes_say_what_was_assumed():
     monday = date(2026, 3, 2)
     reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
     gathered = gather(reader, Question(monday, date(2026, 3, 4), (), 10, NOW))
-    document = emissions_report.document(statement(gathered, choose, data="simulated"), {})
+    document = emissions_report.document(build_observed_statement(gathered, choose, data="simulated"), {})
     notes = " ".join(map(str, document.assumptions))
     assert "provisional" in notes
     assert "apportioned" in notes

@@ -18,7 +18,7 @@ from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document, terms_from_document
 from veilleuse.collector.closed_years.frozen import ClosedRevision, frozen_documents, is_same
-from veilleuse.collector.closed_years.year_statistics import Kept
+from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose, factor_book
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -53,13 +53,13 @@ def terms(total: str | None = None, assumptions: Assumptions | None = None) -> F
     return FrozenTerms({"FR": chosen}, DEFAULT_MAPPING, [], assumptions or Assumptions(), "simulated")
 
 
-def closed(kept: Kept, with_terms: FrozenTerms) -> ClosedRevision:
+def closed(kept: YearStatistics, with_terms: FrozenTerms) -> ClosedRevision:
     """As a first revision."""
     told = ClosedYear(YEAR, 1, YearState.CLOSED_PROVISIONAL, 0, "", "")
     return ClosedRevision(told, {"figures": frozen_documents(kept, with_terms)}, kept, with_terms)
 
 
-def effects(before: ClosedRevision, kept: Kept, with_terms: FrozenTerms) -> dict[str, Fraction]:
+def effects(before: ClosedRevision, kept: YearStatistics, with_terms: FrozenTerms) -> dict[str, Fraction]:
     """Cause → kWh, after the sums were held against the totals."""
     found = difference(before, kept, with_terms)
     old = before.report["figures"]["totals"][0]
@@ -139,7 +139,7 @@ def test_rooms_and_assumptions():
     assert moved["late_data"] * 3_600_000_000 <= -2 * 10**12
 
 
-def _in_strata(kept: Kept, entity: str) -> Kept:
+def _in_strata(kept: YearStatistics, entity: str) -> YearStatistics:
     """All of it in another entity."""
     named = {
         one.stratum: one.stratum._replace(entity=one.stratum.entity.replace("E1", entity))

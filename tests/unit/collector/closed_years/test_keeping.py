@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 from tests.support.year import DAY, END, FIRST, asset, census, figures, told, vector, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.closed_years.document import kept_document, kept_from_document
+from veilleuse.collector.closed_years.document import statistics_document, statistics_from_document
 from veilleuse.collector.closed_years.merge_strata import (
     ANY,
     Contributions,
     is_exempt,
-    merged_cells,
-    merged_strata,
+    merge_cells,
+    merge_strata,
 )
 from veilleuse.collector.closed_years.reduce import YearReducer
-from veilleuse.collector.closed_years.restate import covered, kept_figures
-from veilleuse.collector.closed_years.year_statistics import STACKED, Kept, W, triangle
+from veilleuse.collector.closed_years.restate import class_coverage, restate_year
+from veilleuse.collector.closed_years.year_statistics import STACKED, W, YearStatistics, triangle
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -82,14 +82,14 @@ def _always_on(watts: int) -> tuple[int, ...]:
     )
 
 
-def keep(standings: Iterable[FleetDevice], measured: Measured, k: int = 10) -> Kept:
+def keep(standings: Iterable[FleetDevice], measured: Measured, k: int = 10) -> YearStatistics:
     """Of these."""
     keeper = YearReducer(FIRST, END, k, in_groups=True)
     for standing in standings:
-        keeper.stands(standing)
+        keeper.add_device(standing)
     for one, standing in measured:
-        keeper.measured(one, standing)
-    return keeper.kept()
+        keeper.add_machine(one, standing)
+    return keeper.statistics()
 
 
 def opened(standings: Sequence[FleetDevice], measured: Measured, k: int = 10) -> PeriodFigures:
@@ -101,7 +101,7 @@ def test_with_nothing_merged_the_figure_is_the_same():
     """Machines → figure, and machines → what is kept → figure, are one function: equal to the last digit, intervals too."""
     standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4, "E4": 70}, always_on=3)
     of_machines = opened(standings, measured, k=1)
-    of_kept = kept_figures(keep(standings, measured, k=1), DIMENSIONS, Assumptions())
+    of_kept = restate_year(keep(standings, measured, k=1), DIMENSIONS, Assumptions())
     assert of_kept.total == of_machines.total
     assert of_kept.rows == of_machines.rows
 
@@ -110,9 +110,9 @@ def test_what_is_written_reads_back_the_same():
     """JSON and back, to the bit; no float in it."""
     standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4}, always_on=12)
     kept = keep(standings, measured)
-    document = kept_document(kept)
-    assert kept_from_document(document) == kept
-    assert canonical(kept_document(kept_from_document(document))) == canonical(document)
+    document = statistics_document(kept)
+    assert statistics_from_document(document) == kept
+    assert canonical(statistics_document(statistics_from_document(document))) == canonical(document)
     with pytest.raises(TypeError, match="a float"):
         canonical({"a": [1, {"b": 0.5}]})
 
@@ -124,7 +124,7 @@ def test_a_small_entity_goes_with_the_smallest_other():
     assert {Place.of(cell.stratum).entity: cell.machines for cell in kept.cells} == {"E1": 30, AUTRES: 17}
     assert {Place.of(one.stratum).entity: one.machines for one in kept.fleet} == {"E1": 40, AUTRES: 37}
     total, of_machines = (
-        kept_figures(kept, DIMENSIONS, Assumptions()).total,
+        restate_year(kept, DIMENSIONS, Assumptions()).total,
         opened(standings, measured).total,
     )
     assert total is not None
@@ -149,7 +149,7 @@ def test_a_zone_with_too_few_is_withheld():
     assert kept.cells == ()
     assert [one.zone for one in kept.withheld] == ["FR"]
     assert sum(one.machines for one in kept.fleet) == 19
-    shown = kept_figures(kept, DIMENSIONS, Assumptions(class_microwatts={"tower": (30_000_000,) * 3}))
+    shown = restate_year(kept, DIMENSIONS, Assumptions(class_microwatts={"tower": (30_000_000,) * 3}))
     assert shown.total is not None
     assert shown.total.machines == 0
     assert shown.total.estimate.energy_millijoules > 0
@@ -194,8 +194,11 @@ def test_standby_is_kept():
     kept = keep(standings, measured)
     energies = {}
     for name, made in (
-        ("kept", kept_figures(kept, DIMENSIONS, Assumptions())),
-        ("read", kept_figures(kept_from_document(kept_document(kept)), DIMENSIONS, Assumptions())),
+        ("kept", restate_year(kept, DIMENSIONS, Assumptions())),
+        (
+            "read",
+            restate_year(statistics_from_document(statistics_document(kept)), DIMENSIONS, Assumptions()),
+        ),
         (
             "open",
             figures(FIRST, END, DIMENSIONS, standings, measured, assumptions=Assumptions(), k_anonymity=10),
@@ -218,7 +221,7 @@ def test_methods_of_few_are_not_told_apart():
     (cell,) = keep(standings, [*metered, *measured[3:]]).cells
     assert cell.methods_hidden
     assert not any(values[PLACE["metered_energy_millijoules"]] for values in cell.sums.values())
-    shown = kept_figures(keep(standings, [*metered, *measured[3:]]), DIMENSIONS, Assumptions())
+    shown = restate_year(keep(standings, [*metered, *measured[3:]]), DIMENSIONS, Assumptions())
     assert shown.rows[0].hides_methods
     assert shown.total is not None
     assert shown.total.hides_methods
@@ -280,7 +283,7 @@ def test_always_on_machines_of_few_are_told_of_the_class_alone():
     alike = kept.always_on["tower"]
     assert alike is not None
     assert alike.n == 12
-    total, of_machines = kept_figures(kept, (), Assumptions()).total, opened(standings, measured).total
+    total, of_machines = restate_year(kept, (), Assumptions()).total, opened(standings, measured).total
     assert total is not None
     assert of_machines is not None
     assert total.estimate.energy_millijoules == pytest.approx(
@@ -307,7 +310,7 @@ def test_hardware_of_few_is_of_any():
         SampleCell("odd", "0"): _share(range(27, 30)),
         SampleCell("rare", "0"): _share(range(30, 41)),
     }
-    merged = merged_cells(shares, 10)
+    merged = merge_cells(shares, 10)
     assert merged[SampleCell("big", "2")] == SampleCell("big", "2")
     assert merged[SampleCell("big", "1")] == merged[SampleCell("big", "0")] == SampleCell("big", ANY)
     assert merged[SampleCell("odd", "0")] == merged[SampleCell("rare", "0")] == SampleCell(ANY, ANY)
@@ -327,16 +330,16 @@ def test_machines_that_are_off_hide_none_that_is_used():
     place = Place("E1", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
     used = dict.fromkeys(range(20, 40), 90)
     shares = {place.stratum("laptop"): _share(range(12), on={3: 90})}
-    assert set(merged_strata(shares, 10).values()) == {None}
+    assert set(merge_strata(shares, 10).values()) == {None}
     shares[place.stratum("tower")] = _share(range(20, 40), on=used)
-    assert len(set(merged_strata(shares, 10).values())) == 1
+    assert len(set(merge_strata(shares, 10).values())) == 1
 
 
 def test_coverage_is_of_the_classes_asked_for():
     """Observed and derived time over the fleet's, without what no agent runs on."""
     standings, measured = fleet({"E1": 30}, spare=30)
     switch = Asset(999, "switch", (Placement(date(2020, 1, 1), "E1", "hq"),))
-    seen = covered(keep([*standings, *census(assets=(switch,))], measured), {"tower"})
+    seen = class_coverage(keep([*standings, *census(assets=(switch,))], measured), {"tower"})
     assert seen.fleet == 60 * 365 * DAY
     assert seen.states == seen.energy == 30 * 365 * DAY
 
@@ -358,7 +361,7 @@ def test_no_kept_cell_stands_on_few(machines, k):
     for host, ((device_class, entity, site, population), energy) in enumerate(machines):
         place = Place(entity, site, "FR", population, PowerContext.OWN_SITE)
         shares[place.stratum(device_class)].add(HostId(host), 1_000 + energy % 7, energy, energy, 0)
-    found = merged_strata(shares, k)
+    found = merge_strata(shares, k)
     assert found.keys() == shares.keys()
     kept: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
     for stratum, into in found.items():
@@ -384,14 +387,14 @@ def test_virtual_machines_are_a_memo():
     standings, measured = fleet({"E1": 12})
     keeper = YearReducer(FIRST, END, 10)
     for standing in standings:
-        keeper.stands(standing)
+        keeper.add_device(standing)
     for one, standing in measured:
-        keeper.measured(one, standing)
-        keeper.virtual(one, replace(standing, device_class=DeviceClass.VIRTUAL_MACHINE.value))
-    keeper.measured(told(HostId(99), {DayType.OPEN: vector(unobserved_milliseconds=5)}), standings[0])
-    kept = keeper.kept()
+        keeper.add_machine(one, standing)
+        keeper.add_virtual_machine(one, replace(standing, device_class=DeviceClass.VIRTUAL_MACHINE.value))
+    keeper.add_machine(told(HostId(99), {DayType.OPEN: vector(unobserved_milliseconds=5)}), standings[0])
+    kept = keeper.statistics()
     assert [(cell.memo, cell.n) for cell in kept.cells] == [(False, 12), (True, 12)]
-    shown = kept_figures(kept, DIMENSIONS, Assumptions())
+    shown = restate_year(kept, DIMENSIONS, Assumptions())
     assert [(row.key.memo, row.machines) for row in shown.memo] == [(True, 12)]
     assert shown.total is not None
     assert shown.total.machines == 12
@@ -404,9 +407,9 @@ def test_a_reader_of_some_entities_sees_the_same_figures():
         screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)
         one.rows.append(HostPeriod(one.host_id, FIRST, DayType.CLOSED, Band.CLOSED, screens))
     kept = keep(standings, measured)
-    whole = kept_figures(kept, DIMENSIONS, Assumptions())
-    some = kept_figures(kept, DIMENSIONS, Assumptions(), lambda entity: entity.startswith("E1 >"))
+    whole = restate_year(kept, DIMENSIONS, Assumptions())
+    some = restate_year(kept, DIMENSIONS, Assumptions(), lambda entity: entity.startswith("E1 >"))
     assert {row.key.entity for row in whole.rows} == {"E1", "E1 > a", AUTRES}
     assert [row for row in whole.rows if row.key.entity == "E1 > a"] == list(some.rows)
     assert {row.key.device_class: row.machines for row in some.rows} == {"tower": 14, MONITOR: 14}
-    assert kept_figures(kept, DIMENSIONS, Assumptions(), lambda _: False).total is None
+    assert restate_year(kept, DIMENSIONS, Assumptions(), lambda _: False).total is None

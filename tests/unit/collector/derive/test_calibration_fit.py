@@ -29,7 +29,7 @@ from veilleuse.collector.derive.calibration.fit import (
     model_line,
     unit_line,
 )
-from veilleuse.collector.derive.calibration.moments import Pair, Square, Unit, outer, parted
+from veilleuse.collector.derive.calibration.moments import Pair, Square, Unit, outer, split_evenly
 from veilleuse.collector.model.calibration import Fit
 from veilleuse.collector.quantiles import Z95, quantile95, tail
 
@@ -84,7 +84,7 @@ def test_a_root_and_an_inverse_undo(first, second, correlation):
     root = matrix.root()
     assert tuple(root.by(root)) == pytest.approx(tuple(matrix), rel=1e-6, abs=1e-9)
     assert tuple(matrix.by(matrix.inverse())) == pytest.approx((1, 0, 0, 1), rel=1e-6, abs=1e-6)
-    assert matrix.turned() == matrix
+    assert matrix.transpose() == matrix
 
 
 def test_a_unit_on_a_line_has_that_line():
@@ -338,10 +338,10 @@ def test_standby_the_meter_cannot_tell_from_the_prior_is_refused():
 def test_parts_are_whole_and_in_order():
     """Nothing twice, nothing lost, none empty."""
     for length in range(1, 30):
-        parts = parted(range(length), 8)
+        parts = split_evenly(range(length), 8)
         assert [one for part in parts for one in part] == list(range(length))
         assert all(parts)
-    assert parted([], 8) == []
+    assert split_evenly([], 8) == []
 
 
 @pytest.mark.parametrize("units", UNITS)

@@ -15,7 +15,7 @@ import pytest
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES
-from veilleuse.collector.derive.loadmodel import modelled, rest_microwatts
+from veilleuse.collector.derive.loadmodel import model_energy, rest_microwatts
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
 from veilleuse.wire.ladder import Method
@@ -49,7 +49,7 @@ def cell(
 
 def energy_wh(state: State, device_class: DeviceClass, **facts: int) -> float:
     """Modelled energy of one hour, Wh."""
-    parts = modelled(cell(state), MachineFacts(device_class, **facts), HOUR, SHARE)  # type: ignore[arg-type]
+    parts = model_energy(cell(state), MachineFacts(device_class, **facts), HOUR, SHARE)  # type: ignore[arg-type]
     return sum(part.energy_millijoules for part in parts) / 3_600_000
 
 
@@ -73,7 +73,7 @@ def test_off_and_asleep_draw_the_state_powers(device_class: DeviceClass, off: fl
 
 def test_a_laptops_standby_carries_both_uncertainties():
     """State power and plugged share, each GSD² 1.5, in quadrature."""
-    (part,) = modelled(cell(State.OFF), MachineFacts(DeviceClass.LAPTOP), HOUR, SHARE)
+    (part,) = model_energy(cell(State.OFF), MachineFacts(DeviceClass.LAPTOP), HOUR, SHARE)
     assert part.method is Method.LOAD_MODELLED
     assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(
         math.sqrt(2) * math.log(1.5) / 2, rel=1e-4
@@ -83,12 +83,12 @@ def test_a_laptops_standby_carries_both_uncertainties():
 def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
     """The plugged share stands in for what is not known; on battery nobody measured what sleep drained: it stays."""
     laptop = MachineFacts(DeviceClass.LAPTOP)
-    (plugged,) = modelled(cell(State.ASLEEP, supply=Supply.AC), laptop, HOUR, SHARE)
+    (plugged,) = model_energy(cell(State.ASLEEP, supply=Supply.AC), laptop, HOUR, SHARE)
     assert plugged.energy_millijoules / HOUR == pytest.approx(0.8)
     assert plugged.uncertainty_millijoules / plugged.energy_millijoules == pytest.approx(
         math.log(1.5) / 2, rel=1e-4
     )
-    (drained,) = modelled(cell(State.ASLEEP, supply=Supply.BATTERY), laptop, HOUR, SHARE)
+    (drained,) = model_energy(cell(State.ASLEEP, supply=Supply.BATTERY), laptop, HOUR, SHARE)
     assert drained.energy_millijoules / HOUR == pytest.approx(0.4)
 
 
@@ -104,7 +104,7 @@ def test_a_server_goes_from_idle_to_full_load():
     assert watts(0.13) == pytest.approx(175, rel=0.02)
     assert watts(0.41) == pytest.approx(300, rel=0.02)
     xeon = MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=8)
-    (full,) = modelled(cell(State.ON_ACTIVE, covered=HOUR, bucket=12), xeon, HOUR, SHARE)
+    (full,) = model_energy(cell(State.ON_ACTIVE, covered=HOUR, bucket=12), xeon, HOUR, SHARE)
     assert full.energy_millijoules / HOUR == pytest.approx(475, rel=0.03)
 
 
@@ -112,7 +112,7 @@ def test_an_unknown_class_is_a_class_default_with_gsd2_2():
     """The desktop median, on or off, one part."""
     unknown = MachineFacts(DeviceClass.UNKNOWN)
     for some in (cell(State.OFF), cell(State.ON_IDLE, covered=HOUR // 2)):
-        (part,) = modelled(some, unknown, HOUR, SHARE)
+        (part,) = model_energy(some, unknown, HOUR, SHARE)
         assert part.method is Method.CLASS_DEFAULT
         assert part.milliseconds == HOUR
         assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(
@@ -122,13 +122,14 @@ def test_an_unknown_class_is_a_class_default_with_gsd2_2():
 
 def test_what_cannot_be_told_is_absent():
     """An unknown state, a virtual machine that is off, a server asleep (no such state power), one of unknown size."""
-    assert modelled(cell(State.UNKNOWN), MachineFacts(DeviceClass.SFF), HOUR, SHARE) == ()
+    assert model_energy(cell(State.UNKNOWN), MachineFacts(DeviceClass.SFF), HOUR, SHARE) == ()
     assert (
-        modelled(cell(State.OFF), MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2), HOUR, SHARE) == ()
+        model_energy(cell(State.OFF), MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2), HOUR, SHARE)
+        == ()
     )
-    assert modelled(cell(State.ASLEEP), MachineFacts(DeviceClass.SERVER), HOUR, SHARE) == ()
-    assert modelled(cell(State.ON_IDLE), MachineFacts(DeviceClass.VIRTUAL_MACHINE), HOUR, SHARE) == ()
-    assert modelled(cell(State.ON_IDLE), MachineFacts(DeviceClass.SFF), 0, SHARE) == ()
+    assert model_energy(cell(State.ASLEEP), MachineFacts(DeviceClass.SERVER), HOUR, SHARE) == ()
+    assert model_energy(cell(State.ON_IDLE), MachineFacts(DeviceClass.VIRTUAL_MACHINE), HOUR, SHARE) == ()
+    assert model_energy(cell(State.ON_IDLE), MachineFacts(DeviceClass.SFF), 0, SHARE) == ()
     assert energy_wh(State.OFF, DeviceClass.SERVER) == pytest.approx(8)
 
 
@@ -140,7 +141,7 @@ def test_a_virtual_machine_is_its_threads():
     low = median(float(row["min_watts_per_thread"]) for row in rows)
     high = median(float(row["max_watts_per_thread"]) for row in rows)
     machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=4)
-    (part,) = modelled(cell(State.ON_ACTIVE, covered=HOUR, busy=HOUR // 4), machine, HOUR, SHARE)
+    (part,) = model_energy(cell(State.ON_ACTIVE, covered=HOUR, busy=HOUR // 4), machine, HOUR, SHARE)
     assert part.method is Method.LOAD_MODELLED
     assert part.energy_millijoules / HOUR == pytest.approx(4 * (low + (high - low) * 0.25), rel=1e-5)
     assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(math.log(2) / 2, rel=1e-4)
@@ -160,7 +161,7 @@ def loaded(load_percent: int) -> Cell:
 
 def server_watts(device_class: DeviceClass, threads: int, load_percent: int) -> float:
     """Of one whose processor nobody names."""
-    (part,) = modelled(loaded(load_percent), MachineFacts(device_class, cpu_count=threads), HOUR, SHARE)
+    (part,) = model_energy(loaded(load_percent), MachineFacts(device_class, cpu_count=threads), HOUR, SHARE)
     assert part.method is Method.LOAD_MODELLED
     assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(math.log(2) / 2, rel=1e-4)
     return part.energy_millijoules / HOUR
@@ -192,16 +193,16 @@ def test_a_server_of_known_cpu_or_of_unknown_size_is_its_class():
     """The thread table stands in only where the CPU's name is missing and its threads are known."""
     some = cell(State.ON_IDLE, covered=HOUR, busy=0)
     known = MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=8)
-    (by_class,) = modelled(some, known, HOUR, SHARE)
+    (by_class,) = model_energy(some, known, HOUR, SHARE)
     assert by_class.energy_millijoules / HOUR == pytest.approx(100, rel=0.05)
-    (nothing_known,) = modelled(some, MachineFacts(DeviceClass.SERVER), HOUR, SHARE)
+    (nothing_known,) = model_energy(some, MachineFacts(DeviceClass.SERVER), HOUR, SHARE)
     assert nothing_known == by_class
 
 
 def test_load_that_was_not_measured_is_a_class_default():
     """Half of the cell's load known: half load_modelled at GSD² 1.5, half class_default at 2.0."""
     some = cell(State.ON_ACTIVE, covered=HOUR // 2, busy=10, bucket=5)
-    known, unknown = modelled(some, MachineFacts(DeviceClass.TOWER), HOUR, SHARE)
+    known, unknown = model_energy(some, MachineFacts(DeviceClass.TOWER), HOUR, SHARE)
     assert (known.method, unknown.method) == (Method.LOAD_MODELLED, Method.CLASS_DEFAULT)
     assert known.milliseconds == unknown.milliseconds == HOUR // 2
     assert known.uncertainty_millijoules / known.energy_millijoules == pytest.approx(
@@ -214,7 +215,7 @@ def test_busy_without_buckets_is_load_not_known():
     some = Cell(
         Band.OPEN, State.ON_ACTIVE, Supply.AC, HOUR, cpu_covered_milliseconds=HOUR, cpu_busy_milliseconds=9
     )
-    (part,) = modelled(some, MachineFacts(DeviceClass.TOWER), HOUR, SHARE)
+    (part,) = model_energy(some, MachineFacts(DeviceClass.TOWER), HOUR, SHARE)
     assert part.method is Method.CLASS_DEFAULT
 
 
@@ -233,9 +234,9 @@ def test_the_curve_is_concave_from_rest_to_active():
 def test_a_pc_lies_between_its_states():
     """Idle from `idle`, active from `light`, full load at `active`: METHOD.md §3's SFF row (10, 13, 45 W)."""
     sff = MachineFacts(DeviceClass.SFF)
-    (idle,) = modelled(cell(State.ON_IDLE, covered=HOUR), sff, HOUR, SHARE)
-    (light,) = modelled(cell(State.ON_ACTIVE, covered=HOUR), sff, HOUR, SHARE)
-    (full,) = modelled(cell(State.ON_ACTIVE, covered=HOUR, bucket=12), sff, HOUR, SHARE)
+    (idle,) = model_energy(cell(State.ON_IDLE, covered=HOUR), sff, HOUR, SHARE)
+    (light,) = model_energy(cell(State.ON_ACTIVE, covered=HOUR), sff, HOUR, SHARE)
+    (full,) = model_energy(cell(State.ON_ACTIVE, covered=HOUR, bucket=12), sff, HOUR, SHARE)
     assert idle.energy_millijoules / HOUR == pytest.approx(10 + 35 * 0.009399, rel=1e-5)
     assert light.energy_millijoules / HOUR == pytest.approx(13 + 32 * 0.009399, rel=1e-5)
     assert full.energy_millijoules / HOUR == pytest.approx(45, rel=0.03)
@@ -281,6 +282,6 @@ def test_state_powers_give_the_published_tec_at_standard_duty(
 def test_a_virtual_machine_whose_load_is_not_known():
     """Its threads at the assumed load, as a class default."""
     machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=1)
-    (part,) = modelled(cell(State.ON_ACTIVE), machine, HOUR, SHARE)
+    (part,) = model_energy(cell(State.ON_ACTIVE), machine, HOUR, SHARE)
     assert part.method is Method.CLASS_DEFAULT
     assert part.energy_millijoules / HOUR == pytest.approx(0.7668 + (4.0632 - 0.7668) * 0.10)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.collector.derive.test_wall import HOUR, PACKAGE, PLUG, cell, machine, point
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.meters import laid_over, readings, u_ppm
+from veilleuse.collector.derive.meters import distribute_over_cells, readings, u_ppm
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model.meters import NOT_SHARED, MeterReading, SharedEnergy, SharedReadings
@@ -35,7 +35,7 @@ def shared(
 
 def laid(cells: list[Cell], energy: SharedEnergy | None) -> list[tuple[WallEnergy, ...]]:
     """Over what the other rungs say."""
-    return laid_over([(one, wall_energy(one, SERVER)) for one in cells], energy)
+    return distribute_over_cells([(one, wall_energy(one, SERVER)) for one in cells], energy)
 
 
 def metered(parts: tuple[WallEnergy, ...]) -> int:

@@ -18,9 +18,9 @@ import pytest
 from tests.support.report_files import Page, pdf_text, sheet_rows, workbook
 from tests.support.simulated_fleets import Shape, simulated
 from tests.support.year import END, FIRST, census, figures, worked, workstation
-from veilleuse.collector.account.rounding import shown
+from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import BillingTerms, billed
+from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.documents.document import FORMATS, LANGUAGES, Document, renderer
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import choose
@@ -59,12 +59,12 @@ def period(*, measured: int, random: bool = False, also_all_of: DeviceClass | No
 
 def stated(made: PeriodFigures) -> EmissionsStatement:
     """With its factor."""
-    return billed([made], BillingTerms(choose, "real"))
+    return build_statement([made], StatementTerms(choose, "real"))
 
 
 def written(statement: EmissionsStatement, language: str = "fr") -> Document:
     """The report, with its texts for people."""
-    texts = [shown(row) for row in (*statement.rows, *statement.totals)]
+    texts = [format_row(row) for row in (*statement.rows, *statement.totals)]
     head = {"from": "2025-01-01", "to": "2026-01-01", "data": "real"}
     return replace(document(statement, head, texts), language=language)
 
@@ -222,11 +222,11 @@ def test_a_total_is_rounded_by_the_interval_that_it_shows():
         kwh_lo_sensitivity=81_234.5,
         kwh_hi_sensitivity=134_567.8,
     )
-    assert shown(row)["kwh_total"]["en"] == (
+    assert format_row(row)["kwh_total"]["en"] == (
         "104,100 kWh (sample interval only: 98,200 to 110,400; sensitivity, if machines not measured draw 1/1.5 to 1.5 times what "
         "measured ones say: 81,200 to 134,600)"
     )
-    assert shown(row)["kwh_hi_sensitivity"]["en"] == "134,600"
+    assert format_row(row)["kwh_hi_sensitivity"]["en"] == "134,600"
 
 
 def test_its_notes_are_in_french():

@@ -177,6 +177,6 @@ def test_sites_are_looked_up_once():
 
     fleet = [workstation(number) for number in range(1, 50)]
     days_of = DayTypes(FIRST, END, {}, kind, default_time_zone="UTC")
-    standings = list(Census(days_of, (site(),), default_zone="FR", today=END).standings((), fleet))
+    standings = list(Census(days_of, (site(),), default_zone="FR", today=END).devices((), fleet))
     assert len(standings) == 49
     assert len(asked) == 365

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fleet_machines import YEAR, A, B, in_service, kwh, machine
-from veilleuse.collector.fleet.composition import composition, is_balanced
+from veilleuse.collector.fleet.composition import compute_composition, is_balanced
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import InService, SampleCell, SampleMachine, Stratum, age_band
@@ -102,13 +102,13 @@ def test_few_are_merged():
             machines, [in_service(A, 100, {SampleCell("new", "3"): 5, SampleCell("tower", "0"): 5})]
         ).values()
     )
-    made = composition(strata, class_rates(strata))
-    assert made.merged(SampleCell("tower", "2")) == SampleCell("tower", "2")
-    assert made.merged(SampleCell("tower", "0")) == SampleCell("*", "*")
-    assert made.merged(SampleCell("mini", "3")) == SampleCell("mini", "*")
-    assert made.merged(SampleCell("odd 3", "1")) == SampleCell("*", "1")
-    assert made.merged(SampleCell("odd", "0")) == SampleCell("*", "*")
-    assert made.merged(SampleCell("who", "knows")) == SampleCell("*", "*")
+    made = compute_composition(strata, class_rates(strata))
+    assert made.merged_cell(SampleCell("tower", "2")) == SampleCell("tower", "2")
+    assert made.merged_cell(SampleCell("tower", "0")) == SampleCell("*", "*")
+    assert made.merged_cell(SampleCell("mini", "3")) == SampleCell("mini", "*")
+    assert made.merged_cell(SampleCell("odd 3", "1")) == SampleCell("*", "1")
+    assert made.merged_cell(SampleCell("odd", "0")) == SampleCell("*", "*")
+    assert made.merged_cell(SampleCell("who", "knows")) == SampleCell("*", "*")
     assert made.scale(SampleCell("who", "knows")) == made.scale(SampleCell("odd", "0"))
 
 
@@ -138,7 +138,7 @@ def test_balance_by_chi_square():
                 machines, [in_service(A, 100, dict(zip(cells, fleet, strict=True))), in_service(B, 60)]
             ).values()
         )
-        return is_balanced(strata, composition(strata, class_rates(strata)))
+        return is_balanced(strata, compute_composition(strata, class_rates(strata)))
 
     assert balanced((20, 20, 10), (40, 40, 20))
     assert balanced((26, 14, 10), (40, 40, 20))

@@ -11,7 +11,7 @@ import pytest
 from tests.support.fleet_machines import A, in_service, machine
 from tests.support.simulated_fleets import Shape, simulated, together
 from veilleuse.collector.fleet.estimator import Fleet
-from veilleuse.collector.fleet.samples import Alike, Sample, summed
+from veilleuse.collector.fleet.samples import Alike, Sample, sum_groups
 
 SHAPE = Shape(((100, 5), (300, 20), (400, 40), (600, 80)), always_on=0.15)
 
@@ -33,7 +33,7 @@ def test_what_is_left_without_some():
     alike = [Alike() for _ in range(2)]
     for place, one in enumerate(machines):
         alike[place % 2].add(one)
-    both = summed(alike)
+    both = sum_groups(alike)
     left = both.without(alike[1])
     assert (left.n, left.sums, left.products) == (alike[0].n, alike[0].sums, alike[0].products)
     assert both.derived_milliseconds == sum(one.derived_milliseconds for one in machines)

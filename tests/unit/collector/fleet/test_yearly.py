@@ -12,10 +12,10 @@ import pytest
 from tests.support.memory_store import host
 from tests.support.year import DAY, END, FIRST, asset, census, figures, vector, worked, workstation
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.fleet.census import FleetDevice, standing_of
+from veilleuse.collector.fleet.census import FleetDevice, device_of_host
 from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.fleet.estimator import Assumptions
-from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place, observed
+from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place, group_by_machine
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
@@ -180,7 +180,7 @@ def test_virtual_machines_are_a_memo():
         [(worked(physical), standing)],
         assumptions=Assumptions(),
         k_anonymity=10,
-        virtual=[(worked(guest), standing_of(guest, {}, ""))],
+        virtual=[(worked(guest), device_of_host(guest, {}, ""))],
     )
     assert made.total is not None
     assert made.total.machines == 1
@@ -253,7 +253,7 @@ def test_a_machine_is_its_periods_together():
     ]
     rows.append(HostPeriod(HostId(1), FIRST, DayType.CLOSED, Band.CLOSED, vector(nights_on=5)))
     rows.append(HostPeriod(HostId(2), FIRST, DayType.CLOSED, Band.CLOSED, vector(nights_on=9)))
-    first, second = observed(rows)
+    first, second = group_by_machine(rows)
     assert first.by_day_type == {DayType.OPEN: vector(nights_on=2), DayType.CLOSED: vector(nights_on=5)}
     assert first.days(sum) == (2, 0, 5)
     assert (first.total, first.apportioned, second.apportioned) == (vector(nights_on=7), True, False)

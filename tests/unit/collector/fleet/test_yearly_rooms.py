@@ -16,8 +16,8 @@ from tests.support.year import FIRST
 from tests.unit.collector.account.test_billing import TERMS, fleet, only, period
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
-from veilleuse.collector.account.statement import billed
-from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers, Silent, settled
+from veilleuse.collector.account.statement import build_statement
+from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers, Silent, settle_rooms
 from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
@@ -36,7 +36,7 @@ def servers() -> PeriodFigures:
 
 def test_a_room_is_a_row_of_its_own():
     """What no machine accounts for, the loss and the overhead; each in its column, together in the total."""
-    stated = billed([with_rooms(servers(), [ROOM], DIMENSIONS)], TERMS)
+    stated = build_statement([with_rooms(servers(), [ROOM], DIMENSIONS)], TERMS)
     machines, room = list[Any](stated.rows)
     assert (room.device_class, room.site, room.n) == ("other_room", "hq", 0)
     assert (room.kwh_it, room.kwh_ups_loss, room.kwh_overhead, room.overhead) == (30, 5, 20, "measured")
@@ -53,10 +53,10 @@ def test_a_room_is_a_row_of_its_own():
 def test_what_is_not_known_is_absent():
     """A loss and an overhead that nobody knows: no 0, and the total says that the overhead is not included."""
     unknown = replace(ROOM, ups_loss_millijoules=None, overhead_millijoules=None, overhead="not_included")
-    stated = billed([with_rooms(servers(), [unknown], DIMENSIONS)], TERMS)
+    stated = build_statement([with_rooms(servers(), [unknown], DIMENSIONS)], TERMS)
     for row in (stated.rows[-1], only(stated.totals)):
         assert (row.kwh_ups_loss, row.kwh_overhead, row.overhead) == (None, None, "not_included")
-    mixed = billed(
+    mixed = build_statement(
         [with_rooms(servers(), [ROOM, replace(unknown, room="R2", site="annexe")], DIMENSIONS)], TERMS
     )
     assert [row.site for row in mixed.rows[1:]] == ["annexe", "hq"]
@@ -69,7 +69,7 @@ def test_overhead_by_pue_is_modelled():
     pue = replace(
         ROOM, ups_loss_millijoules=0, overhead="pue", overhead_u_millijoules=8 * KWH, pue_ppm=1_550_000
     )
-    row = billed([with_rooms(servers(), [pue], ())], TERMS).rows[-1]
+    row = build_statement([with_rooms(servers(), [pue], ())], TERMS).rows[-1]
     assert (row.pue, row.kwh_modelled, row.kwh_measured, row.kwh_ups_loss) == (1.55, 20, 30, 0)
     assert row.u_model == pytest.approx((8**2 + 0.3**2) ** 0.5 / 50)
     assert (row.site, row.device_class) == (None, None)
@@ -77,10 +77,10 @@ def test_overhead_by_pue_is_modelled():
 
 def test_a_room_without_machines():
     """A room whose machines have no agent is the whole figure; two zones give a total without one."""
-    stated = billed([with_rooms(period([]), [ROOM], DIMENSIONS)], TERMS)
+    stated = build_statement([with_rooms(period([]), [ROOM], DIMENSIONS)], TERMS)
     total = only(stated.totals)
     assert (total.kwh_total, total.kwh_it, total.zone, total.n) == (55, 30, "FR", 0)
-    abroad = billed([with_rooms(period([]), [ROOM, replace(ROOM, zone="BE")], DIMENSIONS)], TERMS)
+    abroad = build_statement([with_rooms(period([]), [ROOM, replace(ROOM, zone="BE")], DIMENSIONS)], TERMS)
     assert (only(abroad.totals).zone, only(abroad.totals).kwh_total) == (None, 110)
 
 
@@ -91,7 +91,7 @@ def test_no_room_changes_nothing():
     idle = replace(
         ROOM, it_millijoules=0, other_millijoules=0, ups_loss_millijoules=None, overhead_millijoules=None
     )
-    row = billed([with_rooms(period([]), [idle], DIMENSIONS)], TERMS).rows[-1]
+    row = build_statement([with_rooms(period([]), [idle], DIMENSIONS)], TERMS).rows[-1]
     assert row.kwh_total == 0
 
 
@@ -113,7 +113,7 @@ def test_servers_take_what_their_meters_leave(
         replace(ROOM, other_millijoules=left, servers=RoomServers(left, 0, 0, tuple(times.items())))
         for left, times in rooms
     ]
-    after, kept = settled(before, silent)
+    after, kept = settle_rooms(before, silent)
     taken = 0
     for old, new in zip(before, after, strict=True):
         assert new.servers is not None
@@ -135,11 +135,11 @@ def test_a_server_outside_all_rooms_keeps_its_estimate():
     """Half of the time without energy is in the room, and so is half of the estimate: 40 of 80 mJ, of which the meter leaves 10."""
     silent = {STRATA[0]: Silent(200, 0, 80, 4.0)}
     room = replace(ROOM, other_millijoules=10, servers=RoomServers(30, 20, 3, ((STRATA[0], 100),)))
-    (made,), kept = settled([room], silent)
+    (made,), kept = settle_rooms([room], silent)
     assert (made.other_millijoules, kept[STRATA[0]]) == (0, 50)
     assert made.servers == RoomServers(30, 20, round((3**2 + (2 * 10 / 40) ** 2) ** 0.5))
     enough = replace(room, other_millijoules=100)
-    (made,), kept = settled([enough], silent)
+    (made,), kept = settle_rooms([enough], silent)
     assert (made.other_millijoules, kept[STRATA[0]]) == (60, 80)
 
 

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.ingest.admission import Buckets
-from veilleuse.collector.model.clones import NONCES_KEPT, Holders, NonceVerdict, meet, packed, unpacked
+from veilleuse.collector.model.clones import (
+    NONCES_KEPT,
+    Holders,
+    NonceVerdict,
+    judge_nonce,
+    pack_nonces,
+    unpack_nonces,
+)
 
 REFUSED = (NonceVerdict.WAITS, NonceVerdict.CONFLICT)
 
@@ -31,7 +38,7 @@ class World:
     def hello(self, shown: bytes) -> tuple[NonceVerdict, bytes]:
         """What it tells, and the nonce of the answer."""
         made = random.randbytes(8)
-        meeting, self.holders = meet(self.holders, shown, made, self.records, silent=self.silent)
+        meeting, self.holders = judge_nonce(self.holders, shown, made, self.records, silent=self.silent)
         if meeting not in REFUSED:
             self.silent = False
         return meeting, self.holders.current
@@ -197,8 +204,8 @@ def test_a_number_nobody_gave_is_no_number():
 def test_nonces_are_packed():
     """An empty one among them."""
     nonces = (b"\1" * 16, b"", b"\2" * 16)
-    assert unpacked(packed(nonces)) == nonces
-    assert unpacked(packed(())) == ()
+    assert unpack_nonces(pack_nonces(nonces)) == nonces
+    assert unpack_nonces(pack_nonces(())) == ()
 
 
 def test_buckets_are_bounded_and_refill():

@@ -31,12 +31,12 @@ from veilleuse.collector.model.inventory import (
     Entity,
     InventoryChange,
     InventorySnapshot,
-    KeptPurchase,
     MatchVerdict,
     Placement,
     PowerContext,
     Purchase,
     Retirement,
+    StoredPurchase,
 )
 from veilleuse.collector.model.records import HostId
 
@@ -252,15 +252,15 @@ def test_entities_keep_what_was_said_of_them():
 def test_purchases_of_a_year_are_those_of_the_file():
     """The years that it names are replaced, and told; other years and other inventories stay."""
     pc, old = Purchase(2025, "PC", Decimal("10.50"), True), Purchase(2024, "PC", Decimal(1), False)
-    other = KeptPurchase("plain", pc)
-    before = kept(purchases=(KeptPurchase("glpi", pc), KeptPurchase("glpi", old), other))
+    other = StoredPurchase("plain", pc)
+    before = kept(purchases=(StoredPurchase("glpi", pc), StoredPurchase("glpi", old), other))
     new = replace(pc, amount_excluding_vat_eur=Decimal("11.50"))
     made = planned(InventoryReading("glpi", purchases=[new]), before)
     assert made.other_rows["purchases"] == (1, 1)
     assert set(change_of(made).purchases or ()) == {
-        KeptPurchase("glpi", old),
+        StoredPurchase("glpi", old),
         other,
-        KeptPurchase("glpi", new),
+        StoredPurchase("glpi", new),
     }
     assert planned(InventoryReading("glpi", purchases=[pc]), before).change is None
 

@@ -22,9 +22,9 @@ from veilleuse.collector.inventory.rows import AssetRow, InventoryReading, Refus
 from veilleuse.collector.model.inventory import (
     AssetRecord,
     InventorySnapshot,
-    KeptRetirement,
     Placement,
     Retirement,
+    StoredRetirement,
 )
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import inventory_rows as store_rows
@@ -189,7 +189,7 @@ def test_a_retirement_that_is_corrected_moves_the_end_of_service():
     slip = Retirement(date(2026, 2, 1), "tower", 1, "reuse", True, asset_id=1)
     mended = [RetirementRow("line 1", replace(slip, day=date(2026, 1, 20), asset_id=None), "1")]
     for out, then in ((slip.day, date(2026, 1, 20)), (date(2026, 1, 5), date(2026, 1, 5))):
-        before = kept(known(1, "1", out_of_service_on=out), retirements=(KeptRetirement("glpi", slip),))
+        before = kept(known(1, "1", out_of_service_on=out), retirements=(StoredRetirement("glpi", slip),))
         made = planned(InventoryReading("glpi", retirements=mended), before).change
         assert made is not None
         assert [one.out_of_service_on for one in made.assets] == [then] * (then != out)

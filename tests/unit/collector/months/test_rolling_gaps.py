@@ -14,7 +14,7 @@ from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.months.imputation import imputed, rescaled
+from veilleuse.collector.months.imputation import impute, rescale
 from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import KnownBand, MonthSource, Units
 from veilleuse.wire.bands import DEFAULT_CALENDAR
@@ -66,18 +66,18 @@ def may_and(silent: set[int]) -> list[KnownBand]:
 
 def test_nothing_missing_nothing_imputed():
     """Every band of every day is known."""
-    assert imputed(source(may_and(set())), days()) == {}
+    assert impute(source(may_and(set())), days()) == {}
 
 
 def test_three_silent_days_are_split_by_the_machines_history():
     """72 h of Tuesday to Thursday: the mean power of the same band on days of the same type."""
-    found = imputed(source(may_and({10, 11, 12})), days())
+    found = impute(source(may_and({10, 11, 12})), days())
     assert found == {(DayType.OPEN, band): (3 * length, 3 * length, 0) for band, length in BANDS.items()}
 
 
 def test_four_silent_days_are_not_observed():
     """96 h: nothing stands in for any of it."""
-    found = imputed(source(may_and({10, 11, 12, 13})), days())
+    found = impute(source(may_and({10, 11, 12, 13})), days())
     assert found == {(DayType.OPEN, band): (0, 0, 4 * length) for band, length in BANDS.items()}
 
 
@@ -88,15 +88,15 @@ def test_what_is_missing_beside_silent_days_belongs_to_the_same_silence():
         known(date(2025, 6, 9), band, length - (HOUR if band is Band.NIGHT else 0))
         for band, length in BANDS.items()
     ]
-    found = imputed(source(rows), days())
+    found = impute(source(rows), days())
     assert found[DayType.OPEN, Band.NIGHT] == (0, 0, 25 * HOUR)
 
 
 def test_a_silence_across_the_months_end_is_one():
     """28 June to 1 July: 96 h, of which three days are June's."""
     rows = [row for row in may_and({28, 29, 30}) if row.start != date(2025, 7, 1).toordinal()]
-    assert sum(value[2] for value in imputed(source(rows), days()).values()) == 3 * 24 * HOUR
-    only_june = imputed(source(may_and({28, 29, 30})), days())
+    assert sum(value[2] for value in impute(source(rows), days()).values()) == 3 * 24 * HOUR
+    only_june = impute(source(may_and({28, 29, 30})), days())
     assert sum(value[0] for value in only_june.values()) == 3 * 24 * HOUR
 
 
@@ -108,7 +108,7 @@ def test_the_mean_is_over_all_states_and_of_8_weeks_alone():
         if day != date(2025, 6, 10):
             milliwatts = 1_000_000 if day < date(2025, 5, 6) else 3_000 if number % 2 else 1_000
             rows.append(known(day, Band.NIGHT, 8 * HOUR, milliwatts))
-    milliseconds, energy, _ = imputed(source(rows), days())[DayType.OPEN, Band.NIGHT]
+    milliseconds, energy, _ = impute(source(rows), days())[DayType.OPEN, Band.NIGHT]
     assert milliseconds == 8 * HOUR
     assert abs(energy / milliseconds - 2) < 0.1
 
@@ -119,7 +119,7 @@ def test_time_on_without_an_energy_gets_the_mean_of_its_time_on():
     day = date(2025, 6, 10)
     for band, length in BANDS.items():
         rows.append(KnownBand(Grain.DAY, day.toordinal(), band, length, 0, 0, length, 0, 0))
-    assert imputed(source(rows), days()) == {
+    assert impute(source(rows), days()) == {
         (DayType.OPEN, band): (0, length, 0) for band, length in BANDS.items()
     }
 
@@ -127,7 +127,7 @@ def test_time_on_without_an_energy_gets_the_mean_of_its_time_on():
 def test_a_machine_without_history_is_not_observed():
     """Nothing is invented for a band and day type that it never told of."""
     rows = [row for row in may_and({10}) if row.band is not Band.OPEN]
-    found = imputed(source(rows), days())
+    found = impute(source(rows), days())
     assert found[DayType.OPEN, Band.OPEN][:2] == (0, 0)
     assert found[DayType.OPEN, Band.OPEN][2] > 0
 
@@ -137,15 +137,15 @@ def test_the_first_and_the_last_day_bound_what_is_missing():
     rows = [
         row for row in may_and(set()) if date(2025, 6, 9) <= date.fromordinal(row.start) <= date(2025, 6, 20)
     ]
-    assert imputed(source(rows, date(2025, 6, 9), date(2025, 6, 20)), days()) == {}
-    assert imputed(source((), None, None), days())  # in between, all of it is
+    assert impute(source(rows, date(2025, 6, 9), date(2025, 6, 20)), days()) == {}
+    assert impute(source((), None, None), days())  # in between, all of it is
 
 
 def test_bands_that_a_machine_shifted_are_not_missing_time():
     """Its calendar was of before: 10 h of `closed` in the place of `open`. The day is whole."""
     rows = may_and({10})
     rows += [known(date(2025, 6, 10), Band.NIGHT, 8 * HOUR), known(date(2025, 6, 10), Band.CLOSED, 16 * HOUR)]
-    assert imputed(source(rows), days()) == {}
+    assert impute(source(rows), days()) == {}
 
 
 def test_the_open_band_of_workstations_is_missing_by_the_week():
@@ -160,7 +160,7 @@ def test_the_open_band_of_workstations_is_missing_by_the_week():
         if day.isoweekday() == 1:
             told = (40 if day == date(2025, 6, 9) else 50) * HOUR
             rows.append(KnownBand(Grain.WEEK, day.toordinal(), Band.OPEN, told, told, told, told, told, told))
-    found = imputed(source(rows), days(Population.WORKSTATION))
+    found = impute(source(rows), days(Population.WORKSTATION))
     assert found == {(DayType.OPEN, band): (length, length, 0) for band, length in BANDS.items()}
 
 
@@ -173,7 +173,7 @@ def test_the_open_band_of_workstations_is_missing_by_the_week():
 def test_what_comes_late_takes_the_place_of_what_stood_in(short, energy, long, more):
     """Time that stands in, with time that nothing stands in for, gets shorter by what is known now, and never grows."""
     key = (DayType.OPEN, Band.NIGHT)
-    after = rescaled({key: (short, energy, long)}, {key: more}).get(key, (0, 0, 0))
+    after = rescale({key: (short, energy, long)}, {key: more}).get(key, (0, 0, 0))
     assert after[0] + after[2] == max(0, short + long - max(0, more))
     assert 0 <= after[0] <= short
     assert 0 <= after[1] <= energy
@@ -189,6 +189,6 @@ def test_known_and_missing_time_are_the_civil_days(silent, half):
             known(date(2025, 6, day), row.band, row.known_milliseconds // 2)
             for row in whole(date(2025, 6, day))
         ]
-    found = imputed(source(rows), days())
+    found = impute(source(rows), days())
     told = sum(row.known_milliseconds for row in rows if date.fromordinal(row.start).month == 6)
     assert told + sum(short + long for short, _, long in found.values()) == 30 * 24 * HOUR

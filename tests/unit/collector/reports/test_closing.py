@@ -30,7 +30,7 @@ from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
-from veilleuse.collector.model.closed_years import ClosedFile, canonical, packed, sha256
+from veilleuse.collector.model.closed_years import ClosedFile, canonical, pack, sha256
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.ports.publications import PendingMonths
@@ -395,7 +395,7 @@ def test_the_collector_looks_again(place):
             import base64
             import secrets
 
-            small = packed(ClosedFile(canonical(document), made.file.statistics, b""))
+            small = pack(ClosedFile(canonical(document), made.file.statistics, b""))
             name = secrets.token_hex(16)
             whole = base64.b64encode(small.report + small.statistics).decode()
             operations.perform("close_part", {"upload": name, "number": 0, "data": whole})

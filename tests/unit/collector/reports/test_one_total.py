@@ -13,7 +13,7 @@ import pytest
 from tests.support.memory_store import host
 from tests.support.stored_year import StoredYear
 from tests.unit.collector.reports.test_yearly_oracle import HOLIDAYS, SITES, _told
-from veilleuse.collector.closed_years.restate import kept_figures
+from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.model.figures import SINCE_PUBLICATION
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement
@@ -58,7 +58,7 @@ def test_open_and_closed_are_one_figure(seed, machines):
     for size in range(4):
         for dimensions in combinations(("entity", "site", "device_class"), size):
             (opened,) = year_figures(sources, YearQuestion(FIRST, END, dimensions, 10, TODAY), known)
-            closed = kept_figures(kept, dimensions, known)
+            closed = restate_year(kept, dimensions, known)
             assert (opened.rows, opened.total, opened.withheld) == (
                 closed.rows,
                 closed.total,

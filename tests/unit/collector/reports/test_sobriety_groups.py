@@ -12,7 +12,7 @@ import pytest
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, device, machine, of, the
 from veilleuse.collector.indicators import load_sobriety
-from veilleuse.collector.model.actions import ActionLine, FollowTable
+from veilleuse.collector.model.actions import ActionLine, ActionTable
 from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
 from veilleuse.collector.reports.indicators import disclosed, fit_to_show
@@ -233,7 +233,7 @@ class Stocked:
 
     rows: tuple[ActionLine, ...]
 
-    def lines(self, _table: FollowTable) -> tuple[ActionLine, ...]:
+    def lines(self, _table: ActionTable) -> tuple[ActionLine, ...]:
         return self.rows
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.filled import Filled, cell, civil, clock
 from veilleuse.collector.errors import AdminError, StoreDamaged
-from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, LineChange
+from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange
 from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store import SqliteStore, create_store
@@ -26,7 +26,7 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000
 ACTION = Action("a", ("s1", "s2"), date(2026, 1, 1), "Extinction à 20 h")
-OBJECTIVES, ITEMS = FollowTable.OBJECTIVES, FollowTable.OTHER_ITEMS
+OBJECTIVES, ITEMS = ActionTable.OBJECTIVES, ActionTable.OTHER_ITEMS
 
 
 @pytest.fixture

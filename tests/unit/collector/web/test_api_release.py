@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.filled import Filled, cell, civil
 from tests.support.reading import Reading
 from veilleuse.collector.account.group_sums import Tally
-from veilleuse.collector.account.release_tables import released
+from veilleuse.collector.account.release_tables import build_release_tables
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.documents.document import SHOWN
 from veilleuse.collector.model.accounts import is_within
@@ -91,7 +91,7 @@ def tallies(fleet: Fleet, month: int, entities: Sequence[str] = ()) -> dict[Grou
 
 def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
     """As Releases makes it; with `entities`, as a naive one would: safe inside them alone."""
-    found = [released(tallies(fleet, number, entities), K) for number in range(len(MONTHS))]
+    found = [build_release_tables(tallies(fleet, number, entities), K) for number in range(len(MONTHS))]
     return [
         Month(part, one.cells, one.uses, one.whole, one.withheld, one.hidden_cells, one.hidden_uses)
         for part, one in zip(MONTHS, found, strict=True)
@@ -179,7 +179,7 @@ class Kept:
     def __init__(self) -> None:
         self.all: dict[tuple[PublicationKind, date, date], Publication] = {}
 
-    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
+    def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         one = self.find(kind, first, end)
         if one is None:
             return None

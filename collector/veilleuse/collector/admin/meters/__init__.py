@@ -32,7 +32,7 @@ def bring(
     assets = context.alone(context.store.inventory.snapshot).assets if places_servers else ()
 
     def job() -> tuple[MeterFileResult, MeterDeclarations]:
-        known = metering.declared()
+        known = metering.declarations()
         sites = frozenset(site.site for site in office.registry.sites())
         checked = check(rows, known, office.registry.hosts(), sites, assets)
         changed = _changed(checked, known)

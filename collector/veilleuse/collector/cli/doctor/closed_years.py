@@ -45,7 +45,7 @@ def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
             return
         month = _earliest(store.data.oldest(one, ended_by(today)).month for one in _PCS)
     with open_reader(settings.data_dir) as store:
-        hour = store.metering.first_read() if store.metering.declared().meters else None
+        hour = store.metering.first_read() if store.metering.declarations().meters else None
     read = None if hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), hour))
     with open_reader(settings.data_dir) as store:
         closed = {one.year for one in store.closings.revisions()}

@@ -27,7 +27,7 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
     in its class, and again in what is left of its room."""
     with open_reader(settings.data_dir) as store:
         declared, read = (
-            [meter.meter for meter in store.metering.declared().meters],
+            [meter.meter for meter in store.metering.declarations().meters],
             store.metering.last_read(),
         )
     since = time.time_ns() // 1_000_000 - SILENT_DAYS * MILLISECONDS_PER_DAY
@@ -45,7 +45,7 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         placed_nowhere = servers_in_no_room_on(sources, today())
-        without = list(rooms_without_meter(sources.metering.declared(), today()))
+        without = list(rooms_without_meter(sources.metering.declarations(), today()))
     for text, is_misspelt in without:
         remedy = "'veilleuse meters import': declare a meter of that room, or place its servers in the room that is meant"
         yield Finding("meters", "warning", text, remedy) if is_misspelt else Finding("meters", "good", text)

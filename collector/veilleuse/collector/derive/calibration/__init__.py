@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reference meter × counters → a wall line and its covariance per hardware model (pure). METHOD.md §3, decisions/0027.
+"""Fits a wall line and its covariance per hardware model, from a reference meter and counters (pure).
+METHOD.md §3, decisions/0027.
 
-Samples are folded into moments per unit and ten minutes, each unit gets its own line, the model's line is their mean, and
-the fit is kept only when it predicts machines, or days, that it has not seen better than the prior does. Floating point
-inside; whole microwatts and parts per million at the edge.
+Samples are summed into moments per unit and ten minutes. Each unit gets its own line, and the model's line is
+their mean. The fit is used only when it predicts unseen machines or days better than the prior. The
+calculation is in floating point; inputs and outputs are whole microwatts and parts per million.
 """

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""From reference units to fits, or to the reason why not: what a calibration must pass before it may serve (pure).
+"""Decides whether a calibration may be used: fits from reference units, or the reason for refusal (pure).
 
-A fit must predict what it has not seen better than the prior does: each unit from the others; with one unit each stretch
-of its time (whole days where it has some) from the rest, to which the prior's spread between units is added, because one
-unit says nothing of the next. Both errors are relative to the unit's mean power, root mean squares over ten minutes and
-then over units; the meter's own error is added to the fit's.
+A fit must predict unseen data better than the prior. Each unit is predicted from the others. With one unit,
+each stretch of its time (whole days where it has some) is predicted from the rest. The prior's spread between
+units is then added, because one unit does not show the next one. Both errors are relative to the unit's mean
+power: root mean squares over ten minutes, then over units. The meter's own error is added to the fit's.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ from veilleuse.collector.derive.calibration.fit import (
     standby_fit,
     unit_line,
 )
-from veilleuse.collector.derive.calibration.moments import Moments, Pair, Unit, summed
+from veilleuse.collector.derive.calibration.moments import Moments, Pair, Unit, sum_moments
 from veilleuse.collector.model.calibration import MILLION, WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 HELD_OUT: Final = 8
-"""Stretches one unit's time is cut into, at most; ours."""
+"""Greatest number of stretches of one unit's time; our choice."""
 HELD_OUT_DAYS: Final = 4
-"""From so many days on they are whole days; ours."""
+"""Number of days from which stretches are whole days; our choice."""
 STANDBY_MILLISECONDS: Final = MILLISECONDS_PER_HOUR // 2
-"""Off or asleep for less tells nothing: a plug answers in tenths of a watt; ours."""
+"""Least time off or asleep, our choice: a plug has a resolution of tenths of a watt."""
 SLOPES: Final = (0.8, 6.5)
-"""What b may be: wall ÷ RAPL pairs read run from 1.3 to 6.5 (METHOD.md §3); below 0.8 the meter would say less than a part
-of the machine."""
+"""Range of b: wall ÷ RAPL pairs in sources run from 1.3 to 6.5 (METHOD.md §3).
+
+Below 0.8 the meter would read less than a part of the machine.
+"""
 _LARGEST: Final = 2**62
-"""What the store's integers hold, with room to spare."""
+"""Greatest integer for the store, with a margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the units were measured with."""
+    """Reference meter of the units."""
 
     source: str
     """readings, meters or battery."""
@@ -57,22 +59,22 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One quantity of one hardware model: the fit and whether it may serve."""
+    """One quantity of one hardware model: the fit, and whether it may be used."""
 
     hardware: Hardware
     quantity: str
     kept: KeptFit | None
-    """None when no line could be drawn at all."""
+    """None when no line could be fitted at all."""
     half_widths: Pair
-    """95 %, of base (watts) and slope, the meter's gain included; zeros without a fit."""
+    """95 % half-widths of base (watts) and slope, with the meter's gain; zeros without a fit."""
     refused: str | None
-    """Why it may not serve; None when it may."""
+    """Reason why it may not be used; None when it may."""
     left_out: tuple[tuple[str, str], ...] = ()
-    """(unit, why)."""
+    """(unit, reason)."""
 
 
 def wall_outcome(hardware: Hardware, signal: str, units: Sequence[Unit], reference: Reference) -> Outcome:
-    """The wall line of a model for one sum of counters."""
+    """Fit the wall line of a model for one sum of counters."""
     lines: list[tuple[Unit, UnitLine]] = []
     left_out: list[tuple[str, str]] = []
     for unit in units:
@@ -98,7 +100,7 @@ def wall_outcome(hardware: Hardware, signal: str, units: Sequence[Unit], referen
 def standby_outcome(
     hardware: Hardware, quantity: str, units: Sequence[Unit], reference: Reference
 ) -> Outcome:
-    """The power off or asleep of a model; units: at least one."""
+    """Fit the power of a model off or asleep; units: at least one."""
     long = [unit for unit in units if unit.total.t >= STANDBY_MILLISECONDS]
     left_out = tuple(
         (unit.name, "less than half an hour in that state") for unit in units if unit not in long
@@ -121,7 +123,7 @@ def standby_outcome(
 
 
 def not_better(before: float, after: float, *, alone: bool) -> str | None:
-    """The reason to refuse a fit that does not beat the prior out of sample; None when it does."""
+    """Return the reason to refuse a fit that does not beat the prior out of sample; None when it does."""
     if after < before:
         return None
     more = " (one unit says nothing of the next: 10 % are added for that; a second unit would show it)"
@@ -131,8 +133,8 @@ def not_better(before: float, after: float, *, alone: bool) -> str | None:
 def provenance_of(
     units: Sequence[Unit], reference: Reference, degrees_of_freedom: float, errors: tuple[float, float]
 ) -> Provenance:
-    """Where a fit comes from; names no unit."""
-    whole = summed(unit.total for unit in units)
+    """Return the provenance of a fit; it names no unit."""
+    whole = sum_moments(unit.total for unit in units)
     days = [day for unit in units for day in unit.days()]
     known = math.isfinite(degrees_of_freedom)
     return Provenance(
@@ -151,7 +153,7 @@ def provenance_of(
 
 
 def _errors(lines: Sequence[tuple[Unit, UnitLine]], reference: Reference) -> tuple[float, float]:
-    """(prior's, fit's) relative error out of sample."""
+    """Return the (prior's, fit's) relative error out of sample."""
     pairs: list[tuple[float, float]] = []
     spread = 0.0
     if len(lines) == 1:
@@ -172,12 +174,12 @@ def _errors(lines: Sequence[tuple[Unit, UnitLine]], reference: Reference) -> tup
 def _line_of(rest: Unit, otherwise: Pair) -> Pair:
     try:
         return unit_line(rest).line
-    except UnidentifiedUnit:  # all of its changes are in the stretch held out
+    except UnidentifiedUnit:  # all changes of its load are in the held-out stretch
         return otherwise
 
 
 def _misses(unit: Unit, line: Pair, watts: float) -> tuple[float, float]:
-    """Mean squared relative misses of (prior, line) over the ten minutes of a unit."""
+    """Return the mean squared relative errors of (prior, line) over the ten-minute blocks of a unit."""
     before = after = time = 0.0
     for block in unit.blocks.values():
         before += (block.m - block.e) ** 2 / block.t
@@ -203,9 +205,9 @@ def _fit(quantity: str, model: ModelLine, reference: Reference, ceiling_u_ppm: i
 
 
 def _impossible(line: Pair, units: Sequence[Unit], fit: Fit) -> str | None:
-    """The reason why a line cannot be that of a machine, and what was probably wrong."""
+    """Return the reason why a line cannot be that of a machine, with the probable cause."""
     blocks: list[Moments] = [block for unit in units for block in unit.blocks.values()]
-    whole = summed(blocks)
+    whole = sum_moments(blocks)
     if whole.e < SLOPES[0] * whole.c:
         return (
             f"the meter says {whole.wall_watts:.1f} W where the counters of a part of the machine say "
@@ -213,7 +215,8 @@ def _impossible(line: Pair, units: Sequence[Unit], fit: Fit) -> str | None:
         )
     if not SLOPES[0] <= line.b <= SLOPES[1]:
         return (
-            f"b = {line.b:.2f} is not between {SLOPES[0]} and {SLOPES[1]}: the meter does not follow the counters; "
+            f"b = {line.b:.2f} is not between {SLOPES[0]} and {SLOPES[1]}: the meter does not follow "
+            "the counters; "
             "look at its clock, and at what else is plugged in"
         )
     lowest = min(block.counter_watts for block in blocks if block.t > 0)

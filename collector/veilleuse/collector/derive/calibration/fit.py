@@ -1,13 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P_wall = a + b·P_counters: each unit's line, and the model's line as their mean with a covariance for few units (pure).
+"""Fits P_wall = a + b·P_counters: a line per unit, and the model's line as their mean, with a covariance for
+few units (pure).
 
-A unit's line: least squares weighted by time; its covariance from stretches of time that lie apart, since samples of
-10 s are autocorrelated. The model's line: generalised least squares over the units' lines, each with its own covariance
-plus the spread between units (a random effect per unit). Its covariance is cluster-robust, by unit, with the small-sample
-correction CR2 and Satterthwaite's degrees of freedom: Bell and McCaffrey, Bias reduction in standard errors for linear
-regression with multi-stage samples, Survey Methodology 28(2), 2002 (written from memory; the coverage is measured by
-`make bench-calibration`). One unit alone: the spread between units is the prior's.
+A unit's line is least squares weighted by time. Its covariance comes from separate stretches of time, because
+samples of 10 s are autocorrelated. The model's line is generalised least squares over the units' lines. Each
+line has its own covariance plus the spread between units (a random effect per unit). The model's covariance
+is cluster-robust, by unit, with the small-sample correction CR2 and Satterthwaite's degrees of freedom.
+Source: Bell and McCaffrey, Bias reduction in standard errors for linear regression with multi-stage samples,
+Survey Methodology 28(2), 2002. It was written from memory; `make bench-calibration` measures the coverage.
+With one unit, the spread between units is the prior's.
 """
 
 from __future__ import annotations
@@ -25,23 +27,25 @@ from veilleuse.collector.derive.calibration.moments import (
     Square,
     Unit,
     outer,
-    parted,
-    summed,
+    split_evenly,
+    sum_moments,
 )
 from veilleuse.collector.quantiles import Z95, quantile95
 
 BETWEEN_UNITS: Final = 0.10
 """Prior relative spread of wall power between units of one model. METHOD.md §3 [P]."""
 STRETCHES: Final = 12
-"""Parts of a unit's time over which the robustness of its own line is judged, at most; ours."""
+"""Greatest number of stretches of a unit's time for its robust covariance; our choice."""
 FEWEST_BLOCKS: Final = 6
-"""Ten minutes each: an hour. Fewer tell nothing of the autocorrelation; ours."""
+"""Least number of ten-minute blocks: an hour. Fewer do not show the autocorrelation; our choice."""
 LEAST_SPREAD: Final = 0.05
-"""Standard deviation ÷ mean of the counters' power below which a unit's load never changed: b is not identified; ours."""
+"""Least standard deviation ÷ mean of the counters' power:
+below it the load did not change and b is not identified. Our choice.
+"""
 
 
 class UnidentifiedUnit(Exception):
-    """A unit whose samples do not give a line; says why, without its name."""
+    """A unit whose samples do not give a line; the message has the reason, without the unit's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,11 @@ class UnitLine:
     line: Pair
     """(a in watts, b)."""
     covariance: Square
-    """Of that unit's own line, k = 1."""
+    """Covariance of that unit's own line, k = 1."""
     counter_watts: float
     wall_watts: float
     stretches: int
-    """Of time, on which the covariance rests."""
+    """Number of stretches of time behind the covariance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +68,25 @@ class ModelLine:
 
     line: Pair
     covariance: Square
-    """k = 1, of the mean; without the meter's gain error."""
+    """Covariance of the mean, k = 1, without the meter's gain error."""
     degrees_of_freedom: float
     """math.inf where the spread between units is the prior's."""
 
 
 def unit_line(unit: Unit) -> UnitLine:
-    """Raises NotIdentified."""
-    blocks = unit.ordered()
+    """Fit the line of one unit. Raises UnidentifiedUnit."""
+    blocks = unit.ordered_blocks()
     if len(blocks) < FEWEST_BLOCKS:
         raise UnidentifiedUnit(
             f"samples in {len(blocks)} stretches of ten minutes are too few: measure for hours"
         )
-    total = summed(blocks)
+    total = sum_moments(blocks)
     if total.c <= 0 or total.counter_spread_watts < LEAST_SPREAD * total.counter_watts:
         raise UnidentifiedUnit("its load hardly changed: let it idle and work in turn")
     gram = Square(total.t, total.c, total.c, total.cc)
     inverse = gram.inverse()
     line = inverse.of(Pair(total.e, total.ce))
-    parts = [summed(part) for part in parted(blocks, STRETCHES)]
+    parts = [sum_moments(part) for part in split_evenly(blocks, STRETCHES)]
     meat = ZERO
     for part in parts:
         score = _score(part, line)
@@ -93,12 +97,12 @@ def unit_line(unit: Unit) -> UnitLine:
 
 
 def _score(part: Moments, line: Pair) -> Pair:
-    """Xᵀ·residuals of a stretch."""
+    """Return Xᵀ·residuals of a stretch."""
     return Pair(part.e - line.a * part.t - line.b * part.c, part.ce - line.a * part.c - line.b * part.cc)
 
 
 def model_line(units: Sequence[UnitLine]) -> ModelLine:
-    """The mean of at least one unit's line."""
+    """Return the mean line of at least one unit."""
     if len(units) == 1:
         return _alone(units[0])
     own = [unit.covariance.plus(_working_spread(units)) for unit in units]
@@ -111,7 +115,8 @@ def model_line(units: Sequence[UnitLine]) -> ModelLine:
     for unit, one in zip(units, information, strict=True):
         total = total.plus(one.of(unit.line))
     line = mean_covariance.of(total)
-    # How a unit's residual enters the mean: its weight times the correction that makes the working covariance unbiased.
+    # Weight of a unit's residual in the mean, times the correction that makes the working covariance
+    # unbiased.
     reach = [
         mean_covariance.by(one).by(_correction(covariance, mean_covariance))
         for one, covariance in zip(information, own, strict=True)
@@ -127,16 +132,20 @@ def model_line(units: Sequence[UnitLine]) -> ModelLine:
 
 
 def _alone(unit: UnitLine) -> ModelLine:
-    """One unit: the prior's spread is taken as known; its own covariance, from few stretches, is widened as t would be."""
+    """Return the line of a single unit.
+
+    The prior's spread counts as known. The unit's own covariance, from few stretches, is widened by Student's
+    t.
+    """
     widened = (quantile95(float(unit.stretches - 2)) / Z95) ** 2
     spread = outer(unit.line, unit.line).times(BETWEEN_UNITS**2)
     return ModelLine(unit.line, unit.covariance.times(widened).plus(spread), math.inf)
 
 
 def _working_spread(units: Sequence[UnitLine]) -> Square:
-    """What the weights take for the spread between units: the prior's, half in the base, half in the slope.
+    """Return the spread between units that the weights use: the prior's, half in the base, half in the slope.
 
-    Only weights and degrees of freedom rest on it: the covariance is the residuals' own.
+    Only weights and degrees of freedom depend on it: the covariance is the residuals' own.
     """
     wall = sum(unit.wall_watts for unit in units) / len(units)
     counters = sum(unit.counter_watts for unit in units) / len(units)
@@ -145,7 +154,10 @@ def _working_spread(units: Sequence[UnitLine]) -> Square:
 
 
 def _correction(own: Square, mean: Square) -> Square:
-    """CR2: B with B·Cov(residual)·Bᵀ = own, where Cov(residual) = own − mean under the working model."""
+    """Return the CR2 correction: B with B·Cov(residual)·Bᵀ = own.
+
+    Under the working model, Cov(residual) = own − mean.
+    """
     root = own.root()
     back = root.inverse()
     inner = back.by(own.plus(mean, -1.0)).by(back)
@@ -153,8 +165,10 @@ def _correction(own: Square, mean: Square) -> Square:
 
 
 def _satterthwaite(place: Pair, reach: Sequence[Square], own: Sequence[Square], mean: Square) -> float:
-    """Degrees of freedom of placeᵀ·line: (tr Ω)² ÷ tr Ω², Ω the working covariance of what is squared and summed."""
-    directions = [weight.turned().of(place) for weight in reach]
+    """Return the degrees of freedom of placeᵀ·line: (tr Ω)² ÷ tr Ω²,
+    Ω the working covariance of the squared sum's terms.
+    """
+    directions = [weight.transpose().of(place) for weight in reach]
     trace = squares = 0.0
     for i, one in enumerate(directions):
         for j, other in enumerate(directions):
@@ -167,23 +181,25 @@ def _satterthwaite(place: Pair, reach: Sequence[Square], own: Sequence[Square], 
 
 
 METER_FLOOR_WATTS: Final = 0.1
-"""k = 1: what a plug or a PDU outlet can tell at all at a watt or less; ours."""
+"""Resolution (k = 1) of a plug or PDU outlet at a watt or less; our choice."""
 
 
 class StandbyFit(NamedTuple):
-    """The power of the mean unit in one state."""
+    """Power of the mean unit in one state."""
 
     watts: float
     covariance: Square
     degrees_of_freedom: float
     error_before: float
-    """Relative, out of sample: the prior's."""
+    """Relative error out of sample, of the prior."""
     error_after: float
-    """The fit's."""
+    """Relative error out of sample, of the fit."""
 
 
 def standby_fit(watts: Sequence[float], prior: Sequence[float]) -> StandbyFit:
-    """Of each unit's mean power, and of what the prior says of it; watts ≥ 0, at least one."""
+    """Fit the power in one state from each unit's mean power and the prior's power;
+    watts ≥ 0, at least one.
+    """
     count, mean = len(watts), fmean(watts)
     if count == 1:
         spread, freedom = (BETWEEN_UNITS * mean) ** 2, math.inf

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Samples of one reference unit, folded into sums per ten minutes: the only thing a fit reads (pure).
+"""Sums the samples of one reference unit per ten minutes: the only input of a fit (pure).
 
-A sample: over `milliseconds`, what the counters counted, what the meter measured, and what derive says without any
-calibration. Its weight is its time. Powers are in watts: millijoules ÷ milliseconds.
+A sample has the counters' energy, the meter's energy and the derived energy without calibration, over
+`milliseconds`. Its weight is its time. Powers are in watts: millijoules ÷ milliseconds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY
 T = TypeVar("T")
 
 BLOCK_MILLISECONDS: Final = 600_000
-"""Longer than the seconds to minutes over which a machine's residuals hang together (fans, temperature, one job); ours."""
+"""Longer than the seconds to minutes of autocorrelation of a machine's residuals
+(fans, temperature, one job); our choice.
+"""
 
 
 class Moments(NamedTuple):
-    """Σ over samples; C counters, E meter, M the prior's word, all mJ; t in ms. Additive."""
+    """Σ over samples; C counters, E meter, M prior, all mJ; t in ms. Additive."""
 
     samples: int = 0
     t: float = 0.0
@@ -37,7 +39,7 @@ class Moments(NamedTuple):
     """Σ C·E/t."""
 
     def plus(self, other: Moments) -> Moments:
-        """Sum."""
+        """Return the sum."""
         return Moments(
             self.samples + other.samples,
             self.t + other.t,
@@ -50,22 +52,22 @@ class Moments(NamedTuple):
 
     @property
     def counter_watts(self) -> float:
-        """Mean power of the counters."""
+        """Mean power of the counters, W."""
         return self.c / self.t
 
     @property
     def wall_watts(self) -> float:
-        """Mean power by the meter."""
+        """Mean power by the meter, W."""
         return self.e / self.t
 
     @property
     def counter_spread_watts(self) -> float:
-        """Standard deviation of the counters' power over the samples, weighted by time."""
+        """Standard deviation of the counters' power over the samples, weighted by time, W."""
         return math.sqrt(max(0.0, self.cc / self.t - self.counter_watts**2))
 
 
-def summed(moments: Iterable[Moments]) -> Moments:
-    """Σ; all zeros of none."""
+def sum_moments(moments: Iterable[Moments]) -> Moments:
+    """Sum the moments; all zeros without any."""
     total = Moments()
     for one in moments:
         total = total.plus(one)
@@ -74,10 +76,10 @@ def summed(moments: Iterable[Moments]) -> Moments:
 
 @dataclass(slots=True)
 class Unit:
-    """The samples of one reference unit for one quantity."""
+    """Samples of one reference unit for one quantity."""
 
     name: str
-    """As the operator knows it."""
+    """Name that the operator uses."""
     blocks: dict[int, Moments] = field(default_factory=dict)
     """Number of the ten minutes since 1970 → sums."""
 
@@ -89,7 +91,7 @@ class Unit:
         metered_millijoules: float,
         prior_millijoules: float,
     ) -> None:
-        """One sample; milliseconds > 0, the rest ≥ 0."""
+        """Add one sample; milliseconds > 0, the rest ≥ 0."""
         key = start_unix_milliseconds // BLOCK_MILLISECONDS
         sample = Moments(
             1,
@@ -103,23 +105,23 @@ class Unit:
         held = self.blocks.get(key)
         self.blocks[key] = sample if held is None else held.plus(sample)
 
-    def ordered(self) -> list[Moments]:
-        """Its ten minutes in the order of time."""
+    def ordered_blocks(self) -> list[Moments]:
+        """Return its ten-minute blocks in order of time."""
         return [self.blocks[key] for key in sorted(self.blocks)]
 
     @property
     def total(self) -> Moments:
-        """Over all of it."""
-        return summed(self.blocks.values())
+        """Sum of all blocks."""
+        return sum_moments(self.blocks.values())
 
     def days(self) -> tuple[date, date]:
-        """UTC dates of its first and its last sample. Raises ValueError when it has none."""
+        """Return the UTC dates of its first and last sample. Raises ValueError without samples."""
         return _day(min(self.blocks)), _day(max(self.blocks))
 
     def stretches(self, most: int, days_at_least: int) -> list[Unit]:
-        """It in parts that lie apart in time: whole days, several together, when it has so many days; else equal parts.
+        """Split the unit into parts separate in time, at most `most`, none empty.
 
-        At most `most`, none empty.
+        With at least `days_at_least` days the parts are whole days, several together; otherwise equal parts.
         """
         by_day: dict[int, list[int]] = {}
         for key in sorted(self.blocks):
@@ -129,12 +131,12 @@ class Unit:
             pieces = [[key] for key in sorted(self.blocks)]
         return [
             Unit(self.name, {key: self.blocks[key] for piece in part for key in piece})
-            for part in parted(pieces, most)
+            for part in split_evenly(pieces, most)
         ]
 
 
-def parted(things: Sequence[T], most: int) -> list[Sequence[T]]:
-    """In order, in at most so many parts of nearly equal length, none empty."""
+def split_evenly(things: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Split a sequence in order into at most `most` parts of nearly equal length, none empty."""
     count = min(most, len(things))
     edges = [len(things) * part // count for part in range(count + 1)] if count else [0]
     return [things[low:high] for low, high in pairwise(edges)]
@@ -145,22 +147,22 @@ def _day(block: int) -> date:
 
 
 class Pair(NamedTuple):
-    """A column: (base, slope), or what belongs to each."""
+    """A column vector: (base, slope), or one value for each."""
 
     a: float
     b: float
 
     def plus(self, other: Pair, times: float = 1.0) -> Pair:
-        """self + times·other."""
+        """Return self + times·other."""
         return Pair(self.a + times * other.a, self.b + times * other.b)
 
     def dot(self, other: Pair) -> float:
-        """Inner product."""
+        """Return the inner product."""
         return self.a * other.a + self.b * other.b
 
 
 class Square(NamedTuple):
-    """Rows (aa, ab), (ba, bb)."""
+    """A 2 × 2 matrix: rows (aa, ab), (ba, bb)."""
 
     aa: float
     ab: float
@@ -168,19 +170,19 @@ class Square(NamedTuple):
     bb: float
 
     def plus(self, other: Square, times: float = 1.0) -> Square:
-        """self + times·other."""
+        """Return self + times·other."""
         return Square(*(one + times * more for one, more in zip(self, other, strict=True)))
 
     def times(self, factor: float) -> Square:
-        """factor·self."""
+        """Return factor·self."""
         return Square(*(factor * one for one in self))
 
     def of(self, v: Pair) -> Pair:
-        """self·v."""
+        """Return self·v."""
         return Pair(self.aa * v.a + self.ab * v.b, self.ba * v.a + self.bb * v.b)
 
     def by(self, m: Square) -> Square:
-        """self·m."""
+        """Return self·m."""
         return Square(
             self.aa * m.aa + self.ab * m.ba,
             self.aa * m.ab + self.ab * m.bb,
@@ -188,23 +190,23 @@ class Square(NamedTuple):
             self.ba * m.ab + self.bb * m.bb,
         )
 
-    def turned(self) -> Square:
-        """The transpose."""
+    def transpose(self) -> Square:
+        """Return the transpose."""
         return Square(self.aa, self.ba, self.ab, self.bb)
 
     def quadratic(self, v: Pair) -> float:
-        """vᵀ·self·v."""
+        """Return vᵀ·self·v."""
         return v.dot(self.of(v))
 
     def inverse(self) -> Square:
-        """Raises ZeroDivisionError for a singular one."""
+        """Return the inverse. Raises ZeroDivisionError for a singular matrix."""
         determinant = self.aa * self.bb - self.ab * self.ba
         return Square(self.bb, -self.ab, -self.ba, self.aa).times(1 / determinant)
 
     def root(self) -> Square:
-        """The symmetric root of a symmetric, positive semi-definite one (Cayley-Hamilton).
+        """Return the symmetric root of a symmetric, positive semi-definite matrix (Cayley-Hamilton).
 
-        Raises ZeroDivisionError for nothing but zeros.
+        Raises ZeroDivisionError for a zero matrix.
         """
         determinant = math.sqrt(max(0.0, self.aa * self.bb - self.ab * self.ba))
         trace = math.sqrt(self.aa + self.bb + 2 * determinant)
@@ -215,5 +217,5 @@ ZERO = Square(0.0, 0.0, 0.0, 0.0)
 
 
 def outer(v: Pair, w: Pair) -> Square:
-    """v·wᵀ."""
+    """Return v·wᵀ."""
     return Square(v.a * w.a, v.a * w.b, v.b * w.a, v.b * w.b)

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A CSV of meter readings → readings per unit, all of it or nothing (pure). docs/calibration.md has the columns.
+"""Parses a CSV of meter readings by unit, completely or not at all (pure).
+docs/calibration.md describes the columns.
 
-Every refusal is a UsageError that names row and column: a file comes from a meter's own export, a spreadsheet or a hand.
+Every refusal is a UsageError with row and column: a file comes from a meter's export, a spreadsheet or a
+person.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from veilleuse.collector.derive.calibration.samples import (
     Samples,
     StoredRecord,
     at_the_wall,
-    measured,
+    measure_cells,
     standing_by,
     state_of,
 )
@@ -48,7 +50,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class Reading(NamedTuple):
-    """What a meter said of one unit: of a moment (start = end), or of a stretch of time."""
+    """A meter's reading of one unit: of a moment (start = end), or of a stretch of time."""
 
     start: int
     """Unix milliseconds."""
@@ -56,14 +58,14 @@ class Reading(NamedTuple):
     milliwatts: int
     """Mean power of the stretch, or power at the moment."""
     state: str
-    """on, off, asleep; empty = not told."""
+    """on, off, asleep; empty = not given."""
     row: int
-    """Number in the file; the header is row 1."""
+    """Row number in the file; the header is row 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What the header says."""
+    """Format from the header."""
 
     place: dict[str, int]
     width: int
@@ -76,9 +78,10 @@ class _Form:
 def parse_readings(
     content: bytes, *, zone: tzinfo | None, now_unix_milliseconds: int
 ) -> dict[str, list[Reading]]:
-    """Unit → its readings in the order of time. `zone`: of times without an offset; None = such times are refused.
+    """Parse the readings of each unit, in order of time.
 
-    Raises UsageError, which names row and column.
+    `zone`: time zone of times without an offset; None = such times are refused. Raises UsageError with row
+    and column.
     """
     if len(content) > MAX_BYTES:
         raise UsageError(f"it is larger than {MAX_BYTES // 2**20} MiB: cut it by unit or by day")
@@ -143,7 +146,8 @@ def _take(found: dict[str, list[Reading]], form: _Form, row: int, cells: Sequenc
         raise UsageError(f"row {row}, column unit: use 1 to {_MAX_NAME} printable characters")
     if state not in STATES:
         raise UsageError(
-            f"row {row}, column state: '{_short(state)}' is not on, off or asleep; leave it empty where you do not know"
+            f"row {row}, column state: '{_short(state)}' is not on, off or asleep; leave it empty "
+            "where you do not know"
         )
     if "time" in said:
         start = end = _moment(form, row, "time", said["time"])
@@ -168,14 +172,15 @@ def _milliwatts(form: _Form, row: int, said: dict[str, str], milliseconds: int) 
         value = value * MILLISECONDS_PER_HOUR / milliseconds
     if value > SERVER_CEILING_WATTS * 1000:
         raise UsageError(
-            f"row {row}, column {column}: '{_short(said[column])}' makes {value / 1000:,.0f} W, more than one machine draws "
+            f"row {row}, column {column}: '{_short(said[column])}' makes {value / 1000:,.0f} W, more "
+            "than one machine draws "
             f"({SERVER_CEILING_WATTS:,} W): look at the unit of measurement"
         )
     return round(value)
 
 
 def _moment(form: _Form, row: int, column: str, text: str) -> int:
-    """Unix milliseconds."""
+    """Parse a time into Unix milliseconds."""
     where = f"row {row}, column {column}: '{_short(text)}'"
     try:
         time = datetime.fromisoformat(text)
@@ -197,7 +202,7 @@ def _moment(form: _Form, row: int, column: str, text: str) -> int:
 
 
 def _apart(name: str, readings: Sequence[Reading]) -> None:
-    """Raises UsageError for a moment told twice, or stretches that overlap."""
+    """Check the order of readings. Raises UsageError for a repeated moment or overlapping stretches."""
     for one, other in pairwise(readings):
         if other.start < one.end or other.start == one.start:
             low, high = sorted((one.row, other.row))
@@ -210,14 +215,16 @@ def _short(text: str) -> str:
 
 
 FILE: Final = "file"
-"""Stands for the kind of meter of a file."""
+"""Key used as the kind of meter of a file."""
 MAX_CONTRADICTIONS: Final = 0.05
-"""Share of a unit's readings whose state the records may deny: the seconds around a change; ours."""
+"""Greatest share of a unit's readings with a state that the records contradict:
+the seconds around a change; our choice.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingPairs:
-    """Readings beside the records that they are of."""
+    """Readings paired with their records."""
 
     cells: tuple[Cell, ...]
     start: int
@@ -226,7 +233,7 @@ class ReadingPairs:
 
     @property
     def watts(self) -> float:
-        """Mean of the readings, weighted by their length; of moments, plain."""
+        """Mean of the readings, weighted by their length; moments have equal weights."""
         lengths = [one.end - one.start or 1 for one in self.readings]
         whole = sum(one.milliwatts * length for one, length in zip(self.readings, lengths, strict=True))
         return whole / sum(lengths) / 1000
@@ -240,7 +247,7 @@ def file_samples(
     readings: Sequence[Reading],
     records: Sequence[StoredRecord],
 ) -> int:
-    """Add a unit's samples; how many readings were used. Readings and records in the order of time.
+    """Add a unit's samples and return the number of readings used. Readings and records are in order of time.
 
     Raises UsageError when clocks do not overlap, or the file contradicts the records.
     """
@@ -251,7 +258,7 @@ def file_samples(
     for pairing in pairings:
         if any(one.state not in ("", pairing.state) for one in pairing.readings):
             continue
-        seen = measured(machine, pairing.cells) if at_the_wall(pairing.cells) else None
+        seen = measure_cells(machine, pairing.cells) if at_the_wall(pairing.cells) else None
         if seen is not None:
             samples.add(hardware, unit, FILE, pairing.start, seen, pairing.watts)
             used.update(one.row for one in pairing.readings)
@@ -277,7 +284,7 @@ def _typical_record(records: Sequence[StoredRecord]) -> float:
 
 
 def _interval(readings: Sequence[Reading]) -> int:
-    """Time a reading of a moment stands for."""
+    """Return the time that one reading of a moment represents, ms."""
     if len(readings) < 2:
         return 1000
     whole = (readings[-1].start - readings[0].start) // (len(readings) - 1)
@@ -285,7 +292,9 @@ def _interval(readings: Sequence[Reading]) -> int:
 
 
 def _readings_in_records(readings: Sequence[Reading], records: Sequence[StoredRecord]) -> list[ReadingPairs]:
-    """Each record that is of one state with the readings that lie in it; stretches must cover most of it."""
+    """Pair each record of a single state with the readings inside it;
+    stretches must cover most of the record.
+    """
     found, at = [], 0
     for record in records:
         start, end = record.start_unix_milliseconds, record.start_unix_milliseconds + record.milliseconds
@@ -305,7 +314,7 @@ def _readings_in_records(readings: Sequence[Reading], records: Sequence[StoredRe
 
 
 def _records_in_readings(readings: Sequence[Reading], records: Sequence[StoredRecord]) -> list[ReadingPairs]:
-    """Each reading with the records that lie in it, when all are of one state and they cover most of it."""
+    """Pair each reading with the records inside it, of one state, that cover most of the reading."""
     found, at = [], 0
     for reading in readings:
         while at < len(records) and records[at].start_unix_milliseconds < reading.start:
@@ -325,7 +334,7 @@ def _records_in_readings(readings: Sequence[Reading], records: Sequence[StoredRe
 
 
 def _touches(reading: Reading, records: Sequence[StoredRecord]) -> bool:
-    """Whether any record is of a part of that time."""
+    """Return whether any record overlaps that time."""
     low, high = 0, len(records)
     while low < high:
         middle = (low + high) // 2
@@ -338,7 +347,7 @@ def _touches(reading: Reading, records: Sequence[StoredRecord]) -> bool:
 
 
 def _agree(unit: str, readings: Sequence[Reading], pairings: Sequence[ReadingPairs]) -> None:
-    """Raises UsageError when the records deny the states that the file tells."""
+    """Check the file's states against the records. Raises UsageError when too many differ."""
     denied = [
         (one, pairing.state)
         for pairing in pairings
@@ -348,7 +357,8 @@ def _agree(unit: str, readings: Sequence[Reading], pairings: Sequence[ReadingPai
     if len(denied) > MAX_CONTRADICTIONS * len(readings):
         (first, state), many = denied[0], len(denied)
         raise UsageError(
-            f"row {first.row}, column state: it says {first.state}, the records of '{unit}' say {state} ({many:,} such rows): "
+            f"row {first.row}, column state: it says {first.state}, the records of '{unit}' say "
+            f"{state} ({many:,} such rows): "
             "wrong machine, or wrong clock"
         )
 
@@ -356,14 +366,18 @@ def _agree(unit: str, readings: Sequence[Reading], pairings: Sequence[ReadingPai
 def _no_overlap(unit: str, readings: Sequence[Reading], records: Sequence[StoredRecord]) -> str:
     span = f"{_when(readings[0].start)} to {_when(readings[-1].end)}"
     if not records:
-        return f"unit '{unit}': no stored record of it in the time of its readings, {span}: wrong machine, or wrong clock"
+        return (
+            f"unit '{unit}': no stored record of it in the time of its readings, {span}: wrong "
+            "machine, or wrong clock"
+        )
     last = records[-1]
     stored = (
         f"{_when(records[0].start_unix_milliseconds)} to "
         f"{_when(last.start_unix_milliseconds + last.milliseconds)}"
     )
     return (
-        f"unit '{unit}': none of its readings ({span}) lies in a record with counters (records: {stored}): look at the clock, "
+        f"unit '{unit}': none of its readings ({span}) lies in a record with counters (records: "
+        f"{stored}): look at the clock, "
         "and whether its records are short enough"
     )
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Stored records, and readings beside them or inside them → samples per unit and quantity (pure).
+"""Builds samples per unit and quantity from stored records, with readings next to or inside them (pure).
 
-What the counters say is `derive.counters.counter_signal`, the very sum that derive will put through the line.
+The counters' sum is `derive.counters.counter_signal`: the very sum to which derive will apply the line.
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ from veilleuse.collector.model.records import Cell, Point
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Supply
 
 COVERED: Final = 0.9
-"""Share of a record's, or a reading's, time that must be covered by what it is compared with; ours."""
+"""Least share of a record's, or a reading's, time covered by its counterpart; our choice."""
 ON: Final = "on"
 _BATTERY: Final = frozenset({PointKind.BATTERY_IN, PointKind.BATTERY_OUT})
 ADAPTER_NO_LOAD_WATTS: Final = 0.2
-"""What a laptop's adapter draws for itself: 0.21 W at most above 49 W, 0.1 W below, by the US efficiency level VI of 2016 (from
-memory); a part of it is in the efficiency already."""
+"""Own consumption of a laptop's adapter: at most 0.21 W above 49 W and 0.1 W below,
+by US efficiency level VI of 2016.
+
+From memory; a part of it is in the efficiency already.
+"""
 ADAPTER_EFFICIENCY: Final = 0.88
-"""As in METHOD.md §3's prior of a laptop on mains."""
+"""Equal to the prior of a laptop on mains, METHOD.md §3."""
 BATTERY_FLOOR_U_PPM: Final = priors.u_ppm(1.2)
-"""METHOD.md §3: GSD² ≥ 1.2 for what is fitted on battery."""
+"""METHOD.md §3: GSD² ≥ 1.2 for fits on battery."""
 
 
 class StoredRecord(NamedTuple):
@@ -51,7 +54,7 @@ class StoredRecord(NamedTuple):
 
 
 class MeasuredSample(NamedTuple):
-    """Counters over some time, and what derive says of it without a calibration."""
+    """Counters over some time, with the derived energy without calibration."""
 
     quantity: str
     counted_millijoules: float
@@ -61,14 +64,20 @@ class MeasuredSample(NamedTuple):
 
 @dataclass(slots=True)
 class Samples:
-    """Of all units: hardware model and quantity → unit → meter's kind → samples."""
+    """Samples of all units: hardware model and quantity → unit → meter's kind → samples."""
 
     found: dict[tuple[Hardware, str], dict[str, dict[str, Unit]]] = field(default_factory=dict)
 
     def add(
-        self, hardware: Hardware, unit: str, meter: str, start: int, measured: MeasuredSample, watts: float
+        self,
+        hardware: Hardware,
+        unit: str,
+        meter: str,
+        start: int,
+        measured: MeasuredSample,
+        watts: float,
     ) -> None:
-        """One sample: `watts` at the wall over what was measured."""
+        """Add one sample: `watts` at the wall over the measured time."""
         kinds = self.found.setdefault((hardware, measured.quantity), {}).setdefault(unit, {})
         kinds.setdefault(meter, Unit(unit)).add(
             start,
@@ -80,7 +89,7 @@ class Samples:
 
 
 def state_of(record: StoredRecord) -> str | None:
-    """on, off or asleep when all of a record is; None when it is mixed, or of unknown state."""
+    """Return on, off or asleep when all of a record is; None when it is mixed, or of unknown state."""
     states = {
         ON if cell.state in ON_STATES else STANDBY.get(cell.state)
         for cell in record.cells
@@ -89,19 +98,21 @@ def state_of(record: StoredRecord) -> str | None:
     return states.pop() if len(states) == 1 else None
 
 
-def measured(
+def measure_cells(
     machine: MachineFacts, cells: Sequence[Cell], *, trust_psys: bool = True
 ) -> MeasuredSample | None:
-    """Cells of one state, seen through counters (on) or through nothing (off, asleep); None when they cannot be used."""
+    """Measure cells of one state by counters (on), or by time alone (off, asleep);
+    None when they cannot be used.
+    """
     whole = sum(cell.milliseconds for cell in cells)
     blind = [replace(cell, supply=Supply.AC, energies=_inside(cell)) for cell in cells]
     said = [
         part for cell in blind for part in wall_energy(cell, machine, priors.MILLION, trust_psys=trust_psys)
     ]
-    told = sum(part.milliseconds for part in said)
-    if not told:
+    derived_milliseconds = sum(part.milliseconds for part in said)
+    if not derived_milliseconds:
         return None
-    prior_watts = sum(part.energy_millijoules for part in said) / told
+    prior_watts = sum(part.energy_millijoules for part in said) / derived_milliseconds
     standby = STANDBY.get(cells[0].state)
     if standby is not None:
         return MeasuredSample(standby, 0.0, whole, prior_watts * whole)
@@ -115,7 +126,9 @@ def measured(
 
 
 def at_the_wall(cells: Iterable[Cell]) -> bool:
-    """Whether the socket feeds the machine and nothing else: on battery it does not, and it may feed the battery too."""
+    """Return whether the socket supplies exactly the machine:
+    not on battery, and not while it charges the battery.
+    """
     return not any(
         cell.supply is Supply.BATTERY
         or any(point.kind is PointKind.BATTERY_IN and energy > 0 for point, energy, _ in cell.energies)
@@ -124,22 +137,22 @@ def at_the_wall(cells: Iterable[Cell]) -> bool:
 
 
 def standing_by(machine: MachineFacts, state: str, milliseconds: int) -> MeasuredSample | None:
-    """A stretch off or asleep of which there is no record."""
+    """Return a sample off or asleep for which there is no record."""
     word = next(one for one, quantity in STANDBY.items() if quantity == state)
-    return measured(machine, (Cell(Band.NIGHT, word, Supply.AC, milliseconds),))
+    return measure_cells(machine, (Cell(Band.NIGHT, word, Supply.AC, milliseconds),))
 
 
 def metered_samples(
     samples: Samples, hardware: Hardware, unit: str, machine: MachineFacts, records: Iterable[StoredRecord]
 ) -> None:
-    """Records in which a meter of the machine itself stands beside its counters."""
+    """Add records with both a meter of the machine itself and its counters."""
     for record in records:
         if state_of(record) is None or not at_the_wall(record.cells):
             continue
         meters = [(cell, best_meter(cell)) for cell in record.cells if cell.milliseconds]
         kinds = {meter.kind for _, meter in meters if meter is not None}
         time = sum(meter.covered_milliseconds for _, meter in meters if meter is not None)
-        seen = measured(machine, [cell for cell, _ in meters]) if len(kinds) == 1 else None
+        seen = measure_cells(machine, [cell for cell, _ in meters]) if len(kinds) == 1 else None
         if seen is None or time < COVERED * sum(cell.milliseconds for cell, _ in meters):
             continue
         watts = sum(meter.energy_millijoules for _, meter in meters if meter is not None) / time
@@ -155,13 +168,13 @@ def battery_samples(
     *,
     trust_psys: bool,
 ) -> None:
-    """Cells on battery: what the platform and its panel draw on DC, told as it would be at the wall."""
+    """Add cells on battery: the DC energy of platform and panel, converted to the wall."""
     for record in records:
         for cell in record.cells:
             drained = discharge(cell) if cell.state in ON_STATES else None
             if drained is None or drained.covered_milliseconds < COVERED * cell.milliseconds:
                 continue
-            seen = measured(machine, (cell,), trust_psys=trust_psys)
+            seen = measure_cells(machine, (cell,), trust_psys=trust_psys)
             if seen is None:
                 continue
             direct = drained.energy_millijoules / drained.covered_milliseconds
@@ -170,7 +183,7 @@ def battery_samples(
 
 
 def trusts_psys(records: Iterable[StoredRecord]) -> bool:
-    """As derive will: False where the battery contradicts the platform counter."""
+    """Return False where the battery contradicts the platform counter, as derive does."""
     checks = [check for record in records for cell in record.cells if (check := psys_check(cell)) is not None]
     return psys_is_trusted(
         PsysCheck(
@@ -182,12 +195,12 @@ def trusts_psys(records: Iterable[StoredRecord]) -> bool:
 
 
 def meter_u_ppm(kind: str) -> int:
-    """Gain error of a kind of meter in the store, k = 1."""
+    """Return the gain error of a kind of meter in the store, k = 1."""
     return METERS[PointKind(kind)][1]
 
 
 def _inside(cell: Cell) -> tuple[tuple[Point, int, int], ...]:
-    """What derive would have without the reference."""
+    """Return the energies that derive would have without the reference."""
     return tuple(
         energy
         for energy in cell.energies

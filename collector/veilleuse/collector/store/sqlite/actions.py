@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores actions and imported lines of the REEN sheet.
 
-Rows are added, never changed. Implements ports.sobriety.Follows; data_0015.
+Rows are added, never changed. Implements ports.ActionStore; data_0015.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, KeptAction, LineChange
+from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange, StoredAction
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.migrations import require_current
@@ -42,9 +42,9 @@ class SqliteFollows:
         """`data`: a writing connection, or a reading one for reads only."""
         self._data = data
 
-    def actions(self) -> tuple[KeptAction, ...]:
+    def actions(self) -> tuple[StoredAction, ...]:
         """Return all actions, also ended ones. A later row of the same id ends the one before."""
-        found: list[KeptAction] = []
+        found: list[StoredAction] = []
         standing: dict[str, int] = {}
         for name, at, who, why, sites, from_day, what in self._rows(_ACTIONS):
             before = standing.pop(name, None)
@@ -59,11 +59,11 @@ class SqliteFollows:
             if touched:
                 standing[name] = len(found)
                 found.append(
-                    KeptAction(Action(name, touched, date.fromordinal(from_day), what), at, who, why)
+                    StoredAction(Action(name, touched, date.fromordinal(from_day), what), at, who, why)
                 )
         return tuple(found)
 
-    def lines(self, table: FollowTable) -> tuple[ActionLine, ...]:
+    def lines(self, table: ActionTable) -> tuple[ActionLine, ...]:
         """Return the lines in force, in the order of their keys."""
         return tuple(
             ActionLine(key, self._made(_cells, cells)) for key, cells in self._rows(_LINES, table.value)
@@ -104,7 +104,7 @@ class SqliteFollows:
 
     def put(
         self,
-        table: FollowTable,
+        table: ActionTable,
         changes: Sequence[LineChange],
         file_name: str,
         who: str,

@@ -126,7 +126,7 @@ class SqliteCalibrations:
             waiting = connection.execute("SELECT count(*) FROM dirty WHERE host_id = ?", (host_id,))
             return int(waiting.fetchone()[0])
 
-    def marked(self, calibration_id: int) -> None:
+    def end_marking(self, calibration_id: int) -> None:
         """Note that all periods of the calibration's machines are marked."""
         with self._data.transaction() as connection:
             connection.execute(

@@ -73,7 +73,7 @@ class SqliteClosings:
         rows = self._rows(_FILE, one.year, one.revision)
         try:
             ((report, statistics, signature),) = rows
-            return PackedFile(report, statistics, signature).unpacked()
+            return PackedFile(report, statistics, signature).unpack()
         except (ValueError, TypeError) as error:
             raise damaged(self._data.path, f"closed year {one.report_id}: {error}") from error
 
@@ -113,7 +113,7 @@ class SqliteClosings:
         rows = self._rows("SELECT facts, json FROM kept_years WHERE year = ?", one.year)
         try:
             ((facts, statistics),) = rows
-            return PackedFile(facts, statistics).unpacked()
+            return PackedFile(facts, statistics).unpack()
         except (ValueError, TypeError) as error:
             raise damaged(self._data.path, f"what is kept of {one.year}: {error}") from error
 

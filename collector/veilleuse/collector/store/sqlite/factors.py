@@ -26,7 +26,7 @@ from veilleuse.collector.model.factors import (
     FactorImport,
     FactorStatus,
     FactorVersion,
-    KeptContract,
+    StoredContract,
 )
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.store.directory import DATA_FILE
@@ -62,7 +62,7 @@ class SqliteFactors:
         """Return all versions in the order of their import. Raises StoreDamaged."""
         return tuple(self._made(_version, row) for row in self._rows(_VERSIONS))
 
-    def contracts(self) -> tuple[KeptContract, ...]:
+    def contracts(self) -> tuple[StoredContract, ...]:
         """Return all contracts, also withdrawn ones. Raises StoreDamaged."""
         return tuple(self._made(_contract, row) for row in self._rows(_CONTRACTS))
 
@@ -241,7 +241,7 @@ def _parts(document: Keyed[str, str]) -> tuple[tuple[str, Decimal], ...]:
     return tuple((name, Decimal(value)) for name, value in document.items())
 
 
-def _contract(row: Any) -> KeptContract:
+def _contract(row: Any) -> StoredContract:
     number, entered, who, why, withdrawn, withdrawn_by, withdrawn_why, *values = row
     label, supplier, first, end, kwh, factor, percent, inherited, guarantees, source, entity, site = values
     contract = Contract(
@@ -259,7 +259,7 @@ def _contract(row: Any) -> KeptContract:
         entity=entity,
         site=site,
     )
-    return KeptContract(contract, entered, who, why, withdrawn, withdrawn_by or "", withdrawn_why or "")
+    return StoredContract(contract, entered, who, why, withdrawn, withdrawn_by or "", withdrawn_why or "")
 
 
 def _line_document(line: ContextMapping) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from veilleuse.collector.model.grid import (
     PollState,
     ReplacedValue,
     SeriesState,
-    checked,
+    check_value,
 )
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
@@ -70,7 +70,7 @@ class SqliteIntensities:
             ):
                 _claim(connection, *place)
             for one in values:
-                found += _put(connection, checked(one), now_unix_milliseconds)
+                found += _put(connection, check_value(one), now_unix_milliseconds)
         return found
 
     def values(self, zone: str, series: str, start: int, end: int) -> Iterator[GridIntensity]:

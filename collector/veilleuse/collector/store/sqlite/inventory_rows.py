@@ -18,13 +18,13 @@ from veilleuse.collector.model.inventory import (
     Entity,
     Headcount,
     InventoryChange,
-    KeptPurchase,
-    KeptRetirement,
     Placement,
     PowerContext,
     Purchase,
     Retirement,
     ServerRole,
+    StoredPurchase,
+    StoredRetirement,
 )
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
@@ -146,20 +146,22 @@ def read_entities(connection: sqlite3.Connection) -> tuple[Entity, ...]:
     return tuple(sorted(found, key=lambda one: (one.name.count(" > "), one.name)))
 
 
-def read_purchases(connection: sqlite3.Connection, where: str = "", *values: Any) -> tuple[KeptPurchase, ...]:
+def read_purchases(
+    connection: sqlite3.Connection, where: str = "", *values: Any
+) -> tuple[StoredPurchase, ...]:
     """Return purchases in the order of their file."""
     rows = connection.execute(
         f"SELECT {_PURCHASE} FROM inventory_purchases {where} ORDER BY purchase_id", values
     )
     return tuple(
-        KeptPurchase(source, Purchase(year, category, Decimal(amount), bool(reused), units, entity))
+        StoredPurchase(source, Purchase(year, category, Decimal(amount), bool(reused), units, entity))
         for source, year, category, amount, reused, units, entity in rows
     )
 
 
 def read_retirements(
     connection: sqlite3.Connection, where: str = "", *values: Any
-) -> tuple[KeptRetirement, ...]:
+) -> tuple[StoredRetirement, ...]:
     """Return retirements in the order of their file."""
     rows = connection.execute(
         f"SELECT {_RETIREMENT} FROM inventory_retirements {where} ORDER BY retirement_id", values
@@ -255,13 +257,13 @@ def _asset(row: Any, placements: tuple[Placement, ...], earlier: tuple[HostId, .
     )
 
 
-def _purchase_row(kept: KeptPurchase) -> list[Any]:
+def _purchase_row(kept: StoredPurchase) -> list[Any]:
     one = kept.purchase
     amount = str(one.amount_excluding_vat_eur)
     return [kept.source, one.year, one.category, amount, int(one.reused), one.units, one.entity]
 
 
-def _retirement_row(kept: KeptRetirement) -> list[Any]:
+def _retirement_row(kept: StoredRetirement) -> list[Any]:
     one = kept.retirement
     return [
         kept.source,
@@ -278,9 +280,9 @@ def _retirement_row(kept: KeptRetirement) -> list[Any]:
     ]
 
 
-def _kept_retirement(row: Any) -> KeptRetirement:
+def _kept_retirement(row: Any) -> StoredRetirement:
     source, day, device_class, units, destination, committed, proof, entity, asset_id, age, restricted = row
-    return KeptRetirement(
+    return StoredRetirement(
         source,
         Retirement(
             date.fromordinal(day),

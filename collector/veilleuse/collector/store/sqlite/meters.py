@@ -98,7 +98,7 @@ class SqliteMeters:
                     connection.execute("REPLACE INTO meter_hours VALUES (?, ?, ?, ?, ?, ?)", (*key, *row))
                     connection.execute(_MARK, (period.start, one.meter))
 
-    def shared(self, period: DirtyPeriod) -> SharedReadings:
+    def shared_readings(self, period: DirtyPeriod) -> SharedReadings:
         """Return the shares of a machine and of its screens in this hour's readings; NOT_SHARED without a
         meter.
         """
@@ -207,7 +207,7 @@ class SqliteMeters:
 
     # --- declarations
 
-    def declared(self) -> MeterDeclarations:
+    def declarations(self) -> MeterDeclarations:
         """Return all declarations, by name."""
         with self._database.translated():
             return read_declared(self._database.connection)
@@ -255,7 +255,7 @@ class SqliteMeters:
 class SqliteMeteringReader(BesideReader):
     """Reads meters beside a running collector."""
 
-    def declared(self) -> MeterDeclarations:
+    def declarations(self) -> MeterDeclarations:
         """Return all declarations, by name."""
         with self._data.translated():
             return read_declared(self._data.connection)

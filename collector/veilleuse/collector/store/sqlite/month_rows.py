@@ -320,7 +320,7 @@ class PeriodRows:
         self._layouts = Layouts(database.connection)
 
     def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
-        """See ports.RollReader. One read transaction, ended on return."""
+        """See ports.MonthReader. One read transaction, ended on return."""
         with self._one_state():
             year_rows = [
                 row

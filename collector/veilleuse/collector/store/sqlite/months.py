@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores months and years of machines, and deletes their days.
 
-Implements ports.RollStore; in the writer's thread.
+Implements ports.MonthStore; in the writer's thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
-from veilleuse.collector.model.months import NOTHING, HostPeriod, added, without_imputed
+from veilleuse.collector.model.months import NOTHING, HostPeriod, add_vectors, without_imputed
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
 from veilleuse.collector.store.sqlite.connection import Database
@@ -151,7 +151,9 @@ class SqliteRolls:
                 values = before.values if before is not None else NOTHING
                 rows[_of(period)] = period._replace(
                     period_from=january,
-                    values=added(values, period.values if sign > 0 else [-value for value in period.values]),
+                    values=add_vectors(
+                        values, period.values if sign > 0 else [-value for value in period.values]
+                    ),
                     apportioned=period.apportioned or (before is not None and before.apportioned),
                 )
         connection.execute("DELETE FROM host_years WHERE year = ? AND host_id = ?", (year, host_id))
@@ -344,6 +346,6 @@ def _summed(row: HostPeriod, standing: HostPeriod | None) -> HostPeriod:
     if standing is None:
         return row
     return row._replace(
-        values=added(row.values, standing.values),
+        values=add_vectors(row.values, standing.values),
         apportioned=row.apportioned or standing.apportioned,
     )

@@ -83,7 +83,7 @@ class SqlitePublications:
             )
             return True
 
-    def told(self) -> tuple[PublicationSummary, ...]:
+    def summaries(self) -> tuple[PublicationSummary, ...]:
         """Return all publications by period and kind, without content. Raises StoreDamaged."""
         with self._data.translated():
             rows = self._data.connection.execute(_TOLD).fetchall()
@@ -114,7 +114,7 @@ class SqlitePublications:
 class SqlitePublicationReader(BesideReader):
     """Reads publications, in any process."""
 
-    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
+    def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         """Return the publication of a period, without content; None: not published. Raises StoreDamaged."""
         row = self._row(_TOLD_OF, kind.value, first.toordinal(), end.toordinal())
         return None if row is None else _told(self._data, row)

@@ -336,7 +336,7 @@ class SqliteReader:
         ((oldest, newest),) = self._rows(sql)
         return None if oldest is None else (oldest, newest)
 
-    # --- months and years: ports.RollReader
+    # --- months and years: ports.MonthReader
 
     def host_ids(self) -> tuple[HostId, ...]:
         """Return all host ids, in order."""

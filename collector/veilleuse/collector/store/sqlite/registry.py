@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.accounts import day_number, first_moment
-from veilleuse.collector.model.clones import Holders, packed, unpacked
+from veilleuse.collector.model.clones import Holders, pack_nonces, unpack_nonces
 from veilleuse.collector.model.hosts import Certificate, CertificateDates, Host, HostStatus, Site, Token
 from veilleuse.collector.model.records import AgentId, DataKind, HostId
 from veilleuse.collector.store.sqlite import registry_rows
@@ -152,17 +152,19 @@ class SqliteRegistry:
         if row is None:
             return Holders()
         current, spare, records, waiting, copies, set_back = row
-        return Holders(current, unpacked(spare), records, unpacked(waiting), unpacked(copies), set_back)
+        return Holders(
+            current, unpack_nonces(spare), records, unpack_nonces(waiting), unpack_nonces(copies), set_back
+        )
 
     def set_holders(self, host_id: HostId, holders: Holders) -> None:
         """Store the nonces: each 16 bytes, or empty."""
         self._write(
             f"UPDATE hosts SET ({_HOLDER_COLUMNS}) = (?, ?, ?, ?, ?, ?) WHERE host_id = ?",
             holders.current,
-            packed(holders.spare),
+            pack_nonces(holders.spare),
             holders.records,
-            packed(holders.waiting),
-            packed(holders.copies),
+            pack_nonces(holders.waiting),
+            pack_nonces(holders.copies),
             holders.set_back,
             host_id,
         )

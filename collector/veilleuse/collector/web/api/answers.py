@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather
 from veilleuse.collector.account.observed_months import gather_kept
-from veilleuse.collector.account.observed_statement import statement, withheld
+from veilleuse.collector.account.observed_statement import build_observed_statement, withheld_row
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure import EXEMPT
@@ -197,7 +197,7 @@ class Figures:
     def _gathered(self, asked: ApiQuery) -> _Answer:
         """Any period and grouping, the rule within."""
         found = gather_kept(self._reader, Periods(self._reader), self._question(asked))
-        return _Answer(found.groups, found.groups, [withheld(key) for key in found.withheld])
+        return _Answer(found.groups, found.groups, [withheld_row(key) for key in found.withheld])
 
     def _released(self, asked: ApiQuery, account: Account) -> _Answer:
         """Machines that are nobody's as asked; the others from the release."""
@@ -214,7 +214,7 @@ class Figures:
         of_uses = asked.kind is ResourceKind.INDICATORS
         found = shown(parts, *asked_for, of_uses=of_uses, screens=with_screens)
         if not ruled and not months:
-            return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
+            return _Answer(live.groups, live.groups, [withheld_row(key) for key in live.withheld])
         rows, totals = (
             groups if with_screens else _without_screens(groups) for groups in (found.rows, found.whole)
         )
@@ -254,8 +254,8 @@ class Figures:
     def _emissions(self, kind: ResourceKind, answer: _Answer, head: Head) -> Document:
         data = str(head["data"])
         choose = self._book().choose
-        made = statement(ObservedGroups(answer.rows, ()), choose, data=data)
-        totals = statement(ObservedGroups(answer.whole, ()), choose, data=data).totals
+        made = build_observed_statement(ObservedGroups(answer.rows, ()), choose, data=data)
+        totals = build_observed_statement(ObservedGroups(answer.whole, ()), choose, data=data).totals
         whole = replace(made, totals=totals, withheld=tuple(answer.withheld))
         document = emissions_report.document(whole, head)
         true_of_sums = [text for text in document.assumptions if not str(text).startswith(NOT_OF_SUMS)]

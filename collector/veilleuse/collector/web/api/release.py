@@ -25,8 +25,8 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.observed_days import Question, order_of
 from veilleuse.collector.account.observed_months import tally_periods
-from veilleuse.collector.account.observed_statement import withheld
-from veilleuse.collector.account.release_tables import Hidden, released
+from veilleuse.collector.account.observed_statement import withheld_row
+from veilleuse.collector.account.release_tables import Hidden, build_release_tables
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.accounts import is_within
@@ -117,7 +117,7 @@ def made_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: i
     """One month of the fleet as it is now."""
     question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
     tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))
-    found = released(tallies, k)
+    found = build_release_tables(tallies, k)
     return Month(
         part,
         _sorted(found.cells),
@@ -378,4 +378,4 @@ def _lack(part: Slice, population: Population, reason: str, key: GroupKey | None
         "population": population.value,
         "reason": reason,
     }
-    return row if key is None else {**withheld(key), **row}
+    return row if key is None else {**withheld_row(key), **row}
