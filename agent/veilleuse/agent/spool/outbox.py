@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool: number, chain, hand out, acknowledge, go back. PROMISES.md §2.1 and §2.2.
+"""The sender's half of the spool: number, chain, hand out, acknowledge, rewind. PROMISES.md §2.1 and §2.2.
 
-Every call is its own IMMEDIATE transaction, so that the resident process is never held up by the network. The last
-row is never trimmed: numbers and chain are always known from the rows themselves, and no number is given twice.
+Each call is one IMMEDIATE transaction, so the network never delays the resident process. The last row is
+never trimmed: numbers and chain always follow from the rows, and no number is given twice.
 """
 
 from __future__ import annotations
@@ -38,43 +38,51 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import GapReason
 
 QUARANTINE_ROWS: Final = 256
-"""Bound of the quarantine: the oldest go."""
+"""Largest number of quarantined records; the oldest are deleted."""
 QUARANTINE_BYTES: Final = 2 * 1024 * 1024
 TRIMMED_ROWS: Final = 4_096
-"""Of how many records that left the ring it is still known when they were: some 40 bytes each."""
+"""Number of records trimmed from the ring whose times are still kept, about 40 bytes each."""
 
 _TRIMMED: Final = "CREATE TABLE IF NOT EXISTS trimmed (seq INTEGER PRIMARY KEY, spans BLOB NOT NULL) STRICT"
-"""When the records were that left the ring: for the gap that a collector restored too far back is told. Since 0.2; 0.1 does
-not look at it, so the schema keeps its number."""
+"""Times of the trimmed records, for the gap sent to a collector that was restored too far back.
+
+The table exists since 0.2. Version 0.1 ignores it, so the schema number stays the same.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """How long acknowledged records are kept, for a collector that is restored from a backup; and what was refused."""
+    """Limits of the ring and of the quarantine.
+
+    The ring holds acknowledged records, for a collector that is restored from a backup.
+    """
 
     milliseconds: int = 72 * MILLISECONDS_PER_HOUR
     records: int = 14
-    """Kept in any case."""
+    """Smallest number of records kept, whatever their age."""
     max_bytes: int = 16 * 1024 * 1024
-    """Older ones go earlier than `milliseconds` when the ring is larger."""
+    """Older ones are deleted before `milliseconds` when the ring is larger."""
     quarantine_bytes: int = QUARANTINE_BYTES
 
 
 class Outbox:
-    """SenderSpool on the spool's file. Raises SpoolBusy, SpoolFull, SpoolDamaged."""
+    """Implements `ports.SenderSpool` on the spool file. Raises SpoolBusy, SpoolFull, SpoolDamaged."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, encoder: Encoder, ring: Ring) -> None:
-        """`connection` as made by `spool.connect`."""
+        """Take a `connection` opened by `spool.database.connect`."""
         self._connection = connection
         self._path = path
         self._encoder = encoder
         self._ring = ring
         self._file = _inode(path)
 
-    # ------------------------------------------------------------------------------- out
+    # -------------------------------------------------------------------------- to the collector
 
     def number_pending(self, limit: int) -> int:
-        """Encode, number and chain unnumbered rows while fewer than `limit` are unacknowledged; how many were."""
+        """Encode, number and chain rows while fewer than `limit` are unacknowledged.
+
+        Return the number of rows.
+        """
         with self._transaction() as db:
             seq, chain = self._tip(db)
             room = limit - (seq - _acknowledged(db))
@@ -83,7 +91,7 @@ class Outbox:
             rows = db.execute("SELECT id, body FROM pending ORDER BY id LIMIT ?", (room,)).fetchall()
             drops: dict[str, int] = {}
             numbered: list[tuple[int, bytes]] = []
-            if rows:  # first, so that the file need not grow
+            if rows:  # delete first, so that the file need not grow
                 db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
             for _, body in rows:
                 seq += 1
@@ -96,7 +104,7 @@ class Outbox:
         return len(rows)
 
     def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[WireRecord, ...]:
-        """A contiguous run after `after_seq`, at most `limit` records and `max_bytes` (at least one record)."""
+        """Return the records that follow `after_seq`: at most `limit` and `max_bytes`, but at least one."""
         run: list[WireRecord] = []
         size = 0
         with self._reading() as db:
@@ -110,10 +118,10 @@ class Outbox:
                 run.append(WireRecord(seq, wire, chain))
         return tuple(run)
 
-    # ---------------------------------------------------------------------------- answers
+    # ------------------------------------------------------------------------- from the collector
 
     def acknowledge(self, seq: int, now_unix_milliseconds: int) -> None:
-        """Everything up to `seq` is durable on the collector: it moves to the ring, which is trimmed."""
+        """Move the records up to `seq`, now durable on the collector, to the ring, and trim the ring."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE outbox SET acknowledged_unix_milliseconds = ?"
@@ -123,7 +131,10 @@ class Outbox:
             self._trim(db, now_unix_milliseconds)
 
     def rewind(self, seq: int) -> bool:
-        """The collector went back to `seq`: un-acknowledge what the ring has after it; False when it lacks some."""
+        """Un-acknowledge the records after `seq`, to which the collector went back;
+
+        False when the ring lacks some.
+        """
         with self._transaction() as db:
             if _oldest(db) > seq + 1:
                 return False
@@ -131,9 +142,10 @@ class Outbox:
         return True
 
     def replace_with_gap(self, seq: int, reason: str, *, damaged: bool = False) -> None:
-        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows.
+        """Replace a record by a gap, quarantine the original, and re-chain the records after it.
 
-        `damaged`: its bytes are not what was numbered; Gap{spool_damaged}, for nothing in them can be believed.
+        The gap is Gap{refused}. It is Gap{spool_damaged} with `damaged`: the bytes are not those that were
+        numbered.
         """
         with self._transaction() as db:
             row = db.execute("SELECT wire FROM outbox WHERE seq = ?", (seq,)).fetchone()
@@ -145,16 +157,18 @@ class Outbox:
             before = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq - 1,)).fetchone()
             if before is not None or seq == 1:
                 self._chain_again(db, seq, gap, chain_start(epoch_of(db)) if before is None else before[0])
-            else:  # the record before it left the ring: nothing to chain to but a new beginning
+            else:  # the record before it left the ring, so there is no chain: start a new epoch
                 db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (gap, seq))
                 self._renumber(db, [wire for wire, _ in self._sound(db)], left_at=seq - 1)
 
     def new_epoch(self, lost_after: int | None = None, former: Mapping[bytes, int] | None = None) -> None:
-        """Start a new epoch: everything kept, ring included, is numbered again from 1; the collector knows what it has.
+        """Start a new epoch: all kept records are numbered from 1; the collector skips those it has.
 
-        With `lost_after` the collector stands there, before the oldest that is kept: a Gap{ring_expired} comes first.
-        Without, an acknowledged gap of 0.1 without dates is left out: no collector could tell that it has it already.
-        `former`: where the collector stands in epochs left before; what it lacks of them is in that gap too, undated.
+        With `lost_after`, the collector has this epoch only up to there, before the oldest record kept. A
+        Gap{ring_expired} then comes first, for the records between. Without `lost_after`, an acknowledged gap
+        of 0.1 that has no dates is left out. No collector could recognise it as received. `former` maps
+        former epochs to the last number that the collector has. Records it lacks of them are added to that
+        gap, undated.
         """
         with self._transaction() as db:
             if lost_after is None:
@@ -184,7 +198,10 @@ class Outbox:
             _add_drops(db, drops)
 
     def new_stream(self) -> None:
-        """Start a new epoch under another identity: what was delivered under the former one is not sent again."""
+        """Start a new epoch under another identity.
+
+        Records delivered under the former one are not sent again.
+        """
         with self._transaction() as db:
             self._renumber(db, [wire for wire, acknowledged in self._sound(db) if acknowledged is None])
             set_former_epochs(db, {})
@@ -192,32 +209,32 @@ class Outbox:
     # ------------------------------------------------------------------------------ state
 
     def epoch(self) -> bytes:
-        """8 random bytes, made when the spool was created."""
+        """Return the present epoch, 8 random bytes."""
         with self._reading() as db:
             return epoch_of(db)
 
     def last_seq(self) -> int:
-        """Highest number given in this epoch, 0 when none."""
+        """Return the highest number given in this epoch, 0 if none."""
         with self._reading() as db:
             return self._tip(db)[0]
 
     def acknowledged_seq(self) -> int:
-        """Highest number acknowledged in this epoch, 0 when none."""
+        """Return the highest number acknowledged in this epoch, 0 if none."""
         with self._reading() as db:
             return _acknowledged(db)
 
     def oldest_seq(self) -> int:
-        """Lowest number still kept, ring included; `last_seq` + 1 when none is."""
+        """Return the lowest number still kept, ring included; `last_seq` + 1 if none."""
         with self._reading() as db:
             return _oldest(db)
 
     def former(self) -> dict[bytes, int]:
-        """Epochs left → number of the last record in it that was delivered and is not kept any more."""
+        """Return, per former epoch, the number of its last record delivered and no longer kept."""
         with self._reading() as db:
             return former_epochs(db)
 
     def chain_at(self, seq: int) -> bytes | None:
-        """The agent's own chain at `seq`, None when not kept any more."""
+        """Return the agent's own chain at `seq`, or None when it is no longer kept."""
         with self._reading() as db:
             if seq == 0:
                 return chain_start(epoch_of(db))
@@ -225,30 +242,30 @@ class Outbox:
             return None if row is None else bytes(row[0])
 
     def waiting(self) -> tuple[int, int]:
-        """(records not yet acknowledged, numbered or not; bytes of the spool's file)."""
+        """Return (records not yet acknowledged, numbered or not; bytes of the spool file)."""
         with self._reading() as db:
             pending = db.execute("SELECT COUNT(*) FROM pending").fetchone()[0]
             numbered = self._tip(db)[0] - _acknowledged(db)
         return pending + numbered, os.stat(self._path).st_size
 
     def quarantined(self) -> int:
-        """Originals of refused records that are kept."""
+        """Count the refused records whose originals are kept."""
         with self._reading() as db:
             return int(db.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
 
     def control(self, key: str) -> str | None:
-        """A control value."""
+        """Return a control value, or None."""
         with self._reading() as db:
             return control(db, key)
 
     def set_control(self, values: Mapping[str, str | None]) -> None:
-        """Set control keys (None deletes) in one transaction."""
+        """Set control keys in one transaction; None deletes a key."""
         with self._transaction() as db:
             for key, value in values.items():
                 set_control(db, key, value)
 
     def exchange(self, expected: Mapping[str, str | None], values: Mapping[str, str | None]) -> bool:
-        """Set control keys if those of `expected` stand as told, in one transaction; whether they did."""
+        """Set control keys if the keys of `expected` have the expected values; return whether they had."""
         with self._transaction() as db:
             if any(control(db, key) != value for key, value in expected.items()):
                 return False
@@ -320,7 +337,7 @@ class Outbox:
                 return
 
     def _forget(self, db: sqlite3.Connection, rows: Sequence[tuple[int, bytes]]) -> None:
-        """Let records leave the ring; when they were is kept a while longer."""
+        """Delete records from the ring, but keep their times for TRIMMED_ROWS more records."""
         if not rows:
             return
         db.execute(_TRIMMED)
@@ -334,7 +351,10 @@ class Outbox:
         db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _ in rows])
 
     def _chain_again(self, db: sqlite3.Connection, seq: int, gap: bytes, chain: bytes) -> None:
-        """Put `gap` at `seq`, after `chain`, and chain what follows anew; a gap too for what is not what its chain said."""
+        """Put `gap` at `seq` after `chain` and re-chain the records behind it.
+
+        A record that does not match its own chain becomes a gap too.
+        """
         rows = db.execute(
             "SELECT seq, wire, chain FROM outbox WHERE seq >= ? ORDER BY seq", (seq,)
         ).fetchall()
@@ -349,7 +369,7 @@ class Outbox:
             db.execute("UPDATE outbox SET wire = ?, chain = ? WHERE seq = ?", (wire, chain, number))
 
     def _sound(self, db: sqlite3.Connection) -> list[tuple[bytes, int | None]]:
-        """(bytes, when acknowledged) in order. In place of what the chain shows to be damaged is a gap."""
+        """Return (bytes, time of acknowledgement) in order, with a gap for each record that fails its chain."""
         found: list[tuple[bytes, int | None]] = []
         before = edge(db)
         rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")
@@ -361,26 +381,26 @@ class Outbox:
         return found
 
     def _in_place_of_damaged(self, db: sqlite3.Connection, seq: int) -> bytes:
-        """A gap without dates, for as many records as were numbered there."""
+        """Encode an undated gap that covers the records of this number."""
         return self._encoder.lost(GapReason.SPOOL_DAMAGED, records_between(db, epoch_of(db), seq, seq))
 
     def _note(self, db: sqlite3.Connection, numbered: Sequence[tuple[int, bytes]]) -> None:
-        """How many records the gaps among these stand for: still known when they are damaged, or not kept any more."""
+        """Store how many records the gaps among these cover, in case a gap is damaged or deleted."""
         if not gaps_are_noted(db):
             numbered = db.execute("SELECT seq, wire FROM outbox").fetchall()
         told = [(seq, self._encoder.records(wire)) for seq, wire in numbered]
         note_gaps(db, {seq: records for seq, records in told if records > 1})
 
     def _spans(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
-        """When the records first … last were, as far as it is known."""
+        """Return the times of the records first … last, as far as they are known."""
         db.execute(_TRIMMED)
         rows = db.execute("SELECT spans FROM trimmed WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last))
         return [row[0] for row in rows]
 
     def _renumber(self, db: sqlite3.Connection, wires: Sequence[bytes], left_at: int = 0) -> None:
-        """These records and no others, from 1 on under another epoch; none of them is acknowledged in it.
+        """Start a new epoch that holds exactly these records, numbered from 1, none acknowledged.
 
-        `left_at`: up to there the collector has this epoch, and what it has is not kept.
+        `left_at`: number up to which the collector has the present epoch and the records are not kept.
         """
         left = former_epochs(db) | {epoch_of(db): left_at}
         epoch = new_epoch()
@@ -411,9 +431,9 @@ class Outbox:
 
 
 def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
-    """The spool under this identity: under a new one another stream, and what was delivered before is not sent again.
+    """Bind the spool to this identity; a new one starts a new stream without records delivered before.
 
-    Called at every contact too, so that an enrolment that was cut, or a spool that was lost, is mended by the next one.
+    It is called at every contact too, which repairs an interrupted enrolment or a lost spool.
     """
     if outbox.control(ControlKey.AGENT_ID) == agent_id.hex():
         return
@@ -440,7 +460,7 @@ def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
 
 
 def _used_bytes(db: sqlite3.Connection) -> int:
-    """Bytes of the file that hold something: cheap, unlike summing the rows."""
+    """Return the used bytes of the file; cheaper than summing the rows."""
     pages, free, size = (
         int(db.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_count", "freelist_count", "page_size")
@@ -459,7 +479,7 @@ def _acknowledged(db: sqlite3.Connection) -> int:
 
 
 def _inode(path: Path) -> int | None:
-    """Which file is there: another one after a damaged spool was set aside."""
+    """Return the inode of the file; it changes when a damaged spool is set aside."""
     try:
         return os.stat(path).st_ino
     except OSError:

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The resident's spool as it is opened: a damaged file is set aside, what can be read of it goes on in a new one. R14.
+"""Opens the resident's spool; a damaged file is set aside and its readable rows go into a new one. R14.
 
-The new one is complete before it takes the old one's place, so that a kill at any moment loses nothing that could be read.
+The new file is complete before it replaces the old one, so a kill at any moment loses no readable row.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ EPOCH_BYTES: Final = 8
 _BATCH: Final = 256
 _UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
 _OF_THE_STREAM: Final = (ControlKey.EPOCH, ControlKey.DROPS, ControlKey.EDGE)
-"""Control values that do not outlive the epoch."""
+"""Control values that are dropped when the epoch ends."""
 
 
 def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSpool:
-    """The resident's spool. A damaged file is set aside, what can be read of it is kept, a gap says so.
+    """Open the resident's spool. A damaged file is set aside, its readable rows are kept, and a gap is added.
 
     Raises SpoolBusy, SpoolFull or SpoolError (cannot be opened at all).
     """
-    for aside in set_aside(path):  # of an exchange that was cut between the two names
+    for aside in set_aside(path):  # left by an interrupted exchange
         if path.exists() and aside.samefile(path):
             aside.unlink()
     checked(path)
@@ -60,7 +60,7 @@ def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSp
             log.error("damaged spool set aside", extra={"reason": str(error)})
     fresh = path.with_name(f"{path.name}.mending")
     for rest in (fresh, _journal(fresh)):
-        rest.unlink(missing_ok=True)  # of a start that was cut short
+        rest.unlink(missing_ok=True)  # left by an interrupted start
     salvaged = _Salvaged(path)
     with contextlib.closing(FileSpool(connect(fresh), fresh, bounds)) as spool:
         salvaged.into(spool)
@@ -71,7 +71,7 @@ def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSp
 
 
 def _checked(path: Path, bounds: Bounds) -> FileSpool:
-    """Opened and read through once. Raises SpoolDamaged when anything in it cannot be read."""
+    """Open the spool and read it through once. Raises SpoolDamaged when any row cannot be read."""
     connection = connect(path)
     try:
         result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -100,7 +100,7 @@ def _read_through(connection: sqlite3.Connection) -> None:
         "SELECT seq, epoch, reason FROM quarantine",
     ):
         for _ in connection.execute(statement):
-            pass  # a text that is not UTF-8 raises here
+            pass  # text that is not UTF-8 raises here
     row = connection.execute("SELECT value FROM control WHERE key = ?", (ControlKey.EPOCH,)).fetchone()
     if row is None or len(bytes.fromhex(row[0])) != EPOCH_BYTES:
         raise ValueError("no epoch")
@@ -111,11 +111,14 @@ def _journal(path: Path) -> Path:
 
 
 def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
-    """Put `fresh` in the place of `path`, which stays under another name with its journal; older such files go."""
+    """Put `fresh` in the place of `path`.
+
+    Set `path` and its journal aside, and delete older ones set aside.
+    """
     for older in path.parent.glob(f"{path.name}.damaged-*"):
         older.unlink(missing_ok=True)
     aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // 1000}")
-    if _journal(path).exists():  # first of all: it must never be taken for the new file's
+    if _journal(path).exists():  # first: SQLite must never take it for the new file's journal
         _journal(path).rename(_journal(aside))
     try:
         os.link(path, aside)
@@ -127,7 +130,7 @@ def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
 
 
 class _Salvaged:
-    """What can be read of a damaged spool. `kept` and `lost` count its rows once they have been read."""
+    """Reads a damaged spool. `kept` and `lost` count its rows once they have been read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -138,7 +141,10 @@ class _Salvaged:
         self._end: ClockPeriod | None = None
 
     def into(self, spool: FileSpool) -> None:
-        """Everything readable, in order, then the gap for the rest. Raises SpoolError of `spool` alone."""
+        """Write all readable rows in order, then the gap for the lost ones.
+
+        Raises only the SpoolError of `spool`.
+        """
         former: dict[str, str | None] = {}
         with contextlib.ExitStack() as stack:
             try:
@@ -175,9 +181,10 @@ class _Salvaged:
         return found
 
     def _bodies(self, db: sqlite3.Connection, epoch: str) -> Iterator[str]:
-        """Numbered rows that nobody acknowledged, as bytes for the sender to check, then those without number.
+        """Yield numbered unacknowledged rows as bytes (the sender checks them), then unnumbered rows.
 
-        Some of the former may have arrived: a collector knows a record that comes again in another epoch.
+        Some numbered rows may have arrived: a collector recognises a record that comes again in another
+        epoch.
         """
         before: tuple[int, bytes] = (0, b"")
         for seq, wire, chain, acknowledged in _rows(
@@ -211,7 +218,10 @@ class _Salvaged:
             self.lost += max(0, int(highest) - last) if last else 0
 
     def _follow(self, text: str, *, hole: bool) -> None:
-        """Clock periods touch: what is missing between two that can be read is when the rows between them were."""
+        """Date the missing rows.
+
+        Clock periods adjoin, so a hole between two readable rows is their period.
+        """
         if text.startswith(SALVAGED):
             return
         body: Record | Gap = body_from_json(text)
@@ -236,7 +246,10 @@ def _readable(body: Any) -> str | None:
 
 
 def _rows(db: sqlite3.Connection, key: str, columns: str, table: str) -> Iterator[tuple[Any, ...]]:
-    """Rows in order: from the front as far as they can be read, then those that can be read from the back."""
+    """Yield rows in order.
+
+    Forward up to the first unreadable one, then those that can be read from the end.
+    """
     seen: int | None = None
     try:
         for row in db.execute(f"SELECT {columns} FROM {table} ORDER BY {key}"):
