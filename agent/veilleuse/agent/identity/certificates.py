@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How an agent gets a certificate: the first one, the next one, and one after the last has expired. PROMISES.md §2.6.
+"""Issue of certificates to an agent: the first, a renewal, and a renewal after expiry. PROMISES.md §2.6.
 
-The logic alone: calls and keys come in through protocols, so that grpc and cryptography stay behind `sending/process.py`.
-The key is on disk before the call: an answer that is lost is asked for again with the same key.
+This module holds the logic only. Calls and keys come in through protocols, so that only `sending/process.py`
+imports grpc and cryptography. The key is on disk before the call: after a lost answer, the agent asks again
+with the same key.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ log = logging.getLogger(__name__)
 
 _NONCE_BYTES: Final = 32
 USED_TOKEN: Final = "used_token"
-"""docs/wire.md."""
+"""Reason of a refusal: the token was already used. docs/wire.md."""
 
 
 class EnrolmentApi(Protocol):
     """The three calls of :8642. Each raises CollectorAway, IdentityError or RequestRefused."""
 
     def enrol(self, request: pb.EnrolRequest) -> pb.EnrolResponse:
-        """First identity, against a token."""
+        """Request the first identity with a token."""
 
     def challenge(self, request: pb.ChallengeRequest) -> pb.ChallengeResponse:
-        """A nonce to sign."""
+        """Request a nonce to sign."""
 
     def renew_expired(self, request: pb.RenewExpiredRequest) -> pb.RenewExpiredResponse:
-        """A certificate against the signed nonce."""
+        """Request a certificate with the signed nonce."""
 
 
 class Keys(Protocol):
-    """What the module `keys` offers."""
+    """Functions of the module `keys`."""
 
     def new_key_pem(self) -> bytes: ...
     def request_der(self, key_pem: bytes) -> bytes: ...
@@ -60,32 +61,35 @@ class Keys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The CAs that may bring others."""
+    """CAs that the agent trusts to introduce further CAs."""
 
     roots_pem: bytes
-    """Trusted already: the join file's, or those of the identity."""
+    """CAs already trusted: those of the join file or of the identity."""
     pinned: frozenset[str] = frozenset()
-    """SHA-256 of more, as `collector.ca_sha256` names them."""
+    """SHA-256 of further CAs, as in `collector.ca_sha256`."""
 
     def among(self, roots_der: Iterable[bytes]) -> list[bytes]:
-        """All that is trusted, given what the collector sent; DER."""
+        """Return all trusted CAs (DER).
+
+        The known ones, and those of `roots_der` whose fingerprint is pinned.
+        """
         known = ders_of(self.roots_pem)
         return known + [der for der in roots_der if hashlib.sha256(der).hexdigest() in self.pinned]
 
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a machine says of itself when it enrols."""
+    """Data that a machine sends about itself when it enrols."""
 
     token: str = field(repr=False)
-    """Empty for a copy: it shows whose it is instead."""
+    """Token from the join file. Empty for a clone, which proves its original instead."""
     facts: pb.Facts
     chassis_pseudonym: bytes = b""
     """32 bytes; empty when opted out or not readable."""
     smbios_pseudonym: bytes = b""
-    """32 bytes; empty likewise."""
+    """32 bytes; empty when opted out or not readable."""
     host_name: str = ""
-    """Empty unless the local file allows it."""
+    """Empty unless the local configuration allows it."""
 
 
 def enrol(
@@ -97,9 +101,9 @@ def enrol(
     trust: Trust,
     original: Identity | None = None,
 ) -> Identity:
-    """An identity of its own, kept in `store`: against the token, or with `original` as that machine's copy.
+    """Enrol this machine and keep its identity in `store`: with the token, or as a clone of `original`.
 
-    Raises CollectorAway, also while an operator has to approve, or IdentityError.
+    Raises CollectorAway (also while an operator has to approve) or IdentityError.
     """
     key_pem = _request_key(keys, store)
     request = pb.EnrolRequest(
@@ -119,7 +123,8 @@ def enrol(
         raise IdentityError("the collector gave an agent id that is not 16 bytes: upgrade one of the two")
     if not answer.HasField("certificate"):
         raise CollectorAway(
-            f"this machine waits for an operator's approval: `veilleuse hosts activate {answer.agent_id.hex()[:AGENT_ID_DIGITS]}`; "
+            "this machine waits for an operator's approval: `veilleuse hosts activate "
+            f"{answer.agent_id.hex()[:AGENT_ID_DIGITS]}`; "
             "it asks again by itself while the service runs, else run the same command again",
             answer.retry_after_milliseconds,
         )
@@ -136,7 +141,7 @@ def renew(
     store: IdentityStore,
     pinned: frozenset[str] = frozenset(),
 ) -> Identity:
-    """The next certificate, with a new key, while the present one is valid. `pinned` as in Trust."""
+    """Get the next certificate, with a new key, while the present one is valid. `pinned` as in Trust."""
     trust = Trust(store.load().roots_pem, pinned)
     key_pem = _request_key(keys, store)
     with _key_may_be_refused(store):
@@ -149,7 +154,7 @@ def renew(
 def renew_expired(
     desk: EnrolmentApi, keys: Keys, store: IdentityStore, pinned: frozenset[str] = frozenset()
 ) -> Identity:
-    """The next certificate after the present one expired: the collector's nonce signed with the bound key."""
+    """Get a new certificate after expiry: sign the collector's nonce with the key of the expired one."""
     identity = store.load()
     key_pem = _request_key(keys, store)
     request_der = keys.request_der(key_pem)
@@ -170,7 +175,7 @@ def renew_expired(
 
 
 def population_word(number: int) -> str:
-    """The word of the vocabulary. Raises IdentityError on anything else."""
+    """Return the vocabulary word of a population. Raises IdentityError when it is unknown."""
     name = pb.Population.Name(number) if number in pb.Population.values() else ""
     try:
         return Population[name.removeprefix("POPULATION_")].value
@@ -189,7 +194,10 @@ def _request_key(keys: Keys, store: IdentityStore) -> bytes:
 
 
 def _copy_of(desk: EnrolmentApi, keys: Keys, original: Identity, request_der: bytes) -> pb.CopyOf:
-    """Proof that this machine was made from `original`: a nonce and the request, signed with that one's key."""
+    """Prove that this machine is a clone of `original`.
+
+    Sign a nonce and the request with the original's key.
+    """
     nonce = _nonce(desk, original)
     return pb.CopyOf(
         agent_id=original.agent_id,
@@ -208,9 +216,9 @@ def _nonce(desk: EnrolmentApi, identity: Identity) -> bytes:
 
 @contextmanager
 def _key_may_be_refused(store: IdentityStore) -> Iterator[None]:
-    """A request refused for good takes its key with it: asking again with it would be refused for ever.
+    """Drop the pending key when its request is refused for good: a retry would be refused for ever.
 
-    So does a token that was used with this key more than ten minutes ago: the answer was lost, and comes no more.
+    A token used with this key more than ten minutes ago is refused for good too. The first answer was lost.
     """
     try:
         yield

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What happens before measuring begins: is this state directory this machine's own? PROMISES.md §2.7, decision 0014.
+"""Starts a clone again as a new machine, before it measures. PROMISES.md §2.7, decision 0014.
 
-A copy measures from the first moment, in a spool, an epoch and a fold of its own; what it was copied with is set aside and
-never sent by it. Every step can be cut and is done again: the mark says what was begun, the spool's epoch how far it came.
+A clone measures from the first moment, in its own spool, epoch and fold. The data of its original is set
+aside, and the clone never sends it. Each step can be interrupted and repeated: the mark tells what was
+started, the spool epoch how far it came.
 """
 
 from __future__ import annotations
@@ -37,14 +38,17 @@ from veilleuse.wire.vocabulary import GapReason
 log = logging.getLogger(__name__)
 
 COPIED: Final = f"{FILE_NAME}.copied-"
-"""A spool that was set aside; the time of it in seconds behind. One is kept."""
+"""Prefix of a spool set aside, followed by the Unix time in seconds. One such spool is kept."""
 FRESH: Final = f"{FILE_NAME}.new"
 _SENDER_SECONDS: Final = 20.0
-"""A sender that runs is waited for: it ends by itself when the mark is there."""
+"""Longest wait for a running sender, in seconds: it ends by itself when it sees the mark."""
 
 
 def settle(settings: AgentSettings) -> bool:
-    """Before measuring: whether this was a copy and has begun again. Raises AgentError; AlreadyRunning when it measures."""
+    """Start again before measuring if this is a clone; return whether it was.
+
+    Raises AgentError; AlreadyRunning while another process measures.
+    """
     state = settings.paths.state
     with as_owner_of(state), ProcessLock(state, RUN_LOCK, what="veilleuse-agent run"):
         _warn_of_an_image()
@@ -56,9 +60,10 @@ def settle(settings: AgentSettings) -> bool:
 
 
 def settle_for_enrolment(settings: AgentSettings) -> None:
-    """The same before `enrol`, which holds the sender's lock. What cannot be read of the hardware begins anew.
+    """Do the same as `settle` before `enrol`, which holds the sender's lock.
 
-    Raises IdentityError while the service measures into a copied spool.
+    Unreadable hardware ids are stored anew. Raises IdentityError while the service measures into a cloned
+    spool.
     """
     state, copies = settings.paths.state, Copies(settings.paths.state)
     try:
@@ -78,7 +83,7 @@ def settle_for_enrolment(settings: AgentSettings) -> None:
 
 
 def begin_again(settings: AgentSettings, now_unix_milliseconds: int | None = None) -> None:
-    """Set aside what was copied. The caller holds both locks. Raises IdentityError."""
+    """Set aside the data of the original. The caller holds both locks. Raises IdentityError."""
     now = time.time_ns() // 1_000_000 if now_unix_milliseconds is None else now_unix_milliseconds
     state, copies = settings.paths.state, Copies(settings.paths.state)
     hardware = hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID))
@@ -93,7 +98,7 @@ def begin_again(settings: AgentSettings, now_unix_milliseconds: int | None = Non
 
 
 def _is_copy(settings: AgentSettings) -> bool:
-    """Whether it has to begin again. What cannot be told is no reason not to measure."""
+    """Return True when this machine has to start again. Measuring goes on when this cannot be determined."""
     copies = Copies(settings.paths.state)
     hardware = hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID))
     try:
@@ -115,7 +120,7 @@ def _warn_of_an_image() -> None:
 
 
 def _sender_ended(state: Path) -> ProcessLock:
-    """The sender's lock, once the sender has let it go. Raises AlreadyRunning."""
+    """Wait until the sender releases its lock, and take it. Raises AlreadyRunning."""
     until = time.monotonic() + _SENDER_SECONDS
     while True:
         try:
@@ -130,10 +135,10 @@ def _sender_ended(state: Path) -> ProcessLock:
 
 
 def _spool_aside(state: Path, copies: Copies, mark: Mark, now: int) -> None:
-    """Put a new spool in the copied one's place, and that one beside it. Raises IdentityError."""
+    """Put a new spool in the place of the cloned one, which is set aside. Raises IdentityError."""
     path, fresh = state / FILE_NAME, state / FRESH
     if mark.epoch and _epoch(path) == mark.epoch:
-        return  # cut after this step
+        return  # interrupted after this step
     try:
         if not (mark.epoch and not path.exists() and _epoch(fresh) == mark.epoch):
             if not path.exists():
@@ -143,7 +148,8 @@ def _spool_aside(state: Path, copies: Copies, mark: Mark, now: int) -> None:
             _set_aside(path, now)
         fresh.rename(path)
         here.sync_folder(state)
-    except (SpoolError, OSError) as error:  # no room for another: this one goes all the same
+    except (SpoolError, OSError) as error:
+        # no room for a second spool: set the first one aside all the same
         log.error("copied spool set aside, no gap says what was in it", extra={"reason": str(error)})
         _remove(fresh)
         with suppress(OSError):
@@ -151,11 +157,12 @@ def _spool_aside(state: Path, copies: Copies, mark: Mark, now: int) -> None:
 
 
 def _make(fresh: Path, copied: Path, mark: Mark) -> str:
-    """The new spool, whole; its epoch. Raises SpoolError."""
+    """Create the complete new spool and return its epoch. Raises SpoolError."""
     population, gaps = _left_behind(copied, of_this_machine=mark.why == CONFLICT)
     with closing(connect(fresh)) as db, translated(fresh):
         db.execute("BEGIN IMMEDIATE")
-        if population is not None:  # the collector places a copy where its original is
+        # the collector places a clone where its original is
+        if population is not None:
             db.execute("INSERT INTO control VALUES (?, ?)", (ControlKey.POPULATION, population))
         db.executemany("INSERT INTO pending (body) VALUES (?)", [(gap_row(gap),) for gap in gaps])
         db.execute("COMMIT")
@@ -163,9 +170,9 @@ def _make(fresh: Path, copied: Path, mark: Mark) -> str:
 
 
 def _left_behind(path: Path, *, of_this_machine: bool) -> tuple[str | None, list[Gap]]:
-    """(population, what stands for the rows that were never acknowledged). Of other hardware they are all the original's.
+    """Return (population, gaps for the undelivered rows).
 
-    Raises SpoolBusy.
+    On other hardware the rows are the original's, so there are no gaps. Raises SpoolBusy.
     """
     try:
         with closing(connect(path)) as db, translated(path):
@@ -184,7 +191,7 @@ def _left_behind(path: Path, *, of_this_machine: bool) -> tuple[str | None, list
 
 
 def _epoch(path: Path) -> str:
-    """The epoch of a spool; empty when there is none, or it cannot be read."""
+    """Return the epoch of a spool; empty when there is none or it is unreadable."""
     if not path.exists():
         return ""
     try:
@@ -196,7 +203,7 @@ def _epoch(path: Path) -> str:
 
 
 def _set_aside(path: Path, now_unix_milliseconds: int) -> None:
-    """Rename the file and its journal; one such file is kept, older ones go. Raises OSError."""
+    """Rename the file and its journal; delete older ones set aside. Raises OSError."""
     for older in path.parent.glob(f"{COPIED}*"):
         older.unlink(missing_ok=True)
     aside = path.with_name(f"{COPIED}{now_unix_milliseconds // 1000}")
@@ -212,11 +219,11 @@ def _remove(path: Path) -> None:
 
 
 MAX_GAP_SPANS: Final = 1_024
-"""Of one gap, as the collector takes it: docs/wire.md."""
+"""Largest number of spans that the collector takes in one gap: docs/wire.md."""
 
 
 def gaps_of(db: sqlite3.Connection) -> list[Gap]:
-    """One gap over the records that have a number, one over the others and those still open; none when there are none."""
+    """Build one gap over the numbered records, and one over the others and the open ones, if any."""
     numbered = db.execute("SELECT wire FROM outbox WHERE acknowledged_unix_milliseconds IS NULL ORDER BY seq")
     wires = [bytes(row[0]) for row in numbered]
     rows = [str(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
@@ -227,7 +234,10 @@ def gaps_of(db: sqlite3.Connection) -> list[Gap]:
 
 
 def gap_over_wires(reason: GapReason, wires: Sequence[bytes]) -> Gap:
-    """One gap that stands for all these records; where their spans are too many, or unreadable, the time is not dated."""
+    """Build one gap that covers all these records.
+
+    It is undated when its spans are too many or unreadable.
+    """
     spans: list[tuple[Period | None, int]] = []
     records = 0
     for wire in wires:
@@ -245,7 +255,7 @@ def gap_over_wires(reason: GapReason, wires: Sequence[bytes]) -> Gap:
 
 
 def _decoded(period: pb.Period) -> Period | None:
-    """Inverse of `encode.encode_period`; None when it says none."""
+    """Decode a period, the inverse of `encode.encode_period`; None when none is set."""
     match period.WhichOneof("kind"):
         case "clock":
             clock = period.clock
@@ -261,7 +271,7 @@ def _decoded(period: pb.Period) -> Period | None:
 
 
 def _open_records(checkpoint: str | None) -> list[str]:
-    """The records of a checkpoint as they stand, as rows."""
+    """Return the open records of a checkpoint as rows."""
     try:
         return [str(line) for line in json.loads(checkpoint or '{"open": []}')["open"]]
     except (ValueError, TypeError, KeyError):
