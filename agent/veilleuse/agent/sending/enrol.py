@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of enrolment: join file or original, keys, channel and spool make an identity. PROMISES.md §2.6-2.7.
+"""Composition root of enrolment: join file or original, keys, channel, spool. PROMISES.md §2.6-2.7.
 
-`enrol` is the command; `by_itself` is the sender's, which has no identity yet: a join file that was left for it, or the
-proof that this machine is a copy of an enrolled one.
+`enrol` serves the command. `by_itself` serves a sender without identity. Such a machine has a join file, or
+can prove that it is a clone of an enrolled machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Identity:
-    """Enrol with a join file, which is deleted afterwards unless `keep`, as far as its folder allows.
+    """Enrol with a join file, which is then deleted unless `keep`, if its directory permits.
 
     Raises IdentityError, CollectorAway.
     """
@@ -57,7 +57,7 @@ def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Ident
         identity = _with_join_file(settings, join)
         try:
             _begin_again(settings, identity)
-        except AgentError as error:  # the token is used: what is missing is made at the first contact
+        except AgentError as error:  # the token is used up: the first contact completes the rest
             log.warning("enrolled, the first contact does the rest", extra={"reason": str(error)})
     if not keep:
         _delete(join_file)
@@ -65,9 +65,10 @@ def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Ident
 
 
 def by_itself(settings: AgentSettings) -> Identity:
-    """The first identity of a machine that was given a join file, or is a copy. The caller holds the sender's lock.
+    """Get the first identity of a machine that has a join file or is a clone.
 
-    Raises NotEnrolled when there is neither, NotAdmitted when the collector refused, CollectorAway, IdentityError.
+    The caller holds the sender's lock. Raises NotEnrolled when it is neither, NotAdmitted when the collector
+    refused, CollectorAway, IdentityError.
     """
     path, original = join_file_path(settings), Copies(settings.paths.state).original()
     _keep_hardware(settings)
@@ -89,13 +90,14 @@ def by_itself(settings: AgentSettings) -> Identity:
 
 
 def checked_join_file(settings: AgentSettings, path: Path) -> JoinFile:
-    """The join file at `path`, by a pinned CA when one is. Raises IdentityError."""
+    """Read the join file at `path`; its CA must be among the pinned ones, if any. Raises IdentityError."""
     join = read_join_file(path)
     pinned = fingerprints(settings.collector.ca_sha256)
     if pinned and join.ca_sha256 not in pinned:
         raise IdentityError(
             f"wrong fingerprint: the CA of {path} is {join.ca_sha256}, collector.ca_sha256 asks for "
-            f"{', '.join(sorted(pinned))}; make a join file on the right collector, or correct the configuration"
+            f"{', '.join(sorted(pinned))}; make a join file on the right collector, or correct the "
+            "configuration"
         )
     if join.readable_by_others:
         log.warning("the join file can be read by others", extra={"remedy": "chmod 600", "file": str(path)})
@@ -105,7 +107,10 @@ def checked_join_file(settings: AgentSettings, path: Path) -> JoinFile:
 def introduce(
     settings: AgentSettings, token: str, fleet_key: bytes, roots: Roots
 ) -> certificates.Introduction:
-    """What this machine says of itself when it enrols, as far as the local file allows. No fleet key, no pseudonyms."""
+    """Collect the data that this machine sends when it enrols, as far as the local configuration allows.
+
+    Pseudonyms need a fleet key.
+    """
     told = settings.privacy.send_asset_pseudonyms and fleet_key
     serial, uuid = asset_numbers(roots) if told else (None, None)
     named = settings.privacy.send_host_name and settings.measure.population == "server"
@@ -118,7 +123,7 @@ def introduce(
     )
 
 
-# ------------------------------------------------------------------------------------- two ways in
+# --------------------------------------------------------------- with a join file, or as a clone
 
 
 def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
@@ -135,7 +140,7 @@ def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
 
 
 def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
-    """Where the original's collector is; no token, no fleet key: the original's key proves whose copy this is."""
+    """Enrol at the original's collector: no token, no fleet key; the original's key proves the cloning."""
     introduction = introduce(settings, "", b"", Roots(settings.paths.sysfs, MACHINE_ID))
     known = original.place
     address = settings.collector.enrolment_address or known.enrolment_address
@@ -167,12 +172,13 @@ def _asked(
 
 
 def _admitted(ask: Callable[[], Identity]) -> Identity:
-    """What the collector will not hear is NotAdmitted, with the remedy."""
+    """Turn a final refusal of the collector into NotAdmitted, with the remedy."""
     try:
         return ask()
     except (IdentityError, RequestRefused) as error:
         raise NotAdmitted(
-            f"{error}; make a join file on the collector: `veilleuse token create`, then `veilleuse-agent enrol JOINFILE`"
+            f"{error}; make a join file on the collector: `veilleuse token create`, then `veilleuse-agent "
+            "enrol JOINFILE`"
         ) from error
 
 
@@ -188,7 +194,10 @@ def _place(placement: pb.Placement, address: str, enrolment_address: str, *, pin
 
 
 def _keep_hardware(settings: AgentSettings) -> None:
-    """Before the key of the request: a copy made in between must not share it."""
+    """Store the hardware ids before the key of the request exists.
+
+    A clone made in between must not share the key.
+    """
     Copies(settings.paths.state).keep(hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID)))
 
 
