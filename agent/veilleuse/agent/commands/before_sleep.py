@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent before-sleep`: the machine is about to sleep, the service writes its sign of life first.
+"""`veilleuse-agent before-sleep`: makes the service write its sign of life before the machine sleeps.
 
-For deploy/systemd/veilleuse-agent-sleep.service: a signal to the running service, then a bounded wait until it has written.
-Nothing here can stop the machine from sleeping. docs/decisions/0025.
+For deploy/systemd/veilleuse-agent-sleep.service: it signals the running service and waits until it has
+written, for a limited time. It cannot stop the machine from sleeping. docs/decisions/0025.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool.database import FILE_NAME, reading
 
 DEFAULT_TIMEOUT_SECONDS: Final = 3.0
-"""A step and a durable write: some tens of milliseconds, seconds on a slow disk."""
+"""Longest wait. A step and a durable write take some tens of milliseconds, seconds on a slow disk."""
 _LONGEST_TIMEOUT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--timeout."""
+    """Add --timeout."""
     parser.add_argument(
         "--timeout",
         type=_seconds,
@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when it is written, or no service runs; 1 when it could not be seen within the time: the machine sleeps all the same."""
+    """Return 0 when the sign is written or no service runs;
+
+    1 after the timeout, when the machine sleeps anyway.
+    """
     asked = instant_now()
     number = holder(settings.paths.state, RUN_LOCK)
     if number is None:
@@ -65,13 +68,13 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def _is_written(path: Path, since_boottime_milliseconds: int) -> bool:
-    """Whether the sign of life says suspend and is of this moment."""
+    """Return True when the sign of life has the reason suspend and is recent enough."""
     try:
         with closing(reading(path, 0.2)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.LAST_SIGN,)).fetchone()
         sign = LastSign.from_json("" if row is None else str(row[0]))
     except (sqlite3.Error, SpoolError, ValueError):
-        return False  # being written, or damaged: the time bounds it
+        return False  # being written, or damaged: the timeout limits the wait
     return sign.why == WHY_SUSPEND and sign.instant.boottime_milliseconds >= since_boottime_milliseconds
 
 

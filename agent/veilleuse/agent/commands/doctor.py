@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent doctor`: what this machine can measure, why not, and the remedy; identity, spool and clock."""
+"""`veilleuse-agent doctor`.
+
+Reports what this machine can measure, faults, remedies, identity, spool and clock.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,12 @@ from veilleuse.wire.vocabulary import Boundary, PointKind
 
 EXIT_WARNINGS: Final = 3
 MACHINE: Final = "machine"
-"""Subject of what is this machine's alone; `meter:…` of what several share."""
+"""Subject of a point that belongs to this machine only; `meter:…` is the subject of a shared one."""
 SILENCE_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
-"""Three checkpoints of a PC (5 min): a service that runs has said something since."""
+"""Three checkpoints of a PC (5 min each): a running service writes more often than this."""
 COUNTER_SOURCES: Final = ("linux_rapl", "linux_hwmon", "windows_emi", "macos_power")
 BATTERY_SOURCES: Final = ("linux_battery", "windows_battery", "macos_battery")
-"""Of every system; those of another one are never tried."""
+"""Battery sources of all systems; those of another system are never tried."""
 _COUNTERS: Final = frozenset(
     {PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.HWMON, PointKind.GPU}
 )
@@ -50,12 +53,12 @@ _MEANING: Final = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     parser.add_argument("--json", action="store_true", help="for a machine")
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when all is well, 3 when there is something to do (the warnings)."""
+    """Return 0 when all is well, 3 when there are warnings."""
     now = time.time_ns() // 1_000_000
     machine, sources = open_sources(settings)
     sources.close()
@@ -86,7 +89,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
-    """Each source: available, its points, or the reason and the remedy; what it sees and does not count."""
+    """Build one row per source: its points, or the reason and remedy; also the readings it does not count."""
     tried_now = poll.rows(polled)
     apart = {row["name"] for row in tried_now}
     rows: list[dict[str, Any]] = [
@@ -112,9 +115,9 @@ def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
 
 
 def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
-    """The methods, best first: whether this machine allows each, and why. The first allowed one is its place.
+    """List the methods, best first, with their availability and reason; the first available one is in use.
 
-    The collector decides in the end: it alone knows meters shared by several machines and calibrations.
+    The collector decides in the end: only the collector knows shared meters and calibrations.
     """
     points = [point for one in sources.opened for point in one.points]
     counters = [p for p in points if p.kind in _COUNTERS and p.boundary is not Boundary.WALL]
@@ -155,7 +158,7 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
 
 
 def _no_meter(wall: list[Point]) -> str:
-    """Why no meter sees this machine alone, given the shared ones."""
+    """Explain why no meter measures this machine alone, given the shared ones."""
     if not wall:
         return "no meter sees this machine at the wall"
     shared = ", ".join(point.domain for point in wall)
@@ -181,7 +184,10 @@ def _identity(settings: AgentSettings, identity: Identity | None, reason: str, n
 
 
 def _clock(identity: Identity | None, now: int) -> dict[str, Any]:
-    """`plausible`: nothing speaks against it. Certificates begin when they are made, or on that day: before it no clock is right."""
+    """Check the clock. `plausible` is False before the start of the certificate, or for an impossible date.
+
+    A certificate starts when it is created, or on that day, so an earlier clock is wrong.
+    """
     behind = 0 if identity is None else max(0, identity.not_before_unix_milliseconds - now)
     return {
         "unix_milliseconds": now,
@@ -229,7 +235,8 @@ def _warnings(
     elif identity is not None and now < identity.not_before_unix_milliseconds:
         begin = identity.not_before_unix_milliseconds
         yield (
-            f"the clock is at least {seconds_text(begin - now)} behind: the certificate begins at {utc_text(begin)}; "
+            f"the clock is at least {seconds_text(begin - now)} behind: the certificate begins at "
+            f"{utc_text(begin)}; "
             "set the clock and have it synchronised, records are dated too early until then"
         )
     if identity is None:
@@ -249,7 +256,7 @@ def _warnings(
 
 
 def _not_for_the_service(sources: Sources, spool: SpoolView) -> Iterator[str]:
-    """What whoever asks may read, root above all, and the service's own account may not."""
+    """Warn of sources that the caller, often root, may read, but the account of the service may not."""
     readable = {one.source.name for one in sources.opened}
     for row in spool.sources:
         if row.get("unavailable") == "no_permission" and row.get("name") in readable:
@@ -303,7 +310,7 @@ def _point(point: Point) -> dict[str, str]:
 
 
 def _not_counted(source: object) -> dict[str, Any]:
-    """Nothing of a source that offers all it sees."""
+    """List the readings that a source does not count; empty for a source that counts all."""
     if not isinstance(source, SeesMore):
         return {}
     return {"not_counted": [{"name": name, "why": why} for name, why in source.not_counted()]}
@@ -347,7 +354,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """One for each source; one for all those that are missing for the same reason."""
+    """Yield one line per source; missing sources with the same reason share one line."""
     alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["available"]:
@@ -369,7 +376,7 @@ def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _not_counted_lines(row: dict[str, Any]) -> Iterator[str]:
-    """One for all that is not counted for the same reason."""
+    """Yield one line per reason for readings that are not counted."""
     alike: dict[str, list[str]] = {}
     for one in row.get("not_counted", ()):
         alike.setdefault(one["why"], []).append(one["name"])

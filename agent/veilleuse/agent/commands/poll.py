@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What `doctor` says of the polled sources and of each meter: asked here and now, without the polling process."""
+"""The polled sources in `doctor`, and `veilleuse-agent poll`.
+
+Asks each meter now, without the polling process.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ EXIT_WARNINGS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--once, --json, --attached."""
+    """Add --once, --json, --attached."""
     parser.add_argument(
         "--once", action="store_true", help="ask every source once, say what it says, and end"
     )
@@ -32,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """Poll until SIGTERM; with --once 0, or 3 when a source failed. Raises AgentError or ConfigurationError."""
+    """Poll until SIGTERM; with --once return 0, or 3 when a source failed.
+
+    Raises AgentError, ConfigurationError.
+    """
     from veilleuse.agent.polling.process import look, poll
 
     if not parsed.once:
@@ -48,7 +54,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def plain(seen: SourceStatus) -> dict[str, Any]:
-    """One source, as JSON keeps it."""
+    """Return one source as JSON values."""
     outcome = seen.outcome
     return {
         "source": seen.job.source,
@@ -70,12 +76,12 @@ def _reading(reading: Reading) -> dict[str, Any]:
         return {"domain": reading.point.domain, "energy_millijoules": energy}
     if isinstance(reading, PowerGauge):
         return {"domain": reading.point.domain, "power_milliwatts": reading.power_milliwatts}
-    assert isinstance(reading, GpuBusyReading)  # the worker lets no other kind through
+    assert isinstance(reading, GpuBusyReading)  # the worker rejects all other kinds
     return {"gpu_busy_ratio": reading.busy_ratio}
 
 
 def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
-    """For people."""
+    """Yield the lines for people."""
     some = False
     for one in seen:
         some = True
@@ -98,27 +104,27 @@ def _text(reading: Reading) -> str:
     if isinstance(reading, PowerGauge):
         watts = reading.power_milliwatts / 1_000
         return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"
-    assert isinstance(reading, GpuBusyReading)  # the worker lets no other kind through
+    assert isinstance(reading, GpuBusyReading)  # the worker rejects all other kinds
     return f"GPUs busy: {reading.busy_ratio:.0%}"
 
 
 TAKES_THEM = "polled"
-"""The resident's source: it offers the same points again, from what was published."""
+"""Source of the resident process that offers the same points again, from the snapshot."""
 
 
 class Slow(NamedTuple):
-    """The polled sources, each tried once."""
+    """Polled sources, each tried once."""
 
     seen: tuple[SourceStatus, ...]
     chosen: tuple[str, ...]
     trouble: str
-    """Why the meters file cannot be used; empty when it can, or is not there."""
+    """Reason why the meters file is unusable; empty when it is usable or absent."""
     meters: str
-    """The meters file."""
+    """Path of the meters file."""
 
 
 def look_slowly(settings: AgentSettings) -> Slow:
-    """Ask every device; takes as long as the slowest, 21 s at most with usual timeouts."""
+    """Ask every device; it takes as long as the slowest one, at most 21 s with usual timeouts."""
     chosen, meters = polls(settings.measure.sources), str(settings.paths.meters)
     try:
         return Slow(look(settings), chosen, "", meters)
@@ -127,7 +133,7 @@ def look_slowly(settings: AgentSettings) -> Slow:
 
 
 def rows(slow: Slow) -> list[dict[str, Any]]:
-    """One for each meter and self-detecting source, and for each source that nothing is configured for."""
+    """Build one row per meter and self-detecting source, and per source without configuration."""
     found = [_row(one) for one in slow.seen]
     tried = {one.job.source for one in slow.seen}
     for name in POLLED:
@@ -135,7 +141,8 @@ def rows(slow: Slow) -> list[dict[str, Any]]:
             continue
         if name in slow.chosen:
             word, reason = "not_configured", slow.trouble or f"no meter in {slow.meters} names it"
-            if not slow.trouble and name in SELF_DETECTING:  # it is looked for everywhere else
+            # such a source is searched for in all other cases
+            if not slow.trouble and name in SELF_DETECTING:
                 reason = f"a meter in {slow.meters} asks this machine's controller already"
         else:
             word, reason = "not_chosen", "measure.sources does not name it"
@@ -144,7 +151,7 @@ def rows(slow: Slow) -> list[dict[str, Any]]:
 
 
 def joined(sources: Sources, slow: Slow) -> Sources:
-    """All sources of this machine, for the ladder: the polled ones as they are now, not as they were published."""
+    """Combine all sources for the ladder: polled ones as they answered now, not as in the snapshot."""
     opened = [one for one in sources.opened if one.source.name != TAKES_THEM]
     opened += [
         OpenedSource(_Named(one.job.name), one.points) for one in slow.seen if one.outcome.word == "ok"
@@ -159,7 +166,7 @@ def joined(sources: Sources, slow: Slow) -> Sources:
 
 
 def warnings(slow: Slow) -> Iterator[str]:
-    """What somebody can do something about; what is missing for want of rights or a library, `doctor` says of all alike."""
+    """Yield the warnings that need action. `doctor` itself reports missing rights and libraries."""
     if slow.trouble:
         yield f"none of the polled sources is read: {slow.trouble}"
     for one in slow.seen:
@@ -169,7 +176,7 @@ def warnings(slow: Slow) -> Iterator[str]:
 
 
 def watts_text(reading: dict[str, Any]) -> str:
-    """What a reading says for people, where it is a power: a counter tells nothing at one look."""
+    """Return the power of a reading for people; empty for a counter, whose single value says nothing."""
     milliwatts = reading.get("power_milliwatts")
     return "" if milliwatts is None else f"{milliwatts / 1_000:.1f} W"
 
@@ -192,18 +199,18 @@ def _row(seen: SourceStatus) -> dict[str, Any]:
 
 
 class _Named:
-    """`ports.Source` that was looked at and closed: what is left of it is its name."""
+    """Implements `ports.Source` for a closed source, of which only the name is left."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def open(self) -> tuple[()]:
-        """Nothing any more."""
+        """Return nothing."""
         return ()
 
     def read(self) -> tuple[()]:
-        """Nothing any more."""
+        """Return nothing."""
         return ()
 
     def close(self) -> None:
-        """It is."""
+        """Do nothing."""

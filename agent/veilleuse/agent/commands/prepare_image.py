@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent prepare-image`: the last thing on a machine that becomes an image for others."""
+"""`veilleuse-agent prepare-image`: the last command on a machine whose disk becomes an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--join, --json."""
+    """Add --join, --json."""
     parser.add_argument(
         "--join",
         type=Path,
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when nothing of this machine is left."""
+    """Return 0 when no data of this machine is left."""
     before = look_at_spool(settings)
     undelivered = before.pending + before.unacknowledged
     wiped = wipe(settings, parsed.join)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent show`: in clear, what leaves this machine. For whoever sits in front of it."""
+"""`veilleuse-agent show`: prints in clear the data that leaves this machine, for its user."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NEVER_SENT: Final = (
     "location",
     "serial numbers",
 )
-"""DESIGN.md §3."""
+"""Source: DESIGN.md §3."""
 GRAIN: Final = {
     "workstation": "closed hours: one total per day; open hours: one total per week; no time of day",
     "classroom": "one total per hour",
@@ -46,7 +46,7 @@ GRAIN: Final = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json, --quarantine."""
+    """Add --json, --quarantine."""
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.add_argument(
         "--quarantine", action="store_true", help="the records the collector refused, and why, instead"
@@ -54,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0; 1 when there is a spool, or may be, that cannot be read: nothing is said then about what leaves."""
+    """Return 0.
+
+    Raises AgentError for an unreadable spool, as nothing could be said about the data that leaves.
+    """
     if parsed.quarantine:
         return _show_quarantine(look_at_quarantine(settings), as_json=parsed.json)
     spool = look_at_spool(settings)
@@ -87,7 +90,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def _show_quarantine(kept: list[QuarantineEntry], *, as_json: bool) -> int:
-    """What the collector refused: a gap was sent in the place of each."""
+    """Print the refused records; a gap was sent in the place of each."""
     rows = [(one, _decoded(one.wire)) for one in kept]
     if as_json:
         result = [
@@ -119,7 +122,7 @@ def _decoded(wire: bytes) -> pb.Record | None:
 
 
 def last_record(spool: SpoolView) -> pb.Record | None:
-    """The newest record made, sent or not."""
+    """Return the newest record, sent or not."""
     if spool.newest_pending is not None:
         return pb.Record.FromString(WireEncoder().encode(spool.newest_pending))
     newest = spool.newest_unacknowledged or spool.newest_acknowledged
