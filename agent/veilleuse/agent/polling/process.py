@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of the polling process: meters, self-detecting sources and a publication. docs/decisions/0023.
+"""Composition root of the polling process: meters, detected sources, snapshot. docs/decisions/0023.
 
-A thread for each source, because a BMC may take seconds and a plug that was unplugged never answers. The measuring
-process starts this one only where there is something to poll, and takes what it publishes (sources/polled.py).
+Each source has its own thread: a BMC may take seconds, and an unplugged plug never answers. The resident
+process starts this one only where there is something to poll, and reads its snapshot (sources/polled.py).
 """
 
 from __future__ import annotations
@@ -32,20 +32,27 @@ from veilleuse.agent.sources.snapshot import EXIT_NOTHING, PUBLISHED_FILE, Outco
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS: Final = 0.5
-"""Sources are read at the same moments: what ends within so long is published together."""
+"""Readings that end within this time of each other are published together.
+
+All sources read at the same moments.
+"""
 BEGINNING_MILLISECONDS: Final = 1_000
 LOOK_MILLISECONDS: Final = 15_000
-"""Without any news it is looked whether a thread hangs."""
+"""Check for hung threads this often when nothing changed."""
 FIRST_ROUND_SECONDS: Final = 20.0
-"""Nothing is published before every source had its first turn, or so long: points that are only late would look new."""
+"""Longest wait for the first turn of all sources before publishing.
+
+Points that are only late would look new.
+"""
 _STACK_BYTES: Final = 512 * 1024
 _HERE: Final = {"ok", "failed"}
 
 
 def poll(settings: AgentSettings, *, attached: bool) -> int:
-    """Poll and publish until asked to end, or with `attached` until standard input ends: our parent has it open while it lives.
+    """Poll and publish until asked to stop, or with `attached` until standard input ends.
 
-    0; EXIT_NOTHING when nothing that could be polled is on this machine. Raises ConfigurationError or AgentError.
+    Our parent keeps standard input open while it lives. Returns 0, or EXIT_NOTHING when this machine has
+    nothing to poll. Raises ConfigurationError or AgentError.
     """
     state = settings.paths.state
     with ProcessLock(state, POLL_LOCK, what="veilleuse-agent poll"):
@@ -66,7 +73,7 @@ def poll(settings: AgentSettings, *, attached: bool) -> int:
 
 
 class PollingProcess:
-    """The workers and their publication."""
+    """Runs the workers and publishes their snapshot."""
 
     def __init__(self, jobs: Iterable[Job], published: Path, clock: SystemClock) -> None:
         self._stopped = False
@@ -78,7 +85,10 @@ class PollingProcess:
         self._failing = False
 
     def run(self) -> int:
-        """Until stopped; EXIT_NOTHING as soon as every source has said that it is not on this machine."""
+        """Run until stopped.
+
+        Return EXIT_NOTHING as soon as every source reported that it is not on this machine.
+        """
         for worker in self._workers:
             worker.start()
         first_round = time.monotonic() + FIRST_ROUND_SECONDS
@@ -97,7 +107,7 @@ class PollingProcess:
         return EXIT_NOTHING if nothing else 0
 
     def stop(self) -> None:
-        """End `run` soon; from a thread or a signal handler."""
+        """End `run` soon; callable from a thread or a signal handler."""
         self._stopped = True
         self._clock.wake()
 
@@ -118,7 +128,10 @@ class PollingProcess:
 
 
 def compose(seen: Iterable[SourceStatus], boot_id: str) -> Publication:
-    """What all sources say. A point that two of them offer is the first one's: the same joules must not count twice."""
+    """Combine the status of all sources.
+
+    A point that two sources offer belongs to the first: no double counting.
+    """
     owner: dict[object, str] = {}
     outcomes: list[Outcome] = []
     readings = []
@@ -137,7 +150,7 @@ def compose(seen: Iterable[SourceStatus], boot_id: str) -> Publication:
 
 
 def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, ...]:
-    """Every source that can be polled here, tried once, side by side, waiting at most so long. Raises ConfigurationError."""
+    """Try all sources of this machine once, in parallel, for at most `seconds`. Raises ConfigurationError."""
     workers = tuple(Worker(job) for job in jobs_of(settings))
     threads = [threading.Thread(target=worker.attempt, daemon=True) for worker in workers]
     for thread in threads:
@@ -154,7 +167,7 @@ def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, 
 
 
 def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
-    """The self-detecting sources, and the meters of the meters file, as far as measure.sources lets them.
+    """List the self-detecting sources and the configured meters that measure.sources allows.
 
     Raises ConfigurationError.
     """
@@ -179,21 +192,22 @@ def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
 
 
 def _own_controller(path: Path, meters: Iterable[MeterSpec]) -> bool:
-    """Whether the meters file names this machine's controller: that entry is then its one point, and none is looked for.
+    """Return True when the meters file names this machine's controller; no controller is then searched for.
 
-    The entry is taken, not the one found: somebody has chosen its address, its ceiling, and whether it is an enclosure's.
-    Raises ConfigurationError when two entries ask the device of this machine.
+    The entry is preferred to a detected controller: its address, ceiling and subject (machine or enclosure)
+    were chosen. Raises ConfigurationError when two entries read the device of this machine.
     """
     local = [meter.meter for meter in meters if meter.source == CONTROLLER and not meter.address]
     if len(local) > 1:
         raise ConfigurationError(
-            f"{path} has {len(local)} meters of this machine's own controller ({', '.join(local)}): keep one of them"
+            f"{path} has {len(local)} meters of this machine's own controller ({', '.join(local)}): keep one "
+            "of them"
         )
     return bool(local) or any(meter.source in CONTROLLERS and meter.subject == "machine" for meter in meters)
 
 
 def options_of(source: str) -> dict[str, type] | None:
-    """The keys of its own that a source knows in the meters file; None when its library is missing.
+    """Return the own keys of a source in the meters file; None when its library is missing.
 
     Raises ConfigurationError on an unknown source.
     """
