@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The agent's settings. TOML file < environment `VEILLEUSE_AGENT__…` < flags. Read once, in the composition roots."""
+"""Settings of the agent: TOML file < environment `VEILLEUSE_AGENT__…` < flags.
+
+Read once, in composition roots.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ from veilleuse.wire.vocabulary import Population
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
 DEFAULT_FILE: Final = here.CONFIGURATION
 JOIN_FILE: Final = "join.json"
-"""Inside `paths.state`."""
+"""File name inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
-"""DESIGN.md §3."""
+"""Source: DESIGN.md §3."""
 _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
-"""Most private first."""
+"""Ordered from the most private."""
 
 
 class Paths(Section):
-    """Where things are."""
+    """Paths of files and directories."""
 
     state: Path = setting(here.STATE, "Directory of the identity, the spool and the locks; mode 0700.")
     sysfs: Path = setting(
@@ -37,16 +40,18 @@ class Paths(Section):
     )
     meters: Path = setting(
         here.METERS,
-        "File of the meters outside this machine that it reads: UPS, PDU, plugs, a BMC by network. Needed by nobody else.",
+        "File of the meters outside this machine that it reads: UPS, PDU, plugs, a BMC by network. Needed by "
+        "nobody else.",
     )
     rapl_helper: Path = setting(
         here.RAPL_HELPER,
-        "File that the RAPL helper writes, and that is read where the processor's energy counters themselves may not be.",
+        "File that the RAPL helper writes, and that is read where the processor's energy counters themselves "
+        "may not be.",
     )
 
 
 class Collector(Section):
-    """Where the records go. Normally left empty: the join file sets both addresses at enrolment."""
+    """Collector to which the records go. Normally empty: the join file sets both addresses at enrolment."""
 
     address: str = setting(
         "", "host:port of the collector's mTLS port (8641); empty = the join file's.", check=check_reachable
@@ -58,12 +63,14 @@ class Collector(Section):
     )
     ca_sha256: str = setting(
         "",
-        "SHA-256 of the CA certificate, hexadecimal; several, comma separated, during a rotation. Empty = the join file's CA "
+        "SHA-256 of the CA certificate, hexadecimal; several, comma separated, during a rotation. Empty = "
+        "the join file's CA "
         "is trusted.",
     )
     join_file: str = setting(
         "",
-        "Join file that an agent without identity enrols with by itself, and deletes; empty = join.json in paths.state.",
+        "Join file that an agent without identity enrols with by itself, and deletes; empty = join.json in "
+        "paths.state.",
     )
     contact_seconds: int = setting(
         0,
@@ -78,7 +85,7 @@ class Collector(Section):
 
 
 class Measure(Section):
-    """How often and how finely."""
+    """Frequency and resolution of measuring."""
 
     population: str = setting(
         "",
@@ -88,14 +95,16 @@ class Measure(Section):
     tick_seconds: float = setting(10.0, "Seconds between two polls of the sources.", minimum=1, maximum=60)
     period_seconds: int = setting(
         0,
-        "Length of a record: a divisor of 3600, 10 at the finest. 0 = the population's: 300 server, 3600 classroom. "
+        "Length of a record: a divisor of 3600, 10 at the finest. 0 = the population's: 300 server, 3600 "
+        "classroom. "
         "Only this file can set less than 60. Workstations have days and weeks and ignore it.",
         minimum=0,
         maximum=3600,
     )
     fine_until: str = setting(
         "",
-        "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit that is being calibrated; "
+        "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit that "
+        "is being calibrated; "
         "then the population's. Empty = no end.",
         check=date.fromisoformat,
     )
@@ -104,7 +113,8 @@ class Measure(Section):
     )
     units: bool = setting(
         False,
-        "Tell the CPU time of each systemd service (without its instance) and of each QEMU guest (under a pseudonym). Servers only.",
+        "Tell the CPU time of each systemd service (without its instance) and of each QEMU guest (under a "
+        "pseudonym). Servers only.",
     )
     fake_watts: float = setting(
         0.0, "Power the `fake` source pretends to measure. For tests only.", minimum=0, maximum=100000
@@ -133,7 +143,7 @@ class Measure(Section):
 
 
 class Spool(Section):
-    """The buffer on disk."""
+    """Spool: the buffer on disk."""
 
     max_bytes: int = setting(
         64 * 1024 * 1024,
@@ -154,7 +164,7 @@ class Spool(Section):
 
 
 class Privacy(Section):
-    """What may be told."""
+    """Data that may be sent."""
 
     send_host_name: bool = setting(False, "Tell the host name at enrolment. Servers only; ignored elsewhere.")
     send_asset_pseudonyms: bool = setting(
@@ -164,13 +174,13 @@ class Privacy(Section):
 
 
 class Log(Section):
-    """What the process says."""
+    """Log output of the process."""
 
     level: str = setting("info", "Least severe event logged.", choices=("debug", "info", "warning", "error"))
 
 
 class AgentSettings(Section):
-    """Everything."""
+    """All settings of the agent."""
 
     paths: Paths = setting(Paths(), "")
     collector: Collector = setting(Collector(), "")
@@ -185,7 +195,10 @@ def read_settings(
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> AgentSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError."""
+    """Read the settings. Raises ConfigurationError.
+
+    `file` None = DEFAULT_FILE when it exists; `environment` None = that of the process.
+    """
     if environment is None:
         environment = os.environ
     chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
@@ -195,12 +208,15 @@ def read_settings(
 
 
 def allowed_population(settings: AgentSettings, enrolled: str | None) -> Population:
-    """The more private of what the local file and the enrolment say; workstation when neither says one. Both processes ask here."""
+    """Return the more private population of the local file and the enrolment.
+
+    It is workstation when neither is set. Both processes use this function.
+    """
     said = (settings.measure.population, enrolled or "")
     known = [population for population in _PRIVACY if population in said]
     return known[0] if known else Population.WORKSTATION
 
 
 def join_file_path(settings: AgentSettings) -> Path:
-    """Where an agent without identity looks for a join file."""
+    """Return the path where an agent without identity looks for a join file."""
     return Path(settings.collector.join_file or settings.paths.state / JOIN_FILE)
