@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The gRPC service of :8641: authorise, validate, hand to the writer, answer after the commit. PROMISES.md §2.
+"""gRPC service of :8641: authorise, validate, pass to the writer, answer after the commit. PROMISES.md §2.
 
-A caller is authorised before its message is read; the message arrives as bytes, and is measured before it is parsed.
+A caller is authorised before its message is read. The message arrives as bytes, and its size is checked
+before parsing.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ T = TypeVar("T")
 
 SERVICE: Final = "veilleuse.wire.v1.TelemetryService"
 DEADLINE_SECONDS: Final = 15.0
-"""Longest a call may take, whatever its client allows: PROMISES.md §2.3."""
+"""Longest duration of a call, whatever its client allows: PROMISES.md §2.3."""
 RENEWAL_WORKERS: Final = 2
-"""They sign for some milliseconds: 200 renewals a second."""
+"""Number of workers. One signature takes some milliseconds: 200 renewals a second."""
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024
 
 _FULL_LINE: Final = "too many calls at once: come back later"
@@ -60,11 +61,11 @@ _BUSY_MILLISECONDS: Final = (5_000, 30_000)
 _ONE_AT_A_TIME_MILLISECONDS: Final = (1_000, 5_000)
 _FULL_MILLISECONDS: Final = (3_000, 7_000)
 _MORNING_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
-"""How long after midnight UTC those who are told to come back tomorrow are spread."""
+"""Callers told to come back tomorrow are spread over this time after midnight UTC."""
 _SPREAD_MILLISECONDS: Final = (30_000, 120_000)
 
 _AUTHORISATION_CODES: Final = {
-    # What a certificate can mend is UNAUTHENTICATED: the agent renews. The rest is an operator's decision.
+    # UNAUTHENTICATED where a new certificate helps: the agent renews. The rest is an operator's decision.
     "no_certificate": grpc.StatusCode.UNAUTHENTICATED,
     "not_an_agent": grpc.StatusCode.UNAUTHENTICATED,
     "not_ours": grpc.StatusCode.UNAUTHENTICATED,
@@ -80,7 +81,7 @@ _OUTCOMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """How a call that gets no answer ends."""
+    """End of a call that gets no answer."""
 
     code: grpc.StatusCode
     reason: str
@@ -89,7 +90,7 @@ class _Refusal:
 
 
 class TelemetryServicer:
-    """Hello, Push and Renew. `add_to(server)`, before the server starts."""
+    """Hello, Push and Renew. Call `add_to(server)` before the server starts."""
 
     def __init__(
         self,
@@ -105,8 +106,11 @@ class TelemetryServicer:
         allow_fake: bool,
         now_unix_milliseconds: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`registry` and `ingest` are used inside the writer's jobs only. `queue_pushes` ≥ 1 are served at once, and half as many
-        Hellos. `allow_fake`: simulated data, or a test."""
+        """`registry` and `ingest` are used only in the writer's jobs.
+
+        `allow_fake` permits simulated data, or a test. `queue_pushes` ≥ 1 pushes are served at once, and half
+        as many Hellos.
+        """
         self._committer = committer
         self._authoriser = authoriser
         self._renewer = renewer
@@ -126,40 +130,43 @@ class TelemetryServicer:
         )
         self._device_classes: dict[HostId, DeviceClass] = {}
         self._greeted: dict[HostId, str] = {}
-        """Connection of the last Hello, where one ever passed another's nonce over: no other connection may push."""
+        """Connection of the last Hello of machines that once presented another nonce.
+
+        Other connections may not push.
+        """
         self._methods = Methods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_LINE)))
         self._methods.add("Hello", max(1, queue_pushes // 2), self.Hello, pb.HelloResponse)
         self._methods.add("Push", queue_pushes, self.Push, pb.PushResponse)
         self._methods.add("Renew", RENEWAL_WORKERS, self.Renew, pb.RenewResponse)
 
     def add_to(self, server: grpc.Server) -> None:
-        """Serve the three calls on `server`, each in a line of its own."""
+        """Serve the three calls on `server`, each with its own queue."""
         server.add_generic_rpc_handlers([self._methods])
 
     @property
     def pressed(self) -> bool:
-        """True while more calls wait than are served: what can be done later should be."""
+        """True while more calls wait than are served: deferrable work should then wait."""
         return self._methods.pressed
 
     def close(self) -> None:
-        """Its threads end; once the server has stopped."""
+        """End the threads, once the server has stopped."""
         self._methods.close()
 
     # --- the three calls
 
     def Hello(self, read: Reader, context: grpc.ServicerContext) -> pb.HelloResponse:
-        """Opens an exchange."""
+        """Open an exchange."""
         return self._answer("Hello", read, context, partial(self._hello, context.peer()))
 
     def Push(self, read: Reader, context: grpc.ServicerContext) -> pb.PushResponse:
-        """A contiguous run of records, acknowledged after the commit."""
+        """Store a contiguous run of records, and acknowledge it after the commit."""
         return self._answer("Push", read, context, partial(self._push, context.peer()))
 
     def Renew(self, read: Reader, context: grpc.ServicerContext) -> pb.RenewResponse:
-        """A new certificate, from the enrolment."""
+        """Issue a new certificate."""
         return self._answer("Renew", read, context, self._renew)
 
-    # --- what they do
+    # --- their implementation
 
     def _hello(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.HelloResponse:
         answer, device_class, meeting = self._greeter.greet(wire, caller, until)
@@ -209,7 +216,7 @@ class TelemetryServicer:
         )
 
     def _refused(self, position: StreamPosition, refusals: tuple[tuple[int, str], ...]) -> pb.PushResponse:
-        """Nothing of the push is stored: the agent puts a gap in the place of each refused record."""
+        """Answer that nothing of the push is stored: the agent replaces each refused record by a gap."""
         reasons = Counter(reason for _, reason in refusals)
         for reason, number in reasons.items():
             self._health.count(Count.RECORDS_REFUSED, reason, number)
@@ -234,7 +241,10 @@ class TelemetryServicer:
         )
 
     def _device_class(self, host_id: HostId, until: float) -> DeviceClass:
-        """As the last Hello told; after a restart, a Push on a connection that stayed asks the registry once."""
+        """Return the device class of the last Hello.
+
+        After a restart, a Push on a connection that stayed open reads it once from the registry.
+        """
         known = self._device_classes.get(host_id)
         if known is None:
             host = waited(self._committer.submit(lambda: self._registry.host(host_id)), until)
@@ -242,10 +252,10 @@ class TelemetryServicer:
         return known
 
     def _next_send(self) -> int:
-        """0 = as configured; later when the writer is behind."""
+        """Return the wait before the next contact: 0 = as configured; longer when the writer is behind."""
         return random.randint(*_SPREAD_MILLISECONDS) if self._admission.behind else 0
 
-    # --- the boundary
+    # --- errors
 
     def _answer(
         self,
@@ -254,12 +264,13 @@ class TelemetryServicer:
         context: grpc.ServicerContext,
         call: Callable[[bytes, Caller, float], T],
     ) -> T:
-        """Authorise, read, run, answer; whatever goes wrong becomes a status code with one clear line."""
+        """Authorise, read, run and answer; each error becomes a status code with one clear line."""
         left = _seconds_left(context)
         until = time.monotonic() + left
         try:
             if left <= 0:
-                raise TimeoutError  # it waited for a worker: nobody waits for the answer any more
+                # it waited too long for a worker: the caller no longer waits for the answer
+                raise TimeoutError
             caller = self._authoriser.authorise(_certificate(context))
             with self._admission.call(caller, name):
                 wire = read(until)
@@ -268,7 +279,7 @@ class TelemetryServicer:
             self._refuse(context, error)
 
     def _refuse(self, context: grpc.ServicerContext, error: Exception) -> NoReturn:
-        """Count it, and end the call with its status."""
+        """Count the rejection, and end the call with its status."""
         refusal = _refusal(error)
         self._health.count(Count.CALLS_REFUSED, refusal.reason)
         context.set_trailing_metadata(
@@ -281,7 +292,7 @@ class TelemetryServicer:
 
 
 def _certificate(context: Any) -> bytes | None:
-    """The peer's certificate, PEM; None when it showed none."""
+    """Return the peer's certificate, PEM; None when it showed none."""
     certificates: list[bytes] = context.auth_context().get("x509_pem_cert", [])
     return certificates[0] if certificates else None
 
@@ -292,7 +303,7 @@ def _seconds_left(context: Any) -> float:
 
 
 def _come_back_milliseconds(reason: str) -> int:
-    """When a caller that was not served may come again: at random, so that they do not come together again."""
+    """Return a random wait for a rejected caller, so that callers do not come back together."""
     if reason == AppendResult.TOO_MANY_EPOCHS:
         tomorrow = MILLISECONDS_PER_DAY - time.time_ns() // 1_000_000 % MILLISECONDS_PER_DAY
         return tomorrow + random.randrange(_MORNING_MILLISECONDS)
@@ -300,7 +311,7 @@ def _come_back_milliseconds(reason: str) -> int:
 
 
 def _refusal(error: Exception) -> _Refusal:
-    """The status of each error; what we did not foresee is logged whole and told as INTERNAL."""
+    """Map each error to its status; an unforeseen one is logged in full and reported as INTERNAL."""
     code = grpc.StatusCode
     match error:
         case NotAuthorised():
