@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A machine's first identity, against a token. The token's use, the host and its certificate are one transaction."""
+"""Enrols a machine with a token. The use of the token, the host and its certificate are one transaction."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a machine asks with."""
+    """Request data of a machine that enrols."""
 
     token: str = field(repr=False)
-    """Empty for a copy of an enrolled machine."""
+    """Empty for a clone of an enrolled machine."""
     certificate_request_der: bytes
     address: Address | None
-    """Where it calls from; compared with the token's networks, then forgotten."""
+    """Address of the caller; compared with the token's networks, then discarded."""
     chassis_pseudonym: bytes = b""
     smbios_pseudonym: bytes = b""
     """Each 32 bytes, or empty."""
@@ -53,7 +53,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class EnrolResult:
-    """The identity given."""
+    """Result of an enrolment."""
 
     host: Host
     chain: CertificateChain | None
@@ -63,12 +63,12 @@ class EnrolResult:
 
     @property
     def retry_after_milliseconds(self) -> int:
-        """When to ask again; 0 when there is nothing to wait for."""
+        """Wait before the next request; 0 when there is nothing to wait for."""
         return 0 if self.chain is not None else PENDING_RETRY_MILLISECONDS
 
 
 class Enroller:
-    """Enrols machines. Safe to share between threads."""
+    """Enrols machines. Thread-safe."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Enroller:
         on_failure: Callable[[str], None] = lambda reason: None,
         on_joined: Callable[[str], None] = lambda outcome: None,
     ) -> None:
-        """`on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh, again, pending."""
+        """`on_failure` counts rejections by reason, `on_joined` answers by outcome: fresh, again, pending."""
         self._office = office
         self._placing = HostPlacement(office)
         self._limiter = limiter
@@ -85,10 +85,11 @@ class Enroller:
         self._on_joined = on_joined
 
     def join(self, application: Application) -> EnrolResult:
-        """The identity. Idempotent on (token, public key) for 10 minutes.
+        """Enrol a machine. Idempotent on (token, public key) for 10 minutes.
 
-        Raises EnrolmentRefused: rate_limited, bad_request, unknown_token, revoked_token, wrong_network, expired_token,
-        used_token, suspended, revoked, forgotten. Raises StoreFull or StoreFailing when nothing could be written.
+        Raises EnrolmentRefused: rate_limited, bad_request, unknown_token, revoked_token, wrong_network,
+        expired_token, used_token, suspended, revoked, forgotten. Raises StoreFull or StoreFailing when
+        nothing could be written.
         """
         try:
             self._require_try(application)
@@ -103,10 +104,10 @@ class Enroller:
         return joined
 
     def _require_try(self, application: Application) -> None:
-        """Raises EnrolmentRefused (rate_limited) where the address has no try left and its token opens nothing from there.
+        """Raise EnrolmentRefused (rate_limited) when the address has no try left and the token is invalid.
 
-        A whole college enrols from one address: a token that is known is no guess, whoever guessed before. All that a
-        guess costs by then is one look by its hash.
+        A whole college enrols from one address: a known token is no guess, whoever guessed before. A guess
+        then costs only one look-up by its hash.
         """
         try:
             self._limiter.check(application.address)
@@ -121,7 +122,7 @@ class Enroller:
     def _join(
         self, application: Application, key: ec.EllipticCurvePublicKey, note: RegisterEntry
     ) -> EnrolResult:
-        """One job of the writer: everything below is committed together, or not at all."""
+        """Run in one job of the writer: all changes below are committed together, or not at all."""
         registry, now = self._office.registry, self._office.now_unix_milliseconds()
         found = registry.token_by_hash(token_sha256(application.token))
         bound = registry.certificate_by_token(found.token_id, public_key_sha256(key)) if found else None
@@ -135,7 +136,7 @@ class Enroller:
 
 
 class HostPlacement:
-    """Puts a machine where a token says. For jobs of the writer."""
+    """Places a machine according to its token. Used in jobs of the writer."""
 
     def __init__(self, office: IssuingContext) -> None:
         self._office = office
@@ -149,18 +150,18 @@ class HostPlacement:
         note: RegisterEntry,
         original: Host | None = None,
     ) -> EnrolResult:
-        """A new host with its first certificate, which a pending one gets once it is approved."""
+        """Create a host with its first certificate, which a pending host receives after approval."""
         registry = self._office.registry
         host = self._new_host(application, token, status, original)
         certificate = self._office.issue(key, host, 1, token_id=token.token_id)
         used = registry.token_of_host(host.host_id) or token
         note(HOST, **host_facts(host, used, original))
-        # Last: identity.db is another file, and what it was told cannot be undone with the rest of this job.
+        # Last: identity.db is another file, and its changes cannot be undone with the rest of this job.
         self._keep_identity(host.agent_id, host.population, application)
         return self._joined(host, certificate, fresh=True)
 
     def again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> EnrolResult:
-        """The same machine once more: its answer was lost, or it comes back for its approval."""
+        """Answer the same machine again: its answer was lost, or it comes back after its approval."""
         registry = self._office.registry
         host, latest = registry.host(bound.host_id), registry.latest_certificate(bound.host_id)
         if host is None or latest is None:
@@ -172,14 +173,14 @@ class HostPlacement:
         same_key = latest.public_key_sha256 == bound.public_key_sha256
         recent = same_key and self._office.is_recent(latest, host.population)
         if host.status is HostStatus.ACTIVE and not recent:
-            # Only a machine that waited for its approval never got its first certificate: it gets one now.
+            # Only a machine that waited for approval never got its first certificate: it gets one now.
             if not (self._waited(host) and latest.serial == bound.serial):
                 raise used_token()
             latest = self._office.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
         return self._joined(host, latest, fresh=False)
 
     def _waited(self, host: Host) -> bool:
-        """Whether an operator may have had to approve it."""
+        """Return True when an operator may have had to approve the host."""
         token = self._office.registry.token_of_host(host.host_id)
         return host.copy_of is not None or (token is not None and token.approve)
 
@@ -191,7 +192,7 @@ class HostPlacement:
     def _new_host(
         self, application: Application, token: Token, status: HostStatus, original: Host | None
     ) -> Host:
-        """Where the token says; a copy, where its original is."""
+        """Create the host where the token places it; a clone where its original is."""
         registry, agent_id = self._office.registry, AgentId(secrets.token_bytes(AGENT_ID_BYTES))
         placement = token if original is None else original
         host_id = registry.insert_host(
@@ -211,7 +212,10 @@ class HostPlacement:
         return host
 
     def _keep_identity(self, agent_id: AgentId, population: Population, application: Application) -> None:
-        """Names and pseudonyms, to identity.db. A workstation's or classroom PC's name is dropped here at the latest."""
+        """Store names and pseudonyms in identity.db.
+
+        The name of a workstation or classroom PC is dropped here.
+        """
         registry = self._office.registry
         chassis, smbios = (
             pseudonym if len(pseudonym) == PSEUDONYM_BYTES else b""

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An organisation's own intermediate: is it one that agents and the collector could work under? One clear error for each no.
+"""Checks an organisation's own intermediate, with one clear error for each fault.
 
-Source of the checks: RFC 5280 §4.2.1 and §6.1, as BoringSSL applies them (what gRPC verifies with).
+Source of the checks: RFC 5280 §4.2.1 and §6.1, as applied by BoringSSL, with which gRPC verifies.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _USAGES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ExternalCa:
-    """An intermediate made elsewhere, checked."""
+    """An external intermediate that passed the checks."""
 
     chain: tuple[x509.Certificate, ...]
     """The intermediate first, then those between it and the root; without the root."""
@@ -59,9 +59,10 @@ class ExternalCa:
 
 
 def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: datetime) -> ExternalCa:
-    """The intermediate with its key and root. `certificate_pem` goes on with the certificates up to the root, if there are any.
+    """Check an external intermediate with its key and root.
 
-    Raises UsageError, in one line, for the first thing that would keep agents or the collector from working under it.
+    `certificate_pem` holds the intermediate, then the certificates up to the root, if any. Raises UsageError,
+    in one line, for the first fault that would keep agents or the collector from working.
     """
     chain = _certificates("the intermediate's file", certificate_pem)
     roots = _certificates("the root's file", root_pem)
@@ -71,12 +72,14 @@ def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: d
     chain = tuple(each for each in chain if each != root)
     if not chain:
         raise UsageError(
-            "the certificate is the root itself: give an intermediate that it signed, so that its key stays off-line"
+            "the certificate is the root itself: give an intermediate that it signed, so that its key stays "
+            "off-line"
         )
     key = _key(key_pem)
     if key.public_key() != chain[0].public_key():
         raise UsageError(
-            f"the key is not the one of {_named(chain[0])}: give the intermediate's certificate first, and its key"
+            f"the key is not the one of {_named(chain[0])}: give the intermediate's certificate first, and "
+            "its key"
         )
     if not is_issued_by(root, root):
         raise UsageError(
@@ -85,7 +88,8 @@ def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: d
     for lower, upper in pairwise((*chain, root)):
         if not is_issued_by(lower, upper):
             raise UsageError(
-                f"{_named(lower)} was not signed by {_named(upper)}: give every certificate between the intermediate and the root, in order"
+                f"{_named(lower)} was not signed by {_named(upper)}: give every certificate between the "
+                "intermediate and the root, in order"
             )
     for depth, certificate in enumerate((*chain, root)):
         for problem in _problems(certificate, depth, now):
@@ -94,7 +98,10 @@ def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: d
 
 
 def _problems(certificate: x509.Certificate, depth: int, now: datetime) -> Iterator[str]:
-    """What is wrong with it, the most telling first. `depth`: certificates of authorities between it and a leaf."""
+    """Yield the faults of a certificate, the most telling first.
+
+    `depth`: number of CA certificates between it and a leaf.
+    """
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
         yield "is not a certificate authority: ask for one with the CA flag (basic constraints)"
@@ -120,7 +127,7 @@ def _problems(certificate: x509.Certificate, depth: int, now: datetime) -> Itera
 
 
 def _wrong_key(key: object) -> str:
-    """What is wrong with a public key; empty when nothing is."""
+    """Describe the fault of a public key; empty when there is none."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return "" if isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1) else f"on {key.curve.name}"
     if isinstance(key, rsa.RSAPublicKey):
@@ -133,7 +140,8 @@ def _key(key_pem: bytes) -> AuthorityKey:
         return parse_key(key_pem)
     except TypeError as error:
         raise UsageError(
-            "the key is encrypted: decrypt it first (openssl pkey -in FILE -out /dev/shm/key.pem), or run the command on a terminal"
+            "the key is encrypted: decrypt it first (openssl pkey -in FILE -out /dev/shm/key.pem), or run "
+            "the command on a terminal"
         ) from error
     except ValueError as error:
         raise UsageError(f"the key cannot be used ({error}): accepted are {ACCEPTED_KEYS}, as PEM") from error
@@ -143,7 +151,7 @@ def _certificates(what: str, text: bytes) -> tuple[x509.Certificate, ...]:
     try:
         found = tuple(x509.load_pem_x509_certificates(text))
         for certificate in found:
-            _ = certificate.extensions  # parsed here, so that nothing after this raises
+            _ = certificate.extensions  # parsed here, so that later uses raise nothing
     except (ValueError, x509.DuplicateExtension) as error:
         raise UsageError(f"{what} holds no certificate that can be read: give it as PEM") from error
     return found
@@ -161,11 +169,11 @@ def _extension(certificate: x509.Certificate, kind: type[T]) -> T | None:
 
 
 ROUNDS: Final = 10
-"""Flights of a handshake, and some more."""
+"""Largest number of flights in a handshake, with a margin."""
 
 
 def try_out(brought: ExternalCa, server_names: Sequence[str], now: datetime) -> None:
-    """Raises UsageError when a machine and a collector of these names could not meet under it."""
+    """Raise UsageError when a trial handshake between a machine and a collector of these names fails."""
     names = x509.SubjectAlternativeName(general_names(server_names))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse collector")])
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +192,7 @@ def try_out(brought: ExternalCa, server_names: Sequence[str], now: datetime) -> 
                 agent_extensions(AgentId(bytes(AGENT_ID_BYTES)), 1),
             ),
         ):
-            file = Path(folder) / "leaf.pem"  # of a key for this handshake alone
+            file = Path(folder) / "leaf.pem"  # its key serves this handshake only
             file.write_bytes(_leaf(brought, form, usage, extensions, now))
             context.load_cert_chain(file)
         try:
@@ -192,8 +200,10 @@ def try_out(brought: ExternalCa, server_names: Sequence[str], now: datetime) -> 
         except ssl.SSLError as error:
             why = getattr(error, "verify_message", "") or error.reason or str(error)
             raise UsageError(
-                f"a trial handshake under '{brought.chain[0].subject.rfc4514_string()}' failed ({why}) for the names in "
-                "pki.server_names: ask for an intermediate without such constraints, or correct pki.server_names"
+                f"a trial handshake under '{brought.chain[0].subject.rfc4514_string()}' failed ({why}) for "
+                "the names in "
+                "pki.server_names: ask for an intermediate without such constraints, or correct "
+                "pki.server_names"
             ) from error
 
 
@@ -223,7 +233,7 @@ def _leaf(
 
 
 def _shake_hands(collector: ssl.SSLContext, agent: ssl.SSLContext, name: str) -> None:
-    """Raises ssl.SSLError when either side does not believe the other."""
+    """Raise ssl.SSLError when either side rejects the other."""
     to_agent, to_collector = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
         agent.wrap_bio(to_agent, to_collector, server_hostname=name),
