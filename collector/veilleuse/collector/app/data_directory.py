@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A data directory, made and opened: the parts that `serve` and the commands without it have in common."""
+"""Creates and opens a data directory, for `serve` and for the commands that work without it."""
 
 from __future__ import annotations
 
@@ -79,45 +79,45 @@ _OURS: Final = frozenset(
         "lost+found",
     }
 )
-"""What a data directory may hold before `init`; lost+found when it is a disk of its own."""
+"""Names that a data directory may contain before `init`; lost+found when it is its own disk."""
 _OURS_WITH_ENDINGS: Final = (DATA_FILE, IDENTITY_FILE, FLEET_KEY_FILE, REGISTER_FILE, REPLACED_PREFIX)
-"""The same, with SQLite's or our own endings behind."""
+"""Further names, to which SQLite or this program may append an ending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """An open data directory: this process alone writes in it."""
+    """An open data directory, in which only this process writes."""
 
     settings: CollectorSettings
     simulated: bool
-    """Holds simulated data: fake sources are welcome, and every output says so."""
+    """True for simulated data: fake sources are accepted, and every output says so."""
     health: Health
     store: SqliteStore
-    """For jobs of the writer only, once it runs."""
+    """Used only in jobs of the writer, once the writer runs."""
     writer: Writer
     office: IssuingContext
     derive: DeriveWorker
     addresses: Addresses
     operations: Operations
     damaged: threading.Event
-    """Set when the writer found a database damaged: the process should end."""
+    """Set when the writer found a damaged database: the process should end."""
     rolls: RollWorker = field(kw_only=True)
     retention: Retention = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """What `init` made."""
+    """Result of `init`."""
 
     data_dir: Path
     root_key: Path | None
-    """None when the root is an organisation's own."""
+    """None when the root belongs to an organisation."""
     ca_sha256: str
     site: str | None
 
 
 def is_initialised(data_dir: Path) -> bool:
-    """Whether `init` has ended there once."""
+    """Return True when `init` has been completed there."""
     return all(
         (data_dir / name).exists() for name in (DATA_FILE, IDENTITY_FILE, certificate_authority.FOLDER)
     )
@@ -133,12 +133,12 @@ def initialise(
     brought: ExternalCa | None = None,
     new_data: bool = False,
 ) -> InitResult:
-    """Make the data directory: fleet key, both databases, a first site if named, and last the authority, or the one brought.
+    """Create the data directory: fleet key, both databases, a first site if named, and the authority last.
 
-    Until the authority is in place nothing counts: an init that was cut, at whatever moment, is carried on. Raises
-    DataDirectoryError when it exists already, holds other files or cannot be written; UsageError or UnknownZone for a
-    site that cannot be, before anything is written. `new_data`: where the data are lost and there is no backup, begin
-    without any under the authority that is there.
+    `brought` is an external authority to use. Nothing counts before the authority is in place: an interrupted
+    init is continued. Raises DataDirectoryError when it exists already, holds other files or cannot be
+    written. Raises UsageError or UnknownZone for an invalid site, before anything is written. `new_data`
+    starts without data under the present authority, when the data are lost and there is no backup.
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
@@ -155,9 +155,9 @@ def initialise(
 
 @contextmanager
 def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
-    """Lock the data directory and open all of it; on leaving, what waits is written and everything closed.
+    """Lock and open the data directory; on exit, write waiting work and close everything.
 
-    Raises DataDirectoryError (in use, not made yet, unwritable), StoreDamaged, StoreTooNew.
+    Raises DataDirectoryError (in use, not created yet, unwritable), StoreDamaged, StoreTooNew.
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
@@ -205,7 +205,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
 
 
 def _kept(store: SqliteStore) -> dict[str, Any]:
-    """What operations add rows to, by the name of their argument."""
+    """Return the stores that operations append to, by argument name."""
     return {
         "follows": store.follows,
         "accounts": store.accounts,
@@ -222,7 +222,7 @@ def _started(
     damaged: threading.Event,
     dirty: threading.Event,
 ) -> Writer:
-    """The writer, from now on the only one that uses the store."""
+    """Start the writer, from now on the only user of the store."""
     writer = Writer(
         store,
         health,
@@ -235,12 +235,12 @@ def _started(
 
 
 def _parts(store: SqliteStore) -> tuple[HostEraser, Calibrations, MeteringStore, Calendars]:
-    """Of the store, as Operations takes them; for jobs of the writer."""
+    """Return parts of the store in the order of Operations' arguments, for jobs of the writer."""
     return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
 def _almanac(store: SqliteStore) -> SiteCalendars:
-    """On the writer's connection."""
+    """Return the site calendars on the writer's connection."""
     return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
 
@@ -276,7 +276,7 @@ def _derive_worker(
 
 
 def read_fleet_key(data_dir: Path) -> str:
-    """The fleet key, 64 hexadecimal digits. Raises DataDirectoryError."""
+    """Return the fleet key, 64 hexadecimal digits. Raises DataDirectoryError."""
     path = data_dir / FLEET_KEY_FILE
     try:
         text = read_owned(path, 4096).decode("ascii").strip()
@@ -295,14 +295,17 @@ def _require_initialised(data_dir: Path) -> None:
 
 
 def what_is_missing(data_dir: Path) -> tuple[str, str]:
-    """Of a directory where `init` has not ended, or that lost a part since: what it is, and the remedy."""
+    """Describe the fault and the remedy of a directory without completed `init`, or with a lost part."""
     has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
     lost = [name for name in (DATA_FILE, IDENTITY_FILE) if not (data_dir / name).exists()]
     if has_ca and lost:
         nothing = "no data" if DATA_FILE in lost else "no name of a machine, and no access journal"
         return (
             f"{data_dir} has lost {' and '.join(lost)}",
-            f"{put_back(*(data_dir / name for name in lost))}; where there is none, 'veilleuse init --new-data' begins with {nothing}",
+            (
+                f"{put_back(*(data_dir / name for name in lost))}; where there is none, 'veilleuse init "
+                f"--new-data' begins with {nothing}"
+            ),
         )
     if has_data and not has_ca and not (data_dir / certificate_authority.DRAFT).exists():
         return (
@@ -313,7 +316,10 @@ def what_is_missing(data_dir: Path) -> tuple[str, str]:
 
 
 def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
-    """Raises DataDirectoryError when an init ended here once: a second authority would disown every agent."""
+    """Raise DataDirectoryError when an init was completed here.
+
+    A second authority would disown every agent.
+    """
     if is_initialised(data_dir):
         raise DataDirectoryError(
             f"{data_dir} is a data directory already: use --if-missing, or another data_dir"
@@ -329,15 +335,19 @@ def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
 
 
 def require_ours(data_dir: Path) -> None:
-    """Raises DataDirectoryError when it is somebody else's: its mode would become 0700, and `purge` would take all."""
+    """Raise DataDirectoryError for a directory with other files.
+
+    Its mode would become 0700, and `purge` would delete all.
+    """
     try:
         names = [path.name for path in data_dir.iterdir()]
     except OSError:
-        return  # not there yet; whatever else is wrong, making it will say
+        return  # absent; other faults appear when it is created
     foreign = sorted(name for name in names if name not in _OURS and not name.startswith(_OURS_WITH_ENDINGS))
     if foreign:
         raise DataDirectoryError(
-            f"{data_dir} holds other files ({', '.join(foreign[:3])}): set data_dir to an empty or a new directory"
+            f"{data_dir} holds other files ({', '.join(foreign[:3])}): set data_dir to an empty or a new "
+            "directory"
         )
 
 
@@ -363,7 +373,7 @@ def _make(
 
 
 def _register(settings: CollectorSettings, store: SqliteStore) -> Register:
-    """The register, after what it knows of newer events was brought in, and who was forgotten taken out again."""
+    """Open the register, after its newer events were applied and forgotten machines were removed again."""
     path = register_file(settings.data_dir, settings.pki.register_file)
     replay(path, store.registry, store.transaction)
     forget_left(store.registry, store.forgetting)

@@ -1,8 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`, and which share
-of the PCs was heard of; gives sites the closures of a year that has turned; matches machines and assets; keeps the statistics of years
-that nobody has closed; takes out what is older than may be kept.
+"""Daily tasks of the running collector:
+
+- notes the size of its databases, for `veilleuse doctor`, and the share of the PCs that were heard of;
+- gives sites the closures of a new year, and matches machines with assets;
+- keeps the statistics of years that nobody has closed;
+- removes data older than the retention allows.
 """
 
 from __future__ import annotations
@@ -37,16 +40,19 @@ from veilleuse.collector.store.sqlite.directory import DATA_FILE
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 3600.0
-"""How often it looks whether a new day has begun."""
+"""Interval between two checks for a new day."""
 STOP_SECONDS: Final = 1.0
 KEEPING_SECONDS: Final = 30 * 60.0
-"""Of all years that are due together: then it is tried again an hour later."""
+"""Time limit for all due years together; a later try follows an hour later."""
 Keep: TypeAlias = Callable[[Collector, date, threading.Event], dict[int, str]]
-"""Keeps the years that are due on a day; year → why it could not be kept. Raises OSError, ValueError, CollectorError."""
+"""Keeps the years that are due on a day; returns year → reason why it could not be kept.
+
+Raises OSError, ValueError, CollectorError.
+"""
 
 
 def keep_apart(collector: Collector, day: date, stop: threading.Event) -> dict[int, str]:
-    """In a process of its own, so that no acknowledgement waits for it."""
+    """Keep the years in a separate process, so that no acknowledgement waits for it."""
     command = leashed("veilleuse.collector.app.year_keeper", day.isoformat())
     environment = child_environment(collector.settings)
     told = json.loads(output_of(command, environment, stop, KEEPING_SECONDS))
@@ -61,7 +67,7 @@ def upkeep(
     today: Callable[[], date] = lambda: datetime.now(UTC).date(),
     look_seconds: float = LOOK_SECONDS,
 ) -> Iterator[None]:
-    """At once and at each new UTC day, while the block runs."""
+    """Run the daily tasks at once and at each new UTC day, while the block runs."""
     stop = threading.Event()
 
     def watch() -> None:
@@ -90,7 +96,7 @@ def upkeep(
 
 
 def _note(collector: Collector, day: date) -> bool:
-    """False when it could not be written: the next look tries again."""
+    """Note the size; False when it could not be written: the next check tries again."""
     try:
         collector.office.commit(lambda: note_size(collector.store.data, day))
     except CollectorError as error:
@@ -100,12 +106,12 @@ def _note(collector: Collector, day: date) -> bool:
 
 
 def note_presence(collector: Collector, day: date) -> bool:
-    """Likewise: that the collector runs on this day, and which share of the PCs was heard of."""
+    """Note that the collector runs on this day, and the share of the PCs heard of; False to try again."""
     try:
         with closing(SqliteReader(collector.settings.data_dir)) as reader:
             operations = collector.operations
             past = Past.from_json(reader.data_kind().extra.get(PRESENCE))
-            if past.since is None:  # of a version that did not note it
+            if past.since is None:  # from a version that did not note it
                 past = Past(_ran_since(collector, day), day)
             listening = operations.health.listening_since(operations.started_unix_milliseconds)
             judge = Judge(
@@ -130,7 +136,7 @@ def _ran_since(collector: Collector, day: date) -> date:
 
 
 def _renew(collector: Collector, day: date) -> bool:
-    """Likewise."""
+    """Renew the calendars; False to try again."""
     try:
         renew(collector.operations, day)
     except CollectorError as error:
@@ -140,7 +146,7 @@ def _renew(collector: Collector, day: date) -> bool:
 
 
 def _trim(collector: Collector, day: date) -> bool:
-    """Likewise: the access journal is kept for a year, what was published until it is too old to be asked for."""
+    """Trim the access journal to a year, and old publications; False to try again."""
     try:
         expire_accesses(collector.operations)
         expire_published(collector.operations, day)
@@ -151,7 +157,7 @@ def _trim(collector: Collector, day: date) -> bool:
 
 
 def _rematch(collector: Collector) -> bool:
-    """Likewise: machines that enrolled since the inventory came."""
+    """Match machines that enrolled after the inventory was imported; False to try again."""
     try:
         rematch(collector.operations)
     except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
@@ -161,13 +167,16 @@ def _rematch(collector: Collector) -> bool:
 
 
 def run_day(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:
-    """Keep the years that are due, then take out what may go. Likewise."""
+    """Keep the years that are due, then remove expired data; False to try again."""
     kept = _keep_years(collector, day, stop, keep)
     return _expire(collector, day, stop) and kept
 
 
 def _keep_years(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:
-    """False where a year could not be kept: retention takes nothing of it, and the next look tries again."""
+    """Keep the due years; False when one could not be kept.
+
+    Retention then removes nothing of that year, and the next check tries again.
+    """
     found: dict[int, str] = {}
     try:
         if years := _due(collector, day):
@@ -199,7 +208,7 @@ def _due(collector: Collector, day: date) -> list[int]:
 
 
 def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:
-    """Likewise: also while days wait for their month to be kept."""
+    """Remove expired rows; False also while days wait for their month to be kept."""
     try:
         done = collector.retention.run(day, stop)
     except CollectorError as error:
@@ -209,15 +218,15 @@ def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:
 
 
 FIRST_SECONDS: Final = (10.0, 90.0)
-"""Before the first one: a collector that restarts in a loop would else ask each time."""
+"""Range of the wait before the first poll: a collector that restarts in a loop would else poll each time."""
 LONGEST_SECONDS: Final = 15 * 60.0
-"""Of one poll, all of it: then it is ended."""
+"""Longest duration of one poll; then it is ended."""
 POLL_STOP_SECONDS: Final = 2.0
 _SPREAD: Final = 0.1
 
 
 class PollSchedule:
-    """A thread that starts the command at each interval, and waits for its end. What it says is in the log."""
+    """Starts the command at each interval in a thread, and waits for its end. Its output goes to the log."""
 
     def __init__(
         self,
@@ -227,7 +236,7 @@ class PollSchedule:
         first_seconds: float,
         longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
-        """Nothing is started yet."""
+        """Take the command; nothing is started yet."""
         self._command = list(command)
         self._environment = dict(environment)
         self._interval = interval_seconds
@@ -236,15 +245,16 @@ class PollSchedule:
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        # The thread that starts the child lives as long as the service: a parent-death signal follows the thread.
+        # The thread that starts the child lives as long as the service: a parent-death signal follows the
+        # thread.
         self._thread = threading.Thread(target=self._run, name="intensity", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End what runs, and start no more."""
+        """End a running poll, and start no more."""
         with self._lock:
             self._stop.set()
             process = self._process
@@ -257,9 +267,8 @@ class PollSchedule:
         wait = self._first
         while not self._stop.wait(wait):
             self._once()
-            wait = self._interval * random.uniform(
-                1 - _SPREAD, 1 + _SPREAD
-            )  # no secret: it spreads collectors
+            # no secret: it spreads the polls of several collectors
+            wait = self._interval * random.uniform(1 - _SPREAD, 1 + _SPREAD)
 
     def _once(self) -> None:
         with self._lock:
@@ -295,7 +304,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def polling(settings: CollectorSettings) -> Iterator[None]:
-    """While the block runs; nothing at all unless a connector is on."""
+    """Poll while the block runs; do nothing unless a connector is enabled."""
     if not settings.intensity.polled:
         yield
         return

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The door's server, from its opening to its end."""
+"""The server of the gateway, from start to end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from veilleuse.collector.ipc.unix_socket import DOOR_INNER_FILE, socket_path
 
 
 def run(data_dir: Path) -> int:
-    """Serve until SIGTERM; 0. Raises Unanswered without a collector, AddressUnavailable without the address."""
+    """Serve until SIGTERM; return 0.
+
+    Raises GatewayError without a collector, AddressUnavailable without the address.
+    """
     return asyncio.run(_serve(data_dir))
 
 
@@ -42,7 +45,7 @@ async def _serve(data_dir: Path) -> int:
     listeners = _bound(data_dir, opening.address)
     address = f"{opening.address.rpartition(':')[0]}:{listeners[0].getsockname()[1]}"
     inner = data_dir / DOOR_INNER_FILE
-    inner.unlink(missing_ok=True)  # of a door that was killed
+    inner.unlink(missing_ok=True)  # left by a gateway that was killed
     with (
         socket_path(data_dir, DOOR_INNER_FILE) as path,
         ThreadPoolExecutor(CALLS_AT_WORK, thread_name_prefix="calls") as pool,
@@ -62,7 +65,7 @@ async def _serve(data_dir: Path) -> int:
 
 
 def _bound(data_dir: Path, address: str) -> list[socket.socket]:
-    """The port. Raises AddressUnavailable, after the collector was told."""
+    """Bind the port. Raises AddressUnavailable, after telling the collector."""
     try:
         return bind(address)
     except OSError as error:
@@ -71,7 +74,7 @@ def _bound(data_dir: Path, address: str) -> list[socket.socket]:
 
 
 def _server(data_dir: Path, opening: GatewaySetup, gate: CallLimits, where: str) -> grpc.aio.Server:
-    """gRPC behind the relay, not yet started."""
+    """Create the gRPC server behind the relay, not yet started."""
     options = (*OPTIONS, ("grpc.max_receive_message_length", MAX_BODY_BYTES))
     server = grpc.aio.server(handlers=[_Methods(opening.methods, gate)], options=options)
     showing = CertificateSource(opening, data_dir)
@@ -82,7 +85,7 @@ def _server(data_dir: Path, opening: GatewaySetup, gate: CallLimits, where: str)
 
 
 class _Methods(grpc.GenericRpcHandler):
-    """Bytes in, bytes out. As streams of one message: then it is ours to say how long a request may take to come."""
+    """Handlers of raw bytes. As streams of one message, they let us limit the time for a request."""
 
     def __init__(self, methods: tuple[str, ...], gate: CallLimits) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
@@ -92,5 +95,5 @@ class _Methods(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """None = UNIMPLEMENTED, which costs nobody a place."""
+        """Return a handler; None = UNIMPLEMENTED, which takes no place."""
         return self._handlers.get(handler_call_details.method)
