@@ -162,7 +162,10 @@ def _no_meter(wall: list[Point]) -> str:
     if not wall:
         return "no meter sees this machine at the wall"
     shared = ", ".join(point.domain for point in wall)
-    return f"shared with others: {shared}; the collector gives this machine its share, once it is told who shares"
+    return (
+        f"shared with others: {shared}; the collector gives this machine its share, once it is told who "
+        "shares"
+    )
 
 
 def _identity(settings: AgentSettings, identity: Identity | None, reason: str, now: int) -> dict[str, Any]:
@@ -251,7 +254,10 @@ def _warnings(
         yield f"nothing is delivered: {standing}"
     yield from _not_for_the_service(sources, spool)
     if spool.quarantine:
-        yield f"{spool.quarantine} record(s) in quarantine: the collector refused them, `veilleuse-agent show --quarantine`"
+        yield (
+            f"{spool.quarantine} record(s) in quarantine: the collector refused them, `veilleuse-agent show "
+            "--quarantine`"
+        )
     yield from _silence(spool, now)
 
 
@@ -345,7 +351,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield from _spool_lines(result["spool"])
     if result["room"] is not None:
         yield from doctor_spool.lines(result)
-    yield f"Clock: {utc_text(result['clock']['unix_milliseconds'])}, {'plausible' if result['clock']['plausible'] else 'not plausible'}"
+    yield (
+        f"Clock: {utc_text(result['clock']['unix_milliseconds'])}, "
+        f"{'plausible' if result['clock']['plausible'] else 'not plausible'}"
+    )
     yield ""
     for warning in result["warnings"]:
         yield f"Warning: {warning}"
@@ -388,7 +397,10 @@ def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
     if not identity["enrolled"]:
         yield "Identity: none"
         return
-    yield f"Identity: {identity['agent_id']}, {identity['population']} of {identity['org_entity']}, site {identity['site']}"
+    yield (
+        f"Identity: {identity['agent_id']}, {identity['population']} of {identity['org_entity']}, site "
+        f"{identity['site']}"
+    )
     end = identity["certificate_not_after_unix_milliseconds"]
     left = (end - time.time_ns() // 1_000_000) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
@@ -401,6 +413,8 @@ def _spool_lines(spool: dict[str, Any]) -> Iterator[str]:
     if spool["trouble"]:
         yield f"Spool: {spool['trouble']}"
         return
-    yield f"Spool: {spool['records_waiting']} record(s) waiting, {spool['size_bytes']} bytes at {spool['path']}"
+    yield (
+        f"Spool: {spool['records_waiting']} record(s) waiting, {spool['size_bytes']} bytes at {spool['path']}"
+    )
     yield f"  standing: {spool['standing'] or 'no contact yet'}"
     yield f"  quarantine: {spool['quarantine']} record(s), {spool['quarantine_bytes']} bytes"

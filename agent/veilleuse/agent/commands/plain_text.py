@@ -43,7 +43,10 @@ def record_lines(record: pb.Record) -> Iterator[str]:
     if not any(cell.energies for cell in measurement.cells):
         yield "  energy: not measured (no source on this machine gives any)"
     for gap in measurement.gaps:
-        yield f"  not covered by {gap.source or 'any source'}: {seconds_text(gap.milliseconds)} ({_word('GapReason', gap.reason)})"
+        yield (
+            f"  not covered by {gap.source or 'any source'}: {seconds_text(gap.milliseconds)} "
+            f"({_word('GapReason', gap.reason)})"
+        )
     if measurement.HasField("max_rss_bytes"):
         yield f"  memory of the agent: {measurement.max_rss_bytes / 2**20:.1f} MiB at most"
 
@@ -90,7 +93,10 @@ def _cell_lines(measurement: pb.Measurement, cell: pb.Cell) -> Iterator[str]:
         name = f"{_word('PointKind', point.kind)} {point.domain} ({_word('Boundary', point.boundary)})"
         if energy.covered_milliseconds:
             watts = energy.energy_millijoules / energy.covered_milliseconds
-            yield f"    {name}: {energy.energy_millijoules / 1000:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
+            yield (
+                f"    {name}: {energy.energy_millijoules / 1000:.3f} J over "
+                f"{seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
+            )
     for what in ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes"):
         if cell.HasField(what):
             yield f"    {what.removesuffix('_bytes').replace('_', ' ')}: {getattr(cell, what)} bytes"

@@ -100,7 +100,10 @@ def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
 def _text(reading: Reading) -> str:
     if isinstance(reading, EnergyCounter):
         joules = reading.energy_microjoules / 1_000_000
-        return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {joules:.1f} J counted so far"
+        return (
+            f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {joules:.1f} J counted "
+            "so far"
+        )
     if isinstance(reading, PowerGauge):
         watts = reading.power_milliwatts / 1_000
         return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"

@@ -53,10 +53,19 @@ def _lines(state: Path, wiped: WipeResult, undelivered: int) -> Iterator[str]:
     if undelivered:
         yield f"{undelivered} record(s) had not been delivered: they are gone"
     if wiped.agent_id:
-        yield f"this machine was enrolled: on the collector, `veilleuse hosts revoke {wiped.agent_id[:AGENT_ID_DIGITS]}`"
+        yield (
+            "this machine was enrolled: on the collector, `veilleuse hosts revoke "
+            f"{wiped.agent_id[:AGENT_ID_DIGITS]}`"
+        )
     if wiped.join_file is not None:
         yield f"the clones enrol with {wiped.join_file}, each under an identity of its own"
     else:
-        yield "the clones measure and wait: enrol each with `veilleuse-agent enrol JOINFILE`, or run this again with --join"
-    yield "next: do not start the service again here; empty /etc/machine-id (`truncate -s 0 /etc/machine-id`, or"
+        yield (
+            "the clones measure and wait: enrol each with `veilleuse-agent enrol JOINFILE`, or run this "
+            "again with --join"
+        )
+    yield (
+        "next: do not start the service again here; empty /etc/machine-id (`truncate -s 0 /etc/machine-id`, "
+        "or"
+    )
     yield "virt-sysprep), shut down, take the image. Started by mistake? The same command again."

@@ -41,7 +41,8 @@ NEVER_SENT: Final = (
 GRAIN: Final = {
     "workstation": "closed hours: one total per day; open hours: one total per week; no time of day",
     "classroom": "one total per hour",
-    "server": "one total per period of 10 s to 1 h (5 min by default): as set on this machine, longer where the collector asks",
+    "server": "one total per period of 10 s to 1 h (5 min by default): as set on this machine, "
+    "longer where the collector asks",
 }
 
 
@@ -152,7 +153,9 @@ def _lines(result: dict[str, Any], last: pb.Record | None, sent: pb.Record | Non
     else:
         yield from _record("The last one sent:", sent, "nothing has been sent")
     yield ""
-    yield f"Waiting: {result['records_waiting']} record(s). Standing: {result['standing'] or 'no contact yet'}."
+    yield (
+        f"Waiting: {result['records_waiting']} record(s). Standing: {result['standing'] or 'no contact yet'}."
+    )
     if result["next_send_unix_milliseconds"] and result["population"] != "workstation":
         yield f"Next contact: {utc_text(result['next_send_unix_milliseconds'])}."
 

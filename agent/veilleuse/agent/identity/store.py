@@ -153,7 +153,10 @@ class IdentityStore:
         key_pem = self.pending_key()
         if key_pem is None:
             raise IdentityError(f"no key of a request in {self.directory}: {_REENROL}")
-        head = f"not-before: {validity[0]}\nnot-after: {validity[1]}\nkey-sha256: {hashlib.sha256(key_pem).hexdigest()}\n"
+        head = (
+            f"not-before: {validity[0]}\nnot-after: {validity[1]}\nkey-sha256: "
+            f"{hashlib.sha256(key_pem).hexdigest()}\n"
+        )
         self.write("roots.pem", b"".join(map(pem_of, roots_der)))
         self.write("certificate.pem", head.encode() + b"".join(map(pem_of, certificates_der)))
         self._finish_renewal()

@@ -369,7 +369,7 @@ class Outbox:
             db.execute("UPDATE outbox SET wire = ?, chain = ? WHERE seq = ?", (wire, chain, number))
 
     def _sound(self, db: sqlite3.Connection) -> list[tuple[bytes, int | None]]:
-        """Return (bytes, time of acknowledgement) in order, with a gap for each record that fails its chain."""
+        """Return (bytes, time of acknowledgement) in order, with a gap for each damaged record."""
         found: list[tuple[bytes, int | None]] = []
         before = edge(db)
         rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")

@@ -61,5 +61,8 @@ def told(collector: Collector, lost: StoreLost) -> StoreDamaged:
         line += f"; {' and '.join(others)} was lost too"
     wanted = (data_dir / FOLDER, data_dir / FLEET_KEY_FILE, collector.office.register.path)
     if gone := [path.name for path in wanted if not path.exists()]:
-        line += f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then the next steps"
+        line += (
+            f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then "
+            "the next steps"
+        )
     return StoreDamaged(f"{line}; {put_back(*saved)}")

@@ -228,7 +228,8 @@ def _require(held: CaKeys, wanted: Phase) -> None:
         return
     hint = {
         Phase.STEADY: "no rotation is under way: begin one with 'veilleuse ca rotate'",
-        Phase.OVERLAP: "a rotation is under way: go on with 'veilleuse ca switch', or give it up with 'veilleuse ca cancel'",
+        Phase.OVERLAP: "a rotation is under way: go on with 'veilleuse ca switch', or give it up with "
+        "'veilleuse ca cancel'",
         Phase.SWITCHED: "a rotation is under way: end it with 'veilleuse ca retire'",
     }
     raise AdminError(hint[held.phase])

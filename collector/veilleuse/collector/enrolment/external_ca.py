@@ -107,7 +107,10 @@ def _problems(certificate: x509.Certificate, depth: int, now: datetime) -> Itera
         yield "is not a certificate authority: ask for one with the CA flag (basic constraints)"
         return
     if constraints.path_length is not None and constraints.path_length < depth:
-        yield f"allows {constraints.path_length} certificate(s) below it before a leaf, this chain has {depth}: ask for a longer path length"
+        yield (
+            f"allows {constraints.path_length} certificate(s) below it before a leaf, this chain has "
+            f"{depth}: ask for a longer path length"
+        )
     usage = _extension(certificate, x509.KeyUsage)
     if usage is not None and not usage.key_cert_sign:
         yield "may not sign certificates: ask for the key usage keyCertSign"
@@ -116,14 +119,20 @@ def _problems(certificate: x509.Certificate, depth: int, now: datetime) -> Itera
         if extended is not None and oid not in extended:
             yield f"is not for {words}: ask for both clientAuth and serverAuth, or no extended key usage"
     if now < certificate.not_valid_before_utc:
-        yield f"begins on {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: wait, or set this machine's clock"
+        yield (
+            f"begins on {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: wait, or set this machine's "
+            "clock"
+        )
     if now >= certificate.not_valid_after_utc:
         yield f"ended on {certificate.not_valid_after_utc:%Y-%m-%d}: ask for a new one"
     if wrong := _wrong_key(certificate.public_key()):
         yield f"has a key that is {wrong}: accepted are {ACCEPTED_KEYS}"
     self_signed = certificate.subject == certificate.issuer  # nobody verifies a root's own signature
     if not self_signed and isinstance(certificate.signature_hash_algorithm, _WEAK_HASHES):
-        yield f"is signed with {certificate.signature_hash_algorithm.name}: ask for one signed with SHA-256 or better"
+        yield (
+            f"is signed with {certificate.signature_hash_algorithm.name}: ask for one signed with SHA-256 or "
+            "better"
+        )
 
 
 def _wrong_key(key: object) -> str:

@@ -218,7 +218,10 @@ def one_host(known: Iterable[Host], beginning: str) -> Host:
     if not matches:
         what = f"no host '{beginning}'"
     elif len(beginning) < AGENT_ID_DIGITS_MINIMUM:
-        what = f"'{beginning}' is too short to name a host: give {AGENT_ID_DIGITS_MINIMUM} digits of its agent id or more"
+        what = (
+            f"'{beginning}' is too short to name a host: give {AGENT_ID_DIGITS_MINIMUM} digits of its agent "
+            "id or more"
+        )
     elif len(matches) > 1:
         what = f"{len(matches)} hosts begin with '{beginning}': give more digits"
     else:
@@ -246,7 +249,10 @@ def _result(data_dir: Path, answer: bytes) -> Any:
         failure = UsageError if parsed["exit_code"] == UsageError.exit_code else AdminError
         line = str(parsed["error"])
         if line.startswith("unknown operation"):  # commands are updated before the service is restarted
-            line = f"the collector on {data_dir} is of another version than this command: restart 'veilleuse serve'"
+            line = (
+                f"the collector on {data_dir} is of another version than this command: restart 'veilleuse "
+                "serve'"
+            )
             failure = AdminError
     except (ValueError, KeyError, TypeError) as error:
         raise AdminError(f"the collector on {data_dir} gave no answer: look at its log") from error
