@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stack import Stack
-from veilleuse.agent.commands.state_view import look_at_spool
+from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.identity.store import IdentityStore, write_private
 from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
@@ -329,4 +329,4 @@ def test_no_file_of_the_agent_leads_elsewhere(tmp_path, canary, name, attack):
 def test_looking_at_a_spool_says_what_it_is(tmp_path, canary, attack):
     """`show` and `doctor` never raise: they say the trouble."""
     ATTACKS[attack](tmp_path / "spool.db", canary)
-    assert SAID[attack] in look_at_spool(AgentSettings(paths=Paths(state=tmp_path))).trouble
+    assert SAID[attack] in read_spool(AgentSettings(paths=Paths(state=tmp_path))).trouble

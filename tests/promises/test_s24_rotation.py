@@ -85,7 +85,7 @@ class Agent:
         """As the agent does, after its own check. Raises IdentityError."""
         assert self.pending_pem is not None
         roots = [*given.roots_der]
-        self.validity = keys.checked_validity(
+        self.validity = keys.check_validity(
             given.certificate_der,
             [*given.intermediates_der],
             roots,

@@ -277,7 +277,7 @@ class Cell:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self._parts() == other._parts()
 
-    __hash__ = None  # it grows
+    __hash__ = None  # type: ignore[assignment]  # it grows
 
     def __repr__(self) -> str:
         return f"Cell{self._parts()!r}"

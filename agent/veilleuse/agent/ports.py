@@ -34,9 +34,9 @@ class ControlKey(StrEnum):
     CALENDAR_STATE = "calendar_state"
     """Sender: applied, confirmed (a batch was delivered since) or failed (the pulled one was unusable)."""
     CONFIGURATION = "configuration"
-    """Sender: remote configuration that a contact confirmed, `Remote`; absent = the local file alone."""
+    """Sender: remote configuration that a contact confirmed, `RemoteConfig`; absent = the local file alone."""
     CONFIGURATION_CANDIDATE = "configuration_candidate"
-    """Sender: configuration just pulled, `Remote`; the resident deletes it when it puts it on trial."""
+    """Sender: configuration just pulled, `RemoteConfig`; the resident deletes it when it puts it on trial."""
     CONFIGURATION_TRIAL = "configuration_trial"
     """Resident: configuration in use that no contact has confirmed yet, `Trial`."""
     CONFIGURATION_FAILED = "configuration_failed"
@@ -224,7 +224,7 @@ class ResidentSpool(Protocol):
     def control(self, key: str) -> str | None:
         """Return a control value, see ControlKey."""
 
-    def pending(self) -> int:
+    def count_pending(self) -> int:
         """Count the rows not yet acknowledged."""
 
 
@@ -299,10 +299,10 @@ class SenderSpool(Protocol):
     def exchange(self, expected: Mapping[str, str | None], values: Mapping[str, str | None]) -> bool:
         """Set control keys if the keys of `expected` have the expected values; return whether they had."""
 
-    def quarantined(self) -> int:
+    def count_quarantined(self) -> int:
         """Count the refused records whose originals are kept."""
 
-    def waiting(self) -> tuple[int, int]:
+    def count_waiting(self) -> tuple[int, int]:
         """Return (records not yet acknowledged, numbered or not; bytes of the spool file)."""
 
 

@@ -23,7 +23,7 @@ MOST_RESTARTS: Final = 1
 """Number of boots that restart the time of a trial: a machine that crashes with a setting gets out of it."""
 
 
-class Remote(NamedTuple):
+class RemoteConfig(NamedTuple):
     """A configuration from the collector."""
 
     sha256: str
@@ -35,7 +35,7 @@ class Remote(NamedTuple):
         return json.dumps({"sha256": self.sha256, "values": self.configuration.to_json()})
 
     @classmethod
-    def from_json(cls, text: str) -> Remote:
+    def from_json(cls, text: str) -> RemoteConfig:
         """Parse the result of `to_json` and check the bounds again. Raises ValueError."""
         try:
             raw = json.loads(text)
@@ -44,13 +44,13 @@ class Remote(NamedTuple):
             raise ValueError(f"not a configuration: {error}") from error
 
 
-NONE: Final = Remote("")
+NONE: Final = RemoteConfig("")
 
 
 class Trial(NamedTuple):
     """A configuration in use that no contact has confirmed yet."""
 
-    remote: Remote
+    remote: RemoteConfig
     boot_id: str
     since_milliseconds: int
     """Boot-time at which the trial began."""
@@ -70,7 +70,7 @@ class Trial(NamedTuple):
         """Parse the result of `to_json`. Raises ValueError."""
         try:
             remote, boot_id, since, restarts = json.loads(text)
-            return cls(Remote.from_json(remote), str(boot_id), int(since), int(restarts))
+            return cls(RemoteConfig.from_json(remote), str(boot_id), int(since), int(restarts))
         except TypeError as error:
             raise ValueError(f"not a trial: {error}") from error
 
@@ -78,18 +78,20 @@ class Trial(NamedTuple):
 class ConfigStatus(NamedTuple):
     """Configuration in use, and the resulting control values."""
 
-    good: Remote
+    good: RemoteConfig
     trial: Trial | None
     changes: dict[str, str | None]
     """Control keys to set in the transaction that applies this status."""
 
     @property
-    def in_use(self) -> Remote:
+    def in_use(self) -> RemoteConfig:
         """Return the configuration on trial, else the last confirmed one."""
         return self.good if self.trial is None else self.trial.remote
 
 
-def look(control: Callable[[str], str | None], now: Instant, boot_id: str, *, accept: bool) -> ConfigStatus:
+def read_status(
+    control: Callable[[str], str | None], now: Instant, boot_id: str, *, accept: bool
+) -> ConfigStatus:
     """Return the present status: a candidate goes on trial, an expired trial is given up.
 
     With `accept` False, the local file forbids remote configuration, and none is in use. Raises the errors of
@@ -98,18 +100,18 @@ def look(control: Callable[[str], str | None], now: Instant, boot_id: str, *, ac
     if not accept:
         return ConfigStatus(NONE, None, {})
     changes: dict[str, str | None] = {}
-    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    good = parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
     if trial is not None and trial.boot_id != boot_id and trial.restarts < MOST_RESTARTS:
         trial = Trial(trial.remote, boot_id, now.boottime_milliseconds, trial.restarts + 1)
         changes[ControlKey.CONFIGURATION_TRIAL] = trial.to_json()
     if trial is not None and (trial.boot_id != boot_id or trial.is_over(now)):
-        changes = given_up(good, trial)
+        changes = give_up(good, trial)
         trial = None
     text = control(ControlKey.CONFIGURATION_CANDIDATE)
     if text is None:
         return ConfigStatus(good, trial, changes)
-    candidate = readable(Remote.from_json, text)
+    candidate = parse_or_none(RemoteConfig.from_json, text)
     changes[ControlKey.CONFIGURATION_CANDIDATE] = None
     failed = (control(ControlKey.CONFIGURATION_FAILED), changes.get(ControlKey.CONFIGURATION_FAILED))
     if candidate is None or candidate == (good if trial is None else trial.remote):
@@ -125,7 +127,7 @@ def look(control: Callable[[str], str | None], now: Instant, boot_id: str, *, ac
     return ConfigStatus(good, trial, changes)
 
 
-def given_up(good: Remote, trial: Trial) -> dict[str, str | None]:
+def give_up(good: RemoteConfig, trial: Trial) -> dict[str, str | None]:
     """Return control values that restore the confirmed one, even if the trial was just confirmed."""
     return {
         ControlKey.CONFIGURATION: good.to_json(),
@@ -134,15 +136,15 @@ def given_up(good: Remote, trial: Trial) -> dict[str, str | None]:
     }
 
 
-def in_use(control: Callable[[str], str | None]) -> Remote:
+def read_in_use(control: Callable[[str], str | None]) -> RemoteConfig:
     """Return the configuration in use, for a process that only reads."""
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
     if trial is not None:
         return trial.remote
-    return readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    return parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
 
 
-def on_trial(control: Callable[[str], str | None]) -> bool:
+def is_on_trial(control: Callable[[str], str | None]) -> bool:
     """Return True when a configuration waits for its trial or for a contact that confirms it."""
     return any(
         control(key) is not None
@@ -150,12 +152,12 @@ def on_trial(control: Callable[[str], str | None]) -> bool:
     )
 
 
-def coarser(own: int, remote: int | None) -> int:
+def choose_longer(own: int, remote: int | None) -> int:
     """Return the longer value: the collector can only lengthen the machine's own value."""
     return own if remote is None else max(own, remote)
 
 
-def readable(parse: Callable[[str], T], text: str | None) -> T | None:
+def parse_or_none(parse: Callable[[str], T], text: str | None) -> T | None:
     """Parse a control value; None when it is absent or damaged."""
     try:
         return None if text is None else parse(text)

@@ -90,7 +90,7 @@ class Calendar(_Timetable):
         return super().__new__(cls, time_zone, open_spans, closures, update_windows)
 
     @classmethod
-    def _make(cls, fields: Iterable[Any]) -> Self:  # mypy names the parameter `_cls`
+    def _make(cls, fields: Iterable[Any]) -> Self:  # type: ignore[override]  # mypy: `_cls`
         """Create a calendar for `_replace`; the method of a plain named tuple would skip `__new__`."""
         return cls(*fields)
 

@@ -37,7 +37,7 @@ class Configuration(NamedTuple):
     period_milliseconds: int | None = None
     contact_milliseconds: int | None = None
 
-    def checked(self) -> Configuration:
+    def check(self) -> Configuration:
         """Check the bounds and return this object. Raises ConfigurationOutOfBounds."""
         for name, (lowest, highest) in _BOUNDS.items():
             value = getattr(self, name)
@@ -64,4 +64,4 @@ class Configuration(NamedTuple):
                 raise TypeError("not whole numbers")
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationOutOfBounds(f"not a configuration: {error}") from error
-        return cls(**known).checked()
+        return cls(**known).check()

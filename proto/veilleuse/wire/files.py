@@ -51,7 +51,7 @@ def own_folder(path: Path) -> Iterator[int]:
     at = os.open(path.anchor or ".", _FOLDER)
     try:
         for part in path.parts[bool(path.anchor) :]:
-            below = _below(at, part, path)
+            below = _open_below(at, part, path)
             os.close(at)
             at = below
         yield at
@@ -59,7 +59,7 @@ def own_folder(path: Path) -> Iterator[int]:
         os.close(at)
 
 
-def _below(at: int, part: str, path: Path) -> int:
+def _open_below(at: int, part: str, path: Path) -> int:
     try:
         return os.open(part, _FOLDER | _NO_LINK, dir_fd=at)
     except OSError as error:
@@ -68,7 +68,7 @@ def _below(at: int, part: str, path: Path) -> int:
     if not stat.S_ISLNK(os.lstat(part, dir_fd=at).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     if os.fstat(at).st_uid not in (0, os.geteuid()):
-        raise _refused(path, f"its folder '{part}' is a symbolic link", "make it a folder")
+        raise _refusal(path, f"its folder '{part}' is a symbolic link", "make it a folder")
     return os.open(part, _FOLDER, dir_fd=at)
 
 
@@ -83,7 +83,7 @@ def open_owned(path: Path, flags: int, mode: int = 0o600, *, give: bool = True) 
         return os.open(path, flags | _QUIET, mode)
     with own_folder(path.parent) as at:
         folder = os.fstat(at)
-        new = not _is_checked(path, at, folder)
+        new = not _check_if_present(path, at, folder)
         descriptor = os.open(path.name, flags & ~os.O_TRUNC | _QUIET | _NO_LINK, mode, dir_fd=at)
         try:
             found = os.fstat(descriptor)
@@ -178,14 +178,14 @@ def check_owned(path: Path, *endings: str) -> tuple[int, int]:
     with own_folder(path.parent) as at:
         folder = os.fstat(at)
         for ending in endings:
-            _is_checked(path.with_name(path.name + ending), at, folder)
-        if not _is_checked(path, at, folder):
+            _check_if_present(path.with_name(path.name + ending), at, folder)
+        if not _check_if_present(path, at, folder):
             return (0, 0)
         found = os.lstat(path.name, dir_fd=at)
         return found.st_dev, found.st_ino
 
 
-def _is_checked(path: Path, at: int, folder: os.stat_result) -> bool:
+def _check_if_present(path: Path, at: int, folder: os.stat_result) -> bool:
     """Check a file if it exists, and return whether it does."""
     try:
         _check(path, os.lstat(path.name, dir_fd=at), folder)
@@ -197,21 +197,21 @@ def _is_checked(path: Path, at: int, folder: os.stat_result) -> bool:
 def _check(path: Path, found: os.stat_result, folder: os.stat_result | None) -> None:
     """Raise FileRefused for an unsafe file. `folder` is None where owners and modes mean nothing."""
     if stat.S_ISLNK(found.st_mode):
-        raise _refused(path, "it is a symbolic link", "remove it")
+        raise _refusal(path, "it is a symbolic link", "remove it")
     if not stat.S_ISREG(found.st_mode):
-        raise _refused(path, f"it is {kind_of(found.st_mode)}", "remove it")
+        raise _refusal(path, f"it is {kind_of(found.st_mode)}", "remove it")
     if folder is None:
         return
     if found.st_nlink > 1:
-        raise _refused(path, f"it has {found.st_nlink} names (hard links)", "remove it, keep a copy")
+        raise _refusal(path, f"it has {found.st_nlink} names (hard links)", "remove it, keep a copy")
     if found.st_uid not in (0, folder.st_uid, os.geteuid()):
         whose = f"it is of user {found.st_uid}, its folder of user {folder.st_uid}"
-        raise _refused(path, whose, "give it to that one (chown) if you know it")
+        raise _refusal(path, whose, "give it to that one (chown) if you know it")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _refused(path, f"others may write it (mode {stat.S_IMODE(found.st_mode):04o})", "chmod go-w it")
+        raise _refusal(path, f"others may write it (mode {stat.S_IMODE(found.st_mode):04o})", "chmod go-w it")
 
 
-def _refused(path: Path, why: str, remedy: str) -> FileRefused:
+def _refusal(path: Path, why: str, remedy: str) -> FileRefused:
     text = f"{why}, where a file of the service belongs: see who put it there, then {remedy}"
     return FileRefused(errno.EPERM, text, str(path))
 

@@ -45,7 +45,7 @@ def finish(program: str, body: Callable[[], int]) -> int:
         return 0  # `veilleuse … | head`: the reader has ended
     except Exception as error:
         # the outermost call of a process: docs/decisions/0011
-        return say(program, *_told(error))
+        return say(program, *_describe(error))
     finally:
         if ended_before:
             end_on_interrupt()
@@ -76,7 +76,7 @@ def _drop_unwritten() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _told(error: Exception) -> tuple[str, int]:
+def _describe(error: Exception) -> tuple[str, int]:
     """Return the message of an error for a person, and the exit code."""
     if isinstance(code := getattr(error, "exit_code", None), int):
         return str(error), code
@@ -89,10 +89,10 @@ def _told(error: Exception) -> tuple[str, int]:
         return f"{error.object[:_MESSAGE_CHARACTERS]!a} is not UTF-8: type or rename it in UTF-8", EXIT_USAGE
     if isinstance(error, MemoryError):
         return "there is not enough memory for this: ask for less at once", EXIT_FAILED
-    return _unforeseen(error), EXIT_FAILED
+    return _describe_unforeseen(error), EXIT_FAILED
 
 
-def _unforeseen(error: Exception) -> str:
+def _describe_unforeseen(error: Exception) -> str:
     """Describe an unforeseen error: its kind, its message, and the last place in our code."""
     import traceback  # imported only for an error, to save memory
 

@@ -28,13 +28,13 @@ _DUMMY_UUIDS: Final = frozenset({"03000200040005000006000700080009"})
 """UUID of boards whose manufacturer never set one; systemd's `sd-id128` refuses it too."""
 
 
-def normalised_serial(text: str) -> str | None:
+def normalise_serial(text: str) -> str | None:
     """Return letters and digits in upper case; None for a placeholder or one repeated character."""
     serial = _NOT_ALPHANUMERIC.sub("", text.upper())
     return None if serial in _PLACEHOLDERS or len(set(serial)) < 2 else serial
 
 
-def normalised_uuid(text: str) -> str | None:
+def normalise_uuid(text: str) -> str | None:
     """Return 32 lower-case hexadecimal digits; None for anything else, equal digits or a known dummy."""
     digits = text.strip().lower().replace("-", "")
     if not re.fullmatch(r"[0-9a-f]{32}", digits) or len(set(digits)) < 2 or digits in _DUMMY_UUIDS:

@@ -103,7 +103,7 @@ class Section:
         return {name: getattr(self, name) for name in self._settings}
 
 
-class Described(NamedTuple):
+class SettingDescription(NamedTuple):
     """Documentation of one setting."""
 
     dotted: str
@@ -151,7 +151,7 @@ def load(
     return _build(settings_class, values, "")
 
 
-def describe(settings_class: type[Section], path: str = "") -> Iterator[Described]:
+def describe(settings_class: type[Section], path: str = "") -> Iterator[SettingDescription]:
     """Yield every setting of the class, sections depth first, in order of declaration."""
     hints = typing.get_type_hints(settings_class)
     for name, declared in settings_class._settings.items():
@@ -159,7 +159,7 @@ def describe(settings_class: type[Section], path: str = "") -> Iterator[Describe
         if _is_section(hints[name]):
             yield from describe(hints[name], dotted)
         else:
-            yield Described(dotted, hints[name], *declared)
+            yield SettingDescription(dotted, hints[name], *declared)
 
 
 def render_default(settings_class: type[Section]) -> str:
@@ -238,7 +238,7 @@ def _flatten(raw: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield dotted, value
 
 
-def _require_known(dotted: str, known: Mapping[str, Described], where: str) -> None:
+def _require_known(dotted: str, known: Mapping[str, SettingDescription], where: str) -> None:
     if dotted in known:
         return
     from difflib import get_close_matches  # imported only for an error
@@ -248,20 +248,20 @@ def _require_known(dotted: str, known: Mapping[str, Described], where: str) -> N
         leaf[match] for match in get_close_matches(dotted.rpartition(".")[2], list(leaf), n=1)
     ]
     hint = f"; the nearest known key is '{near[0]}'" if near else ""
-    raise ConfigurationError(f"unknown key {_shown(dotted)} {where}{hint}")
+    raise ConfigurationError(f"unknown key {_shorten(dotted)} {where}{hint}")
 
 
-def _coerce(described: Described, value: Any, where: str) -> Any:
+def _coerce(described: SettingDescription, value: Any, where: str) -> Any:
     kind = described.kind
     try:
         result = _convert(kind, value)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ConfigurationError(
-            f"'{described.dotted}' {where} must be {_word(kind)}, not {_shown(value)}"
+            f"'{described.dotted}' {where} must be {_word(kind)}, not {_shorten(value)}"
         ) from error
     if described.choices and result not in described.choices:
         raise ConfigurationError(
-            f"'{described.dotted}' {where} is {_shown(result)}: use one of {', '.join(described.choices)}"
+            f"'{described.dotted}' {where} is {_shorten(result)}: use one of {', '.join(described.choices)}"
         )
     for bound, wrong, word in ((described.minimum, -1, "at least"), (described.maximum, 1, "at most")):
         if bound is not None and (result - bound) * wrong > 0:
@@ -272,7 +272,9 @@ def _coerce(described: Described, value: Any, where: str) -> Any:
         try:
             described.check(result)
         except ValueError as error:
-            raise ConfigurationError(f"'{described.dotted}' {where} is {_shown(result)}: {error}") from error
+            raise ConfigurationError(
+                f"'{described.dotted}' {where} is {_shorten(result)}: {error}"
+            ) from error
     return result
 
 
@@ -320,7 +322,7 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     """Shorten a value for an error message: a file may hold one of any length."""
     if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
         return f"a number of {value.bit_length():,} bits"

@@ -19,11 +19,11 @@ from typing import Final
 from veilleuse.agent.errors import SpoolError
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.clock import instant_now
-from veilleuse.agent.platforms.locks import RUN_LOCK, holder
+from veilleuse.agent.platforms.locks import RUN_LOCK, lock_holder
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.state import WHY_SUSPEND, LastSign
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import FILE_NAME, reading
+from veilleuse.agent.spool.database import FILE_NAME, open_read_only
 
 DEFAULT_TIMEOUT_SECONDS: Final = 3.0
 """Longest wait. A step and a durable write take some tens of milliseconds, seconds on a slow disk."""
@@ -48,7 +48,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     1 after the timeout, when the machine sleeps anyway.
     """
     asked = instant_now()
-    number = holder(settings.paths.state, RUN_LOCK)
+    number = lock_holder(settings.paths.state, RUN_LOCK)
     if number is None:
         print("no service runs here: nothing to write")
         return 0
@@ -70,7 +70,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 def _is_written(path: Path, since_boottime_milliseconds: int) -> bool:
     """Return True when the sign of life has the reason suspend and is recent enough."""
     try:
-        with closing(reading(path, 0.2)) as db:
+        with closing(open_read_only(path, 0.2)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.LAST_SIGN,)).fetchone()
         sign = LastSign.from_json("" if row is None else str(row[0]))
     except (sqlite3.Error, SpoolError, ValueError):

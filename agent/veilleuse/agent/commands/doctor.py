@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from veilleuse.agent.commands import doctor_spool, poll
 from veilleuse.agent.commands.plain_text import seconds_text, utc_text
-from veilleuse.agent.commands.state_view import SpoolView, look_at_identity, look_at_spool
+from veilleuse.agent.commands.state_view import SpoolView, read_identity, read_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, require_machine_id
 from veilleuse.agent.host.machine import Machine
@@ -26,7 +26,7 @@ from veilleuse.agent.resident.open_sources import open_sources
 from veilleuse.agent.resident.state import LastSign, is_plausible
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
-from veilleuse.agent.spool.database import counted, whole
+from veilleuse.agent.spool.database import parse_counts, parse_whole_number
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Boundary, PointKind
@@ -62,10 +62,10 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     now = time.time_ns() // 1_000_000
     machine, sources = open_sources(settings)
     sources.close()
-    polled = poll.look_slowly(settings)
-    sources = poll.joined(sources, polled)
-    identity, no_identity = look_at_identity(settings)
-    spool = look_at_spool(settings)
+    polled = poll.try_polled_sources(settings)
+    sources = poll.join_sources(sources, polled)
+    identity, no_identity = read_identity(settings)
+    spool = read_spool(settings)
     result: dict[str, Any] = {
         "machine": machine._asdict(),
         "sources": source_rows(sources, polled),
@@ -88,7 +88,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return EXIT_WARNINGS if result["warnings"] else 0
 
 
-def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
+def source_rows(sources: Sources, polled: poll.PolledSources) -> list[dict[str, Any]]:
     """Build one row per source: its points, or the reason and remedy; also the readings it does not count."""
     tried_now = poll.rows(polled)
     apart = {row["name"] for row in tried_now}
@@ -105,7 +105,7 @@ def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
         for one in sources.unavailable
         if one.name not in apart
     ]
-    tried = {row["name"] for row in rows} | {poll.TAKES_THEM}
+    tried = {row["name"] for row in rows} | {poll.RESIDENT_SOURCE}
     rows += [
         _row(name, [], available=False, word="not_chosen", reason="measure.sources does not name it")
         for name in BUILTIN
@@ -209,10 +209,10 @@ def _spool(spool: SpoolView) -> dict[str, Any]:
         "records_kept_after_acknowledgement": spool.ring,
         "quarantine": spool.quarantine,
         "quarantine_bytes": spool.quarantine_bytes,
-        "drops": counted(spool.control.get(ControlKey.DROPS)),
+        "drops": parse_counts(spool.control.get(ControlKey.DROPS)),
         "standing": spool.control.get(ControlKey.STANDING),
-        "failures": whole(spool.control.get(ControlKey.FAILURES)),
-        "next_send_unix_milliseconds": whole(next_send) or None,
+        "failures": parse_whole_number(spool.control.get(ControlKey.FAILURES)),
+        "next_send_unix_milliseconds": parse_whole_number(next_send) or None,
     }
 
 
@@ -250,7 +250,7 @@ def _warnings(
         yield spool.trouble
         return
     standing = spool.control.get(ControlKey.STANDING)
-    if whole(spool.control.get(ControlKey.FAILURES)) and standing:
+    if parse_whole_number(spool.control.get(ControlKey.FAILURES)) and standing:
         yield f"nothing is delivered: {standing}"
     yield from _not_for_the_service(sources, spool)
     if spool.quarantine:

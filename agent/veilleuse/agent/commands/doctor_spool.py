@@ -12,7 +12,7 @@ from typing import Any, Final
 from veilleuse.agent.commands.state_view import SpoolView
 from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import NONE, Remote, Trial, in_use, readable
+from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, parse_or_none, read_in_use
 from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.settings import AgentSettings, allowed_population
 from veilleuse.agent.spool.database import DISK_SHARE, Bounds
@@ -34,7 +34,7 @@ def room(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
     """Estimate how long the machine can stay offline from now on, at the present rate. Bytes and days."""
     bounds = Bounds(settings.spool.max_bytes, settings.spool.disk_reserve_bytes)
     population = allowed_population(settings, spool.control.get(ControlKey.POPULATION))
-    per_day = _rows_per_day(settings, population, _configured(settings, spool))
+    per_day = _rows_per_day(settings, population, _configuration_in_use(settings, spool))
     disk_bytes, free = here.disk_room(spool.path.parent)
     reserve = min(bounds.disk_reserve_bytes, int(disk_bytes * DISK_SHARE))
     growth = max(0, free - reserve)  # bytes that the files may still grow on this disk
@@ -64,8 +64,8 @@ def versions(spool: SpoolView) -> dict[str, Any]:
 def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
     """Describe the configuration from the collector and its state."""
     control = spool.control.get
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
-    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    good = parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
     failed = control(ControlKey.CONFIGURATION_FAILED)
     if not settings.collector.accept_configuration:
         state = "refused by the local file"
@@ -77,7 +77,7 @@ def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
         state = "pulled, not tried yet"
     else:
         state = "confirmed" if good.sha256 else "none"
-    values = _configured(settings, spool)
+    values = _configuration_in_use(settings, spool)
     return {
         "state": state,
         "sha256": (trial.remote.sha256 if trial else good.sha256) or None,
@@ -123,10 +123,10 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"Configuration from the collector: {document['state']}" + (f" ({values})" if values else "")
 
 
-def _configured(settings: AgentSettings, spool: SpoolView) -> Configuration:
+def _configuration_in_use(settings: AgentSettings, spool: SpoolView) -> Configuration:
     if not settings.collector.accept_configuration:
         return Configuration()
-    return in_use(spool.control.get).configuration
+    return read_in_use(spool.control.get).configuration
 
 
 def _rows_per_day(settings: AgentSettings, population: Population, remote: Configuration) -> float:

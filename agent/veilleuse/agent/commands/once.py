@@ -25,7 +25,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
 
-class Glance(NamedTuple):
+class OnceResult(NamedTuple):
     """Result of a short measurement of this machine."""
 
     machine: Machine
@@ -38,18 +38,18 @@ class Glance(NamedTuple):
     """One record, or two across the edge of an hour, in the grain of a server; not stored, not sent."""
 
 
-def once(settings: AgentSettings, seconds: float, clock: Clock | None = None) -> Glance:
+def measure_once(settings: AgentSettings, seconds: float, clock: Clock | None = None) -> OnceResult:
     """Poll twice, `seconds` apart. Raises ConfigurationError."""
     if clock is not None:
-        return _glance(settings, seconds, clock)
+        return _measure(settings, seconds, clock)
     own_clock = SystemClock(str(settings.paths.procfs))
     try:
-        return _glance(settings, seconds, own_clock)
+        return _measure(settings, seconds, own_clock)
     finally:
         own_clock.close()
 
 
-def _glance(settings: AgentSettings, seconds: float, clock: Clock) -> Glance:
+def _measure(settings: AgentSettings, seconds: float, clock: Clock) -> OnceResult:
     machine, sources = open_sources(settings)
     try:
         ticker = make_ticker(clock, machine, sources, round(seconds * 1000))
@@ -61,7 +61,7 @@ def _glance(settings: AgentSettings, seconds: float, clock: Clock) -> Glance:
     fold = Fold(Population.SERVER, HOUR_MILLISECONDS)
     closed = [record for tick in ticks for record in fold.add(tick)]
     readings = tuple((polled.source.name, reading) for polled in ticker.polled for reading in polled.readings)
-    return Glance(machine, sources, readings, ticks, (*closed, *fold.flush()))
+    return OnceResult(machine, sources, readings, ticks, (*closed, *fold.flush()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Return 0 when something was measured. Raises AgentError when nothing can be measured."""
-    glance = once(settings, parsed.seconds)
+    glance = measure_once(settings, parsed.seconds)
     if not glance.sources.opened and glance.sources.load is None:
         raise AgentError("nothing can be measured on this machine: `veilleuse-agent doctor` says why")
     messages = [pb.Record.FromString(encode_record(record)) for record in glance.records]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, PowerGauge, Reading
-from veilleuse.agent.polling.process import look
+from veilleuse.agent.polling.process import poll_once
 from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import POLLED, SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
@@ -39,13 +39,13 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
     Raises AgentError, ConfigurationError.
     """
-    from veilleuse.agent.polling.process import look, poll
+    from veilleuse.agent.polling.process import poll, poll_once
 
     if not parsed.once:
         if parsed.json:
             raise ConfigurationError("--json is for one look: add --once")
         return poll(settings, attached=parsed.attached)
-    seen = look(settings)
+    seen = poll_once(settings)
     if parsed.json:
         print(json.dumps({"sources": [plain(one) for one in seen]}, ensure_ascii=False, indent=2))
     else:
@@ -66,11 +66,11 @@ def plain(seen: SourceStatus) -> dict[str, Any]:
             {"kind": p.kind.value, "domain": p.domain, "boundary": p.boundary.value, "subject": p.subject}
             for p in seen.points
         ],
-        "readings": [_reading(one.reading) for one in seen.readings],
+        "readings": [_reading_values(one.reading) for one in seen.readings],
     }
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
+def _reading_values(reading: Reading) -> dict[str, Any]:
     if isinstance(reading, EnergyCounter):
         energy = reading.energy_microjoules // MICROJOULES_PER_MILLIJOULE
         return {"domain": reading.point.domain, "energy_millijoules": energy}
@@ -111,11 +111,11 @@ def _text(reading: Reading) -> str:
     return f"GPUs busy: {reading.busy_ratio:.0%}"
 
 
-TAKES_THEM = "polled"
+RESIDENT_SOURCE = "polled"
 """Source of the resident process that offers the same points again, from the snapshot."""
 
 
-class Slow(NamedTuple):
+class PolledSources(NamedTuple):
     """Polled sources, each tried once."""
 
     seen: tuple[SourceStatus, ...]
@@ -126,16 +126,16 @@ class Slow(NamedTuple):
     """Path of the meters file."""
 
 
-def look_slowly(settings: AgentSettings) -> Slow:
+def try_polled_sources(settings: AgentSettings) -> PolledSources:
     """Ask every device; it takes as long as the slowest one, at most 21 s with usual timeouts."""
     chosen, meters = polls(settings.measure.sources), str(settings.paths.meters)
     try:
-        return Slow(look(settings), chosen, "", meters)
+        return PolledSources(poll_once(settings), chosen, "", meters)
     except ConfigurationError as error:
-        return Slow((), chosen, str(error), meters)
+        return PolledSources((), chosen, str(error), meters)
 
 
-def rows(slow: Slow) -> list[dict[str, Any]]:
+def rows(slow: PolledSources) -> list[dict[str, Any]]:
     """Build one row per meter and self-detecting source, and per source without configuration."""
     found = [_row(one) for one in slow.seen]
     tried = {one.job.source for one in slow.seen}
@@ -153,13 +153,13 @@ def rows(slow: Slow) -> list[dict[str, Any]]:
     return found
 
 
-def joined(sources: Sources, slow: Slow) -> Sources:
+def join_sources(sources: Sources, slow: PolledSources) -> Sources:
     """Combine all sources for the ladder: polled ones as they answered now, not as in the snapshot."""
-    opened = [one for one in sources.opened if one.source.name != TAKES_THEM]
+    opened = [one for one in sources.opened if one.source.name != RESIDENT_SOURCE]
     opened += [
-        OpenedSource(_Named(one.job.name), one.points) for one in slow.seen if one.outcome.word == "ok"
+        OpenedSource(_ClosedSource(one.job.name), one.points) for one in slow.seen if one.outcome.word == "ok"
     ]
-    missing = [one for one in sources.unavailable if one.name != TAKES_THEM]
+    missing = [one for one in sources.unavailable if one.name != RESIDENT_SOURCE]
     missing += [
         Unavailable(one.job.name, one.outcome.word, one.outcome.reason, one.outcome.remedy)
         for one in slow.seen
@@ -168,7 +168,7 @@ def joined(sources: Sources, slow: Slow) -> Sources:
     return sources._replace(opened=tuple(opened), unavailable=tuple(missing))
 
 
-def warnings(slow: Slow) -> Iterator[str]:
+def warnings(slow: PolledSources) -> Iterator[str]:
     """Yield the warnings that need action. `doctor` itself reports missing rights and libraries."""
     if slow.trouble:
         yield f"none of the polled sources is read: {slow.trouble}"
@@ -201,7 +201,7 @@ def _row(seen: SourceStatus) -> dict[str, Any]:
     }
 
 
-class _Named:
+class _ClosedSource:
     """Implements `ports.Source` for a closed source, of which only the name is left."""
 
     def __init__(self, name: str) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from veilleuse.agent.commands.state_view import look_at_spool
+from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.identity.image import WipeResult, wipe
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.limits import AGENT_ID_DIGITS
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Return 0 when no data of this machine is left."""
-    before = look_at_spool(settings)
+    before = read_spool(settings)
     undelivered = before.pending + before.unacknowledged
     wiped = wipe(settings, parsed.join)
     if parsed.json:

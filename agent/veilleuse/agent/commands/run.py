@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Measure until asked to stop."""
     if getattr(parsed, "check", False):
-        from veilleuse.agent.identity.reset import settle
+        from veilleuse.agent.identity.reset import reset_if_clone
 
-        settle(settings)
+        reset_if_clone(settings)
         return 0
     from veilleuse.agent.resident.process import AGAIN
     from veilleuse.agent.resident.process import run as measure
 
-    while (code := _checked(parsed)) == 0 and (
+    while (code := _run_check(parsed)) == 0 and (
         code := measure(settings, parsed.config, service_manager())
     ) == AGAIN:
         pass
@@ -53,7 +53,7 @@ def service_manager() -> ServiceManager | None:
     return manager
 
 
-def _checked(parsed: argparse.Namespace) -> int:
+def _run_check(parsed: argparse.Namespace) -> int:
     """Run the check in a child process and return its exit code; the child prints its own messages."""
     import subprocess
     import sys

@@ -15,16 +15,16 @@ from veilleuse.agent.commands.plain_text import period_text, plain, record_lines
 from veilleuse.agent.commands.state_view import (
     QuarantineEntry,
     SpoolView,
-    look_at_identity,
-    look_at_quarantine,
-    look_at_spool,
+    read_identity,
+    read_quarantine,
+    read_spool,
 )
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import points_of, whole
+from veilleuse.agent.spool.database import parse_whole_number, points_of
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 NEVER_SENT: Final = (
@@ -60,11 +60,11 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     Raises AgentError for an unreadable spool, as nothing could be said about the data that leaves.
     """
     if parsed.quarantine:
-        return _show_quarantine(look_at_quarantine(settings), as_json=parsed.json)
-    spool = look_at_spool(settings)
+        return _show_quarantine(read_quarantine(settings), as_json=parsed.json)
+    spool = read_spool(settings)
     if spool.trouble and not spool.missing:
         raise AgentError(spool.trouble)
-    identity, no_identity = look_at_identity(settings)
+    identity, no_identity = read_identity(settings)
     population = settings.measure.population or (identity.place.population if identity else "")
     points = points_of(spool.control.get(ControlKey.SOURCES))
     facts = own_facts(settings, points)
@@ -81,7 +81,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "last_sent": plain(sent) if sent is not None else None,
         "records_waiting": spool.pending + spool.unacknowledged,
         "standing": spool.control.get(ControlKey.STANDING),
-        "next_send_unix_milliseconds": _whole(spool.control.get(ControlKey.NEXT_SEND)),
+        "next_send_unix_milliseconds": _parse_time(spool.control.get(ControlKey.NEXT_SEND)),
     }
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
@@ -92,7 +92,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 def _show_quarantine(kept: list[QuarantineEntry], *, as_json: bool) -> int:
     """Print the refused records; a gap was sent in the place of each."""
-    rows = [(one, _decoded(one.wire)) for one in kept]
+    rows = [(one, _decode(one.wire)) for one in kept]
     if as_json:
         result = [
             {
@@ -115,7 +115,7 @@ def _show_quarantine(kept: list[QuarantineEntry], *, as_json: bool) -> int:
     return 0
 
 
-def _decoded(wire: bytes) -> pb.Record | None:
+def _decode(wire: bytes) -> pb.Record | None:
     try:
         return pb.Record.FromString(wire)
     except DecodeError:
@@ -167,8 +167,8 @@ def _record(title: str, record: pb.Record | None, none: str) -> Iterator[str]:
             yield f"  {line}"
 
 
-def _whole(text: str | None) -> int | None:
-    return whole(text) or None
+def _parse_time(text: str | None) -> int | None:
+    return parse_whole_number(text) or None
 
 
 __all__ = ["add_arguments", "last_record", "period_text", "run"]

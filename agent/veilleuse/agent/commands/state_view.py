@@ -15,7 +15,7 @@ from veilleuse.agent.errors import AgentError, SpoolError
 from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import FILE_NAME, reading, set_aside
+from veilleuse.agent.spool.database import FILE_NAME, open_read_only, set_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class SpoolView:
             return []
 
 
-def look_at_spool(settings: AgentSettings) -> SpoolView:
+def read_spool(settings: AgentSettings) -> SpoolView:
     """Read the spool; `trouble` says what is wrong. Never raises, never writes."""
     path = settings.paths.state / FILE_NAME
     try:
@@ -73,7 +73,7 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
             path, trouble=f"cannot read {path} ({error.strerror}): run as root or as the agent's user"
         )
     try:
-        with closing(reading(path, 2)) as db:
+        with closing(open_read_only(path, 2)) as db:
             return _read(db, path, size)
     except SpoolError as error:
         return SpoolView(path, trouble=str(error), size_bytes=size)
@@ -93,13 +93,13 @@ class QuarantineEntry:
     wire: bytes
 
 
-def look_at_quarantine(settings: AgentSettings) -> list[QuarantineEntry]:
+def read_quarantine(settings: AgentSettings) -> list[QuarantineEntry]:
     """Read the quarantine, oldest first. Raises AgentError."""
     path = settings.paths.state / FILE_NAME
     if not path.exists():
         return []
     try:
-        with closing(reading(path, 2)) as db:
+        with closing(open_read_only(path, 2)) as db:
             rows = db.execute("SELECT seq, epoch, reason, wire FROM quarantine ORDER BY rowid").fetchall()
     except sqlite3.Error as error:
         raise AgentError(
@@ -109,7 +109,7 @@ def look_at_quarantine(settings: AgentSettings) -> list[QuarantineEntry]:
     return [QuarantineEntry(*row) for row in rows]
 
 
-def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
+def read_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
     """Return (identity, "") or (None, the reason why it is absent or unreadable). Never raises."""
     try:
         return IdentityStore(settings.paths.state).load(), ""

@@ -58,10 +58,10 @@ class Stream:
         *whole, self._waiting = (self._waiting + data).split(_END)
         if len(self._waiting) > LARGEST_SAMPLE_BYTES:
             raise ValueError(f"more than {LARGEST_SAMPLE_BYTES} bytes and no end of a sample")
-        return [sample(parsed(part.strip(b"\0 \r\n\t") + _END)) for part in whole]
+        return [parse_sample(parse_plist(part.strip(b"\0 \r\n\t") + _END)) for part in whole]
 
 
-def parsed(text: bytes) -> object:
+def parse_plist(text: bytes) -> object:
     """Parse one property list. Raises ValueError."""
     try:
         return plistlib.loads(text, fmt=plistlib.FMT_XML)
@@ -69,7 +69,7 @@ def parsed(text: bytes) -> object:
         raise ValueError(f"no property list: {error or type(error).__name__}") from error
 
 
-def sample(told: object) -> Sample:
+def parse_sample(told: object) -> Sample:
     """Read the values of one property list."""
     told = told if isinstance(told, dict) else {}
     elapsed = _number(told, "elapsed_ns")
@@ -193,7 +193,7 @@ class PowermetricsHelper:
             with suppress(ProcessLookupError):
                 self._running.terminate()
 
-    def follow(self) -> None:
+    def run_program(self) -> None:
         """Run the program once; publish its samples and its end.
 
         Raises AgentError when the file cannot be written.
@@ -208,17 +208,17 @@ class PowermetricsHelper:
                 cwd="/",
             )
         except OSError as error:
-            self._failed(f"cannot start {self._command[0]}: {error.strerror or error}")
+            self._report_failure(f"cannot start {self._command[0]}: {error.strerror or error}")
             return
         try:
             if self.stopped:
                 return
             reason = self._samples(started)
             if not self.stopped:
-                self._failed(reason)
+                self._report_failure(reason)
         finally:
             self._running = None
-            _ended(started)
+            _end_program(started)
 
     def _samples(self, started: subprocess.Popen[bytes]) -> str:
         """Publish samples until the output ends, and return the reason of the end."""
@@ -245,7 +245,7 @@ class PowermetricsHelper:
         lines = errors.decode("utf-8", "replace").strip().splitlines()
         return f"powermetrics has ended: {lines[-1][:200]}" if lines else "powermetrics has ended"
 
-    def _failed(self, reason: str) -> None:
+    def _report_failure(self, reason: str) -> None:
         log.warning("processor not measured", extra={"reason": reason})
         self._publish(self._accumulator.failure(reason))
 
@@ -267,7 +267,7 @@ def run(path: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, helper.stop)
     while not helper.stopped:
-        helper.follow()
+        helper.run_program()
         _rest(helper)
     return 0
 
@@ -278,7 +278,7 @@ def _rest(helper: PowermetricsHelper) -> None:
         time.sleep(1)
 
 
-def _ended(started: subprocess.Popen[bytes]) -> None:
+def _end_program(started: subprocess.Popen[bytes]) -> None:
     """End the program and close its pipes."""
     with suppress(ProcessLookupError):
         started.terminate()

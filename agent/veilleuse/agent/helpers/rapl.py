@@ -62,22 +62,22 @@ class RaplHelper:
                 self._not_counted = self._source.not_counted()
             readings = self._readings()
         except SourceUnavailable as error:
-            self._say(error.reason)
+            self._log_once(error.reason)
             outcome = Outcome(self._source.name, error.word, error.reason, error.remedy)
             return Publication((), (), (outcome,))
         except ReadFailed as error:
             self._failures += 1
-            self._say(str(error))
+            self._log_once(str(error))
             return Publication((), self._points, (self._outcome("failed", str(error)),))
         self._successes += 1
-        self._say("")
+        self._log_once("")
         outcomes = (self._outcome("ok"),)
         return Publication(readings, self._points, outcomes, not_counted=self._not_counted)
 
     def _readings(self) -> tuple[SnapshotReading, ...]:
         made_at = self._now().boottime_milliseconds
         return tuple(
-            SnapshotReading(_coarse(reading), made_at, EVERY_MILLISECONDS)
+            SnapshotReading(_round_down(reading), made_at, EVERY_MILLISECONDS)
             for reading in self._source.read()
             if isinstance(reading, EnergyCounter)
         )
@@ -85,7 +85,7 @@ class RaplHelper:
     def _outcome(self, word: str, reason: str = "") -> Outcome:
         return Outcome(self._source.name, word, reason, "", self._successes, self._failures)
 
-    def _say(self, reason: str) -> None:
+    def _log_once(self, reason: str) -> None:
         """Log each fault once, not every 10 s."""
         if reason and reason != self._said:
             log.warning("energy counters not read", extra={"reason": reason})
@@ -119,7 +119,7 @@ def run(context: SourceContext, path: Path, manager: ServiceManager) -> int:
     return 0
 
 
-def _coarse(reading: EnergyCounter) -> EnergyCounter:
+def _round_down(reading: EnergyCounter) -> EnergyCounter:
     """Round down to the millijoule: differences are off by less than one, and do not drift."""
     whole = reading.energy_microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
     return reading._replace(energy_microjoules=whole)

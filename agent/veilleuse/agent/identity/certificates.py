@@ -49,7 +49,7 @@ class Keys(Protocol):
     def request_der(self, key_pem: bytes) -> bytes: ...
     def sign_renew_expired(self, key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes: ...
     def sign_copy_of(self, key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes: ...
-    def checked_validity(
+    def check_validity(
         self,
         certificate_der: bytes,
         intermediates_der: list[bytes],
@@ -68,7 +68,7 @@ class Trust:
     pinned: frozenset[str] = frozenset()
     """SHA-256 of further CAs, as in `collector.ca_sha256`."""
 
-    def among(self, roots_der: Iterable[bytes]) -> list[bytes]:
+    def select_trusted(self, roots_der: Iterable[bytes]) -> list[bytes]:
         """Return all trusted CAs (DER).
 
         The known ones, and those of `roots_der` whose fingerprint is pinned.
@@ -93,7 +93,7 @@ class Introduction:
 
 
 def enrol(
-    desk: EnrolmentApi,
+    api: EnrolmentApi,
     keys: Keys,
     store: IdentityStore,
     introduction: Introduction,
@@ -116,9 +116,9 @@ def enrol(
     if introduction.host_name:
         request.host_name = introduction.host_name
     if original is not None:
-        request.copy_of.CopyFrom(_copy_of(desk, keys, original, request.certificate_request_der))
-    with _key_may_be_refused(store):
-        answer = desk.enrol(request)
+        request.copy_of.CopyFrom(_prove_clone(api, keys, original, request.certificate_request_der))
+    with _drop_refused_key(store):
+        answer = api.enrol(request)
     if len(answer.agent_id) != AGENT_ID_BYTES:
         raise IdentityError("the collector gave an agent id that is not 16 bytes: upgrade one of the two")
     if not answer.HasField("certificate"):
@@ -144,7 +144,7 @@ def renew(
     """Get the next certificate, with a new key, while the present one is valid. `pinned` as in Trust."""
     trust = Trust(store.load().roots_pem, pinned)
     key_pem = _request_key(keys, store)
-    with _key_may_be_refused(store):
+    with _drop_refused_key(store):
         answer = call(pb.RenewRequest(certificate_request_der=keys.request_der(key_pem)))
     _keep(store, answer.certificate, _validity(keys, answer.certificate, key_pem, trust))
     log.info("certificate renewed")
@@ -152,13 +152,13 @@ def renew(
 
 
 def renew_expired(
-    desk: EnrolmentApi, keys: Keys, store: IdentityStore, pinned: frozenset[str] = frozenset()
+    api: EnrolmentApi, keys: Keys, store: IdentityStore, pinned: frozenset[str] = frozenset()
 ) -> Identity:
     """Get a new certificate after expiry: sign the collector's nonce with the key of the expired one."""
     identity = store.load()
     key_pem = _request_key(keys, store)
     request_der = keys.request_der(key_pem)
-    nonce = _nonce(desk, identity)
+    nonce = _nonce(api, identity)
     request = pb.RenewExpiredRequest(
         agent_id=identity.agent_id,
         nonce=nonce,
@@ -166,8 +166,8 @@ def renew_expired(
         signature_der=keys.sign_renew_expired(identity.key_pem, nonce, request_der),
         certificate_request_der=request_der,
     )
-    with _key_may_be_refused(store):
-        answer = desk.renew_expired(request)
+    with _drop_refused_key(store):
+        answer = api.renew_expired(request)
     trust = Trust(identity.roots_pem, pinned)
     _keep(store, answer.certificate, _validity(keys, answer.certificate, key_pem, trust))
     log.info("expired certificate renewed")
@@ -193,12 +193,12 @@ def _request_key(keys: Keys, store: IdentityStore) -> bytes:
     return key_pem
 
 
-def _copy_of(desk: EnrolmentApi, keys: Keys, original: Identity, request_der: bytes) -> pb.CopyOf:
+def _prove_clone(api: EnrolmentApi, keys: Keys, original: Identity, request_der: bytes) -> pb.CopyOf:
     """Prove that this machine is a clone of `original`.
 
     Sign a nonce and the request with the original's key.
     """
-    nonce = _nonce(desk, original)
+    nonce = _nonce(api, original)
     return pb.CopyOf(
         agent_id=original.agent_id,
         nonce=nonce,
@@ -207,15 +207,15 @@ def _copy_of(desk: EnrolmentApi, keys: Keys, original: Identity, request_der: by
     )
 
 
-def _nonce(desk: EnrolmentApi, identity: Identity) -> bytes:
-    nonce = desk.challenge(pb.ChallengeRequest(agent_id=identity.agent_id)).nonce
+def _nonce(api: EnrolmentApi, identity: Identity) -> bytes:
+    nonce = api.challenge(pb.ChallengeRequest(agent_id=identity.agent_id)).nonce
     if len(nonce) != _NONCE_BYTES:
         raise IdentityError("the collector gave a nonce that is not 32 bytes: upgrade one of the two")
     return nonce
 
 
 @contextmanager
-def _key_may_be_refused(store: IdentityStore) -> Iterator[None]:
+def _drop_refused_key(store: IdentityStore) -> Iterator[None]:
     """Drop the pending key when its request is refused for good: a retry would be refused for ever.
 
     A token used with this key more than ten minutes ago is refused for good too. The first answer was lost.
@@ -233,8 +233,8 @@ def _key_may_be_refused(store: IdentityStore) -> Iterator[None]:
 
 def _validity(keys: Keys, issued: pb.IssuedCertificate, key_pem: bytes, trust: Trust) -> tuple[int, int]:
     roots = list(issued.roots_der)
-    return keys.checked_validity(
-        issued.certificate_der, list(issued.intermediates_der), roots, key_pem, trust.among(roots)
+    return keys.check_validity(
+        issued.certificate_der, list(issued.intermediates_der), roots, key_pem, trust.select_trusted(roots)
     )
 
 

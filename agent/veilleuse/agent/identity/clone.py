@@ -54,7 +54,7 @@ class Mark:
     """Epoch of the spool that replaces the cloned one, once it exists; 16 hexadecimal digits."""
 
 
-class Copies:
+class CloneDetector:
     """Reads and writes the clone marks of the state directory."""
 
     def __init__(self, state: Path) -> None:
@@ -65,21 +65,21 @@ class Copies:
 
     # --------------------------------------------------------------------------------- hardware
 
-    def changed(self, hardware: Mapping[str, str]) -> tuple[str, ...]:
+    def changed_ids(self, hardware: Mapping[str, str]) -> tuple[str, ...]:
         """Return the names of the ids that changed; `hardware` comes from `hardware_ids`.
 
         Raises IdentityError. An id that is no longer readable has not changed.
         """
-        kept, now = self._kept(), self._salted(hardware)
+        kept, now = self._stored_ids(), self._hash_ids(hardware)
         return tuple(sorted(name for name in now if name in kept and kept[name] != now[name]))
 
     def is_other_hardware(self, hardware: Mapping[str, str]) -> bool:
         """Return True when enough ids changed to make this another machine. Raises IdentityError."""
-        return len(self.changed(hardware)) >= CHANGED_IDS_OF_A_COPY
+        return len(self.changed_ids(hardware)) >= CHANGED_IDS_OF_A_COPY
 
     def keep(self, hardware: Mapping[str, str]) -> None:
         """Store the present ids: one changed id (a new disk) is accepted. Raises IdentityError."""
-        kept, now = self._kept(), self._salted(hardware)
+        kept, now = self._stored_ids(), self._hash_ids(hardware)
         if kept | now != kept:
             self._store.write("hardware.json", json.dumps(kept | now, sort_keys=True).encode())
 
@@ -87,7 +87,7 @@ class Copies:
         """Delete the stored ids, so that the present ones count: for an enrolment over a damaged file."""
         remove_owned(self._store.directory / "hardware.json")
 
-    def _kept(self) -> dict[str, str]:
+    def _stored_ids(self) -> dict[str, str]:
         try:
             return dict(json.loads(self._store.read("hardware.json")))
         except FileNotFoundError:
@@ -99,7 +99,7 @@ class Copies:
                 "join file: `veilleuse-agent enrol JOINFILE`"
             ) from error
 
-    def _salted(self, hardware: Mapping[str, str]) -> dict[str, str]:
+    def _hash_ids(self, hardware: Mapping[str, str]) -> dict[str, str]:
         if not hardware:
             return {}
         try:
@@ -118,7 +118,7 @@ class Copies:
         """Mark this machine as a clone; the next start acts on it. Raises IdentityError."""
         self._store.write(_MARK, json.dumps(asdict(mark)).encode())
 
-    def marked(self) -> Mark | None:
+    def read_mark(self) -> Mark | None:
         """Return the mark, or None. An unreadable mark counts as a conflict: nothing doubtful is sent."""
         try:
             raw = json.loads(self._store.read(_MARK))
@@ -142,7 +142,7 @@ class Copies:
 
     # ------------------------------------------------------------------------------- beginning again
 
-    def begin_again(self, mark: Mark) -> None:
+    def reset_identity(self, mark: Mark) -> None:
         """Give up the identity in one rename. A machine without its own identity keeps its original's.
 
         Raises IdentityError.

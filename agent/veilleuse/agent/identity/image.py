@@ -47,18 +47,18 @@ def wipe(settings: AgentSettings, join_file: Path | None = None) -> WipeResult:
         read_join_file(join_file)
         content = read_named(join_file, MAX_BYTES)
     with as_owner_of(state):
-        run, send = _locked(state)
+        run, send = _take_locks(state)
         with run, send:
             agent_id = _agent_id(state)
             removed = tuple(_remove(path) for path in _belongings(state))
             left = join_file_path(settings)
             if join_file is not None:
                 write_private(left, content)
-            _forget_locks(state)
+            _delete_locks(state)
         return WipeResult(agent_id, removed, left if left.exists() else None)
 
 
-def _locked(state: Path) -> tuple[ProcessLock, ProcessLock]:
+def _take_locks(state: Path) -> tuple[ProcessLock, ProcessLock]:
     try:
         run = ProcessLock(state, RUN_LOCK, what="veilleuse-agent run")
         try:
@@ -94,7 +94,7 @@ def _remove(path: Path) -> Path:
     return path
 
 
-def _forget_locks(state: Path) -> None:
+def _delete_locks(state: Path) -> None:
     """Delete the lock files: we hold both locks, and the poll lock exists only while the run lock is held."""
     for name in (RUN_LOCK, SEND_LOCK, POLL_LOCK):
         (state / name).unlink(missing_ok=True)

@@ -66,7 +66,7 @@ def read_join_file(path: Path) -> JoinFile:
         raw = json.loads(content)
         if not isinstance(raw, dict):
             raise TypeError("it is not a JSON object")
-        return _checked(
+        return _parse(
             raw, readable_by_others=here.ACCESS_BY_MODE and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
         )
     except KeyError as error:
@@ -98,7 +98,7 @@ def fingerprint(text: str) -> str:
     return re.sub(r"[:\s]", "", text).lower()
 
 
-def _checked(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
+def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
     if raw["version"] != FORMAT_VERSION:
         raise ValueError(f"version {raw['version']!r} is not {FORMAT_VERSION}: upgrade the agent")
     for name in ("address", "enrolment_address"):

@@ -48,7 +48,7 @@ def sign_copy_of(key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -
     return _key(key_pem).sign(message, ec.ECDSA(hashes.SHA256()))
 
 
-def checked_validity(
+def check_validity(
     certificate_der: bytes,
     intermediates_der: list[bytes],
     roots_der: list[bytes],
@@ -72,11 +72,11 @@ def checked_validity(
         ) from error
     if leaf.public_key() != _key(key_pem).public_key():
         raise IdentityError("the collector sent a certificate for another key: try again")
-    if not _hangs_on(leaf, between, roots):
+    if not _chains_to(leaf, between, roots):
         raise IdentityError(
             "the certificate the collector sent does not hang on the roots it sent: try again"
         )
-    if not _hangs_on(leaf, between, trusted):
+    if not _chains_to(leaf, between, trusted):
         raise IdentityError(
             "the collector's new CA is not vouched for by the one this machine trusts: enrol again with a "
             "new join file"
@@ -87,14 +87,14 @@ def checked_validity(
     )
 
 
-def _hangs_on(
+def _chains_to(
     certificate: x509.Certificate, between: list[x509.Certificate], roots: list[x509.Certificate]
 ) -> bool:
     """Return True when CA certificates of `between`, in any order, link this one to one of `roots`."""
     if any(_issued_by(certificate, root) for root in roots):
         return True
     return any(
-        _hangs_on(issuer, [other for other in between if other is not issuer], roots)
+        _chains_to(issuer, [other for other in between if other is not issuer], roots)
         for issuer in between
         if _is_authority(issuer) and _issued_by(certificate, issuer)
     )

@@ -24,14 +24,14 @@ from google.protobuf.message import DecodeError
 
 from veilleuse.agent.errors import AgentError, AlreadyRunning, IdentityError, SpoolBusy, SpoolError
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
-from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, Copies, Mark
+from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, CloneDetector, Mark
 from veilleuse.agent.identity.store import IdentityStore, as_owner_of
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Period, WeekPeriod
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import FILE_NAME, connect, gap_over, gap_row, translated
+from veilleuse.agent.spool.database import FILE_NAME, connect, gap_over, gap_row, translate_errors
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 
@@ -44,37 +44,37 @@ _SENDER_SECONDS: Final = 20.0
 """Longest wait for a running sender, in seconds: it ends by itself when it sees the mark."""
 
 
-def settle(settings: AgentSettings) -> bool:
+def reset_if_clone(settings: AgentSettings) -> bool:
     """Start again before measuring if this is a clone; return whether it was.
 
     Raises AgentError; AlreadyRunning while another process measures.
     """
     state = settings.paths.state
     with as_owner_of(state), ProcessLock(state, RUN_LOCK, what="veilleuse-agent run"):
-        _warn_of_an_image()
-        if not _is_copy(settings):
+        _warn_if_image()
+        if not _is_clone(settings):
             return False
-        with _sender_ended(state):
-            begin_again(settings)
+        with _wait_for_sender(state):
+            reset_identity(settings)
         return True
 
 
-def settle_for_enrolment(settings: AgentSettings) -> None:
-    """Do the same as `settle` before `enrol`, which holds the sender's lock.
+def reset_before_enrolment(settings: AgentSettings) -> None:
+    """Do the same as `reset_if_clone` before `enrol`, which holds the sender's lock.
 
     Unreadable hardware ids are stored anew. Raises IdentityError while the service measures into a cloned
     spool.
     """
-    state, copies = settings.paths.state, Copies(settings.paths.state)
+    state, copies = settings.paths.state, CloneDetector(settings.paths.state)
     try:
-        copies.changed({})
+        copies.changed_ids({})
     except IdentityError:
         copies.forget_hardware()
-    if not _is_copy(settings):
+    if not _is_clone(settings):
         return
     try:
         with ProcessLock(state, RUN_LOCK, what="veilleuse-agent run"):
-            begin_again(settings)
+            reset_identity(settings)
     except AlreadyRunning as error:
         raise IdentityError(
             "this is a copy of another machine, and its service still measures for that one: "
@@ -82,14 +82,14 @@ def settle_for_enrolment(settings: AgentSettings) -> None:
         ) from error
 
 
-def begin_again(settings: AgentSettings, now_unix_milliseconds: int | None = None) -> None:
+def reset_identity(settings: AgentSettings, now_unix_milliseconds: int | None = None) -> None:
     """Set aside the data of the original. The caller holds both locks. Raises IdentityError."""
     now = time.time_ns() // 1_000_000 if now_unix_milliseconds is None else now_unix_milliseconds
-    state, copies = settings.paths.state, Copies(settings.paths.state)
+    state, copies = settings.paths.state, CloneDetector(settings.paths.state)
     hardware = hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID))
-    mark = copies.marked() or Mark(HARDWARE, now)
-    _spool_aside(state, copies, mark, now)
-    copies.begin_again(copies.marked() or mark)
+    mark = copies.read_mark() or Mark(HARDWARE, now)
+    _replace_spool(state, copies, mark, now)
+    copies.reset_identity(copies.read_mark() or mark)
     copies.keep(hardware)
     log.warning(
         "this is a copy of another machine: begun again without its identity and its spool",
@@ -97,12 +97,12 @@ def begin_again(settings: AgentSettings, now_unix_milliseconds: int | None = Non
     )
 
 
-def _is_copy(settings: AgentSettings) -> bool:
+def _is_clone(settings: AgentSettings) -> bool:
     """Return True when this machine has to start again. Measuring goes on when this cannot be determined."""
-    copies = Copies(settings.paths.state)
+    copies = CloneDetector(settings.paths.state)
     hardware = hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID))
     try:
-        if copies.marked() is not None or copies.is_other_hardware(hardware):
+        if copies.read_mark() is not None or copies.is_other_hardware(hardware):
             return True
         if IdentityStore(settings.paths.state).is_enrolled():
             copies.drop_original()
@@ -112,14 +112,14 @@ def _is_copy(settings: AgentSettings) -> bool:
     return False
 
 
-def _warn_of_an_image() -> None:
+def _warn_if_image() -> None:
     try:
         require_machine_id(MACHINE_ID)
     except IdentityError as error:
         log.warning("measured and kept, not enrolled and not sent", extra={"reason": str(error)})
 
 
-def _sender_ended(state: Path) -> ProcessLock:
+def _wait_for_sender(state: Path) -> ProcessLock:
     """Wait until the sender releases its lock, and take it. Raises AlreadyRunning."""
     until = time.monotonic() + _SENDER_SECONDS
     while True:
@@ -134,7 +134,7 @@ def _sender_ended(state: Path) -> ProcessLock:
 # ---------------------------------------------------------------------------------------- the spool
 
 
-def _spool_aside(state: Path, copies: Copies, mark: Mark, now: int) -> None:
+def _replace_spool(state: Path, copies: CloneDetector, mark: Mark, now: int) -> None:
     """Put a new spool in the place of the cloned one, which is set aside. Raises IdentityError."""
     path, fresh = state / FILE_NAME, state / FRESH
     if mark.epoch and _epoch(path) == mark.epoch:
@@ -144,7 +144,7 @@ def _spool_aside(state: Path, copies: Copies, mark: Mark, now: int) -> None:
             if not path.exists():
                 return  # never measured, or set aside without a new one
             _remove(fresh)
-            copies.mark(replace(mark, epoch=_make(fresh, path, mark)))
+            copies.mark(replace(mark, epoch=_create_spool(fresh, path, mark)))
             _set_aside(path, now)
         fresh.rename(path)
         here.sync_folder(state)
@@ -156,10 +156,10 @@ def _spool_aside(state: Path, copies: Copies, mark: Mark, now: int) -> None:
             _set_aside(path, now)
 
 
-def _make(fresh: Path, copied: Path, mark: Mark) -> str:
+def _create_spool(fresh: Path, copied: Path, mark: Mark) -> str:
     """Create the complete new spool and return its epoch. Raises SpoolError."""
-    population, gaps = _left_behind(copied, of_this_machine=mark.why == CONFLICT)
-    with closing(connect(fresh)) as db, translated(fresh):
+    population, gaps = _read_undelivered(copied, of_this_machine=mark.why == CONFLICT)
+    with closing(connect(fresh)) as db, translate_errors(fresh):
         db.execute("BEGIN IMMEDIATE")
         # the collector places a clone where its original is
         if population is not None:
@@ -169,20 +169,20 @@ def _make(fresh: Path, copied: Path, mark: Mark) -> str:
     return _epoch(fresh)
 
 
-def _left_behind(path: Path, *, of_this_machine: bool) -> tuple[str | None, list[Gap]]:
+def _read_undelivered(path: Path, *, of_this_machine: bool) -> tuple[str | None, list[Gap]]:
     """Return (population, gaps for the undelivered rows).
 
     On other hardware the rows are the original's, so there are no gaps. Raises SpoolBusy.
     """
     try:
-        with closing(connect(path)) as db, translated(path):
+        with closing(connect(path)) as db, translate_errors(path):
             row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.POPULATION,)).fetchone()
             population = None if row is None else str(row[0])
             if not of_this_machine:
                 return population, []
-            from veilleuse.agent.identity.reset import gaps_of  # protobuf: in this rare case only
+            from veilleuse.agent.identity.reset import undelivered_gaps  # protobuf: in this rare case only
 
-            return population, gaps_of(db)
+            return population, undelivered_gaps(db)
     except SpoolBusy:
         raise
     except (SpoolError, ValueError) as error:
@@ -195,7 +195,7 @@ def _epoch(path: Path) -> str:
     if not path.exists():
         return ""
     try:
-        with closing(connect(path)) as db, translated(path):
+        with closing(connect(path)) as db, translate_errors(path):
             row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.EPOCH,)).fetchone()
             return "" if row is None else str(row[0])
     except AgentError:
@@ -222,7 +222,7 @@ MAX_GAP_SPANS: Final = 1_024
 """Largest number of spans that the collector takes in one gap: docs/wire.md."""
 
 
-def gaps_of(db: sqlite3.Connection) -> list[Gap]:
+def undelivered_gaps(db: sqlite3.Connection) -> list[Gap]:
     """Build one gap over the numbered records, and one over the others and the open ones, if any."""
     numbered = db.execute("SELECT wire FROM outbox WHERE acknowledged_unix_milliseconds IS NULL ORDER BY seq")
     wires = [bytes(row[0]) for row in numbered]
@@ -247,14 +247,14 @@ def gap_over_wires(reason: GapReason, wires: Sequence[bytes]) -> Gap:
         records += max(1, record.gap.records)
         if record.HasField("measurement"):
             milliseconds = sum(cell.milliseconds for cell in record.measurement.cells)
-            spans.append((_decoded(record.measurement.period), milliseconds))
-        spans += [(_decoded(span.period), span.milliseconds) for span in record.gap.spans]
+            spans.append((_decode_period(record.measurement.period), milliseconds))
+        spans += [(_decode_period(span.period), span.milliseconds) for span in record.gap.spans]
     if len(spans) > MAX_GAP_SPANS:
         spans = [(None, sum(lost for _, lost in spans))]
     return Gap(reason, tuple(span for span in spans if span[1] > 0), records)
 
 
-def _decoded(period: pb.Period) -> Period | None:
+def _decode_period(period: pb.Period) -> Period | None:
     """Decode a period, the inverse of `encode.encode_period`; None when none is set."""
     match period.WhichOneof("kind"):
         case "clock":

@@ -3,7 +3,7 @@
 """Parts that differ by operating system. `sys.platform` is read only here, and in sources/ to choose sources.
 
 `here` is the interface of the processes to their system. Host facts and hardware ids have their own modules
-in `host/`, chosen by `of`. Modules of other systems are never imported.
+in `host/`, chosen by `load_module`. Modules of other systems are never imported.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _MODULES: Final = {
 """macOS imports the shared parts of the Linux module."""
 
 
-def of(concern: str) -> Any:
+def load_module(concern: str) -> Any:
     """Import the module of this system for `system`, `facts` or `hardware`."""
     folder = "platforms." if concern == "system" else ""
     return importlib.import_module(f"veilleuse.agent.{folder}{_MODULES[concern]}")
 
 
-here: Final = cast("System", of("system"))
+here: Final = cast("System", load_module("system"))
 
 
 if TYPE_CHECKING:  # a protocol in the running process would only cost memory

@@ -58,7 +58,7 @@ class ProcessLock:
         self.release()
 
 
-def holder(state: Path, name: str) -> int | None:
+def lock_holder(state: Path, name: str) -> int | None:
     """Return the number of the last process that took the lock; None if there is none, or it has ended.
 
     The lock itself is not tried: holding it for a moment could stop a service that is just starting.

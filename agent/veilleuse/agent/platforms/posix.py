@@ -106,7 +106,7 @@ sleeper = PipeSleeper
 
 def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
     """See `System.on_stop`: SIGTERM and SIGINT."""
-    return _handled(stop, signal.SIGTERM, signal.SIGINT)
+    return _install_handlers(stop, signal.SIGTERM, signal.SIGINT)
 
 
 class SignalWatch:
@@ -116,7 +116,7 @@ class SignalWatch:
     """
 
     def __init__(self, announce: Callable[[], None]) -> None:
-        self._undo = _handled(announce, SLEEP_AHEAD)
+        self._undo = _install_handlers(announce, SLEEP_AHEAD)
 
     def written(self) -> None:
         """Do nothing: no caller waits."""
@@ -134,7 +134,7 @@ def tell_sleep_ahead(process: int) -> None:
     os.kill(process, SLEEP_AHEAD)
 
 
-def _handled(call: Callable[[], None], *numbers: signal.Signals) -> Callable[[], None]:
+def _install_handlers(call: Callable[[], None], *numbers: signal.Signals) -> Callable[[], None]:
     before = {number: signal.signal(number, lambda *_: call()) for number in numbers}
 
     def undo() -> None:

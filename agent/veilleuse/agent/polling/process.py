@@ -68,7 +68,7 @@ def poll(settings: AgentSettings, *, attached: bool) -> int:
         polling = PollingProcess(jobs, published, clock)
         here.on_stop(polling.stop)
         if attached:
-            threading.Thread(target=_when_input_ends, args=(polling.stop,), daemon=True).start()
+            threading.Thread(target=_call_at_input_end, args=(polling.stop,), daemon=True).start()
         return polling.run()
 
 
@@ -96,7 +96,7 @@ class PollingProcess:
         while not (self._stopped or nothing):
             self._clock.sleep(LOOK_MILLISECONDS if self._last is not None else BEGINNING_MILLISECONDS)
             time.sleep(GATHER_SECONDS)
-            tried = all(worker.tried for worker in self._workers)
+            tried = all(worker.has_tried for worker in self._workers)
             if tried or time.monotonic() >= first_round:
                 seen = self._publish()
                 nothing = tried and all(one.outcome.word not in _HERE for one in seen)
@@ -112,7 +112,7 @@ class PollingProcess:
         self._clock.wake()
 
     def _publish(self) -> tuple[SourceStatus, ...]:
-        seen = tuple(worker.seen() for worker in self._workers)
+        seen = tuple(worker.status() for worker in self._workers)
         publication = compose(seen, self._boot_id)
         if publication == self._last:
             return seen
@@ -149,7 +149,7 @@ def compose(seen: Iterable[SourceStatus], boot_id: str) -> Publication:
     return Publication(tuple(readings), points, tuple(outcomes), boot_id)
 
 
-def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, ...]:
+def poll_once(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, ...]:
     """Try all sources of this machine once, in parallel, for at most `seconds`. Raises ConfigurationError."""
     workers = tuple(Worker(job) for job in jobs_of(settings))
     threads = [threading.Thread(target=worker.attempt, daemon=True) for worker in workers]
@@ -159,7 +159,7 @@ def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, 
     for worker, thread in zip(workers, threads, strict=True):
         end = began + min(seconds, 2 * worker.job.timeout_seconds + 0.5)
         thread.join(max(0.0, end - time.monotonic()))
-    seen = tuple(worker.seen() for worker in workers)
+    seen = tuple(worker.status() for worker in workers)
     for worker, thread in zip(workers, threads, strict=True):
         if not thread.is_alive():
             worker.close()
@@ -184,11 +184,11 @@ def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
     ]
     configured = _own_controller(settings.paths.meters, meters)
     own = [
-        Job(name, name, "", partial(_made, name, context), 0, OWN_TIMEOUT_SECONDS)
+        Job(name, name, "", partial(_create_source, name, context), 0, OWN_TIMEOUT_SECONDS)
         for name in chosen
         if name in SELF_DETECTING and not (configured and name == CONTROLLER)
     ]
-    return (*own, *(_metered(context, meter) for meter in meters))
+    return (*own, *(_meter_job(context, meter) for meter in meters))
 
 
 def _own_controller(path: Path, meters: Iterable[MeterSpec]) -> bool:
@@ -217,17 +217,17 @@ def options_of(source: str) -> dict[str, type] | None:
         return None
 
 
-def _metered(context: SourceContext, meter: MeterSpec) -> Job:
-    make = partial(_made, meter.source, context._replace(meter=meter))
+def _meter_job(context: SourceContext, meter: MeterSpec) -> Job:
+    make = partial(_create_source, meter.source, context._replace(meter=meter))
     name = f"{meter.source} {meter.meter}"
     return Job(name, meter.source, meter.meter, make, meter.every_seconds, meter.timeout_seconds)
 
 
-def _made(name: str, context: SourceContext) -> Source:
+def _create_source(name: str, context: SourceContext) -> Source:
     return polled_factory(name)(context)
 
 
-def _when_input_ends(then: Callable[[], None]) -> None:
+def _call_at_input_end(then: Callable[[], None]) -> None:
     try:
         while os.read(0, 1024):
             pass

@@ -102,11 +102,11 @@ class Worker:
     # ------------------------------------------------------------------------------------- state
 
     @property
-    def tried(self) -> bool:
+    def has_tried(self) -> bool:
         """Return True when the first turn is over, or takes too long."""
         return self._successes + self._failures > 0 or self._overdue_seconds() > 0
 
-    def seen(self) -> SourceStatus:
+    def status(self) -> SourceStatus:
         """Return the last readings and the state, without waiting."""
         with self._lock:
             word, reason, remedy = self._word, self._reason, self._remedy
@@ -128,7 +128,7 @@ class Worker:
 
         A device that never answers delays nothing.
         """
-        self._thread = threading.Thread(target=self._turn, name=self.job.name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.job.name, daemon=True)
         self._thread.start()
 
     def stop(self, seconds: float = 0) -> None:
@@ -144,13 +144,13 @@ class Worker:
         try:
             self._poll()
         except SourceUnavailable as error:
-            self._failed(error.word, error.reason, error.remedy)
+            self._record_failure(error.word, error.reason, error.remedy)
         except ReadFailed as error:
-            self._failed("failed", str(error))
+            self._record_failure("failed", str(error))
         except ConfigurationError as error:
-            self._failed("failed", str(error))
+            self._record_failure("failed", str(error))
         except Exception as error:  # a source with a defect loses its own readings, nothing else
-            self._failed("failed", f"a defect of the source: {type(error).__name__}: {error}")
+            self._record_failure("failed", f"a defect of the source: {type(error).__name__}: {error}")
         finally:
             with self._lock:
                 self._busy_since = None
@@ -166,7 +166,7 @@ class Worker:
         left = self._every - (unix_seconds + LEAD_SECONDS) % self._every
         return left if left > self._every / 5 else left + self._every
 
-    def _turn(self) -> None:
+    def _run(self) -> None:
         while not self._stopped.is_set():
             self.attempt()
             self._stopped.wait(self.wait_seconds(time.time()))
@@ -179,7 +179,7 @@ class Worker:
         assert source is not None  # `_open` raises otherwise
         # taken before the read: after a suspend in between, the reading counts as old
         made = self._now().boottime_milliseconds
-        readings = tuple(one for one in source.read() if self._is_fit(one))
+        readings = tuple(one for one in source.read() if self._is_publishable(one))
         if not readings:
             raise ReadFailed("it gave nothing that can be believed")
         if any(isinstance(one, EnergyCounter) for one in readings):
@@ -193,7 +193,7 @@ class Worker:
             log.info("source reads again", extra={"source": self.job.name})
         self._said = "ok"
         self._failed_reads = 0
-        self._incomplete_reads = 0 if self._has_all(readings) else self._incomplete_reads + 1
+        self._incomplete_reads = 0 if self._is_complete(readings) else self._incomplete_reads + 1
         if self._incomplete_reads >= INCOMPLETE_READS:
             self.close()
 
@@ -213,18 +213,18 @@ class Worker:
         self._source = source
         self._failed_reads = self._incomplete_reads = self._closed_attempts = 0
 
-    def _failed(self, word: str, reason: str, remedy: str = "") -> None:
+    def _record_failure(self, word: str, reason: str, remedy: str = "") -> None:
         self._failed_reads += 1
         if self._source is None:
             self._closed_attempts += 1
         elif self._failed_reads >= READS_BEFORE_OPENING or word != "failed":
             self.close()
-        self._say(word, reason, remedy)
+        self._log_failure(word, reason, remedy)
         with self._lock:
             self._word, self._reason, self._remedy = word, reason, remedy
             self._failures += 1
 
-    def _say(self, word: str, reason: str, remedy: str) -> None:
+    def _log_failure(self, word: str, reason: str, remedy: str) -> None:
         """Log each start of a failure once, for an administrator. A single attempt logs at debug level."""
         facts = {"source": self.job.name, "reason": reason, "remedy": remedy}
         if word == self._said or self._thread is None:
@@ -241,12 +241,12 @@ class Worker:
         if source is not None:
             source.close()
 
-    def _is_fit(self, reading: Reading) -> bool:
+    def _is_publishable(self, reading: Reading) -> bool:
         """Return True when a reading can be published: a finite value of an offered point."""
         point = getattr(reading, "point", None)
         return is_publishable(reading) and (point is None or point in self._points)
 
-    def _has_all(self, readings: tuple[Reading, ...]) -> bool:
+    def _is_complete(self, readings: tuple[Reading, ...]) -> bool:
         seen = {one.point for one in readings if isinstance(one, (EnergyCounter, PowerGauge))}
         return all(point in seen for point in self._points)
 

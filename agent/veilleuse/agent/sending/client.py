@@ -90,21 +90,21 @@ class TelemetryCalls:
 
     def __init__(self, channel: grpc.Channel, address: str, deadline_seconds: float) -> None:
         self._stub: Any = rpc.TelemetryServiceStub(channel)
-        self._called = _Caller(address, deadline_seconds)
+        self._call = _Caller(address, deadline_seconds)
 
     def hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
         """See TelemetryApi."""
-        answer: pb.HelloResponse = self._called(self._stub.Hello, request)
+        answer: pb.HelloResponse = self._call(self._stub.Hello, request)
         return answer
 
     def push(self, request: pb.PushRequest) -> pb.PushResponse:
         """See TelemetryApi."""
-        answer: pb.PushResponse = self._called(self._stub.Push, request)
+        answer: pb.PushResponse = self._call(self._stub.Push, request)
         return answer
 
     def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
         """See TelemetryApi."""
-        answer: pb.RenewResponse = self._called(self._stub.Renew, request)
+        answer: pb.RenewResponse = self._call(self._stub.Renew, request)
         return answer
 
 
@@ -113,21 +113,21 @@ class EnrolmentCalls:
 
     def __init__(self, channel: grpc.Channel, address: str, deadline_seconds: float) -> None:
         self._stub: Any = rpc.EnrolmentServiceStub(channel)
-        self._called = _Caller(address, deadline_seconds)
+        self._call = _Caller(address, deadline_seconds)
 
     def enrol(self, request: pb.EnrolRequest) -> pb.EnrolResponse:
         """See EnrolmentApi."""
-        answer: pb.EnrolResponse = self._called(self._stub.Enrol, request)
+        answer: pb.EnrolResponse = self._call(self._stub.Enrol, request)
         return answer
 
     def challenge(self, request: pb.ChallengeRequest) -> pb.ChallengeResponse:
         """See EnrolmentApi."""
-        answer: pb.ChallengeResponse = self._called(self._stub.Challenge, request)
+        answer: pb.ChallengeResponse = self._call(self._stub.Challenge, request)
         return answer
 
     def renew_expired(self, request: pb.RenewExpiredRequest) -> pb.RenewExpiredResponse:
         """See EnrolmentApi."""
-        answer: pb.RenewExpiredResponse = self._called(self._stub.RenewExpired, request)
+        answer: pb.RenewExpiredResponse = self._call(self._stub.RenewExpired, request)
         return answer
 
 
@@ -148,17 +148,17 @@ class _Caller:
 def translate(error: Any, address: str) -> AgentError:
     """Turn a failed call to `address` into an agent error. `error` is a grpc.RpcError and a grpc.Call."""
     code = error.code()
-    details = _shortened(error.details() or "no reason given")
+    details = _shorten(error.details() or "no reason given")
     who = f"the collector at {address}"
     for words, kind, meaning in _HANDSHAKES:
         if words in details:
             return kind(f"{who} {meaning}")
-    wait = _asked_to_wait(error)
+    wait = _requested_wait(error)
     match code:
         case grpc.StatusCode.UNAUTHENTICATED:
             return CertificateNotValid(f"{who} does not accept the agent's certificate: {details}")
         case grpc.StatusCode.PERMISSION_DENIED:
-            reason = str(_said(error).get(metadata.REASON, ""))
+            reason = str(_trailing_metadata(error).get(metadata.REASON, ""))
             kind = IdentityConflict if reason in CONFLICTS else IdentityError
             return kind(f"refused by {who}: {details}", reason)
         case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.UNIMPLEMENTED:
@@ -175,9 +175,9 @@ def translate(error: Any, address: str) -> AgentError:
             return CollectorAway(f"{who} asks to wait: {details}", wait or 0)
 
 
-def _asked_to_wait(error: Any) -> int | None:
+def _requested_wait(error: Any) -> int | None:
     """Return the wait that the collector asked for, in milliseconds; None when it asked for none."""
-    said = _said(error)
+    said = _trailing_metadata(error)
     for key in RETRY_AFTER_KEYS:
         text = said.get(key)
         if isinstance(text, str) and text.isdigit() and len(text) < 16:
@@ -185,12 +185,12 @@ def _asked_to_wait(error: Any) -> int | None:
     return None
 
 
-def _said(error: Any) -> Mapping[str, str | bytes]:
+def _trailing_metadata(error: Any) -> Mapping[str, str | bytes]:
     """Return the trailing metadata."""
     return dict(error.trailing_metadata() or ())
 
 
-def _shortened(details: str) -> str:
+def _shorten(details: str) -> str:
     """Shorten grpc's text of a failed connection to one line without the repeated addresses."""
     text = " ".join(details.split())
     return text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")

@@ -70,7 +70,7 @@ class WireEncoder:
         Raises ValueError when it is neither.
         """
         if body.startswith(SALVAGED):
-            return _salvaged(body)
+            return _decode_salvaged(body)
         content = body_from_json(body)
         try:
             return encode_gap(content) if isinstance(content, Gap) else encode_record(content)
@@ -88,7 +88,7 @@ class WireEncoder:
         try:
             record = pb.Record.FromString(wire)
         except DecodeError:
-            return _serialised(pb.Record(gap=lost))
+            return _serialise(pb.Record(gap=lost))
         if record.HasField("gap"):
             lost.records = max(1, record.gap.records)
             if any(span.HasField("period") for span in record.gap.spans):
@@ -96,7 +96,7 @@ class WireEncoder:
         elif record.measurement.HasField("period"):
             milliseconds = sum(cell.milliseconds for cell in record.measurement.cells)
             lost.spans.add(period=record.measurement.period, milliseconds=milliseconds)
-        return _serialised(pb.Record(gap=lost))
+        return _serialise(pb.Record(gap=lost))
 
     def lost(self, reason: str, records: int, spans: Sequence[bytes] = ()) -> bytes:
         """Encode a gap that replaces `records` ≥ 1 records over `spans`; without spans it is undated."""
@@ -105,7 +105,7 @@ class WireEncoder:
             with suppress(DecodeError):
                 for span in pb.Gap.FromString(text).spans:
                     _add_span(gap, span)
-        return _serialised(pb.Record(gap=gap))
+        return _serialise(pb.Record(gap=gap))
 
     def spans(self, wire: bytes) -> bytes:
         """Encode the time of a record for `lost`: a Gap that holds only spans; empty when unreadable."""
@@ -141,7 +141,7 @@ class WireEncoder:
         return record.HasField("gap") and not record.gap.gap_id and not dated
 
 
-def _salvaged(body: str) -> bytes:
+def _decode_salvaged(body: str) -> bytes:
     """Decode a record that was numbered in a spool set aside, and check its chain. Raises ValueError."""
     try:
         raw = json.loads(body)
@@ -209,7 +209,7 @@ def encode_record(record: Record) -> bytes:
             measurement.gaps.add(reason=number(reason), milliseconds=lost, source=source)
     if record.max_rss_bytes > 0:
         measurement.max_rss_bytes = record.max_rss_bytes
-    return _serialised(pb.Record(measurement=measurement))
+    return _serialise(pb.Record(measurement=measurement))
 
 
 def encode_gap(gap: Gap) -> bytes:
@@ -219,7 +219,7 @@ def encode_gap(gap: Gap) -> bytes:
         span = message.spans.add(milliseconds=lost)
         if period is not None:
             span.period.CopyFrom(encode_period(period))
-    return _serialised(pb.Record(gap=message))
+    return _serialise(pb.Record(gap=message))
 
 
 def encode_period(period: Period) -> pb.Period:
@@ -285,5 +285,5 @@ def _calendar_hash(hexadecimal: str) -> bytes:
     return hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).digest()
 
 
-def _serialised(record: pb.Record) -> bytes:
+def _serialise(record: pb.Record) -> bytes:
     return record.SerializeToString(deterministic=True)

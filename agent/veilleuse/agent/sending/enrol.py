@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Composition root of enrolment: join file or original, keys, channel, spool. PROMISES.md §2.6-2.7.
 
-`enrol` serves the command. `by_itself` serves a sender without identity. Such a machine has a join file, or
+`enrol` serves the command. `enrol_unattended` serves a sender without identity. Such a machine has a join file, or
 can prove that it is a clone of an enrolled machine.
 """
 
@@ -24,9 +24,9 @@ from veilleuse.agent.host.hardware_ids import (
     require_machine_id,
 )
 from veilleuse.agent.identity import certificates, keys
-from veilleuse.agent.identity.clone import Copies
+from veilleuse.agent.identity.clone import CloneDetector
 from veilleuse.agent.identity.join_file import JoinFile, fingerprints, read_join_file
-from veilleuse.agent.identity.reset import settle_for_enrolment
+from veilleuse.agent.identity.reset import reset_before_enrolment
 from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
@@ -47,16 +47,16 @@ def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Ident
     Raises IdentityError, CollectorAway.
     """
     require_machine_id(MACHINE_ID)
-    join = checked_join_file(settings, join_file)
+    join = check_join_file(settings, join_file)
     with (
         as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
     ):
-        settle_for_enrolment(settings)
+        reset_before_enrolment(settings)
         _keep_hardware(settings)
         identity = _with_join_file(settings, join)
         try:
-            _begin_again(settings, identity)
+            _start_stream(settings, identity)
         except AgentError as error:  # the token is used up: the first contact completes the rest
             log.warning("enrolled, the first contact does the rest", extra={"reason": str(error)})
     if not keep:
@@ -64,17 +64,17 @@ def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Ident
     return identity
 
 
-def by_itself(settings: AgentSettings) -> Identity:
+def enrol_unattended(settings: AgentSettings) -> Identity:
     """Get the first identity of a machine that has a join file or is a clone.
 
     The caller holds the sender's lock. Raises NotEnrolled when it is neither, NotAdmitted when the collector
     refused, CollectorAway, IdentityError.
     """
-    path, original = join_file_path(settings), Copies(settings.paths.state).original()
+    path, original = join_file_path(settings), CloneDetector(settings.paths.state).original()
     _keep_hardware(settings)
     if path.exists():
         try:
-            identity = _admitted(lambda: _with_join_file(settings, checked_join_file(settings, path)))
+            identity = _translate_refusal(lambda: _with_join_file(settings, check_join_file(settings, path)))
         except IdentityError as error:
             if original is None:
                 raise
@@ -86,10 +86,10 @@ def by_itself(settings: AgentSettings) -> Identity:
         raise NotEnrolled(
             f"this machine is not enrolled (no join file at {path}): `veilleuse-agent enrol JOINFILE`"
         )
-    return _admitted(lambda: _as_copy(settings, original))
+    return _translate_refusal(lambda: _as_clone(settings, original))
 
 
-def checked_join_file(settings: AgentSettings, path: Path) -> JoinFile:
+def check_join_file(settings: AgentSettings, path: Path) -> JoinFile:
     """Read the join file at `path`; its CA must be among the pinned ones, if any. Raises IdentityError."""
     join = read_join_file(path)
     pinned = fingerprints(settings.collector.ca_sha256)
@@ -136,10 +136,10 @@ def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
         return _place(placement, join.address, join.enrolment_address, pinned=bool(pinned))
 
     trust = certificates.Trust(join.ca_pem, pinned)
-    return _asked(settings, address, introduction, place_of, trust)
+    return _request_identity(settings, address, introduction, place_of, trust)
 
 
-def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
+def _as_clone(settings: AgentSettings, original: Identity) -> Identity:
     """Enrol at the original's collector: no token, no fleet key; the original's key proves the cloning."""
     introduction = introduce(settings, "", b"", Roots(settings.paths.sysfs, MACHINE_ID))
     known = original.place
@@ -149,10 +149,10 @@ def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
         return _place(placement, known.address, known.enrolment_address, pinned=known.ca_pinned)
 
     trust = certificates.Trust(original.roots_pem, fingerprints(settings.collector.ca_sha256))
-    return _asked(settings, address, introduction, place_of, trust, original)
+    return _request_identity(settings, address, introduction, place_of, trust, original)
 
 
-def _asked(
+def _request_identity(
     settings: AgentSettings,
     address: str,
     introduction: certificates.Introduction,
@@ -162,16 +162,16 @@ def _asked(
 ) -> Identity:
     store = IdentityStore(settings.paths.state)
     with open_channel(address, None, trust.roots_pem) as channel:
-        desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
+        api = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
         identity = certificates.enrol(
-            desk, cast("certificates.Keys", keys), store, introduction, place_of, trust, original
+            api, cast("certificates.Keys", keys), store, introduction, place_of, trust, original
         )
     log.info("enrolled", extra={"as": "copy" if original is not None else "new"})
-    Copies(settings.paths.state).drop_original()
+    CloneDetector(settings.paths.state).drop_original()
     return identity
 
 
-def _admitted(ask: Callable[[], Identity]) -> Identity:
+def _translate_refusal(ask: Callable[[], Identity]) -> Identity:
     """Turn a final refusal of the collector into NotAdmitted, with the remedy."""
     try:
         return ask()
@@ -198,7 +198,7 @@ def _keep_hardware(settings: AgentSettings) -> None:
 
     A clone made in between must not share the key.
     """
-    Copies(settings.paths.state).keep(hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID)))
+    CloneDetector(settings.paths.state).keep(hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID)))
 
 
 def _delete(join_file: Path) -> None:
@@ -211,7 +211,7 @@ def _delete(join_file: Path) -> None:
         )
 
 
-def _begin_again(settings: AgentSettings, identity: Identity) -> None:
+def _start_stream(settings: AgentSettings, identity: Identity) -> None:
     path = settings.paths.state / FILE_NAME
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring())

@@ -30,13 +30,13 @@ from veilleuse.agent.errors import (
 )
 from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
-from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, Copies, Mark
+from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, CloneDetector, Mark
 from veilleuse.agent.identity.join_file import fingerprints
 from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import coarser, in_use, on_trial
+from veilleuse.agent.remote_config import choose_longer, is_on_trial, read_in_use
 from veilleuse.agent.sending.client import Channel, EnrolmentCalls, TelemetryCalls, open_channel
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.sending.session import (
@@ -46,7 +46,7 @@ from veilleuse.agent.sending.session import (
     retry_delay_milliseconds,
 )
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
-from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, points_of, whole
+from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, parse_whole_number, points_of
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
@@ -70,7 +70,7 @@ def send(settings: AgentSettings, hold_for: int | None = None) -> int:
     Returns the exit code: 0 done, 1 nothing delivered. The result is written to the spool's control table
     (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled, AlreadyRunning, SpoolError.
     """
-    _require_a_way_in(settings)
+    _require_identity_source(settings)
     with (
         as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
@@ -106,13 +106,13 @@ class SenderProcess:
         self._store = IdentityStore(settings.paths.state)
         self._delay_milliseconds = 0
         """Wait before the next contact."""
-        self._copied = False
+        self._is_clone = False
         """True when this machine turned out to be a clone: no more calls."""
 
     def contact(self) -> bool:
         """Make one contact on its own connection and return True on success. Raises SpoolError."""
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
-            return self._tried(connection.contact, self._succeeded)
+            return self._try_contact(connection.contact, self._record_success)
 
     def hold(self, parent: int) -> int:
         """Make contacts on one connection until asked to stop or until the parent dies; exit code 0.
@@ -124,21 +124,25 @@ class SenderProcess:
         parent_lives = here.parent_watch(parent)
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             due = 0.0
-            while not (stop.is_set() or self._copied) and parent_lives():
+            while not (stop.is_set() or self._is_clone) and parent_lives():
                 try:
-                    due = self._held(connection, due)
+                    due = self._hold_step(connection, due)
                 except SpoolBusy as error:  # the resident process writes: try again next time
                     log.debug("spool busy", extra={"reason": str(error)})
                 stop.wait(self._poll_seconds())
         return 0
 
-    def _held(self, connection: Connection, due: float) -> float:
+    def _hold_step(self, connection: Connection, due: float) -> float:
         """Make a contact at `due` (monotonic seconds), else push waiting records; return the next `due`."""
         if time.monotonic() >= due:
-            well = self._tried(connection.contact, self._succeeded)
+            well = self._try_contact(connection.contact, self._record_success)
             seconds = self._delay_milliseconds / MILLISECONDS_PER_SECOND
             return time.monotonic() + (min(seconds, _HOLD_CONTACT_SECONDS) if well else seconds)
-        if connection.opened and self._outbox.waiting()[0] and not self._tried(connection.deliver, _pushed):
+        if (
+            connection.is_open
+            and self._outbox.count_waiting()[0]
+            and not self._try_contact(connection.deliver, _log_push)
+        ):
             return time.monotonic() + self._delay_milliseconds / MILLISECONDS_PER_SECOND
         return due
 
@@ -146,13 +150,13 @@ class SenderProcess:
         period = self._settings.measure.period_seconds or 60
         return max(1.0, min(period * _HOLD_POLL_SHARE, _HOLD_POLL_SECONDS))
 
-    def _tried(self, work: Callable[[], Contact], succeeded: Callable[[Contact], None]) -> bool:
+    def _try_contact(self, work: Callable[[], Contact], succeeded: Callable[[Contact], None]) -> bool:
         try:
             contact = work()
         except SpoolError:
             raise
         except AgentError as error:
-            self._failed(error)
+            self._record_failure(error)
             return False
         succeeded(contact)
         return True
@@ -166,9 +170,9 @@ class SenderProcess:
         own = seconds * MILLISECONDS_PER_SECOND
         if not self._settings.collector.accept_configuration:
             return own
-        return coarser(own, in_use(self._outbox.control).configuration.contact_milliseconds)
+        return choose_longer(own, read_in_use(self._outbox.control).configuration.contact_milliseconds)
 
-    def _succeeded(self, contact: Contact) -> None:
+    def _record_success(self, contact: Contact) -> None:
         now = self._now()
         due = next_contact_unix_milliseconds(
             now,
@@ -178,7 +182,7 @@ class SenderProcess:
             self._uniform,
         )
         # end the trial soon, but not on all machines at once
-        if on_trial(self._outbox.control):
+        if is_on_trial(self._outbox.control):
             soon = max(
                 contact.next_send_after_milliseconds, round(self._uniform(*TRIAL_CONTACT_MILLISECONDS))
             )
@@ -189,9 +193,9 @@ class SenderProcess:
         )
         log.info("contact done", extra={"records": contact.records, "next_in_milliseconds": due - now})
 
-    def _failed(self, error: AgentError) -> None:
-        self._copied = isinstance(error, CopyFound)
-        failures = whole(self._outbox.control(ControlKey.FAILURES)) + 1
+    def _record_failure(self, error: AgentError) -> None:
+        self._is_clone = isinstance(error, CopyFound)
+        failures = parse_whole_number(self._outbox.control(ControlKey.FAILURES)) + 1
         asked = error.retry_after_milliseconds if isinstance(error, CollectorAway) else 0
         if isinstance(error, NotAdmitted):
             asked = _REFUSED_MILLISECONDS
@@ -219,13 +223,13 @@ class Connection(AbstractContextManager["Connection"]):
         self._settings = settings
         self._outbox = outbox
         self._store = store
-        self._copies = Copies(settings.paths.state)
+        self._clone_detector = CloneDetector(settings.paths.state)
         self._now = now
         self._channel: Channel | None = None
         self._sender: Sender | None = None
 
     @property
-    def opened(self) -> bool:
+    def is_open(self) -> bool:
         """Return True when a Hello was answered on this connection."""
         return self._sender is not None
 
@@ -236,19 +240,19 @@ class Connection(AbstractContextManager["Connection"]):
         """
         require_machine_id(MACHINE_ID)
         self._require_own_hardware()
-        with self._conflicts_noticed():
+        with self._detect_conflicts():
             return self._contact(self._identity())
 
     def _contact(self, identity: Identity) -> Contact:
         adopt_identity(self._outbox, identity.agent_id, identity.place.population)
         if self._now() >= identity.not_after_unix_milliseconds:
-            identity = self._renewed_after_expiry(identity)
+            identity = self._renew_expired(identity)
         try:
             contact = self._open(identity).contact()
         except (CertificateNotValid, ConnectionClosed) as error:
             # the clock of the collector may differ from ours
             self.close()
-            identity = self._renewed_against(error, identity)
+            identity = self._renew_against(error, identity)
             contact = self._open(identity).contact()
         except AgentError:
             self.close()
@@ -262,7 +266,7 @@ class Connection(AbstractContextManager["Connection"]):
         if self._sender is None:
             return self.contact()
         try:
-            with self._conflicts_noticed():
+            with self._detect_conflicts():
                 return self._sender.deliver()
         except AgentError:
             self.close()
@@ -275,7 +279,7 @@ class Connection(AbstractContextManager["Connection"]):
         except NotEnrolled:
             from veilleuse.agent.sending import enrol
 
-            return enrol.by_itself(self._settings)
+            return enrol.enrol_unattended(self._settings)
 
     def _require_own_hardware(self) -> None:
         """Raise CopyFound on another machine's hardware.
@@ -283,12 +287,12 @@ class Connection(AbstractContextManager["Connection"]):
         The mark makes the service start again as a clone.
         """
         hardware = hardware_ids(Roots(self._settings.paths.sysfs, MACHINE_ID))
-        if self._copies.marked() is None:
-            if not self._copies.is_other_hardware(hardware):
-                self._copies.keep(hardware)
+        if self._clone_detector.read_mark() is None:
+            if not self._clone_detector.is_other_hardware(hardware):
+                self._clone_detector.keep(hardware)
                 return
-            self._copies.mark(Mark(HARDWARE, self._now()))
-        changed = ", ".join(self._copies.changed(hardware))
+            self._clone_detector.mark(Mark(HARDWARE, self._now()))
+        changed = ", ".join(self._clone_detector.changed_ids(hardware))
         raise CopyFound(
             f"this is a copy of another machine ({changed or 'both were served'}; nothing was sent): "
             "`veilleuse-agent run` "
@@ -296,7 +300,7 @@ class Connection(AbstractContextManager["Connection"]):
         )
 
     @contextmanager
-    def _conflicts_noticed(self) -> Iterator[None]:
+    def _detect_conflicts(self) -> Iterator[None]:
         """Treat this machine as the clone after a conflict, once an hour at most.
 
         Raises CopyFound, or the conflict.
@@ -306,9 +310,9 @@ class Connection(AbstractContextManager["Connection"]):
         except IdentityConflict as error:
             self.close()
             now = self._now()
-            if not self._copies.may_rekey(now):
+            if not self._clone_detector.may_rekey(now):
                 raise
-            self._copies.mark(Mark(CONFLICT, now))
+            self._clone_detector.mark(Mark(CONFLICT, now))
             raise CopyFound(f"{error}; it begins again under an identity of its own") from error
 
     def close(self) -> None:
@@ -355,7 +359,7 @@ class Connection(AbstractContextManager["Connection"]):
             left = identity.not_after_unix_milliseconds - self._now()
             log.warning("certificate not renewed", extra={"reason": str(error), "left_milliseconds": left})
 
-    def _renewed_against(self, error: AgentError, identity: Identity) -> Identity:
+    def _renew_against(self, error: AgentError, identity: Identity) -> Identity:
         """Renew when the collector finds the certificate expired; raise `error` when that is not the cause.
 
         A closed connection counts as an expired certificate only from the second time in a row.
@@ -363,27 +367,31 @@ class Connection(AbstractContextManager["Connection"]):
         if isinstance(error, ConnectionClosed) and not self._outbox.control(ControlKey.FAILURES):
             raise error
         try:
-            return self._renewed_after_expiry(identity)
+            return self._renew_expired(identity)
         except IdentityConflict:
             raise
         except AgentError as other:
             log.info("certificate not renewed either", extra={"reason": str(other)})
             raise error from other
 
-    def _renewed_after_expiry(self, identity: Identity) -> Identity:
+    def _renew_expired(self, identity: Identity) -> Identity:
         from veilleuse.agent.identity import certificates, keys
 
         address = self._settings.collector.enrolment_address or identity.place.enrolment_address
         with open_channel(address, None, identity.roots_pem) as channel:
-            desk = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
+            api = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
             pinned = fingerprints(self._settings.collector.ca_sha256)
-            return certificates.renew_expired(desk, cast("certificates.Keys", keys), self._store, pinned)
+            return certificates.renew_expired(api, cast("certificates.Keys", keys), self._store, pinned)
 
 
-def _require_a_way_in(settings: AgentSettings) -> None:
+def _require_identity_source(settings: AgentSettings) -> None:
     """Raise NotEnrolled when there is no identity and nothing to get one with."""
     store, join_file = IdentityStore(settings.paths.state), join_file_path(settings)
-    if store.is_enrolled() or join_file.exists() or Copies(settings.paths.state).original() is not None:
+    if (
+        store.is_enrolled()
+        or join_file.exists()
+        or CloneDetector(settings.paths.state).original() is not None
+    ):
         return
     raise NotEnrolled(
         f"this machine is not enrolled (nothing in {store.directory}, no {join_file}): `veilleuse-agent "
@@ -391,7 +399,7 @@ def _require_a_way_in(settings: AgentSettings) -> None:
     )
 
 
-def _pushed(contact: Contact) -> None:
+def _log_push(contact: Contact) -> None:
     log.debug("records pushed", extra={"records": contact.records})
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import NONE, Remote, Trial, readable
+from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, parse_or_none
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -37,13 +37,13 @@ def configuration_control(
     try:
         if not accept:
             raise ConfigurationOutOfBounds("collector.accept_configuration is off")
-        configuration = _configuration(message).checked()
+        configuration = _configuration(message).check()
     except ConfigurationOutOfBounds as error:
         log.error("configuration refused, the former one stays", extra={"reason": str(error)})
         return {ControlKey.CONFIGURATION_FAILED: sha256, ControlKey.CONFIGURATION_CANDIDATE: None}
-    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
-    candidate = Remote(sha256, configuration)
+    good = parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    candidate = RemoteConfig(sha256, configuration)
     if candidate == good and trial is None:  # the collector withdrew a failed one
         return {ControlKey.CONFIGURATION_FAILED: None, ControlKey.CONFIGURATION_CANDIDATE: None}
     if sha256 == control(ControlKey.CONFIGURATION_FAILED) or (
@@ -56,8 +56,8 @@ def configuration_control(
 def configuration_status(control: Control, *, accept: bool) -> pb.DocumentStatus | None:
     """Return the status of the configuration for Hello; None when there never was one."""
     failed = control(ControlKey.CONFIGURATION_FAILED)
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
-    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    good = parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
     in_use = good.sha256 if trial is None else trial.remote.sha256
     if failed is not None or (in_use and not accept):
         state, sha256 = pb.APPLIED_STATE_FAILED, failed or in_use

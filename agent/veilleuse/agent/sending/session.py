@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, RequestRefused
 from veilleuse.agent.ports import ControlKey, SenderSpool, WireRecord
-from veilleuse.agent.remote_config import Trial, readable
+from veilleuse.agent.remote_config import Trial, parse_or_none
 from veilleuse.agent.sending.remote_config import (
     calendar_control,
     configuration_control,
@@ -25,7 +25,7 @@ from veilleuse.agent.sending.remote_config import (
     confirmation,
     unhex,
 )
-from veilleuse.agent.spool.database import counted
+from veilleuse.agent.spool.database import parse_counts
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import (
     MAX_PUSH_BYTES,
@@ -97,7 +97,7 @@ class Sender:
         self._accept = accept_configuration
         self._next_send_after = 0
         self._acknowledged = 0
-        self._told_facts = False
+        self._sent_facts = False
         """True when the last Hello contained the facts."""
         self._refused: dict[tuple[bytes, int], int] = {}
         self._attempts = 0
@@ -115,7 +115,7 @@ class Sender:
         self._spool.number_pending(ROWS_PER_PUSH)
         self._open()
         done = self._deliver()
-        if trial is not None and self._accept and readable(Trial.from_json, trial) is not None:
+        if trial is not None and self._accept and parse_or_none(Trial.from_json, trial) is not None:
             self._spool.exchange(*confirmation(trial))
         return done
 
@@ -142,7 +142,7 @@ class Sender:
         A collector that stands before its own acknowledgement was restored from a backup. It may lack the
         facts, or hold older ones. Returns False when the last Hello contained them.
         """
-        if self._told_facts or mark >= self._spool.acknowledged_seq():
+        if self._sent_facts or mark >= self._spool.acknowledged_seq():
             return False
         self._spool.set_control({ControlKey.FACTS_SHA256: None})
         return True
@@ -166,8 +166,8 @@ class Sender:
     def _hello(self) -> pb.HelloResponse:
         request = self._request()
         facts_sha256 = hashlib.sha256(self._facts).hexdigest()
-        self._told_facts = self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256
-        if self._told_facts:
+        self._sent_facts = self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256
+        if self._sent_facts:
             request.facts.ParseFromString(self._facts)
         answer = self._call_hello(request)
         self._next_send_after = answer.next_send_after_milliseconds
@@ -253,7 +253,7 @@ class Sender:
                 self._attempt()
                 self._open()
                 continue
-            if (seq := _damaged(before, run)) is not None:
+            if (seq := _find_damaged(before, run)) is not None:
                 self._attempt()
                 log.error("record damaged in the spool, a gap takes its place", extra={"seq": seq})
                 self._spool.replace_with_gap(seq, "damaged in the spool", damaged=True)
@@ -265,15 +265,15 @@ class Sender:
                 records=[record.wire for record in run],
             )
             try:
-                self._answered(self._collector.push(request), run[-1].seq)
+                self._handle_answer(self._collector.push(request), run[-1].seq)
             except RequestRefused as error:
                 self._narrow(run[0].seq, len(run), str(error))
 
-    def _answered(self, answer: pb.PushResponse, last_seq: int) -> None:
+    def _handle_answer(self, answer: pb.PushResponse, last_seq: int) -> None:
         self._next_send_after = answer.next_send_after_milliseconds
         match answer.outcome:
-            case pb.PUSH_OUTCOME_STORED if answer.mark >= last_seq or self._moved(answer.mark):
-                self._stored(answer.mark, answer.chain)
+            case pb.PUSH_OUTCOME_STORED if answer.mark >= last_seq or self._is_new_mark(answer.mark):
+                self._acknowledge(answer.mark, answer.chain)
             case pb.PUSH_OUTCOME_REFUSED if answer.refusals:
                 self._attempt()
                 for refusal in sorted(answer.refusals, key=lambda one: one.seq):
@@ -294,13 +294,13 @@ class Sender:
                     f"the collector gave an outcome this agent does not know ({answer.outcome})"
                 )
 
-    def _moved(self, mark: int) -> bool:
+    def _is_new_mark(self, mark: int) -> bool:
         return mark > self._spool.acknowledged_seq()
 
     def _same_as_ours(self, mark: int, chain: bytes) -> bool:
         return mark <= self._spool.last_seq() and self._spool.chain_at(mark) == chain
 
-    def _stored(self, mark: int, chain: bytes) -> None:
+    def _acknowledge(self, mark: int, chain: bytes) -> None:
         if not self._same_as_ours(mark, chain):
             self._attempt()
             if not self._agree(mark, chain):
@@ -345,7 +345,7 @@ class Sender:
             )
 
 
-def _damaged(chain: bytes, run: Sequence[WireRecord]) -> int | None:
+def _find_damaged(chain: bytes, run: Sequence[WireRecord]) -> int | None:
     """Return the number of the first record whose bytes do not match its chain; it is never sent."""
     for one in run:
         if chain_next(chain, one.wire) != one.chain:
@@ -365,7 +365,7 @@ def hello_request(
     spool: SenderSpool, agent_version: str, *, accept_configuration: bool = True
 ) -> pb.HelloRequest:
     """Build a Hello without facts: position in the stream, documents, health."""
-    records, size = spool.waiting()
+    records, size = spool.count_waiting()
     request = pb.HelloRequest(
         epoch=spool.epoch(),
         last_seq=spool.last_seq(),
@@ -384,8 +384,8 @@ def hello_request(
 
 
 def _fill_health(health: pb.Health, spool: SenderSpool) -> None:
-    health.quarantine_records = spool.quarantined()
-    for reason, lost in sorted(counted(spool.control(ControlKey.DROPS)).items()):
+    health.quarantine_records = spool.count_quarantined()
+    for reason, lost in sorted(parse_counts(spool.control(ControlKey.DROPS)).items()):
         if reason in _REASONS:
             health.drops.add(reason=pb.GapReason.Value(f"GAP_REASON_{reason.upper()}"), records=lost)
     try:

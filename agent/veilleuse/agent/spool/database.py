@@ -62,19 +62,19 @@ CREATE TABLE control (           -- what the two processes tell each other: port
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turn the errors of sqlite3 into SpoolBusy, SpoolFull, SpoolDamaged or SpoolError."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise translate(error, path) from error
+        raise to_spool_error(error, path) from error
     except UnicodeDecodeError as error:  # the message of sqlite3 quotes damaged text
         raise SpoolDamaged(f"the spool {path} is damaged (text that is not UTF-8): {ASIDE}") from error
     except OSError as error:  # from `os.stat` and the like
         raise SpoolFull(_disk_trouble(path, error)) from error
 
 
-def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
+def to_spool_error(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
     """Return the spool error that describes `error` for the file at `path`."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
     if isinstance(error, sqlite3.ProgrammingError) and not code:
@@ -108,12 +108,12 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
 
     Raises SpoolBusy, SpoolFull, SpoolDamaged (also for a schema of another version), or SpoolError.
     """
-    with translated(path):
-        known = checked(path)
+    with translate_errors(path):
+        known = check_file(path)
         connection = sqlite3.connect(path, timeout=busy_timeout_milliseconds / 1000, isolation_level=None)
         try:
             _prepare(connection, path)
-            if known != (0, 0) and checked(path) != known:
+            if known != (0, 0) and check_file(path) != known:
                 raise SpoolError(f"the spool {path} was exchanged while it was opened: try again")
         except BaseException:
             connection.close()
@@ -121,13 +121,13 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
     return connection
 
 
-def reading(path: Path, timeout_seconds: float) -> sqlite3.Connection:
+def open_read_only(path: Path, timeout_seconds: float) -> sqlite3.Connection:
     """Open an existing spool read-only. Raises SpoolError or sqlite3.Error."""
-    checked(path)
+    check_file(path)
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_seconds)
 
 
-def checked(path: Path) -> tuple[int, int]:
+def check_file(path: Path) -> tuple[int, int]:
     """Check that the spool and its journal are regular files of ours, and return (device, inode).
 
     SQLite opens both by name, so the caller compares this result before and after. Returns (0, 0) when
@@ -176,7 +176,7 @@ def new_epoch() -> str:
     return os.urandom(8).hex()
 
 
-def counted(text: str | None) -> dict[str, int]:
+def parse_counts(text: str | None) -> dict[str, int]:
     """Parse {word: number} from a control value; damaged entries are left out."""
     try:
         raw = json.loads(text or "{}")
@@ -185,7 +185,7 @@ def counted(text: str | None) -> dict[str, int]:
         return {}
 
 
-def whole(text: str | None) -> int:
+def parse_whole_number(text: str | None) -> int:
     """Return the number ≥ 0 of a control value, or 0 when it is absent or damaged."""
     return int(text) if text and text.isascii() and text.isdigit() else 0
 
@@ -258,7 +258,7 @@ class FileSpool:
     def append(self, bodies: Sequence[str], control: Mapping[str, str | None]) -> None:
         """Append rows and set control keys in one transaction; drop the oldest rows when there is no room."""
         size = sum(map(len, bodies)) + sum(len(value) for value in control.values() if value)
-        with translated(self._path), _immediate(self._connection) as db:
+        with translate_errors(self._path), _immediate(self._connection) as db:
             self._make_room(db, size)
             db.executemany("INSERT INTO pending (body) VALUES (?)", [(body,) for body in bodies])
             for key, value in control.items():
@@ -271,18 +271,18 @@ class FileSpool:
         """Shrink a file that is larger than its bound. Raises like `append`."""
         if os.stat(self._path).st_size > self._bounds.max_bytes - self._bounds.ring_bytes:
             self.append((), {})
-            with translated(self._path):
+            with translate_errors(self._path):
                 self._connection.execute("VACUUM")
 
     def control(self, key: str) -> str | None:
         """Return a control value, see ports.ControlKey."""
-        with translated(self._path):
+        with translate_errors(self._path):
             row = self._connection.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    def pending(self) -> int:
+    def count_pending(self) -> int:
         """Count the rows not yet acknowledged, numbered or not."""
-        with translated(self._path):
+        with translate_errors(self._path):
             row = self._connection.execute(
                 "SELECT (SELECT count(*) FROM pending)"
                 " + (SELECT count(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
@@ -396,19 +396,19 @@ def gap_over(reason: GapReason, bodies: Iterable[str]) -> Gap:
         try:
             body: Record | Gap = body_from_json(text)
         except ValueError:
-            spans, records = _joined(spans, None, 0), records + 1
+            spans, records = _add_span(spans, None, 0), records + 1
             continue
         if isinstance(body, Gap):
             records += body.records
             for period, milliseconds in body.spans:
-                spans = _joined(spans, period, milliseconds)
+                spans = _add_span(spans, period, milliseconds)
         else:
             records += 1
-            spans = _joined(spans, body.period, sum(cell.milliseconds for cell in body.cells.values()))
+            spans = _add_span(spans, body.period, sum(cell.milliseconds for cell in body.cells.values()))
     return Gap(reason, tuple(span for span in spans if span[1] > 0), max(1, records))
 
 
-def _joined(
+def _add_span(
     spans: list[tuple[Period | None, int]], period: Period | None, milliseconds: int
 ) -> list[tuple[Period | None, int]]:
     for position in (len(spans) - 1, len(spans) - 2) if len(spans) > 1 else range(len(spans)):

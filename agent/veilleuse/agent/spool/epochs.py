@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool.database import counted
+from veilleuse.agent.spool.database import parse_counts
 from veilleuse.wire.chain import chain_start
 
 FORMER_EPOCHS: Final = 8
@@ -59,7 +59,7 @@ def edge(db: sqlite3.Connection) -> tuple[int, bytes]:
 
 def former_epochs(db: sqlite3.Connection) -> dict[bytes, int]:
     """Return, per former epoch, the number of its last record delivered and no longer kept."""
-    found = counted(control(db, ControlKey.FORMER))
+    found = parse_counts(control(db, ControlKey.FORMER))
     return {bytes.fromhex(epoch): number for epoch, number in found.items() if _EPOCH.fullmatch(epoch)}
 
 
@@ -80,14 +80,14 @@ def set_former_epochs(db: sqlite3.Connection, former: Mapping[bytes, int]) -> No
     _set_gaps(db, {epoch: gaps[epoch] for epoch in (*dict(kept), epoch_of(db)) if epoch in gaps})
 
 
-def gaps_are_noted(db: sqlite3.Connection) -> bool:
+def has_gap_counts(db: sqlite3.Connection) -> bool:
     """Return False for a spool of version 0.1, which did not store them."""
     return control(db, ControlKey.GAPS) is not None
 
 
-def note_gaps(db: sqlite3.Connection, records: Mapping[int, int]) -> None:
+def store_gap_counts(db: sqlite3.Connection, records: Mapping[int, int]) -> None:
     """Store the record counts, each > 1, of the gaps at these numbers of the present epoch."""
-    if not records and gaps_are_noted(db):
+    if not records and has_gap_counts(db):
         return
     gaps = _gaps(db)
     gaps[epoch_of(db)] = gaps.get(epoch_of(db), {}) | dict(records)

@@ -20,17 +20,17 @@ from typing import Final
 from veilleuse.agent.errors import SpoolDamaged
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey, Encoder, WireRecord
-from veilleuse.agent.spool.database import counted, new_epoch, translated
+from veilleuse.agent.spool.database import new_epoch, parse_counts, translate_errors
 from veilleuse.agent.spool.epochs import (
     control,
     edge,
     epoch_of,
     former_epochs,
-    gaps_are_noted,
-    note_gaps,
+    has_gap_counts,
     records_between,
     set_control,
     set_former_epochs,
+    store_gap_counts,
 )
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import MAX_RECORD_BYTES
@@ -85,7 +85,7 @@ class Outbox:
         """
         with self._transaction() as db:
             seq, chain = self._tip(db)
-            room = limit - (seq - _acknowledged(db))
+            room = limit - (seq - _acknowledged_seq(db))
             if room <= 0:
                 return 0
             rows = db.execute("SELECT id, body FROM pending ORDER BY id LIMIT ?", (room,)).fetchall()
@@ -95,19 +95,19 @@ class Outbox:
                 db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
             for _, body in rows:
                 seq += 1
-                wire = self._encoded(db, seq, body, drops)
+                wire = self._encode(db, seq, body, drops)
                 chain = chain_next(chain, wire)
                 db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
                 numbered.append((seq, wire))
             _add_drops(db, drops)
-            self._note(db, numbered)
+            self._store_gap_counts(db, numbered)
         return len(rows)
 
     def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[WireRecord, ...]:
         """Return the records that follow `after_seq`: at most `limit` and `max_bytes`, but at least one."""
         run: list[WireRecord] = []
         size = 0
-        with self._reading() as db:
+        with self._translating() as db:
             rows = db.execute(
                 "SELECT seq, wire, chain FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
             )
@@ -136,7 +136,7 @@ class Outbox:
         False when the ring lacks some.
         """
         with self._transaction() as db:
-            if _oldest(db) > seq + 1:
+            if _oldest_seq(db) > seq + 1:
                 return False
             db.execute("UPDATE outbox SET acknowledged_unix_milliseconds = NULL WHERE seq > ?", (seq,))
         return True
@@ -152,7 +152,7 @@ class Outbox:
             if row is None:
                 return
             self._quarantine(db, seq, row[0], reason)
-            gap = self._in_place_of_damaged(db, seq) if damaged else self._encoder.refused(row[0])
+            gap = self._encode_damage_gap(db, seq) if damaged else self._encoder.refused(row[0])
             _add_drops(db, {GapReason.SPOOL_DAMAGED if damaged else GapReason.REFUSED: 1})
             before = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq - 1,)).fetchone()
             if before is not None or seq == 1:
@@ -177,15 +177,15 @@ class Outbox:
                     for wire, acknowledged in self._sound(db)
                     if acknowledged is None or not self._encoder.is_nameless_gap(wire)
                 ]
-                self._renumber(db, wires, left_at=_oldest(db) - 1)
+                self._renumber(db, wires, left_at=_oldest_seq(db) - 1)
                 return
             before, stands = former_epochs(db), former or {}
             first = sum(
                 records_between(db, epoch, stands.get(epoch, number) + 1, number)
                 for epoch, number in before.items()
             )
-            lost = records_between(db, epoch_of(db), lost_after + 1, _oldest(db) - 1)
-            spans = self._spans(db, lost_after + 1, _oldest(db) - 1)
+            lost = records_between(db, epoch_of(db), lost_after + 1, _oldest_seq(db) - 1)
+            spans = self._spans(db, lost_after + 1, _oldest_seq(db) - 1)
             wires = [wire for wire, _ in self._sound(db)]
             drops: dict[str, int] = {}
             if first + lost > 0:
@@ -210,52 +210,52 @@ class Outbox:
 
     def epoch(self) -> bytes:
         """Return the present epoch, 8 random bytes."""
-        with self._reading() as db:
+        with self._translating() as db:
             return epoch_of(db)
 
     def last_seq(self) -> int:
         """Return the highest number given in this epoch, 0 if none."""
-        with self._reading() as db:
+        with self._translating() as db:
             return self._tip(db)[0]
 
     def acknowledged_seq(self) -> int:
         """Return the highest number acknowledged in this epoch, 0 if none."""
-        with self._reading() as db:
-            return _acknowledged(db)
+        with self._translating() as db:
+            return _acknowledged_seq(db)
 
     def oldest_seq(self) -> int:
         """Return the lowest number still kept, ring included; `last_seq` + 1 if none."""
-        with self._reading() as db:
-            return _oldest(db)
+        with self._translating() as db:
+            return _oldest_seq(db)
 
     def former(self) -> dict[bytes, int]:
         """Return, per former epoch, the number of its last record delivered and no longer kept."""
-        with self._reading() as db:
+        with self._translating() as db:
             return former_epochs(db)
 
     def chain_at(self, seq: int) -> bytes | None:
         """Return the agent's own chain at `seq`, or None when it is no longer kept."""
-        with self._reading() as db:
+        with self._translating() as db:
             if seq == 0:
                 return chain_start(epoch_of(db))
             row = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq,)).fetchone()
             return None if row is None else bytes(row[0])
 
-    def waiting(self) -> tuple[int, int]:
+    def count_waiting(self) -> tuple[int, int]:
         """Return (records not yet acknowledged, numbered or not; bytes of the spool file)."""
-        with self._reading() as db:
+        with self._translating() as db:
             pending = db.execute("SELECT COUNT(*) FROM pending").fetchone()[0]
-            numbered = self._tip(db)[0] - _acknowledged(db)
+            numbered = self._tip(db)[0] - _acknowledged_seq(db)
         return pending + numbered, os.stat(self._path).st_size
 
-    def quarantined(self) -> int:
+    def count_quarantined(self) -> int:
         """Count the refused records whose originals are kept."""
-        with self._reading() as db:
+        with self._translating() as db:
             return int(db.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
 
     def control(self, key: str) -> str | None:
         """Return a control value, or None."""
-        with self._reading() as db:
+        with self._translating() as db:
             return control(db, key)
 
     def set_control(self, values: Mapping[str, str | None]) -> None:
@@ -276,13 +276,13 @@ class Outbox:
     # --------------------------------------------------------------------------- internals
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with translated(self._path):
+    def _translating(self) -> Iterator[sqlite3.Connection]:
+        with translate_errors(self._path):
             yield self._connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with translated(self._path):
+        with translate_errors(self._path):
             if _inode(self._path) != self._file:
                 raise SpoolDamaged(
                     f"the spool {self._path} was replaced meanwhile: this sender ends, the next one goes on"
@@ -300,7 +300,7 @@ class Outbox:
         row = db.execute("SELECT seq, chain FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
         return (0, chain_start(epoch_of(db))) if row is None else (row[0], bytes(row[1]))
 
-    def _encoded(self, db: sqlite3.Connection, seq: int, body: str, drops: dict[str, int]) -> bytes:
+    def _encode(self, db: sqlite3.Connection, seq: int, body: str, drops: dict[str, int]) -> bytes:
         try:
             wire = self._encoder.encode(body)
             if body.startswith('{"gap"'):
@@ -313,7 +313,7 @@ class Outbox:
         return wire
 
     def _trim(self, db: sqlite3.Connection, now_unix_milliseconds: int) -> None:
-        keep_from = _acknowledged(db) - max(self._ring.records, 1) + 1
+        keep_from = _acknowledged_seq(db) - max(self._ring.records, 1) + 1
         rows = db.execute(
             "SELECT seq, wire FROM outbox WHERE seq < ? AND acknowledged_unix_milliseconds <= ? ORDER BY seq",
             (keep_from, now_unix_milliseconds - self._ring.milliseconds),
@@ -363,7 +363,7 @@ class Outbox:
             if number == seq:
                 wire = gap
             elif chain_next(former, wire) != own:
-                wire = self._in_place_of_damaged(db, number)
+                wire = self._encode_damage_gap(db, number)
                 _add_drops(db, {GapReason.SPOOL_DAMAGED: 1})
             former, chain = own, chain_next(chain, wire)
             db.execute("UPDATE outbox SET wire = ?, chain = ? WHERE seq = ?", (wire, chain, number))
@@ -375,21 +375,21 @@ class Outbox:
         rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")
         for seq, wire, chain, acknowledged in rows.fetchall():
             if seq == before[0] + 1 and chain_next(before[1], wire) != chain:
-                wire = self._in_place_of_damaged(db, seq)
+                wire = self._encode_damage_gap(db, seq)
             found.append((wire, acknowledged))
             before = (seq, chain)
         return found
 
-    def _in_place_of_damaged(self, db: sqlite3.Connection, seq: int) -> bytes:
+    def _encode_damage_gap(self, db: sqlite3.Connection, seq: int) -> bytes:
         """Encode an undated gap that covers the records of this number."""
         return self._encoder.lost(GapReason.SPOOL_DAMAGED, records_between(db, epoch_of(db), seq, seq))
 
-    def _note(self, db: sqlite3.Connection, numbered: Sequence[tuple[int, bytes]]) -> None:
+    def _store_gap_counts(self, db: sqlite3.Connection, numbered: Sequence[tuple[int, bytes]]) -> None:
         """Store how many records the gaps among these cover, in case a gap is damaged or deleted."""
-        if not gaps_are_noted(db):
+        if not has_gap_counts(db):
             numbered = db.execute("SELECT seq, wire FROM outbox").fetchall()
         told = [(seq, self._encoder.records(wire)) for seq, wire in numbered]
-        note_gaps(db, {seq: records for seq, records in told if records > 1})
+        store_gap_counts(db, {seq: records for seq, records in told if records > 1})
 
     def _spans(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
         """Return the times of the records first … last, as far as they are known."""
@@ -415,7 +415,7 @@ class Outbox:
         for seq, wire in enumerate(wires, start=1):
             chain = chain_next(chain, wire)
             db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
-        self._note(db, list(enumerate(wires, start=1)))
+        self._store_gap_counts(db, list(enumerate(wires, start=1)))
 
     def _quarantine(self, db: sqlite3.Connection, seq: int, wire: bytes, reason: str) -> None:
         epoch = control(db, ControlKey.EPOCH) or ""
@@ -468,7 +468,7 @@ def _used_bytes(db: sqlite3.Connection) -> int:
     return (pages - free) * size
 
 
-def _acknowledged(db: sqlite3.Connection) -> int:
+def _acknowledged_seq(db: sqlite3.Connection) -> int:
     row = db.execute(
         "SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL ORDER BY seq DESC LIMIT 1"
     ).fetchone()
@@ -486,14 +486,14 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _oldest(db: sqlite3.Connection) -> int:
+def _oldest_seq(db: sqlite3.Connection) -> int:
     first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
     return 1 if first is None else int(first)
 
 
 def _add_drops(db: sqlite3.Connection, drops: Mapping[str, int]) -> None:
     if drops:
-        totals = counted(control(db, ControlKey.DROPS))
+        totals = parse_counts(control(db, ControlKey.DROPS))
         for reason, records in drops.items():
             totals[reason] = totals.get(reason, 0) + records
         set_control(db, ControlKey.DROPS, json.dumps(totals, sort_keys=True))

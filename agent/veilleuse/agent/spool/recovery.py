@@ -26,12 +26,12 @@ from veilleuse.agent.spool.database import (
     SALVAGED,
     Bounds,
     FileSpool,
-    checked,
+    check_file,
     connect,
-    counted,
     gap_row,
+    parse_counts,
     set_aside,
-    translate,
+    to_spool_error,
 )
 from veilleuse.wire.vocabulary import GapReason
 
@@ -52,25 +52,25 @@ def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSp
     for aside in set_aside(path):  # left by an interrupted exchange
         if path.exists() and aside.samefile(path):
             aside.unlink()
-    checked(path)
+    check_file(path)
     if not path.exists() or path.stat().st_size:
         try:
-            return _checked(path, bounds)
+            return _open_and_check(path, bounds)
         except SpoolDamaged as error:
             log.error("damaged spool set aside", extra={"reason": str(error)})
     fresh = path.with_name(f"{path.name}.mending")
     for rest in (fresh, _journal(fresh)):
         rest.unlink(missing_ok=True)  # left by an interrupted start
-    salvaged = _Salvaged(path)
+    salvaged = _Salvage(path)
     with contextlib.closing(FileSpool(connect(fresh), fresh, bounds)) as spool:
-        salvaged.into(spool)
+        salvaged.write_into(spool)
     aside = _exchange(path, fresh, now_unix_milliseconds)
     facts = {"set_aside": str(aside), "rows_kept": salvaged.kept, "rows_lost": salvaged.lost}
     log.error("new spool begun", extra=facts)
     return FileSpool(connect(path), path, bounds)
 
 
-def _checked(path: Path, bounds: Bounds) -> FileSpool:
+def _open_and_check(path: Path, bounds: Bounds) -> FileSpool:
     """Open the spool and read it through once. Raises SpoolDamaged when any row cannot be read."""
     connection = connect(path)
     try:
@@ -83,7 +83,7 @@ def _checked(path: Path, bounds: Bounds) -> FileSpool:
         raise
     except (sqlite3.DatabaseError, ValueError, KeyError) as error:
         connection.close()
-        busy = isinstance(error, sqlite3.DatabaseError) and isinstance(translate(error, path), SpoolBusy)
+        busy = isinstance(error, sqlite3.DatabaseError) and isinstance(to_spool_error(error, path), SpoolBusy)
         if busy:
             raise SpoolBusy(f"the spool {path} is held by another process: stop it and try again") from error
         raise SpoolDamaged(f"the spool {path} is damaged ({error}): {ASIDE}") from error
@@ -129,7 +129,7 @@ def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
     return aside
 
 
-class _Salvaged:
+class _Salvage:
     """Reads a damaged spool. `kept` and `lost` count its rows once they have been read."""
 
     def __init__(self, path: Path) -> None:
@@ -140,7 +140,7 @@ class _Salvaged:
         self._spans: list[tuple[Period | None, int]] = []
         self._end: ClockPeriod | None = None
 
-    def into(self, spool: FileSpool) -> None:
+    def write_into(self, spool: FileSpool) -> None:
         """Write all readable rows in order, then the gap for the lost ones.
 
         Raises only the SpoolError of `spool`.
@@ -167,7 +167,7 @@ class _Salvaged:
                         batch.clear()
                 spool.append(batch, {})
                 if epoch and self._delivered:
-                    left = counted(control.get(ControlKey.FORMER)) | {epoch: self._delivered}
+                    left = parse_counts(control.get(ControlKey.FORMER)) | {epoch: self._delivered}
                     former[ControlKey.FORMER] = json.dumps(left)
         gap = Gap(GapReason.SPOOL_DAMAGED, tuple(self._spans[:MAX_SPANS]), max(1, self.lost))
         spool.append([gap_row(gap)], former)
@@ -204,12 +204,12 @@ class _Salvaged:
             before = (seq, chain)
         last = 0
         for row, body in _rows(db, "id", "id, body", "pending"):
-            text = _readable(body)
+            text = _decode_body(body)
             if text is None or not isinstance(row, int):
                 continue
             missing = row - last - 1 if last else 0
             self.lost += missing
-            self._follow(text, hole=missing > 0)
+            self._track_period(text, hole=missing > 0)
             last = row
             self.kept += 1
             yield text
@@ -217,7 +217,7 @@ class _Salvaged:
             (highest,) = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pending'").fetchone()
             self.lost += max(0, int(highest) - last) if last else 0
 
-    def _follow(self, text: str, *, hole: bool) -> None:
+    def _track_period(self, text: str, *, hole: bool) -> None:
         """Date the missing rows.
 
         Clock periods adjoin, so a hole between two readable rows is their period.
@@ -235,7 +235,7 @@ class _Salvaged:
             self._end = period
 
 
-def _readable(body: Any) -> str | None:
+def _decode_body(body: Any) -> str | None:
     try:
         text = str(body.decode("utf-8"))
         if not text.startswith(SALVAGED):

@@ -40,7 +40,7 @@ from veilleuse.collector.model.inventory import (
     Purchase,
     Retirement,
 )
-from veilleuse.wire.pseudonym import normalised_serial
+from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
 SOURCE: Final = "plain"
@@ -383,5 +383,5 @@ _ADD: Final[Mapping[str, Callable[[InventoryReading, InventoryMapping, _Row], No
 
 def asset_key(text: str) -> tuple[str, ...]:
     """What an asset may be known by, as a retirement names it: as it is, or as a serial number."""
-    serial = normalised_serial(text)
+    serial = normalise_serial(text)
     return (text, serial) if serial else (text,)

@@ -28,7 +28,7 @@ from veilleuse.collector.model.inventory import (
     PowerContext,
     ServerRole,
 )
-from veilleuse.wire.pseudonym import normalised_serial
+from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
 T = TypeVar("T")
@@ -413,7 +413,7 @@ class _Finder:
     def of(self, row: RetirementRow) -> AssetRecord | None:
         if not row.asset:
             return None
-        serial = normalised_serial(row.asset)
+        serial = normalise_serial(row.asset)
         by_serial = self._by_mark.get(self._assets.pseudonym(serial)) if serial else None
         return self._by_text.get(row.asset) or by_serial
 

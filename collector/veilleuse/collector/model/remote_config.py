@@ -154,7 +154,7 @@ def checked_for(population: Population, configuration: Configuration) -> Configu
     """Itself. Raises UsageError when an agent could not accept it, or when it is finer than what the population does
     by itself."""
     try:
-        configuration.checked()
+        configuration.check()
     except ConfigurationOutOfBounds as error:
         raise UsageError(str(error)) from error
     for name, own in CEILINGS[population]._asdict().items():

@@ -27,8 +27,8 @@ from veilleuse.agent.helpers.powermetrics import (
     PowermetricsHelper,
     Sample,
     Stream,
-    parsed,
-    sample,
+    parse_plist,
+    parse_sample,
 )
 from veilleuse.agent.model import (
     EnergyCounter,
@@ -106,13 +106,16 @@ def test_a_stream_without_an_end_is_given_up():
 )
 def test_what_is_not_believable_is_absent(processor):
     """No number, a negative, 0, or more than any package draws: no energy, never 0."""
-    assert sample({"elapsed_ns": 10**10, "processor": processor}).energy_microjoules is None
+    assert parse_sample({"elapsed_ns": 10**10, "processor": processor}).energy_microjoules is None
 
 
 @pytest.mark.parametrize("elapsed", [None, 0, -1, "1", 31 * 10**9, 2**70])
 def test_a_sample_over_an_unknown_time_is_absent(elapsed):
     """Longer than three intervals there was a sleep in it."""
-    assert sample({"elapsed_ns": elapsed, "processor": {"combined_power": 1_000}}).energy_microjoules is None
+    assert (
+        parse_sample({"elapsed_ns": elapsed, "processor": {"combined_power": 1_000}}).energy_microjoules
+        is None
+    )
 
 
 @given(
@@ -131,7 +134,7 @@ def test_no_entities():
     """A property list that defines entities is refused, not expanded."""
     bomb = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><plist version="1.0"><string>&a;</string></plist>'
     with pytest.raises(ValueError, match="no property list"):
-        parsed(bomb)
+        parse_plist(bomb)
 
 
 # ----------------------------------------------------------------------------------------- helper
@@ -254,7 +257,7 @@ def test_a_program_that_prints_is_published(tmp_path):
     seen = []
     keep = helper._publish
     helper._publish = lambda publication: (seen.append(publication), keep(publication))  # type: ignore[method-assign,assignment,func-returns-value]
-    helper.follow()
+    helper.run_program()
     energies = [
         one.reading.energy_microjoules
         for publication in seen
@@ -286,7 +289,7 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
     """Not root, another output, an early end: no reading, one line; a process that goes on is ended."""
     file = tmp_path / "readings.json"
     began = time.monotonic()
-    PowermetricsHelper(file, program(tmp_path, body)).follow()
+    PowermetricsHelper(file, program(tmp_path, body)).run_program()
     (outcome,) = read_publication(str(file)).outcomes
     assert outcome.word == "failed"
     assert reason in outcome.reason
@@ -296,10 +299,10 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
 def test_no_program_and_no_folder(tmp_path):
     """Where powermetrics is not (no Mac): said in the file; where the file cannot be written: an error with the remedy."""
     file = tmp_path / "readings.json"
-    PowermetricsHelper(file, ["/nowhere/powermetrics"]).follow()
+    PowermetricsHelper(file, ["/nowhere/powermetrics"]).run_program()
     assert "cannot start /nowhere/powermetrics" in read_publication(str(file)).outcomes[0].reason
     with pytest.raises(AgentError, match="launchd"):
-        PowermetricsHelper(tmp_path / "none" / "readings.json", ["/nowhere/powermetrics"]).follow()
+        PowermetricsHelper(tmp_path / "none" / "readings.json", ["/nowhere/powermetrics"]).run_program()
 
 
 def test_the_command_ends_on_sigterm(tmp_path):

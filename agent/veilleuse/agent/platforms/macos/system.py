@@ -135,14 +135,14 @@ class PowerWatch:
         self._signals = SignalWatch(announce)
         self._undo: Callable[[], None] | None = None
         try:
-            self._undo = (calls or real_calls()).on_power_event(self.told)
+            self._undo = (calls or real_calls()).on_power_event(self.handle_message)
         except (
             MacosCallError
             # without messages, sleep is found from the clocks, unless the machine dies asleep
         ) as error:
             log.warning("no sign before sleep", extra={"reason": str(error)})
 
-    def told(self, message: int) -> None:
+    def handle_message(self, message: int) -> None:
         """Handle one message. Only the start of a sleep matters; the clocks show the rest."""
         if message == WILL_SLEEP:
             self._written.clear()

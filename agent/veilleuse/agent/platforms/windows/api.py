@@ -161,11 +161,11 @@ class WindowsCalls:
         fill = self._function("cfgmgr32", name, LPVOID, LPCWSTR, LPVOID, ULONG, ULONG)
         guid, length = Guid.of(interface), ULONG()
         for _ in range(_TRIES):
-            _succeeded(f"size of {name}", measure(byref(length), byref(guid), None, _PRESENT))
+            _check_code(f"size of {name}", measure(byref(length), byref(guid), None, _PRESENT))
             text = ctypes.create_unicode_buffer(max(1, length.value))
             done = fill(byref(guid), None, text, len(text), _PRESENT)
             if done != _CR_BUFFER_SMALL:
-                _succeeded(name, done)
+                _check_code(name, done)
                 return tuple(path for path in ctypes.wstring_at(text, len(text)).split("\0") if path)
         raise WindowsCallError(name, _CR_BUFFER_SMALL)
 
@@ -204,7 +204,7 @@ class WindowsCalls:
     def _pdh(self, name: str, *arguments: object) -> Callable[..., None]:
         """Return a function of pdh that raises WindowsCallError on failure."""
         function = self._function("pdh", name, *arguments, result=DWORD)
-        return lambda *given: _succeeded(name, function(*given))
+        return lambda *given: _check_code(name, function(*given))
 
     def counter_open(self, path: str) -> int:
         """See CounterCalls."""
@@ -234,7 +234,7 @@ class WindowsCalls:
             if done != _PDH_MORE_DATA:
                 break
             buffer = ctypes.create_string_buffer(max(1, length.value))
-        _succeeded(name, done)
+        _check_code(name, done)
         if count.value * ctypes.sizeof(RawCounterItem) > len(buffer):
             raise WindowsCallError(name, NO_ANSWER)
         found = (RawCounterItem * count.value).from_buffer(buffer)
@@ -276,12 +276,12 @@ class WindowsCalls:
         read = self._function("powrprof", "PowerReadACValueIndex", *(c_void_p,) * 5, result=DWORD)
         free = self._function("kernel32", "LocalFree", c_void_p, result=c_void_p)
         scheme, value = c_void_p(), DWORD()
-        _succeeded("PowerGetActiveScheme", active(None, byref(scheme)))
+        _check_code("PowerGetActiveScheme", active(None, byref(scheme)))
         try:
             done = read(None, scheme, byref(Guid.of(subgroup)), byref(Guid.of(setting)), byref(value))
         finally:
             free(scheme)
-        _succeeded("PowerReadACValueIndex", done)
+        _check_code("PowerReadACValueIndex", done)
         return int(value.value)
 
     def on_power_event(self, told: Callable[[int], None]) -> None:
@@ -295,7 +295,7 @@ class WindowsCalls:
         register = self._function("powrprof", name, DWORD, LPVOID, LPVOID, result=DWORD)
         pointer, handle = _POWER_ROUTINE(routine), c_void_p()
         subscription = Subscription(pointer, None)
-        _succeeded(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
+        _check_code(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
         self._kept += [pointer, subscription]
 
     # --------------------------------------------------------------------------------- processes
@@ -414,7 +414,7 @@ def _last_error() -> int:
     return int(last())
 
 
-def _succeeded(call: str, code: int) -> None:
+def _check_code(call: str, code: int) -> None:
     """Raise WindowsCallError for a code other than 0 (ERROR_SUCCESS, CR_SUCCESS)."""
     if code:
         raise WindowsCallError(call, code & 0xFFFFFFFF)

@@ -67,9 +67,9 @@ class SuspendWatch:
 
         Raises WindowsCallError; sleep is then found from the clocks, unless the machine dies asleep.
         """
-        calls.on_power_event(self.told)
+        calls.on_power_event(self.handle_event)
 
-    def told(self, event: int) -> None:
+    def handle_event(self, event: int) -> None:
         """Handle one power event. Only a suspend matters; the clocks show the rest."""
         if event == SUSPEND and not self._closed:
             self._written.clear()
