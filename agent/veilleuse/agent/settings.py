@@ -40,13 +40,13 @@ class Paths(Section):
     )
     meters: Path = setting(
         here.METERS,
-        "File of the meters outside this machine that it reads: UPS, PDU, plugs, a BMC by network. Needed by "
-        "nobody else.",
+        "File of the external meters that this machine reads: UPS, PDU, plugs, a BMC by network. Other "
+        "machines need none.",
     )
     rapl_helper: Path = setting(
         here.RAPL_HELPER,
-        "File that the RAPL helper writes, and that is read where the processor's energy counters themselves "
-        "may not be.",
+        "File that the RAPL helper writes. It is read where the agent may not read the processor's "
+        "energy counters.",
     )
 
 
@@ -69,8 +69,8 @@ class Collector(Section):
     )
     join_file: str = setting(
         "",
-        "Join file that an agent without identity enrols with by itself, and deletes; empty = join.json in "
-        "paths.state.",
+        "Join file with which an agent without identity enrols by itself, and which it deletes; empty = "
+        "join.json in paths.state.",
     )
     contact_seconds: int = setting(
         0,
@@ -95,17 +95,16 @@ class Measure(Section):
     tick_seconds: float = setting(10.0, "Seconds between two polls of the sources.", minimum=1, maximum=60)
     period_seconds: int = setting(
         0,
-        "Length of a record: a divisor of 3600, 10 at the finest. 0 = the population's: 300 server, 3600 "
-        "classroom. "
-        "Only this file can set less than 60. Workstations have days and weeks and ignore it.",
+        "Length of a record in seconds: a divisor of 3600, at least 10. 0 = the population's: 300 "
+        "server, 3600 classroom. Only this file can set less than 60. Workstations use days and weeks "
+        "and ignore it.",
         minimum=0,
         maximum=3600,
     )
     fine_until: str = setting(
         "",
-        "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit that "
-        "is being calibrated; "
-        "then the population's. Empty = no end.",
+        "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit "
+        "that is being calibrated. The population's period follows. Empty = no end.",
         check=date.fromisoformat,
     )
     sources: tuple[str, ...] = setting(
@@ -113,15 +112,15 @@ class Measure(Section):
     )
     units: bool = setting(
         False,
-        "Tell the CPU time of each systemd service (without its instance) and of each QEMU guest (under a "
-        "pseudonym). Servers only.",
+        "Send the CPU time of each systemd service (without its instance) and of each QEMU guest (under "
+        "a pseudonym). Servers only.",
     )
     fake_watts: float = setting(
         0.0, "Power the `fake` source pretends to measure. For tests only.", minimum=0, maximum=100000
     )
     device_class: str = setting(
         "",
-        "Form of the machine when the hardware does not tell; empty = as detected.",
+        "Form of the machine when the hardware does not report it; empty = as detected.",
         choices=(
             "",
             "laptop",
@@ -147,8 +146,8 @@ class Spool(Section):
 
     max_bytes: int = setting(
         64 * 1024 * 1024,
-        "Most that the spool takes on the disk, with its journal and all that is set aside; 8 to 512 MiB. "
-        "Then the oldest records go and a gap says so.",
+        "Largest size of the spool on the disk, with its journal and all that is set aside; 8 to 512 "
+        "MiB. In a full spool, a gap replaces the oldest records.",
         minimum=8 * 1024 * 1024,
         maximum=512 * 1024 * 1024,
     )
@@ -158,18 +157,20 @@ class Spool(Section):
         minimum=0,
     )
     ring_hours: int = setting(
-        72, "How long acknowledged records are kept, for a collector restored from a backup.", minimum=0
+        72,
+        "Hours for which acknowledged records are kept, for a collector restored from a backup.",
+        minimum=0,
     )
-    ring_records: int = setting(14, "Acknowledged records kept in any case.", minimum=0)
+    ring_records: int = setting(14, "Number of acknowledged records that are always kept.", minimum=0)
 
 
 class Privacy(Section):
     """Data that may be sent."""
 
-    send_host_name: bool = setting(False, "Tell the host name at enrolment. Servers only; ignored elsewhere.")
+    send_host_name: bool = setting(False, "Send the host name at enrolment. Servers only; ignored elsewhere.")
     send_asset_pseudonyms: bool = setting(
         True,
-        "Tell HMACs of the chassis serial and the SMBIOS UUID once, at enrolment, to match the inventory.",
+        "Send HMACs of the chassis serial and the SMBIOS UUID once, at enrolment, to match the inventory.",
     )
 
 

@@ -26,7 +26,7 @@ EXIT_WARNINGS = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --once, --json, --attached."""
     parser.add_argument(
-        "--once", action="store_true", help="ask every source once, say what it says, and end"
+        "--once", action="store_true", help="ask every source once, print the answers, and end"
     )
     parser.add_argument("--json", action="store_true", help="with --once: for a machine")
     parser.add_argument(
@@ -43,7 +43,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
     if not parsed.once:
         if parsed.json:
-            raise ConfigurationError("--json is for one look: add --once")
+            raise ConfigurationError("--json needs --once: add it")
         return poll(settings, attached=parsed.attached)
     seen = poll_once(settings)
     if parsed.json:

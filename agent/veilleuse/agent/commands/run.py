@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="only look whether this is a copy of another machine, and set aside what is that one's",
+        help="only check whether this is a copy of another machine, and set aside that machine's data",
     )
 
 

@@ -66,7 +66,7 @@ def parse_plist(text: bytes) -> object:
     try:
         return plistlib.loads(text, fmt=plistlib.FMT_XML)
     except (ExpatError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        raise ValueError(f"no property list: {error or type(error).__name__}") from error
+        raise ValueError(f"not a property list: {error or type(error).__name__}") from error
 
 
 def parse_sample(told: object) -> Sample:
@@ -151,7 +151,7 @@ class Accumulator:
         readings: list[SnapshotReading] = []
         at = (now.boottime_milliseconds, INTERVAL_MILLISECONDS)
         if sample.energy_microjoules is None:
-            return self.failure("powermetrics tells no power of the processor")
+            return self.failure("powermetrics reports no power of the processor")
         self._successes += 1
         self._microjoules += sample.energy_microjoules
         whole = self._microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
@@ -239,7 +239,7 @@ class PowermetricsHelper:
                         try:
                             samples = stream.feed(data)
                         except ValueError as error:
-                            return f"powermetrics is not understood: {error}"
+                            return f"the output of powermetrics cannot be read: {error}"
                         for sample in samples:
                             self._publish(self._accumulator.publication(sample, self._now()))
         lines = errors.decode("utf-8", "replace").strip().splitlines()
@@ -254,7 +254,7 @@ class PowermetricsHelper:
             publish(self._path, publication, mode=MODE)
         except OSError as error:
             raise AgentError(
-                f"cannot write {self._path}: {error.strerror}; its folder is made by the helper's launchd job"
+                f"cannot write {self._path}: {error.strerror}; the helper's launchd job creates its folder"
             ) from error
 
 

@@ -52,7 +52,7 @@ class RaplHelper:
             publish(self._path, publication, mode=MODE)
         except OSError as error:
             raise AgentError(
-                f"cannot write {self._path}: {error.strerror}; its folder is made by veilleuse-rapl.service"
+                f"cannot write {self._path}: {error.strerror}; veilleuse-rapl.service creates its folder"
             ) from error
 
     def _publication(self) -> Publication:

@@ -74,11 +74,11 @@ def check_validity(
         raise IdentityError("the collector sent a certificate for another key: try again")
     if not _chains_to(leaf, between, roots):
         raise IdentityError(
-            "the certificate the collector sent does not hang on the roots it sent: try again"
+            "the certificate from the collector does not chain to the roots from the collector: try again"
         )
     if not _chains_to(leaf, between, trusted):
         raise IdentityError(
-            "the collector's new CA is not vouched for by the one this machine trusts: enrol again with a "
+            "the collector's new CA is not signed by a CA that this machine trusts: enrol again with a "
             "new join file"
         )
     return (

@@ -180,8 +180,6 @@ def _read_undelivered(path: Path, *, of_this_machine: bool) -> tuple[str | None,
             population = None if row is None else str(row[0])
             if not of_this_machine:
                 return population, []
-            from veilleuse.agent.identity.reset import undelivered_gaps  # protobuf: in this rare case only
-
             return population, undelivered_gaps(db)
     except SpoolBusy:
         raise

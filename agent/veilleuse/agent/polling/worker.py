@@ -181,7 +181,7 @@ class Worker:
         made = self._now().boottime_milliseconds
         readings = tuple(one for one in source.read() if self._is_publishable(one))
         if not readings:
-            raise ReadFailed("it gave nothing that can be believed")
+            raise ReadFailed("it gave no plausible value")
         if any(isinstance(one, EnergyCounter) for one in readings):
             self._every = min(self._every, COUNTER_SECONDS)
         every = self._every * MILLISECONDS_PER_SECOND

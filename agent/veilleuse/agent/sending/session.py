@@ -340,9 +340,7 @@ class Sender:
     def _attempt(self) -> None:
         self._attempts += 1
         if self._attempts > ATTEMPTS_PER_CONTACT:
-            raise CollectorAway(
-                "the collector and this agent do not come to agree on the stream: retried later"
-            )
+            raise CollectorAway("the collector and this agent cannot agree on the stream: retried later")
 
 
 def _find_damaged(chain: bytes, run: Sequence[WireRecord]) -> int | None:

@@ -79,7 +79,7 @@ def to_spool_error(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
     if isinstance(error, sqlite3.ProgrammingError) and not code:
         # resident._replace_spool was interrupted
-        return SpoolDamaged(f"the spool {path} is closed: another is begun")
+        return SpoolDamaged(f"the spool {path} is closed: a new one replaces it")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SpoolBusy(f"the spool {path} is held by the other process: retried on the next tick")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -114,7 +114,7 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
         try:
             _prepare(connection, path)
             if known != (0, 0) and check_file(path) != known:
-                raise SpoolError(f"the spool {path} was exchanged while it was opened: try again")
+                raise SpoolError(f"the spool {path} was replaced while it was being opened: try again")
         except BaseException:
             connection.close()
             raise

@@ -285,7 +285,7 @@ class Outbox:
         with translate_errors(self._path):
             if _inode(self._path) != self._file:
                 raise SpoolDamaged(
-                    f"the spool {self._path} was replaced meanwhile: this sender ends, the next one goes on"
+                    f"the spool {self._path} was replaced meanwhile: this sender ends, the next one continues"
                 )
             self._connection.execute("BEGIN IMMEDIATE")
             try:

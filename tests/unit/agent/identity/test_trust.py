@@ -50,9 +50,9 @@ def test_a_certificate_for_another_key_is_refused():
     assert keys.check_validity(leaf, chain, roots, mine, roots)[1] > 0
     with pytest.raises(IdentityError, match="another key"):
         keys.check_validity(leaf, chain, roots, another, roots)
-    with pytest.raises(IdentityError, match="does not hang"):
+    with pytest.raises(IdentityError, match="does not chain"):
         keys.check_validity(leaf, chain, [other.root.der], mine, roots)
-    with pytest.raises(IdentityError, match="does not hang"):
+    with pytest.raises(IdentityError, match="does not chain"):
         keys.check_validity(leaf, [other.intermediate.der], roots, mine, roots)
     with pytest.raises(IdentityError, match="cannot be read"):
         keys.check_validity(b"x", chain, roots, mine, roots)
@@ -94,7 +94,7 @@ def test_a_new_ca_is_trusted_on_the_old_ones_word_only():
         assert keys.check_validity(leaf, chain, [new.root.der], key, [old.root.der])[1] > 0
     assert keys.check_validity(leaf, between, [new.root.der], key, both)[1] > 0
     for roots in (both, [new.root.der]):
-        with pytest.raises(IdentityError, match="not vouched for"):
+        with pytest.raises(IdentityError, match="not signed by a CA that this machine trusts"):
             keys.check_validity(leaf, between, roots, key, [old.root.der])
 
 
@@ -115,7 +115,7 @@ def test_an_agents_own_certificate_signs_nothing():
         .public_bytes(DER)
     )
     chain, roots = [agents.public_bytes(DER), authority.intermediate.der], [authority.root.der]
-    with pytest.raises(IdentityError, match="does not hang"):
+    with pytest.raises(IdentityError, match="does not chain"):
         keys.check_validity(forged, chain, roots, victim, roots)
 
 
@@ -143,12 +143,12 @@ def test_a_pinned_ca_needs_no_other_word(agent, collector):
         return call
 
     own = cast("certificates.Keys", keys)
-    with pytest.raises(IdentityError, match="not vouched for"):
+    with pytest.raises(IdentityError, match="not signed by a CA that this machine trusts"):
         certificates.renew(answers([new.root.der], new), own, store)
     pinned = fingerprints(f"{'AB' * 32} , {hashlib.sha256(new.root.der).hexdigest()}")
     certificates.renew(answers([new.root.der], new), own, store, pinned)
     assert ders_of(agent.identity.roots_pem) == [new.root.der]
-    with pytest.raises(IdentityError, match="not vouched for"):
+    with pytest.raises(IdentityError, match="not signed by a CA that this machine trusts"):
         certificates.renew(answers([old.root.der], old), own, store, pinned)
 
 

@@ -376,7 +376,7 @@ def test_a_closed_spool_is_begun_anew(tmp_path):
     """It is closed before another takes its place, since Windows renames nothing that is open; when that fails, it is tried again."""
     spool = FileSpool(connect(tmp_path / FILE_NAME), tmp_path / FILE_NAME, Bounds(8 << 20, 0))
     spool.close()
-    with pytest.raises(SpoolDamaged, match="another is begun"):
+    with pytest.raises(SpoolDamaged, match="a new one replaces it"):
         spool.append(("{}",), {})
 
 
