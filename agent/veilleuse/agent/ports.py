@@ -34,7 +34,7 @@ class ControlKey(StrEnum):
     CALENDAR_STATE = "calendar_state"
     """Sender: applied, confirmed (a batch was delivered since) or failed (the pulled one was unusable)."""
     CONFIGURATION = "configuration"
-    """Sender: remote configuration that a contact confirmed, `RemoteConfig`; absent = the local file alone."""
+    """Sender: configuration that a contact confirmed, `RemoteConfig`; absent = the local file alone."""
     CONFIGURATION_CANDIDATE = "configuration_candidate"
     """Sender: configuration just pulled, `RemoteConfig`; the resident deletes it when it puts it on trial."""
     CONFIGURATION_TRIAL = "configuration_trial"

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Composition root of enrolment: join file or original, keys, channel, spool. PROMISES.md §2.6-2.7.
 
-`enrol` serves the command. `enrol_unattended` serves a sender without identity. Such a machine has a join file, or
-can prove that it is a clone of an enrolled machine.
+`enrol` serves the command. `enrol_unattended` serves a sender without identity. Such a machine has a join
+file, or can prove that it is a clone of an enrolled machine.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ def _store(operations: Operations, known: _Known, after: _Known, who: str = "", 
                 why=why[:256],
             )
 
-    office.commit_noted(job)
+    office.commit_with_register(job)
 
 
 def _today(operations: Operations, site: Site) -> date:

@@ -42,7 +42,7 @@ def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
     office, forgetting = operations.office, operations.forgetting
-    found = office.commit_noted(lambda note: _begin(operations, host, who, why, note))
+    found = office.commit_with_register(lambda note: _begin(operations, host, who, why, note))
     slices = 0
     while office.commit(lambda: _step(forgetting, found)):
         slices += 1
@@ -80,7 +80,7 @@ def decide_copies(operations: Operations, *, original: str, status: str) -> dict
         operations.set_status(waiting, wanted, note)
         return found, waiting
 
-    found, waiting = office.commit_noted(job)
+    found, waiting = office.commit_with_register(job)
     log.info("copies decided", extra={"status": wanted.value, "hosts": len(waiting)})
     return {
         "copy_of": found.agent_id.hex(),
@@ -134,7 +134,7 @@ def _begin(operations: Operations, host: str, who: str, why: str, note: Register
     note(FORGOTTEN, agent_id_sha256=sha256.hex(), day=today.isoformat())
     office.registry.put_forgotten(sha256, today.toordinal())
     office.registry.set_status(found.host_id, HostStatus.FORGOTTEN)
-    office.standings.forget(found.agent_id)
+    office.access_table.forget(found.agent_id)
     office.registry.write_journal(
         now_unix_milliseconds=office.now_unix_milliseconds(),
         who=who[:128],

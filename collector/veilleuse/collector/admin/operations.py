@@ -205,7 +205,7 @@ class Operations:
                 note(TOKEN, **token_facts(made))
             return token_id
 
-        token_id = self.office.commit_noted(job)
+        token_id = self.office.commit_with_register(job)
         log.info("token created", extra={"token_id": token_id, "org_entity": org_entity, "site": site})
         return {
             "token_id": token_id,
@@ -256,7 +256,7 @@ class Operations:
             self.set_status(ended, HostStatus.REVOKED, note)
             return ended
 
-        ended = self.office.commit_noted(job)
+        ended = self.office.commit_with_register(job)
         log.info("token revoked", extra={"token_id": token_id, "hosts": len(ended)})
         return {"token_id": token_id, "hosts_revoked": len(ended)}
 
@@ -273,7 +273,7 @@ class Operations:
             self.set_status([found], wanted, note)
             return found
 
-        found = self.office.commit_noted(job)
+        found = self.office.commit_with_register(job)
         log.info("host status set", extra={"agent_id": found.agent_id.hex(), "status": wanted.value})
         return {"agent_id": found.agent_id.hex(), "before": found.status.value, "status": wanted.value}
 
@@ -319,7 +319,7 @@ class Operations:
             self.office.registry.put_site(made)
             return made
 
-        made = self.office.commit_noted(job)
+        made = self.office.commit_with_register(job)
         return {"site": made.site, "zone": made.zone, "time_zone": made.time_zone}
 
     # --- derivation
@@ -357,12 +357,14 @@ class Operations:
         kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
         day = self.office.now().date().isoformat()
         changed = [host.agent_id.hex() for host in hosts if host.status is not status]
-        note.all(kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed])
+        note.add_all(
+            kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed]
+        )
         for host in hosts:
             if status is HostStatus.ACTIVE:  # an operator has looked
                 self.office.registry.clear_conflicts(host.host_id)
             self.office.registry.set_status(host.host_id, status)
-            self.office.standings.set_status(host.agent_id, status)
+            self.office.access_table.set_status(host.agent_id, status)
 
     def _token_sha256(self, token_id: int) -> bytes:
         (sha256,) = [

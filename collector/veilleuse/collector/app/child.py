@@ -28,12 +28,12 @@ LOOK_SECONDS: Final = 0.2
 """Interval between two checks for a stop of the service."""
 
 
-def leashed(module: str, *arguments: str) -> list[str]:
+def leashed_command(module: str, *arguments: str) -> list[str]:
     """Return the command for a module of ours that ends with this process, however this process ends."""
     return [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid()), module, *arguments]
 
 
-def output_of(
+def run_command(
     command: Sequence[str], environment: Mapping[str, str], stop: threading.Event, longest_seconds: float
 ) -> bytes:
     """Return the output of a command, unless `stop` is set.

@@ -22,7 +22,7 @@ from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import ca as certificate_authority
-from veilleuse.collector.enrolment.authorise import HostAccess, Standings
+from veilleuse.collector.enrolment.authorise import AccessTable, HostAccess
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.external_ca import ExternalCa
 from veilleuse.collector.enrolment.issuing import IssuingContext
@@ -34,7 +34,7 @@ from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ingest.writer import Writer
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, SOCKET_FILE
+from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, GATEWAY_INNER_FILE, SOCKET_FILE
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.records import AgentId
@@ -70,8 +70,8 @@ _OURS: Final = frozenset(
     {
         LOCK_FILE,
         SOCKET_FILE,
-        DOOR_FILE,
-        DOOR_INNER_FILE,
+        GATEWAY_FILE,
+        GATEWAY_INNER_FILE,
         certificate_authority.FOLDER,
         certificate_authority.DRAFT,
         RESTORE_UNPACKED,
@@ -130,15 +130,15 @@ def initialise(
     zone: str | None = None,
     time_zone: str | None = None,
     simulated: bool = False,
-    brought: ExternalCa | None = None,
+    external: ExternalCa | None = None,
     new_data: bool = False,
 ) -> InitResult:
     """Create the data directory: fleet key, both databases, a first site if named, and the authority last.
 
-    `brought` is an external authority to use. Nothing counts before the authority is in place: an interrupted
-    init is continued. Raises DataDirectoryError when it exists already, holds other files or cannot be
-    written. Raises UsageError or UnknownZone for an invalid site, before anything is written. `new_data`
-    starts without data under the present authority, when the data are lost and there is no backup.
+    `external` is an external authority to use. Nothing counts before the authority is in place: an
+    interrupted init is continued. Raises DataDirectoryError when it exists already, holds other files or
+    cannot be written. Raises UsageError or UnknownZone for an invalid site, before anything is written.
+    `new_data` starts without data under the present authority, when the data are lost and there is no backup.
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
@@ -148,7 +148,7 @@ def initialise(
     make_directory(data_dir)
     with DirectoryLock(data_dir):
         _require_unfinished(data_dir, new_data=new_data)  # another init may have been faster
-        _make(settings, first_site, brought, simulated=simulated)
+        _create(settings, first_site, external, simulated=simulated)
     authority = Authority(data_dir, settings.pki)
     return InitResult(data_dir, certificate_authority.root_key_file(data_dir), authority.root_sha256, site)
 
@@ -170,16 +170,16 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         store = open_store(data_dir, settings.store)
         cleanup.callback(store.close)
         register = _register(settings, store)
-        standings = Standings(_all_standings(store.registry), store.registry.forgotten())
+        access_table = AccessTable(_read_access(store.registry), store.registry.forgotten())
         configuring = PopulationConfigs(store.configurations)
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
-        writer = _started(settings, store, health, damaged, dirty)
+        writer = _start_writer(settings, store, health, damaged, dirty)
         cleanup.callback(writer.stop)
-        office = IssuingContext(authority, standings, store.registry, writer, register)
+        office = IssuingContext(authority, access_table, store.registry, writer, register)
         known_factors = KnownFactors(store.factors.versions)
         derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
-        rolls = RollWorker(writer, store.rolls, store.derive, store.registry, _almanac(store))
+        rolls = RollWorker(writer, store.rolls, store.derive, store.registry, _site_calendars(store))
         cleanup.callback(rolls.stop)
         operations = Operations(
             settings,
@@ -192,19 +192,19 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             Addresses.from_settings(settings),
             Backups(data_dir, settings.store, store, writer),
             configuring,
-            *_parts(store),
+            *_job_stores(store),
             store.factors,
             known_factors,
             store.inventory,
             rolls=rolls,
-            **_kept(store),
+            **_appendable_stores(store),
         )
         parts = (settings, store.kind.simulated, health, store, writer, office, derive)
         kept = _retention(settings, store, writer)
         yield Collector(*parts, operations.addresses, operations, damaged, rolls=rolls, retention=kept)
 
 
-def _kept(store: SqliteStore) -> dict[str, Any]:
+def _appendable_stores(store: SqliteStore) -> dict[str, Any]:
     """Return the stores that operations append to, by argument name."""
     return {
         "follows": store.follows,
@@ -215,7 +215,7 @@ def _kept(store: SqliteStore) -> dict[str, Any]:
     }
 
 
-def _started(
+def _start_writer(
     settings: CollectorSettings,
     store: SqliteStore,
     health: Health,
@@ -234,12 +234,12 @@ def _started(
     return writer
 
 
-def _parts(store: SqliteStore) -> tuple[HostEraser, Calibrations, MeteringStore, Calendars]:
+def _job_stores(store: SqliteStore) -> tuple[HostEraser, Calibrations, MeteringStore, Calendars]:
     """Return parts of the store in the order of Operations' arguments, for jobs of the writer."""
     return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
-def _almanac(store: SqliteStore) -> SiteCalendars:
+def _site_calendars(store: SqliteStore) -> SiteCalendars:
     """Return the site calendars on the writer's connection."""
     return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
@@ -249,7 +249,7 @@ def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) 
         writer,
         store.rolls,
         store.registry,
-        _almanac(store),
+        _site_calendars(store),
         settings.retention,
         closed_years=store.closings.definitive_years,
         may_go=store.closings.may_go,
@@ -330,7 +330,7 @@ def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
         raise DataDirectoryError(": ".join(what_is_missing(data_dir)))
     if new_data and not has_ca:
         raise DataDirectoryError(
-            f"{data_dir} has no {certificate_authority.FOLDER} to go on with: leave out --new-data"
+            f"{data_dir} has no {certificate_authority.FOLDER} to continue with: leave out --new-data"
         )
 
 
@@ -351,8 +351,8 @@ def require_ours(data_dir: Path) -> None:
         )
 
 
-def _make(
-    settings: CollectorSettings, site: Site | None, brought: ExternalCa | None, *, simulated: bool
+def _create(
+    settings: CollectorSettings, site: Site | None, external: ExternalCa | None, *, simulated: bool
 ) -> None:
     data_dir, now = settings.data_dir, time.time()
     has_authority = (data_dir / certificate_authority.FOLDER).exists()
@@ -362,7 +362,7 @@ def _make(
     except OSError as error:
         raise DataDirectoryError(f"cannot write in {data_dir}: {error.strerror or error}") from error
     if not has_authority:
-        certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC), brought)
+        certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC), external)
     with closing(
         create_store(data_dir, settings.store, simulated=simulated, now_unix_milliseconds=round(now * 1000))
     ) as store:
@@ -380,7 +380,7 @@ def _register(settings: CollectorSettings, store: SqliteStore) -> Register:
     return open_register(path, store.registry)
 
 
-def _all_standings(registry: Registry) -> Iterator[tuple[AgentId, HostAccess]]:
+def _read_access(registry: Registry) -> Iterator[tuple[AgentId, HostAccess]]:
     for host in registry.hosts():
         latest = registry.latest_certificate(host.host_id)
         yield (

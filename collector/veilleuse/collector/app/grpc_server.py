@@ -28,7 +28,7 @@ class ServerCertificate:
     def __init__(self, authority: Authority) -> None:
         """Load the certificate. Raises DataDirectoryError."""
         self._authority = authority
-        self._holdings = authority.holdings
+        self._keys = authority.keys
         self._identity = authority.server_identity()
         self._checked = time.monotonic()
         self._lock = threading.Lock()
@@ -39,10 +39,10 @@ class ServerCertificate:
         A rotation is noticed at once, the end of the certificate within the hour.
         """
         with self._lock:
-            rotated = self._authority.holdings is not self._holdings
+            rotated = self._authority.keys is not self._keys
             if rotated or time.monotonic() - self._checked >= CHECK_SECONDS:
                 self._checked = time.monotonic()
-                self._holdings = self._authority.holdings
+                self._keys = self._authority.keys
                 try:
                     self._identity = self._authority.server_identity()
                 except CollectorError as error:  # the present one is still valid for weeks
@@ -99,9 +99,9 @@ def listen(address: str, setting_name: str, certificate: ServerCertificate) -> L
             ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
         ),
     )
-    shown = _Shown(certificate)
+    shown = _CertificateSource(certificate)
     credentials = grpc.dynamic_ssl_server_credentials(
-        shown.configuration(), shown.renewed, require_client_authentication=True
+        shown.configuration(), shown.renew_certificate, require_client_authentication=True
     )
     try:
         port = server.add_secure_port(address, credentials)
@@ -135,7 +135,7 @@ def unavailable(address: str, setting_name: str) -> AddressUnavailable:
     )
 
 
-class _Shown:
+class _CertificateSource:
     """Certificate that gRPC asks for again at each handshake."""
 
     def __init__(self, certificate: ServerCertificate) -> None:
@@ -147,7 +147,7 @@ class _Shown:
         pair = (self._identity.key_pem, self._identity.chain_pem)
         return grpc.ssl_server_certificate_configuration([pair], self._identity.roots_pem)
 
-    def renewed(self) -> Any:
+    def renew_certificate(self) -> Any:
         """Return a new certificate, or None to keep the present one. Called from any thread."""
         present = self._certificate.present()
         if present == self._identity:

@@ -24,7 +24,7 @@ _SETTLE_SECONDS: Final = 1.0
 """Wait for further removals: what removes one file often removes the next, and a fresh copy."""
 
 
-def rescued(collector: Collector) -> bool:
+def rescue(collector: Collector) -> bool:
     """Return True when the process may end: nothing is left to save. Else the log names the obstacle."""
     writer, store = collector.writer, collector.store
 
@@ -48,7 +48,7 @@ def rescued(collector: Collector) -> bool:
     return True
 
 
-def told(collector: Collector, lost: StoreLost) -> StoreDamaged:
+def describe_loss(collector: Collector, lost: StoreLost) -> StoreDamaged:
     """Return one line about the loss.
 
     Each saved database and how to restore it, and what only a backup has.

@@ -24,7 +24,7 @@ from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.inventory import rematch
 from veilleuse.collector.admin.publications import expire as expire_published
-from veilleuse.collector.app.child import leashed, output_of
+from veilleuse.collector.app.child import leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
@@ -53,14 +53,14 @@ Raises OSError, ValueError, CollectorError.
 
 def keep_apart(collector: Collector, day: date, stop: threading.Event) -> dict[int, str]:
     """Keep the years in a separate process, so that no acknowledgement waits for it."""
-    command = leashed("veilleuse.collector.app.year_keeper", day.isoformat())
+    command = leashed_command("veilleuse.collector.app.year_keeper", day.isoformat())
     environment = child_environment(collector.settings)
-    told = json.loads(output_of(command, environment, stop, KEEPING_SECONDS))
+    told = json.loads(run_command(command, environment, stop, KEEPING_SECONDS))
     return {int(year): str(reason) for year, reason in told.items()}
 
 
 @contextmanager
-def upkeep(
+def run_daily_tasks(
     collector: Collector,
     *,
     keep: Keep = keep_apart,
@@ -76,7 +76,7 @@ def upkeep(
             day = today()
             if (
                 day != noted
-                and _note(collector, day)
+                and _note_size(collector, day)
                 and note_presence(collector, day)
                 and _renew(collector, day)
                 and _trim(collector, day)
@@ -95,7 +95,7 @@ def upkeep(
         thread.join(STOP_SECONDS)
 
 
-def _note(collector: Collector, day: date) -> bool:
+def _note_size(collector: Collector, day: date) -> bool:
     """Note the size; False when it could not be written: the next check tries again."""
     try:
         collector.office.commit(lambda: note_size(collector.store.data, day))
@@ -180,7 +180,7 @@ def _keep_years(collector: Collector, day: date, stop: threading.Event, keep: Ke
     found: dict[int, str] = {}
     try:
         if years := _due(collector, day):
-            reasons = _kept(collector, day, stop, keep, years)
+            reasons = _run_keeper(collector, day, stop, keep, years)
             found = {year: reasons.get(year, "it was not kept") for year in _due(collector, day)}
     except CollectorError as error:
         log.warning("not known whether a year is to be kept", extra={"error": str(error)})
@@ -193,7 +193,7 @@ def _keep_years(collector: Collector, day: date, stop: threading.Event, keep: Ke
     return not found
 
 
-def _kept(
+def _run_keeper(
     collector: Collector, day: date, stop: threading.Event, keep: Keep, years: Sequence[int]
 ) -> dict[int, str]:
     try:
@@ -266,11 +266,11 @@ class PollSchedule:
     def _run(self) -> None:
         wait = self._first
         while not self._stop.wait(wait):
-            self._once()
+            self._poll_once()
             # no secret: it spreads the polls of several collectors
             wait = self._interval * random.uniform(1 - _SPREAD, 1 + _SPREAD)
 
-    def _once(self) -> None:
+    def _poll_once(self) -> None:
         with self._lock:
             if self._stop.is_set():
                 return
@@ -303,13 +303,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def polling(settings: CollectorSettings) -> Iterator[None]:
+def run_polls(settings: CollectorSettings) -> Iterator[None]:
     """Poll while the block runs; do nothing unless a connector is enabled."""
     if not settings.intensity.polled:
         yield
         return
     found = PollSchedule(
-        leashed("veilleuse.collector.grid"),
+        leashed_command("veilleuse.collector.grid"),
         child_environment(settings),
         settings.intensity.poll_minutes * 60.0,
         random.uniform(*FIRST_SECONDS),

@@ -18,9 +18,9 @@ from types import FrameType
 from typing import Any, Final
 
 from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.child import Child, leashed
+from veilleuse.collector.app.child import Child, leashed_command
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.gateway.backend import doorway
+from veilleuse.collector.app.gateway.backend import run_gateway
 from veilleuse.collector.app.grpc_server import (
     GRACE_SECONDS,
     Listener,
@@ -29,8 +29,8 @@ from veilleuse.collector.app.grpc_server import (
     require_free,
 )
 from veilleuse.collector.app.process_limits import bound_arenas, raise_descriptor_limit
-from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
-from veilleuse.collector.app.schedule import polling, upkeep
+from veilleuse.collector.app.rescue import RESCUE_SECONDS, describe_loss, rescue
+from veilleuse.collector.app.schedule import run_daily_tasks, run_polls
 from veilleuse.collector.counters import Count
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
 from veilleuse.collector.enrolment.clones import CloneEnrolment
@@ -126,7 +126,7 @@ def run(settings: CollectorSettings) -> int:
     bound_arenas()
     with open_collector(settings) as collector, Stop() as stop:
         _end_on_damage(collector, stop)
-        with serving(collector) as addresses:
+        with run_servers(collector) as addresses:
             log.info("collector serves", extra=addresses)
             settle()
             notify("READY=1")
@@ -134,8 +134,8 @@ def run(settings: CollectorSettings) -> int:
             notify("STOPPING=1")
             log.info("collector stops")
         if lost := collector.store.files.lost:
-            rescued(collector)  # once more, for a loss during the stop
-            raise told(collector, lost)
+            rescue(collector)  # once more, for a loss during the stop
+            raise describe_loss(collector, lost)
         if collector.damaged.is_set():
             raise StoreDamaged(
                 f"a database in {settings.data_dir} is damaged: run 'veilleuse doctor', restore a backup"
@@ -144,7 +144,7 @@ def run(settings: CollectorSettings) -> int:
 
 
 @contextmanager
-def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any]]:
+def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any]]:
     """Serve while the block runs; yield the addresses, with the assigned ports. Raises CollectorError."""
     settings, office, health = collector.settings, collector.office, collector.health
 
@@ -174,16 +174,16 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
         telemetry = cleanup.enter_context(_listener(settings, certificate))
         servicer.add_to(telemetry.server)
         joining = _enrolment(collector, renewal, challenges, count_refusal)
-        enrolment = cleanup.enter_context(doorway(settings, joining, certificate, count_refusal))
+        enrolment = cleanup.enter_context(run_gateway(settings, joining, certificate, count_refusal))
         cleanup.callback(telemetry.server.stop, GRACE_SECONDS)  # while the gateway ends its calls, not after
         collector.addresses.telemetry = settings.grpc.advertised_address or telemetry.address
         collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment
         cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
         telemetry.server.start()
-        collector.derive.start(lambda: servicer.pressed)
+        collector.derive.start(lambda: servicer.is_overloaded)
         collector.rolls.start()
-        cleanup.enter_context(upkeep(collector))
-        cleanup.enter_context(polling(settings))
+        cleanup.enter_context(run_daily_tasks(collector))
+        cleanup.enter_context(run_polls(settings))
         if web:
             cleanup.enter_context(_web(settings))
         yield {
@@ -200,7 +200,7 @@ def _authoriser(collector: Collector) -> CertificateAuthoriser:
     office, health = collector.office, collector.health
     return CertificateAuthoriser(
         office.authority,
-        office.standings,
+        office.access_table,
         now=office.now,
         on_collector_behind=lambda: health.count(Count.COLLECTOR_BEHIND, "certificate"),
         on_conflict=_conflicts(collector),
@@ -238,12 +238,12 @@ def _conflicts(collector: Collector) -> Callable[[HostAccess, AgentId], None]:
     """
     noted, registry = conflict_buckets(), collector.store.registry
 
-    def on_conflict(standing: HostAccess, agent_id: AgentId) -> None:
+    def on_conflict(access: HostAccess, agent_id: AgentId) -> None:
         collector.health.count(Count.IDENTITY_CONFLICTS, "generation")
         if noted.take(agent_id):
-            log.warning("a replaced certificate is in use", extra=named(standing.population, agent_id))
+            log.warning("a replaced certificate is in use", extra=named(access.population, agent_id))
             with suppress(QueueFull):  # the writer is stopping
-                collector.writer.submit(lambda: registry.note_conflict(standing.host_id))
+                collector.writer.submit(lambda: registry.note_conflict(access.host_id))
 
     return on_conflict
 
@@ -251,7 +251,7 @@ def _conflicts(collector: Collector) -> Callable[[HostAccess, AgentId], None]:
 @contextmanager
 def _web(settings: CollectorSettings) -> Iterator[None]:
     """Run the web process, on read-only connections, so that no page ever delays an acknowledgement."""
-    child = Child("web", leashed("veilleuse.collector.web"), child_environment(settings))
+    child = Child("web", leashed_command("veilleuse.collector.web"), child_environment(settings))
     child.start()
     try:
         yield
@@ -267,7 +267,7 @@ def _end_on_damage(collector: Collector, stop: Stop) -> None:
             collector.health.listening_since(0)  # detects the end of a pause
             with suppress(QueueFull):  # the writer is stopping
                 collector.writer.submit(lambda: None)  # an empty commit checks the files too
-        while not rescued(collector):
+        while not rescue(collector):
             time.sleep(RESCUE_SECONDS)
         stop.set()
 

@@ -116,7 +116,7 @@ def _require_sound(manifest: Manifest) -> None:
     names = [file.name for file in manifest.files]
     foreign = [name for name in names if not _NAME.fullmatch(name)]
     if foreign:
-        raise BackupUnusable(f"it holds {foreign[0]!r}, which is no file of a collector")
+        raise BackupUnusable(f"it holds {foreign[0]!r}, which is not a file of a collector")
     missing = _NEEDED - set(names)
     if missing:
         raise BackupUnusable(f"it lacks {', '.join(sorted(missing))}")
@@ -205,7 +205,7 @@ class Archive:
         while (member := self._tar.next()) is not None:
             told = missing.pop(member.name, None)
             if told is None or not member.isreg() or member.size != told.bytes:
-                raise BackupUnusable(f"it holds {member.name!r}, other than its manifest says")
+                raise BackupUnusable(f"it holds {member.name!r}, which differs from its manifest")
             _make_folders(folder, Path(told.name).parent)
             self._extract(member, told, folder / told.name)
         if missing:
@@ -234,7 +234,7 @@ class Archive:
             file.flush()
             os.fsync(file.fileno())
         if digest.hexdigest() != told.sha256:
-            raise BackupUnusable(f"its {told.name} is damaged: the hash is not the one of the manifest")
+            raise BackupUnusable(f"its {told.name} is damaged: its hash differs from the manifest")
 
 
 def _make_folders(folder: Path, below: Path) -> None:
@@ -251,7 +251,7 @@ def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Arc
     """
     try:
         with os.fdopen(open_named(path), "rb") as file:
-            below = _opened(file, key_of)
+            below = _open_source(file, key_of)
             with tarfile.open(fileobj=below, mode="r|", bufsize=_BLOCK_BYTES) as tar:
                 yield Archive(below, tar)
     except BackupUnusable as error:
@@ -286,7 +286,7 @@ def require_usable(folder: Path, manifest: Manifest) -> None:
                 )
 
 
-def _opened(file: IO[bytes], key_of: Callable[[], bytes | None]) -> Any:
+def _open_source(file: IO[bytes], key_of: Callable[[], bytes | None]) -> Any:
     """Return the file that the tar is read from, decrypted if sealed."""
     sealed = is_sealed(file.read(len(MAGIC)))
     file.seek(0)

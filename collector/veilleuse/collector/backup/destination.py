@@ -62,7 +62,7 @@ def require_outside(target: Destination, data_dir: Path) -> None:
         )
 
 
-class _Steady:
+class _SyncedFile:
     """Syncs to the disk in parts: one sync of the whole at the end would delay the collector's commits."""
 
     def __init__(self, file: io.FileIO) -> None:
@@ -96,7 +96,7 @@ def new_backup(target: Destination) -> Iterator[Writable]:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 with suppress(OSError):  # not every network share supports locks: parts left there stay
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield _Steady(file)
+                yield _SyncedFile(file)
                 os.fsync(descriptor)
                 if target.path.exists():
                     raise UsageError(f"{target.path} exists: choose another name, or a directory")
@@ -158,15 +158,15 @@ def only_backup(data_dir: Path) -> Iterator[None]:
             f"cannot open {data_dir / FLEET_KEY_FILE}: {error.strerror}{remedy}"
         ) from error
     try:
-        if not _locked(descriptor):
+        if not _take_lock(descriptor):
             raise DataDirectoryError(f"another backup of {data_dir} is being made: wait for its end")
         yield
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
-    """Take the lock; False when another process holds it for longer than `is_being_made` does."""
+def _take_lock(descriptor: int) -> bool:
+    """Take the lock; False when another process holds it for longer than `is_in_progress` does."""
     for wait_seconds in (0.05, 0.2, 0.0):
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,7 +175,7 @@ def _locked(descriptor: int) -> bool:
     return False
 
 
-def is_being_made(data_dir: Path) -> bool:
+def is_in_progress(data_dir: Path) -> bool:
     """Return True while a backup is being made."""
     try:
         with only_backup(data_dir):

@@ -10,8 +10,9 @@ durable:
 - `restore.placing`: the new files are moved in one by one.
 
 Every move is a rename within the directory and may be repeated. While one of the last two folders exists,
-nothing opens the directory (directory.require_whole_directory). `carry_on` completes an interrupted restore.
-The register of enrolments and revocations is not in the backup: it stays, and is replayed at every start.
+nothing opens the directory (directory.require_whole_directory). `complete_restore` completes an interrupted
+restore. The register of enrolments and revocations is not in the backup: it stays, and is replayed at every
+start.
 """
 
 from __future__ import annotations
@@ -98,10 +99,10 @@ def restore(
     """
     make_directory(data_dir)
     with DirectoryLock(data_dir):
-        begun = carry_on(data_dir)
+        begun = complete_restore(data_dir)
         if file is None:
             if begun is None:
-                raise UsageError("no restore was cut here: name the backup, veilleuse restore FILE")
+                raise UsageError("there is no interrupted restore: name the backup, 'veilleuse restore FILE'")
             return begun, True
         with open_archive(file, key_of) as archive:
             if begun is not None and begun.manifest == archive.manifest:
@@ -116,7 +117,7 @@ def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
     Raises BackupUnusable.
     """
     folder = data_dir / RESTORE_UNPACKED
-    throw_away_unpacked(data_dir)
+    delete_unpacked(data_dir)
     manifest = archive.manifest
     _require_kind(data_dir, manifest)
     _require_room(data_dir, manifest)
@@ -127,27 +128,30 @@ def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
         archive.extract(files)
         require_usable(files, manifest)
         _require_same_collector(data_dir, files)
-        _note(files / DATA_FILE, manifest, now)
+        _record_restore(files / DATA_FILE, manifest, now)
         replace_owned(folder / MANIFEST_FILE, manifest.to_json())
-        plan = {"replaced": _new_replaced(data_dir, now)}
+        plan = {"replaced": _new_replaced_name(data_dir, now)}
         replace_owned(folder / _PLAN_FILE, json.dumps(plan).encode())
-        hand_over(folder, data_dir)
+        give_to_owner(folder, data_dir)
         _sync_tree(folder)
     except BaseException:
-        throw_away_unpacked(data_dir)
+        delete_unpacked(data_dir)
         raise
 
 
 def put_in_place(data_dir: Path) -> RestoreResult:
-    """Replace the present files by those of `unpack`; `carry_on` completes this if cut. Raises OSError."""
+    """Replace the present files by those of `unpack`. Raises OSError.
+
+    `complete_restore` completes an interruption.
+    """
     rename_owned(data_dir / RESTORE_UNPACKED, data_dir / RESTORE_TAKING)
     sync_folder(data_dir)
-    restored = carry_on(data_dir)
+    restored = complete_restore(data_dir)
     assert restored is not None
     return restored
 
 
-def carry_on(data_dir: Path) -> RestoreResult | None:
+def complete_restore(data_dir: Path) -> RestoreResult | None:
     """Complete an interrupted restore, under the directory's lock; None if there is none. Raises OSError."""
     taking, placing = data_dir / RESTORE_TAKING, data_dir / RESTORE_PLACING
     if taking.exists():
@@ -161,14 +165,14 @@ def carry_on(data_dir: Path) -> RestoreResult | None:
         rename_owned(path, data_dir / path.name)
     sync_folder(data_dir)
     manifest = manifest_from_json(read_owned(placing / MANIFEST_FILE, MANIFEST_BYTES_MAXIMUM))
-    throw_away_unpacked(data_dir)
+    delete_unpacked(data_dir)
     rename_owned(placing, data_dir / RESTORE_UNPACKED)  # the restore is now complete; the rest is deleted
     sync_folder(data_dir)
-    throw_away_unpacked(data_dir)
+    delete_unpacked(data_dir)
     return RestoreResult(manifest, replaced if replaced.exists() else None)
 
 
-def throw_away_unpacked(data_dir: Path) -> None:
+def delete_unpacked(data_dir: Path) -> None:
     """Delete the files that a restore unpacked without changing anything in place. Raises OSError."""
     if (folder := data_dir / RESTORE_UNPACKED).exists():
         shutil.rmtree(folder)
@@ -190,11 +194,11 @@ def _replaced_folder(data_dir: Path, folder: Path) -> Path:
     plan: Any = json.loads(read_owned(folder / _PLAN_FILE, 4096))
     name = str(plan["replaced"])
     if not name.startswith(REPLACED_PREFIX) or "/" in name:
-        raise DataDirectoryError(f"{folder / _PLAN_FILE} is not what a restore writes: look at it by hand")
+        raise DataDirectoryError(f"{folder / _PLAN_FILE} was not written by a restore: examine it")
     return data_dir / name
 
 
-def _new_replaced(data_dir: Path, now: datetime) -> str:
+def _new_replaced_name(data_dir: Path, now: datetime) -> str:
     """Return an unused name, so that no restore overwrites the files of an earlier one."""
     name = f"{REPLACED_PREFIX}{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
@@ -253,7 +257,7 @@ def _require_room(data_dir: Path, manifest: Manifest) -> None:
         )
 
 
-def _note(path: Path, manifest: Manifest, now: datetime) -> None:
+def _record_restore(path: Path, manifest: Manifest, now: datetime) -> None:
     """Record the restore in the data: that it happened, how often, and the age of the data."""
     with closing(Database(path, writing=True)) as database:
         with database.transaction() as connection:
@@ -273,7 +277,7 @@ def _key_text(folder: Path) -> str:
     return read_owned(folder / FLEET_KEY_FILE, 4096).decode("ascii").strip()
 
 
-def hand_over(folder: Path, data_dir: Path) -> None:
+def give_to_owner(folder: Path, data_dir: Path) -> None:
     """Give all below `folder` to the owner of the data directory: root may restore for the service.
 
     Raises OSError.

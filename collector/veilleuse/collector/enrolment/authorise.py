@@ -61,7 +61,7 @@ def agent_id_sha256(agent_id: bytes) -> bytes:
     return hashlib.sha256(agent_id).digest()
 
 
-class Standings:
+class AccessTable:
     """Table of the access of all agents, in memory. Thread-safe: each entry is replaced as a whole."""
 
     def __init__(
@@ -125,18 +125,18 @@ class CertificateAuthoriser:
     def __init__(
         self,
         authority: Authority,
-        standings: Standings,
+        access_table: AccessTable,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_collector_behind: Callable[[], None] = lambda: None,
-        on_conflict: Callable[[HostAccess, AgentId], None] = lambda standing, agent_id: None,
+        on_conflict: Callable[[HostAccess, AgentId], None] = lambda access, agent_id: None,
     ) -> None:
         """`on_collector_behind` is called once per agent whose certificate is newer than this registry.
 
         `on_conflict` is called on every call with a certificate older than one in use.
         """
         self._authority = authority
-        self._standings = standings
+        self._access_table = access_table
         self._now = now
         self._on_collector_behind = on_collector_behind
         self._on_conflict = on_conflict
@@ -151,36 +151,36 @@ class CertificateAuthoriser:
             raise NotAuthorised("expired", "the certificate has expired: renew it")
         if now < certificate.not_before:
             raise NotAuthorised("not_yet_valid", "the certificate is not valid yet: check the clocks")
-        standing = check_standing(self._standings.get(certificate.agent_id))
-        if certificate.generation < standing.used:
-            self._on_conflict(standing, certificate.agent_id)
+        access = check_access(self._access_table.get(certificate.agent_id))
+        if certificate.generation < access.used:
+            self._on_conflict(access, certificate.agent_id)
             raise NotAuthorised("identity_conflict", _CONFLICT)
-        if certificate.generation > standing.used:
-            self._standings.note_use(certificate.agent_id, certificate.generation)
-        if certificate.generation > standing.generation:
+        if certificate.generation > access.used:
+            self._access_table.note_use(certificate.agent_id, certificate.generation)
+        if certificate.generation > access.generation:
             self._behind(certificate)
         return Caller(
-            standing.host_id,
+            access.host_id,
             certificate.agent_id,
-            standing.population,
+            access.population,
             certificate.serial,
             certificate.generation,
         )
 
     def _behind(self, certificate: AgentCertificate) -> None:
         # Signed by us, but newer than the registry: the registry was restored from a backup (§2.6.6).
-        self._standings.raise_generation(certificate.agent_id, certificate.generation)
+        self._access_table.raise_generation(certificate.agent_id, certificate.generation)
         self._on_collector_behind()
         log.warning("certificate newer than the registry", extra={"generation": certificate.generation})
 
 
-def check_standing(standing: HostAccess | None) -> HostAccess:
+def check_access(access: HostAccess | None) -> HostAccess:
     """Return the access if it is active.
 
     Raises NotAuthorised: unknown_agent, pending, suspended, revoked, forgotten.
     """
-    if standing is None:
+    if access is None:
         raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
-    if standing.status is not HostStatus.ACTIVE:
-        raise NotAuthorised(standing.status.value, _ADVICE[standing.status])
-    return standing
+    if access.status is not HostStatus.ACTIVE:
+        raise NotAuthorised(access.status.value, _ADVICE[access.status])
+    return access

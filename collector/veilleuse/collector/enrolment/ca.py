@@ -88,22 +88,22 @@ class ServerIdentity:
     """Certificates of agents must chain to one of these roots."""
 
 
-def create(data_dir: Path, now: datetime, brought: ExternalCa | None = None) -> Path | None:
+def create(data_dir: Path, now: datetime, external: ExternalCa | None = None) -> Path | None:
     """Create `<data_dir>/ca` with a new root and intermediate, or with an external one; all or nothing.
 
     Returns the path of the root key, when it was created here. Raises DataDirectoryError when an authority
     exists already, or cannot be written.
     """
-    draft(data_dir, now, brought)
+    draft(data_dir, now, external)
     return adopt(data_dir)
 
 
-def draft(data_dir: Path, now: datetime, brought: ExternalCa | None = None) -> None:
+def draft(data_dir: Path, now: datetime, external: ExternalCa | None = None) -> None:
     """Write a new authority into `<data_dir>/ca.new`; `adopt` activates it. Raises DataDirectoryError."""
     folder, made = data_dir / FOLDER, data_dir / DRAFT
     if folder.exists():
         raise DataDirectoryError(f"{folder} exists already: a second authority would disown every agent")
-    files = _own_files(now) if brought is None else _brought_files(brought)
+    files = _own_files(now) if external is None else _external_files(external)
     try:
         make_own_folder(made)
         # left by an interrupted init; the folder itself marks the interruption and stays
@@ -152,11 +152,11 @@ def _own_files(now: datetime) -> dict[str, bytes]:
     }
 
 
-def _brought_files(brought: ExternalCa) -> dict[str, bytes]:
+def _external_files(external: ExternalCa) -> dict[str, bytes]:
     return {
-        "root.pem": pem(brought.root),
-        "intermediate.pem": b"".join(map(pem, brought.chain)),
-        "intermediate.key": key_pem(brought.key),
+        "root.pem": pem(external.root),
+        "intermediate.pem": b"".join(map(pem, external.chain)),
+        "intermediate.key": key_pem(external.key),
     }
 
 
@@ -171,21 +171,21 @@ class Authority:
         self._pki = pki
         self._now = now
         self._making = threading.Lock()
-        self._hold(load(self._folder, now()))
+        self._set_keys(load(self._folder, now()))
 
-    def _hold(self, holdings: CaKeys) -> None:
-        self.holdings = holdings
-        self._recognise = lru_cache(maxsize=8192)(holdings.recognise)
+    def _set_keys(self, keys: CaKeys) -> None:
+        self.keys = keys
+        self._recognise = lru_cache(maxsize=8192)(keys.recognise)
 
     @property
     def root(self) -> x509.Certificate:
         """Root above the issuing intermediate."""
-        return self.holdings.current.root
+        return self.keys.current.root
 
     @property
     def intermediate(self) -> x509.Certificate:
         """Intermediate that issues certificates."""
-        return self.holdings.current.certificate
+        return self.keys.current.certificate
 
     @property
     def root_pem(self) -> bytes:
@@ -213,9 +213,9 @@ class Authority:
         Raises DataDirectoryError; UsageError or AdminError when the step is not possible.
         """
         with self._making:
-            self._folder.change(step(self._folder, self.holdings, self._now()))
-            self._hold(load(self._folder, self._now()))
-            return self.holdings
+            self._folder.change(step(self._folder, self.keys, self._now()))
+            self._set_keys(load(self._folder, self._now()))
+            return self.keys
 
     def bundle(self, certificate_der: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """Return (intermediates, roots), DER, that an agent gets with its certificate.
@@ -223,7 +223,7 @@ class Authority:
         After a switch they include the cross certificate: an agent only accepts roots that its trusted roots
         vouch for.
         """
-        held = self.holdings
+        held = self.keys
         chain = held.chain_above(x509.load_der_x509_certificate(certificate_der))
         if chain is None or chain == held.current.chain:
             chain = held.full_chain
@@ -231,7 +231,7 @@ class Authority:
 
     def is_current(self, certificate_der: bytes) -> bool:
         """Return True when the present intermediate issued the certificate."""
-        held = self.holdings
+        held = self.keys
         return held.chain_above(x509.load_der_x509_certificate(certificate_der)) == held.current.chain
 
     def issue(
@@ -258,7 +258,7 @@ class Authority:
         not_after: datetime,
     ) -> IssuedCertificate:
         """Issue a certificate for an agent's key, valid for exactly this span (whole seconds)."""
-        held = self.holdings
+        held = self.keys
         builder = self._leaf(
             held, x509.Name([]), key, (not_before, not_after), ExtendedKeyUsageOID.CLIENT_AUTH
         )
@@ -273,7 +273,7 @@ class Authority:
         The certificate is valid for documents only. Raises DataDirectoryError when nobody would accept it
         now.
         """
-        held, now = self.holdings, self._now()
+        held, now = self.keys, self._now()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse closed years")])
         validity = (now - CLOCK_SKEW, held.current.not_after)
         certificate = self._leaf(held, subject, key, validity, DOCUMENT_SIGNING).sign(
@@ -296,7 +296,7 @@ class Authority:
         DataDirectoryError.
         """
         with self._making:  # both servers and `health` call this, from any thread
-            held = self.holdings
+            held = self.keys
             return self._existing_server_identity(held) or self._new_server_identity(held)
 
     def _new_server_identity(self, held: CaKeys) -> ServerIdentity:

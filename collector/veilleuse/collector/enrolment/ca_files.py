@@ -51,7 +51,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         """Finish the change of a killed process. Raises DataDirectoryError."""
         self.path = path
-        self._settle()
+        self._finish_change()
 
     def names(self, beginning: str) -> list[str]:
         """Return the names with this prefix, sorted. Raises DataDirectoryError."""
@@ -77,7 +77,7 @@ class Folder:
         Raises DataDirectoryError. After an error, either nothing was changed, or the next change or start
         completes it.
         """
-        self._settle()
+        self._finish_change()
         plain = {
             name: None if content is None else content.decode("ascii") for name, content in files.items()
         }
@@ -87,9 +87,9 @@ class Folder:
             raise DataDirectoryError(
                 f"cannot write {self.path}: {error.strerror or error}; nothing was changed"
             ) from error
-        self._settle()
+        self._finish_change()
 
-    def _settle(self) -> None:
+    def _finish_change(self) -> None:
         journal = self.read(CHANGE_FILE)
         if journal is None:
             return

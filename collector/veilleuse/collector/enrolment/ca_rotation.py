@@ -78,7 +78,7 @@ def rotate(root_key_pem: bytes | None, *, cross: bool = True) -> Step:
         intermediate = authority_certificate(
             INTERMEDIATE_NAME, key, (root, newer_key), now, INTERMEDIATE_LIFE
         )
-        begun = _begin(held, Issuer((intermediate,), root), key, older_key, now)
+        begun = _start_rotation(held, Issuer((intermediate,), root), key, older_key, now)
         return {**begun, "next-root.key": key_pem(newer_key)}
 
     return step
@@ -96,21 +96,21 @@ def renew_intermediate(root_key_pem: bytes | None) -> Step:
     return step
 
 
-def bring(brought: ExternalCa, root_key_pem: bytes | None, *, cross: bool = True) -> Step:
+def import_intermediate(external: ExternalCa, root_key_pem: bytes | None, *, cross: bool = True) -> Step:
     """Import an external intermediate.
 
     Under the present root it issues at once; another root starts a rotation to it.
     """
 
     def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
-        issuer = Issuer(brought.chain, brought.root)
-        if brought.root == held.current.root:
-            if brought.chain[0] == held.current.certificate:
+        issuer = Issuer(external.chain, external.root)
+        if external.root == held.current.root:
+            if external.chain[0] == held.current.certificate:
                 raise UsageError("this intermediate is the one that issues already: nothing to do")
-            return _issue_from(held, issuer, key_pem(brought.key), now)
+            return _issue_from(held, issuer, key_pem(external.key), now)
         _require(held, Phase.STEADY)
         older_key = root_key(folder, held, root_key_pem, _NO_CROSS) if cross else None
-        return _begin(held, issuer, brought.key, older_key, now)
+        return _start_rotation(held, issuer, external.key, older_key, now)
 
     return step
 
@@ -148,7 +148,7 @@ def retire(folder: Folder, held: CaKeys, now: datetime) -> Changes:
 
 
 def cancel(folder: Folder, held: CaKeys, now: datetime) -> Changes:
-    """Cancel what `rotate` or `bring` started; only before the switch."""
+    """Cancel what `rotate` or `import_intermediate` started; only before the switch."""
     _require(held, Phase.OVERLAP)
     return {**dict.fromkeys(_NEXT), "rotation.json": None}
 
@@ -196,7 +196,7 @@ def root_key(folder: Folder, held: CaKeys, given_pem: bytes | None, hint: str) -
     return key
 
 
-def _begin(
+def _start_rotation(
     held: CaKeys, issuer: Issuer, key: AuthorityKey, older_key: AuthorityKey | None, now: datetime
 ) -> dict[str, bytes | None]:
     older = held.current.root

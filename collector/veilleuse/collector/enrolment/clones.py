@@ -16,7 +16,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.authorise import check_standing
+from veilleuse.collector.enrolment.authorise import check_access
 from veilleuse.collector.enrolment.enrol import Application, EnrolResult, HostPlacement
 from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.register import RegisterEntry
@@ -58,7 +58,7 @@ class CloneEnrolment:
 
     def __init__(
         self,
-        office: IssuingContext,
+        context: IssuingContext,
         limiter: FailureLimiter,
         challenges: Challenges,
         on_failure: Callable[[str], None] = lambda reason: None,
@@ -68,8 +68,8 @@ class CloneEnrolment:
 
         `on_joined` counts answers by outcome: fresh, again, pending.
         """
-        self._office = office
-        self._placing = HostPlacement(office)
+        self._context = context
+        self._placing = HostPlacement(context)
         self._limiter = limiter
         self._challenges = challenges
         self._buckets = copy_buckets()
@@ -86,14 +86,14 @@ class CloneEnrolment:
         """
         try:
             self._require_try(proof, application)
-            key = self._checked(proof, application)
-            joined = self._office.commit_noted(
+            key = self._verify_proof(proof, application)
+            joined = self._context.commit_with_register(
                 lambda note: self._join(proof.agent_id, application, key, note)
             )
         except (EnrolmentRefused, NotAuthorised) as error:
             self._on_failure(error.reason)
             if error.reason != "rate_limited":
-                self._limiter.failed(application.address)
+                self._limiter.count_failure(application.address)
             raise
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
@@ -107,13 +107,13 @@ class CloneEnrolment:
         try:
             self._limiter.check(application.address)
         except EnrolmentRefused:
-            if self._office.standings.get(proof.agent_id) is None:
+            if self._context.access_table.get(proof.agent_id) is None:
                 raise
 
-    def _checked(self, proof: CopyProof, application: Application) -> ec.EllipticCurvePublicKey:
+    def _verify_proof(self, proof: CopyProof, application: Application) -> ec.EllipticCurvePublicKey:
         """Return the new key, after the caller proved that it holds the original's."""
         key = read_request(application.certificate_request_der)
-        held = self._office.authority.recognise(proof.certificate_der)
+        held = self._context.authority.recognise(proof.certificate_der)
         if held.agent_id != proof.agent_id:
             raise NotAuthorised("other_agent", "the certificate is another machine's")
         message = copy_of_message(proof.nonce, application.certificate_request_der)
@@ -122,7 +122,7 @@ class CloneEnrolment:
         if not self._buckets.take(proof.agent_id):
             raise EnrolmentRefused("rate_limited", "too many copies of this machine at once: wait a minute")
         self._challenges.redeem(proof.agent_id, proof.nonce)
-        if self._office.now() > held.not_after + EXPIRED_LIMIT:
+        if self._context.now() > held.not_after + EXPIRED_LIMIT:
             raise NotAuthorised(
                 "expired_too_long", "the certificate ended more than 400 days ago: enrol this machine again"
             )
@@ -134,13 +134,13 @@ class CloneEnrolment:
         self, agent_id: AgentId, application: Application, key: ec.EllipticCurvePublicKey, note: RegisterEntry
     ) -> EnrolResult:
         """Run in one job of the writer: all changes below are committed together, or not at all."""
-        registry = self._office.registry
+        registry = self._context.registry
         original = registry.host_by_agent_id(agent_id)
         token = registry.token_of_host(original.host_id) if original else None
         bound = registry.certificate_by_token(token.token_id, public_key_sha256(key)) if token else None
         if bound is not None:
-            return self._placing.again(bound, key)
-        check_standing(self._office.standings.get(agent_id))
+            return self._placing.answer_again(bound, key)
+        check_access(self._context.access_table.get(agent_id))
         if original is None or token is None:
             raise StoreFailing("the registry does not have this host yet: try again")
         status = self._status(token, original, application.address)
@@ -156,8 +156,8 @@ class CloneEnrolment:
 
         Else return PENDING for an operator, and use nothing up: a thief of a key must not exhaust a token.
         """
-        registry = self._office.registry
-        if token.admit_copies and not token.approve and self._used(token, address):
+        registry = self._context.registry
+        if token.admit_copies and not token.approve and self._use_token(token, address):
             return HostStatus.ACTIVE
         if registry.count_copies(original.host_id, HostStatus.PENDING) >= MAX_PENDING_COPIES:
             raise EnrolmentRefused(
@@ -165,11 +165,11 @@ class CloneEnrolment:
             )
         return HostStatus.PENDING
 
-    def _used(self, token: Token, address: Address | None) -> bool:
+    def _use_token(self, token: Token, address: Address | None) -> bool:
         """Return True when the token admitted the clone, and count the use."""
-        now = self._office.now_unix_milliseconds()
+        now = self._context.now_unix_milliseconds()
         try:
             check_token(token, address, now)
         except EnrolmentRefused:
             return False
-        return self._office.registry.use_token(token.token_id, now)
+        return self._context.registry.use_token(token.token_id, now)

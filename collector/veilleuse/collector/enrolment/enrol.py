@@ -72,14 +72,14 @@ class Enroller:
 
     def __init__(
         self,
-        office: IssuingContext,
+        context: IssuingContext,
         limiter: FailureLimiter,
         on_failure: Callable[[str], None] = lambda reason: None,
         on_joined: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         """`on_failure` counts rejections by reason, `on_joined` answers by outcome: fresh, again, pending."""
-        self._office = office
-        self._placing = HostPlacement(office)
+        self._context = context
+        self._placing = HostPlacement(context)
         self._limiter = limiter
         self._on_failure = on_failure
         self._on_joined = on_joined
@@ -94,11 +94,11 @@ class Enroller:
         try:
             self._require_try(application)
             key = read_request(application.certificate_request_der)
-            joined = self._office.commit_noted(lambda note: self._join(application, key, note))
+            joined = self._context.commit_with_register(lambda note: self._join(application, key, note))
         except EnrolmentRefused as error:
             self._on_failure(error.reason)
             if error.reason != "rate_limited":
-                self._limiter.failed(application.address)
+                self._limiter.count_failure(application.address)
             raise
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
@@ -112,10 +112,10 @@ class Enroller:
         try:
             self._limiter.check(application.address)
         except EnrolmentRefused as limited:
-            hashed, registry = token_sha256(application.token), self._office.registry
-            found = self._office.commit(lambda: registry.token_by_hash(hashed))
+            hashed, registry = token_sha256(application.token), self._context.registry
+            found = self._context.commit(lambda: registry.token_by_hash(hashed))
             try:
-                check_token(found, application.address, self._office.now_unix_milliseconds(), known_key=True)
+                check_token(found, application.address, self._context.now_unix_milliseconds(), known_key=True)
             except EnrolmentRefused:
                 raise limited from None
 
@@ -123,12 +123,12 @@ class Enroller:
         self, application: Application, key: ec.EllipticCurvePublicKey, note: RegisterEntry
     ) -> EnrolResult:
         """Run in one job of the writer: all changes below are committed together, or not at all."""
-        registry, now = self._office.registry, self._office.now_unix_milliseconds()
+        registry, now = self._context.registry, self._context.now_unix_milliseconds()
         found = registry.token_by_hash(token_sha256(application.token))
         bound = registry.certificate_by_token(found.token_id, public_key_sha256(key)) if found else None
         token = check_token(found, application.address, now, known_key=bound is not None)
         if bound is not None:
-            return self._placing.again(bound, key)
+            return self._placing.answer_again(bound, key)
         if not registry.use_token(token.token_id, now):
             raise used_token()
         status = HostStatus.PENDING if token.approve else HostStatus.ACTIVE
@@ -138,8 +138,8 @@ class Enroller:
 class HostPlacement:
     """Places a machine according to its token. Used in jobs of the writer."""
 
-    def __init__(self, office: IssuingContext) -> None:
-        self._office = office
+    def __init__(self, context: IssuingContext) -> None:
+        self._context = context
 
     def place(
         self,
@@ -151,18 +151,18 @@ class HostPlacement:
         original: Host | None = None,
     ) -> EnrolResult:
         """Create a host with its first certificate, which a pending host receives after approval."""
-        registry = self._office.registry
+        registry = self._context.registry
         host = self._new_host(application, token, status, original)
-        certificate = self._office.issue(key, host, 1, token_id=token.token_id)
+        certificate = self._context.issue(key, host, 1, token_id=token.token_id)
         used = registry.token_of_host(host.host_id) or token
         note(HOST, **host_facts(host, used, original))
         # Last: identity.db is another file, and its changes cannot be undone with the rest of this job.
         self._keep_identity(host.agent_id, host.population, application)
-        return self._joined(host, certificate, fresh=True)
+        return self._make_result(host, certificate, fresh=True)
 
-    def again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> EnrolResult:
+    def answer_again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> EnrolResult:
         """Answer the same machine again: its answer was lost, or it comes back after its approval."""
-        registry = self._office.registry
+        registry = self._context.registry
         host, latest = registry.host(bound.host_id), registry.latest_certificate(bound.host_id)
         if host is None or latest is None:
             raise StoreFailing("the registry lost a host: run 'veilleuse doctor'")
@@ -171,29 +171,29 @@ class HostPlacement:
                 host.status.value, f"this machine is {host.status.value}: ask the collector's operator"
             )
         same_key = latest.public_key_sha256 == bound.public_key_sha256
-        recent = same_key and self._office.is_recent(latest, host.population)
+        recent = same_key and self._context.is_recent(latest, host.population)
         if host.status is HostStatus.ACTIVE and not recent:
             # Only a machine that waited for approval never got its first certificate: it gets one now.
-            if not (self._waited(host) and latest.serial == bound.serial):
+            if not (self._needed_approval(host) and latest.serial == bound.serial):
                 raise used_token()
-            latest = self._office.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
-        return self._joined(host, latest, fresh=False)
+            latest = self._context.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
+        return self._make_result(host, latest, fresh=False)
 
-    def _waited(self, host: Host) -> bool:
+    def _needed_approval(self, host: Host) -> bool:
         """Return True when an operator may have had to approve the host."""
-        token = self._office.registry.token_of_host(host.host_id)
+        token = self._context.registry.token_of_host(host.host_id)
         return host.copy_of is not None or (token is not None and token.approve)
 
-    def _joined(self, host: Host, certificate: Certificate, *, fresh: bool) -> EnrolResult:
-        self._office.standings.add_host(host, certificate.generation)
-        chain = self._office.chain(certificate) if host.status is HostStatus.ACTIVE else None
+    def _make_result(self, host: Host, certificate: Certificate, *, fresh: bool) -> EnrolResult:
+        self._context.access_table.add_host(host, certificate.generation)
+        chain = self._context.chain(certificate) if host.status is HostStatus.ACTIVE else None
         return EnrolResult(host, chain, fresh)
 
     def _new_host(
         self, application: Application, token: Token, status: HostStatus, original: Host | None
     ) -> Host:
         """Create the host where the token places it; a clone where its original is."""
-        registry, agent_id = self._office.registry, AgentId(secrets.token_bytes(AGENT_ID_BYTES))
+        registry, agent_id = self._context.registry, AgentId(secrets.token_bytes(AGENT_ID_BYTES))
         placement = token if original is None else original
         host_id = registry.insert_host(
             agent_id=agent_id,
@@ -202,7 +202,7 @@ class HostPlacement:
             site=placement.site,
             population=placement.population,
             status=status,
-            enrolled_on=self._office.now().date(),
+            enrolled_on=self._context.now().date(),
             facts_wire=application.facts_wire,
             copy_of=original.host_id if original else None,
         )
@@ -216,7 +216,7 @@ class HostPlacement:
 
         The name of a workstation or classroom PC is dropped here.
         """
-        registry = self._office.registry
+        registry = self._context.registry
         chassis, smbios = (
             pseudonym if len(pseudonym) == PSEUDONYM_BYTES else b""
             for pseudonym in (application.chassis_pseudonym, application.smbios_pseudonym)

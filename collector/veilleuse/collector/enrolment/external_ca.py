@@ -58,7 +58,7 @@ class ExternalCa:
     root: x509.Certificate
 
 
-def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: datetime) -> ExternalCa:
+def read_external_ca(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: datetime) -> ExternalCa:
     """Check an external intermediate with its key and root.
 
     `certificate_pem` holds the intermediate, then the certificates up to the root, if any. Raises UsageError,
@@ -78,22 +78,22 @@ def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: d
     key = _key(key_pem)
     if key.public_key() != chain[0].public_key():
         raise UsageError(
-            f"the key is not the one of {_named(chain[0])}: give the intermediate's certificate first, and "
-            "its key"
+            f"the key is not the one of {_quote_name(chain[0])}: give the intermediate's certificate first, "
+            "and its key"
         )
     if not is_issued_by(root, root):
         raise UsageError(
-            f"{_named(root)} is no root (another signed it): give the self-signed certificate at the top"
+            f"{_quote_name(root)} is no root (another signed it): give the self-signed certificate at the top"
         )
     for lower, upper in pairwise((*chain, root)):
         if not is_issued_by(lower, upper):
             raise UsageError(
-                f"{_named(lower)} was not signed by {_named(upper)}: give every certificate between the "
-                "intermediate and the root, in order"
+                f"{_quote_name(lower)} was not signed by {_quote_name(upper)}: give every certificate "
+                "between the intermediate and the root, in order"
             )
     for depth, certificate in enumerate((*chain, root)):
         for problem in _problems(certificate, depth, now):
-            raise UsageError(f"{_named(certificate)} {problem}")
+            raise UsageError(f"{_quote_name(certificate)} {problem}")
     return ExternalCa(chain, key, root)
 
 
@@ -166,7 +166,7 @@ def _certificates(what: str, text: bytes) -> tuple[x509.Certificate, ...]:
     return found
 
 
-def _named(certificate: x509.Certificate) -> str:
+def _quote_name(certificate: x509.Certificate) -> str:
     return f"'{certificate.subject.rfc4514_string() or 'without a name'}'"
 
 
@@ -181,12 +181,12 @@ ROUNDS: Final = 10
 """Largest number of flights in a handshake, with a margin."""
 
 
-def try_out(brought: ExternalCa, server_names: Sequence[str], now: datetime) -> None:
+def try_handshake(external: ExternalCa, server_names: Sequence[str], now: datetime) -> None:
     """Raise UsageError when a trial handshake between a machine and a collector of these names fails."""
     names = x509.SubjectAlternativeName(general_names(server_names))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse collector")])
     with tempfile.TemporaryDirectory() as folder:
-        roots = pem(brought.root).decode()
+        roots = pem(external.root).decode()
         collector = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         collector.verify_mode = ssl.CERT_REQUIRED
         collector.load_verify_locations(cadata=roots)
@@ -202,14 +202,14 @@ def try_out(brought: ExternalCa, server_names: Sequence[str], now: datetime) -> 
             ),
         ):
             file = Path(folder) / "leaf.pem"  # its key serves this handshake only
-            file.write_bytes(_leaf(brought, form, usage, extensions, now))
+            file.write_bytes(_leaf(external, form, usage, extensions, now))
             context.load_cert_chain(file)
         try:
             _shake_hands(collector, agent, server_names[0].replace("*", "collector"))
         except ssl.SSLError as error:
             why = getattr(error, "verify_message", "") or error.reason or str(error)
             raise UsageError(
-                f"a trial handshake under '{brought.chain[0].subject.rfc4514_string()}' failed ({why}) for "
+                f"a trial handshake under '{external.chain[0].subject.rfc4514_string()}' failed ({why}) for "
                 "the names in "
                 "pki.server_names: ask for an intermediate without such constraints, or correct "
                 "pki.server_names"
@@ -217,7 +217,7 @@ def try_out(brought: ExternalCa, server_names: Sequence[str], now: datetime) -> 
 
 
 def _leaf(
-    brought: ExternalCa,
+    external: ExternalCa,
     subject: x509.Name,
     usage: x509.ObjectIdentifier,
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
@@ -229,7 +229,7 @@ def _leaf(
         .subject_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(max(now - timedelta(minutes=5), brought.chain[0].not_valid_before_utc))
+        .not_valid_before(max(now - timedelta(minutes=5), external.chain[0].not_valid_before_utc))
         .not_valid_after(now + timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(signs_certificates=False), critical=True)
@@ -237,8 +237,8 @@ def _leaf(
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    leaf = issued_by(builder, brought.chain[0]).sign(brought.key, digest(brought.key))
-    return key_pem(key) + pem(leaf) + b"".join(map(pem, brought.chain))
+    leaf = issued_by(builder, external.chain[0]).sign(external.key, digest(external.key))
+    return key_pem(key) + pem(leaf) + b"".join(map(pem, external.chain))
 
 
 def _shake_hands(collector: ssl.SSLContext, agent: ssl.SSLContext, name: str) -> None:

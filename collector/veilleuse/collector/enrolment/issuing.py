@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.authorise import Standings
+from veilleuse.collector.enrolment.authorise import AccessTable
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.register import Register, RegisterEntry
 from veilleuse.collector.errors import StoreFailing
@@ -33,7 +33,7 @@ class IssuingContext:
     """Dependencies of issuing. Thread-safe."""
 
     authority: Authority
-    standings: Standings
+    access_table: AccessTable
     registry: Registry
     """Used only in jobs of the writer."""
     writer: Committer
@@ -52,7 +52,7 @@ class IssuingContext:
         except (TimeoutError, CancelledError) as error:
             raise StoreFailing("the store did not answer in time: try again") from error
 
-    def commit_noted(self, job: Callable[[RegisterEntry], T]) -> T:
+    def commit_with_register(self, job: Callable[[RegisterEntry], T]) -> T:
         """Run a job that admits or excludes machines; it notes each in the register before the commit."""
         notes = RegisterEntry(self.register, self.registry.put_meta)
         result = self.commit(lambda: job(notes))

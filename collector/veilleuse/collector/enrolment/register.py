@@ -104,7 +104,7 @@ def read(path: Path, of: int) -> Contents:
     others: list[str] = []
     unreadable = 0
     for one in filter(None, whole):
-        parsed = _parsed(one)
+        parsed = _parse_line(one)
         if parsed is None:
             unreadable += 1
         elif parsed["of"] != of:
@@ -116,7 +116,7 @@ def read(path: Path, of: int) -> Contents:
     if torn:
         log.warning("register ends in the middle of a line", extra={"path": str(path)})
     lines.sort(key=_number)
-    return Contents(tuple(lines), _within(lines, done), tuple(others), unreadable)
+    return Contents(tuple(lines), _numbers_within(lines, done), tuple(others), unreadable)
 
 
 class Register:
@@ -144,7 +144,7 @@ class Register:
         """
         return f"{self._last}:{self._last_hash if self._complete else ''}"
 
-    def missed(self) -> None:
+    def mark_incomplete(self) -> None:
         """Record that a change is missing in the file."""
         self._complete = False
 
@@ -164,7 +164,7 @@ class Register:
             self._last_hash = hash_of(numbered[-1])
             return first, self._last
 
-    def done(self, span: tuple[int, int]) -> None:
+    def confirm(self, span: tuple[int, int]) -> None:
         """Record that these lines were committed.
 
         A failure is logged: the lines are doubtful after a restore.
@@ -188,16 +188,16 @@ class Register:
                 rename_owned(draft, self.path)
                 sync_folder(self.path.parent)
             except OSError as error:
-                raise self._failing(error) from error
+                raise self._write_error(error) from error
             self._last, self._last_hash, self._complete = last, last_hash, True
 
     def _write(self, lines: Sequence[Line]) -> None:
         try:
             self._put(self.path, _text(lines), os.O_APPEND)
         except OSError as error:
-            raise self._failing(error) from error
+            raise self._write_error(error) from error
 
-    def _failing(self, error: OSError) -> StoreFailing:
+    def _write_error(self, error: OSError) -> StoreFailing:
         log.error("register cannot be written", extra={"path": str(self.path), "error": error.strerror})
         return StoreFailing(
             f"cannot write the register {self.path} ({error.strerror}): look at its disk and rights, or set "
@@ -236,9 +236,9 @@ class RegisterEntry:
 
         Raises StoreFailing for one that admits; an exclusion never fails because of the file.
         """
-        self.all(kind, [facts])
+        self.add_all(kind, [facts])
 
-    def all(self, kind: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    def add_all(self, kind: str, lines: Sequence[Mapping[str, Any]]) -> None:
         """Append lines of one kind in one write. Raises like `__call__`."""
         if not lines:
             return
@@ -247,7 +247,7 @@ class RegisterEntry:
         except StoreFailing:
             if kind in PERMISSIVE:
                 raise
-            self._register.missed()
+            self._register.mark_incomplete()
         else:
             self._spans.append(span)
         self._put_meta(NUMBER_NOTE, self._register.note)
@@ -255,7 +255,7 @@ class RegisterEntry:
     def confirm(self) -> None:
         """Confirm the lines after the commit."""
         if self._spans:
-            self._register.done((self._spans[0][0], self._spans[-1][1]))
+            self._register.confirm((self._spans[0][0], self._spans[-1][1]))
 
 
 def register_file(data_dir: Path, setting: str) -> Path:
@@ -270,7 +270,7 @@ def _number(line: Line) -> int:
     return int(line["n"])
 
 
-def _within(lines: list[Line], spans: list[tuple[int, int]]) -> frozenset[int]:
+def _numbers_within(lines: list[Line], spans: list[tuple[int, int]]) -> frozenset[int]:
     """Return the numbers of the sorted `lines` that lie in one of the spans."""
     numbers = list(map(_number, lines))
     return frozenset(
@@ -280,7 +280,7 @@ def _within(lines: list[Line], spans: list[tuple[int, int]]) -> frozenset[int]:
     )
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def _parse_line(text: str) -> dict[str, Any] | None:
     """Parse a line of any data directory; None when it is invalid."""
     try:
         line = json.loads(text)

@@ -71,7 +71,7 @@ def replay(
 
     Call it before the writer starts, or in one of its jobs. Faults of the file are logged, and never raise.
     """
-    of, known, line_hash = _belongs_to(registry)
+    of, known, line_hash = _known_position(registry)
     try:
         contents = read(path, of)
     except OSError as error:
@@ -102,7 +102,7 @@ def open_register(path: Path, registry: Registry) -> Register:
     It is rewritten when it is missing, is another file, has grown, or names a forgotten machine. A failure is
     logged, and the next start tries again.
     """
-    of, known, line_hash = _belongs_to(registry)
+    of, known, line_hash = _known_position(registry)
     try:
         contents = read(path, of)
     except OSError as error:
@@ -111,7 +111,7 @@ def open_register(path: Path, registry: Registry) -> Register:
     complete = not contents.missing and contents.is_continued(known, line_hash)
     register = Register(path, of, max(known, contents.last), complete=complete)
     forgotten = registry.forgotten()
-    names = any(_names(line, forgotten) for line in contents.lines)
+    names = any(_names_forgotten(line, forgotten) for line in contents.lines)
     needed = len(registry.hosts()) + len(registry.tokens()) + len(registry.sites()) + len(forgotten)
     if not complete or names or len(contents.lines) > GROWN * needed + SPARE_LINES:
         with suppress(StoreFailing):
@@ -121,7 +121,7 @@ def open_register(path: Path, registry: Registry) -> Register:
 
 def rewrite(register: Register, registry: Registry) -> None:
     """Rewrite the register from the committed registry, outside any transaction. Raises StoreFailing."""
-    others = read(register.path, _belongs_to(registry)[0]).others
+    others = read(register.path, _known_position(registry)[0]).others
     register.rewrite(_all_lines(registry), others)
     registry.put_meta(NUMBER_NOTE, register.note)
 
@@ -352,7 +352,7 @@ def _with_last_status(lines: Sequence[Line]) -> Iterator[Line]:
         yield {**line, "kind": kind, "status": status}
 
 
-def _belongs_to(registry: Registry) -> tuple[int, int, str]:
+def _known_position(registry: Registry) -> tuple[int, int, str]:
     """Return (creation time of this data directory, number and hash of the last line in the registry)."""
     kind = registry.data_kind()
     return kind.created_unix_milliseconds, *known_line(kind.extra.get(NUMBER_NOTE, ""))
@@ -366,7 +366,7 @@ def _agent_id(line: Line) -> AgentId:
     return AgentId(agent_id)
 
 
-def _names(line: Line, forgotten: Container[bytes]) -> bool:
+def _names_forgotten(line: Line, forgotten: Container[bytes]) -> bool:
     """Return True when the line contains the id of a forgotten machine."""
     try:
         return agent_id_sha256(_agent_id(line)) in forgotten

@@ -15,7 +15,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.authorise import check_standing
+from veilleuse.collector.enrolment.authorise import check_access
 from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.x509 import (
     AgentCertificate,
@@ -51,13 +51,13 @@ class Renewal:
 
     def __init__(
         self,
-        office: IssuingContext,
+        context: IssuingContext,
         challenges: Challenges,
         on_expired_renewal: Callable[[], None] = lambda: None,
         monotonic_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_expired_renewal` counts machines that came back after their certificate had ended."""
-        self._office = office
+        self._context = context
         self._challenges = challenges
         self._on_expired_renewal = on_expired_renewal
         self._buckets = Buckets(RETURNS_AT_ONCE, RETURN_SECONDS, monotonic_seconds)
@@ -83,7 +83,7 @@ class Renewal:
         bad_request, key_reused, rate_limited, bad_nonce.
         """
         key = read_request(certificate_request_der)
-        held = self._office.authority.recognise(certificate_der)
+        held = self._context.authority.recognise(certificate_der)
         if held.agent_id != agent_id:
             raise NotAuthorised("other_agent", "the certificate is another machine's")
         message = renew_expired_message(nonce, certificate_request_der)
@@ -92,7 +92,7 @@ class Renewal:
         if not self._buckets.take(agent_id):  # only a holder of the key gets here
             raise EnrolmentRefused("rate_limited", "this machine comes back too often: wait a minute")
         self._challenges.redeem(agent_id, nonce)
-        if self._office.now() > held.not_after + EXPIRED_LIMIT:
+        if self._context.now() > held.not_after + EXPIRED_LIMIT:
             raise NotAuthorised(
                 "expired_too_long", "the certificate ended more than 400 days ago: enrol this machine again"
             )
@@ -102,17 +102,17 @@ class Renewal:
         return chain
 
     def _require_current(self, held: AgentCertificate) -> None:
-        standing = check_standing(self._office.standings.get(held.agent_id))
+        access = check_access(self._context.access_table.get(held.agent_id))
         # The one before the last is valid too, unless the last was used: its answer may have been lost.
-        if held.generation < max(standing.generation - 1, standing.used):
+        if held.generation < max(access.generation - 1, access.used):
             raise NotAuthorised("superseded", "a newer certificate of this machine exists: enrol it again")
 
     def _renew(
         self, agent_id: AgentId, serial: str, generation: int, key: ec.EllipticCurvePublicKey
     ) -> CertificateChain:
-        certificate = self._office.commit(lambda: self._issue(agent_id, serial, generation, key))
-        self._office.standings.raise_generation(agent_id, certificate.generation)
-        return self._office.chain(certificate)
+        certificate = self._context.commit(lambda: self._issue(agent_id, serial, generation, key))
+        self._context.access_table.raise_generation(agent_id, certificate.generation)
+        return self._context.chain(certificate)
 
     def _issue(
         self, agent_id: AgentId, serial: str, generation: int, key: ec.EllipticCurvePublicKey
@@ -121,13 +121,13 @@ class Renewal:
 
         The status is checked again: a revocation may just have been committed.
         """
-        registry, key_sha256 = self._office.registry, public_key_sha256(key)
+        registry, key_sha256 = self._context.registry, public_key_sha256(key)
         host = registry.host_by_agent_id(agent_id)
-        check_standing(self._office.standings.get(agent_id))
+        check_access(self._context.access_table.get(agent_id))
         if host is None:
             raise StoreFailing("the registry does not have this host yet: try again")
         given = registry.certificate_by_previous(serial, key_sha256)
-        if given is not None and self._office.is_good(given):
+        if given is not None and self._context.is_good(given):
             return given
         current = registry.certificate_by_serial(serial)
         if current is not None and current.public_key_sha256 == key_sha256:
@@ -135,7 +135,7 @@ class Renewal:
         latest = registry.latest_certificate(host.host_id)
         following = max(generation, latest.generation if latest else 0) + 1
         registry.trim_certificates(host.host_id, following - KEPT_GENERATIONS)
-        return self._office.issue(key, host, following, previous_serial=serial)
+        return self._context.issue(key, host, following, previous_serial=serial)
 
 
 class Challenges:

@@ -173,7 +173,7 @@ class FailureLimiter:
                     "rate_limited", "too many failed tries from this address: wait a minute"
                 )
 
-    def failed(self, address: Address | None) -> None:
+    def count_failure(self, address: Address | None) -> None:
         """Count a failure."""
         key = _bucket(address)
         with self._lock:

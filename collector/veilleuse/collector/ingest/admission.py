@@ -125,7 +125,7 @@ class Admission:
                 self._backlog -= backlog
 
     @property
-    def behind(self) -> bool:
+    def is_behind(self) -> bool:
         """True when more than half of the places are taken: agents should then wait a little."""
         return len(self._hosts) > self._most // 2
 

@@ -72,7 +72,7 @@ class CallQueue(ThreadPoolExecutor):
         self._waits = threading.Event()
         self._served = threading.local()
         self._ended = False
-        threading.Thread(target=self._send_away, name=f"{name} late", daemon=True).start()
+        threading.Thread(target=self._reject_late, name=f"{name} late", daemon=True).start()
 
     @property
     def full(self) -> bool:
@@ -80,7 +80,7 @@ class CallQueue(ThreadPoolExecutor):
         return len(self._calls) >= self._most
 
     @property
-    def pressed(self) -> bool:
+    def is_overloaded(self) -> bool:
         """True while more calls wait than are served."""
         return len(self._calls) > self._workers
 
@@ -142,7 +142,7 @@ class CallQueue(ThreadPoolExecutor):
         if not self._waits.is_set():
             self._waits.set()
 
-    def _send_away(self) -> None:
+    def _reject_late(self) -> None:
         while self._waits.wait() and not self._ended:
             time.sleep(_LOOK_SECONDS)
             while (call := self._first_late()) is not None:
@@ -185,7 +185,7 @@ class DelayedRejection(ThreadPoolExecutor):
             self._calls.append(call)
             self._came.release()
         else:
-            _away(call)
+            _reject(call)
         return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -201,15 +201,15 @@ class DelayedRejection(ThreadPoolExecutor):
                 return
             call = self._calls[0]
             time.sleep(max(0.0, call.came + self._seconds - time.monotonic()))
-            _away(self._calls.popleft())
+            _reject(self._calls.popleft())
 
 
-def _away(call: _Call) -> None:
+def _reject(call: _Call) -> None:
     call.run()
     call.future.set_result(None)
 
 
-class Methods(grpc.GenericRpcHandler):
+class QueuedMethods(grpc.GenericRpcHandler):
     """Handler that gRPC asks for each call, in its serving thread.
 
     It queues the call, or rejects it when full.
@@ -225,51 +225,51 @@ class Methods(grpc.GenericRpcHandler):
     ) -> None:
         """`send_away(context)` ends a call by context.abort, without any wait."""
         self._service = service
-        self._send_away = send_away
+        self._end_call = send_away
         self._methods: dict[str, tuple[CallQueue, Any]] = {}
         self._most_waiting = most_waiting
-        self._way_out = DelayedRejection(away_seconds)
+        self._rejection = DelayedRejection(away_seconds)
         # With a stream handler, gRPC does not wait for the message.
         self._away: Any = grpc.stream_unary_rpc_method_handler(
-            _in_pool(self._way_out, lambda requests, context: send_away(context))
+            _in_pool(self._rejection, lambda requests, context: send_away(context))
         )
 
     def add(self, name: str, workers: int, behaviour: Callable[[Reader, Any], Any], answer: Any) -> None:
         """Run `behaviour(read, context)` in one of `workers` workers; `answer` is the class of its result."""
-        line = CallQueue(workers, name, most=self._most_waiting)
+        queue = CallQueue(workers, name, most=self._most_waiting)
 
         def run(requests: Iterator[bytes], context: Any) -> Any:
             return (
-                self._send_away(context)
-                if line.too_late
-                else behaviour(partial(line.message, requests, context), context)
+                self._end_call(context)
+                if queue.too_late
+                else behaviour(partial(queue.message, requests, context), context)
             )
 
         # A stream handler is the same on the wire: a worker starts before the message is there, and reads it
         # itself.
         handler: Any = grpc.stream_unary_rpc_method_handler(
-            _in_pool(line, run), response_serializer=answer.SerializeToString
+            _in_pool(queue, run), response_serializer=answer.SerializeToString
         )
-        self._methods[f"/{self._service}/{name}"] = (line, handler)
+        self._methods[f"/{self._service}/{name}"] = (queue, handler)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of a call; None when there is no such method."""
         found = self._methods.get(handler_call_details.method)
         if found is None:
             return None
-        line, handler = found
-        return self._away if line.full else handler
+        queue, handler = found
+        return self._away if queue.full else handler
 
     @property
-    def pressed(self) -> bool:
+    def is_overloaded(self) -> bool:
         """True while more calls wait in a queue than are served."""
-        return any(line.pressed for line, _ in self._methods.values())
+        return any(queue.is_overloaded for queue, _ in self._methods.values())
 
     def close(self) -> None:
         """End the threads, once the server has stopped."""
-        for line, _ in self._methods.values():
-            line.shutdown(wait=False)
-        self._way_out.shutdown(wait=False)
+        for queue, _ in self._methods.values():
+            queue.shutdown(wait=False)
+        self._rejection.shutdown(wait=False)
 
 
 def _in_pool(pool: ThreadPoolExecutor, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -33,7 +33,7 @@ from veilleuse.collector.model.records import StreamPosition
 from veilleuse.collector.model.remote_config import OWN_FILE, Rollout, sha256_of
 from veilleuse.collector.ports import Committer, Configurations, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health
-from veilleuse.collector.validate.messages import check_hello, parsed
+from veilleuse.collector.validate.messages import check_hello, parse_message
 from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.limits import MAX_HELLO_BYTES
@@ -71,7 +71,7 @@ class PopulationConfigs:
 
     def note(self, caller: Caller, status: Any) -> None:
         """Store the DocumentStatus of a Hello."""
-        self._store.note(caller.host_id, _said(status))
+        self._store.note(caller.host_id, _parse_status(status))
 
     def answer(self, caller: Caller, status: Any) -> Any:
         """Return the RemoteConfiguration for a Hello with this DocumentStatus; None when the agent has it.
@@ -85,7 +85,7 @@ class PopulationConfigs:
         return _message(wanted)
 
 
-def _said(status: Any) -> AppliedConfiguration | None:
+def _parse_status(status: Any) -> AppliedConfiguration | None:
     """Return the status; None also for an unknown state from a newer agent."""
     state = _STATES.get(status.state)
     return AppliedConfiguration(status.sha256, state) if status.sha256 and state is not None else None
@@ -103,7 +103,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Greeting:
+class _HelloResult:
     """Result of the writer's job for a Hello."""
 
     meeting: NonceVerdict
@@ -135,7 +135,7 @@ class HelloHandler:
         self._now = now_unix_milliseconds
         self._noted = conflict_buckets()
 
-    def greet(
+    def handle(
         self, wire: bytes, caller: Caller, until: float
     ) -> tuple[pb.HelloResponse, DeviceClass, NonceVerdict]:
         """Return the answer without `next_send_after`, the caller's device class, and the verdict on its
@@ -144,31 +144,31 @@ class HelloHandler:
         `until`: time.monotonic() seconds. Raises MalformedRequest, NotAuthorised (unknown_agent,
         identity_conflict), OlderInstance, and the errors of the writer.
         """
-        request = parsed(pb.HelloRequest, wire, MAX_HELLO_BYTES)
+        request = parse_message(pb.HelloRequest, wire, MAX_HELLO_BYTES)
         protocol = check_hello(request)
         facts = clean_facts(request.facts) if request.HasField("facts") else None
         health = clean_health(request.health) if request.HasField("health") else None
-        greeting = waited(
+        result = wait_for_result(
             self._committer.submit(lambda: self._note_hello(request, caller, facts, health)), until
         )
-        if isinstance(greeting, NonceVerdict):
-            self._refuse(greeting, caller)
-        self._health.count(Count.HELLOS, greeting.meeting.value)
-        sha256, calendar = calendar_message(greeting.calendar_json)
+        if isinstance(result, NonceVerdict):
+            self._refuse(result, caller)
+        self._health.count(Count.HELLOS, result.meeting.value)
+        sha256, calendar = calendar_message(result.calendar_json)
         answer = pb.HelloResponse(
-            mark=greeting.position.mark,
-            chain=greeting.position.chain,
+            mark=result.position.mark,
+            chain=result.position.chain,
             protocol=protocol,
-            next_instance_id=greeting.nonce,
+            next_instance_id=result.nonce,
             configuration=self._configuring.answer(caller, request.configuration),
             calendar=None if request.calendar.sha256 == sha256 else calendar,
             collector_version=VERSION,
         )
-        return answer, greeting.device_class, greeting.meeting
+        return answer, result.device_class, result.meeting
 
     def _note_hello(
         self, request: Any, caller: Caller, facts: bytes | None, health: bytes | None
-    ) -> _Greeting | NonceVerdict:
+    ) -> _HelloResult | NonceVerdict:
         """Record a Hello, in the writer's thread and in one transaction.
 
         For a caller that is not served, nothing is recorded and only the verdict is returned.
@@ -202,7 +202,7 @@ class HelloHandler:
         )
         self._configuring.note(caller, request.configuration)
         host = self._registry.host(caller.host_id) or host  # with the facts of this Hello
-        return _Greeting(
+        return _HelloResult(
             meeting,
             holders.current,
             self._ingest.position(caller.host_id, request.epoch),
@@ -233,7 +233,7 @@ class HelloHandler:
         )
 
 
-def waited(future: Future[T], until: float) -> T:
+def wait_for_result(future: Future[T], until: float) -> T:
     """Wait for the result of a writer's job until `until` (time.monotonic() seconds) and a second more."""
     try:
         return future.result(timeout=max(0.0, until - time.monotonic()) + 1.0)

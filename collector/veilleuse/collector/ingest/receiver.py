@@ -32,14 +32,14 @@ from veilleuse.collector.errors import (
     StoreFull,
 )
 from veilleuse.collector.ingest.admission import Admission
-from veilleuse.collector.ingest.call_queue import Methods, Reader
-from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, waited
+from veilleuse.collector.ingest.call_queue import QueuedMethods, Reader
+from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, wait_for_result
 from veilleuse.collector.model.clones import NonceVerdict
 from veilleuse.collector.model.hosts import Caller, CertificateChain
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId, StreamPosition
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
 from veilleuse.collector.validate import MachineLimits, check_push
-from veilleuse.collector.validate.messages import parsed, parsed_push
+from veilleuse.collector.validate.messages import parse_message, parse_push
 from veilleuse.wire import metadata
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -56,7 +56,7 @@ RENEWAL_WORKERS: Final = 2
 """Number of workers. One signature takes some milliseconds: 200 renewals a second."""
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024
 
-_FULL_LINE: Final = "too many calls at once: come back later"
+_FULL_QUEUE: Final = "too many calls at once: come back later"
 _BUSY_MILLISECONDS: Final = (5_000, 30_000)
 _ONE_AT_A_TIME_MILLISECONDS: Final = (1_000, 5_000)
 _FULL_MILLISECONDS: Final = (3_000, 7_000)
@@ -120,7 +120,7 @@ class TelemetryServicer:
         self._allow_fake = allow_fake
         self._now = now_unix_milliseconds
         self._admission = Admission(queue_pushes)
-        self._greeter = HelloHandler(
+        self._hello_handler = HelloHandler(
             committer=committer,
             registry=registry,
             ingest=ingest,
@@ -129,12 +129,12 @@ class TelemetryServicer:
             now_unix_milliseconds=now_unix_milliseconds,
         )
         self._device_classes: dict[HostId, DeviceClass] = {}
-        self._greeted: dict[HostId, str] = {}
+        self._hello_connections: dict[HostId, str] = {}
         """Connection of the last Hello of machines that once presented another nonce.
 
         Other connections may not push.
         """
-        self._methods = Methods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_LINE)))
+        self._methods = QueuedMethods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_QUEUE)))
         self._methods.add("Hello", max(1, queue_pushes // 2), self.Hello, pb.HelloResponse)
         self._methods.add("Push", queue_pushes, self.Push, pb.PushResponse)
         self._methods.add("Renew", RENEWAL_WORKERS, self.Renew, pb.RenewResponse)
@@ -144,9 +144,9 @@ class TelemetryServicer:
         server.add_generic_rpc_handlers([self._methods])
 
     @property
-    def pressed(self) -> bool:
+    def is_overloaded(self) -> bool:
         """True while more calls wait than are served: deferrable work should then wait."""
-        return self._methods.pressed
+        return self._methods.is_overloaded
 
     def close(self) -> None:
         """End the threads, once the server has stopped."""
@@ -169,35 +169,35 @@ class TelemetryServicer:
     # --- their implementation
 
     def _hello(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.HelloResponse:
-        answer, device_class, meeting = self._greeter.greet(wire, caller, until)
-        if meeting is not NonceVerdict.CURRENT or caller.host_id in self._greeted:
-            self._greeted[caller.host_id] = peer
+        answer, device_class, meeting = self._hello_handler.handle(wire, caller, until)
+        if meeting is not NonceVerdict.CURRENT or caller.host_id in self._hello_connections:
+            self._hello_connections[caller.host_id] = peer
         self._device_classes[caller.host_id] = device_class
         answer.next_send_after_milliseconds = self._next_send()
         return answer
 
     def _push(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.PushResponse:
-        if self._greeted.get(caller.host_id, peer) != peer:
+        if self._hello_connections.get(caller.host_id, peer) != peer:
             raise QueueFull(
                 "this machine said Hello on another connection since: say it again", "hello_again"
             )
         with self._admission.push(caller, len(wire)):
-            request = parsed_push(wire)
+            request = parse_push(wire)
             machine = MachineLimits(
                 caller.population, self._device_class(caller.host_id, until), self._allow_fake
             )
             checked = check_push(request, caller.host_id, machine, self._now())
             if isinstance(checked, tuple):
                 self._health.count(Count.PUSHES, AppendResult.REFUSED.value)
-                position = waited(
+                position = wait_for_result(
                     self._committer.submit(lambda: self._ingest.position(caller.host_id, request.epoch)),
                     until,
                 )
-                return self._refused(position, tuple((seq, reason.value) for seq, reason in checked))
-            outcome = waited(self._committer.append(checked, until), until)
-        return self._pushed(outcome)
+                return self._refusal_response(position, tuple((seq, reason.value) for seq, reason in checked))
+            outcome = wait_for_result(self._committer.append(checked, until), until)
+        return self._push_response(outcome)
 
-    def _pushed(self, outcome: AppendOutcome) -> pb.PushResponse:
+    def _push_response(self, outcome: AppendOutcome) -> pb.PushResponse:
         if outcome.result is AppendResult.FAILED:
             raise StoreFailing("the database refused this push")
         if outcome.result is AppendResult.TOO_MANY_EPOCHS:
@@ -207,7 +207,7 @@ class TelemetryServicer:
         if outcome.result is AppendResult.CONFLICT:
             log.warning("push conflicts with the stored chain")
         if outcome.result is AppendResult.REFUSED:
-            return self._refused(StreamPosition(outcome.mark, outcome.chain), outcome.refusals)
+            return self._refusal_response(StreamPosition(outcome.mark, outcome.chain), outcome.refusals)
         return pb.PushResponse(
             outcome=_OUTCOMES[outcome.result],
             mark=outcome.mark,
@@ -215,7 +215,9 @@ class TelemetryServicer:
             next_send_after_milliseconds=self._next_send(),
         )
 
-    def _refused(self, position: StreamPosition, refusals: tuple[tuple[int, str], ...]) -> pb.PushResponse:
+    def _refusal_response(
+        self, position: StreamPosition, refusals: tuple[tuple[int, str], ...]
+    ) -> pb.PushResponse:
         """Answer that nothing of the push is stored: the agent replaces each refused record by a gap."""
         reasons = Counter(reason for _, reason in refusals)
         for reason, number in reasons.items():
@@ -230,7 +232,7 @@ class TelemetryServicer:
         )
 
     def _renew(self, wire: bytes, caller: Caller, until: float) -> pb.RenewResponse:
-        request = parsed(pb.RenewRequest, wire, MAXIMUM_RENEW_BYTES)
+        request = parse_message(pb.RenewRequest, wire, MAXIMUM_RENEW_BYTES)
         chain: CertificateChain = self._renewer.renew(caller, request.certificate_request_der)
         return pb.RenewResponse(
             certificate=pb.IssuedCertificate(
@@ -247,13 +249,13 @@ class TelemetryServicer:
         """
         known = self._device_classes.get(host_id)
         if known is None:
-            host = waited(self._committer.submit(lambda: self._registry.host(host_id)), until)
+            host = wait_for_result(self._committer.submit(lambda: self._registry.host(host_id)), until)
             known = self._device_classes[host_id] = host.facts.device_class if host else DeviceClass.UNKNOWN
         return known
 
     def _next_send(self) -> int:
         """Return the wait before the next contact: 0 = as configured; longer when the writer is behind."""
-        return random.randint(*_SPREAD_MILLISECONDS) if self._admission.behind else 0
+        return random.randint(*_SPREAD_MILLISECONDS) if self._admission.is_behind else 0
 
     # --- errors
 
@@ -302,7 +304,7 @@ def _seconds_left(context: Any) -> float:
     return DEADLINE_SECONDS if remaining is None else min(DEADLINE_SECONDS, remaining)
 
 
-def _come_back_milliseconds(reason: str) -> int:
+def _retry_milliseconds(reason: str) -> int:
     """Return a random wait for a rejected caller, so that callers do not come back together."""
     if reason == AppendResult.TOO_MANY_EPOCHS:
         tomorrow = MILLISECONDS_PER_DAY - time.time_ns() // 1_000_000 % MILLISECONDS_PER_DAY
@@ -334,7 +336,7 @@ def _refusal(error: Exception) -> _Refusal:
             return _Refusal(code.RESOURCE_EXHAUSTED, error.reason, str(error), error.retry_after_milliseconds)
         case QueueFull():
             return _Refusal(
-                code.RESOURCE_EXHAUSTED, error.reason, str(error), _come_back_milliseconds(error.reason)
+                code.RESOURCE_EXHAUSTED, error.reason, str(error), _retry_milliseconds(error.reason)
             )
         case StoreFull():
             return _wait(code.UNAVAILABLE, "store_full", "the collector's disk is full: come back later")

@@ -69,7 +69,7 @@ class _Job:
     alone: bool
 
 
-_Settled: TypeAlias = tuple[Future[Any], Any, BaseException | None]
+_JobResult: TypeAlias = tuple[Future[Any], Any, BaseException | None]
 """A future with its result or its exception, set after the commit."""
 
 
@@ -172,10 +172,12 @@ class Writer:
                 pushes = self._take_pushes()
             self._serve(jobs, pushes)  # before the long job: they would else wait for all of it
             if alone is not None and alone.future.set_running_or_notify_cancel():
-                self._settle([(alone.future, *_outcome(alone.run))])
+                self._set_results([(alone.future, *_outcome(alone.run))])
 
     def _serve(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> None:
-        self._group([job for job in jobs if job.future.set_running_or_notify_cancel()], self._in_time(pushes))
+        self._group(
+            [job for job in jobs if job.future.set_running_or_notify_cancel()], self._drop_expired(pushes)
+        )
 
     def _take_pushes(self) -> list[_Push]:
         pushes: list[_Push] = []
@@ -197,7 +199,7 @@ class Writer:
             jobs.append(self._jobs.popleft())
         return None, jobs
 
-    def _in_time(self, pushes: Sequence[_Push]) -> list[_Push]:
+    def _drop_expired(self, pushes: Sequence[_Push]) -> list[_Push]:
         now = time.monotonic()
         kept = []
         for push in pushes:
@@ -218,35 +220,35 @@ class Writer:
         began, changes = time.monotonic(), self._store.changes
         settled, error = _outcome(lambda: self._commit(jobs, pushes))
         if settled is None:  # nothing of the group is durable, whatever its parts returned
-            self._failed(error)
+            self._count_store_error(error)
             futures = [*(job.future for job in jobs), *(waiting.future for waiting in pushes)]
             settled = [(future, None, error) for future in futures]
         elif self._store.changes != changes:
             self._health.commit(time.monotonic() - began)
-        self._settle(settled)
+        self._set_results(settled)
 
-    def _commit(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> list[_Settled]:
+    def _commit(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> list[_JobResult]:
         with self._store.transaction():
-            settled: list[_Settled] = [(job.future, *_outcome(self._undoable(job.run))) for job in jobs]
+            settled: list[_JobResult] = [(job.future, *_outcome(self._undo_alone(job.run))) for job in jobs]
             if pushes:
                 settled += self._append(pushes)
         return settled
 
-    def _append(self, pushes: Sequence[_Push]) -> list[_Settled]:
+    def _append(self, pushes: Sequence[_Push]) -> list[_JobResult]:
         outcomes, error = _outcome(lambda: self._store.ingest.append([waiting.push for waiting in pushes]))
         if outcomes is None:  # the jobs go on: a revocation needs a page, not the reserve
-            self._failed(error)
+            self._count_store_error(error)
             return [(waiting.future, None, error) for waiting in pushes]
         return [(waiting.future, outcome, None) for waiting, outcome in zip(pushes, outcomes, strict=True)]
 
-    def _undoable(self, run: Callable[[], T]) -> Callable[[], T]:
+    def _undo_alone(self, run: Callable[[], T]) -> Callable[[], T]:
         def inside() -> T:
             with self._store.transaction():
                 return run()
 
         return inside
 
-    def _failed(self, error: BaseException | None) -> None:
+    def _count_store_error(self, error: BaseException | None) -> None:
         kind = (
             "full"
             if isinstance(error, StoreFull)
@@ -261,11 +263,11 @@ class Writer:
         if isinstance(error, StoreDamaged):
             self._on_damage(error)
 
-    def _settle(self, settled: Sequence[_Settled]) -> None:
+    def _set_results(self, settled: Sequence[_JobResult]) -> None:
         if any(isinstance(result, AppendOutcome) and result.stored_records for _, result, _ in settled):
             self._on_stored()
         for told in {id(error): error for _, _, error in settled if error is not None}.values():
-            _without_frames(told)
+            _drop_frames(told)
         for future, result, error in settled:
             if isinstance(result, AppendOutcome):
                 self._count(result)
@@ -284,7 +286,7 @@ class Writer:
             self._health.count(Count.RECORDS, "replayed", outcome.replayed_records)
 
 
-def _without_frames(error: BaseException) -> None:
+def _drop_frames(error: BaseException) -> None:
     """Remove the frames from an error, because they hold the futures on which the error is set.
 
     Through these futures they hold waiting calls and their streams, of which a connection has four. All would

@@ -32,9 +32,9 @@ Conversation: TypeAlias = Callable[[BufferedIOBase, BufferedIOBase], None]
 
 The connection is closed when it returns.
 """
-DOOR_FILE: Final = "door.sock"
+GATEWAY_FILE: Final = "door.sock"
 """Socket on which the collector answers veilleuse.collector.app.gateway."""
-DOOR_INNER_FILE: Final = "door-inner.sock"
+GATEWAY_INNER_FILE: Final = "door-inner.sock"
 """Socket on which gRPC listens inside the gateway."""
 IDLE_SECONDS: Final = 10.0
 """A caller that is silent for this time is cut: its read raises TimeoutError."""

@@ -32,7 +32,7 @@ ORDINARY_BYTES: Final = 8 * 1024
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-def crowded(wire: bytes, most: Mapping[int, int]) -> int | None:
+def find_crowded_field(wire: bytes, most: Mapping[int, int]) -> int | None:
     """Return the number of the first field that occurs more often than `most` allows.
 
     Returns None when there is none, or the bytes end early.
@@ -40,7 +40,7 @@ def crowded(wire: bytes, most: Mapping[int, int]) -> int | None:
     return _count(wire, 0, len(wire), most, Counter())
 
 
-def crowded_inside(wire: bytes, outer: int, most: Mapping[int, int]) -> int | None:
+def find_crowded_inside(wire: bytes, outer: int, most: Mapping[int, int]) -> int | None:
     """Do the same for the fields inside all sub-messages `outer` together."""
     counts: Counter[int] = Counter()
     for number, start, end in _fields(wire, 0, len(wire)):
@@ -94,7 +94,7 @@ MAXIMUM_FEATURES: Final = 32
 _RECORDS: Final = pb.PushRequest.RECORDS_FIELD_NUMBER
 
 
-def parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
+def parse_message(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
     """Parse a message of this kind. Raises MalformedRequest: message_too_large, not_a_message."""
     if len(wire) > maximum_bytes:
         raise MalformedRequest(
@@ -106,11 +106,11 @@ def parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
         raise MalformedRequest("not_a_message", f"this is no {kind.__name__}") from error
 
 
-def parsed_push(wire: bytes) -> Any:
+def parse_push(wire: bytes) -> Any:
     """Parse a PushRequest. Raises MalformedRequest: message_too_large, record_count, not_a_message."""
-    if len(wire) > ORDINARY_BYTES and crowded(wire, {_RECORDS: MAX_RECORDS_PER_PUSH}) is not None:
+    if len(wire) > ORDINARY_BYTES and find_crowded_field(wire, {_RECORDS: MAX_RECORDS_PER_PUSH}) is not None:
         raise MalformedRequest("record_count", f"a push has 1 to {MAX_RECORDS_PER_PUSH} records")
-    return parsed(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
+    return parse_message(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
 
 
 def check_hello(request: Any) -> int:

@@ -17,7 +17,7 @@ from veilleuse.collector.validate.cells import (
     check_points,
     check_sensor_gaps,
 )
-from veilleuse.collector.validate.messages import ORDINARY_BYTES, crowded_inside
+from veilleuse.collector.validate.messages import ORDINARY_BYTES, find_crowded_inside
 from veilleuse.collector.validate.periods import LONGEST_GAP_MILLISECONDS, check_period
 from veilleuse.collector.validate.reasons import Reason
 from veilleuse.collector.wire_codec import GAP_REASONS, gap_spans, record_period
@@ -105,9 +105,9 @@ def _check_long(wire: bytes) -> None:
     """Check a record of unusual length before it is parsed. Raises RecordRefused."""
     if len(wire) > MAX_RECORD_BYTES:
         raise RecordRefused(Reason.RECORD_TOO_LARGE)
-    if found := crowded_inside(wire, pb.Record.MEASUREMENT_FIELD_NUMBER, _MOST_OF_MEASUREMENT):
+    if found := find_crowded_inside(wire, pb.Record.MEASUREMENT_FIELD_NUMBER, _MOST_OF_MEASUREMENT):
         raise RecordRefused(_CROWDED[found])
-    if crowded_inside(wire, pb.Record.GAP_FIELD_NUMBER, {pb.Gap.SPANS_FIELD_NUMBER: MAXIMUM_GAP_SPANS}):
+    if find_crowded_inside(wire, pb.Record.GAP_FIELD_NUMBER, {pb.Gap.SPANS_FIELD_NUMBER: MAXIMUM_GAP_SPANS}):
         raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
 
 

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from veilleuse.collector.app.child import Child, leashed
+from veilleuse.collector.app.child import Child, leashed_command
 from veilleuse.collector.app.gateway.messages import (
     GatewayCertificate,
     GatewayError,
@@ -30,7 +30,7 @@ from veilleuse.collector.app.grpc_server import ServerCertificate, unavailable
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, PrivateServer
+from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, PrivateServer
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.wire import metadata
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -45,7 +45,7 @@ SETTING: Final = "grpc.enrolment_address"
 
 
 @contextmanager
-def doorway(
+def run_gateway(
     settings: CollectorSettings,
     servicer: EnrolmentServicer,
     certificate: ServerCertificate,
@@ -55,17 +55,17 @@ def doorway(
 
     Raises AddressUnavailable, DataDirectoryError, or CollectorError when the gateway does not start.
     """
-    desk = _Desk(settings, _Methods(servicer), certificate, count_refusal)
-    with closing(PrivateServer(settings.data_dir, DOOR_FILE, desk.converse, places=PLACES)):
-        child = Child("door", leashed("veilleuse.collector.app.gateway"), child_environment(settings))
+    backend = _GatewayBackend(settings, _Methods(servicer), certificate, count_refusal)
+    with closing(PrivateServer(settings.data_dir, GATEWAY_FILE, backend.answer, places=PLACES)):
+        child = Child("door", leashed_command("veilleuse.collector.app.gateway"), child_environment(settings))
         child.start()
         try:
-            yield desk.wait_until_open()
+            yield backend.wait_until_open()
         finally:
             child.stop()
 
 
-class _Desk:
+class _GatewayBackend:
     """Answers the questions of the gateway, one per connection."""
 
     def __init__(
@@ -80,20 +80,20 @@ class _Desk:
         self._methods = methods
         self._certificate = certificate
         self._count_refusal = count_refusal
-        self._heard = threading.Event()
+        self._reported = threading.Event()
         self._is_open = False
 
     def wait_until_open(self) -> str:
         """Wait for the gateway and return host:port. Raises AddressUnavailable, CollectorError."""
-        if not self._heard.wait(READY_SECONDS):
+        if not self._reported.wait(READY_SECONDS):
             raise CollectorError(
-                f"the door of {SETTING} did not open within {READY_SECONDS:g} s: its lines in the log say why"
+                f"the gateway of {SETTING} did not start within {READY_SECONDS:g} s: see its lines in the log"
             )
         if not self._is_open:
             raise unavailable(self._address, SETTING)
         return self._address
 
-    def converse(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
+    def answer(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
         """Answer one question; an invalid one gets no answer."""
         try:
             head, body = self._answer(*decode(reading))
@@ -105,20 +105,22 @@ class _Desk:
     def _answer(self, head: dict[str, Any], body: bytes) -> tuple[Mapping[str, object], bytes]:
         match head:
             case {"op": "open"}:
-                opening = GatewaySetup(self._address, self._methods.names, self._shown(), self._folder)
-                return as_head(opening), b""
+                setup = GatewaySetup(
+                    self._address, self._methods.names, self._certificate_message(), self._folder
+                )
+                return as_head(setup), b""
             case {"op": "listening", "address": str(address)}:
                 # a restarted gateway gets the same port
                 self._address, self._is_open = (
                     address,
                     True,
                 )
-                self._heard.set()
+                self._reported.set()
             case {"op": "unavailable"}:
                 log.error("the door has no address", extra={"address": self._address, "setting": SETTING})
-                self._heard.set()
+                self._reported.set()
             case {"op": "certificate", "sha256": str(sha256)}:
-                shown = self._shown()
+                shown = self._certificate_message()
                 return ({} if shown.sha256 == sha256 else as_head(shown)), b""
             case {"op": "call", "method": str(method), "peer": str(peer)}:
                 reply, response = self._methods.call(method, peer, body)
@@ -130,7 +132,7 @@ class _Desk:
                 raise GatewayError("not a question")
         return {}, b""
 
-    def _shown(self) -> GatewayCertificate:
+    def _certificate_message(self) -> GatewayCertificate:
         identity = self._certificate.present()
         return GatewayCertificate(identity.key_pem.decode("ascii"), identity.chain_pem.decode("ascii"))
 

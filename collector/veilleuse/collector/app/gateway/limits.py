@@ -71,14 +71,14 @@ class CallLimits:
         else:
             self._inside += 1
             try:
-                reply, response = await self._through(method, context)
+                reply, response = await self._forward(method, context)
             finally:
                 self._inside -= 1
         if reply.code != Code.OK.name:
             await context.abort(grpc.StatusCode[reply.code], reply.details, reply.trailing)  # raises
         return response
 
-    async def _through(
+    async def _forward(
         self, method: str, context: grpc.aio.ServicerContext[object, bytes]
     ) -> tuple[Reply, bytes]:
         try:
@@ -94,7 +94,7 @@ class CallLimits:
             return reply_from(answer), response
         except asyncio.CancelledError:  # its deadline passed, or the caller has gone
             if job.cancelled():  # it was still waiting for its turn
-                self._note("deadline")
+                self._count("deadline")
             raise
         except GatewayError as error:
             log.warning("call not answered by the collector", extra={"error": str(error)})
@@ -102,23 +102,23 @@ class CallLimits:
 
     def _refusal(self, code: grpc.StatusCode, reason: str, details: str) -> Reply:
         """Count a rejection and return its reply."""
-        self._note(reason)
+        self._count(reason)
         wait_milliseconds = 0 if code is Code.INVALID_ARGUMENT else RETRY_MILLISECONDS
         return Reply(
             code.name, details, ((metadata.REASON, reason), (metadata.RETRY_AFTER, str(wait_milliseconds)))
         )
 
-    def _note(self, reason: str) -> None:
+    def _count(self, reason: str) -> None:
         """Sum rejections for the collector, which is told at most once a second."""
         if not self._refused:
-            asyncio.get_running_loop().call_later(NOTE_SECONDS, self._tell)
+            asyncio.get_running_loop().call_later(NOTE_SECONDS, self._flush_counts)
         self._refused[reason] += 1
 
-    def _tell(self) -> None:
+    def _flush_counts(self) -> None:
         reasons, self._refused = self._refused, Counter()
-        self._pool.submit(self._told, reasons)
+        self._pool.submit(self._send_counts, reasons)
 
-    def _told(self, reasons: Counter[str]) -> None:
+    def _send_counts(self, reasons: Counter[str]) -> None:
         try:
             self._ask({"op": "refused", "reasons": reasons}, seconds=SECONDS)
         except GatewayError as error:

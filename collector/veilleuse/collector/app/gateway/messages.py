@@ -30,7 +30,7 @@ from typing import Any, Final
 import grpc
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, connect
+from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, connect
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """A chain of certificates and its key are some 4 KiB."""
@@ -113,7 +113,7 @@ def ask(
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)
-            connect(connection, data_dir, DOOR_FILE)
+            connect(connection, data_dir, GATEWAY_FILE)
             connection.sendall(encode(head, body))
             with connection.makefile("rb") as reading:
                 return decode(reading)
@@ -129,7 +129,7 @@ def reasons_from(head: Mapping[str, Any]) -> dict[str, int]:
         raise GatewayError("the door makes no sense") from error
 
 
-def opening_from(head: Mapping[str, Any]) -> GatewaySetup:
+def setup_from(head: Mapping[str, Any]) -> GatewaySetup:
     """Parse a setup. Raises GatewayError."""
     try:
         certificate = certificate_from(head["certificate"])
@@ -172,13 +172,13 @@ PATIENCE_SECONDS: Final = 1.0
 class CertificateSource:
     """Certificate of the gateway; gRPC asks for it at each handshake, from any thread."""
 
-    def __init__(self, opening: GatewaySetup, data_dir: Path) -> None:
+    def __init__(self, setup: GatewaySetup, data_dir: Path) -> None:
         """Start with the certificate of the setup."""
-        self._certificate = opening.certificate
-        self._folder = Path(opening.folder)
+        self._certificate = setup.certificate
+        self._folder = Path(setup.folder)
         self._changed = self._last_change()
         self._data_dir = data_dir
-        self._looked = time.monotonic()
+        self._asked_at = time.monotonic()
         self._lock = threading.Lock()
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
@@ -186,16 +186,16 @@ class CertificateSource:
         pair = (self._certificate.key_pem.encode(), self._certificate.chain_pem.encode())
         return grpc.ssl_server_certificate_configuration([pair])
 
-    def renewed(self) -> Any:
+    def renew_certificate(self) -> Any:
         """Return a new certificate, or None to keep the present one. One handshake waits for the answer."""
         changed = self._last_change()
-        recent = changed == self._changed and time.monotonic() - self._looked < LOOK_SECONDS
+        recent = changed == self._changed and time.monotonic() - self._asked_at < LOOK_SECONDS
         if recent or not self._lock.acquire(blocking=False):
             return None
         try:
-            return self._look()
+            return self._ask_collector()
         finally:
-            self._changed, self._looked = changed, time.monotonic()
+            self._changed, self._asked_at = changed, time.monotonic()
             self._lock.release()
 
     def _last_change(self) -> int:
@@ -205,7 +205,7 @@ class CertificateSource:
         except OSError:
             return 0
 
-    def _look(self) -> grpc.ServerCertificateConfiguration | None:
+    def _ask_collector(self) -> grpc.ServerCertificateConfiguration | None:
         question = {"op": "certificate", "sha256": self._certificate.sha256}
         try:
             head, _ = ask(self._data_dir, question, seconds=PATIENCE_SECONDS)
