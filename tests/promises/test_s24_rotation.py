@@ -86,7 +86,7 @@ class Agent:
         """As the agent does, after its own check. Raises IdentityError."""
         assert self.pending_pem is not None
         roots = [*given.roots_der]
-        self.validity = keys.checked_validity(
+        self.validity = keys.check_validity(
             given.certificate_der,
             [*given.intermediates_der],
             roots,
@@ -114,7 +114,7 @@ class World:
         self.operations = Operations(self.context)
         self.challenges = Challenges(lambda: self.now.timestamp())
         self.renewal = Renewal(self.office, self.challenges, self._came_back, lambda: self.now.timestamp())
-        self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
+        self.door = CertificateAuthoriser(self.authority, self.office.access_table, now=lambda: self.now)
         self.openssl = str(peer("openssl"))
         self.verdicts: dict[tuple[frozenset[bytes], bytes, int], bool] = {}
         self.renewed = self.came_back = self.refusals_to_retire = 0
@@ -168,7 +168,7 @@ class World:
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
-        verifier = PolicyBuilder().store(Store([*self.authority.holdings.roots])).time(self.now)
+        verifier = PolicyBuilder().store(Store([*self.authority.keys.roots])).time(self.now)
         try:
             verifier.build_client_verifier().verify(leaf, above)
         except VerificationError:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wire messages in clear: as plain values for JSON, and as lines for people. Absent stays absent, zero stays zero."""
+"""Wire messages as plain values for JSON, and as lines for people. Absent stays absent, zero stays zero."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """Every field that is set, by its name; enums as the vocabulary's words, bytes as hexadecimal.
+    """Return each set field by name; enums as vocabulary words, bytes as hexadecimal.
 
-    A number without presence is always there: a measured 0 is told apart from nothing.
+    A number without presence is always included, so a measured 0 differs from an absent value.
     """
     fields: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
@@ -29,7 +29,7 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def record_lines(record: pb.Record) -> Iterator[str]:
-    """A record as people read it."""
+    """Yield the lines of a record for people."""
     if record.HasField("gap"):
         yield f"a gap of {record.gap.records} record(s): {_word('GapReason', record.gap.reason)}"
         for span in record.gap.spans:
@@ -47,7 +47,7 @@ def record_lines(record: pb.Record) -> Iterator[str]:
 
 
 def period_text(period: pb.Period) -> str:
-    """`2026-03-02`, `week 9 of 2026`, or a UTC start with its length."""
+    """Return `the day 2026-03-02`, `week 9 of 2026`, or a UTC start with its length."""
     match period.WhichOneof("kind"):
         case "date":
             return f"the day {period.date.year:04}-{period.date.month:02}-{period.date.day:02}"
@@ -61,14 +61,14 @@ def period_text(period: pb.Period) -> str:
 
 
 def utc_text(unix_milliseconds: int) -> str:
-    """`2026-03-02 14:05:00 UTC`."""
+    """Return a time such as `2026-03-02 14:05:00 UTC`."""
     from datetime import UTC, datetime
 
     return f"{datetime.fromtimestamp(unix_milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def seconds_text(milliseconds: int) -> str:
-    """Milliseconds as seconds, minutes or hours, to three digits."""
+    """Return milliseconds as seconds, minutes or hours, with three digits."""
     seconds = milliseconds / 1000
     if seconds < 120:
         return f"{seconds:.3g} s"
@@ -105,6 +105,6 @@ def _word(enum: str, number: int) -> str:
 
 
 def _enum_word(enum: str, name: str) -> str:
-    """`STATE_ON_IDLE` of `State` → `on_idle`."""
+    """Return `on_idle` for `STATE_ON_IDLE` of `State`."""
     prefix = "".join(f"_{letter}" if letter.isupper() else letter for letter in enum).lstrip("_").upper()
     return name.removeprefix(f"{prefix}_").lower()

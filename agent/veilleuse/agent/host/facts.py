@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from veilleuse.agent.host.components import Parts
 from veilleuse.agent.host.machine import Machine, detect_here
-from veilleuse.agent.platforms import of
+from veilleuse.agent.platforms import load_module
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -35,7 +35,7 @@ def own_facts(settings: AgentSettings) -> pb.Facts:
 
 def parts_here(machine: Machine, sysfs: str) -> Parts:
     """Of this very machine, as its system tells them; `sysfs` is Linux' own."""
-    return cast("Parts", of("facts").parts_here(machine, sysfs))
+    return cast("Parts", load_module("facts").parts_here(machine, sysfs))
 
 
 _NOTHING: Final = Parts()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 from veilleuse.agent.host.virtualization import virtualisation
-from veilleuse.agent.platforms import of
+from veilleuse.agent.platforms import load_module
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -109,7 +109,7 @@ def detect(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
 
 def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
     """Of this very machine, as its system tells it; `sysfs` and `procfs` are Linux' own. `device_class` as in `detect`."""
-    return cast("Machine", of("facts").detect_here(sysfs, procfs, device_class=device_class))
+    return cast("Machine", load_module("facts").detect_here(sysfs, procfs, device_class=device_class))
 
 
 def root_of(sysfs: str) -> str:

@@ -114,7 +114,7 @@ def revoke(context: AdminContext, *, account: str, who: str = "", why: str = "")
         assert ended is not None
         return ended
 
-    ended = office.commit_noted(job)
+    ended = office.commit_with_register(job)
     log.info("account revoked", extra={"account_id": ended.account_id, "account": ended.name})
     return _described(ended, now)
 

@@ -18,7 +18,7 @@ from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import root_key_files
 from veilleuse.collector.enrolment.ca_files import CaKeys, Phase, fingerprint
 from veilleuse.collector.enrolment.ca_rotation import Step
-from veilleuse.collector.enrolment.external_ca import read_brought, try_out
+from veilleuse.collector.enrolment.external_ca import read_external_ca, try_handshake
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
 from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT
 from veilleuse.collector.errors import AdminError
@@ -43,7 +43,7 @@ class RotationProgress:
 def show(context: AdminContext) -> dict[str, Any]:
     """Phase, machines, and every certificate: role, subject, sha256, key, Unix ms of its beginning and end."""
     office = context.office
-    held, server = office.authority.holdings, office.authority.server_identity()
+    held, server = office.authority.keys, office.authority.server_identity()
     leaf = x509.load_pem_x509_certificates(server.chain_pem)[0]
     rows = [*_roles(held), ("server", leaf)]
     return {
@@ -79,14 +79,16 @@ def bring(
 ) -> dict[str, Any]:
     """An organisation's own intermediate; another root than the present one begins a rotation."""
     now = context.office.authority.now
-    brought = read_brought(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
-    try_out(brought, context.settings.pki.server_names, now)
-    return _made(context, "import", ca_rotation.bring(brought, _bytes(root_key_pem), cross=cross))
+    brought = read_external_ca(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
+    try_handshake(brought, context.settings.pki.server_names, now)
+    return _made(
+        context, "import", ca_rotation.import_intermediate(brought, _bytes(root_key_pem), cross=cross)
+    )
 
 
 def switch(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
     """The next intermediate issues. Without cross certificate it is refused while machines do not have the new root."""
-    held = context.office.authority.holdings
+    held = context.office.authority.keys
     if held.phase is Phase.OVERLAP and held.cross is None and not force:
         missing = census(context).hosts_without_new_root
         if missing:
@@ -99,7 +101,7 @@ def switch(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
 
 def retire(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
     """The old root is trusted no more. Refused while machines would be lost, or shut out for a while."""
-    if context.office.authority.holdings.phase is Phase.SWITCHED and not force:
+    if context.office.authority.keys.phase is Phase.SWITCHED and not force:
         found = census(context)
         if found.hosts_without_new_root or found.hosts_with_old_intermediate:
             raise AdminError(
@@ -123,7 +125,7 @@ def forget(context: AdminContext, *, sha256: str) -> dict[str, Any]:
 def census(context: AdminContext) -> RotationProgress:
     """How far the active machines have followed. A job of the writer reads what was issued."""
     office = context.office
-    held, now = office.authority.holdings, unix_milliseconds(office.authority.now)
+    held, now = office.authority.keys, unix_milliseconds(office.authority.now)
     limit = now - round(EXPIRED_LIMIT.total_seconds()) * MILLISECONDS_PER_SECOND
     began, switched = held.began_unix_milliseconds, held.switched_unix_milliseconds
     dates = office.commit(lambda: list(office.registry.certificate_dates()))
@@ -133,7 +135,7 @@ def census(context: AdminContext) -> RotationProgress:
         if max(each.not_after_unix_milliseconds for each in given) < limit:
             continue
         hosts += 1
-        standing = office.standings.get(agent_id)
+        standing = office.access_table.get(agent_id)
         shown = _shown(given, standing.used if standing is not None else 0)
         if began is not None and (shown is None or shown.issued_unix_milliseconds < began):
             without += 1
@@ -151,7 +153,7 @@ def _made(context: AdminContext, word: str, step: Step) -> dict[str, Any]:
     authority = context.office.authority
     authority.change(step)
     authority.server_identity()  # now, so that a disk that is full says so to the operator
-    log.info("certificate authority changed", extra={"step": word, "phase": authority.holdings.phase.value})
+    log.info("certificate authority changed", extra={"step": word, "phase": authority.keys.phase.value})
     return show(context)
 
 

@@ -261,7 +261,7 @@ def _store(context: AdminContext, known: _Known, after: _Known, who: str = "", w
                 why=why[:256],
             )
 
-    office.commit_noted(job)
+    office.commit_with_register(job)
 
 
 def _today(context: AdminContext, site: Site) -> date:

@@ -46,7 +46,7 @@ def change_status(context: AdminContext, *, host: str, status: str) -> dict[str,
         set_status(context, [found], wanted, note)
         return found
 
-    found = context.office.commit_noted(job)
+    found = context.office.commit_with_register(job)
     log.info("host status set", extra={"agent_id": found.agent_id.hex(), "status": wanted.value})
     return {"agent_id": found.agent_id.hex(), "before": found.status.value, "status": wanted.value}
 
@@ -73,12 +73,12 @@ def set_status(context: AdminContext, hosts: Sequence[Host], status: HostStatus,
     kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
     day = context.office.now().date().isoformat()
     changed = [host.agent_id.hex() for host in hosts if host.status is not status]
-    note.all(kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed])
+    note.add_all(kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed])
     for host in hosts:
         if status is HostStatus.ACTIVE:  # an operator has looked
             context.office.registry.clear_conflicts(host.host_id)
         context.office.registry.set_status(host.host_id, status)
-        context.office.standings.set_status(host.agent_id, status)
+        context.office.access_table.set_status(host.agent_id, status)
 
 
 def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str,
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
     office, forgetting = context.office, context.store.forgetting
-    found = office.commit_noted(lambda note: _begin(context, host, who, why, note))
+    found = office.commit_with_register(lambda note: _begin(context, host, who, why, note))
     slices = 0
     while office.commit(lambda: _step(forgetting, found)):
         slices += 1
@@ -129,7 +129,7 @@ def decide_copies(context: AdminContext, *, original: str, status: str) -> dict[
         set_status(context, waiting, wanted, note)
         return found, waiting
 
-    found, waiting = office.commit_noted(job)
+    found, waiting = office.commit_with_register(job)
     log.info("copies decided", extra={"status": wanted.value, "hosts": len(waiting)})
     return {
         "copy_of": found.agent_id.hex(),
@@ -183,7 +183,7 @@ def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterE
     note(FORGOTTEN, agent_id_sha256=sha256.hex(), day=today.isoformat())
     office.registry.put_forgotten(sha256, today.toordinal())
     office.registry.set_status(found.host_id, HostStatus.FORGOTTEN)
-    office.standings.forget(found.agent_id)
+    office.access_table.forget(found.agent_id)
     office.registry.write_journal(
         now_unix_milliseconds=office.now_unix_milliseconds(),
         who=who[:128],

@@ -48,7 +48,7 @@ def put(
         context.office.registry.put_site(made)
         return made
 
-    made = context.office.commit_noted(job)
+    made = context.office.commit_with_register(job)
     return {"site": made.site, "zone": made.zone, "time_zone": made.time_zone}
 
 

@@ -66,7 +66,7 @@ def create(
             note(TOKEN, **token_facts(made))
         return token_id
 
-    token_id = context.office.commit_noted(job)
+    token_id = context.office.commit_with_register(job)
     log.info("token created", extra={"token_id": token_id, "org_entity": org_entity, "site": site})
     return {
         "token_id": token_id,
@@ -115,7 +115,7 @@ def revoke(context: AdminContext, *, token_id: int, keep_hosts: bool = False) ->
         set_status(context, ended, HostStatus.REVOKED, note)
         return ended
 
-    ended = context.office.commit_noted(job)
+    ended = context.office.commit_with_register(job)
     log.info("token revoked", extra={"token_id": token_id, "hosts": len(ended)})
     return {"token_id": token_id, "hosts_revoked": len(ended)}
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.closed_years DAY`: keeps the years that are due, beside `veilleuse serve`, which starts it each day.
+"""`python -m veilleuse.collector.app.year_keeper DAY`: keeps the years that are due on a day.
 
-A process of its own: computing a year of 10,000 machines takes seconds, and no acknowledgement waits for them. Standard output: JSON,
-year → why it could not be kept. Exit codes 0, 1, 2.
+`veilleuse serve` starts it each day. It is a separate process because a year of 10,000 machines takes
+seconds, and no acknowledgement may wait. Standard output is JSON: year → reason why it could not be kept.
+Exit codes 0, 1, 2.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _ASK_SECONDS: Final = 120.0
 
 
 def main(day: str) -> int:
-    """0 = all that was due is kept, or told why not; 1 = nothing could be looked at; 2 = wrong configuration."""
+    """0 = all due years are kept, or reported with a reason; 1 = nothing could be read;
+
+    2 = wrong configuration.
+    """
     return finish("veilleuse closing", partial(_keep, day))
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilleuse.collector.app.data_directory import open_collector, require_ours
-from veilleuse.collector.backup.restore import RestoreResult, hand_over
+from veilleuse.collector.backup.restore import RestoreResult, give_to_owner
 from veilleuse.collector.backup.restore import restore as put_back
 from veilleuse.collector.cli.backup import KeyFileOption, key_of
 from veilleuse.collector.cli.shared import (
@@ -55,7 +55,7 @@ def restore(
     has_register = register.exists()
     with open_collector(settings) as collector:  # migrates, replays the register, and proves that it opens
         standing = _standing(collector.store.registry.hosts())
-    hand_over(data_dir, data_dir)
+    give_to_owner(data_dir, data_dir)
     facts = {
         "data_dir": str(data_dir),
         "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,

@@ -41,7 +41,7 @@ from veilleuse.collector.model.inventory import (
     Purchase,
     Retirement,
 )
-from veilleuse.wire.pseudonym import normalised_serial
+from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
 SOURCE: Final = "plain"
@@ -387,5 +387,5 @@ _ADD: Final[Mapping[str, Callable[[InventoryReading, InventoryMapping, _Row], No
 
 def asset_key(text: str) -> tuple[str, ...]:
     """Return the keys that a retirement may name: the text itself, or the text as a serial number."""
-    serial = normalised_serial(text)
+    serial = normalise_serial(text)
     return (text, serial) if serial else (text,)

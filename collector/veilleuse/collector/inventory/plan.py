@@ -30,7 +30,7 @@ from veilleuse.collector.model.inventory import (
     StoredPurchase,
     StoredRetirement,
 )
-from veilleuse.wire.pseudonym import normalised_serial
+from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
 T = TypeVar("T")
@@ -416,7 +416,7 @@ class _Finder:
     def of(self, row: RetirementRow) -> AssetRecord | None:
         if not row.asset:
             return None
-        serial = normalised_serial(row.asset)
+        serial = normalise_serial(row.asset)
         by_serial = self._by_mark.get(self._assets.pseudonym(serial)) if serial else None
         return self._by_text.get(row.asset) or by_serial
 

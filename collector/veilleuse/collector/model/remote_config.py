@@ -165,7 +165,7 @@ def check_for(population: Population, configuration: Configuration) -> Configura
     Raises UsageError when no agent could accept it, or it is finer than the population's default.
     """
     try:
-        configuration.checked()
+        configuration.check()
     except ConfigurationOutOfBounds as error:
         raise UsageError(str(error)) from error
     for name, own in CEILINGS[population]._asdict().items():

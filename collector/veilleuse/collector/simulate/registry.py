@@ -35,7 +35,7 @@ from veilleuse.collector.simulate.fleet import (
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import AGENT_ID_BYTES
-from veilleuse.wire.pseudonym import normalised_serial, pseudonym
+from veilleuse.wire.pseudonym import normalise_serial, pseudonym
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -225,7 +225,7 @@ def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice
         health_wire=clean_health(health),
         now_unix_milliseconds=store_moment(_unix_milliseconds(order, order.days), place.population),
     )
-    serial = normalised_serial(device.serial) or ""
+    serial = normalise_serial(device.serial) or ""
     registry.put_pseudonyms(agent_id, pseudonym(bytes.fromhex(context.fleet_key), serial), b"")
     if place.population is Population.SERVER:
         registry.put_name(agent_id, key_of(device).lower())

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sums of a measurement: each field on its own, then against the others."""
+"""Checks the sums of a measurement: each field on its own, then against the others."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ SUBJECT_PATTERN: Final = re.compile(r"machine|meter:[A-Za-z0-9 ._-]{1,58}")
 SOURCE_PATTERN: Final = re.compile(r"[a-z0-9_]{0,64}")
 
 SERVER_CEILING_WATTS: Final = 5_000
-"""Of a machine that enrolled with a server's token. No machine draws more, at any point; project values, 2026: twice the
-largest power supply sold."""
+"""Ceiling of a machine that enrolled with a server's token. No machine draws more at any point.
+
+Project values, 2026: twice the largest power supply sold.
+"""
 CEILING_WATTS: Final = {DeviceClass.LAPTOP: 300}
-"""Of the others, by the class they say they are; none can lift its own above OTHER_CEILING_WATTS."""
+"""Ceilings of other machines by their declared class; no class lifts a ceiling above OTHER_CEILING_WATTS."""
 OTHER_CEILING_WATTS: Final = 1_500
 METER_CEILING_WATTS: Final = 200_000
-"""A meter shared by a room: a 200 kVA UPS."""
+"""Ceiling of a meter shared by a room: a 200 kVA UPS."""
 CEILING_SLACK_MILLIJOULES: Final = 1_000
 """A counter's step at the edge of a cell: an agent that splits a tick may leave some mJ that cover 0 ms."""
 MAXIMUM_LIST: Final = 64
@@ -70,14 +72,14 @@ _DISPLAY_SIZES: Final = range(1, len(DISPLAY_SIZES) + 1)
 
 @dataclass(frozen=True, slots=True)
 class MachineLimits:
-    """Whose measurement it is."""
+    """Limits of the machine that sent a measurement."""
 
     population: Population
     device_class: DeviceClass
     allow_fake: bool
 
     def ceiling_watts(self, point: Point) -> int:
-        """Power this point can never exceed."""
+        """Return the power that this point can never exceed."""
         if point.subject != "machine":
             return METER_CEILING_WATTS
         if self.population is Population.SERVER:
@@ -86,7 +88,7 @@ class MachineLimits:
 
 
 def check_points(messages: Sequence[Any], machine: MachineLimits) -> list[Point]:
-    """The points of a measurement. Raises RecordRefused."""
+    """Check the points of a measurement. Raises RecordRefused."""
     if len(messages) > MAX_POINTS_PER_RECORD:
         raise RecordRefused(Reason.TOO_MANY_POINTS)
     points: list[Point] = []
@@ -102,7 +104,10 @@ def check_points(messages: Sequence[Any], machine: MachineLimits) -> list[Point]
 
 @lru_cache(maxsize=4096)
 def _point(kind: int, domain: str, boundary: int, subject: str) -> Point:
-    """Remembered: a fleet has few, and each comes with every record. A refused one is not."""
+    """Check one point.
+
+    The cache helps as a fleet has few points, sent with each record; errors are not cached.
+    """
     if kind not in POINT_KINDS or boundary not in BOUNDARIES:
         raise RecordRefused(Reason.POINT_UNKNOWN)
     if not FACT_PATTERN.fullmatch(domain) or not SUBJECT_PATTERN.fullmatch(subject):
@@ -117,7 +122,7 @@ def check_cells(
     period_kind: str,
     longest_milliseconds: int,
 ) -> tuple[Cell, ...]:
-    """The cells of a measurement; together not longer than its period. Raises RecordRefused."""
+    """Check the cells of a measurement; together they may not exceed its period. Raises RecordRefused."""
     if not messages:
         raise RecordRefused(Reason.CELLS_MISSING)
     if len(messages) > MAX_CELLS_PER_RECORD:
@@ -128,16 +133,15 @@ def check_cells(
     if sum(cell.milliseconds for cell in cells) > longest_milliseconds:
         raise RecordRefused(Reason.CELLS_EXCEED_PERIOD)
     if period_kind != "clock" and any((cell.band is Band.OPEN) is (period_kind == "date") for cell in cells):
-        raise RecordRefused(
-            Reason.BAND_NOT_OF_PERIOD
-        )  # the open band comes by the week, the others by the day
+        # the open band is reported by the week, the others by the day
+        raise RecordRefused(Reason.BAND_NOT_OF_PERIOD)
     return cells
 
 
 def check_sensor_gaps(
     messages: Sequence[Any], longest_milliseconds: int
 ) -> tuple[tuple[GapReason, str, int], ...]:
-    """(reason, source, milliseconds) of what a source failed to cover. Raises RecordRefused."""
+    """Return (reason, source, milliseconds) of the time that a source did not cover. Raises RecordRefused."""
     if len(messages) > MAXIMUM_LIST:
         raise RecordRefused(Reason.SENSOR_GAPS)
     gaps: dict[tuple[GapReason, str], int] = {}
@@ -198,7 +202,7 @@ def _works_alone(point: Point) -> bool:
 def _check_energies(
     energies: Sequence[Any], points: list[Point], machine: MachineLimits, milliseconds: int
 ) -> dict[int, int]:
-    """{point index: millijoules}."""
+    """Check the energies and return {point index: millijoules}."""
     if len(energies) > len(points):
         raise RecordRefused(Reason.ENERGY_REPEATED)
     seen: dict[int, int] = {}

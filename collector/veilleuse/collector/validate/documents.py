@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Facts and Health of a Hello: what fits is kept, what does not is dropped field by field.
+"""Cleans the Facts and Health of a Hello: invalid fields are dropped one by one.
 
-Never a refusal: a Hello refused for a vendor's odd name would silence the machine.
+Nothing is refused: a Hello refused for a vendor's odd name would silence the machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAXIMUM_COUNT: Final = 2**48
 
 
 def clean_facts(facts: Any) -> bytes:
-    """Encoded Facts that hold nothing but what telemetry.proto allows."""
+    """Encode Facts that contain only values allowed by telemetry.proto."""
     clean: Any = pb.Facts()
     known = facts.device_class in DEVICE_CLASSES
     clean.device_class = facts.device_class if known else number(DeviceClass.UNKNOWN)
@@ -44,7 +44,7 @@ def clean_facts(facts: Any) -> bytes:
 
 
 def clean_health(health: Any) -> bytes:
-    """Encoded Health that holds nothing but what telemetry.proto allows."""
+    """Encode Health that contains only values allowed by telemetry.proto."""
     clean = pb.Health(
         spool_records=min(health.spool_records, _MAXIMUM_COUNT),
         spool_bytes=min(health.spool_bytes, _MAXIMUM_COUNT),

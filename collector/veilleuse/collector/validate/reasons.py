@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a record is refused: a closed list, labels of a counter. docs/wire.md explains each, held complete by a test."""
+"""Reasons for refusing a record: a closed list, labels of a counter.
+
+A test checks that docs/wire.md explains each.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ class Reason(StrEnum):
     PERIOD_IN_FUTURE = "period_in_future"
     PERIOD_NOT_ALIGNED = "period_not_aligned"
     PERIOD_FULL = "period_full"
-    """Only the store can tell: it knows what the machine sent before."""
+    """Checked by the store, which knows the earlier records of the machine."""
     TOO_MANY_POINTS_OF_HOST = "too_many_points_of_host"
-    """Idem: 256 in all, over the years."""
+    """Checked by the store: 256 points in all, over the years."""
     NOT_STORABLE = "not_storable"
-    """The database itself would not have it."""
+    """The database itself rejects the record."""
     DURATION_OUT_OF_RANGE = "duration_out_of_range"
     GRAIN_TOO_FINE = "grain_too_fine"
     CALENDAR_HASH_LENGTH = "calendar_hash_length"

@@ -236,7 +236,7 @@ class AccessControl:
             self._limiter.check(address)
         except EnrolmentRefused:
             return False
-        self._limiter.failed(address)
+        self._limiter.count_failure(address)
         return True
 
     def _account(self, secret: str) -> Account | None:

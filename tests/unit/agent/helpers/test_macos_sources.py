@@ -26,7 +26,7 @@ from veilleuse.agent.helpers.powermetrics import (
     Accumulator,
     PowermetricsHelper,
     Stream,
-    parsed,
+    parse_plist,
     sample_microjoules,
 )
 from veilleuse.agent.model import (
@@ -127,8 +127,8 @@ def test_soup(soup):
 def test_no_entities():
     """A property list that defines entities is refused, not expanded."""
     bomb = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><plist version="1.0"><string>&a;</string></plist>'
-    with pytest.raises(ValueError, match="no property list"):
-        parsed(bomb)
+    with pytest.raises(ValueError, match="not a property list"):
+        parse_plist(bomb)
 
 
 # ----------------------------------------------------------------------------------------- helper
@@ -247,7 +247,7 @@ def test_a_program_that_prints_is_published(tmp_path):
     seen = []
     keep = helper._publish
     helper._publish = lambda publication: (seen.append(publication), keep(publication))  # type: ignore[method-assign,assignment,func-returns-value]
-    helper.follow()
+    helper.run_program()
     energies = [
         one.reading.energy_microjoules
         for publication in seen
@@ -278,7 +278,7 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
     """Not root, another output, an early end: no reading, one line; a process that goes on is ended."""
     file = tmp_path / "readings.json"
     began = time.monotonic()
-    PowermetricsHelper(file, program(tmp_path, body)).follow()
+    PowermetricsHelper(file, program(tmp_path, body)).run_program()
     (outcome,) = read_publication(str(file)).outcomes
     assert outcome.word == "failed"
     assert reason in outcome.reason
@@ -288,10 +288,10 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
 def test_no_program_and_no_folder(tmp_path):
     """Where powermetrics is not (no Mac): said in the file; where the file cannot be written: an error with the remedy."""
     file = tmp_path / "readings.json"
-    PowermetricsHelper(file, ["/nowhere/powermetrics"]).follow()
+    PowermetricsHelper(file, ["/nowhere/powermetrics"]).run_program()
     assert "cannot start /nowhere/powermetrics" in read_publication(str(file)).outcomes[0].reason
     with pytest.raises(AgentError, match="launchd"):
-        PowermetricsHelper(tmp_path / "none" / "readings.json", ["/nowhere/powermetrics"]).follow()
+        PowermetricsHelper(tmp_path / "none" / "readings.json", ["/nowhere/powermetrics"]).run_program()
 
 
 def test_the_command_ends_on_sigterm(tmp_path):

@@ -90,7 +90,7 @@ def test_a_suspend_waits_for_the_sign_of_life():
 def test_a_suspend_is_not_held_up_for_long():
     """A resident that hangs cannot keep the machine awake."""
     began = time.monotonic()
-    SuspendWatch(lambda: None, answer_seconds=0.05).told(SUSPEND)
+    SuspendWatch(lambda: None, answer_seconds=0.05).handle_event(SUSPEND)
     assert 0.04 < time.monotonic() - began < PATIENCE_SECONDS / 2
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.fakes.measuring import NOON, FakeClock
 from tests.support.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.commands.once import once
+from veilleuse.agent.commands.once import measure_once
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
@@ -401,7 +401,7 @@ def test_a_reference_unit_is_fine_until_its_last_day():
 
 def test_once(life):
     """Two polls: what was read, what is not here and why, one record; no file is written."""
-    glance = once(life.settings, 2.0, life.clock)
+    glance = measure_once(life.settings, 2.0, life.clock)
     assert [name for name, _ in glance.readings] == ["fake"]
     assert sum(cell.milliseconds for cell in glance.records[0].cells.values()) == 2_000
     assert not list(life.state.iterdir())

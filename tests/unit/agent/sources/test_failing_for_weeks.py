@@ -137,4 +137,4 @@ def test_a_disk_that_does_not_tell_its_room_keeps_the_rows_with_the_caller(tmp_p
             with pytest.raises(SpoolFull, match="Input/output error"):
                 spool.append([row], {})
         spool.append([row], {})
-        assert spool.pending() == 1
+        assert spool.count_pending() == 1

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 from veilleuse.collector.admin.accounts import expire
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, is_within, token_sha256
@@ -206,7 +206,7 @@ def test_lines_go_after_a_year(opened):
             account_id, long_ago, route="/y", query="", status=200, rows=1
         )
     )
-    with upkeep(opened, today=lambda: date(2026, 1, 2)):
+    with run_daily_tasks(opened, today=lambda: date(2026, 1, 2)):
         until(lambda: perform(opened, "account_journal") == [], "the upkeep has trimmed the journal")
 
 

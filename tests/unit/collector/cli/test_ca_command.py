@@ -54,7 +54,7 @@ class Office:
         self.joining = Enroller(self.office, FailureLimiter())
         self.renewal = Renewal(self.office, Challenges())
         self.held: dict[bytes, CertificateChain] = {}
-        self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
+        self.door = CertificateAuthoriser(self.authority, self.office.access_table, now=lambda: self.now)
 
     def enrol(self, population: str = "server") -> EnrolResult:
         """A machine."""

@@ -22,7 +22,7 @@ from veilleuse.collector.admin import sites
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.calendars.compose import calendar_year
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, UsageError
@@ -283,7 +283,7 @@ def test_serve_renews(settings):
     with open_collector(settings) as collector:
         Desk(collector, date(2024, 3, 1)).bring()
         before = Desk(collector, machine=False).given_out()
-        with upkeep(collector, look_seconds=0.01):
+        with run_daily_tasks(collector, look_seconds=0.01):
             until(lambda: Desk(collector, machine=False).given_out() != before)
         year = calendar_year(datetime.now(UTC).date())
         assert Desk(collector, machine=False).given_out().closures[-1].year == year + 1

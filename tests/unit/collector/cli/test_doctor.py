@@ -20,7 +20,7 @@ from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measu
 from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.backup.destination import only_backup
 from veilleuse.collector.cli.doctor import CHECKS, look
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
@@ -137,7 +137,7 @@ def test_serve_notes_its_size_every_day(tmp_path):
     days = [date(2026, 3, 1)]
     with (
         open_collector(settings) as collector,
-        upkeep(collector, today=lambda: days[-1], look_seconds=0.01),
+        run_daily_tasks(collector, today=lambda: days[-1], look_seconds=0.01),
         open_reader(settings.data_dir) as store,
     ):
         for expected in (1, 2):

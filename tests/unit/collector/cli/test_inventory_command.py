@@ -21,7 +21,7 @@ from tests.support.machines import make, served, settings_in
 from tests.support.pushes import NOW, enrol
 from tests.support.waiting import until
 from veilleuse.collector.app.data_directory import open_collector, read_fleet_key
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import OvertakenImport
 from veilleuse.collector.model.inventory import Asset, Entity, InventoryChange, PowerContext
@@ -442,6 +442,6 @@ def test_machines_that_enrol_later_are_matched_by_the_next_day(place: Place, vei
     """`serve` matches at its start and once a day."""
     asked(veilleuse, "import", place.file(LIST))
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
-    with open_collector(place.settings) as collector, upkeep(collector, look_seconds=0.05):
+    with open_collector(place.settings) as collector, run_daily_tasks(collector, look_seconds=0.05):
         until(lambda: place.assets()[0].host_id is not None)
     assert place.assets()[0].host_id == place.hosts[Population.SERVER].host_id

@@ -279,7 +279,7 @@ def test_return_with_a_certificate_whose_successor_was_used(desk):
     keys = [new_key() for _ in range(3)]
     joined = desk.join(desk.token(), keys[0])
     desk.renewal.renew(desk.caller(joined), csr(keys[1]))
-    desk.office.standings.note_use(joined.host.agent_id, 2)
+    desk.office.access_table.note_use(joined.host.agent_id, 2)
     with pytest.raises(NotAuthorised) as refused:
         desk.come_back(joined, keys[0], keys[2])
     assert refused.value.reason == "superseded"
@@ -331,10 +331,10 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
             desk.joining._join(application, read_request(application.certificate_request_der), note)
         )
         registry.set_status(joined[0].host.host_id, HostStatus.REVOKED)
-        office.standings.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
+        office.access_table.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
 
-    office.commit_noted(enrol_then_revoke)
-    standing = office.standings.get(joined[0].host.agent_id)
+    office.commit_with_register(enrol_then_revoke)
+    standing = office.access_table.get(joined[0].host.agent_id)
     assert standing is not None
     assert standing.status is HostStatus.REVOKED
 

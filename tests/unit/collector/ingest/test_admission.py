@@ -39,7 +39,7 @@ def calls(admission: Admission, number: int, times: int) -> None:
 
 def behind(admission: Admission) -> bool:
     """A property changes without its object being assigned to, which mypy does not think of."""
-    return admission.behind
+    return admission.is_behind
 
 
 def test_backlog_gets_half_of_the_places_and_live_data_the_rest():

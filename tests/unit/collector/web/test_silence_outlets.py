@@ -22,7 +22,7 @@ from tests.support.waiting import until
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.schedule import note_presence, upkeep
+from veilleuse.collector.app.schedule import note_presence, run_daily_tasks
 from veilleuse.collector.cli.doctor import look
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
@@ -202,7 +202,7 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC))) as collector:
         agents(collector, 13, {WORKSTATION: 30, SERVER: 2})
-        with upkeep(collector), closing(SqliteReader(settings.data_dir)) as reader:
+        with run_daily_tasks(collector), closing(SqliteReader(settings.data_dir)) as reader:
             until(lambda: PRESENCE in reader.data_kind().extra)
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["warning"] * 2

@@ -14,7 +14,7 @@ from typing import Final
 
 from veilleuse.collector.admin.backup import BACKUP_NOTE
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
-from veilleuse.collector.backup.destination import is_being_made
+from veilleuse.collector.backup.destination import is_in_progress
 from veilleuse.collector.backup.restore import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.enrolment.ca import FOLDER
@@ -298,7 +298,7 @@ def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:
             f"once you are content with the restore: rm -r {path}",
         )
     left = [name for name in (BACKUP_FOLDER, RESTORE_UNPACKED) if (data_dir / name).exists()]
-    if left and not is_being_made(data_dir):
+    if left and not is_in_progress(data_dir):
         yield Finding(
             "leftovers",
             "warning",
