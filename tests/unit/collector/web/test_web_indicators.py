@@ -14,7 +14,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations
 from tests.support.pages import body
@@ -92,7 +91,7 @@ def samples(indicators: MachineIndicators) -> dict[str, float]:
     add_machine_figures(out, indicators.machine_figures())
     return {
         f"{sample.name.removeprefix('veilleuse_')}{{{','.join(f'{k}={v}' for k, v in sample.labels.items())}}}": sample.value
-        for family in text_string_to_metric_families(out.render())
+        for family in out.collect()
         for sample in family.samples
     }
 
