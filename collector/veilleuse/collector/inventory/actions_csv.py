@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.indicators import COVERAGE, ON_THE_SHEET, SERVER_KWH, USE_PHASE
 from veilleuse.collector.inventory.cells import (
     CellError,
     boolean_of,
@@ -33,8 +34,6 @@ from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLi
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"
-MEASURED: Final = (*(f"I{number}" for number in range(1, 14)), "server_kwh", "use_phase_kgco2e")
-"""Indicators that the product computes: their current value is never entered."""
 STATUSES: Final = ("planned", "under_way", "done", "late", "stopped")
 PARTS: Final = ("whole", "use", "manufacture", "network", "cloud", "end_of_life", "other")
 _IN_FRENCH: Final = {
@@ -160,7 +159,7 @@ KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
     FollowTable.OBJECTIVES.value: {
         "objective": ActionsColumn("1 to 6: CGCT D.2311-15-1", _objective, required=True),
         "indicator": ActionsColumn(
-            f"{MEASURED[0]} to I13, server_kwh or use_phase_kgco2e: computed; any other name: yours",
+            f"{ON_THE_SHEET[0]} to {COVERAGE}, {SERVER_KWH} or {USE_PHASE}: computed; any other name: yours",
             _text,
             required=True,
         ),
@@ -336,7 +335,7 @@ def _line(kind: str, cells: Mapping[str, str]) -> ActionLine:
 
 
 def _check_objective(found: Mapping[str, str]) -> None:
-    if found["indicator"] in MEASURED:
+    if found["indicator"] in ON_THE_SHEET:
         for name in (
             "current_year",
             "current_value",

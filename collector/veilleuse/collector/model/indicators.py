@@ -23,6 +23,8 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supp
 Contributions: TypeAlias = Mapping[int, int]
 """Machine or asset → what it put into a figure, ≥ 0: what the rule of disclosure looks at."""
 Detail: TypeAlias = "float | int | str"
+Pair: TypeAlias = tuple[float, float]
+"""(part, whole) of a ratio, of one machine."""
 
 PCS: Final = frozenset({Population.WORKSTATION, Population.CLASSROOM})
 PC_CLASSES: Final = frozenset(
@@ -338,6 +340,11 @@ class Figure:
     """What stands behind the value: each must be nobody's, or of k at least."""
     behind_details: Mapping[str, Contributions] = field(default_factory=dict)
     """The same of details; those that are not here stand or fall with the value."""
+
+
+def judged(found: bool | None) -> Pair:
+    """A machine that could be judged, or could not."""
+    return (0.0, 0.0) if found is None else (float(found), 1.0)
 
 
 def contributions(pairs: Iterable[tuple[IndicatorMachine, int]]) -> Contributions:

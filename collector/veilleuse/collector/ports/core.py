@@ -15,6 +15,7 @@ from veilleuse.collector.model.clones import Holders
 from veilleuse.collector.model.figures import (
     BalanceRow,
     EnergySums,
+    GaugeParts,
     GroupKey,
     GroupSums,
     IndicatorFigure,
@@ -479,3 +480,6 @@ class Indicator(Protocol):
 
     def figure(self, key: GroupKey, sums: GroupSums, /) -> IndicatorFigure | None:
         """Its figure for one group; None when the indicator is not of this kind of machine. Pure."""
+
+    def parts(self, figure: IndicatorFigure | None, /) -> GaugeParts:
+        """What each of its gauges shows of a figure."""

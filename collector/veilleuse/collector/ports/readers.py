@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from veilleuse.collector.model.accounts import Access, Account, Role
 from veilleuse.collector.model.actions import Action, ActionLine, FollowTable, KeptAction, LineChange
@@ -20,7 +20,7 @@ from veilleuse.collector.model.factors import (
     FactorVersion,
     KeptContract,
 )
-from veilleuse.collector.model.figures import EnergySums, IndicatorMeta
+from veilleuse.collector.model.figures import EnergySums, GaugeParts, IndicatorMeta
 from veilleuse.collector.model.grid import (
     GridIntensity,
     IntensityImport,
@@ -29,7 +29,7 @@ from veilleuse.collector.model.grid import (
     SeriesState,
 )
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.indicators import Figure, Load, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Figure, IndicatorMachine, Load, Pair, SobrietyGroup, Targets
 from veilleuse.collector.model.inventory import (
     Asset,
     AssetMatches,
@@ -323,6 +323,21 @@ class SobrietyIndicator(Protocol):
 
     def figures(self, group: SobrietyGroup, targets: Targets, /) -> Iterable[Figure]:
         """Its figures of one group; none when it is not of this kind of group. Pure."""
+
+
+class GaugedIndicator(SobrietyIndicator, Protocol):
+    """One whose line of the table has gauges."""
+
+    def parts(self, figure: Figure, /) -> GaugeParts:
+        """What each of its gauges shows of a figure."""
+
+
+@runtime_checkable
+class MachineRatio(Protocol):
+    """An indicator that is a ratio of sums over machines, so that what a sample of them says of the fleet has bounds."""
+
+    def pair(self, machine: IndicatorMachine, targets: Targets, /) -> Pair:
+        """(part, whole) of one machine; 0 of 0 where it is in neither."""
 
 
 class LoadReader(Protocol):

@@ -20,7 +20,7 @@ from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.web.metrics.fleet import Day, FleetView, ServerGroup, group_of, is_virtual
 from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
-from veilleuse.collector.web.metrics.indicators_daily import millijoules
+from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
 from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, times_of
 from veilleuse.collector.web.metrics.snapshot import Snapshot
@@ -205,22 +205,10 @@ def grams_of_month(look: Snapshot, zone: str, energy_millijoules: int | None) ->
 
 def _indicators(out: Exposition, look: Snapshot) -> None:
     for one in look.sobriety:
-        labels = (one.population.value, "virtual" if one.virtual else "physical", one.period)
-        ratios = (
-            (c.COVERAGE, (*labels, "states"), one.coverage_states),
-            (c.COVERAGE, (*labels, "energy"), one.coverage_energy),
-            (c.OUTSIDE_OPENING, labels, one.outside_opening),
-            (c.IDLE_WHILE_ON, labels, one.idle_while_on),
-        )
-        for metric, values, ratio in ratios:
-            if ratio is not None:
-                out.add(metric, values, ratio)
-        for metric, kwh in (
-            (c.OUTSIDE_OPENING_ENERGY, one.outside_opening_kwh),
-            (c.IDLE_WHILE_ON_ENERGY, one.idle_while_on_kwh),
-        ):
-            if kwh is not None:
-                out.add(metric, labels, joules_from_millijoules(round(millijoules(kwh))))
+        machines = "virtual" if one.virtual else "physical"
+        labels = {"population": one.population.value, "machines": machines, "period": one.period}
+        for gauge, parts in one.parts.items():
+            add_parts(out, gauge, labels, parts)
 
 
 def _factors(out: Exposition, look: Snapshot) -> None:

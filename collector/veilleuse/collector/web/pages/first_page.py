@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.silence import SilenceLevel
@@ -252,24 +253,23 @@ def _indicators(figures: Sequence[DailyIndicators], w: PageText) -> PageTable | 
         (
             machines_name(one.population, one.virtual, w),
             _indicator_period(one, w),
-            _ratio(one.outside_opening, one.outside_opening_kwh, w),
-            _ratio(one.idle_while_on, one.idle_while_on_kwh, w),
+            _ratio(one.value(c.OUTSIDE_OPENING), one.value(c.OUTSIDE_OPENING_ENERGY), w),
+            _ratio(one.value(c.IDLE_WHILE_ON), one.value(c.IDLE_WHILE_ON_ENERGY), w),
             _covered(one.coverage_states, one, w),
             _covered(one.coverage_energy, one, w),
         )
         for one in figures
-        if any(ratio is not None for ratio in (one.idle_while_on, one.coverage_states))
+        if any(ratio is not None for ratio in (one.value(c.IDLE_WHILE_ON), one.coverage_states))
     )
     if not rows:
         return None
-    heads = tuple(
-        w(f"indicators.{key}") for key in ("group", "period", "I1", "I2", "I13_states", "I13_energy")
-    )
+    names = ("outside_opening", "idle_while_on", "coverage_states", "coverage_energy")
+    heads = tuple(w(f"indicators.{key}") for key in ("group", "period", *names))
     return PageTable(w("indicators.caption"), heads, rows)
 
 
 def _covered(ratio: float | None, one: DailyIndicators, w: PageText) -> str:
-    """I13. Of a released month it is absent only where it may not be told."""
+    """Coverage. Of a released month it is absent only where it may not be told."""
     return w("indicators.not_told") if ratio is None and one.period == MONTH else _ratio(ratio, None, w)
 
 
