@@ -25,7 +25,7 @@ from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
 from veilleuse.agent.spool.database import counted, whole
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 EXIT_WARNINGS: Final = 3
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """0 when all is well, 3 when there is something to do (the warnings)."""
-    now = time.time_ns() // 1_000_000
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     machine, sources = open_sources(settings)
     sources.close()
     polled = poll.look_slowly(settings)
@@ -383,7 +383,7 @@ def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
         return
     yield f"Identity: {identity['agent_id']}, {identity['population']} of {identity['org_entity']}, site {identity['site']}"
     end = identity["certificate_not_after_unix_milliseconds"]
-    left = (end - time.time_ns() // 1_000_000) / MILLISECONDS_PER_DAY
+    left = (end - time.time_ns() // NANOSECONDS_PER_MILLISECOND) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
     yield f"  renewed at a contact from {utc_text(identity['certificate_renews_unix_milliseconds'])} on"
     if not identity["ca_pinned"]:

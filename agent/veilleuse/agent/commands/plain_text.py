@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from veilleuse.wire.units import MILLIJOULES_PER_JOULE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
@@ -66,12 +67,12 @@ def utc_text(unix_milliseconds: int) -> str:
     """`2026-03-02 14:05:00 UTC`."""
     from datetime import UTC, datetime
 
-    return f"{datetime.fromtimestamp(unix_milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def seconds_text(milliseconds: int) -> str:
     """Milliseconds as seconds, minutes or hours, to three digits."""
-    seconds = milliseconds / 1000
+    seconds = milliseconds / MILLISECONDS_PER_SECOND
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
@@ -90,7 +91,7 @@ def _cell_lines(measurement: pb.Measurement, cell: pb.Cell) -> Iterator[str]:
         name = f"{_word('PointKind', point.kind)} {point.domain} ({_word('Boundary', point.boundary)})"
         if energy.covered_milliseconds:
             watts = energy.energy_millijoules / energy.covered_milliseconds
-            yield f"    {name}: {energy.energy_millijoules / 1000:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
+            yield f"    {name}: {energy.energy_millijoules / MILLIJOULES_PER_JOULE:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
     for what in ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes"):
         if cell.HasField(what):
             yield f"    {what.removesuffix('_bytes').replace('_', ' ')}: {getattr(cell, what)} bytes"

@@ -15,7 +15,7 @@ from veilleuse.agent.polling.process import look
 from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import POLLED, SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
-from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.wire.units import MICROJOULES_PER_JOULE, MICROJOULES_PER_MILLIJOULE, MILLIWATTS_PER_WATT
 
 EXIT_WARNINGS = 3
 
@@ -93,10 +93,10 @@ def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
 
 def _text(reading: Reading) -> str:
     if isinstance(reading, EnergyCounter):
-        joules = reading.energy_microjoules / 1_000_000
+        joules = reading.energy_microjoules / MICROJOULES_PER_JOULE
         return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {joules:.1f} J counted so far"
     if isinstance(reading, PowerGauge):
-        watts = reading.power_milliwatts / 1_000
+        watts = reading.power_milliwatts / MILLIWATTS_PER_WATT
         return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"
     assert isinstance(reading, GpuBusyReading)  # the worker lets no other kind through
     return f"GPUs busy: {reading.busy_ratio:.0%}"
@@ -171,7 +171,7 @@ def warnings(slow: Slow) -> Iterator[str]:
 def watts_text(reading: dict[str, Any]) -> str:
     """What a reading says for people, where it is a power: a counter tells nothing at one look."""
     milliwatts = reading.get("power_milliwatts")
-    return "" if milliwatts is None else f"{milliwatts / 1_000:.1f} W"
+    return "" if milliwatts is None else f"{milliwatts / MILLIWATTS_PER_WATT:.1f} W"
 
 
 _NONE: dict[str, Any] = {"available": False, "points": [], "reason": "", "remedy": "", "word": ""}

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, cast
 
 from veilleuse.agent.host.virtualization import virtualisation
 from veilleuse.agent.platforms import of
-from veilleuse.wire.limits import fact_text
+from veilleuse.wire.limits import FIRMWARE_YEARS, fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
 _LARGEST_BYTES: Final = 1 << 20
@@ -245,7 +245,7 @@ def _memory_bytes(meminfo: str) -> int | None:
 def firmware_year(bios_date: str) -> int | None:
     """From the DMI form month/day/year."""
     year = bios_date.strip().rpartition("/")[2]
-    return int(year) if year.isdigit() and 1990 <= int(year) <= 2200 else None
+    return int(year) if year.isdigit() and FIRMWARE_YEARS[0] <= int(year) <= FIRMWARE_YEARS[1] else None
 
 
 def _os_version(os_release: str) -> str | None:

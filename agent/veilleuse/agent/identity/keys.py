@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.agent.errors import IdentityError
 from veilleuse.wire.renewal import copy_of_message, renew_expired_message
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAX_INTERMEDIATES: Final = 6
 """More are not looked at: an intermediate, and cross-signed roots during a rotation."""
@@ -78,8 +79,8 @@ def checked_validity(
             "the collector's new CA is not vouched for by the one this machine trusts: enrol again with a new join file"
         )
     return (
-        round(leaf.not_valid_before_utc.timestamp() * 1000),
-        round(leaf.not_valid_after_utc.timestamp() * 1000),
+        round(leaf.not_valid_before_utc.timestamp() * MILLISECONDS_PER_SECOND),
+        round(leaf.not_valid_after_utc.timestamp() * MILLISECONDS_PER_SECOND),
     )
 
 

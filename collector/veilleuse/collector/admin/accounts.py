@@ -25,7 +25,7 @@ from veilleuse.collector.model.accounts import (
     new_token,
     token_sha256,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -260,7 +260,7 @@ def _start(option: str, text: str) -> int:
         day = date.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
-    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * MILLISECONDS_PER_SECOND)
 
 
 OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {

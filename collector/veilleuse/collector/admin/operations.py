@@ -66,6 +66,7 @@ from veilleuse.collector.ports.readers import ClosedYears, Publications
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
 from veilleuse.wire.bands import CalendarError
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,9 @@ class Operations:
     """Used inside jobs of the writer only."""
     publications: Publications = field(kw_only=True)
     """Used inside jobs of the writer only."""
-    started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
+    started_unix_milliseconds: int = field(
+        default_factory=lambda: round(time.time() * MILLISECONDS_PER_SECOND)
+    )
 
     def perform(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         """The result, ready for JSON. Raises UsageError for what cannot be asked, else what the operation raises."""

@@ -46,7 +46,7 @@ from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
 app = typer.Typer(**APP)
 
@@ -171,7 +171,7 @@ def indicative(
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         series or settings.intensity.series,
-        time.time_ns() // 1_000_000,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
     write = _writer(form, language, output)
     with closing(SqliteReader(settings.data_dir)) as reader:
@@ -195,7 +195,9 @@ def attribution(
     write = _writer(form, language, output)
     since, until = date_of("--from", first), date_of("--to", end)
     with closing(SqliteReader(settings.data_dir)) as reader:
-        document = attribution_document(reader, host, since, until, time.time_ns() // 1_000_000)
+        document = attribution_document(
+            reader, host, since, until, time.time_ns() // NANOSECONDS_PER_MILLISECOND
+        )
     write(document)
 
 
@@ -222,7 +224,7 @@ def _question(settings: CollectorSettings, first: str, end: str, group_by: str) 
         date_of("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
-        time.time_ns() // 1_000_000,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
 
 

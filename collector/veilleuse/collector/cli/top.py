@@ -37,6 +37,7 @@ from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, lo
 from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.collector.web.text import PageText, words
 from veilleuse.wire.limits import AGENT_ID_DIGITS
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population, State
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _contact(look: Snapshot, host: Host) -> str:
     if host.last_contact_unix_milliseconds is None:
         return "never"
     zone = ZoneInfo(look.fleet.time_zone)
-    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / 1000, zone)
+    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
     return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
 from veilleuse.collector.documents.document import LANGUAGES, SHOWN, UNDER_WAY_UNTIL, Row, Text, Value
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 SIGNIFICANT: Final = 3
 HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, "inventory_imported_on")
@@ -141,7 +142,7 @@ class Words:
 
 def instant(unix_milliseconds: int) -> datetime:
     """UTC, to the second."""
-    return datetime.fromtimestamp(unix_milliseconds // 1000, UTC)
+    return datetime.fromtimestamp(unix_milliseconds // MILLISECONDS_PER_SECOND, UTC)
 
 
 def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
 ESTIMATED_ABOVE: Final = 0.2
-"""Share of imputed energy."""
+"""Imputed share of energy above which a figure is labelled estimated. METHOD.md §4."""
 SELECTION: Final = 1.5
 """Machines that nobody measured may draw 1/1.5 to 1.5 times what measured ones say, where these are not demonstrated to stand for them: ours."""
 

@@ -30,6 +30,7 @@ from veilleuse.collector.model.grid import (
     IntensityStatus,
     checked,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAXIMUM_BYTES: Final = 128 * 2**20
 """All of ODRÉ's consolidated table since 2012, with every column, is some 60 MB."""
@@ -177,4 +178,6 @@ def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> GridVal
 
 def _moment_of(one: GridIntensity) -> str:
     """When it begins, for people."""
-    return datetime.fromtimestamp(one.start_unix_milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return datetime.fromtimestamp(one.start_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
+        "%Y-%m-%dT%H:%MZ"
+    )

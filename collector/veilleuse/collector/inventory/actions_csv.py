@@ -31,6 +31,7 @@ from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.plain_csv import without_notes
 from veilleuse.collector.inventory.rows import Refusal
 from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLine, Cells, FollowTable, key_of
+from veilleuse.collector.model.years import ENTERED
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"
@@ -52,7 +53,6 @@ _IN_FRENCH: Final = {
 """What a French file may say for a word of ours."""
 SITES_SEPARATOR: Final = "|"
 MAXIMUM_LINES: Final = 2_000
-FIRST_YEAR, LAST_YEAR = 1990, 2099
 _LARGEST: Final = Decimal(10) ** 12
 _TEXT: Final = 200
 
@@ -81,9 +81,9 @@ def _text(cell: str) -> str:
 
 
 def _year(cell: str) -> str:
-    year = integer_of(cell, LAST_YEAR)
-    if year < FIRST_YEAR:
-        raise CellError(f"{year} is no year here", f"write {FIRST_YEAR} to {LAST_YEAR}")
+    year = integer_of(cell, ENTERED.last)
+    if not ENTERED.holds(year):
+        raise CellError(f"{year} is no year here", f"write {ENTERED.first} to {ENTERED.last}")
     return str(year)
 
 

@@ -17,7 +17,10 @@ from typing import Any, Final, NamedTuple
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.wire.vocabulary import DeviceClass, State
 
+THOUSAND: Final = 1_000
+"""As in `_milli`."""
 MILLION: Final = 1_000_000
+"""As in `_ppm`."""
 WALL: Final = "wall:"
 """Begins the quantity of a wall line; the name of the counters that were summed follows."""
 _LARGEST: Final = 2**62

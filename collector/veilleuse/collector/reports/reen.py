@@ -47,6 +47,7 @@ from veilleuse.collector.reports.reen_values import (
     year_values,
 )
 from veilleuse.collector.reports.savings import moved
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Population
 
 OBJECTIVE_COLUMNS: Final = (
@@ -245,7 +246,7 @@ def reen_document(
         "data": data,
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.base.reader.dirty_count(),
-        "generated_unix_milliseconds": time.time_ns() // 1_000_000,
+        "generated_unix_milliseconds": time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     }
     yesterday = today - timedelta(days=1)
     until = {UNDER_WAY_UNTIL: yesterday.isoformat()} if end > today else {}

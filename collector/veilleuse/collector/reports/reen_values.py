@@ -50,6 +50,7 @@ from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.kept_years import alone
 from veilleuse.collector.reports.machines import machines_of
+from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
 
 OF_MONTHS: Final = frozenset(one for one, line in TABLE.items() if line.is_of_months)
@@ -360,7 +361,6 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-KG_PER_TONNE: Final = 1000.0
 WHOLE: Final = "whole"
 _ENDS: Final = tuple(
     f"kgco2e_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")
@@ -418,7 +418,7 @@ def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
 
 
 def _kilograms(cells: Cells) -> float:
-    return float(cells["tco2e"]) * KG_PER_TONNE
+    return float(cells["tco2e"]) * KILOGRAMS_PER_TONNE
 
 
 def number_of(cells: Cells, name: str) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from veilleuse.collector.validate.cells import SOURCE_PATTERN, SUBJECT_PATTERN
 from veilleuse.collector.wire_codec import BOUNDARIES, DEVICE_CLASSES, GAP_REASONS, POINT_KINDS, number
-from veilleuse.wire.limits import FACT_PATTERN, MAX_POINTS_PER_RECORD
+from veilleuse.wire.limits import FACT_PATTERN, FIRMWARE_YEARS, MAX_POINTS_PER_RECORD
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -33,7 +33,7 @@ _RANGES: Final = {
     "hard_disks": (0, 1_024),
     "solid_state_disks": (0, 1_024),
     "gpus": (0, 64),
-    "firmware_year": (1990, 2200),
+    "firmware_year": FIRMWARE_YEARS,
     "display_off_ac_seconds": (0, 2**32),
     "sleep_ac_seconds": (0, 2**32),
 }

@@ -15,7 +15,12 @@ from importlib.resources import files
 from typing import Any, Final
 
 from veilleuse.collector.silence import Condition
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+from veilleuse.wire.units import (
+    GRAMS_PER_KILOGRAM,
+    MILLIJOULES_PER_KWH,
+    MILLIJOULES_PER_UNIT,
+    WATTS_PER_KILOWATT,
+)
 from veilleuse.wire.vocabulary import Population
 
 LANGUAGES: Final = ("fr", "en")
@@ -99,7 +104,7 @@ class PageText:
     def watts(self, watts: float) -> str:
         """W, or kW from 10,000 W on."""
         if watts >= 10_000:
-            return f"{self.number(watts / 1000)}{NO_BREAK}kW"
+            return f"{self.number(watts / WATTS_PER_KILOWATT)}{NO_BREAK}kW"
         return f"{self.number(watts)}{NO_BREAK}W"
 
     def day(self, day: date) -> str:
@@ -135,11 +140,11 @@ class PageText:
 
 def energy_unit(energy_millijoules: int) -> tuple[int, str]:
     """(mJ per unit, unit) fit for an amount."""
-    if energy_millijoules >= 1000 * MILLIJOULES_PER_KWH:
-        return 1000 * MILLIJOULES_PER_KWH, "MWh"
+    if energy_millijoules >= MILLIJOULES_PER_UNIT["MWh"]:
+        return MILLIJOULES_PER_UNIT["MWh"], "MWh"
     if energy_millijoules >= MILLIJOULES_PER_KWH // 10:
         return MILLIJOULES_PER_KWH, "kWh"
-    return MILLIJOULES_PER_KWH // 1000, "Wh"
+    return MILLIJOULES_PER_UNIT["Wh"], "Wh"
 
 
 @cache

@@ -18,6 +18,7 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, SilenceLevel, judge_of
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.web.text import words
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 REMEDY: Final = (
@@ -33,7 +34,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
     health = _health(settings)
     k = settings.reporting.k_anonymity
     with closing(SqliteReader(settings.data_dir)) as reader:
-        judge = judge_of(reader.data_kind(), health, int(time.time() * 1000), k)
+        judge = judge_of(reader.data_kind(), health, int(time.time() * MILLISECONDS_PER_SECOND), k)
         rollouts = {rollout.population: rollout for rollout in reader.rollouts()}
         hosts = reader.contacts()
         conditions = judge.conditions(hosts, rollouts)

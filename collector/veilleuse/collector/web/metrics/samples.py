@@ -26,7 +26,7 @@ from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, tim
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND, joules_from_millijoules
 from veilleuse.wire.vocabulary import Population, State
 
 OFFICIAL: Final = "official"
@@ -116,7 +116,7 @@ def _states(out: Exposition, fleet: FleetView) -> None:
     for entity, site, state, milliseconds in fleet.forgotten_states:
         totals[entity, site, Population.SERVER.value, state.value] += milliseconds
     for labels, milliseconds in sorted(totals.items()):
-        out.add(c.STATE_SECONDS, labels, milliseconds / 1000)
+        out.add(c.STATE_SECONDS, labels, milliseconds / MILLISECONDS_PER_SECOND)
 
 
 def _server_day(out: Exposition, look: Snapshot) -> None:
@@ -138,7 +138,7 @@ def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) 
         if row.cell.state is not State.UNKNOWN:
             present[group].add(row.host_id)
     for labels, milliseconds in sorted(times.items()):
-        out.add(c.DAY_STATE, labels, milliseconds / 1000)
+        out.add(c.DAY_STATE, labels, milliseconds / MILLISECONDS_PER_SECOND)
     for group, who in sorted(present.items()):
         out.add(c.DAY_HOSTS, group, len(who))
 
@@ -214,7 +214,7 @@ def _indicators(out: Exposition, look: Snapshot) -> None:
 def _factors(out: Exposition, look: Snapshot) -> None:
     for zone, chosen in look.factors_now():
         factor, year = chosen.factor, str(chosen.year)
-        grams = factor.total_kgco2e_per_kwh * 1000
+        grams = factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM
         labels = (zone, factor.factor_id, year, _word(chosen.provisional))
         out.add(c.FACTOR, labels, float(grams))
         info = (zone, factor.factor_id, year, factor.series, factor.source)

@@ -21,7 +21,7 @@ from veilleuse.collector.web.metrics.released_month import ON, REST, RowLabels, 
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.collector.web.text import PageText, energy_unit
 from veilleuse.wire.ladder import MEASURED, Method
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 __all__ = ["Series", "columns", "nice_ticks", "shares"]
@@ -205,7 +205,7 @@ def energy_chart(look: Snapshot, w: PageText) -> PageChart | None:
         for colour, key in enumerate(keys)
     ]
     zone = ZoneInfo(look.fleet.time_zone)
-    labels = [f"{datetime.fromtimestamp(s / 1000, zone):%H}" for s in starts]
+    labels = [f"{datetime.fromtimestamp(s / MILLISECONDS_PER_SECOND, zone):%H}" for s in starts]
     drawing = columns("energy", w("energy.chart", unit=unit), labels, series, w.tick, unit=unit, every=3)
     table = PageTable(
         w("energy.table", unit=unit),

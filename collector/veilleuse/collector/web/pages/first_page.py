@@ -35,7 +35,7 @@ from veilleuse.collector.web.pages.charts import (
 )
 from veilleuse.collector.web.text import PageText
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 
@@ -148,7 +148,7 @@ def _power(look: Snapshot, w: PageText) -> Tile:
     notes: list[str] = []
     if physical:
         end = max(power.end_unix_milliseconds for power in physical)
-        clock = datetime.fromtimestamp(end / 1000, ZoneInfo(look.fleet.time_zone))
+        clock = datetime.fromtimestamp(end / MILLISECONDS_PER_SECOND, ZoneInfo(look.fleet.time_zone))
         hosts = w.count("count.server", len(physical))
         notes.append(w("figures.power_note", hosts=hosts, time=f"{clock:%H:%M:%S}"))
     missing, whole = look.fleet.without_power(virtual=False)
