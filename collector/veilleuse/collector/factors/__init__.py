@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where emission factors come from: one file per provider."""
+"""Loads sources of emission factors: one file for each provider."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ BUILTIN: Final[Mapping[str, str]] = {
     "ademe": "veilleuse.collector.factors.static:AdemeFactors",
     "owid": "veilleuse.collector.factors.static:OwidFactors",
 }
-"""Name → class, the one that rules first; nothing is imported until chosen. Entry points of veilleuse.factors join later."""
+"""Name → class, in order of precedence; a class is imported when chosen.
+
+Entry points of veilleuse.factors join later.
+"""
 IMPORTED_INTO: Final = "ademe"
-"""The source whose zones and years `veilleuse factors import` adds to and restates."""
+"""Source whose zones and years `veilleuse factors import` adds to and restates."""
 
 
 def load(name: str) -> FactorSource:
-    """The built-in source of that name. Raises KeyError."""
+    """Return the built-in source of that name. Raises KeyError."""
     module, _, source = BUILTIN[name].partition(":")
     made = getattr(import_module(module), source)()
-    return cast("FactorSource", made)  # the table above is ours; a test holds every entry to the protocol
+    return cast("FactorSource", made)  # a test checks every entry of the table against the protocol

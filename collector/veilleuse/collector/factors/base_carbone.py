@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Electricity factors out of ADEME's Base Carbone, as its portal exports it (pure). METHOD.md §2.
+"""Reads electricity factors from an export of ADEME's Base Carbone (pure). METHOD.md §2.
 
-Requirements: the CSV as downloaded: Latin-1, `;`, decimal comma, one `Elément` row and a `Poste` row per component, 67
-columns found by name. UTF-8 and `,` are understood too. Taken: kgCO2e/kWh of Electricité, `mix moyen`, `consommation`, of
-mainland France, Corsica and overseas. All the rest, some 18,000 rows, is counted and left.
+The file is the CSV as downloaded: Latin-1, `;`, decimal comma, one `Elément` row and one `Poste` row a
+component, 67 columns found by name. UTF-8 and `,` are accepted too. Factors in kgCO2e/kWh of Electricité,
+`mix moyen`, `consommation`, of mainland France, Corsica and overseas are taken. The other rows, some 18,000,
+are counted and left.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from veilleuse.collector.ports import Factor
 
 UNIT: Final = "kgco2e/kwh"
 MAXIMUM_BYTES: Final = 128 * 1024 * 1024
-"""Bytes of a file; V23 has some 30 million."""
+"""Largest file in bytes; V23 has some 30 million."""
 _CELL_CHARACTERS: Final = 131_072
-"""A cell longer than that is a quote that never closed."""
+"""A longer cell has an unclosed quote."""
 _ELEMENT: Final = "element"
 _PART: Final = "poste"
 _ROW_BEGINS: Final = re.compile(r'[\r\n]"?(?:[EÉ]l[eé]ment|Poste)"?[;,]', re.IGNORECASE)
-"""In a cell: a quote before it was not closed, and other rows are inside."""
+"""Start of a row inside a cell: a quote before it was not closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A row that concerns us and cannot be taken."""
+    """A row of electricity that cannot be taken."""
 
     where: str
     why: str
@@ -52,20 +53,20 @@ class RefusedRow:
 
 @dataclass(slots=True)
 class FactorFile:
-    """What a file holds for us."""
+    """Factors and refusals of one file."""
 
     factors: tuple[Factor, ...] = ()
-    """By zone and year."""
+    """Sorted by zone and year."""
     refused: list[RefusedRow] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
-    """Reason → elements that are none of ours."""
+    """Reason → number of elements of no concern."""
     notes: list[str] = field(default_factory=list)
 
 
 def read_base_carbone(raw: bytes, licence: str, leave_out: Collection[str] = ()) -> FactorFile:
-    """The factors of a file's bytes; `leave_out`: elements by number that the user does not want.
+    """Return the factors in a file's bytes; `leave_out`: numbers of elements that the user excludes.
 
-    Raises UsageError when the file is none of ADEME's as a whole: encoding, columns, no electricity in it, no licence.
+    Raises UsageError when the whole file is unusable: encoding, columns, no electricity in it, no licence.
     """
     if not licence.strip():
         raise UsageError("a factor without licence is not loaded: give --licence")
@@ -86,7 +87,7 @@ def read_base_carbone(raw: bytes, licence: str, leave_out: Collection[str] = ())
 
 
 def _decoded(raw: bytes, found: FactorFile) -> str:
-    """The text. A file of Latin-1 with accents is never valid UTF-8, so that both can be told apart."""
+    """Decode the text. Latin-1 text with accents is never valid UTF-8, which tells them apart."""
     if len(raw) > MAXIMUM_BYTES:
         raise UsageError(f"the file has {len(raw)} bytes: at most {MAXIMUM_BYTES}")
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in raw[:4096]:
@@ -95,7 +96,7 @@ def _decoded(raw: bytes, found: FactorFile) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         try:
-            return raw.decode("cp1252")  # Latin-1 with the quotes and the euro sign of Windows
+            return raw.decode("cp1252")  # Latin-1 with Windows quotes and euro sign
         except UnicodeDecodeError:
             return raw.decode("latin-1")
     if not text.isascii():
@@ -106,7 +107,7 @@ def _decoded(raw: bytes, found: FactorFile) -> str:
 
 
 def _rows(text: str, found: FactorFile) -> Iterator[ElementRow]:
-    """Every row with its line. Raises UsageError for a header that is not the Base Carbone's."""
+    """Yield every row with its line number. Raises UsageError for another header than the Base Carbone's."""
     header_line = text[: text.find("\n") if "\n" in text else None]
     delimiter = ";" if header_line.count(";") >= header_line.count(",") else ","
     csv.field_size_limit(_CELL_CHARACTERS)
@@ -133,7 +134,7 @@ def _rows(text: str, found: FactorFile) -> Iterator[ElementRow]:
 
 
 def _places(header: list[str]) -> Mapping[str, int]:
-    """Column → its place. Raises UsageError naming what is missing, and mojibake by its name."""
+    """Return column → index. Raises UsageError that names missing columns, and mojibake as such."""
     names = {fold(name.strip("\ufeff")): place for place, name in enumerate(header)}
     places = {key: names[fold(name)] for key, name in {**COLUMNS, **OPTIONAL}.items() if fold(name) in names}
     missing = [name for key, name in COLUMNS.items() if key not in places]
@@ -154,7 +155,7 @@ def _places(header: list[str]) -> Mapping[str, int]:
 def _collect(
     rows: Iterator[ElementRow], found: FactorFile, leave_out: frozenset[str]
 ) -> tuple[list[Element], dict[str, list[ElementPart]]]:
-    """Elements of electricity, and the parts of all that is per kWh, by element."""
+    """Collect elements of electricity, and components of all elements per kWh, by element."""
     elements: list[Element] = []
     parts: dict[str, list[ElementPart]] = {}
     for row in rows:
@@ -180,7 +181,7 @@ def _collect(
 
 
 def _has_swallowed(row: ElementRow) -> bool:
-    """Whether rows of electricity are inside a cell of it, its own cells and theirs mixed."""
+    """Tell whether a cell contains other rows of electricity after an unclosed quote."""
     inside = [cell for cell in row.cells if "\n" in cell and _ROW_BEGINS.search(cell)]
     return bool(inside) and "electricit" in fold(" ".join(row.cells))
 
@@ -198,14 +199,14 @@ def _look_at_swallowing(row: ElementRow, found: FactorFile, leave_out: frozenset
 
 
 def _look_at_ragged(row: ElementRow, found: FactorFile, leave_out: frozenset[str]) -> None:
-    """A row with too few or too many cells: refused, unless it clearly is of something else."""
+    """Refuse a row with too few or too many cells, unless it is clearly not of electricity."""
     if not any(cell.strip() for cell in row.cells):
         return
     if leave_out.intersection(row.cells[row.places["id"] :][:1]):
         found.left["left out as asked"] += 1
         return
     base = row.places["base"]
-    name = fold(row.cells[base]) if len(row.cells) > base + 1 else ""  # the last cell may be cut itself
+    name = fold(row.cells[base]) if len(row.cells) > base + 1 else ""  # the last cell may be truncated
     if name and not name.startswith("electricit"):
         found.left["damaged rows of other subjects"] += 1
         return
@@ -232,7 +233,10 @@ def _look_at_element(row: ElementRow, found: FactorFile, elements: list[Element]
 def _made(
     elements: list[Element], parts: Mapping[str, list[ElementPart]], licence: str, found: FactorFile
 ) -> list[Factor]:
-    """Each element as a factor; refused: twice the same number, two valid ones of a zone and year, what its row says wrong."""
+    """Build factors.
+
+    Refuses a repeated number, two valid elements of a zone and year, and errors in the rows.
+    """
     numbers = Counter(one.element_id for one in elements)
     made: dict[tuple[str, int], list[Factor]] = {}
     for one in elements:
@@ -248,7 +252,7 @@ def _made(
 
 
 def _one_of(same: list[Factor], found: FactorFile) -> list[Factor]:
-    """Of one zone and year the valid one; none where there are several."""
+    """Return the valid factor of one zone and year; none where there are several."""
     valid = [one for one in same if one.status is FactorStatus.VALID]
     if len(valid) == 1:
         found.left["archived, another one is valid"] += len(same) - 1

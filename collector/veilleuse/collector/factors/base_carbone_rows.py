@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One element of the Base Carbone with its parts → one factor (pure)."""
+"""Builds one factor from one element of the Base Carbone and its components (pure)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from veilleuse.collector.ports import Factor
 _NUMBER: Final = re.compile(r"[+-]?(\d+|\d{1,3}( \d{3})+)([.,]\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _SPACES: Final = str.maketrans({"\u00a0": " ", "\u202f": " "})
 _MAGNITUDE: Final = 12
-"""No number of ours has more digits before or after the point."""
+"""Largest number of digits before or after the decimal point."""
 
 
 def french_decimal(text: str) -> Decimal:
-    """The number, exactly. A point is taken for a comma, as re-exports write it. Raises ValueError saying what is wrong."""
+    """Parse a number exactly; a point counts as a comma, as in re-exports.
+
+    Raises ValueError that names the fault.
+    """
     plain = text.strip().translate(_SPACES)
     if not _NUMBER.fullmatch(plain):
         raise ValueError(f"'{text[:40]}' is not a number: expected one like 0,052 or 4,74E-3")
@@ -47,7 +50,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "part": "Type poste",
     "total": "Total poste non décomposé",
 }
-"""Ours → the file's; it has to have them all."""
+"""Our name → required column of the file."""
 OPTIONAL: Final[Mapping[str, str]] = {
     "what": "Type de l'élément",
     "category": "Code de la catégorie",
@@ -65,24 +68,24 @@ _PARTS: Final[Mapping[str, str]] = {
     "pertes": "losses",
 }
 _FRENCH: Final = ("france", "outre", "dom", "drom", "metropole", "collectivite")
-"""How the place of a French element begins, folded."""
+"""Folded beginnings of the place of a French element."""
 _ADDS_UP: Final = Decimal("0.02")
-"""Share of the total that components may miss it by: they are rounded to three digits each. ADEME's of 2022: 0.08 % [P]."""
+"""Tolerated share between total and components, each rounded to three digits. ADEME's of 2022: 0.08 % [P]."""
 _CEILING_KGCO2E_PER_KWH: Final = 3
-"""No grid emits as much: an old lignite plant emits some 1.2 [P]."""
+"""Above any grid: an old lignite plant emits some 1.2 [P]."""
 _FIRST_SMOOTHED: Final = 2024
-"""Mainland: ADEME's value of 2024 is the first mean of four years. METHOD.md §2."""
+"""First year of the mainland whose ADEME value is a mean of four years. METHOD.md §2."""
 _YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DATES: Final = ("%d/%m/%Y", "%Y-%m-%d")
 
 
 class RowError(ValueError):
-    """Why an element cannot be taken, in words for the user."""
+    """An element that cannot be taken; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class ElementRow:
-    """A row as written."""
+    """One row, unchanged."""
 
     line: int
     cells: list[str]
@@ -90,7 +93,7 @@ class ElementRow:
     width: int
 
     def __getitem__(self, key: str) -> str:
-        """Text of one of our columns; blank where the file has no such column."""
+        """Return the text of one of our columns; blank when the file lacks the column."""
         place = self.places.get(key)
         return "" if place is None else self.cells[place].strip()
 
@@ -101,25 +104,25 @@ class ElementRow:
 
     @property
     def is_mojibake(self) -> bool:
-        """Whether it was read once as another encoding than its own."""
+        """Tell whether the text was once decoded with a wrong encoding."""
         whole = "".join(self.cells)
         return any(mark in whole for mark in ("\ufffd", "Ã©", "Ã¨"))
 
     @property
     def is_foreign(self) -> bool:
-        """Whether its place is outside France; what cannot be told is not."""
+        """Tell whether the place is outside France; an unclear place is not."""
         place = fold(self["place"])
         return not (not place or place.startswith(_FRENCH) or zones_named(self.naming))
 
     @property
     def naming(self) -> str:
-        """All that may name a place."""
+        """Return all text that may name a place."""
         return " ; ".join(self[key] for key in ("place", "subplace", "base", "attribute", "category"))
 
 
 @dataclass(frozen=True, slots=True)
 class ElementPart:
-    """One component of an element, as written."""
+    """One component of an element, unchanged."""
 
     where: str
     kind: str
@@ -128,7 +131,7 @@ class ElementPart:
 
     @classmethod
     def of(cls, row: ElementRow) -> ElementPart:
-        """From its row."""
+        """Build a component from its row."""
         return cls(row.where, row["part"], row["part_name"], row["total"])
 
 
@@ -148,7 +151,7 @@ class Element:
 
 
 def factor_of(element: Element, parts: Sequence[ElementPart], licence: str, notes: list[str]) -> Factor:
-    """The factor of an element. Raises RowRefused."""
+    """Return the factor of an element. Raises RowRefused."""
     row = element.row
     if not re.fullmatch(r"\d{1,9}", element.element_id):
         raise RowError(f"'{element.element_id[:20]}' is no number of an element")
@@ -174,7 +177,7 @@ def factor_of(element: Element, parts: Sequence[ElementPart], licence: str, note
         source=f"ADEME, Base Carbone, element {element.element_id}",
         published=_day(row["modified"]) or _day(row["created"]),
         licence=licence,
-        # The shares are the mainland's: an island burns something else.
+        # The shares are the mainland's: an island has another mix.
         estimated_shares=() if components or not mainland else SHARES_2022,
         status=_status(row["status"]),
         element_id=element.element_id,
@@ -182,7 +185,7 @@ def factor_of(element: Element, parts: Sequence[ElementPart], licence: str, note
 
 
 def _zone(row: ElementRow) -> str:
-    """The grid zone; refused when the row names none, or two: Corsica and overseas are never the mainland."""
+    """Return the grid zone. Refuses no zone and two zones: Corsica and overseas are never the mainland."""
     named = zones_named(row.naming)
     if fold(row["place"]) == "france continentale":
         named |= {MAINLAND}
@@ -197,7 +200,7 @@ def _zone(row: ElementRow) -> str:
 
 
 def _year(row: ElementRow) -> tuple[int, bool]:
-    """(year the factor is of, whether it is a mean of several)."""
+    """Return (year of the factor, whether it is a mean of several years)."""
     years = [int(year) for year in _YEAR.findall(row["attribute"])]
     validity = fold(row["validity"])
     stated = int(validity[6:]) if re.fullmatch(r"annee (19|20)\d\d", validity) else None
@@ -219,7 +222,7 @@ def _status(text: str) -> FactorStatus:
 
 
 def _components(parts: Sequence[ElementPart], total: Decimal) -> tuple[tuple[str, Decimal], ...]:
-    """Combustion, upstream and losses as published; empty where the file has no parts."""
+    """Return combustion, upstream and losses as published; empty without components."""
     if not parts:
         return ()
     if len(set(parts)) < len(parts) or len({(one.kind, one.name, one.total) for one in parts}) < len(parts):
@@ -252,7 +255,7 @@ def _amount(text: str, what: str) -> Decimal:
 
 
 def _percent(text: str, element: Element, notes: list[str]) -> Decimal | None:
-    """95 % half-width; None: none published."""
+    """Return the half-width of the 95 % interval in per cent; None: not published."""
     if not text:
         return None
     value = _amount(text, "the uncertainty")
@@ -265,7 +268,7 @@ def _percent(text: str, element: Element, notes: list[str]) -> Decimal | None:
 
 
 def _day(text: str) -> str:
-    """ISO date; blank when it is none, with or without a time behind it."""
+    """Return an ISO date, without its time; blank when it is none."""
     for form in _DATES:
         try:
             return datetime.strptime(text[:10], form).date().isoformat()  # noqa: DTZ007 - a civil date

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which factor a zone and a year get. METHOD.md §2."""
+"""Chooses the factor of a zone and a year. METHOD.md §2."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.ports import ChosenFactor, Factor, FactorSource
 
 STANDS_IN_YEARS: Final = 2
-"""A factor may stand in, provisional, for so many years after its own [P]: docs/factors.md."""
+"""Number of years after its own in which a factor may be used, as provisional [P]: docs/factors.md."""
 CODE_CHARACTERS: Final = 3
-"""ISO 3166-1 codes have two or three; a longer word is taken for a name."""
+"""Longest code of a zone: ISO 3166-1 codes have two or three letters; a longer word is a name."""
 
 
 class FactorBook:
-    """All factors of some sources. The first source that knows a zone is the only one that serves it.
+    """All factors of some sources. Only the first source that knows a zone serves it.
 
-    So FR is ADEME's alone: another provider's French value is listed and can be asked for by name, never chosen.
+    So FR is served by ADEME alone: a French value of another provider is listed and found by name, never
+    chosen.
     """
 
     def __init__(self, sources: Iterable[FactorSource]) -> None:
@@ -45,10 +46,11 @@ class FactorBook:
                 self._by_zone.setdefault(zone, sorted(factors, key=lambda factor: factor.valid_from))
 
     def choose(self, zone: str, year: int) -> ChosenFactor:
-        """The factor of a zone for a year: its own, else the last one before (`provisional`), of at most two years before.
+        """Return the factor of a zone for a year: its own, else the last one of the two years before
+        (`provisional`).
 
-        Raises UnknownZone, naming the nearest zones, or when no value is of the year or the two years before: the world
-        mean is never applied, nor the mainland's to Corsica or overseas.
+        Raises UnknownZone that names the nearest zones, also without a value of these years. The world mean
+        is never used for a zone, nor the mainland's factor for Corsica or overseas.
         """
         factors = self._by_zone[self.zone_of(zone)]
         years = [factor.valid_from.year for factor in factors]
@@ -70,14 +72,17 @@ class FactorBook:
         return ChosenFactor(factor, year, provisional=factor.valid_to.year < year)
 
     def zone_of(self, zone: str) -> str:
-        """Code of a zone that has factors, however it was named. Raises UnknownZone, naming the nearest zones."""
+        """Return the code of a zone that has factors, from any of its names.
+
+        Raises UnknownZone with the nearest.
+        """
         code = self.normalise(zone)
         if code not in self._by_zone:
             raise UnknownZone(f"no electricity factor for zone '{zone}'{self._hint(zone)}")
         return code
 
     def named(self, factor_id: str) -> Factor:
-        """The factor of that name. Raises UsageError with the nearest names."""
+        """Return the factor of that name. Raises UsageError with the nearest names."""
         factor = self._by_id.get(factor_id)
         if factor is None:
             near = get_close_matches(factor_id, list(self._by_id), n=3)
@@ -86,15 +91,17 @@ class FactorBook:
         return factor
 
     def factors(self) -> tuple[Factor, ...]:
-        """All of them, by zone and date."""
+        """Return all factors, by zone and date."""
         return tuple(sorted(self._by_id.values(), key=lambda one: (one.zone, one.valid_from, one.factor_id)))
 
     def is_official(self, factor: Factor) -> bool:
-        """True when `choose` may return it."""
+        """Return True when `choose` may return the factor."""
         return factor in self._by_zone.get(factor.zone, ())
 
     def normalise(self, zone: str) -> str:
-        """Code of a zone given as such, as three letters, in English or, of French ones, in French; else unchanged."""
+        """Return the code of a zone given as code, alpha-3 or English name (French for French zones); else
+        unchanged.
+        """
         text = zone.strip()
         if text.upper() in self._by_zone or text.upper() in APART:
             return text.upper()
@@ -110,7 +117,7 @@ class FactorBook:
         words = {**{code.lower(): code for code in self._by_zone}, **zone_names(), **CODES}
         names = {code: word for word, code in reversed(words.items()) if len(word) > CODE_CHARACTERS}
         is_name = len(text) > CODE_CHARACTERS
-        # Names are compared with names, codes with codes: between the two likeness is chance.
+        # Compare names with names and codes with codes: a likeness between them is chance.
         alike = [word for word in words if (len(word) > CODE_CHARACTERS) == is_name]
         found = get_close_matches(text, alike, n=4, cutoff=0.6 if is_name else 0.5)
         near = dict.fromkeys(words[word] for word in found)
@@ -121,7 +128,7 @@ class FactorBook:
 
 
 def _require_origin(factor: Factor) -> None:
-    """Raises ConfigurationError: no figure without its origin."""
+    """Raise ConfigurationError for a factor without origin: no figure without its source."""
     missing = [word for word in ("licence", "source") if not getattr(factor, word).strip()]
     if missing:
         raise ConfigurationError(
@@ -130,7 +137,7 @@ def _require_origin(factor: Factor) -> None:
 
 
 class _Merged:
-    """A shipped source with the versions that were imported into it: of one name, the imported one is in force."""
+    """A shipped source with imported versions: of one name, the imported one is in force."""
 
     def __init__(self, source: FactorSource, versions: Iterable[FactorVersion], day: date | None) -> None:
         self.name = source.name
@@ -139,12 +146,13 @@ class _Merged:
         self._factors = tuple(found.values())
 
     def factors(self) -> tuple[Factor, ...]:
-        """Of each name one."""
+        """Return one factor for each name."""
         return self._factors
 
 
 def book_of(versions: Iterable[FactorVersion] = (), day: date | None = None) -> FactorBook:
-    """The shipped factors and these imported versions; `day`: as known at its end, UTC (None: now).
+    """Return the shipped factors with these imported versions, as known at the end of `day` in UTC (None:
+    now).
 
     Raises ConfigurationError when a shipped table lacks its licence or cannot be read.
     """
@@ -154,17 +162,17 @@ def book_of(versions: Iterable[FactorVersion] = (), day: date | None = None) -> 
 
 @cache
 def factor_book() -> FactorBook:
-    """The shipped factors alone. Raises ConfigurationError."""
+    """Return the shipped factors only. Raises ConfigurationError."""
     return book_of()
 
 
 def choose(zone: str, year: int) -> ChosenFactor:
-    """`FactorBook.choose` of the shipped factors: for where no data directory can hold imported ones."""
+    """Call `FactorBook.choose` on the shipped factors, for callers without a data directory."""
     return factor_book().choose(zone, year)
 
 
 class KnownFactors:
-    """The factors in force in a data directory. For a thread that may call `versions`."""
+    """Factors in force in a data directory. For a thread that may call `versions`."""
 
     def __init__(self, versions: Callable[[], tuple[FactorVersion, ...]]) -> None:
         """`versions`: ports.FactorReader.versions."""
@@ -172,11 +180,17 @@ class KnownFactors:
         self._made: tuple[tuple[FactorVersion, ...], FactorBook] | None = None
 
     def book(self) -> FactorBook:
-        """As last read: for the collector, which calls `forget` at each import. Raises StoreDamaged, ConfigurationError."""
+        """Return the cached book, for the collector, which calls `forget` after each import.
+
+        Raises StoreDamaged, ConfigurationError.
+        """
         return self.latest() if self._made is None else self._made[1]
 
     def latest(self) -> FactorBook:
-        """Read what was imported again: for a process that only reads beside the collector. Raises as `book`."""
+        """Read the imported versions again, for a process beside the collector.
+
+        Raises the errors of `book`.
+        """
         versions = self._versions()
         made = self._made
         if made is None or made[0] != versions:
@@ -184,9 +198,9 @@ class KnownFactors:
         return made[1]
 
     def choose(self, zone: str, year: int) -> ChosenFactor:
-        """FactorBook.choose."""
+        """See FactorBook.choose."""
         return self.book().choose(zone, year)
 
     def forget(self) -> None:
-        """After an import: read them again when next asked."""
+        """Empty the cache after an import."""
         self._made = None

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Factors from the tables we ship.
+"""Provides the factors of the tables that we ship.
 
-Requirements: none. Official: ADEME's average consumption mix for mainland France; elsewhere Our World in Data / Ember.
+Official: ADEME's average consumption mix for mainland France; elsewhere Our World in Data / Ember.
 Configuration: `reporting.zone`, and the zone of each site.
 """
 
@@ -25,20 +25,23 @@ SHARES_2022: Final = (
     ("upstream", Decimal("0.259")),
     ("losses", Decimal("0.091")),
 )
-"""Components of ADEME's factor of 2022, for the years of which it publishes the total only. METHOD.md §2."""
+"""Components of ADEME's factor of 2022, for years of which ADEME publishes the total only. METHOD.md §2."""
 
 
 OWID_CHART: Final = "carbon-intensity-electricity"
-"""Name of the chart of Our World in Data whose values are shipped."""
+"""Name of the chart of Our World in Data whose values we ship."""
 
 
 class AdemeFactors:
-    """ADEME, mainland France, one factor a year since 2021, for the official ledger."""
+    """ADEME's factors of mainland France, one a year since 2021, for the official ledger."""
 
     name = "ademe"
 
     def factors(self) -> Iterator[Factor]:
-        """Oldest first. Raises ConfigurationError when the table cannot be read or lacks its origin."""
+        """Yield factors, oldest first.
+
+        Raises ConfigurationError for an unreadable table or one without origin.
+        """
         rows = [row for row in load_table("electricity_factors_fr").rows if row["ledger"] == "official"]
         for row in rows:
             if row["component"] != "total":
@@ -68,12 +71,12 @@ class AdemeFactors:
 
 
 class OwidFactors:
-    """Our World in Data / Ember, per country, 2018 to 2024: at generation, without network losses."""
+    """Factors of Our World in Data / Ember by country, 2018 to 2024: at generation, without grid losses."""
 
     name = "owid"
 
     def factors(self) -> Iterator[Factor]:
-        """By country, oldest first. Raises ConfigurationError likewise."""
+        """Yield factors by country, oldest first. Raises ConfigurationError as above."""
         table = load_table("electricity_factors_owid_ember")
         origin = f"{OWID_CHART}, edition of {table.edition}{_read_on(table.accessed)}"
         for row in table.rows:
@@ -98,7 +101,7 @@ class OwidFactors:
 
 @cache
 def zone_names() -> dict[str, str]:
-    """ISO 3166-1 alpha-3 code and English name, folded → the alpha-2 code that names a zone."""
+    """Return folded ISO 3166-1 alpha-3 code or English name → alpha-2 code."""
     names: dict[str, str] = {}
     for row in load_table("electricity_factors_owid_ember").rows:
         names[row["iso3"].lower()] = row["iso2"]
@@ -107,7 +110,7 @@ def zone_names() -> dict[str, str]:
 
 
 def alpha3_of(zone: str) -> str | None:
-    """ISO 3166-1 alpha-3 of a zone's code; None when it is no country."""
+    """Return the ISO 3166-1 alpha-3 code of a zone; None when it is no country."""
     return next(
         (row["iso3"] for row in load_table("electricity_factors_owid_ember").rows if row["iso2"] == zone),
         None,
@@ -115,7 +118,7 @@ def alpha3_of(zone: str) -> str | None:
 
 
 def _read_on(day: str) -> str:
-    """Says on which day the source was read, where that is known."""
+    """Name the day on which the source was read, where known."""
     return f", read on {day}" if day else ""
 
 

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an import changes of the factors in force (pure), and a factor as JSON for the way to the collector."""
+"""Compares an import with the factors in force (pure), and converts a factor to JSON for the way to the
+collector.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from veilleuse.collector.ports import Factor
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAXIMUM_FACTORS: Final = 1_000
-"""Of one import: some 15 zones and 30 years, and room."""
+"""Factors in one import: some 15 zones and 30 years, with a margin."""
 _MAXIMUM_KGCO2E_PER_KWH: Final = 3
 _TEXTS: Final = ("factor_id", "zone", "series", "source", "published", "licence", "element_id")
 _TEXT_CHARACTERS: Final = 300
@@ -25,7 +27,7 @@ _TEXT_CHARACTERS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class FactorChange:
-    """One factor of an import against what is in force."""
+    """One factor of an import, compared with the one in force."""
 
     kind: str
     """new; confirmed (as shipped); restated (another value, uncertainty, split or origin); archived; same."""
@@ -36,9 +38,9 @@ class FactorChange:
 def changes(
     brought: Iterable[Factor], shipped: Mapping[str, Factor], current: Mapping[str, FactorVersion]
 ) -> tuple[FactorChange, ...]:
-    """Each brought factor against the version in force, else the shipped one. `same` is not to be written.
+    """Compare each factor with the version in force, else the shipped one. `same` is not to be written.
 
-    An archived factor enters only where it is in force already: archived by its source, it still serves its own year.
+    An archived factor enters only where it is in force: it still serves its own year.
     """
     return tuple(_change(factor, shipped, current) for factor in brought)
 
@@ -62,7 +64,7 @@ def _change(
 
 
 def _figures(factor: Factor) -> tuple[object, ...]:
-    """What a report would show another number for."""
+    """Return the fields that change a number of a report."""
     return (
         factor.total_kgco2e_per_kwh,
         factor.components,
@@ -75,7 +77,7 @@ def _figures(factor: Factor) -> tuple[object, ...]:
 
 
 def factor_document(factor: Factor) -> dict[str, Any]:
-    """A factor as JSON: decimals and dates as text."""
+    """Convert a factor to JSON: decimals and dates as text."""
     return {
         **{name: getattr(factor, name) for name in _TEXTS},
         "valid_from": factor.valid_from.isoformat(),
@@ -92,7 +94,10 @@ def factor_document(factor: Factor) -> dict[str, Any]:
 
 
 def factor_from_document(document: Mapping[str, Any]) -> Factor:
-    """The factor of `factor_document`. Raises UsageError for what can be none: out of range, without licence or source."""
+    """Build the factor of `factor_document`.
+
+    Raises UsageError for a value out of range, without licence or source.
+    """
     try:
         factor = Factor(
             factor_id=_text(document["factor_id"]),
@@ -147,27 +152,27 @@ def _text(text: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """One value of a factor and the time it ruled; half-open."""
+    """One value of a factor and the half-open time in which it was in force."""
 
     factor: Factor
     from_unix_milliseconds: int | None
     """None: since the product ships it."""
     until_unix_milliseconds: int | None
-    """None: it still rules."""
+    """None: still in force."""
     version: FactorVersion | None
-    """Who imported it from what, and why; None: shipped."""
+    """The import, with who, from what and why; None: shipped."""
 
 
 def end_of_day_unix_milliseconds(day: date) -> int:
-    """First millisecond of the next day, UTC."""
+    """Return the first millisecond of the next day, UTC."""
     following = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     return round(following.timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def in_force(versions: Iterable[FactorVersion], day: date | None = None) -> dict[str, FactorVersion]:
-    """factor_id → the version in force at the end of a day, UTC (None: now); a withdrawn one is not.
+    """Return factor_id → the version in force at the end of a day in UTC (None: now), without withdrawn ones.
 
-    `versions` in the order they came.
+    `versions` in the order of import.
     """
     end = None if day is None else end_of_day_unix_milliseconds(day)
     newest: dict[str, FactorVersion] = {}
@@ -178,9 +183,9 @@ def in_force(versions: Iterable[FactorVersion], day: date | None = None) -> dict
 
 
 def before_withdrawal(versions: Iterable[FactorVersion], factor_id: str) -> FactorVersion | None:
-    """What ruled before the version in force, and would rule again without it; None: no imported one.
+    """Return the version that would be in force without the present one; None: no imported one.
 
-    A version that was withdrawn, and the copies that put others back, are passed over.
+    Withdrawn versions, and copies that restore others, are skipped.
     """
     standing: list[FactorVersion] = []
     for one in versions:
@@ -197,7 +202,7 @@ def before_withdrawal(versions: Iterable[FactorVersion], factor_id: str) -> Fact
 
 
 def known_on(shipped: Factor, day: date | None) -> bool:
-    """Whether a shipped factor was published by then. One whose day of publication is not known always was."""
+    """Tell whether a shipped factor was published by then. Without a known day of publication, always."""
     if day is None:
         return True
     try:
@@ -207,7 +212,10 @@ def known_on(shipped: Factor, day: date | None) -> bool:
 
 
 def history(shipped: Iterable[Factor], versions: Iterable[FactorVersion]) -> dict[str, tuple[InForce, ...]]:
-    """factor_id → every value it ever had, oldest first. While an import is withdrawn, the shipped value rules again."""
+    """Return factor_id → all its values, oldest first.
+
+    After a withdrawal the shipped value is in force again.
+    """
     own = {factor.factor_id: factor for factor in shipped}
     of_name: defaultdict[str, list[FactorVersion]] = defaultdict(list)
     for one in versions:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""French grid zones: the mainland, and the islands and territories whose grids are their own. METHOD.md §2."""
+"""Knows the French grid zones: the mainland, and islands and territories with their own grids.
+
+METHOD.md §2.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,11 @@ APART: Final[Mapping[str, tuple[str, ...]]] = {
     "PF": ("polynesie francaise", "french polynesia"),
     "NC": ("nouvelle-caledonie", "nouvelle caledonie", "new caledonia"),
 }
-"""Code → names, folded. Codes: ISO 3166-1 alpha-2; Corsica has none of its own and goes by ISO 3166-2:FR (FR-20R since
-2020; FR-COR and FR-H before)."""
+"""Code → folded names.
+
+Codes are ISO 3166-1 alpha-2. Corsica has none and uses ISO 3166-2:FR (FR-20R since 2020; FR-COR and FR-H
+before).
+"""
 
 CODES: Final[Mapping[str, str]] = {name: code for code, names in APART.items() for name in names} | {
     "france continentale": MAINLAND
@@ -35,14 +41,14 @@ CODES: Final[Mapping[str, str]] = {name: code for code, names in APART.items() f
 
 
 def fold(text: str) -> str:
-    """Lower case, without accents, single spaces, plain apostrophes: how names are compared."""
+    """Fold a name for comparison: lower case, no accents, single spaces, plain apostrophes."""
     plain = unicodedata.normalize("NFKD", text.replace("’", "'"))
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return " ".join(letters.lower().split())
 
 
 def zones_named(text: str) -> frozenset[str]:
-    """Codes of the zones apart that a text names as whole words, e.g. a category path."""
+    """Return the codes of separate zones that a text (such as a category path) names as whole words."""
     words = f" {re.sub('[^a-z]+', ' ', fold(text))} "
     return frozenset(
         code

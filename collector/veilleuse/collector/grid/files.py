@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Files of intensities, for places without Internet: what ODRÉ and Electricity Maps let one download, and a plain table (pure).
+"""Reads files of intensities, for sites without Internet: downloads of ODRÉ and Electricity Maps, and a plain
+table (pure).
 
-ODRÉ: the CSV (`;`, names or French labels) or the JSON of its export page, or a saved answer of its API. Which dataset it is
-follows from the fields, and for `taux_co2` from the column `nature` of each row. Plain: CSV with start, minutes, gco2e_per_kwh.
+ODRÉ: the CSV (`;`, names or French labels) or JSON of its export page, or a saved answer of its API. The
+fields name the dataset, and for `taux_co2` the column `nature` of each row. Plain: CSV with start, minutes,
+gco2e_per_kwh.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from veilleuse.collector.model.grid import (
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAXIMUM_BYTES: Final = 128 * 2**20
-"""All of ODRÉ's consolidated table since 2012, with every column, is some 60 MB."""
+"""Largest file in bytes: ODRÉ's whole consolidated table since 2012 is some 60 MB."""
 PLAIN_COLUMNS: Final = ("start", "minutes", "gco2e_per_kwh")
 _CONSUMPTION, _REALTIME, _CONSOLIDATED = DATASETS
 _LABELS: Final = {
@@ -45,18 +47,18 @@ _LABELS: Final = {
 _READ: Final = frozenset(
     {*PLAIN_COLUMNS, "nature", *(one.time_field for one in DATASETS), *(one.value_field for one in DATASETS)}
 )
-"""The rest of a table is not kept: some 40 columns and half a million rows are 1.3 GB in memory."""
+"""Columns that are kept: all 40 columns of half a million rows would take 1.3 GB of memory."""
 _NATURES: Final = {
     "temps reel": _REALTIME,
     "consolidees": _CONSOLIDATED,
     "definitives": _CONSOLIDATED,
 }
-"""Word of the column `nature`, without accents → dataset. "Données temps réel" was read in a sample; the others are from memory."""
+"""Word of the column `nature`, without accents → dataset. Only "Données temps réel" was seen in a sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """What a plain table does not say itself."""
+    """Facts that a plain table does not contain."""
 
     zone: str
     series: str
@@ -68,7 +70,10 @@ class Plain:
 def read_file(
     raw: bytes, now_unix_milliseconds: int, *, dataset: str | None = None, plain: Plain | None = None
 ) -> list[GridValues]:
-    """One for each dataset that the file holds. `dataset`: ODRÉ's, where the file does not tell. Raises UsageError."""
+    """Return one result for each dataset in the file.
+
+    `dataset`: ODRÉ's, if the file has no name. Raises UsageError.
+    """
     named = None
     if dataset is not None:
         named = BY_DATASET.get(dataset)
@@ -144,7 +149,7 @@ def _dataset_of(row: Any) -> Dataset:
 
 
 def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> GridValues:
-    """All of it, or nothing: a table that somebody made can be mended."""
+    """Read the whole table or nothing: its author can mend it."""
     left: Counter[str] = Counter()
     values: list[GridIntensity] = []
     for number, row in enumerate(rows, start=2):
@@ -177,7 +182,6 @@ def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> GridVal
 
 
 def _moment_of(one: GridIntensity) -> str:
-    """When it begins, for people."""
-    return datetime.fromtimestamp(one.start_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
-        "%Y-%m-%dT%H:%MZ"
-    )
+    """Return its start, for people."""
+    start = datetime.fromtimestamp(one.start_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC)
+    return start.strftime("%Y-%m-%dT%H:%MZ")

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is stored of hours and of the grid → the indicative ledger of a period. Servers and classrooms: workstations send no hours."""
+"""Computes the indicative ledger of a period from stored hours and intensities. Servers and classrooms only.
+
+Workstations send no hours.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,12 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
 def by_hour(values: Iterable[GridIntensity]) -> dict[int, HourIntensity]:
-    """Hour (Unix ms) → what is known of it. The values are of one series and zone, and do not overlap. Raises ValueError else.
+    """Return hour (Unix milliseconds) → its intensity.
 
-    A value of a quarter, a half or a whole hour lies in one hour. Of an hour with three quarters known, a quarter is a gap.
+    Raises ValueError unless values are of one series and disjoint.
+
+    A value of a quarter, a half or a whole hour lies in one hour. An hour with three known quarters has a
+    quarter of gap.
     """
     weights: Counter[int] = Counter()
     minutes: defaultdict[int, Counter[IntensityStatus]] = defaultdict(Counter)
@@ -59,12 +65,12 @@ def by_hour(values: Iterable[GridIntensity]) -> dict[int, HourIntensity]:
 
 @dataclass(slots=True)
 class LedgerGroup:
-    """A group while it grows, with what each machine puts into it: the rule of disclosure needs to know."""
+    """Sums of one group, with each machine's part for the rule of disclosure."""
 
     machines: defaultdict[HostId, Sums] = field(default_factory=lambda: defaultdict(Sums))
 
     def cell(self, key: GroupKey) -> DisclosureCell[GroupKey]:
-        """Energy; beside it what is known and what is a gap: each of them is a figure of its own."""
+        """Return the energy, and beside it the known part and the gap: each is a figure of its own."""
         return DisclosureCell(
             key,
             {host: one.energy_millijoules for host, one in self.machines.items()},
@@ -80,7 +86,12 @@ Hours = Iterable[tuple[HostId, HourIntensity, EnergySums]]
 
 
 def ledger(hours: Hours, key_of: Mapping[HostId, GroupKey], k: int) -> Ledger:
-    """Groups of at least `k` machines, servers excepted; those too small in `autres`, or withheld. Machines not in `key_of` are left."""
+    """Build groups of at least `k` machines; servers need no minimum.
+
+    Small groups merge into `autres` or are withheld.
+
+    Machines not in `key_of` are left out.
+    """
     groups: defaultdict[GroupKey, LedgerGroup] = defaultdict(LedgerGroup)
     for host_id, hour, energy in hours:
         key = key_of.get(host_id)
@@ -118,7 +129,7 @@ def _line(key: GroupKey, groups: Sequence[LedgerGroup]) -> LedgerLine:
 
 
 def _autres(hidden: Sequence[GroupKey], members: Mapping[GroupKey, LedgerGroup]) -> Iterator[LedgerLine]:
-    """The one line of those hidden: `autres` in every dimension that was asked for, blank in the others."""
+    """Yield the line of merged groups: `autres` in every requested dimension, blank in the others."""
     for key in hidden[:1]:
         named = replace(
             key,
@@ -132,12 +143,12 @@ def _autres(hidden: Sequence[GroupKey], members: Mapping[GroupKey, LedgerGroup])
 
 POPULATIONS: Final = frozenset({Population.SERVER, Population.CLASSROOM})
 DIMENSIONS: Final = ("entity", "site", "population", "device_class")
-"""`population` and the grid zone part rows in any case."""
+"""Requested dimensions; `population` and the grid zone always separate rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class HourlyQuestion:
-    """What is asked. Raises UsageError on an unknown dimension or an empty period."""
+    """A query of the ledger. Raises UsageError on an unknown dimension or an empty period."""
 
     first: date
     end: date
@@ -148,7 +159,7 @@ class HourlyQuestion:
     now_unix_milliseconds: int
     populations: frozenset[Population] = POPULATIONS
     entities: frozenset[str] | None = None
-    """Only these and what is below them; None: all."""
+    """These and all below them; None: all."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -158,7 +169,7 @@ class HourlyQuestion:
 
 
 def indicative(reader: HourReader, question: HourlyQuestion) -> Hourly:
-    """Of every machine that has hours. Raises UsageError."""
+    """Compute the ledger over every machine with hours. Raises UsageError."""
     sites = {site.site: site for site in reader.sites()}
     hosts = {
         host.host_id: host
@@ -203,7 +214,7 @@ def _hours(
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
 ) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
-    """Place by place: a site's days are those of its time zone, its intensity that of its grid."""
+    """Yield hours site by site: each site has its time zone and its grid."""
     only = next(iter(question.populations)) if len(question.populations) == 1 else None
     members: defaultdict[tuple[str, str], set[HostId]] = defaultdict(set)
     for host in hosts.values():
@@ -221,14 +232,17 @@ def _hours(
 
 
 def _whole_hour(unix_milliseconds: int) -> int:
-    """The hour that begins then or next, as the store files hours under civil days."""
+    """Return the hour that begins then or next: the store files hours under civil days."""
     return unix_milliseconds + -unix_milliseconds % MILLISECONDS_PER_HOUR
 
 
 def _labels(
     hours: Sequence[int], known: Mapping[int, HourIntensity]
 ) -> tuple[dict[int, int], list[HourIntensity]]:
-    """(hour → number, number → intensity): hours of equal intensity share a number, so that the store may add them up."""
+    """Return (hour → label, label → intensity).
+
+    Hours of equal intensity share a label: the store sums them.
+    """
     kinds: list[HourIntensity] = [NOTHING]
     numbers: dict[HourIntensity, int] = {NOTHING: 0}
     labels: dict[int, int] = {}

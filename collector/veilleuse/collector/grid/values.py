@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Grams and instants as publishers write them: numbers as texts, null or 0 for what is missing, times in any zone. Pure."""
+"""Parses publishers' grams and instants: numbers as text, null or 0 for missing, any time zone. Pure."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ _FINEST: Final = min(MINUTES)
 
 @dataclass(frozen=True, slots=True)
 class GridValues:
-    """What an answer or a file held."""
+    """Values of an answer or a file."""
 
     values: tuple[GridIntensity, ...] = ()
     left: Counter[str] = field(default_factory=Counter)
-    """Reason → rows without a value: missing (null or 0), future, conflicting (twice, and not the same), unreadable."""
+    """Reason → rows without a value: missing (null or 0), future, conflicting (two values), unreadable."""
 
 
 class Unreadable(ValueError):
-    """It is not what was asked for."""
+    """An answer that is not the requested one."""
 
 
 def milligrams(value: Any) -> int | None:
-    """mg/kWh of a number of grams, also as text; None for null, blank and 0, which mean missing. Raises Unreadable."""
+    """Convert grams, also as text, to mg/kWh; None for null, blank and 0, which mean missing.
+
+    Raises Unreadable.
+    """
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
@@ -53,7 +56,7 @@ def milligrams(value: Any) -> int | None:
 
 
 def unix_milliseconds(value: Any, *, naive_is_utc: bool) -> int:
-    """Of an ISO 8601 instant. Raises Unreadable, also for one without an offset unless that is UTC there."""
+    """Convert an ISO 8601 instant. Raises Unreadable, also without an offset unless `naive_is_utc`."""
     if not isinstance(value, str):
         raise Unreadable(f"{value!r} is no instant")
     try:
@@ -68,7 +71,7 @@ def unix_milliseconds(value: Any, *, naive_is_utc: bool) -> int:
 
 
 def only_once(rows: Iterable[tuple[int, int | None]], left: Counter[str]) -> dict[int, int | None]:
-    """Start → value, in order. An instant that comes twice with two values is missing: nobody knows which."""
+    """Return start → value, in order. An instant with two values is missing: nobody knows which is right."""
     found: dict[int, int | None] = {}
     twice: set[int] = set()
     for start, value in rows:
@@ -83,9 +86,11 @@ def only_once(rows: Iterable[tuple[int, int | None]], left: Counter[str]) -> dic
 
 
 def step_minutes(starts: Iterable[int], otherwise: int) -> int:
-    """Distance of the instants of one answer: the largest that all of them lie on. `otherwise`: of a lone one, or none.
+    """Return the step of the instants of one answer: the largest that fits all.
 
-    Raises Unreadable when it is no whole part of an hour.
+    `otherwise`: for one instant or none.
+
+    Raises Unreadable when it does not divide an hour.
     """
     offsets = {start % (60 * MILLISECONDS_PER_MINUTE) for start in starts}
     if any(offset % (_FINEST * MILLISECONDS_PER_MINUTE) for offset in offsets):
@@ -101,7 +106,7 @@ def step_minutes(starts: Iterable[int], otherwise: int) -> int:
 def current(
     values: Iterable[GridIntensity], now_unix_milliseconds: int, left: Counter[str]
 ) -> Iterator[GridIntensity]:
-    """Those whose time is over: what lies ahead is a forecast, and the running one is not whole."""
+    """Keep values whose time is over: a later one is a forecast, and the present one is incomplete."""
     for one in values:
         if one.end_unix_milliseconds <= now_unix_milliseconds:
             yield one

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Files of inventories → neutral rows. To add a format: one file here, one line in FORMATS.
+"""Reads inventory files into neutral rows. A new format is one file here and one line in FORMATS.
 
-Parsing runs in the command's own process: the collector gets rows (rows.py), never somebody's bytes.
+The command parses files in its own process: the collector receives rows (rows.py), never the bytes of a file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ def read_files(
     item: str = "computer",
     source: str | None = None,
 ) -> InventoryReading:
-    """(name, content) of files of one format → their reading; `form` None: told by the first. Raises UsageError.
+    """Read files of one format, given as (name, content). Raises UsageError.
 
-    `item`: what a list of GLPI is of; it does not say so itself. `source`: another inventory's name than the format's own.
+    `form` None: the first file decides. `item`: kind of a GLPI list, which the list itself does not name.
+    `source`: name of the inventory, where it differs from the format's.
     """
     reading: InventoryReading | None = None
     for name, data in files:
@@ -57,13 +58,13 @@ def read_files(
 
 
 def finished(reading: InventoryReading, words: InventoryMapping) -> InventoryReading:
-    """With what the mapping says of the entities that were named."""
+    """Add what the mapping says of the named entities."""
     add_entities(reading, words)
     return reading
 
 
 def format_of(name: str, data: bytes, words: InventoryMapping) -> str:
-    """By content; the name decides nothing. Raises UsageError when it is none."""
+    """Recognise a format by the content, never by the name. Raises UsageError for an unknown format."""
     if fusioninventory.looks_like(data):
         return "fusioninventory"
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):

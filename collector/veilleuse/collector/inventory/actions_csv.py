@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""CSV of what is followed and not measured: objectives, measures, other items of the bilan, retired stock; and actions.
+"""Reads CSV files of declared items: objectives, measures, other items of the bilan, retired stock, and
+actions.
 
-One file holds one kind, told by its heading. All of a file, or nothing where a row is refused: they are short, and read by people.
+One file holds one kind, named by its heading. A file with a refused row is refused as a whole: these files
+are short and written by people.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ _IN_FRENCH: Final = {
     "fin_de_vie": "end_of_life",
     "autre": "other",
 }
-"""What a French file may say for a word of ours."""
+"""French words that a file may use instead of ours."""
 SITES_SEPARATOR: Final = "|"
 MAXIMUM_LINES: Final = 2_000
 _LARGEST: Final = Decimal(10) ** 12
@@ -62,13 +64,13 @@ class ActionsColumn(NamedTuple):
 
     doc: str
     parse: Callable[[str], str]
-    """The cell as it is kept. Raises CellRefused."""
+    """Returns the value of a cell. Raises CellRefused."""
     required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ActionsFile:
-    """A file as read."""
+    """The rows of one file."""
 
     kind: str
     """One of KINDS."""
@@ -230,7 +232,10 @@ KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
 
 
 def template(kind: str) -> str:
-    """A heading, and above it what to write in each column, as comments that the import skips. Raises UsageError."""
+    """Build an empty file of `kind`: a heading, and above it one comment a column, which the import skips.
+
+    Raises UsageError for an unknown kind.
+    """
     columns = _columns_of(kind)
     needed = ", ".join(name for name, column in columns.items() if column.required)
     notes = "".join(f"# {name}: {column.doc}\n" for name, column in columns.items())
@@ -238,7 +243,7 @@ def template(kind: str) -> str:
 
 
 def read(data: bytes, name: str) -> ActionsFile:
-    """All rows of a file of one kind. Raises UsageError when its heading is none."""
+    """Read all rows of a file of one kind. Raises UsageError when the heading belongs to no kind."""
     table = table_of(without_notes(data), name)
     headings = [folded(column).replace(" ", "_") for column in table.columns]
     kind = _kind_of(headings, name)
@@ -268,7 +273,7 @@ def read(data: bytes, name: str) -> ActionsFile:
 
 
 def checked(kind: str, cells: Mapping[str, str]) -> ActionLine:
-    """A line that was read elsewhere, read again. Raises UsageError."""
+    """Check a line that another process has read. Raises UsageError."""
     columns = _columns_of(kind)
     if unknown := [name for name in cells if name not in columns]:
         raise UsageError(f"{kind} has no column '{unknown[0][:64]}'")
@@ -279,7 +284,7 @@ def checked(kind: str, cells: Mapping[str, str]) -> ActionLine:
 
 
 def action_of(cells: Cells) -> Action:
-    """Of a line of ACTIONS."""
+    """Build an action from a line of kind ACTIONS."""
     return Action(
         cells["action_id"],
         tuple(cells["sites"].split(SITES_SEPARATOR)),

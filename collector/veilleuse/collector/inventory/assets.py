@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Named cells of one thing → a neutral asset row, or a refusal that says which cell, why, and what to do. Pure."""
+"""Turns the named cells of one device into an asset row, or into a refusal: which cell, why, what to do.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,9 @@ from veilleuse.wire.vocabulary import Population
 
 MAXIMUM_DISPLAYS: Final = 32
 MAXIMUM_RAW_CHARACTERS: Final = 256
-"""Of a cell in the kept raw row."""
+"""Longest cell in the raw row that is kept, in characters."""
 _SECRET: Final = frozenset({"serial", "uuid"})
-"""Not kept as they are: their pseudonyms are."""
+"""Fields that are stored as pseudonyms only."""
 _TEXT_FIELDS: Final = ("name", "inventory_number", "vendor", "model")
 _CHOICES: Final[Mapping[str, frozenset[str]]] = {
     "population": frozenset(one.value for one in Population),
@@ -44,15 +47,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AssetFields:
-    """One thing as a file tells it: texts by field."""
+    """One device as a file describes it: text by field."""
 
     where: str
     item: str
     cells: Mapping[str, str]
     headings: Mapping[str, str]
-    """Field → how the file calls it."""
+    """Field → heading of its column in the file."""
     by_hardware: bool = False
-    """As in AssetRow."""
+    """Same as AssetRow.by_hardware."""
 
 
 class _Refused(Exception):
@@ -63,7 +66,10 @@ class _Refused(Exception):
 
 
 def add_asset(reading: InventoryReading, words: InventoryMapping, found: AssetFields) -> None:
-    """Into the reading, as an asset or as a refusal. Raises UsageError when there are too many."""
+    """Add the device to `reading`, as an asset or as a refusal.
+
+    Raises UsageError when there are too many rows.
+    """
     reading.more(found.where)
     try:
         values = _values(reading, words, found)
@@ -92,7 +98,7 @@ def add_asset(reading: InventoryReading, words: InventoryMapping, found: AssetFi
 
 
 def _keys(found: AssetFields) -> tuple[str, ...]:
-    """What a refused row may be known by: not absent, for all that."""
+    """Return the keys by which a refused row may be known: such an asset is not absent from the file."""
     told = [found.cells.get(name, "").strip()[:200] for name in ("key", "inventory_number")]
     serial = normalised_serial(found.cells.get("serial", "")[:200])
     return tuple(one for one in (*told, serial) if one)
@@ -168,7 +174,7 @@ def _status(
 def _class(
     reading: InventoryReading, words: InventoryMapping, found: AssetFields, values: dict[str, Value]
 ) -> None:
-    """Its own column, else by its type and model."""
+    """Return the device class from its own column, else from type and model."""
     if "device_class" in found.cells:
         values["device_class"] = (
             _cell(found, "device_class", lambda cell: _choice(cell, DEVICE_CLASSES)) or "unknown"
@@ -204,7 +210,7 @@ def _choice(cell: str, allowed: frozenset[str]) -> str:
 
 
 def _said(cell: str, parse: Callable[[str], str]) -> str:
-    """A text; blank for what lists write for nothing: `-` is no number of an inventory."""
+    """Return the text of a cell; blank for `-` and the other words that lists write for nothing."""
     return "" if is_blank(cell) else parse(cell)
 
 
@@ -216,7 +222,7 @@ def _cell(found: AssetFields, name: str, parse: Callable[[str], T]) -> T:
 
 
 def add_entities(reading: InventoryReading, words: InventoryMapping) -> None:
-    """What the mapping's rules say of every entity named, and of those above it."""
+    """Add what the mapping's rules say of every named entity and of its parents."""
     told = {row.name for row in reading.entities}
     named = dict.fromkeys(str(row.values["entity"]) for row in reading.assets if row.values.get("entity"))
     every: dict[str, None] = {}

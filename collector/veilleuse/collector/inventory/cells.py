@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One cell of somebody's file → a value, or a clear refusal. Pure; nothing in a cell is ever executed, opened or followed."""
+"""Turns one cell of a file into a value, or into a clear refusal.
+
+Pure: no cell is executed, opened or followed.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 MAXIMUM_CHARACTERS: Final = 128
-"""Of a name: PROMISES.md S16."""
+"""Longest name, in characters: PROMISES.md S16."""
 MAXIMUM_PATH_CHARACTERS: Final = 512
-"""Of an entity with all that is above it."""
+"""Longest path of an entity with its parents, in characters."""
 EARLIEST: Final = date(1980, 1, 1)
 LATEST: Final = date(2100, 1, 1)
 SEPARATOR: Final = " > "
-"""Between an entity and the one above it, as GLPI writes it."""
+"""Separates an entity from its parent, as in GLPI."""
 
 _SPACES: Final = re.compile("[ \u00a0\u2009\u202f]+")
-"""French typography puts the narrow ones before signs and between thousands; none of them is a hidden character."""
+"""Spaces of French typography: the narrow ones stand before signs and between thousands; none is hidden."""
 _DATE: Final = re.compile(
     r"(?:(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})|(?P<a>\d{1,2})[-/.](?P<b>\d{1,2})[-/.](?P<c>\d{4}))"
     r"(?:[ T]\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
@@ -29,15 +32,15 @@ _NUMBER: Final = re.compile(
     r"(?P<sign>[+-]?)(?P<whole>\d+|\d{1,3}(?P<by>[., '])\d{3}(?:(?P=by)\d{3})*)"
     r"(?:(?P<point>[.,])(?P<part>\d*))?(?P<power>[eE][+-]?\d{1,3})?"
 )
-"""Signs between thousands stand before three digits each, and are all the same: `12.05.2024` is no amount."""
+"""Separators of thousands stand before three digits each and are all equal: `12.05.2024` is no amount."""
 _TRUE: Final = frozenset({"1", "yes", "y", "true", "oui", "o", "vrai", "x"})
 _FALSE: Final = frozenset({"0", "no", "n", "false", "non", "faux"})
 _NOTHING: Final = frozenset({"", "-", "--", "0000-00-00", "n/a", "null", "&nbsp;"})
-"""What lists write for nothing; GLPI's own dropdowns say &nbsp; in its API."""
+"""Words that lists write for nothing; GLPI's API writes `&nbsp;` in a dropdown."""
 
 
 class CellError(Exception):
-    """Cannot be taken as it is. `args`: what, and what to do."""
+    """A cell that cannot be taken as it is. `args`: the fault and the remedy."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what, remedy)
@@ -46,20 +49,23 @@ class CellError(Exception):
 
 
 def tidy(cell: str) -> str:
-    """The cell as text: NFC, spaces made one, none at its ends; an apostrophe that guards against formulas is taken off."""
+    """Normalise a cell: NFC, single spaces, none at the ends, without the apostrophe that guards against
+    formulas.
+    """
     text = unicodedata.normalize("NFC", _SPACES.sub(" ", cell)).strip()
     return text[1:] if len(text) > 1 and text[0] == "'" and text[1] in "=+-@" else text
 
 
 def is_blank(cell: str) -> bool:
-    """Whether it says nothing."""
+    """Tell whether a cell holds nothing."""
     return tidy(cell).casefold() in _NOTHING
 
 
 def name_of(cell: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
-    """A name: printable, at most so many characters; blank for nothing. Raises CellRefused.
+    """Return a printable name of at most `maximum` characters; blank for nothing. Raises CellRefused.
 
-    Letters of any script, and signs: "Collège d'Oullins (annexe)" is a name, and so is "=1+1", which outputs guard.
+    Letters of any script and signs are allowed: "Collège d'Oullins (annexe)" is a name. So is "=1+1": the
+    exports guard it.
     """
     if len(cell) > 4 * maximum:
         raise CellError(f"a text of {len(cell)} characters", f"write at most {maximum}")
@@ -76,7 +82,7 @@ def name_of(cell: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
 
 
 def entity_of(cell: str) -> str:
-    """An entity's path, parts joined by SEPARATOR. Raises CellRefused."""
+    """Return the path of an entity, its parts joined by SEPARATOR. Raises CellRefused."""
     if len(cell) > 4 * MAXIMUM_PATH_CHARACTERS:
         raise CellError(f"a text of {len(cell)} characters", f"write at most {MAXIMUM_PATH_CHARACTERS}")
     parts = [name_of(part) for part in cell.split(">")]
@@ -91,15 +97,16 @@ def entity_of(cell: str) -> str:
 
 
 def parent_of(entity: str) -> str | None:
-    """The path above; None at the root."""
+    """Return the path of the parent; None at the root."""
     above, found, _ = entity.rpartition(SEPARATOR)
     return above if found else None
 
 
 def date_of(cell: str, *, day_first: bool = True) -> date | None:
-    """A day: 2024-09-01, 01/09/2024, 01-09-2024, a time of day behind it or not; None for nothing. Raises CellRefused.
+    """Return a civil day; None for nothing. Raises CellRefused.
 
-    `day_first`: how the second form is meant. What can only be meant otherwise is refused, not turned round.
+    Accepted: 2024-09-01, 01/09/2024 and 01-09-2024, with or without a time of day. `day_first` says how to
+    read the last two. A date that is valid only in the other order is refused.
     """
     if is_blank(cell):
         return None
@@ -127,7 +134,10 @@ def date_of(cell: str, *, day_first: bool = True) -> date | None:
 
 
 def decimal_of(cell: str) -> Decimal:
-    """A number with a point or a comma: 1234.56, 1 234,56 €, 4,74E-3. Raises CellRefused where it could mean two things."""
+    """Return a decimal number: 1234.56, 1 234,56 €, 4,74E-3.
+
+    Raises CellRefused where a sign has two meanings.
+    """
     text = tidy(cell).removesuffix("€").removesuffix("EUR").strip()
     matched = _NUMBER.fullmatch(text) if len(text) <= 40 else None
     if matched is None or (matched["by"] and matched["by"] == matched["point"]):
@@ -149,12 +159,12 @@ def decimal_of(cell: str) -> Decimal:
 
 
 def is_ambiguous(text: str) -> bool:
-    """Whether its one sign may stand between thousands or before a fraction: 1.234."""
+    """Tell whether the only sign may separate thousands or a fraction: 1.234."""
     return re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", text) is not None
 
 
 def integer_of(cell: str, maximum: int) -> int:
-    """A whole number from 0. Raises CellRefused."""
+    """Return an integer from 0 to `maximum`. Raises CellRefused."""
     text = tidy(cell)
     if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= maximum):
         raise CellError(f"'{_short(cell)}' is no whole number from 0 to {maximum}", "write digits only")
@@ -162,7 +172,7 @@ def integer_of(cell: str, maximum: int) -> int:
 
 
 def boolean_of(cell: str) -> bool:
-    """Yes or no, oui or non, 1 or 0. Raises CellRefused."""
+    """Return a boolean: yes or no, oui or non, 1 or 0. Raises CellRefused."""
     text = tidy(cell).casefold()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
@@ -170,13 +180,13 @@ def boolean_of(cell: str) -> bool:
 
 
 def folded(text: str) -> str:
-    """For comparing headings, types and statuses: no accents, no case, signs as one space."""
+    """Fold a text to compare headings, types and statuses: no accents, no case, signs as one space."""
     bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return re.sub(r"[^\w*?\[\]>]+", " ", bare.casefold().replace("_", " ")).strip()
 
 
 def shown(text: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
-    """Fit for a terminal: printable, not long."""
+    """Make a text fit for a terminal: printable characters only, at most `maximum`."""
     return "".join(c if c.isprintable() else "?" for c in text[:maximum]) + "…" * (len(text) > maximum)
 
 

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Bytes of somebody's CSV → columns and rows of text. Any of the usual encodings and separators; bounded, nothing executed."""
+"""Reads the bytes of a CSV file into columns and rows of text: any usual encoding and separator, bounded in
+size.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,15 @@ from veilleuse.collector.inventory.rows import MAXIMUM_ROWS
 MAXIMUM_BYTES: Final = 64 * 1024 * 1024
 MAXIMUM_COLUMNS: Final = 500
 SEPARATORS: Final = (";", ",", "\t", "|")
-"""Of columns; GLPI offers the first two, spreadsheets the others."""
+"""Column separators: GLPI offers the first two, spreadsheets the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """One row, its cells as they are."""
+    """One row of a file, its cells unchanged."""
 
     line: int
-    """Of the file, counted from 1, where the row ends."""
+    """Line of the file where the row ends, from 1."""
     cells: tuple[str, ...]
 
 
@@ -39,15 +41,16 @@ class CsvTable:
     rows: tuple[CsvRow, ...]
 
     def where(self, row: CsvRow) -> str:
-        """For people."""
+        """Return the place of a row as an error message names it."""
         return f"{self.name}, line {row.line}"
 
 
 def text_of(data: bytes, name: str) -> str:
-    """The text of a file: UTF-8 with or without its mark, UTF-16 with it, else Windows-1252, of which Latin-1 is a part.
+    """Decode a file: UTF-8 with or without BOM, UTF-16 with BOM, else Windows-1252, which contains Latin-1.
 
-    Raises UsageError when it is none, or too large, or UTF-8 with a broken character: read as anything else, all its accents
-    would be others, and every entity with one a new entity.
+    Raises UsageError for a file that is no text, is too large, or is UTF-8 with a broken character. Another
+    encoding would change all accents of that last file, and each entity with an accent would become a new
+    entity.
     """
     if len(data) > MAXIMUM_BYTES:
         raise UsageError(f"{name} has {len(data)} bytes, at most {MAXIMUM_BYTES}: import it in parts")
@@ -63,7 +66,7 @@ def text_of(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         read = data.decode("utf-8", "replace")
         whole = sum(map(len, re.findall("[^\x00-\x7f\ufffd]+", read)))
-        if whole > read.count("\ufffd"):  # in Windows-1252 hardly any accent is one of UTF-8
+        if whole > read.count("\ufffd"):  # Windows-1252 text hardly ever forms valid UTF-8 characters
             line = data.count(b"\n", 0, error.start) + 1
             raise UsageError(
                 f"{name}, line {line}: a broken character of UTF-8: the file was cut or mixed; export it again"
@@ -72,12 +75,15 @@ def text_of(data: bytes, name: str) -> str:
         return data.decode("cp1252")
     except (
         UnicodeDecodeError
-    ):  # five of its bytes are nothing; in Latin-1 they are control characters, refused in a name
+    ):  # Windows-1252 leaves five bytes undefined; in Latin-1 they are control characters, refused in names
         return data.decode("latin-1")
 
 
 def table_of(data: bytes, name: str) -> CsvTable:
-    """All rows of a CSV file. Raises UsageError when it has no heading, too many rows, or a quote is never closed."""
+    """Read all rows of a CSV file.
+
+    Raises UsageError without a heading, with too many rows or an unclosed quote.
+    """
     text = text_of(data, name)
     rows = _rows(text, name)
     heading = next(rows, None)
@@ -100,7 +106,7 @@ def _rows(text: str, name: str) -> Iterator[CsvRow]:
         for cells in reader:
             if any(map(str.strip, cells)):
                 number += 1
-                if number > MAXIMUM_ROWS + 1:  # and the heading
+                if number > MAXIMUM_ROWS + 1:  # the heading is one row
                     raise UsageError(f"{name}: more than {MAXIMUM_ROWS} rows: import it in parts")
                 yield CsvRow(reader.line_num, tuple(cells))
     except csv.Error as error:
@@ -112,7 +118,7 @@ def _rows(text: str, name: str) -> Iterator[CsvRow]:
 
 
 def _separator(text: str) -> str:
-    """The one that cuts the first line into most columns."""
+    """Return the separator that cuts the first line into most columns."""
     head = re.split(r"[\r\n]", text.lstrip("\r\n")[:65_536], maxsplit=1)[0]
     counts = {one: len(next(csv.reader([head], delimiter=one), [])) for one in SEPARATORS}
     return max(SEPARATORS, key=lambda one: counts[one])

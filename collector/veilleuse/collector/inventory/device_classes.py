@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Words of inventories → our device classes. What is in no table is listed, never guessed; a mapping file adds to it.
+"""Maps the words of inventories to our device classes.
 
-Computers: names of chassis types as SMBIOS and dmidecode write them (GLPI's agent fills the type with them) are sorted as the
-agent sorts their numbers (veilleuse.agent.host.machine.class_of), so that both say the same of one machine. The French words are
-those in common use in GLPI.
+An unknown word is listed, never guessed; a mapping file adds words.
+
+GLPI's agent writes the chassis names of SMBIOS and dmidecode as types. They map as the agent maps the chassis
+numbers (veilleuse.agent.host.machine.class_of), so that both agree on a machine. The French words are those
+in common use in GLPI.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from veilleuse.wire.vocabulary import DeviceClass
 ITEMS: Final = (
     "computer", "monitor", "network_equipment", "printer", "phone", "peripheral", "storage", "other",
 )  # fmt: skip
-"""Kinds of list. GLPI's item types but `storage` and `other`."""
+"""Kinds of list: GLPI's item types, and our own `storage` and `other`."""
 
 DEVICE_CLASSES: Final = frozenset(
     {
@@ -29,9 +31,9 @@ DEVICE_CLASSES: Final = frozenset(
         *(one.value for one in InventoryClass),
     }
 )
-"""All that an asset may be."""
+"""Classes of assets."""
 AGENT_CLASSES: Final = frozenset(one.value for one in DeviceClass)
-"""An agent may run on these."""
+"""Classes of machines on which an agent may run."""
 
 _COMPUTERS: Final = {
     DeviceClass.LAPTOP: (
@@ -107,12 +109,12 @@ _WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     )
 }
 _UNKNOWN: Final = {"computer": DeviceClass.UNKNOWN.value}
-"""What a thing of unknown type is: a computer of unknown form, else `other`."""
+"""Class of an item of unknown type: a computer of unknown form, else `other`."""
 _ALWAYS: Final = {"monitor": EnergyClass.MONITOR.value}
 
 
 def class_of(item: str, kind: str) -> tuple[str, bool]:
-    """(device class, whether the word was known) of a type as an inventory of such items names it."""
+    """Return (device class, whether the word was known) for a type in a list of such items."""
     word = folded(kind)
     if item in _ALWAYS:
         return _ALWAYS[item], True
@@ -128,7 +130,7 @@ IN_SERVICE: Final = frozenset(
         "utilise", "en usage", "deployed", "deploye", "affecte", "operationnel", "ok", "en fonction",
     }
 )  # fmt: skip
-"""Statuses, folded; a mapping file adds to both."""
+"""Statuses, folded; a mapping file adds statuses to this set and to the next."""
 OUT_OF_SERVICE: Final = frozenset(
     {
         "reforme", "hors service", "rebut", "mis au rebut", "au rebut", "sorti", "sorti du parc", "sortie", "cede", "donne",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Assets → the plain CSV that an import reads; no cell is a formula."""
+"""Writes assets as the plain CSV that an import reads. No cell can be a formula."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from veilleuse.collector.model.inventory import Asset
 
 _NAMES: Final = ("source", "key", "name", "inventory_number")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
-"""What a spreadsheet may begin a formula with; an apostrophe before it is taken off by the import."""
+"""Characters that may begin a formula in a spreadsheet.
+
+The import removes the apostrophe that guards them.
+"""
 COLUMNS: Final = (
     "asset", "device_class", "entity", "site", "population", "power_context", "vendor", "model", "in_service_on",
     "out_of_service_on", "refurbished", "displays", "server_role", "absent_since", "matched",
@@ -22,7 +25,11 @@ COLUMNS: Final = (
 
 
 def csv_of(assets: Iterable[Asset], names: Mapping[str, Sequence[str]]) -> str:
-    """One line an asset. `names`: asset's number → source, key, name, inventory number; empty: none of these columns."""
+    """Write one line for each asset.
+
+    `names`: asset number → source, key, name and inventory number. When it is empty, these columns are left
+    out.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([*(_NAMES if names else ()), *COLUMNS])
@@ -33,7 +40,7 @@ def csv_of(assets: Iterable[Asset], names: Mapping[str, Sequence[str]]) -> str:
 
 
 def guarded(cell: str) -> str:
-    """With an apostrophe before what a spreadsheet might execute."""
+    """Put an apostrophe before a cell that a spreadsheet might execute."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 

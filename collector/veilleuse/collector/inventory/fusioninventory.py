@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What FusionInventory and GLPI's agent write of one machine: XML, plain or compressed as .ocs files are (gzip, zlib).
+"""Reads the XML that FusionInventory and GLPI's agent write for one machine, plain or compressed (.ocs: gzip,
+zlib).
 
-Only CONTENT's HARDWARE, BIOS, MONITORS and ACCOUNTINFO (the tag) are read: never users, software, processes or networks.
-Document types and entities are refused, so that nothing in a file grows, reads another file or asks the network.
+Only HARDWARE, BIOS, MONITORS and ACCOUNTINFO (the tag) of CONTENT are read: never users, software, processes
+or networks. Document types and entities are refused: nothing in a file can grow, read another file or use the
+network.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 
 SOURCE: Final = "fusioninventory"
 MAXIMUM_BYTES: Final = 32 * 1024 * 1024
-"""Of a file once unpacked. A machine with all its software has 0.2 to 2 MB."""
+"""Largest unpacked file, in bytes. A machine with all its software has 0.2 to 2 MB."""
 MAXIMUM_DEPTH: Final = 12
 MAXIMUM_ELEMENTS: Final = 500_000
 MAXIMUM_TEXT: Final = 4_096
@@ -36,7 +38,7 @@ _NO_TAG: Final = frozenset(
         "ATN12345678901234567", "TOBEFILLED",
     }
 )  # fmt: skip
-"""What firmware and hypervisors write where nobody set an asset tag, normalised; beside a serial number's placeholders."""
+"""Normalised placeholders of firmware and hypervisors for an asset tag that nobody has set."""
 _INTERNAL_PANEL: Final = (
     "laptop",
     "notebook",
@@ -46,12 +48,12 @@ _INTERNAL_PANEL: Final = (
     "detachable",
     "all in one",
 )
-"""Forms that have a panel of their own: one of their monitors is none that hangs on them."""
+"""Chassis with a built-in panel: one of the listed monitors is this panel."""
 
 
 @dataclass(slots=True)
 class _Machine:
-    """What is read of a file."""
+    """Sections of a file that are read."""
 
     sections: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     device_id: str = ""
@@ -64,7 +66,7 @@ class _Machine:
 
 
 def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str) -> None:
-    """One machine. Raises UsageError when the file is no inventory, or is not to be trusted."""
+    """Read one machine. Raises UsageError when the file is no inventory or is not safe."""
     machine = _parse(unpacked(data, name), name)
     hardware, bios = machine.first("HARDWARE"), machine.first("BIOS")
     if not hardware and not bios:
@@ -98,12 +100,14 @@ def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: 
 
 
 def _lasting(device_id: str) -> str:
-    """Without the moment the agent was first started, which one that keeps no state writes anew each time."""
+    """Remove the agent's start time from a device id: an agent that keeps no state writes a new one each
+    time.
+    """
     return _STARTED.sub("", device_id)
 
 
 def _serial(bios: dict[str, str]) -> str:
-    """The machine's, else its board's: what GLPI takes for the serial number."""
+    """Return the serial number of the machine, else of its board, in the order that GLPI uses."""
     return next((text for key in ("SSN", "MSN") if normalised_serial(text := bios.get(key, ""))), "")
 
 
@@ -112,7 +116,7 @@ def _external(monitors: int, chassis: str) -> int:
 
 
 def unpacked(data: bytes, name: str) -> bytes:
-    """The XML inside, whatever it is packed in. Raises UsageError beyond MAXIMUM_BYTES, however small the file is."""
+    """Unpack the XML of a file. Raises UsageError above MAXIMUM_BYTES, however small the packed file is."""
     if not data.startswith((_GZIP, *_ZLIB)):
         if len(data) > MAXIMUM_BYTES:
             raise UsageError(f"{name} has {len(data)} bytes, at most {MAXIMUM_BYTES}")
@@ -130,7 +134,7 @@ def unpacked(data: bytes, name: str) -> bytes:
 
 
 def looks_like(data: bytes) -> bool:
-    """Whether a file may be one: XML, or packed."""
+    """Tell whether a file may be XML, plain or packed."""
     return data.startswith((_GZIP, *_ZLIB)) or data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
 
 
@@ -151,13 +155,13 @@ def _parse(data: bytes, name: str) -> _Machine:
     except expat.ExpatError as error:
         what = expat.ErrorString(error.code)
         raise UsageError(f"{name}, line {error.lineno}: no XML: {what}") from error
-    except (LookupError, ValueError) as error:  # an encoding nobody knows
+    except (LookupError, ValueError) as error:  # an unknown encoding
         raise UsageError(f"{name} is no XML: {str(error)[:80]}") from error
     return machine
 
 
 class _Handler:
-    """Keeps /REQUEST/CONTENT/<section>/<field> and /REQUEST/DEVICEID; counts the rest."""
+    """Keeps /REQUEST/CONTENT/<section>/<field> and /REQUEST/DEVICEID; counts all other elements."""
 
     def __init__(self, machine: _Machine, name: str) -> None:
         self._machine, self._name = machine, name
@@ -194,7 +198,7 @@ class _Handler:
         if self._length <= MAXIMUM_TEXT:
             self._text.append(piece)
         elif self._fields is not None and self._length - len(piece) <= MAXIMUM_TEXT:
-            self._text.append(piece[:MAXIMUM_TEXT])  # enough to be refused as too long
+            self._text.append(piece[:MAXIMUM_TEXT])  # long enough to be refused as too long
 
     def refuse(self, *_: Any) -> int:
         raise UsageError(

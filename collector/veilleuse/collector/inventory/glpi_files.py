@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""GLPI's words: headings of its lists in French and English, and fields of its REST API. Source: GLPI 9.5 to 11 (search options
-of Computer, Infocom; apirest.md); the French ones are those of its own translation.
+"""Knows GLPI's words: headings of its lists in French and English, and fields of its REST API.
 
-Columns that name people (user, group, technician, contact) are not read at all, nor is any column that is not listed here.
+Source: GLPI 9.5 to 11 (search options of Computer and Infocom; apirest.md); the French words are GLPI's own
+translation. Columns that name people (user, group, technician, contact) are not read, nor is any column that
+is not listed here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import InventoryReading, Refusal
 
 SOURCE: Final = "glpi"
-"""One inventory, whatever way it comes: a list with IDs and the REST API know an asset by the same key."""
+"""Name of the inventory. A list with IDs and the REST API know an asset by the same key."""
 ITEM_TYPES: Final[Mapping[str, str]] = {
     "computer": "Computer",
     "monitor": "Monitor",
@@ -29,7 +30,7 @@ ITEM_TYPES: Final[Mapping[str, str]] = {
     "phone": "Phone",
     "peripheral": "Peripheral",
 }
-"""Ours → GLPI's."""
+"""Our item → GLPI's item type."""
 
 _HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "id": ("ID", "Identifiant"),
@@ -47,7 +48,7 @@ _HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "out_of_service_on": ("Decommission date", "Date de réforme"),
     "displays": ("Number of monitors", "Nombre de moniteurs"),
 }
-"""Financial columns stand alone or behind their group's name, with a dash."""
+"""Financial columns stand alone, or after their group's name and a dash."""
 _GROUPS: Final = (
     "Financial and administrative information",
     "Informations financières et administratives",
@@ -72,7 +73,7 @@ REST_FIELDS: Final[Mapping[str, str]] = {
     **{f"{kind.lower()}types_id": "type" for kind in ITEM_TYPES.values()},
     **{f"{kind.lower()}models_id": "model" for kind in ITEM_TYPES.values()},
 }
-"""Of an item, dropdowns expanded."""
+"""Fields of an item whose dropdowns are expanded."""
 INFOCOM_FIELDS: Final[Mapping[str, str]] = {
     "use_date": "in_service_on",
     "decommission_date": "out_of_service_on",
@@ -80,7 +81,7 @@ INFOCOM_FIELDS: Final[Mapping[str, str]] = {
 
 
 def field_of(heading: str, more: Mapping[str, str]) -> str | None:
-    """The field of a list's heading; `more`: of the user's mapping. None: not read."""
+    """Return the field of a heading; None: not read. `more`: the columns of the user's mapping."""
     word = folded(heading)
     for prefix in _PREFIXES:
         word = word.removeprefix(prefix)
@@ -88,22 +89,22 @@ def field_of(heading: str, more: Mapping[str, str]) -> str | None:
 
 
 def plain(text: str) -> str:
-    """A text of GLPI's database, which keeps < > & as entities up to version 10."""
+    """Decode a text of GLPI's database, which stores < > & as entities up to version 10."""
     return html.unescape(text) if "&" in text else text
 
 
 def key_of(item: str, number: str) -> str:
-    """How an item is known here; blank without its number."""
+    """Return our key of an item; blank without a number."""
     number = number.replace(" ", "").replace("\u202f", "").replace("\u00a0", "")
     return f"{ITEM_TYPES.get(item, item)}:{number}" if number.isascii() and number.isdigit() else ""
 
 
 MARKS: Final = frozenset({"serial", "inventory_number", "id", "entity", "model", "vendor"})
-"""At least three of these make a list of GLPI."""
+"""A heading with at least three of these is a list of GLPI."""
 
 
 def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str, item: str) -> None:
-    """All rows of a list of such items. Raises UsageError when it is none."""
+    """Read all rows of a list of such items. Raises UsageError when the file is no such list."""
     table = table_of(data, name)
     fields = fields_of(table, words.columns)
     if not {"key", "id", "serial", "inventory_number"} & set(fields.values()):
@@ -128,7 +129,7 @@ def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: 
 
 
 def keyed(item: str, cells: dict[str, str]) -> dict[str, str]:
-    """The cells with GLPI's number as our key."""
+    """Return the cells with our key instead of GLPI's number."""
     number = cells.pop("id", "")
     if number and "key" not in cells:
         cells["key"] = key_of(item, number)
@@ -136,7 +137,7 @@ def keyed(item: str, cells: dict[str, str]) -> dict[str, str]:
 
 
 def fields_of(table: CsvTable, more: Mapping[str, str]) -> dict[int, str]:
-    """Column → field; the first column that is a field counts."""
+    """Return column → field; the first column of a field counts."""
     found: dict[int, str] = {}
     for place, heading in enumerate(table.columns):
         field = field_of(heading, more)
@@ -146,12 +147,12 @@ def fields_of(table: CsvTable, more: Mapping[str, str]) -> dict[int, str]:
 
 
 def fits(table: CsvTable, more: Mapping[str, str]) -> bool:
-    """Whether the heading is one of GLPI's lists."""
+    """Tell whether the heading is one of GLPI's lists."""
     return len(MARKS & set(fields_of(table, more).values())) >= 3
 
 
 def wrong_width(table: CsvTable, row: CsvRow) -> Refusal | None:
-    """A row that was cut, or has a separator too many; empty cells at its end are nothing."""
+    """Refuse a row with too few or too many cells; empty cells at its end do not count."""
     cells = list(row.cells)
     while len(cells) > len(table.columns) and not cells[-1].strip():
         cells.pop()

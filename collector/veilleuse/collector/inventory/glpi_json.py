@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""GLPI's items as JSON: what its API gives for a list with dropdowns expanded, or a list exported with its headings as keys."""
+"""Reads GLPI's items as JSON: the API's answer with expanded dropdowns, or an exported list with headings as
+keys.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from veilleuse.collector.inventory.rows import InventoryReading, Refusal
 
 
 def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str, item: str) -> None:
-    """An array of items, `{"data": [...]}`, or one array per item type: `{"Computer": [...]}`. Raises UsageError."""
+    """Read an array of items, `{"data": [...]}`, or one array for each item type: `{"Computer": [...]}`.
+
+    Raises UsageError for anything else.
+    """
     try:
         document = json.loads(text_of(data, name))
     except (ValueError, RecursionError) as error:
@@ -53,7 +58,10 @@ def add_item(
     item: str,
     more: Mapping[str, str] | None = None,
 ) -> None:
-    """One item into the reading; `more`: fields told elsewhere. Deleted ones and templates are none."""
+    """Add one item to `reading`.
+
+    Deleted items and templates are left out. `more`: fields known from elsewhere.
+    """
     if not isinstance(thing, dict):
         reading.more(where)
         reading.refuse(Refusal(where, "", "this is no item", "an object with its fields is needed"))
@@ -87,7 +95,7 @@ def _key(item: str, thing: Mapping[str, Any]) -> str:
 
 
 def _text(key: str, value: Any) -> str:
-    if value is None or (key.endswith("_id") and value == 0):  # a dropdown that says nothing
+    if value is None or (key.endswith("_id") and value == 0):  # an empty dropdown
         return ""
     return glpi_files.plain(str(value))
 

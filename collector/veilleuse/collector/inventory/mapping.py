@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an organisation says of its own words: types, statuses, places, entities, columns. A TOML file, or nothing of it.
+"""Reads an organisation's mapping file, in TOML: its types, statuses, places, entities and columns.
+
+All keys are optional.
 
 date_format = "day_first"             # or month_first
 [defaults]
-entity = "Métropole"                  # of rows that name none
+entity = "Métropole"                  # for rows that name none
 [tags]
 "COL-012" = "Métropole > Collèges"    # TAG of FusionInventory → entity
 [columns]
@@ -12,7 +14,7 @@ entity = "Métropole"                  # of rows that name none
 [statuses]
 in_service = ["Prêté"]
 out_of_service = ["Chez Emmaüs"]
-[[class]]                             # the first that fits; patterns with * and ?
+[[class]]                             # the first rule that matches; patterns with * and ?
 item = "computer"
 type = "UC*"
 model = "OptiPlex * Micro*"
@@ -20,7 +22,7 @@ class = "mini_pc"
 [[site]]
 location = "Collège Jean Moulin*"
 site = "jean-moulin"
-[[entity]]                            # all that fit, the last one wins
+[[entity]]                            # all rules that match, the last one wins
 entity = "Métropole > Collèges*"
 power_context = "eple"
 population = "classroom"
@@ -55,13 +57,13 @@ MAXIMUM_RULES: Final = 2_000
 COLUMN_FIELDS: Final = (FIELDS - {"device_class", "is_out"}) | {
     "key", "type", "status", "location", "device_class", "vm",
 }  # fmt: skip
-"""What a column may be said to be."""
+"""Fields that a column may be mapped to."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
     patterns: tuple[tuple[str, re.Pattern[str]], ...]
-    """(what of the row, pattern on its folded text)."""
+    """(field of the row, pattern for its folded text)."""
     gives: str
 
     def fits(self, said: Mapping[str, str]) -> bool:
@@ -70,7 +72,7 @@ class _Rule:
 
 @dataclass(frozen=True, slots=True)
 class EntityRule:
-    """What an organisation says of a part of its tree."""
+    """Site, power context and population of one part of the tree."""
 
     pattern: re.Pattern[str]
     site: str | None
@@ -80,7 +82,7 @@ class EntityRule:
 
 @dataclass(slots=True)
 class InventoryMapping:
-    """How to read an organisation's inventory. Empty: the built-in tables alone."""
+    """How to read an organisation's inventory. Empty: the built-in tables only."""
 
     day_first: bool = True
     default_entity: str = ""
@@ -92,7 +94,7 @@ class InventoryMapping:
     out_of_service: frozenset[str] = OUT_OF_SERVICE
     entities: tuple[EntityRule, ...] = ()
     sites: frozenset[str] = frozenset()
-    """Those that the collector knows, for a location that is one's name."""
+    """Sites that the collector knows, for a location that has a site's name."""
     class_rules: tuple[_Rule, ...] = ()
     site_rules: tuple[_Rule, ...] = ()
     _classes: dict[tuple[str, str, str], tuple[str, bool]] = field(default_factory=dict)
@@ -100,7 +102,7 @@ class InventoryMapping:
     _folded: dict[str, str] = field(default_factory=dict)
 
     def device_class(self, item: str, kind: str, model: str) -> tuple[str, bool]:
-        """(device class, whether something said so)."""
+        """Return (device class, whether a rule or a table knew it)."""
         key = (item, kind, model)
         if key not in self._classes:
             said = {"item": folded(item), "type": folded(kind), "model": folded(model)}
@@ -109,7 +111,10 @@ class InventoryMapping:
         return self._classes[key]
 
     def site(self, location: str) -> str | None:
-        """The site of a place: by a rule, else the known site that it, or the place it lies in, is named as. None: not known."""
+        """Return the site of a location: by a rule, else the site named as it or its parent.
+
+        None: not known.
+        """
         if location not in self._sites:
             said = {"location": folded(location)}
             rule = next((rule for rule in self.site_rules if rule.fits(said)), None)
@@ -124,7 +129,7 @@ class InventoryMapping:
         return next((known[name] for name in names if name in known), None)
 
     def is_out(self, status: str) -> bool | None:
-        """Whether a status says out of service; None: not known."""
+        """Tell whether a status means out of service; None: not known."""
         word = folded(status)
         if word in self.out_of_service:
             return True
@@ -132,7 +137,7 @@ class InventoryMapping:
 
 
 def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> InventoryMapping:
-    """A mapping file. Raises UsageError for what it cannot say, with the nearest word it can."""
+    """Read a mapping file. Raises UsageError for an unknown word, with the nearest known one."""
     try:
         document = parse_toml(text)
     except ValueError as error:

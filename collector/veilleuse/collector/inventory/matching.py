@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which asset is which agent's machine, by pseudonyms (PROMISES.md §2.6), and what is doubtful. Pure.
+"""Matches assets and agents' machines by pseudonyms (PROMISES.md §2.6), and lists what is doubtful. Pure.
 
-A pair is taken only where one asset and one machine have each other's pseudonym and nothing contradicts it; the rest is for an
-operator to decide, whose word stands. A machine that was revoked was the one asset that has its pseudonyms, whatever is it now; there
-is nothing to decide of it.
+A pair is linked only where one asset and one machine have each other's pseudonym and nothing contradicts it.
+An operator decides on the rest, and that decision stands. A revoked machine is linked to the only asset with
+its pseudonyms, whatever uses that asset now: nothing about it needs a decision.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ _FAMILY: Final[Mapping[str, str]] = {
     DeviceClass.SFF.value: "desktop",
     DeviceClass.TOWER.value: "desktop",
 }
-"""Forms that inventories and firmware tell apart differently; the others are told apart reliably."""
+"""Forms that inventories and firmware often confuse; all other forms are told apart reliably."""
 
 
 def match(
     assets: Iterable[AssetRecord], machines: Sequence[Candidate], decisions: Iterable[Decision], day: date
 ) -> AssetMatches:
-    """Links and doubts on a civil day. `machines`: those that are enrolled, and those that were until they were revoked."""
+    """Return links and doubts on a civil day.
+
+    `machines`: enrolled ones, and those enrolled until they were revoked.
+    """
     return _Matcher(assets, machines, decisions, day).matching()
 
 
@@ -101,7 +104,7 @@ class _Matcher:
         )
 
     def _look_back(self) -> None:
-        """What machines that were revoked were: one asset each, as one asset may have been several of them."""
+        """Link revoked machines: each to one asset. One asset may have been several of them."""
         by_chassis = _index((one.chassis_pseudonym, one.asset_id) for one in self._assets)
         by_smbios = _index((one.smbios_pseudonym, one.asset_id) for one in self._assets)
         for host_id, machine in self._left.items():
@@ -122,7 +125,7 @@ class _Matcher:
         return not {(asset_id, host_id), (asset_id, None)} & self._ignored
 
     def _pairs(self) -> list[tuple[AssetRecord, HostId]]:
-        """Assets with the one machine that has their pseudonyms; where there are several, a doubt."""
+        """Return assets with the only machine that has their pseudonyms; several machines make a doubt."""
         by_chassis = _index((one.chassis_pseudonym, one.host_id) for one in self._machines.values())
         by_smbios = _index((one.smbios_pseudonym, one.host_id) for one in self._machines.values())
         pairs: list[tuple[AssetRecord, HostId]] = []
@@ -152,7 +155,7 @@ class _Matcher:
         return host_id not in self._taken and (asset.asset_id, host_id) not in self._ignored
 
     def _twice(self) -> Iterable[Doubt]:
-        """Each asset beside the first one with the same serial number or UUID; both of all kinds."""
+        """Yield each asset that repeats a serial number or UUID of an earlier one, of any device class."""
         first: dict[bytes, AssetRecord] = {}
         for asset in self._live.values():
             for mark in {asset.chassis_pseudonym, asset.smbios_pseudonym} - {b""}:
@@ -175,7 +178,7 @@ def _other(several: Sequence[AssetRecord], one: AssetRecord) -> int:
 
 
 def _contradiction(asset: AssetRecord, machine: Candidate, day: date) -> DoubtKind | None:
-    """What speaks against a pair; None: nothing. A day to come, the end of a lease, is none."""
+    """Return what contradicts a pair; None: nothing. An end of service in the future does not."""
     if asset.out_of_service_on is not None and asset.out_of_service_on <= day:
         return DoubtKind.OUT_OF_SERVICE
     return _differs(asset, machine)

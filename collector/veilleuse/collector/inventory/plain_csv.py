@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Plain CSV, for who has no GLPI, and for what no GLPI knows: assets, entities, purchases, retirements, headcounts.
+"""Reads plain CSV: assets, entities, purchases, retirements and headcounts that no GLPI holds.
 
-One file holds one kind, told by its heading. `veilleuse inventory template KIND` writes an empty one with its documentation.
+One file holds one kind, named by its heading. `veilleuse inventory template KIND` writes an empty, documented
+one.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ class FileKind:
     """One kind of file."""
 
     required: tuple[str, ...]
-    """Columns that make a file of this kind, together."""
+    """Columns that identify the kind, together."""
     columns: Mapping[str, str]
-    """Column → what to write there."""
+    """Column → what to write in it."""
 
 
 _POPULATIONS: Final = ", ".join(one.value for one in Population)
@@ -137,7 +138,10 @@ KINDS: Final[Mapping[str, FileKind]] = {
 
 
 def template(kind: str) -> str:
-    """A heading, and above it what to write in each column, as comments that the import skips. Raises UsageError."""
+    """Build an empty file of `kind`: a heading, and above it one comment a column, which the import skips.
+
+    Raises UsageError for an unknown kind.
+    """
     if kind not in KINDS:
         raise UsageError(f"no template '{kind}': use {', '.join(KINDS)}")
     columns = KINDS[kind].columns
@@ -146,23 +150,23 @@ def template(kind: str) -> str:
 
 
 def kind_of(table: CsvTable) -> str | None:
-    """The kind whose columns are all there; None when it is none of ours."""
+    """Return the kind whose identifying columns are all present; None: not one of ours."""
     columns = {folded(column).replace(" ", "_") for column in table.columns}
     return next((name for name, kind in KINDS.items() if columns >= set(kind.required)), None)
 
 
 def without_notes(data: bytes) -> bytes:
-    """The file without the template's comments; their lines stay, empty, so that the others keep their numbers."""
+    """Blank the template's comments. Their lines stay, so that later rows keep their line numbers."""
     lines = data.split(b"\n")
     for place, line in enumerate(lines):
-        if not line.removeprefix(b"\xef\xbb\xbf").startswith((b"#", b'"#')):  # as a spreadsheet may save them
+        if not line.removeprefix(b"\xef\xbb\xbf").startswith((b"#", b'"#')):  # spreadsheets may add quotes
             break
         lines[place] = b""
     return b"\n".join(lines)
 
 
 def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: str) -> None:
-    """All rows of a file of one kind. Raises UsageError when its heading is none."""
+    """Read all rows of a file of one kind. Raises UsageError when the heading belongs to no kind."""
     table = table_of(without_notes(data), name)
     kind = kind_of(table)
     if kind is None:
@@ -209,7 +213,7 @@ class _Row:
     cells: Mapping[str, str]
 
     def get(self, column: str, parse: Callable[[str], T], blank: T) -> T:
-        """A cell's value; `blank` where it says nothing or there is no such column."""
+        """Return the value of a cell; `blank` for an empty cell or a missing column."""
         cell = self.cells.get(column, "")
         if is_blank(cell):
             return blank
@@ -219,7 +223,7 @@ class _Row:
             raise _BadCell(column, error.what, error.remedy) from error
 
     def need(self, column: str, parse: Callable[[str], T]) -> T:
-        """The same of a cell that must be there."""
+        """Return the value of a cell that must not be empty."""
         if is_blank(self.cells.get(column, "")):
             raise _BadCell(column, "it is blank", "fill it in")
         return self.get(column, parse, None)  # type: ignore[return-value]
@@ -260,7 +264,7 @@ _ITEM_OF_CLASS: Final = {
 def _asset(reading: InventoryReading, words: InventoryMapping, row: _Row) -> None:
     cells = dict(row.cells)
     source = tidy(cells.pop("source", ""))
-    if source and source != reading.source:  # an export has all inventories: each of its rows is one of them
+    if source and source != reading.source:  # an export holds several inventories: keep this one's rows
         reading.more(row.where)
         reading.not_known("source", source)
         return
@@ -382,6 +386,6 @@ _ADD: Final[Mapping[str, Callable[[InventoryReading, InventoryMapping, _Row], No
 
 
 def asset_key(text: str) -> tuple[str, ...]:
-    """What an asset may be known by, as a retirement names it: as it is, or as a serial number."""
+    """Return the keys that a retirement may name: the text itself, or the text as a serial number."""
     serial = normalised_serial(text)
     return (text, serial) if serial else (text,)

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A reading against what is kept → what to write, and what to tell. Pure: a dry run is the same without the writing.
+"""Compares a reading with the stored inventory: what to write and what to report.
 
-Moves: an entity or site that changed holds from the 1st of the next month (METHOD.md §7). What a file does not name stays, and
-is listed as absent; it goes out of service only where that is asked for.
+Pure: a dry run writes nothing.
+
+A changed entity or site is a move, which takes effect on the 1st of the next month (METHOD.md §7). An asset
+that a file does not name stays, and is listed as absent; it is retired only on request.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from veilleuse.wire.vocabulary import Population
 
 T = TypeVar("T")
 Pseudonymiser: TypeAlias = Callable[[str], bytes]
-"""Of a normalised serial number or UUID: 32 bytes."""
+"""Turns a normalised serial number or UUID into its pseudonym of 32 bytes."""
 
 _PLAIN: Final = (
     "name",
@@ -45,30 +47,30 @@ _PLAIN: Final = (
     "refurbished",
     "displays",
 )
-"""Fields that are taken as they are."""
+"""Fields that are copied unchanged."""
 
 
 @dataclass
 class Plan:
-    """What one import does."""
+    """Result of one import."""
 
     change: InventoryChange | None = None
-    """None: nothing."""
+    """None: nothing to write."""
     added: list[AssetRecord] = field(default_factory=list)
     changed: list[AssetRecord] = field(default_factory=list)
     unchanged: int = 0
     absent: list[AssetRecord] = field(default_factory=list)
-    """Known, of a list that was complete, and not named by it."""
+    """Known assets of a complete list that the list does not name."""
     retired: list[AssetRecord] = field(default_factory=list)
-    """Those of `absent` that go out of service now, because that was asked for."""
+    """Those of `absent` that are retired now, on request."""
     moved: int = 0
     moves_from: date | None = None
     out_without_day: int = 0
-    """Out of service by their status, without a day: from today on."""
+    """Number of assets out of service by status, without a day: today counts."""
     other_rows: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """purchases, retirements, …: (rows that are new, rows that are gone)."""
+    """Kind (purchases, retirements, …) → (number of new rows, number of removed rows)."""
     refused: list[Refusal] = field(default_factory=list)
-    """Beyond those of the reading."""
+    """Refusals in addition to those of the reading."""
 
 
 def plan(
@@ -80,9 +82,10 @@ def plan(
     retire_absent: bool = False,
     correct: bool = False,
 ) -> Plan:
-    """`day`: the civil day of the import. `retire_absent` is not obeyed when any row was refused: it may be one of them.
+    """Plan an import on the civil day `day`.
 
-    `correct`: what is placed elsewhere never stood where it was thought to; no move.
+    `retire_absent` has no effect when any row was refused: that row may be an absent asset. `correct`: a
+    changed place corrects the old one instead of being a move.
     """
     made = Plan(moves_from=next_month(day))
     assets = _Assets(reading, kept, day, pseudonym, made, correct=correct)
@@ -97,7 +100,7 @@ def plan(
     for record in retired:
         before = written.get(record.asset_id) or assets.by_id[record.asset_id]
         was, day_of_slip = before.out_of_service_on, record.out_of_service_on
-        if was != day_of_slip and was in (None, told.get(record.asset_id)):  # the latter: it was corrected
+        if was != day_of_slip and was in (None, told.get(record.asset_id)):  # the second: a correction
             written[record.asset_id] = replace(before, out_of_service_on=record.out_of_service_on)
     headcounts = [one for one in reading.headcounts if one not in set(kept.headcounts)]
     headcounts = list({(one.entity, one.from_day): one for one in headcounts}.values())
@@ -119,12 +122,12 @@ def plan(
 
 
 def next_month(day: date) -> date:
-    """The 1st of the next month."""
+    """Return the 1st of the next month."""
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
 class _Assets:
-    """Rows, found again among what is kept."""
+    """Finds rows among the stored assets."""
 
     def __init__(
         self,
@@ -149,9 +152,9 @@ class _Assets:
             (mark, one) for one in ours for mark in (one.chassis_pseudonym, one.smbios_pseudonym)
         )
         self.seen: dict[int, str] = {}
-        """Asset → where it was named."""
+        """Asset → place in the files that names it."""
         self.new: dict[str, AssetRecord] = {}
-        """By key: what this very file brings."""
+        """Key → asset that this reading adds."""
 
     def plan(self) -> dict[int, AssetRecord]:
         written: dict[int, AssetRecord] = {}
@@ -161,7 +164,7 @@ class _Assets:
         return written
 
     def _row(self, row: AssetRow) -> AssetRecord | None:
-        """What to write for a row; None: nothing, or it is refused."""
+        """Return the record to write for a row; None: nothing to write, or refused."""
         chassis, smbios = (self._mark(row, name) for name in ("serial", "uuid"))
         number = str(row.values.get("inventory_number") or "")
         if row.by_hardware and (chassis or smbios):
@@ -196,7 +199,7 @@ class _Assets:
         return after
 
     def _mark(self, row: AssetRow, name: str) -> bytes | None:
-        """The pseudonym; empty for a blank cell, None where there is no such column."""
+        """Return the pseudonym; empty for a blank cell, None without such a column."""
         if name not in row.values:
             return None
         text = str(row.values[name] or "")
@@ -205,9 +208,9 @@ class _Assets:
     def _alias(
         self, row: AssetRow, key: str, number: str, chassis: bytes | None, smbios: bytes | None
     ) -> AssetRecord | None:
-        """Known under another number: the inventory was exported without its IDs, or with them, the last time.
+        """Find an asset under another number, when only one of two exports had IDs.
 
-        Only of what has no lasting number of its own on one of both sides: two IDs are two things.
+        One of both must lack a lasting number: two IDs are two devices.
         """
         found = self._by_number.get(number) or next(
             (self._by_pseudonym[mark] for mark in (chassis, smbios) if mark and mark in self._by_pseudonym),
@@ -246,7 +249,7 @@ class _Assets:
         return replace(filled, placements=self._placements(values, filled))
 
     def _out(self, values: Mapping[str, Value], before: AssetRecord) -> date | None:
-        """The day it went out: the row's own; else, by its status, the day already known, or today."""
+        """Return the day of retirement: the row's; else, by its status, the day already known or today."""
         day = values.get("out_of_service_on")
         if isinstance(day, date):
             return day
@@ -257,12 +260,12 @@ class _Assets:
         if {"is_out", "out_of_service_on"} & values.keys():
             return None
         absent, out = before.absent_since, before.out_of_service_on
-        # Named again, and nothing but --retire-absent took it out.
+        # The file names it again, and only --retire-absent had retired it.
         is_back = absent and out and absent <= out <= self._day and before.asset_id not in self._retired
         return None if is_back else out
 
     def _placements(self, values: Mapping[str, Value], asset: AssetRecord) -> tuple[Placement, ...]:
-        """With a move on the 1st of the next month, where the row places it elsewhere than it stood last."""
+        """Return the placements. A row that names another place adds a move on the 1st of the next month."""
         placements = asset.placements
         last = placements[-1] if placements else None
         entity = str(values.get("entity") or (last.entity if last else ""))
@@ -275,27 +278,27 @@ class _Assets:
         is_same = (last.entity, last.site) == (entity, site)
         if is_same and not (
             self._correct and last.from_day > self._day
-        ):  # a move to come may have been a correction
+        ):  # a move in the future may have been a correction
             return placements
         if self._correct:
             return (replace(placements[0], entity=entity, site=site),)
-        if entity == last.entity and not last.site:  # it was not said before: no move
+        if entity == last.entity and not last.site:  # the site was unknown before: no move
             return (*placements[:-1], replace(last, site=site))
         move = Placement(next_month(self._day), entity, site)
         earlier = tuple(one for one in placements if one.from_day < move.from_day)
         if earlier and (earlier[-1].entity, earlier[-1].site) == (entity, site):
-            return earlier  # a move that was taken back before it took effect
+            return earlier  # a move that was undone before it took effect
         self._made.moved += 1
         return (*earlier, move) if earlier else (replace(placements[0], entity=entity, site=site),)
 
 
 def _is_lasting(key: str) -> bool:
-    """Whether the inventory itself gave it."""
+    """Tell whether the inventory itself assigned the key."""
     return not key.startswith(("inventory_number:", "pseudonym:"))
 
 
 def _unique(pairs: Iterable[tuple[str | bytes, AssetRecord]]) -> dict[str | bytes, AssetRecord]:
-    """By mark, of those that one alone has."""
+    """Return mark → asset for the marks that only one asset has."""
     found: dict[str | bytes, AssetRecord | None] = {}
     for mark, record in pairs:
         if mark:
@@ -306,9 +309,9 @@ def _unique(pairs: Iterable[tuple[str | bytes, AssetRecord]]) -> dict[str | byte
 def _absent(
     reading: InventoryReading, assets: _Assets, made: Plan, day: date, retire: bool
 ) -> dict[int, AssetRecord]:
-    """Those of a complete list that it does not name; a refused row names what it may be.
+    """Return the assets of a complete list that it does not name. A refused row names those it may be.
 
-    A list that names nothing retires nothing: who may no longer read it gets an empty one.
+    A list without rows retires nothing: a user who lost the right to read it gets an empty one.
     """
     refused = {key for refusal in reading.refused for key in refusal.keys}
     refused |= {f"pseudonym:{assets.pseudonym(key).hex()}" for key in refused}
@@ -332,7 +335,7 @@ def _absent(
 def _entities(
     reading: InventoryReading, kept: InventorySnapshot, written: Iterable[AssetRecord]
 ) -> list[Entity]:
-    """New ones, with all above them, parents first; and those of which more is said now."""
+    """Return new entities, parents first, and known ones with new facts."""
     known = {one.name: one for one in kept.entities}
     said = {one.name: one for one in kept.entities}
     named = [placement.entity for record in written for placement in record.placements]
@@ -359,7 +362,7 @@ def _entities(
 def _purchases(
     reading: InventoryReading, kept: InventorySnapshot, made: Plan
 ) -> tuple[KeptPurchase, ...] | None:
-    """A file is all that its inventory says of the years in it."""
+    """Replace the purchases of each year in the file: a file is complete for its years."""
     if not reading.purchases:
         return None
     years = {one.year for one in reading.purchases}
@@ -371,7 +374,7 @@ def _purchases(
 def _retirements(
     reading: InventoryReading, kept: InventorySnapshot, assets: _Assets, made: Plan
 ) -> tuple[tuple[KeptRetirement, ...] | None, list[AssetRecord]]:
-    """The same; and the assets that they take out of service."""
+    """Replace the retirements of each year in the file, and retire the assets that they name."""
     if not reading.retirements:
         return None, []
     find = _Finder(assets)
@@ -402,7 +405,7 @@ def _retirements(
 
 
 class _Finder:
-    """Which asset a retirement means, of any inventory."""
+    """Finds the asset that a retirement names, in any inventory."""
 
     def __init__(self, assets: _Assets) -> None:
         self._assets = assets

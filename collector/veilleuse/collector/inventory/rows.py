@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every format of inventory is turned into: the same neutral rows, and what could not be.
+"""Neutral rows that every inventory format is turned into, and the refusals.
 
-They travel from the command to the collector as JSON, so that files of strangers are parsed in the command's own process.
+Rows travel from the command to the collector as JSON: foreign files are parsed in the command's own process.
 """
 
 from __future__ import annotations
@@ -27,48 +27,51 @@ TEXTS: Final = frozenset(
         "vendor", "model", "server_role",
     }
 )  # fmt: skip
-"""Fields of an asset that are texts; a blank one erases what was known. `serial` and `uuid`: normalised."""
+"""Text fields of an asset; a blank one erases the stored text. `serial` and `uuid` are normalised."""
 DATES: Final = frozenset({"in_service_on", "out_of_service_on"})
 OTHERS: Final = frozenset({"is_out", "refurbished", "displays"})
-"""`is_out`: its status says that it is no longer in service, or not yet."""
+"""`is_out`: the status says that the asset is not in service, no longer or not yet."""
 FIELDS: Final = TEXTS | DATES | OTHERS
 
 MAXIMUM_ROWS: Final = 200_000
 MAXIMUM_REFUSALS: Final = 1_000
-"""Told one by one; beyond, counted."""
+"""Number of refusals that are listed; further ones are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A row that stays out, and why."""
+    """A row that is not imported, and why."""
 
     where: str
-    """For people: `parc.csv, line 12`."""
+    """Place of the row, for people: `parc.csv, line 12`."""
     column: str
-    """As the file names it; blank: the row as a whole."""
+    """Column as the file names it; blank: the whole row."""
     what: str
     remedy: str
     keys: tuple[str, ...] = ()
-    """What the asset may be known by, so that it does not count as absent."""
+    """Keys by which the asset may be known: it does not count as absent."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssetRow:
-    """One asset. What a file has no column for is not in `values`, and stays as it is known; a blank cell is."""
+    """One asset.
+
+    A field without a column is missing in `values` and keeps its stored value; a blank cell is present.
+    """
 
     where: str
     item: str
     key: str
-    """Blank: the file has no lasting number for it."""
+    """Blank: the file has no lasting number for the asset."""
     values: Mapping[str, Value]
     raw: Mapping[str, str] = field(default_factory=dict)
     by_hardware: bool = False
-    """Its serial number or UUID tells which it is, never its inventory number: an asset tag of the firmware may be any machine's."""
+    """Match by serial number or UUID only, never by inventory number: firmware may repeat an asset tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntityRow:
-    """A node of the tree; None: the file does not say."""
+    """A node of the tree of entities; None: the file does not say."""
 
     where: str
     name: str
@@ -79,7 +82,7 @@ class EntityRow:
 
 @dataclass(frozen=True, slots=True)
 class RetirementRow:
-    """A retirement, with the asset it names, if any."""
+    """A retirement, with the asset that it names, if any."""
 
     where: str
     retirement: Retirement
@@ -89,7 +92,7 @@ class RetirementRow:
 
 @dataclass
 class InventoryReading:
-    """All that files said. Filled by one format."""
+    """All that the files of one format say."""
 
     source: str
     rows: int = 0
@@ -101,31 +104,31 @@ class InventoryReading:
     refused: list[Refusal] = field(default_factory=list)
     refused_count: int = 0
     unknown: dict[str, Counter[str]] = field(default_factory=dict)
-    """device class, status, site, column … → what was not recognised → how often. Listed, never guessed."""
+    """Kind (device class, status, site, column …) → unknown word → count. Listed, never guessed."""
     users_told: set[tuple[str, date]] = field(default_factory=set)
-    """Entities and days of `headcounts`: two rows of one would be one that is lost."""
+    """(entity, day) pairs of `headcounts`: a second row of one pair would be lost."""
     complete: set[str] = field(default_factory=set)
-    """Items of which the files are the whole list: what they do not name is absent."""
+    """Items of which the files are the whole list: an asset that they do not name is absent."""
 
     def refuse(self, refusal: Refusal) -> None:
-        """Count it, and keep it while there is room."""
+        """Count a refusal, and keep it while there is room."""
         self.refused_count += 1
         if len(self.refused) < MAXIMUM_REFUSALS:
             self.refused.append(replace(refusal, column=shown(refusal.column), what=shown(refusal.what, 512)))
 
     def not_known(self, kind: str, text: str) -> None:
-        """Note what nobody recognised."""
+        """Note an unknown word."""
         self.unknown.setdefault(kind, Counter())[shown(text)] += 1
 
     def more(self, where: str) -> None:
-        """Count a row. Raises UsageError when there are too many."""
+        """Count a row. Raises UsageError above the limit."""
         self.rows += 1
         if self.rows > MAXIMUM_ROWS:
             raise UsageError(f"{where}: more than {MAXIMUM_ROWS} rows: import it in parts")
 
 
 def to_document(reading: InventoryReading) -> dict[str, Any]:
-    """JSON's own types."""
+    """Convert a reading to JSON types."""
     return {
         "source": reading.source,
         "rows": reading.rows,
@@ -157,7 +160,7 @@ def to_document(reading: InventoryReading) -> dict[str, Any]:
 
 
 def from_document(document: Any) -> InventoryReading:
-    """The reading again. Raises UsageError for what is none: it comes over a socket."""
+    """Build a reading from JSON types. Raises UsageError: the document comes over a socket."""
     try:
         return _reading(document)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:

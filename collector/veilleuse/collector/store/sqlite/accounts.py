@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Accounts that read over HTTP, and their access journal, in data.db. Implements ports.Accounts and ports.AccountReader."""
+"""Stores HTTP accounts and their access journal in data.db.
+
+Implements ports.Accounts and ports.AccountReader.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _ENTITIES: Final = "SELECT entity FROM account_entities WHERE account_id = ? ORD
 
 
 class SqliteAccounts:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes accounts. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database) -> None:
         """`data`: a writing connection."""
@@ -38,7 +41,7 @@ class SqliteAccounts:
         created_unix_milliseconds: int,
         expires_unix_milliseconds: int,
     ) -> Account:
-        """The account as it is stored. Raises sqlite3.IntegrityError when one of that name is in force."""
+        """Insert an account and return it. Raises sqlite3.IntegrityError when its name is in force."""
         with self._data.transaction() as connection:
             account_id = connection.execute(
                 "INSERT INTO accounts (name, role, token_sha256, created_unix_milliseconds, expires_unix_milliseconds)"
@@ -54,18 +57,18 @@ class SqliteAccounts:
             return made
 
     def accounts(self) -> tuple[Account, ...]:
-        """All that ever were, in the order they were made."""
+        """Return all accounts, also ended ones, in the order of creation."""
         with self._data.translated():
             return _accounts(self._data.connection, " ORDER BY account_id")
 
     def account(self, account_id: int) -> Account | None:
-        """One of them."""
+        """Return one account; None when there is none with this id."""
         with self._data.translated():
             found = _accounts(self._data.connection, " WHERE account_id = ?", account_id)
         return found[0] if found else None
 
     def revoke_account(self, token_sha256: bytes, now_unix_milliseconds: int) -> bool:
-        """End it; one that has ended keeps its moment. False when there is none with this token."""
+        """End an account; an ended one keeps its time. Returns False when none has this token."""
         with self._data.transaction() as connection:
             done = connection.execute(
                 "UPDATE accounts SET revoked_unix_milliseconds = coalesce(revoked_unix_milliseconds, ?)"
@@ -75,7 +78,7 @@ class SqliteAccounts:
             return done.rowcount == 1
 
     def note_use(self, account_id: int, now_unix_milliseconds: int) -> None:
-        """It was used on this UTC day."""
+        """Note the UTC day of the account's last use."""
         with self._data.transaction() as connection:
             connection.execute(
                 "UPDATE accounts SET last_used_day = max(coalesce(last_used_day, 0), ?) WHERE account_id = ?",
@@ -85,7 +88,7 @@ class SqliteAccounts:
     def note_access(
         self, account_id: int, now_unix_milliseconds: int, *, route: str, query: str, status: int, rows: int
     ) -> None:
-        """One line of the journal, or one more on the line of this hour."""
+        """Add an access to the journal: a new line, or one more on the line of this hour."""
         with self._data.transaction() as connection:
             self.note_use(account_id, now_unix_milliseconds)
             connection.execute(
@@ -113,7 +116,7 @@ class SqliteAccounts:
         account_id: int | None,
         limit: int,
     ) -> tuple[Access, ...]:
-        """Lines whose last access is in [since, until), the newest first."""
+        """Return lines whose last access is in [since, until), newest first."""
         mine, values = ("", ()) if account_id is None else (" AND account_id = ?", (account_id,))
         with self._data.translated():
             rows = self._data.connection.execute(
@@ -126,7 +129,7 @@ class SqliteAccounts:
         return tuple(Access(*row) for row in rows)
 
     def expire_accesses(self, before_unix_milliseconds: int, limit: int) -> int:
-        """Delete lines that ended before; how many, at most `limit`."""
+        """Delete at most `limit` lines that ended before the given time; returns their number."""
         with self._data.transaction() as connection:
             return connection.execute(
                 "DELETE FROM accesses WHERE access_id IN (SELECT access_id FROM accesses WHERE last_unix_milliseconds < ?"
@@ -136,10 +139,10 @@ class SqliteAccounts:
 
 
 class SqliteAccountReader(BesideReader):
-    """Looks tokens up, in any process."""
+    """Looks accounts up by token, in any process."""
 
     def account_by_hash(self, token_sha256: bytes) -> Account | None:
-        """The account of a token, as it is this moment: revocations hold for the next call."""
+        """Return the account of a token as stored now: a revocation holds for the next call."""
         with self._asking() as connection:
             row = connection.execute(_BY_HASH, (token_sha256,)).fetchone()
             return None if row is None else _account(row, connection)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and imported lines of the REEN sheet: rows are added, never changed. Implements ports.sobriety.Follows; data_0015."""
+"""Stores actions and imported lines of the REEN sheet.
+
+Rows are added, never changed. Implements ports.sobriety.Follows; data_0015.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,14 @@ _LINES: Final = (
 
 
 class SqliteFollows:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes actions. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or for reading alone a reading one."""
+        """`data`: a writing connection, or a reading one for reads only."""
         self._data = data
 
     def actions(self) -> tuple[KeptAction, ...]:
-        """All that ever were: a later row of the same id ended the one before."""
+        """Return all actions, also ended ones. A later row of the same id ends the one before."""
         found: list[KeptAction] = []
         standing: dict[str, int] = {}
         for name, at, who, why, sites, from_day, what in self._rows(_ACTIONS):
@@ -61,13 +64,13 @@ class SqliteFollows:
         return tuple(found)
 
     def lines(self, table: FollowTable) -> tuple[ActionLine, ...]:
-        """Those in force, in the order of their keys."""
+        """Return the lines in force, in the order of their keys."""
         return tuple(
             ActionLine(key, self._made(_cells, cells)) for key, cells in self._rows(_LINES, table.value)
         )
 
     def enter(self, actions: Sequence[Action], who: str, why: str, now_unix_milliseconds: int) -> None:
-        """New ones, or new versions of those that are known."""
+        """Add new actions, or new versions of known ones."""
         rows = [
             (
                 one.action_id,
@@ -84,7 +87,7 @@ class SqliteFollows:
             connection.executemany(_ADD_ACTION, rows)
 
     def withdraw(self, action_id: str, who: str, why: str, now_unix_milliseconds: int) -> None:
-        """From now on it counts no more. Raises AdminError when there is none in force."""
+        """End an action now. Raises AdminError when none of this id is in force."""
         kept = next(
             (
                 one
@@ -108,7 +111,7 @@ class SqliteFollows:
         why: str,
         now_unix_milliseconds: int,
     ) -> None:
-        """Lines in force from now on, and keys that no longer are."""
+        """Add lines that are in force from now on, and end the lines of the given keys."""
         with self._data.transaction() as connection:
             made = connection.execute(
                 "INSERT INTO follow_imports (unix_milliseconds, file_name, who, why) VALUES (?, ?, ?, ?)",
@@ -141,10 +144,10 @@ class SqliteFollows:
 
 
 class SqliteFollowReader(SqliteFollows):
-    """The same on a reading connection of its own, beside the writer; for one thread."""
+    """Reads actions on a connection of its own, beside the writer; for one thread."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
         data = Database(directory / DATA_FILE, writing=False)
         try:
             require_current(data, "data")

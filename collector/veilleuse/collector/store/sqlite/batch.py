@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of one group, added up in memory first, so that each statement runs once with many values."""
+"""Sums the rows of one group in memory, so that each statement runs once with many values."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from veilleuse.wire.vocabulary import Band, State, Supply
 
 
 def bucket_columns(name: str) -> tuple[str, ...]:
-    """The columns of one of limits.BUCKETS."""
+    """Return the columns of one of limits.BUCKETS."""
     stem, size = name.removesuffix("_milliseconds"), BUCKETS[name]
     return tuple(f"{stem}_{index:0{len(str(size - 1))}}_milliseconds" for index in range(size))
 
 
 VALUE_COLUMNS: Final = ("milliseconds", *CELL_SUMS, *(c for name in BUCKETS for c in bucket_columns(name)))
 RARE_COLUMNS: Final = ("update_window_milliseconds", *bucket_columns(DISPLAY_BUCKETS))
-"""Of VALUE_COLUMNS, those of few machines: the others' rows are written without."""
+"""Columns of VALUE_COLUMNS that few machines have; rows of the others are written without them."""
 COMMON_COLUMNS: Final = tuple(column for column in VALUE_COLUMNS if column not in RARE_COLUMNS)
 KEY_COLUMNS: Final = ("host_id", "grain", "start", "band", "state", "supply")
 
 _Values: TypeAlias = tuple[int | None, ...]
 _Key: TypeAlias = tuple[int, ...]
 _Record: TypeAlias = tuple[int, int, int, int, int, int, int, int, bytes, bytes]
-"""Begin of the range its number is in, then the columns of _RECORD."""
+"""First number of the host's row range, then the columns of _RECORD."""
 
 
 def _upsert(table: str, key: tuple[str, ...], values: tuple[str, ...]) -> str:
     columns = key + values
-    # NULL + n is NULL: a first measured value replaces "never measured", and an absent one changes nothing.
+    # NULL + n is NULL: a first value replaces "never measured", and an absent value changes nothing.
     updates = ", ".join(
         f"{c} = coalesce({table}.{c} + excluded.{c}, {table}.{c}, excluded.{c})" for c in values
     )
@@ -82,12 +82,12 @@ _CELL_KEYS: Final = {
 
 
 def gap_bucket(record: DecodedRecord) -> int:
-    """records.bucket of a gap: its hash as a signed number."""
+    """Return records.bucket of a gap: its hash as a signed number."""
     return int.from_bytes(record.hash, "big", signed=True)
 
 
 class Points:
-    """Point ↔ point_id, remembered."""
+    """Maps points to point_id, with a cache."""
 
     _REMEMBERED: Final = 65_536
 
@@ -96,7 +96,7 @@ class Points:
         self._ids: dict[Point, int] = {}
 
     def id_of(self, point: Point) -> int:
-        """Its row; a new one when it was never seen."""
+        """Return the row number of a point; a point never seen gets a new row."""
         found = self._ids.get(point)
         if found is None:
             if len(self._ids) >= self._REMEMBERED:
@@ -105,7 +105,7 @@ class Points:
         return found
 
     def forget(self) -> None:
-        """After a rollback."""
+        """Empty the cache after a rollback."""
         self._ids.clear()
 
     def _find(self, point: Point) -> int:
@@ -126,7 +126,7 @@ class Points:
 
 
 class Batch:
-    """What a group adds. `flush` writes it into the open transaction."""
+    """Rows that a group adds. `flush` writes them into the open transaction."""
 
     def __init__(
         self, connection: sqlite3.Connection, points: Points, units: HostUnits, stale: StaleMonths
@@ -147,9 +147,9 @@ class Batch:
         bucket: int,
         keys: tuple[tuple[int, int], ...],
     ) -> None:
-        """A record, its sums under each of `keys` (grain, start; the day or week last), its sensor gaps, its dirty and stale marks.
+        """Add a record: its sums under each of `keys`, its sensor gaps, its dirty and stale marks.
 
-        `numbers`: begin of the range that its host's rows are numbered in.
+        `keys`: (grain, start), with the day or week last. `numbers`: first number of the host's row range.
         """
         grain = int(period.grain)
         self._records.append(
@@ -192,7 +192,7 @@ class Batch:
         keys: tuple[tuple[int, int], ...],
         cell_key: tuple[int, int, int],
     ) -> None:
-        """What few cells have."""
+        """Add the values that few cells have."""
         values = (cell.update_window_milliseconds, *(cell.display_milliseconds or _NO_DISPLAYS))
         windows = [(self._points.id_of(point), energy) for point, energy, _ in cell.update_window_energies]
         units = [(self._units_of.id_of(host_id, name), spent) for name, spent in cell.units]
@@ -212,7 +212,7 @@ class Batch:
         record: DecodedRecord,
         periods: Iterable[tuple[int, int, int]],
     ) -> None:
-        """A record that is a gap; `periods`: (grain, start, milliseconds) of its dated spans."""
+        """Add a record that is a gap. `periods`: (grain, start, milliseconds) of its dated spans."""
         self._records.append(
             (
                 numbers,
@@ -234,15 +234,15 @@ class Batch:
             self._gap_periods[grain, start, host_id, reason] += milliseconds
 
     def host_point(self, host_id: HostId, point: Point) -> None:
-        """A point this host never sent before."""
+        """Add a point that the host sends for the first time."""
         self._host_points.append((host_id, self._points.id_of(point)))
 
     def mark(self, stream_id: int, mark: int, chain: bytes) -> None:
-        """Where a stream stands after the group."""
+        """Set a stream's mark and chain to those after the group."""
         self._marks.append((mark, chain, stream_id))
 
     def flush(self) -> None:
-        """Write and empty. Rows go in key order: neighbours share a page."""
+        """Write all rows and empty the batch. Rows go in key order: neighbours share a page."""
         many = self._connection.executemany
         if self._records:
             many(_RECORD, self._numbered())
@@ -316,7 +316,7 @@ _NO_BUCKETS: Final = tuple((None,) * size for size in CELL_BUCKETS.values())
 
 
 def _values(cell: Cell) -> _Values:
-    """COMMON_COLUMNS of one cell."""
+    """Return COMMON_COLUMNS of one cell."""
     return (
         cell.milliseconds,
         cell.cpu_covered_milliseconds,
@@ -338,7 +338,7 @@ def _values(cell: Cell) -> _Values:
 
 
 def _added(rows: list[_Values]) -> _Values:
-    """Column by column; a column nobody measured stays None."""
+    """Sum column by column; a column that nobody measured stays None."""
     if len(rows) == 1:
         return rows[0]
     return tuple(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A reader whose queries end in time, for questions that strangers ask."""
+"""Reads with a time limit, for queries of strangers."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 _STEPS: Final = 20_000
-"""Of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
+"""SQLite machine steps between two reads of the clock: some tenths of a millisecond."""
 
 
 class BoundedReader(SqliteReader):
-    """SqliteReader, with `within`."""
+    """A SqliteReader with a time limit: `within`."""
 
     def __init__(self, directory: Path, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
-        """As SqliteReader. `monotonic_seconds`: a clock that only goes forward."""
+        """Same as SqliteReader. `monotonic_seconds`: a clock that never goes back."""
         self._now = monotonic_seconds
         super().__init__(directory)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Queries of this thread that are not done by then are ended. Raises QueryTooSlow."""
+        """End the queries of this thread that are not done within `seconds`. Raises QueryTooSlow."""
         self._local.deadline = self._now() + seconds
         try:
             yield
@@ -45,7 +45,7 @@ class BoundedReader(SqliteReader):
 
     @contextmanager
     def to_its_end(self) -> Iterator[None]:
-        """Inside `within`: what this thread does here is not ended, however late it is; what comes after it may be."""
+        """Inside `within`: let this thread's block finish, however late; later queries can still be ended."""
         deadline, self._local.deadline = getattr(self._local, "deadline", None), None
         try:
             yield
@@ -53,7 +53,7 @@ class BoundedReader(SqliteReader):
             self._local.deadline = deadline
 
     def check_time(self) -> None:
-        """Between two queries. Raises QueryTooSlow."""
+        """Check the limit between two queries. Raises QueryTooSlow."""
         if self._is_late():
             raise QueryTooSlow("the question takes too long: ask for a shorter period")
 
@@ -65,7 +65,10 @@ class BoundedReader(SqliteReader):
         return database
 
     def _end_transaction(self) -> None:
-        """One whose very COMMIT was ended: left open, it would pin the WAL, and fail the thread's next question."""
+        """Roll back a transaction whose COMMIT was ended.
+
+        Open, it would pin the WAL and fail the thread's next query.
+        """
         database: Database | None = getattr(self._local, "bounded", None)
         if database is not None and database.connection.in_transaction:
             database.connection.execute("ROLLBACK")

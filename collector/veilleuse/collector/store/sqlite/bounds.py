@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one host can make grow, bounded: its points, its units and its streams. PROMISES.md S11."""
+"""Limits what one host can make grow: its points, its units and its streams. PROMISES.md S11."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from veilleuse.collector.wire_codec import BOUNDARIES, POINT_KINDS
 from veilleuse.wire.limits import OTHER_UNITS
 
 MOST_POINTS: Final = 256
-"""Of one host, ever: four times what one record may list. A machine of 64 points may lose and regain its sensors' names thrice."""
+"""Points of one host, ever: four times what a record may list. Renamed sensors fit three times."""
 MOST_UNITS: Final = 1_024
-"""Of one host, ever, beside `unit:other`: sixteen times what one cell may list."""
+"""Units of one host, ever, beside `unit:other`: sixteen times what a cell may list."""
 MOST_EPOCHS_A_DAY: Final = 256
-"""Of one host. A sound agent begins one a year; one whose disk is damaged, or that is put back to a snapshot by the hour, some
-dozens. Each is a row for ever, and every Hello of the host reads them all."""
+"""Streams that a host may begin in a day. A sound agent begins one a year.
+
+An agent with a damaged disk, or one restored to a snapshot every hour, begins some dozens a day. Each stream
+is a row for ever, and every Hello of the host reads all of them.
+"""
 _REMEMBERED: Final = 20_000
 _REMEMBERED_WITH_UNITS: Final = 1_000
-"""Servers that opted in; some 100 kB each at most."""
+"""Servers with units kept in the cache: some 100 kB each at most."""
 
 
 class HostPoints:
-    """Which points each host ever sent energy of, remembered from one push to the next."""
+    """Caches the points that each host has ever sent energy of."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.connection
@@ -35,11 +38,12 @@ class HostPoints:
     def strange(
         self, host_id: HostId, records: Sequence[DecodedRecord]
     ) -> tuple[frozenset[Point], tuple[int, ...]]:
-        """(points of the records that the host never sent before, seqs of the records that bring more than it may have)."""
+        """Return (points new to the host, seqs of the records that exceed the host's limit)."""
         known = self._known.get(host_id)
         if known is None:
             known = self._look(host_id)
-        # Points of one shape are mostly one object: by identity first, since to hash one costs more than all the rest.
+        # Points of one shape are mostly one object. Compare identity first: hashing costs more than all the
+        # rest.
         objects = {
             id(energy[0]): energy[0]
             for record in records
@@ -59,7 +63,7 @@ class HostPoints:
         return frozenset(new), tuple(refused)
 
     def keep(self, host_id: HostId, new: frozenset[Point]) -> None:
-        """Those were stored."""
+        """Add stored points to the cache."""
         if new:
             self._known[host_id] |= new
 
@@ -78,7 +82,10 @@ class HostPoints:
 
 
 class HostUnits:
-    """Unit names ↔ unit_id, and which each host ever sent. A name beyond MOST_UNITS of a host counts under `unit:other`."""
+    """Maps unit names to unit_id, and caches which host has sent which unit.
+
+    Names above MOST_UNITS count as `unit:other`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._connection = database.connection
@@ -86,7 +93,7 @@ class HostUnits:
         database.on_forget(self._known.clear)
 
     def id_of(self, host_id: HostId, name: str) -> int:
-        """Its row, or that of `unit:other`; written into the open transaction when the host never sent it before."""
+        """Return the row number of a unit, or of `unit:other`; a unit new to the host is written now."""
         known = self._known.get(host_id)
         if known is None:
             known = self._look(host_id)
@@ -115,7 +122,7 @@ class HostUnits:
 
 
 def may_begin_a_stream(database: Database, host_id: HostId, today: int) -> bool:
-    """False when the host began as many today (day number) as it may."""
+    """Tell whether a host may begin another stream today (day number)."""
     (begun,) = database.connection.execute(
         "SELECT count(*) FROM streams WHERE host_id = ? AND created_day = ?", (host_id, today)
     ).fetchone()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was declared of each site's days, and imported school holidays. Implements ports.Calendars."""
+"""Stores the calendar versions of each site, and imported school holidays. Implements ports.Calendars."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ from veilleuse.wire.bands import Calendar, CalendarError
 
 
 class SqliteCalendars:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes calendars. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or for reads alone a reading one."""
+        """`data`: a writing connection, or a reading one for reads only."""
         self._data = data
 
     def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
-        """Oldest first; the last is what machines are given. Never empty. Raises StoreDamaged."""
+        """Return the versions of a site, oldest first, never empty; machines get the last.
+
+        Raises StoreDamaged.
+        """
         with self._data.translated():
             rows = self._data.connection.execute(
                 "SELECT from_day, calendar_json, declaration_json, year FROM calendars WHERE site = ? ORDER BY from_day",
                 (site.site,),
             ).fetchall()
         try:
-            if not rows or rows[-1][1] != site.calendar_json:  # a site with another time zone begins again
+            if not rows or rows[-1][1] != site.calendar_json:  # another time zone begins a new list
                 return (CalendarVersion(date.min, Calendar.from_json(site.calendar_json)),)
             return tuple(map(_version, rows))
         except CalendarError as error:
             raise damaged(self._data.path, f"a calendar of site {site.site}: {error}") from error
 
     def put(self, site: str, versions: Sequence[CalendarVersion]) -> None:
-        """All of a site's, in place of what was there. The caller puts the last one into the site."""
+        """Replace all versions of a site. The caller stores the last one with the site."""
         with self._data.transaction() as connection:
             mark_kept(connection, site, self._changed_from(site, versions), date.max.toordinal())
             connection.execute("DELETE FROM calendars WHERE site = ?", (site,))
@@ -57,7 +60,7 @@ class SqliteCalendars:
             )
 
     def has_machines(self, site: str) -> bool:
-        """Whether any was ever enrolled there, and not forgotten since."""
+        """Tell whether any machine was enrolled there and not forgotten since."""
         with self._data.translated():
             row = self._data.connection.execute(
                 "SELECT EXISTS (SELECT 1 FROM hosts WHERE site = ?)", (site,)
@@ -65,7 +68,7 @@ class SqliteCalendars:
         return bool(row[0])
 
     def school_periods(self) -> tuple[SchoolPeriod, ...]:
-        """The imported ones, sorted."""
+        """Return the imported periods, sorted."""
         with self._data.translated():
             rows = self._data.connection.execute(
                 "SELECT zone, first_day, last_day, name FROM school_holidays ORDER BY zone, first_day"
@@ -76,7 +79,7 @@ class SqliteCalendars:
         )
 
     def replace_school_periods(self, periods: Sequence[SchoolPeriod]) -> None:
-        """All of them, in place of what was there."""
+        """Replace all imported periods."""
         with self._data.transaction() as connection:
             self._mark_schools(connection, set(periods) ^ set(self.school_periods()))
             connection.execute("DELETE FROM school_holidays")
@@ -86,7 +89,7 @@ class SqliteCalendars:
             )
 
     def _changed_from(self, site: str, versions: Sequence[CalendarVersion]) -> int:
-        """The first day that the new versions may say something else of than the stored ones, as text; day numbers."""
+        """Return the first day (day number) on which new and stored versions may differ, compared as text."""
         rows = self._data.connection.execute(
             "SELECT from_day, calendar_json, coalesce(declaration_json, '') FROM calendars WHERE site = ?",
             (site,),
@@ -102,7 +105,7 @@ class SqliteCalendars:
         return min((from_day for from_day, *_ in new ^ set(rows)), default=date.max.toordinal())
 
     def _mark_schools(self, connection: sqlite3.Connection, changed: Collection[SchoolPeriod]) -> None:
-        """The months of the sites that follow a zone whose holidays change."""
+        """Mark the months of the sites whose school zone changes."""
         rows = connection.execute(
             "SELECT site, declaration_json FROM calendars WHERE declaration_json IS NOT NULL"
         )

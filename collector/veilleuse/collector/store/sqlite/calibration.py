@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Calibrations as they are kept (implements ports.Calibrations), and the records of reference units, read beside the writer."""
+"""Stores calibrations (implements ports.Calibrations), and reads the records of reference units beside the
+writer.
+"""
 
 from __future__ import annotations
 
@@ -32,29 +34,32 @@ _FIT: Final = (
     "quantity, base_microwatts, slope_ppm, base_variance, covariance, slope_variance, expansion_ppm, meter_u_ppm,"
     " floor_u_ppm, ceiling_u_ppm"
 )
-"""In the order of the fields of `Fit`."""
+"""Columns in the order of the fields of `Fit`."""
 _COLUMNS: Final = (
     f"vendor, model, device_class, {_FIT}, provenance_json, calibration_id, applied_unix_milliseconds,"
     " ended_unix_milliseconds, ended_by, marking"
 )
 _IN_FORCE: Final = "ended_unix_milliseconds IS NULL"
 _PAGE_HOURS: Final = 24
-"""Hours of one host's records read at once: at most 8,640 of ten seconds."""
+"""Hours of one host's records in one read: at most 8,640 records of ten seconds."""
 
 
 class SqliteCalibrations:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes calibrations. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database, *, alone: bool = False) -> None:
-        """`data`: a writing connection, or for reading alone a reading one. `alone`: nobody else writes calibrations."""
+        """`data`: a writing connection, or a reading one for reads only.
+
+        `alone`: this object is the only writer.
+        """
         self._data = data
         self._alone = alone
         self._book: CalibrationBook | None = None
-        """Remembered: derive asks for it in each slice of 20 ms, and 600 fits take 5 ms to read."""
+        """Cache: derive reads the book every 20 ms, and 600 fits take 5 ms to read."""
         data.on_forget(self._forget)
 
     def book(self) -> CalibrationBook:
-        """What is in force. Raises StoreDamaged."""
+        """Return the calibrations in force. Raises StoreDamaged."""
         if self._book is not None and self._alone:
             return self._book
         fits = self._stored(f"WHERE {_IN_FORCE}")
@@ -62,17 +67,17 @@ class SqliteCalibrations:
         return self._book
 
     def stored(self) -> tuple[StoredFit, ...]:
-        """All that ever were, oldest first. Raises StoreDamaged."""
+        """Return all calibrations, also withdrawn ones, oldest first. Raises StoreDamaged."""
         return self._stored("")
 
     def in_force(self, hardware: Hardware, quantity: str) -> StoredFit | None:
-        """The one that serves this quantity of this model."""
+        """Return the calibration in force for this quantity of this model."""
         where = f"WHERE {_IN_FORCE} AND vendor = ? AND model = ? AND device_class = ? AND quantity = ?"
         found = self._stored(where, *_key(hardware), quantity)
         return found[0] if found else None
 
     def put(self, kept: KeptFit, now_unix_milliseconds: int) -> int:
-        """Into force, in the place of the one before; its id."""
+        """Put a calibration into force in place of the one before; returns its id."""
         self._forget()
         before = self.in_force(kept.hardware, kept.fit.quantity)
         fit = asdict(kept.fit)
@@ -99,9 +104,10 @@ class SqliteCalibrations:
         return made
 
     def withdraw(self, calibration_id: int, now_unix_milliseconds: int) -> StoredFit:
-        """Out of force; the class's prior takes its place. Once more while its periods are not all marked: nothing changes.
+        """Withdraw a calibration: the prior of the class takes its place.
 
-        Raises AdminError unless it is in force.
+        A second call, while periods are still to be marked, changes nothing. Raises AdminError unless it is
+        in force.
         """
         found = {one.calibration_id: one for one in self.stored()}.get(calibration_id)
         if found is None:
@@ -114,21 +120,21 @@ class SqliteCalibrations:
         return found
 
     def mark_dirty(self, host_id: HostId) -> int:
-        """Every period of a host that still has records is derived again. How many of its periods wait now."""
+        """Mark every period of a host that still has records; returns how many of its periods wait now."""
         with self._data.transaction() as connection:
             connection.execute(MARK_HOST, (host_id,))
             waiting = connection.execute("SELECT count(*) FROM dirty WHERE host_id = ?", (host_id,))
             return int(waiting.fetchone()[0])
 
     def marked(self, calibration_id: int) -> None:
-        """All periods of its machines are marked."""
+        """Note that all periods of the calibration's machines are marked."""
         with self._data.transaction() as connection:
             connection.execute(
                 "UPDATE calibrations SET marking = 0 WHERE calibration_id = ?", (calibration_id,)
             )
 
     def periods(self, hosts: Iterable[HostId]) -> int:
-        """How many periods of these hosts `mark_dirty` would mark."""
+        """Return how many periods of these hosts `mark_dirty` would mark."""
         with self._data.translated():
             return sum(_periods(self._data.connection, host_id) for host_id in hosts)
 
@@ -154,15 +160,15 @@ class SqliteCalibrations:
 
 
 class ReferenceReader(BesideReader):
-    """Records of reference units, on a connection of its own; for one thread."""
+    """Reads records of reference units on a connection of its own; for one thread."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises what BesideReader raises."""
+        """Raises the errors of BesideReader."""
         super().__init__(directory)
         self.calibrations = SqliteCalibrations(self._data)
 
     def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
-        """Those that ever sent a point of the machine itself of one of these kinds."""
+        """Return hosts that have sent a point of the machine itself of one of these kinds."""
         words = [number(kind) for kind in kinds]
         sql = (
             "SELECT DISTINCT host_id FROM host_points JOIN points USING (point_id) WHERE subject = 'machine'"
@@ -176,9 +182,10 @@ class ReferenceReader(BesideReader):
     def records(
         self, host_id: HostId, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
-        """(start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in the order of time.
+        """Yield (start, milliseconds, cells) of a host's records with start ≤ bucket < end, in the order of
+        time.
 
-        A day of hours is one snapshot: the WAL can begin again in between.
+        Buckets are those of Grain. One day of hours is one snapshot: the WAL can restart in between.
         """
         step = _PAGE_HOURS * MILLISECONDS_PER_HOUR if grain is Grain.HOUR else max(1, end - start)
         for page in range(start, end, step):

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Civil days of a zone, in whole UTC hours: a clock record is of the day its UTC hour begins in, so a day's sums are whole hours."""
+"""Maps civil days of a time zone to whole UTC hours.
+
+A clock record belongs to the day in which its UTC hour begins.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,26 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 @lru_cache(maxsize=4096)
 def civil_day(zone: ZoneInfo, unix_milliseconds: int) -> int:
-    """Day number (date.toordinal) of an instant in a zone."""
+    """Return the day number (date.toordinal) of an instant in a zone."""
     return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, zone).toordinal()
 
 
 def day_of_hour(zone: ZoneInfo, unix_milliseconds: int) -> int:
-    """Day number of the UTC hour that an instant lies in."""
+    """Return the day number of the UTC hour that contains an instant."""
     return civil_day(zone, unix_milliseconds - unix_milliseconds % MILLISECONDS_PER_HOUR)
 
 
 @lru_cache(maxsize=4096)
 def day_bounds(zone: ZoneInfo, day: int) -> tuple[int, int]:
-    """[start, end) of the UTC hours that begin in a civil day, Unix milliseconds; 23, 24 or 25 hours where offsets are whole."""
+    """Return [start, end) of the UTC hours that begin in a civil day, in Unix milliseconds.
+
+    The day has 23, 24 or 25 hours where offsets are whole hours.
+    """
     return _first_hour(zone, day), _first_hour(zone, day + 1)
 
 
 def days_milliseconds(zone: ZoneInfo, first: int, end: int) -> int:
-    """Length of the civil days [first, end), from midnight to midnight."""
+    """Return the length of the civil days [first, end), from midnight to midnight, in milliseconds."""
     return _midnight(zone, end) - _midnight(zone, first)
 
 

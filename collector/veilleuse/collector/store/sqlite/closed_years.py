@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closed years: rows are added, never changed; beside them what is kept of open ones. Implements ports.closing; tables of data_0016, _0020."""
+"""Stores closed years, and the statistics kept of open ones. Rows are added, never changed.
+
+Implements ports.closing; tables of data_0016 and data_0020.
+"""
 
 from __future__ import annotations
 
@@ -39,24 +42,24 @@ _METERS: Final = (
     "WITH RECURSIVE m (meter) AS (SELECT min(meter) FROM meter_hours UNION ALL"
     " SELECT (SELECT min(meter) FROM meter_hours h WHERE h.meter > m.meter) FROM m WHERE m.meter IS NOT NULL)"
 )
-"""Those that were read, and NULL: one look in the key a meter, however many hours each has."""
+"""Meters with a reading, and NULL: one key lookup for each meter, however many hours it has."""
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 def _unix_milliseconds(day: date) -> int:
-    """Of its 00:00 UTC."""
+    """Return 00:00 UTC of a day, in Unix milliseconds."""
     return (day.toordinal() - _EPOCH) * MILLISECONDS_PER_DAY
 
 
 class SqliteClosings:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes closed years. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or for reading alone a reading one."""
+        """`data`: a writing connection, or a reading one for reads only."""
         self._data = data
 
     def revisions(self, year: int | None = None) -> tuple[ClosedYear, ...]:
-        """All, or a year's, by year and revision. Raises StoreDamaged."""
+        """Return all revisions, or those of one year, by year and revision. Raises StoreDamaged."""
         try:
             return tuple(
                 ClosedYear(row[0], row[1], YearState(row[2]), *row[3:])
@@ -66,7 +69,7 @@ class SqliteClosings:
             raise damaged(self._data.path, f"a closed year: {error}") from error
 
     def file(self, one: ClosedYear) -> ClosedFile:
-        """The content of a revision. Raises StoreDamaged."""
+        """Return the content of a revision. Raises StoreDamaged."""
         rows = self._rows(_FILE, one.year, one.revision)
         try:
             ((report, statistics, signature),) = rows
@@ -75,7 +78,7 @@ class SqliteClosings:
             raise damaged(self._data.path, f"closed year {one.report_id}: {error}") from error
 
     def waiting(self, year: int) -> PendingMonths:
-        """Days, weeks and hours of the year, and of the weeks across its edges, that wait; months likewise."""
+        """Return the days, weeks, hours and months of the year and its edge weeks that still wait."""
         first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
         hours = [_unix_milliseconds(date(one, 1, 1)) for one in (year, year + 1)]
         ((periods,),) = self._rows(
@@ -96,14 +99,17 @@ class SqliteClosings:
         return PendingMonths(periods, months)
 
     def kept_years(self) -> tuple[KeptYear, ...]:
-        """Years that are kept and not closed, in order."""
+        """Return the years that have statistics and are not closed, in order."""
         return tuple(
             KeptYear(row[0], date.fromordinal(row[1]), row[2] == 1, row[3] == 1, row[4])
             for row in self._rows(_KEPT)
         )
 
     def kept_file(self, one: KeptYear) -> ClosedFile:
-        """What was in force (`report`) and the statistics of a kept year, without a signature. Raises StoreDamaged."""
+        """Return the settings in force (`report`) and the statistics of a kept year, unsigned.
+
+        Raises StoreDamaged.
+        """
         rows = self._rows("SELECT facts, json FROM kept_years WHERE year = ?", one.year)
         try:
             ((facts, statistics),) = rows
@@ -112,7 +118,7 @@ class SqliteClosings:
             raise damaged(self._data.path, f"what is kept of {one.year}: {error}") from error
 
     def first_year(self) -> int | None:
-        """The first year of which a month of a machine or a reading of a meter is kept; None = there is none."""
+        """Return the first year with a month of a machine or a reading of a meter; None without any."""
         ((month,),) = self._rows("SELECT min(month) FROM host_months")
         ((hour,),) = self._rows(
             f"{_METERS} SELECT min((SELECT min(start) FROM meter_hours h WHERE h.meter = m.meter)) FROM m"
@@ -123,12 +129,12 @@ class SqliteClosings:
         return date.fromordinal(min(days)).year if days else None
 
     def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:
-        """Whether a month that begins in [first, end) is kept of any machine of these."""
+        """Tell whether any machine of these populations has a month that begins in [first, end)."""
         numbers = ", ".join(str(number(one)) for one in populations)
         return bool(self._rows(_HAS_MONTHS % numbers, first.toordinal(), end.toordinal())[0][0])
 
     def has_readings(self, first: date, end: date) -> bool:
-        """Whether a reading of any meter is kept of an hour that begins in these days of UTC."""
+        """Tell whether any meter has a reading of an hour that begins in these days of UTC."""
         asked = (
             f"{_METERS} SELECT EXISTS (SELECT 1 FROM m WHERE EXISTS"
             " (SELECT 1 FROM meter_hours h WHERE h.meter = m.meter AND start >= ? AND start < ?))"
@@ -136,7 +142,10 @@ class SqliteClosings:
         return bool(self._rows(asked, _unix_milliseconds(first), _unix_milliseconds(end))[0][0])
 
     def keep(self, one: KeptYear, file: PackedFile | None) -> None:
-        """In place of what was kept of the year before; None: it cannot be kept. Raises AdminError when it is closed."""
+        """Replace what is kept of a year; None: it cannot be kept.
+
+        Raises AdminError when the year is closed.
+        """
         content = (None, None) if file is None else (file.report, file.statistics)
         with self._data.transaction() as connection:
             if self.revisions(one.year):
@@ -155,7 +164,10 @@ class SqliteClosings:
             )
 
     def put(self, one: ClosedYear, file: PackedFile) -> None:
-        """The next revision of its year; what was kept of the year while it was open goes. Raises AdminError when it is not the next."""
+        """Add the next revision of a year and delete what was kept while it was open.
+
+        Raises AdminError when it is not the next revision.
+        """
         with self._data.transaction() as connection:
             last = len(self.revisions(one.year))
             if one.revision != last + 1:
@@ -183,18 +195,19 @@ class SqliteClosings:
             connection.execute("DELETE FROM kept_years WHERE year = ?", (one.year,))
 
     def may_go(self, today: date) -> MayGo:
-        """What retention asks before it takes anything of a year that is over."""
+        """Return what retention may delete of past years."""
         closed = {row[0] for row in self._rows("SELECT DISTINCT year FROM closed_years")}
         kept = self.kept_years()
         months = frozenset(closed | {one.year for one in kept if one.months_may_go})
         readings = closed | {one.year for one in kept if one.readings_may_go}
         for year in range(self.first_year() or today.year, today.year):
             if year not in readings and self.has_readings(date(year, 1, 1), date(year + 1, 1, 1)):
-                return MayGo(months, _unix_milliseconds(date(year - 1, 12, 31)))  # it begins before 00:00 UTC
+                # a zone's year begins before UTC's
+                return MayGo(months, _unix_milliseconds(date(year - 1, 12, 31)))
         return MayGo(months)
 
     def definitive_years(self) -> frozenset[int]:
-        """Years of which a revision is definitive."""
+        """Return the years with a definitive revision."""
         rows = self._rows(
             "SELECT DISTINCT year FROM closed_years WHERE state = ?", YearState.CLOSED_DEFINITIVE.value
         )
@@ -206,7 +219,7 @@ class SqliteClosings:
 
 
 class SqliteClosingsReader(SqliteClosings):
-    """Read-only, any process."""
+    """Reads closed years, in any process."""
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError, StoreDamaged."""

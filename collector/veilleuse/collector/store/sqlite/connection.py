@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One SQLite file: how it is opened, how its transactions nest, what its errors become.
+"""Opens one SQLite file, nests its transactions, and translates its errors.
 
-One process, one connection that writes and checkpoints; every other connection, in any process, is `mode=ro`.
+Only one connection, of one process, writes and checkpoints. All others, in any process, are `mode=ro`.
 """
 
 from __future__ import annotations
@@ -34,27 +34,30 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 log = logging.getLogger(__name__)
 
 MINIMUM_SQLITE: Final = (3, 37, 0)
-"""STRICT tables. Source: sqlite.org/stricttables.html."""
+"""First version with STRICT tables. Source: sqlite.org/stricttables.html."""
 WAL_RESET_FIXED: Final = (3, 51, 3)
-"""Before it, a checkpoint can race a WAL reset when a second connection writes. Source: sqlite.org/wal.html."""
+"""Before this version a checkpoint can race a WAL reset of a second writer. Source: sqlite.org/wal.html."""
 
 WAL_BYTES: Final = 16 * 2**20
-"""A WAL beyond this never found a moment without a reader in it: the writer then makes one. R19: < 64 MiB."""
+"""WAL size above which the writer makes a moment without readers, since none has come. R19: < 64 MiB."""
 _WAL_EVERY_SECONDS: Final = 1.0
 _WAL_WAIT_MILLISECONDS: Final = 100
-"""For the readers that are in it now; those that come meanwhile read the file itself. Pages of a report take less."""
+"""Wait for readers inside the WAL; readers that come meanwhile read the file itself.
+
+Pages of a report take less.
+"""
 
 _CHECKPOINT_PAGES: Final = 1000
 _WRITING: Final = (
-    "PRAGMA page_size = 4096",  # only a new file listens
-    "PRAGMA journal_mode = WAL",  # readers never wait for the writer, nor it for them
-    "PRAGMA synchronous = FULL",  # a commit survives a power cut: NORMAL lost 438 to 746 acknowledged ones
-    "PRAGMA foreign_keys = ON",  # registry tables only: the hot ones declare none
-    "PRAGMA secure_delete = ON",  # what retention removes is overwritten (PROMISES.md P7)
+    "PRAGMA page_size = 4096",  # has an effect on a new file only
+    "PRAGMA journal_mode = WAL",  # readers and the writer never wait for each other
+    "PRAGMA synchronous = FULL",  # a commit survives a power cut: NORMAL lost 438 to 746 acknowledged records
+    "PRAGMA foreign_keys = ON",  # for the registry's tables: the hot tables declare no keys
+    "PRAGMA secure_delete = ON",  # deleted rows are overwritten (PROMISES.md P7)
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -65536",  # KiB: the sums of some 100,000 host-hours
     f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
-    f"PRAGMA journal_size_limit = {WAL_BYTES}",  # what the WAL file keeps once it begins again
+    f"PRAGMA journal_size_limit = {WAL_BYTES}",  # size of the WAL file after a restart of the WAL
 )
 _READING: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384")
 _BOTH: Final = ("PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON")
@@ -62,7 +65,7 @@ _BUSY_SECONDS: Final = 5.0
 
 
 def check_sqlite_version() -> None:
-    """Raises DataDirectoryError below MINIMUM_SQLITE; warns below WAL_RESET_FIXED."""
+    """Raise DataDirectoryError below MINIMUM_SQLITE; warn below WAL_RESET_FIXED."""
     version = sqlite3.sqlite_version_info
     if version < MINIMUM_SQLITE:
         raise DataDirectoryError(
@@ -76,11 +79,14 @@ def check_sqlite_version() -> None:
 
 
 COMPACTED_BYTES: Final = 2**30
-"""Largest file that is written anew while it serves; the writer waits for it (P9 prints how long a forgetting takes)."""
+"""Largest file that is rewritten while serving, in bytes: the writer waits for it (P9 prints how long)."""
 
 
 class Database:
-    """A connection with nested transactions. Used by one thread at a time; the writer's after start."""
+    """A connection with nested transactions.
+
+    One thread uses it at a time; after start, the writer's thread.
+    """
 
     def __init__(self, path: Path, *, writing: bool) -> None:
         """Opens `path`. Raises DataDirectoryError or StoreDamaged."""
@@ -90,7 +96,7 @@ class Database:
         self._wal = path.with_name(f"{path.name}-wal")
         self._wal_looked = 0.0
         self.files: StoreFiles | None = None
-        """Looked at after each commit, before anybody is told of it."""
+        """Files to check after each commit, before the commit is acknowledged."""
         self._own: OwnFiles | None = None
         if writing:
             _create_private(path)
@@ -101,7 +107,8 @@ class Database:
                 uri=True,
                 isolation_level=None,
                 timeout=_BUSY_SECONDS,
-                check_same_thread=False,  # opened by the composition root, then used by the writer's thread alone
+                # the composition root opens it, then only the writer's thread uses it
+                check_same_thread=False,
                 cached_statements=256,
             )
             try:
@@ -115,26 +122,28 @@ class Database:
                 raise
 
     def on_forget(self, callback: Callable[[], None]) -> None:
-        """Call it whenever something remembered may be wrong: after a rollback, or `forget()`."""
+        """Register a callback that empties caches: it runs after a rollback or `forget()`."""
         self._forget.append(callback)
 
     def forget(self) -> None:
-        """Drop what is remembered of the file's content."""
+        """Empty all caches of the file's content."""
         for callback in self._forget:
             callback()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """BEGIN IMMEDIATE … COMMIT; inside another one, a savepoint. Undone when the block raises.
+        """Run a transaction (BEGIN IMMEDIATE … COMMIT), or a savepoint inside one.
 
-        Raises StoreFull, StoreFailing or StoreDamaged for what the disk said, StoreLost when the file is not the one at its path;
-        other sqlite3 errors pass as they are.
+        Rolled back when the block raises.
+
+        Raises StoreFull, StoreFailing or StoreDamaged for errors of the disk, and StoreLost when another file
+        is at the path. Other sqlite3 errors pass unchanged.
         """
         connection, depth = self.connection, self._depth
         begin, end, undo = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK") if depth == 0 else _savepoint(depth)
         with self.translated():
             if depth:
-                self._require_open()  # a savepoint outside a transaction is one of its own, and commits
+                self._require_open()  # a savepoint outside a transaction would commit by itself
             elif self.files is not None:
                 self.files.require()
             connection.execute(begin)
@@ -149,7 +158,7 @@ class Database:
                     self.check_files()
                     self._checkpoint_grown()
             except BaseException:
-                # After a full disk or an I/O error SQLite has often rolled back by itself.
+                # SQLite has often rolled back by itself after a full disk or an I/O error.
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         for statement in undo.split(";"):
@@ -162,40 +171,47 @@ class Database:
                 self._bound_wal()
 
     def watch(self, files: StoreFiles, own: OwnFiles) -> None:
-        """Look at the files around each commit, and before each checkpoint, which SQLite then no longer makes within a commit: with an
-        index that is wrong it would write over good pages of the database."""
+        """Check the files around each commit and before each checkpoint.
+
+        SQLite then no longer checkpoints within a commit: with a wrong index it would overwrite good pages of
+        the database.
+        """
         self.files, self._own = files, own
         with self.translated():
             self.connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     def check_files(self) -> None:
-        """Raises StoreLost when a file of the store is not what was opened."""
+        """Raise StoreLost when a file of the store is not the one that was opened."""
         if self.files is not None:
             self.files.check()
 
     def _require_open(self) -> None:
-        """Raises StoreFailing when SQLite gave the transaction up by itself, and somebody inside went on."""
+        """Raise StoreFailing when SQLite has ended the transaction by itself while the block went on."""
         if not self.connection.in_transaction:
             raise StoreFailing(f"{self.path} rolled the transaction back: nothing of it was stored")
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """What the disk and the file say, as our errors."""
+        """Translate errors of the disk and the file into ours."""
         try:
             yield
         except sqlite3.Error as error:
             if self.files is not None and _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                self.files.check_index()  # a wrong one shows wrong pages of a database that is whole
+                self.files.check_index()  # a wrong index shows wrong pages of a sound database
             _raise_translated(self.path, error)
 
     def checkpoint(self) -> None:
-        """Move the WAL into the file and empty it, as far as readers allow."""
+        """Copy the WAL into the file and empty it, as far as readers allow."""
         with self.translated():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def compact(self) -> bool:
-        """Write the file anew, outside a transaction: what SQLite left between rows that it moved within their pages is then gone, which
-        `secure_delete` does not overwrite. False, and nothing done, above COMPACTED_BYTES or without room for it twice over."""
+        """Rewrite the file, outside a transaction, to erase remains of rows that SQLite moved within their
+        pages.
+
+        `secure_delete` does not overwrite those. Returns False, without any effect, above COMPACTED_BYTES or
+        without free space for two copies.
+        """
         size = self.path.stat().st_size
         if size > COMPACTED_BYTES or disk_usage(self.path.parent).free < 3 * size:
             return False
@@ -210,7 +226,7 @@ class Database:
         return True
 
     def _checkpoint_grown(self) -> None:
-        """As SQLite does by itself; a disk that fails is met by the next commit."""
+        """Checkpoint as SQLite does by itself; the next commit reports an error of the disk."""
         if self.files is None or self._own is None or self._own.wal_frames < _CHECKPOINT_PAGES:
             return
         with suppress(sqlite3.Error):
@@ -218,7 +234,10 @@ class Database:
         self.files.check_index()
 
     def _bound_wal(self) -> None:
-        """Let a WAL that has grown begin again. SQLite does so by itself only when a commit meets no reader at all in it."""
+        """Restart a WAL that has grown.
+
+        SQLite does so by itself only at a commit while no reader is in the WAL.
+        """
         now = time.monotonic()
         if now - self._wal_looked < _WAL_EVERY_SECONDS:
             return
@@ -228,29 +247,29 @@ class Database:
                 self.connection.execute(f"PRAGMA busy_timeout = {_WAL_WAIT_MILLISECONDS}")
                 with suppress(
                     sqlite3.OperationalError
-                ):  # what was committed is safe; the next commit meets the disk too
+                ):  # committed data are safe; the next commit reports the disk's error
                     self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self.connection.execute(
                     f"PRAGMA busy_timeout = {_BUSY_SECONDS * MILLISECONDS_PER_SECOND:.0f}"
                 )
 
     def close(self) -> None:
-        """Close. A writing one leaves no WAL behind when it is the last."""
+        """Close. The last writing connection leaves no WAL behind."""
         self.connection.close()
 
     def close_without_index(self) -> None:
-        """Close, leave the WAL as it is, and remove its index, which is wrong: the next one to open makes it anew."""
+        """Close, leave the WAL, and remove its wrong index: the next connection builds a new one."""
         if sys.version_info >= (3, 12):
             self.connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
             self.connection.close()
-        else:  # to close it is to follow the index once more: it stays open until the process ends
+        else:  # closing would read the index again: the connection stays open until the process ends
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
         with suppress(OSError):
             remove_owned(self.path.with_name(f"{self.path.name}-shm"))
 
 
 def quick_check(database: Database) -> tuple[str, ...]:
-    """What `PRAGMA quick_check` found; empty when sound. Reads the whole file."""
+    """Return the errors that `PRAGMA quick_check` found; empty when sound. Reads the whole file."""
     with database.translated(), _unreadable_is_damage(database.path):
         found = tuple(str(row[0]) for row in database.connection.execute("PRAGMA quick_check(20)"))
     return () if found == ("ok",) else found
@@ -258,7 +277,7 @@ def quick_check(database: Database) -> tuple[str, ...]:
 
 @contextmanager
 def _unreadable_is_damage(path: Path) -> Iterator[None]:
-    """For opening and checking: SQLite quotes a damaged schema in its message, which Python then cannot decode."""
+    """Translate a decoding error: SQLite quotes a damaged schema, which Python cannot decode."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -266,13 +285,13 @@ def _unreadable_is_damage(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if (
             _primary(error) == sqlite3.SQLITE_ERROR
-        ):  # statements of ours that cannot be wrong: the header or the schema is
+        ):  # our own statements are right: the header or the schema is damaged
             raise damaged(path, str(error)) from error
         raise
 
 
 def damaged(path: Path, why: str) -> StoreDamaged:
-    """The one line about a file that is not a database any more."""
+    """Build the error of a file that is no sound database."""
     why = " ".join(why.replace("*** in database main ***", "").split())
     return StoreDamaged(
         f"{path} is damaged ({why}): stop the collector, restore the data directory from a backup, or move the file away and "
@@ -281,7 +300,7 @@ def damaged(path: Path, why: str) -> StoreDamaged:
 
 
 def is_about_the_disk(error: sqlite3.Error) -> bool:
-    """True when any statement could meet it: the disk or the file, not this statement."""
+    """Tell whether the disk or the file caused the error, not the statement."""
     return _primary(error) in _DISK
 
 
@@ -328,17 +347,20 @@ def _savepoint(depth: int) -> tuple[str, str, str]:
 
 
 def _known(path: Path) -> tuple[int, int]:
-    """Which file it is. SQLite opens by name, and what lies beside it too. Raises DataDirectoryError for what is no file of ours."""
+    """Return (device, inode) of the file.
+
+    SQLite opens by name, also the files beside. Raises DataDirectoryError.
+    """
     try:
         return check_owned(path, "-wal", "-shm", "-journal")
     except FileRefused as error:
         raise DataDirectoryError(f"cannot open {error.filename}: {error.strerror}") from error
     except OSError:
-        return (0, 0)  # SQLite says what is wrong
+        return (0, 0)  # SQLite reports the error
 
 
 def _create_private(path: Path) -> None:
-    """Readable by its owner alone; SQLite gives the same mode to its -wal and -shm."""
+    """Create a file of mode 0600; SQLite gives the same mode to its -wal and -shm."""
     try:
         os.close(open_owned(path, os.O_RDWR | os.O_CREAT))
     except OSError as error:
@@ -348,18 +370,23 @@ def _create_private(path: Path) -> None:
 
 
 STEP_PAGES: Final = 256
-"""1 MiB: 1 to 4 ms a step on the machine of decision 0016; the longest that a commit waits for the copy."""
+"""Pages in one step of a copy: 1 MiB, 1 to 4 ms on the machine of decision 0016.
+
+A commit waits for one step at most.
+"""
 
 
 def copy_database(source: Database, target: Path, between: Callable[[], None]) -> None:
-    """Copy the whole of `source` to a new file, 0600. `between` runs after every step; it may write through `source`,
-    and raise to give up. The copy is one file without a WAL, not yet synced to the disk. Raises StoreFailing.
+    """Copy the whole of `source` to a new file of mode 0600. Raises StoreFailing.
+
+    `between` runs after every step; it may write through `source`, and may raise to give up. The copy is one
+    file without a WAL, not yet synced to the disk.
     """
     os.close(open_owned(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     try:
         with closing(_throwaway(target, "OFF")) as copy:
             source.connection.backup(copy, pages=STEP_PAGES, progress=lambda *_: between())
-        _throwaway(target, "DELETE").close()  # the copied header says WAL
+        _throwaway(target, "DELETE").close()  # the copied header names WAL
     except sqlite3.Error as error:
         raise StoreFailing(
             f"cannot copy {source.path} to {target} ({error}): look at the free space and the disk"
@@ -367,9 +394,11 @@ def copy_database(source: Database, target: Path, between: Callable[[], None]) -
 
 
 def rescue_database(source: Database, between: Callable[[], None]) -> Path:
-    """Copy a database whose file was taken away to `<name>.rescued-<UTC time>` at its place, 0600 and durable; the copy.
+    """Copy a database whose file was removed to `<name>.rescued-<UTC time>` beside its path; returns the
+    copy.
 
-    The folder is made again where that is allowed. Raises StoreFull, StoreFailing, OSError.
+    The copy has mode 0600 and is durable. The folder is created again where that is allowed. Raises
+    StoreFull, StoreFailing, OSError.
     """
     folder = source.path.parent
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -398,7 +427,7 @@ def rescue_database(source: Database, between: Callable[[], None]) -> Path:
 
 
 def _throwaway(path: Path, journal_mode: str) -> sqlite3.Connection:
-    """A connection that never syncs: a copy that is cut is thrown away, and a sync of the whole would stall the disk."""
+    """Open a connection that never syncs: an interrupted copy is deleted, and a sync would stall the disk."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     for pragma in ("PRAGMA synchronous = OFF", f"PRAGMA journal_mode = {journal_mode}"):
         connection.execute(pragma).fetchall()

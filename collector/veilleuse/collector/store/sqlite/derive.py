@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What derive reads and writes. Implements ports.DeriveStore; called in the writer's thread."""
+"""Reads and writes for derive. Implements ports.DeriveStore; runs in the writer's thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 from veilleuse.collector.wire_codec import cells_from_wire, number
 
 NOT_DERIVABLE: Final = -1
-"""records.derived_energy_millijoules of a record from which no energy could be derived; NULL = not yet tried."""
+"""Value of records.derived_energy_millijoules when no energy could be derived; NULL: not yet tried."""
 
 _Key: TypeAlias = tuple[int, int, int, str]
 _Values: TypeAlias = tuple[int, int, int]
@@ -32,7 +32,7 @@ _CELL: Final = (
     " energy_millijoules = energy_millijoules + excluded.energy_millijoules,"
     " uncertainty_millijoules = uncertainty_millijoules + excluded.uncertainty_millijoules"
 )
-"""Of either table."""
+"""Columns of both tables of cells."""
 _LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " energy_millijoules = energy_millijoules + excluded.energy_millijoules"
@@ -40,18 +40,18 @@ _LEDGER: Final = (
 
 
 _BEFORE_ALL: Final = -(2**63)
-"""Less than the number of any record."""
+"""A number below that of any record."""
 
 
 class SqliteDerive:
-    """Dirty periods in, derived cells and ledger out."""
+    """Reads dirty periods, writes derived cells and the ledger."""
 
     def __init__(self, database: Database, stale: StaleMonths) -> None:
         self._database = database
         self._stale = stale
 
     def dirty(self, limit: int) -> tuple[DirtyPeriod, ...]:
-        """Oldest marks first."""
+        """Return at most `limit` dirty periods, oldest marks first."""
         with self._database.translated():
             rows = self._database.connection.execute(
                 "SELECT host_id, grain, start FROM dirty ORDER BY turn, host_id, grain, start LIMIT ?",
@@ -60,7 +60,7 @@ class SqliteDerive:
         return tuple(DirtyPeriod(HostId(host), Grain(grain), start) for host, grain, start in rows)
 
     def record_cells(self, period: DirtyPeriod) -> tuple[RecordCells, ...]:
-        """All measurements of the period, in the order they were stored."""
+        """Return all measurements of the period, in the order they were stored."""
         with self._database.translated():
             rows = self._database.connection.execute(
                 "SELECT record_id, derived_energy_millijoules IS NULL, wire FROM records"
@@ -79,10 +79,11 @@ class SqliteDerive:
         ledger: Sequence[LedgerEntry],
         screens: Sequence[DerivedCell] = (),
     ) -> None:
-        """Replace the period's derived cells, carry an hour's difference into its civil day, set each record's energy,
-        advance the ledger, clear the dirty mark: one transaction.
+        """Write a derived period in one transaction.
 
-        The mark stays when a record came in after those given: it is derived again.
+        Replaces the period's cells, adds an hour's difference to its civil day, sets the energy of each
+        record, advances the ledger and clears the dirty mark. The mark stays when a record arrived after the
+        given ones.
         """
         with self._database.transaction() as connection:
             self._replace(_DERIVED, period, _summed(cells))
@@ -108,7 +109,7 @@ class SqliteDerive:
             )
 
     def put_aside(self, period: DirtyPeriod) -> None:
-        """Clear the mark of a period that cannot be derived; what was derived before stands."""
+        """Clear the mark of a period that cannot be derived; earlier results stay."""
         with self._database.transaction() as connection:
             connection.execute(
                 "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ?",
@@ -116,7 +117,7 @@ class SqliteDerive:
             )
 
     def mark_all_dirty(self) -> int:
-        """Every period that still has records. How many."""
+        """Mark every period that still has records; returns their number."""
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO dirty SELECT DISTINCT host_id, grain, bucket, (SELECT coalesce(max(turn), 0) + 1 FROM dirty)"

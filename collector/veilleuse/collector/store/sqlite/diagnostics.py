@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R18: for each machine and whole period, time that passed = time stored + declared gaps + unexplained. For SqliteReader.
+"""Balances time for each machine and whole period: passed = stored + declared gaps + unexplained.
 
-Servers and classroom PCs by civil day, hour by hour, so that an hour told twice does not hide another that is missing;
-workstations by ISO week: their closed bands come by the day and the open one by the week.
+R18. For SqliteReader.
+
+Servers and classroom PCs are balanced by civil day, hour by hour: an hour stored twice does not hide a
+missing one. Workstations are balanced by ISO week: their closed bands arrive by day, the open one by week.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
 Ask: TypeAlias = Callable[..., list[Any]]
-"""(sql, *values) → rows."""
+"""Runs (sql, *values) and returns the rows."""
 
 _LONGEST_RECORD_MILLISECONDS: Final = {
     Grain.DAY: MILLISECONDS_PER_HOUR,  # a clock record lies in one hour
     Grain.WEEK: (7 * 24 + 1) * MILLISECONDS_PER_HOUR,
 }
-"""What a record lost without a trace of its length may have been, by the grain of the balance."""
+"""Longest possible record that was lost without its length, by the grain of the balance."""
 
 _BOUNDS: Final = (
     "SELECT host_id, population, time_zone,"
@@ -62,7 +64,7 @@ _BEFORE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A machine and the days of its first and its last record."""
+    """A machine, and the days of its first and last record."""
 
     host_id: HostId
     zone: ZoneInfo
@@ -71,7 +73,7 @@ class _Seen:
 
 
 def balance(ask: Ask, first_day: date, last_day: date, *, by_hour: bool) -> Iterator[BalanceRow]:
-    """See ports.Reader.balance. What is still being written only ever explains more: it needs no snapshot."""
+    """See ports.Reader.balance. Rows written meanwhile only explain more: no snapshot is needed."""
     first, end = first_day.toordinal(), last_day.toordinal() + 1
     rows = [*_days(ask, first, end, by_hour=by_hour), *_weeks(ask, first, end)]
     open_hosts: defaultdict[HostId, list[int]] = defaultdict(list)
@@ -138,7 +140,7 @@ def _weeks(ask: Ask, first: int, end: int) -> Iterator[BalanceRow]:
 def _row(
     host_id: HostId, grain: Grain, start: int, expected: int, stored: int, within: int, gap: int
 ) -> BalanceRow:
-    """`within`: of `stored`, what lies in the period once: no hour more than an hour."""
+    """`within`: the part of `stored` that lies in the period, each hour counted once."""
     missing = expected - within
     return BalanceRow(
         host_id,
@@ -154,7 +156,7 @@ def _row(
 
 
 def _explain_undated(ask: Ask, host_id: HostId, rows: list[BalanceRow], places: list[int]) -> None:
-    """Spend the host's undated gaps on what is missing since the record before each: records come in order."""
+    """Assign undated gaps to the time missing since the record before each: records come in order."""
     grain = rows[places[0]].grain
     for record_id, wire in ask(_GAP_RECORDS, host_id):
         left = _undated_milliseconds(pb.Record.FromString(wire).gap, grain)
@@ -173,7 +175,7 @@ def _explain_undated(ask: Ask, host_id: HostId, rows: list[BalanceRow], places: 
 
 
 def _undated_milliseconds(gap: Any, grain: Grain) -> int:
-    """What of a gap has no date; where it says nothing at all, as long as so many records can be."""
+    """Return the undated time of a gap; without any length, the longest that so many records can last."""
     if not gap.spans:
         return int(gap.records) * _LONGEST_RECORD_MILLISECONDS[grain]
     dated = sum(lost for _, lost in gap_spans(gap))
@@ -181,7 +183,9 @@ def _undated_milliseconds(gap: Any, grain: Grain) -> int:
 
 
 def _day_before(ask: Ask, host_id: HostId, record_id: int) -> int:
-    """Day number, in UTC, of the measurement the host sent before that record; a day early, for the zones. 0 = none."""
+    """Return the UTC day number of the host's last measurement before that record, a day early for zones; 0:
+    none.
+    """
     for grain, bucket in ask(_BEFORE, host_id, record_id):
         return (civil_day(_UTC, bucket) if grain == Grain.HOUR else int(bucket)) - 1
     return 0
@@ -195,7 +199,7 @@ SIZES_KEPT_DAYS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class DaySize:
-    """The databases on one day."""
+    """Sizes of the databases on one day."""
 
     day: date
     data_bytes: int
@@ -212,7 +216,7 @@ class LatestCertificate:
 
 
 def note_size(database: Database, today: date) -> None:
-    """The size of both databases and the number of records, for this day. A job of the writer."""
+    """Store the sizes of both databases and the number of records for this day. A job of the writer."""
     with database.transaction() as connection:
         connection.execute(
             "INSERT INTO sizes SELECT ?, ?, value FROM totals WHERE name = 'records'"
@@ -223,13 +227,13 @@ def note_size(database: Database, today: date) -> None:
 
 
 def sizes(database: Database) -> tuple[DaySize, ...]:
-    """Oldest first."""
+    """Return the sizes of all days, oldest first."""
     rows = _rows(database, "SELECT day, data_bytes, records FROM sizes ORDER BY day")
     return tuple(DaySize(date.fromordinal(day), *rest) for day, *rest in rows)
 
 
 def ran_since(database: Database, today: date) -> date:
-    """The first of the days up to this one on each of which a size was noted: `serve` ran on them."""
+    """Return the first of the consecutive days up to `today` on which `serve` ran and noted a size."""
     noted, first = {size.day for size in sizes(database)}, today
     while (before := first - timedelta(days=1)) in noted:
         first = before
@@ -237,7 +241,7 @@ def ran_since(database: Database, today: date) -> date:
 
 
 def latest_certificates(database: Database) -> tuple[LatestCertificate, ...]:
-    """One of each active machine that has any."""
+    """Return the newest certificate of each active machine that has one."""
     rows = _rows(
         database,
         "SELECT population, issued_unix_milliseconds, max(not_after_unix_milliseconds)"

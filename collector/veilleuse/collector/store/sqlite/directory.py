@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The data directory: its files, its rights, its lock, its free space."""
+"""Manages the data directory: its files, permissions, lock and free space."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ IDENTITY_FILE: Final = "identity.db"
 LOCK_FILE: Final = "lock"
 FLEET_KEY_FILE: Final = "fleet.key"
 BACKUP_FOLDER: Final = "backup.work"
-"""Copies on their way into a backup; removed with it, or by the next one."""
+"""Folder of copies that will go into a backup; the backup, or the next one, removes it."""
 RESTORE_UNPACKED: Final = "restore.unpacked"
-"""A backup being unpacked and looked at. Nothing was touched yet: it may be thrown away."""
+"""Folder of a backup that is being unpacked and checked. It may be deleted: nothing else has changed yet."""
 RESTORE_TAKING: Final = "restore.taking"
-"""It is good, and what was there is being taken away: the directory is neither the old one nor the new one."""
+"""Folder of a checked backup while the old files are moved away: the directory is neither old nor new."""
 RESTORE_PLACING: Final = "restore.placing"
-"""What was there is away; the new files are being put in their place."""
+"""Folder of a checked backup while its files are moved into place; the old files are away."""
 REPLACED_PREFIX: Final = "replaced-"
-"""What a restore took away, with its UTC time behind."""
+"""Prefix of the folder of replaced files; a UTC time follows."""
 RESCUED: Final = ".rescued-"
-"""In the name of what a collector whose database was removed has written of it, with its UTC time behind."""
+"""Part of the name of a copy that a collector wrote of its removed database; a UTC time follows."""
 _UNWANTED: Final = ".unwanted"
-"""Behind the name of a rescue that the operator does not take."""
+"""Suffix of a rescued copy that the operator does not want."""
 NO_DATA_DIRECTORY: Final = (
     "point VEILLEUSE__DATA_DIR, or data_dir in the file of --config, to the collector's ('make run' keeps it in "
     "var/collector); where there is none yet run 'veilleuse init'"
 )
-"""What to do about a setting that names a directory without a collector in it."""
+"""Remedy for a setting that names a directory without a collector."""
 
 
 def make_directory(directory: Path) -> None:
-    """Create it, or narrow it, to mode 0700. Raises DataDirectoryError."""
+    """Create the directory, or narrow it, to mode 0700. Raises DataDirectoryError."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory.stat().st_mode & 0o077:
@@ -54,12 +54,12 @@ def make_directory(directory: Path) -> None:
 
 
 def is_half_restored(directory: Path) -> bool:
-    """Whether a restore was cut between the old files and the new ones."""
+    """Tell whether a restore was interrupted between the old files and the new ones."""
     return any((directory / name).exists() for name in (RESTORE_TAKING, RESTORE_PLACING))
 
 
 def require_whole_directory(directory: Path) -> None:
-    """Raises DataDirectoryError when it is half restored."""
+    """Raise DataDirectoryError when the directory is half restored."""
     if is_half_restored(directory):
         raise DataDirectoryError(
             f"{directory} is half restored: run 'veilleuse restore' to carry it on, it needs no file for that"
@@ -67,7 +67,7 @@ def require_whole_directory(directory: Path) -> None:
 
 
 def missing(database: Path) -> str:
-    """One line about a database that is not there: the setting names another directory, or this one has lost it."""
+    """Explain a missing database: the setting names another directory, or this one has lost the file."""
     directory = database.parent
     if any((directory / name).exists() for name in (DATA_FILE, IDENTITY_FILE)):
         return f"{directory} has lost {database.name}: {put_back(database)}"
@@ -75,7 +75,7 @@ def missing(database: Path) -> str:
 
 
 def put_back(*databases: Path) -> str:
-    """What to do about databases that are not there: the newest rescue of each, else a backup."""
+    """Name the remedy for missing databases: the newest rescued copy of each, else a backup."""
     names, steps, first = [], [], ""
     for database in databases:
         if not (rescued := _rescued(database)):
@@ -95,8 +95,11 @@ def put_back(*databases: Path) -> str:
 
 
 def undecided(directory: Path) -> tuple[str, str] | None:
-    """Of a directory with a rescue that nobody has taken or put away: what it is, and the two remedies. Which file is right, the older
-    one under the name or the rescue, only the operator knows."""
+    """Return a message and its remedies for a directory with a rescued copy that nobody took or put away;
+    else None.
+
+    Only the operator knows which file is right: the older one under the database's name, or the copy.
+    """
     databases = [path for name in (DATA_FILE, IDENTITY_FILE) if _rescued(path := directory / name)]
     if not databases:
         return None
@@ -114,19 +117,19 @@ def undecided(directory: Path) -> tuple[str, str] | None:
 
 
 def _rescued(database: Path) -> list[Path]:
-    """The oldest first."""
+    """Return the rescued copies, oldest first."""
     return sorted(database.parent.glob(f"{database.name}{RESCUED}*Z"))
 
 
 class DirectoryLock:
     """The right to write in a data directory: an flock on the folder itself, held until `release`.
 
-    A lock on a file in it would go with that file. The file `lock` is locked too: it says whose the lock is, and programs of before
-    this knew no other.
+    A lock on a file would go with that file. The file `lock` is locked too: it names the owner, and earlier
+    versions knew no other lock.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError at once when another process holds it."""
+        """Raises DataDirectoryError at once when another process holds the lock."""
         self._descriptors: list[int] = []
         try:
             self._descriptors.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -138,7 +141,7 @@ class DirectoryLock:
             self.release()
             raise DataDirectoryError(refused) from error
         lock = self._descriptors[-1]
-        with suppress(OSError):  # a full disk: the lock holds all the same, it only cannot say whose it is
+        with suppress(OSError):  # on a full disk the lock still holds, but cannot name its owner
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
@@ -156,7 +159,7 @@ class DirectoryLock:
         return f"cannot lock the data directory {directory}: {error.strerror}; {remedy}"
 
     def release(self) -> None:
-        """Let it go; a killed process does so by dying."""
+        """Release the lock; the death of the process releases it too."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -171,28 +174,28 @@ class DirectoryLock:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Free space that records may not take: reads and revocations still need some."""
+    """Free space that records may not use: reads and revocations still need some."""
 
     directory: Path
     free_bytes_minimum: int
     free_ratio_minimum: float
-    """Share of the disk, 0 to 1; the smaller of both counts."""
+    """Share of the disk, 0 to 1; the smaller of both limits counts."""
 
     def floor_bytes(self) -> int:
-        """The reserve on this disk. Raises OSError."""
+        """Return the reserve on this disk, in bytes. Raises OSError."""
         return self._floor(os.statvfs(self.directory))
 
     def free_bytes(self) -> int:
-        """Free on this disk for an ordinary user. Raises OSError."""
+        """Return the bytes that an ordinary user may still write. Raises OSError."""
         disk = os.statvfs(self.directory)
         return disk.f_bavail * disk.f_frsize
 
     def check(self) -> None:
-        """Raises StoreFull when less is free."""
+        """Raise StoreFull when less is free."""
         try:
             disk = os.statvfs(self.directory)
         except OSError:
-            return  # the write itself will say what is wrong
+            return  # the write itself reports the error
         free, floor = disk.f_bavail * disk.f_frsize, self._floor(disk)
         if free < floor:
             raise StoreFull(
@@ -205,7 +208,7 @@ class Reserve:
 
 
 def database_bytes(directory: Path) -> int:
-    """Both databases with their WAL, as the disk has them; 0 when there is none."""
+    """Return the size of both databases with their WAL on the disk; 0 when there is none."""
     return sum(
         path.stat().st_size
         for name in (DATA_FILE, IDENTITY_FILE)

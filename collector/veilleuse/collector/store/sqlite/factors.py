@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Imported factors, contracts, mappings: rows are added, never changed. Implements ports.Factors; the tables of data_0012."""
+"""Stores imported factors, contracts and mappings.
+
+Rows are added, never changed. Implements ports.Factors; tables of data_0012.
+"""
 
 from __future__ import annotations
 
@@ -49,22 +52,22 @@ _CONTRACTS: Final = (
 
 
 class SqliteFactors:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes factors. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or for reading alone a reading one."""
+        """`data`: a writing connection, or a reading one for reads only."""
         self._data = data
 
     def versions(self) -> tuple[FactorVersion, ...]:
-        """All that ever were, in the order they came. Raises StoreDamaged."""
+        """Return all versions in the order of their import. Raises StoreDamaged."""
         return tuple(self._made(_version, row) for row in self._rows(_VERSIONS))
 
     def contracts(self) -> tuple[KeptContract, ...]:
-        """All that ever were, withdrawn ones too. Raises StoreDamaged."""
+        """Return all contracts, also withdrawn ones. Raises StoreDamaged."""
         return tuple(self._made(_contract, row) for row in self._rows(_CONTRACTS))
 
     def mappings(self) -> tuple[BilanMapping, ...]:
-        """All that were ever confirmed, oldest first. Raises StoreDamaged."""
+        """Return all confirmed mappings, oldest first. Raises StoreDamaged."""
         rows = self._rows(
             "SELECT unix_milliseconds, who, why, lines_json FROM factor_mappings ORDER BY mapping_id"
         )
@@ -77,7 +80,10 @@ class SqliteFactors:
         now_unix_milliseconds: int,
         restores: int | None = None,
     ) -> tuple[int, ...]:
-        """A version of each, in force from now on; their numbers. `restores`: an earlier version that they are."""
+        """Add a version of each, in force from now on; returns their numbers.
+
+        `restores`: the earlier version.
+        """
         with self._data.transaction() as connection:
             made = connection.execute(
                 "INSERT INTO factor_imports (unix_milliseconds, file_name, file_sha256, who, why) VALUES (?, ?, ?, ?, ?)",
@@ -103,7 +109,7 @@ class SqliteFactors:
         return tuple(numbers)
 
     def enter(self, contract: Contract, who: str, why: str, now_unix_milliseconds: int) -> int:
-        """A new contract; its number."""
+        """Add a contract; returns its number."""
         with self._data.transaction() as connection:
             made = connection.execute(
                 f"INSERT INTO factor_contracts (unix_milliseconds, who, why, {_CONTRACT}) VALUES ({', '.join('?' * 15)})",
@@ -128,7 +134,7 @@ class SqliteFactors:
         return int(made or 0)
 
     def withdraw_contract(self, contract_id: int, who: str, why: str, now_unix_milliseconds: int) -> None:
-        """From now on it counts no more. Raises AdminError when there is none, or it was withdrawn already."""
+        """End a contract now. Raises AdminError when there is none or it was withdrawn before."""
         known = {kept.contract.contract_id: kept for kept in self.contracts()}.get(contract_id)
         if known is None:
             raise AdminError(f"no contract {contract_id}: see 'veilleuse factors contract list'")
@@ -141,7 +147,7 @@ class SqliteFactors:
             )
 
     def confirm(self, mapping: BilanMapping) -> None:
-        """In force from now on."""
+        """Put a mapping into force now."""
         with self._data.transaction() as connection:
             connection.execute(
                 "INSERT INTO factor_mappings (unix_milliseconds, who, why, lines_json) VALUES (?, ?, ?, ?)",
@@ -165,10 +171,10 @@ class SqliteFactors:
 
 
 class SqliteFactorsReader(SqliteFactors):
-    """The same on a reading connection of its own, beside the writer; for one thread."""
+    """Reads factors on a connection of its own, beside the writer; for one thread."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
         data = Database(directory / DATA_FILE, writing=False)
         try:
             require_current(data, "data")

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Intensities of grids, and what was replaced. Implements ports.Intensities; the tables of data_0013."""
+"""Stores intensities of grids, and values that were replaced.
+
+Implements ports.Intensities; tables of data_0013.
+"""
 
 from __future__ import annotations
 
@@ -46,16 +49,19 @@ _STATES: Final = (
 
 
 class SqliteIntensities:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes intensities. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or for reading alone a reading one."""
+        """`data`: a writing connection, or a reading one for reads only."""
         self._data = data
 
     def put(self, values: Sequence[GridIntensity], now_unix_milliseconds: int) -> IntensityImport:
-        """Each in the place of those that it overlaps, unless one of them is more final: then it is left out.
+        """Store values in place of those that they overlap.
 
-        Raises ValueError for what is no value, AdminError for a dataset that is not its series'.
+        A value that overlaps a more final one is left out.
+
+        Raises ValueError for an invalid value, AdminError for a dataset that is not the dataset of its
+        series.
         """
         found = IntensityImport()
         with self._data.transaction() as connection:
@@ -68,19 +74,19 @@ class SqliteIntensities:
         return found
 
     def values(self, zone: str, series: str, start: int, end: int) -> Iterator[GridIntensity]:
-        """Those that overlap [start, end), Unix ms, in order. Raises StoreDamaged."""
+        """Yield the values that overlap [start, end), Unix milliseconds, in order. Raises StoreDamaged."""
         for row in self._rows(_VALUES, zone, series, start - _LONGEST, end):
             one = self._intensity(zone, series, row)
             if one.end_unix_milliseconds > start:
                 yield one
 
     def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[ReplacedValue]:
-        """What began in [start, end) and gave way, in order."""
+        """Yield the replaced values that began in [start, end), in order."""
         for *row, fetched, replaced, by_dataset in self._rows(_REPLACED, zone, series, start, end):
             yield ReplacedValue(self._intensity(zone, series, row), fetched, replaced, by_dataset)
 
     def states(self) -> tuple[SeriesState, ...]:
-        """Each series and status that has a value."""
+        """Return each series and status that has a value."""
         return tuple(
             self._state(zone, series, kind, dataset, status, oldest, newest)
             for zone, series, kind, dataset, status, oldest, newest in self._rows(_STATES)
@@ -88,7 +94,7 @@ class SqliteIntensities:
         )
 
     def polls(self) -> tuple[PollState, ...]:
-        """Each connector that ever tried, by name."""
+        """Return each connector that has ever polled, by name."""
         rows = self._rows(
             "SELECT connector, tried_unix_milliseconds, succeeded_unix_milliseconds, failures, outcome,"
             " coalesce((SELECT calls FROM intensity_calls c WHERE c.connector = p.connector ORDER BY month DESC LIMIT 1), 0)"
@@ -97,14 +103,17 @@ class SqliteIntensities:
         return tuple(PollState(*row) for row in rows)
 
     def calls(self, connector: str, month: int) -> int:
-        """Calls counted of a UTC month (year × 12 + month − 1)."""
+        """Return the number of calls in a UTC month (year × 12 + month − 1)."""
         rows = self._rows(
             "SELECT calls FROM intensity_calls WHERE connector = ? AND month = ?", connector, month
         )
         return int(rows[0][0]) if rows else 0
 
     def count_call(self, connector: str, month: int, at_most: int) -> bool:
-        """Count one more, before it is made; False, and nothing counted, when the month has had `at_most`."""
+        """Count a call before it is made.
+
+        Returns False, and counts nothing, when the month has had `at_most` calls.
+        """
         with self._data.transaction() as connection:
             if self.calls(connector, month) >= at_most:
                 return False
@@ -115,7 +124,7 @@ class SqliteIntensities:
         return True
 
     def note(self, connector: str, outcome: str, now_unix_milliseconds: int) -> None:
-        """How its poll ended."""
+        """Note the outcome of a poll."""
         done = outcome == "done"
         with self._data.transaction() as connection:
             connection.execute(
@@ -183,7 +192,7 @@ def _claim(
     dataset: str,
     kind: IntensityKind,
 ) -> None:
-    """A series is of one kind, and a status of it of one dataset, for ever. Raises AdminError."""
+    """Bind a series to one kind, and each of its statuses to one dataset, for ever. Raises AdminError."""
     ours = BY_DATASET.get(dataset)
     if ours is not None and (series, kind, status) != (ours.series, ours.kind, ours.status):
         raise AdminError(

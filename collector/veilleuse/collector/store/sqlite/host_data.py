@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Everything of one machine, taken out of both files in small steps. Implements ports.Forgetting; PROMISES.md P9.
+"""Deletes all rows of one machine from both files in small steps, and exports them.
 
-What is summed over machines without naming them stays: the ledger, and the states of servers that /metrics counts.
+Implements ports.Forgetting; PROMISES.md P9.
+
+Sums over machines that name none of them stay: the ledger, and the states of servers that /metrics counts.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from veilleuse.wire.vocabulary import Population
 
 SLICE_ROWS: Final = 400
 SLICE_PERIODS: Final = 8
-"""Hours or days whose sums go at once: each may have 32 cells with 64 points."""
+"""Hours or days whose sums are deleted at once: each may have 32 cells with 64 points."""
 
 LAST_FORGOTTEN: Final = "last_forgotten_host_id"
 """Key in the table meta: the highest host id that was forgotten."""
@@ -52,7 +54,7 @@ _WHOLE: Final = (
     "meter_shares",
     "room_servers",
 )
-"""A few rows a machine."""
+"""Tables with few rows for each machine: deleted at once."""
 _SEEN_POINTS: Final = (
     "INSERT INTO host_points SELECT DISTINCT host_id, point_id FROM point_sums"
     " WHERE grain = ? AND start = ? AND host_id = ? ON CONFLICT DO NOTHING"
@@ -76,7 +78,7 @@ _STATES: Final = (
 
 
 class SqliteHostEraser:
-    """Both files on their writing connections, in the writer's thread."""
+    """Deletes a machine's rows from both files, on their writing connections, in the writer's thread."""
 
     def __init__(self, data: Database, identity: Database) -> None:
         self._data = data
@@ -85,7 +87,7 @@ class SqliteHostEraser:
         self.is_compact = True
 
     def forget_slice(self, host_id: HostId) -> bool:
-        """Some rows of it; False when none is left but the host's own."""
+        """Delete some rows of a host; returns False when only the host's own row is left."""
         with self._data.transaction() as connection:
             steps: tuple[Callable[[sqlite3.Connection, HostId], int], ...] = (
                 _records,
@@ -95,7 +97,10 @@ class SqliteHostEraser:
             return any(step(connection, host_id) for step in steps)
 
     def forget_host(self, host: Host, agent_id_sha256: bytes) -> bool:
-        """Its names, its certificates, itself; the journal keeps its hash. False, and nothing done, when rows came in meanwhile."""
+        """Delete the host's names, its certificates and its own row; the journal keeps the hash of its id.
+
+        Returns False, without any effect, when rows arrived meanwhile.
+        """
         with self._data.transaction() as connection:
             if _left(connection, host.host_id):
                 return False
@@ -117,7 +122,7 @@ class SqliteHostEraser:
         return True
 
     def _forget_names(self, host: Host, agent_id_sha256: bytes) -> None:
-        """identity.db too. The journal keeps who looked and why, under the hash."""
+        """Delete its names in identity.db. The journal keeps who looked and why, under the hash."""
         known_as, from_now = host.agent_id.hex(), f"a forgotten machine ({agent_id_sha256.hex()[:16]})"
         with self._identity.transaction() as connection:
             for table in ("names", "pseudonyms"):
@@ -128,9 +133,11 @@ class SqliteHostEraser:
             )
 
     def sweep(self) -> bool:
-        """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state.
+        """Remove the deleted rows from the files, outside a transaction.
 
-        Deleted rows are overwritten (secure_delete); here what was left beside them goes, and their former pages leave the WAL.
+        Returns False while a reader needs the old state.
+
+        secure_delete overwrites deleted rows; this removes remains beside them, and old pages from the WAL.
         """
         if self._to_compact:
             done = self._data.compact(), self._identity.compact()
@@ -153,7 +160,7 @@ def _records(connection: sqlite3.Connection, host_id: HostId) -> int:
 
 
 def _left(connection: sqlite3.Connection, host_id: HostId) -> bool:
-    """Whether a push that was under way brought something in."""
+    """Tell whether a push has brought rows meanwhile."""
     tables = ("records", "sums", *_BY_ROW)
     return any(
         connection.execute(f"SELECT 1 FROM {table} WHERE host_id = ? LIMIT 1", (host_id,)).fetchone()
@@ -168,7 +175,7 @@ def _emptied(database: Database) -> bool:
 
 
 def _sums(connection: sqlite3.Connection, host_id: HostId) -> int:
-    """point_sums and unit_sums have no index by host: they have the very keys of sums."""
+    """Delete point_sums and unit_sums of a host through the keys of sums: they have no index by host."""
     periods = connection.execute(
         f"SELECT DISTINCT grain, start FROM sums WHERE host_id = ? LIMIT {SLICE_PERIODS}", (host_id,)
     ).fetchall()
@@ -196,19 +203,21 @@ _OF_SUMS: Final = {
         ("unit_sums", "units", "unit_id", "name"),
     )
 }
-"""Tables without an index by host, with the very keys of sums."""
+"""Tables without an index by host, which have the same keys as sums."""
 
 
 def export_host(directory: Path, host_id: HostId) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """(table, its rows of this host), each row by column; take the rows before the next table. Read-only.
+    """Yield (table, rows of this host), each row by column.
 
-    Enumerations are the numbers of telemetry.proto; bytes are hexadecimal; what came over the wire is decoded too. Tables are
-    found by their column `host_id`, so that none is left out.
+    Read-only; take a table's rows before the next table.
+
+    Enumerations are the numbers of telemetry.proto; bytes are hexadecimal; wire records are decoded too.
+    Tables are found by their column `host_id`, so that none is left out.
     """
     with closing(Database(directory / DATA_FILE, writing=False)) as database:
         connection = database.connection
         with database.translated():
-            connection.execute("BEGIN")  # one state for all of it
+            connection.execute("BEGIN")  # all tables from one snapshot
             for table in _tables(connection):
                 sql = _OF_SUMS.get(table, f"SELECT * FROM {table} WHERE host_id = :host")
                 cursor = connection.execute(sql, {"host": host_id})

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The hours of one machine, for attribution: seeks by key, since these tables lie in the order of time, not of machines."""
+"""Reads the hours of one machine for attribution.
+
+The tables lie in the order of time, so each hour is one key lookup.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.vocabulary import State
 
 Ask: TypeAlias = Callable[..., list[Any]]
-"""(sql, *values) → rows."""
+"""Runs (sql, *values) and returns the rows."""
 
 PAGE_HOURS: Final = 31 * 24
 _HOURS: Final = (
@@ -41,7 +44,9 @@ _UNITS: Final = (
 
 
 def host_hours(ask: Ask, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
-    """Those with anything stored that begin in [start, end), Unix ms, in order of time."""
+    """Yield the hours with any stored value that begin in [start, end), Unix milliseconds, in the order of
+    time.
+    """
     first = -(-start // HOUR_MILLISECONDS) * HOUR_MILLISECONDS
     step = PAGE_HOURS * HOUR_MILLISECONDS
     for page in range(first, end, step):

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Derived energy of all machines, by a label that the caller gives each hour: a year of hours is some hundred labels."""
+"""Sums derived energy of machines by a label that the caller gives each hour: a year of hours has some
+hundred labels.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ from veilleuse.collector.wire_codec import number
 from veilleuse.wire.vocabulary import Population
 
 Ask: TypeAlias = Callable[..., list[Any]]
-"""(sql, *values) → rows."""
+"""Runs (sql, *values) and returns the rows."""
 
 PAGE_HOURS: Final = 31 * 24
-"""One statement, so one snapshot, and at most a month of a fleet's rows to sum."""
+"""Hours in one statement, which is one snapshot: at most a month of a fleet's rows."""
 _LABELS: Final = (
     "WITH labels(hour, label) AS MATERIALIZED"
     " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
@@ -25,7 +27,7 @@ _LABELS: Final = (
 )
 _HOUR: Final = f"derived t ON t.grain = {Grain.HOUR:d} AND t.start = l.hour"
 _SUMS: Final = f"{_LABELS} FROM labels l CROSS JOIN {_HOUR} GROUP BY t.host_id, l.label"
-# Some machines among many: a seek for each of their hours, not a scan of everybody's.
+# For some of many machines: one key lookup for each of their hours, not a scan of all machines' hours.
 _SUMS_OF: Final = (
     f"{_LABELS} FROM hosts h CROSS JOIN labels l CROSS JOIN {_HOUR} AND t.host_id = h.host_id"
     " WHERE h.population = ? GROUP BY t.host_id, l.label"
@@ -39,7 +41,9 @@ _OLDEST: Final = (
 def hour_sums(
     ask: Ask, labels: Mapping[int, int], population: Population | None = None
 ) -> Iterator[tuple[HostId, int, EnergySums]]:
-    """(host, label, energy), of one population or all; a pair comes once for each page of hours that has it."""
+    """Yield (host, label, energy) of one population or all; a pair comes once for each page of hours that has
+    it.
+    """
     hours = sorted(labels)
     for first in range(0, len(hours), PAGE_HOURS):
         page = json.dumps([[hour, labels[hour]] for hour in hours[first : first + PAGE_HOURS]])
@@ -49,5 +53,5 @@ def hour_sums(
 
 
 def oldest_hours(ask: Ask) -> dict[HostId, int]:
-    """Host → its oldest hour with energy, where there is one; an index seek each."""
+    """Return host → its oldest hour with energy, where there is one; one index lookup a host."""
     return {HostId(host_id): start for host_id, start in ask(_OLDEST) if start is not None}

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The hot path: pushes → rows, sums, marks, in one transaction. PROMISES.md §2.2 item 2. Implements ports.IngestStore."""
+"""Stores pushes: rows, sums and marks in one transaction.
+
+The hot path. PROMISES.md §2.2 item 2. Implements ports.IngestStore.
+"""
 
 from __future__ import annotations
 
@@ -37,22 +40,25 @@ from veilleuse.wire.chain import chain_start
 log = logging.getLogger(__name__)
 
 _REMEMBERED_HOSTS: Final = 20_000
-"""Hosts whose streams stay in memory, some 1 kB each; all are dropped when there are more."""
+"""Hosts whose streams are cached, some 1 kB each; the cache is emptied when there are more."""
 _DATA_ERRORS: Final = (sqlite3.Error, OverflowError)
-"""What the data of one push can cause; what the disk says is a CollectorError by then."""
+"""Errors that the data of one push can cause; errors of the disk are CollectorErrors by then."""
 _CONSTRAINTS_ON_VALUES: Final = frozenset(
     {sqlite3.SQLITE_CONSTRAINT_CHECK, sqlite3.SQLITE_CONSTRAINT_NOTNULL, 19 | 12 << 8}
 )
-"""The last: SQLITE_CONSTRAINT_DATATYPE, a sum beyond 2^63 in a STRICT table. Source: sqlite.org/rescode.html."""
+"""The last is SQLITE_CONSTRAINT_DATATYPE: a sum beyond 2^63 in a STRICT table.
+
+Source: sqlite.org/rescode.html.
+"""
 
 
 class _Undo(Exception):
-    """Ends a trial."""
+    """Rolls a trial back."""
 
 
 @dataclass(slots=True)
 class _Stream:
-    """One (host, epoch) as it stands in the open transaction."""
+    """State of one (host, epoch) in the open transaction."""
 
     stream_id: int
     mark: int
@@ -61,12 +67,12 @@ class _Stream:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the registry says of a host."""
+    """Facts of a host from the registry."""
 
     zone: ZoneInfo
-    """Of its site."""
+    """Time zone of its site."""
     numbers: int
-    """Begin of the range that its rows are numbered in."""
+    """First number of the range of its rows."""
 
 
 def _utc_day() -> int:
@@ -74,12 +80,12 @@ def _utc_day() -> int:
 
 
 class SqliteIngest:
-    """Appends pushes. One caller at a time: the writer."""
+    """Appends pushes. Only the writer calls it."""
 
     def __init__(
         self, database: Database, reserve: Reserve, stale: StaleMonths, today: Callable[[], int] = _utc_day
     ) -> None:
-        """`today`: day number, UTC."""
+        """`today`: returns the day number in UTC."""
         self._stale = stale
         self._today = today
         self._database = database
@@ -93,9 +99,10 @@ class SqliteIngest:
         database.on_forget(self._forget)
 
     def append(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
-        """Store a group in one transaction; a group that fails is taken one by one, under savepoints.
+        """Store a group in one transaction; when that fails, store its pushes one by one, under savepoints.
 
-        Raises StoreFull (also below the reserve), StoreFailing or StoreDamaged with nothing of the group stored.
+        Raises StoreFull (also below the reserve), StoreFailing or StoreDamaged; nothing of the group is
+        stored then.
         """
         self._reserve.check()
         with self._database.transaction():
@@ -109,20 +116,20 @@ class SqliteIngest:
             return [self._alone(push) for push in pushes]
 
     def position(self, host_id: HostId, epoch: bytes) -> StreamPosition:
-        """Where a stream stands; mark 0 when nothing of it was ever stored."""
+        """Return the position of a stream; mark 0 when it has never had a record."""
         with self._database.translated():
             stream = self._host_streams(host_id).get(epoch)
         return StreamPosition(stream.mark, stream.chain) if stream else StreamPosition(0, chain_start(epoch))
 
     def records_of(self, host_id: HostId) -> int:
-        """How many records its streams brought so far."""
+        """Return the number of records that a host's streams have brought."""
         with self._database.translated():
             return sum(stream.mark for stream in self._host_streams(host_id).values())
 
     # --- one group
 
     def _alone(self, push: ValidPush) -> AppendOutcome:
-        """One push under its own savepoint; records that the database will not have are refused by name."""
+        """Store one push under its own savepoint; records that the database rejects are refused by number."""
         try:
             with self._database.transaction():
                 return self._apply([push])[0]
@@ -134,7 +141,10 @@ class SqliteIngest:
         return AppendOutcome(AppendResult.FAILED, position.mark, position.chain)
 
     def _unstorable(self, push: ValidPush, mark: int) -> list[int]:
-        """Seqs of the records above the mark that fail after those before them; nothing stays stored. For a push that failed."""
+        """Return seqs of records above the mark that fail after those before them; stores nothing.
+
+        For a failed push.
+        """
         found: list[int] = []
         try:
             with self._database.transaction():
@@ -147,11 +157,11 @@ class SqliteIngest:
                 raise _Undo
         except _Undo:
             return found
-        except _DATA_ERRORS:  # a defect of ours or of the file: no record is given up for it
+        except _DATA_ERRORS:  # a defect of ours or of the file: refuse no record for it
             return []
 
     def _fails(self, host_id: HostId, stream: _Stream, record: DecodedRecord) -> bool:
-        """True when it is the record's own values that the database refuses; else it is stored."""
+        """Return True when the database rejects the record's own values; otherwise the record is stored."""
         try:
             with self._database.transaction():
                 batch = Batch(self._database.connection, self._points, self._units, self._stale)
@@ -166,12 +176,12 @@ class SqliteIngest:
         return False
 
     def _apply(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
-        """Everything of `pushes`, inside the open transaction."""
+        """Store all pushes inside the open transaction."""
         batch = Batch(self._database.connection, self._points, self._units, self._stale)
         outcomes = []
         hosts: set[HostId] = set()
         for push in pushes:
-            if push.host_id in hosts:  # what it compares with must be in the tables
+            if push.host_id in hosts:  # the rows to compare with must be in the tables
                 batch.flush()
                 hosts.clear()
             hosts.add(push.host_id)
@@ -190,14 +200,14 @@ class SqliteIngest:
             result = AppendResult.STORED if self._same(stream, push) else AppendResult.CONFLICT
             duplicates = len(push.records) if result is AppendResult.STORED else 0
             return AppendOutcome(result, mark, chain, duplicate_records=duplicates)
-        known = mark - push.first_seq + 1  # records at or below the mark
+        known = mark - push.first_seq + 1  # number of records at or below the mark
         if (push.records[known - 1].chain if known else push.chain_before) != chain:
             return AppendOutcome(AppendResult.CONFLICT, mark, chain)
         fresh = push.records[known:]
         if not fresh:
             return AppendOutcome(AppendResult.STORED, mark, chain, duplicate_records=known)
         new = fresh
-        if len(streams) > (stream is not None):  # other epochs may have brought some of it
+        if len(streams) > (stream is not None):  # other epochs may have brought some of the records
             elsewhere = Elsewhere(self._database.connection, push.host_id, stream.stream_id if stream else 0)
             new = tuple(record for record in fresh if record not in elsewhere)
         if stream is None and not may_begin_a_stream(self._database, push.host_id, self._today()):
@@ -230,7 +240,7 @@ class SqliteIngest:
             bucket, keys = self._keys(host_id, period)
             batch.measurement(host_id, known.numbers, stream_id, record, period, bucket, keys)
 
-    # --- what the tables say
+    # --- reads of the tables
 
     def _host_streams(self, host_id: HostId) -> dict[bytes, _Stream]:
         streams = self._streams.get(host_id)
@@ -255,7 +265,9 @@ class SqliteIngest:
         return stream
 
     def _same(self, stream: _Stream | None, push: ValidPush) -> bool:
-        """True when each record equals the stored one, of this epoch or of another; what expired since cannot differ."""
+        """Return True when each record equals a stored one of any epoch; records that have expired count as
+        equal.
+        """
         if stream is None:
             return False
         connection = self._database.connection
@@ -273,7 +285,10 @@ class SqliteIngest:
         )
 
     def _keys(self, host_id: HostId, period: RecordPeriod) -> tuple[int, tuple[tuple[int, int], ...]]:
-        """(bucket, keys of the sums). A clock record counts in its UTC hour and in the civil day that hour starts in."""
+        """Return (bucket, keys of the sums).
+
+        A clock record counts in its UTC hour and in the civil day of that hour.
+        """
         bucket = bucket_of(period)
         if period.grain is not Grain.HOUR:
             return bucket, ((int(period.grain), bucket),)
@@ -287,9 +302,7 @@ class SqliteIngest:
                 "SELECT time_zone, population FROM hosts JOIN sites USING (site) WHERE host_id = ?",
                 (host_id,),
             ).fetchone()
-            if (
-                found is None
-            ):  # forgotten while its call was under way: as the database says of a row without its machine
+            if found is None:  # forgotten during the call: same error as for a row without its machine
                 raise sqlite3.IntegrityError(f"host {host_id} is not there any more")
             zone, population = found
             numbers = first_number(host_id, POPULATIONS[population])

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The inventory in both files. Implements ports.InventoryReader and ports.InventoryStore; decision 0032.
+"""Stores the inventory in both files.
 
-An import is written in two commits: to identity.db the names *and* the rows that data.db is to get, then to data.db those rows.
-The first one decides. A process that dies between them leaves an import that the next opening ends; one that dies before the
-first leaves nothing of it.
+Implements ports.InventoryReader and ports.InventoryStore; decision 0032.
+
+An import has two commits. The first writes to identity.db the names *and* the rows for data.db; the second
+writes those rows to data.db. The first commit decides: after a crash between both, the next start ends the
+import; after a crash before the first, nothing of the import is stored.
 """
 
 from __future__ import annotations
@@ -50,15 +52,17 @@ _AGENTS: Final = frozenset(one.value for one in DeviceClass)
 
 
 class SqliteInventory:
-    """Both files on their writing connections, in the writer's thread, outside any transaction (`alone`)."""
+    """Writes both files on their writing connections, in the writer's thread, outside any transaction
+    (`alone`).
+    """
 
     def __init__(self, data: Database, identity: Database) -> None:
-        """Ends an import that was cut."""
+        """Ends an interrupted import."""
         self._data, self._identity = data, identity
         self._end()
 
     def snapshot(self) -> InventorySnapshot:
-        """All that is kept."""
+        """Return the whole stored inventory."""
         self._end()
         with self._data.translated(), self._identity.translated():
             connection = self._data.connection
@@ -87,8 +91,9 @@ class SqliteInventory:
             )
 
     def apply(self, change: InventoryChange) -> None:
-        """Write an import, whole. Raises OvertakenImport; StoreFull or StoreFailing."""
-        self._end()  # of another import, whose rows data.db could not take: they would be lost under this one's
+        """Write a whole import. Raises OvertakenImport; StoreFull or StoreFailing."""
+        # of an earlier import whose rows data.db could not take: this import would overwrite them
+        self._end()
         document = rows.document_of(change)
         with self._identity.transaction() as connection:
             if rows.generation(self._data.connection) != change.generation - 1:
@@ -105,7 +110,7 @@ class SqliteInventory:
             ) from error
 
     def _end(self) -> None:
-        """Bring data.db what identity.db holds for it."""
+        """Write to data.db the rows that identity.db holds for it."""
         with self._identity.translated():
             waiting = self._identity.connection.execute(
                 "SELECT generation, document FROM inventory_pending"
@@ -133,7 +138,7 @@ class SqliteInventory:
             )
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """The machines that enrolled, with what they may be matched by; those revoked since with them."""
+        """Return the machines that enrolled, also revoked ones, with their keys for matching."""
         with self._identity.translated():
             marks = {
                 row[0]: row[1:]
@@ -164,7 +169,7 @@ class SqliteInventory:
         return tuple(candidates)
 
     def decisions(self) -> tuple[Decision, ...]:
-        """All that stand."""
+        """Return all decisions in force."""
         with self._data.translated():
             found = self._data.connection.execute(
                 "SELECT asset_id, host_id, verdict FROM inventory_decisions ORDER BY asset_id, host_id"
@@ -174,7 +179,10 @@ class SqliteInventory:
         )
 
     def decide(self, decisions: Iterable[Decision]) -> None:
-        """A match ends what stood of its asset and of its machine; what a machine was that is revoked by now stays."""
+        """Store decisions.
+
+        A match replaces those of its asset and of its machine; links of revoked machines stay.
+        """
         with self._data.transaction() as connection:
             for one in decisions:
                 host = one.host_id or 0
@@ -191,7 +199,7 @@ class SqliteInventory:
                 )
 
     def put_matching(self, matching: AssetMatches) -> int:
-        """In place of what was there; how many links changed."""
+        """Replace all links; returns the number of links that changed."""
         with self._data.transaction() as connection:
             before = dict(
                 connection.execute("SELECT asset_id, host_id FROM inventory_assets WHERE host_id IS NOT NULL")
@@ -222,7 +230,7 @@ class SqliteInventory:
 
 
 class SqliteInventoryReader:
-    """Read-only, any process."""
+    """Reads the inventory, in any process."""
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError, StoreDamaged."""
@@ -234,26 +242,29 @@ class SqliteInventoryReader:
         self._data.close()
 
     def assets(self) -> tuple[Asset, ...]:
-        """All but duplicates, in the order they came; what a row does not say, its entity says, then its class."""
-        with self._data.translated(), self._data.connection as connection:  # one moment of it all
+        """Return all assets but duplicates, in the order of import.
+
+        Absent facts come from the entity, then the class.
+        """
+        with self._data.translated(), self._data.connection as connection:  # one snapshot
             connection.execute("BEGIN")
             records = list(rows.read_assets(connection))
             tree = _Tree(rows.read_entities(connection))
         return tuple(tree.asset(one) for one in records if not one.is_duplicate)
 
     def entities(self) -> tuple[Entity, ...]:
-        """Parents first."""
+        """Return all entities, parents first."""
         with self._data.translated():
             return rows.read_entities(self._data.connection)
 
     def purchases(self, year: int) -> tuple[Purchase, ...]:
-        """Of all inventories."""
+        """Return the purchases of a year, of all inventories."""
         with self._data.translated():
             found = rows.read_purchases(self._data.connection, "WHERE year = ?", year)
         return tuple(one.purchase for one in found)
 
     def retirements(self, first: date, end: date) -> tuple[Retirement, ...]:
-        """On days of [first, end)."""
+        """Return retirements on days of [first, end)."""
         with self._data.translated():
             found = rows.read_retirements(
                 self._data.connection, "WHERE day >= ? AND day < ?", first.toordinal(), end.toordinal()
@@ -261,28 +272,28 @@ class SqliteInventoryReader:
         return tuple(one.retirement for one in found)
 
     def headcounts(self) -> tuple[Headcount, ...]:
-        """By entity and day."""
+        """Return headcounts by entity and day."""
         with self._data.translated():
             return rows.read_headcounts(self._data.connection)
 
     def inventory_imported_on(self) -> date | None:
-        """UTC date of the last import that changed anything."""
+        """Return the UTC date of the last import that changed anything."""
         with self._data.translated():
             return rows.imported_on(self._data.connection)
 
     def doubts(self) -> tuple[Doubt, ...]:
-        """What waits for an operator."""
+        """Return the doubts that wait for an operator."""
         return _doubts(self._data)
 
     def duplicates(self) -> tuple[int, ...]:
-        """Assets that count no more."""
+        """Return the assets that are duplicates and do not count."""
         with self._data.translated():
             found = self._data.connection.execute("SELECT asset_id FROM inventory_assets WHERE is_duplicate")
             return tuple(row[0] for row in found)
 
 
 class _Tree:
-    """What entities say of the assets in them: the nearest one that says anything."""
+    """Finds facts of assets in their entities: the nearest entity with the fact counts."""
 
     def __init__(self, entities: Sequence[Entity]) -> None:
         self._said: dict[str, tuple[str, PowerContext | None, Population | None]] = {}
@@ -295,7 +306,10 @@ class _Tree:
             )
 
     def asset(self, one: AssetRecord) -> Asset:
-        """As ports.InventoryReader gives it. Its power context and population are those of where it stands last."""
+        """Return the asset as ports.InventoryReader does.
+
+        Power context and population are those of its last place.
+        """
         placements = tuple(
             place if place.site else replace(place, site=self._of(place.entity)[0])
             for place in one.placements
@@ -324,7 +338,9 @@ class _Tree:
 
 
 def _population(one: AssetRecord, of_entity: Population | None) -> Population | None:
-    """A server is one wherever it stands; who says nothing of a PC has it counted where privacy is strictest."""
+    """Return the population: a server is one anywhere; a PC of unknown population counts where privacy is
+    strictest.
+    """
     if one.device_class not in _AGENTS:
         return None
     if one.population is not None:

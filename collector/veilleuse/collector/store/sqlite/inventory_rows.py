@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The inventory's rows in data.db ↔ its values, and the document in which an import waits between the two files."""
+"""Converts the inventory between rows of data.db and values, and to the document of an unfinished import."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from veilleuse.wire.vocabulary import Population
 
 GENERATION: Final = "inventory_generation"
 IMPORTED_DAY: Final = "inventory_imported_day"
-"""Keys in the table meta."""
+"""Key in the table meta."""
 
 ASSET_COLUMNS: Final = (
     "asset_id, device_class, population, power_context, vendor, model, in_service_on, out_of_service_on, refurbished,"
     " displays, server_role, absent_since, is_duplicate"
 )
-"""All but host_id, which an import leaves alone."""
+"""All columns but host_id, which an import does not change."""
 NAME_COLUMNS: Final = (
     "asset_id, source, item, key, name, inventory_number, chassis_pseudonym, smbios_pseudonym, raw"
 )
@@ -48,7 +48,10 @@ _HEADCOUNT: Final = "entity, from_day, users, telework_days_per_week"
 
 
 def document_of(change: InventoryChange) -> bytes:
-    """What data.db gets of a change: rows of SQL values, as compressed JSON. Nothing in it names a thing or a person."""
+    """Return the rows of a change for data.db, as compressed JSON.
+
+    Nothing in it names a device or a person.
+    """
     document = {
         "generation": change.generation,
         "day": change.day.toordinal(),
@@ -75,7 +78,10 @@ def document_of(change: InventoryChange) -> bytes:
 
 
 def write(connection: sqlite3.Connection, document: bytes) -> None:
-    """A change's rows into data.db, and its generation with them. Part of a transaction; twice is once."""
+    """Write a change's rows and its generation to data.db.
+
+    Part of a transaction; a second call changes nothing.
+    """
     rows = json.loads(zlib.decompress(document))
     _upsert(connection, "inventory_assets", ASSET_COLUMNS, "asset_id", rows["assets"])
     connection.executemany(
@@ -98,18 +104,18 @@ def write(connection: sqlite3.Connection, document: bytes) -> None:
 
 
 def generation(connection: sqlite3.Connection) -> int:
-    """Of data.db; 0 before the first import."""
+    """Return the generation of data.db; 0 before the first import."""
     return _meta(connection, GENERATION) or 0
 
 
 def imported_on(connection: sqlite3.Connection) -> date | None:
-    """UTC date of the last import that changed anything."""
+    """Return the UTC date of the last import that changed anything."""
     day = _meta(connection, IMPORTED_DAY)
     return None if day is None else date.fromordinal(day)
 
 
 def read_assets(connection: sqlite3.Connection) -> Iterator[AssetRecord]:
-    """All, oldest first, without what names them: source, item and key are blank."""
+    """Yield all assets, oldest first, without names: source, item and key are blank."""
     placements: defaultdict[int, list[Placement]] = defaultdict(list)
     for asset_id, from_day, entity, site in connection.execute(
         "SELECT asset_id, from_day, entity, site FROM inventory_placements ORDER BY asset_id, from_day"
@@ -123,13 +129,13 @@ def read_assets(connection: sqlite3.Connection) -> Iterator[AssetRecord]:
 
 
 def read_earlier(connection: sqlite3.Connection) -> dict[HostId, int]:
-    """Machine that was revoked → its asset, oldest first."""
+    """Return revoked machine → its asset, oldest first."""
     rows = connection.execute("SELECT host_id, asset_id FROM inventory_earlier_hosts ORDER BY host_id")
     return {HostId(host_id): asset_id for host_id, asset_id in rows}
 
 
 def read_entities(connection: sqlite3.Connection) -> tuple[Entity, ...]:
-    """Parents first."""
+    """Return all entities, parents first."""
     rows = connection.execute(f"SELECT {_ENTITY} FROM inventory_entities").fetchall()
     found = [
         Entity(
@@ -141,7 +147,7 @@ def read_entities(connection: sqlite3.Connection) -> tuple[Entity, ...]:
 
 
 def read_purchases(connection: sqlite3.Connection, where: str = "", *values: Any) -> tuple[KeptPurchase, ...]:
-    """In the order of their file."""
+    """Return purchases in the order of their file."""
     rows = connection.execute(
         f"SELECT {_PURCHASE} FROM inventory_purchases {where} ORDER BY purchase_id", values
     )
@@ -154,7 +160,7 @@ def read_purchases(connection: sqlite3.Connection, where: str = "", *values: Any
 def read_retirements(
     connection: sqlite3.Connection, where: str = "", *values: Any
 ) -> tuple[KeptRetirement, ...]:
-    """Likewise."""
+    """Return retirements in the order of their file."""
     rows = connection.execute(
         f"SELECT {_RETIREMENT} FROM inventory_retirements {where} ORDER BY retirement_id", values
     )
@@ -162,7 +168,7 @@ def read_retirements(
 
 
 def read_headcounts(connection: sqlite3.Connection) -> tuple[Headcount, ...]:
-    """By entity and day."""
+    """Return headcounts by entity and day."""
     rows = connection.execute(f"SELECT {_HEADCOUNT} FROM inventory_headcounts ORDER BY entity, from_day")
     return tuple(
         Headcount(entity, date.fromordinal(day), users, None if telework is None else Decimal(telework))
@@ -171,7 +177,7 @@ def read_headcounts(connection: sqlite3.Connection) -> tuple[Headcount, ...]:
 
 
 def upsert_names(connection: sqlite3.Connection, assets: Iterable[AssetRecord]) -> None:
-    """What names them, into identity.db. Part of a transaction."""
+    """Write the names of assets into identity.db. Part of a transaction."""
     rows = [
         (
             one.asset_id,

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Shared meters: what is declared, what was read, what is whose. Implements ports.MeteringStore; in the writer's thread."""
+"""Stores shared meters: declarations, readings, and each machine's share.
+
+Implements ports.MeteringStore; in the writer's thread.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ _BEST_HOUR: Final = (
     "SELECT kind, energy_millijoules, covered_milliseconds FROM meter_hours WHERE meter = ? AND start = ?"
     " ORDER BY covered_milliseconds DESC, host_id LIMIT 1"
 )
-"""Two agents that read one meter are two views of it: the one that covers more of the hour counts."""
+"""Selects one of several agents that read one meter: the one that covers more of the hour."""
 _OF_HOST: Final = (
     "SELECT meter, part, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
     " JOIN sites USING (site) WHERE host_id = ?"
@@ -55,7 +58,7 @@ _LAST_READ: Final = (
     " SELECT (SELECT min(meter) FROM meter_hours h WHERE h.meter > n.meter) FROM names n WHERE n.meter IS NOT NULL)"
     " SELECT meter, (SELECT max(start) FROM meter_hours h WHERE h.meter = names.meter) FROM names WHERE meter IS NOT NULL"
 )
-"""From name to name along the key: some microseconds a meter, however many hours there are."""
+"""Steps from name to name along the key: some microseconds a meter, however many hours there are."""
 _HOUR: Final = int(Grain.HOUR)
 _HAS_RECORDS: Final = f"EXISTS (SELECT 1 FROM records r WHERE r.host_id = s.host_id AND r.grain = {_HOUR} AND r.bucket = {{hour}})"
 _MARK: Final = (
@@ -70,15 +73,18 @@ _MARK_ALL: Final = (
 
 
 class SqliteMeters:
-    """The tables of data_0007."""
+    """Reads and writes the tables of data_0007."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    # --- what derive asks and tells
+    # --- for derive
 
     def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
-        """What this agent read in this hour; where that is new, the hour of the machines on the meter is dirty."""
+        """Store this agent's readings of an hour.
+
+        A new reading marks that hour of the meter's machines dirty.
+        """
         with self._database.transaction() as connection:
             for one in readings:
                 row = (number(one.kind), one.energy_millijoules, one.covered_milliseconds)
@@ -93,7 +99,9 @@ class SqliteMeters:
                     connection.execute(_MARK, (period.start, one.meter))
 
     def shared(self, period: DirtyPeriod) -> SharedReadings:
-        """What is a machine's, and its screens', of its meters in this hour; NOT_SHARED where it has none."""
+        """Return the shares of a machine and of its screens in this hour's readings; NOT_SHARED without a
+        meter.
+        """
         with self._database.translated():
             rows = self._database.connection.execute(_OF_HOST, (period.host_id,)).fetchall()
             valid = [
@@ -113,11 +121,13 @@ class SqliteMeters:
     def _energy(
         self, period: DirtyPeriod, part: SharePart, valid: Sequence[tuple[str, int]]
     ) -> SharedEnergy | None:
-        """Of the meters of the best kind, those that feed one machine together; None when one of them was not read."""
+        """Sum the meters of the best kind that feed one machine together; None when one of them has no
+        reading.
+        """
         found: list[SharedEnergy] = []
         above = self._above([meter for meter, _ in valid]) if len(valid) > 1 else set()
         for meter, day in valid:
-            if meter in above:  # what it feeds is counted below
+            if meter in above:  # the meters below it count
                 continue
             read = self._of_meter(period, part, meter, day)
             if read is None:
@@ -135,7 +145,7 @@ class SqliteMeters:
         return SharedEnergy(best, energy, common, all(one.whole for one in feeds))
 
     def _of_meter(self, period: DirtyPeriod, part: SharePart, meter: str, day: int) -> SharedEnergy | None:
-        """A machine's part of what was read, in integers that sum to it over all that share; None when nothing was."""
+        """Return a machine's share of a reading, in integers that sum to it; None without a reading."""
         read = self._database.connection.execute(_BEST_HOUR, (meter, period.start)).fetchone()
         if read is None:
             return None
@@ -152,7 +162,7 @@ class SqliteMeters:
         return SharedEnergy(POINT_KINDS[kind], given, covered, share == WHOLE_PPM)
 
     def _above(self, meters: Sequence[str]) -> set[str]:
-        """All meters that one of these hangs below, at whatever height."""
+        """Return all meters above one of these, at any height."""
         parents = dict(self._database.connection.execute("SELECT meter, parent FROM meters"))
         found: set[str] = set()
         for meter in meters:
@@ -163,7 +173,7 @@ class SqliteMeters:
         return found
 
     def psys_seen(self, host_id: HostId) -> PsysCheck:
-        """Over all its periods."""
+        """Return the check over all periods of a host."""
         with self._database.translated():
             row = self._database.connection.execute(
                 "SELECT coalesce(sum(psys_millijoules), 0), coalesce(sum(discharge_millijoules), 0),"
@@ -174,7 +184,7 @@ class SqliteMeters:
         return PsysCheck(*row)
 
     def put_psys(self, period: DirtyPeriod, check: PsysCheck) -> None:
-        """What one period saw; replaces what it said before."""
+        """Replace the check of one period."""
         with self._database.transaction() as connection:
             connection.execute(
                 "REPLACE INTO psys_checks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -191,14 +201,14 @@ class SqliteMeters:
             )
 
     def mark_host_dirty(self, host_id: HostId) -> None:
-        """Every period of it that still has records."""
+        """Mark every period of a host that still has records."""
         with self._database.transaction() as connection:
             connection.execute(MARK_HOST, (host_id,))
 
-    # --- what is declared
+    # --- declarations
 
     def declared(self) -> MeterDeclarations:
-        """All of it, by name."""
+        """Return all declarations, by name."""
         with self._database.translated():
             return read_declared(self._database.connection)
 
@@ -209,9 +219,10 @@ class SqliteMeters:
         pues: Sequence[Pue],
         servers: Sequence[RoomServer] = (),
     ) -> None:
-        """Each of these meters and rooms is now what is said here, and nothing else; what it fed or feeds is derived again.
+        """Replace the declarations of these meters and rooms; machines that they fed or feed are derived
+        again.
 
-        One transaction. The caller has checked it.
+        One transaction. The caller has checked the declarations.
         """
         with self._database.transaction() as connection:
             moved = _moved(connection, meters)
@@ -242,15 +253,15 @@ class SqliteMeters:
 
 
 class SqliteMeteringReader(BesideReader):
-    """The same, read-only, beside a running collector."""
+    """Reads meters beside a running collector."""
 
     def declared(self) -> MeterDeclarations:
-        """All of it, by name."""
+        """Return all declarations, by name."""
         with self._data.translated():
             return read_declared(self._data.connection)
 
     def hours(self, meters: Iterable[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
-        """Meter → hour → its best reading, of hours with start ≤ hour < end (Unix ms)."""
+        """Return meter → hour → its best reading, for hours with start ≤ hour < end (Unix milliseconds)."""
         found: dict[str, dict[int, MeterReading]] = {}
         with self._data.translated():
             for meter in meters:
@@ -266,25 +277,25 @@ class SqliteMeteringReader(BesideReader):
         return found
 
     def first_read(self) -> int | None:
-        """The oldest hour of any meter that is kept (Unix ms); None = none was read."""
+        """Return the oldest hour of any meter (Unix milliseconds); None without readings."""
         with self._data.translated():
             ((hour,),) = self._data.connection.execute("SELECT min(start) FROM meter_hours").fetchall()
         return None if hour is None else int(hour)
 
     def last_read(self) -> dict[str, int]:
-        """Every meter that an agent has read, declared or not → the newest hour of it (Unix ms)."""
+        """Return every meter with a reading, declared or not → its newest hour (Unix milliseconds)."""
         with self._data.translated():
             return dict(self._data.connection.execute(_LAST_READ).fetchall())
 
 
 def _moved(connection: sqlite3.Connection, meters: Sequence[DeclaredMeter]) -> set[str]:
-    """Those that hang below another meter than until now. One that is new has nothing below it yet that knows it."""
+    """Return the meters whose parent changes. A new meter has none below it yet."""
     before = dict(connection.execute("SELECT meter, parent FROM meters"))
     return {one.meter for one in meters if one.meter in before and before[one.meter] != one.parent}
 
 
 def _below(connection: sqlite3.Connection, meters: set[str]) -> set[str]:
-    """All that hangs below these: for a machine on one of them, what stands above has changed."""
+    """Return all meters below these: their machines have other meters above them now."""
     children: dict[str, list[str]] = {}
     for meter, parent in connection.execute("SELECT meter, parent FROM meters WHERE parent IS NOT NULL"):
         children.setdefault(parent, []).append(meter)
@@ -298,7 +309,7 @@ def _below(connection: sqlite3.Connection, meters: set[str]) -> set[str]:
 
 
 def read_declared(connection: sqlite3.Connection) -> MeterDeclarations:
-    """The four tables of declarations."""
+    """Read the four tables of declarations."""
     with closing(connection.cursor()) as cursor:
         meters = tuple(
             DeclaredMeter(meter, site, room, MeterBoundary(boundary), parent, efficiency)

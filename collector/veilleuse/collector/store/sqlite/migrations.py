@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Numbered migrations: each in one transaction that also sets `user_version`, so an interrupted one starts again."""
+"""Applies numbered migrations.
+
+Each is one transaction that also sets `user_version`: an interrupted one starts again.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _NAME: Final = re.compile(r"(?P<kind>[a-z]+)_(?P<number>\d{4})_[a-z0-9_]+\.sql")
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file of store/migrations/sqlite; never edited after release."""
+    """One file of store/migrations/sqlite; never edited after a release."""
 
     number: int
     name: str
@@ -31,7 +34,7 @@ class Migration:
 
 @cache
 def migrations(kind: str) -> tuple[Migration, ...]:
-    """Those of `data` or `identity`, in order, numbered 1, 2, 3 … without a hole."""
+    """Return the migrations of `data` or `identity`, in order, numbered 1, 2, 3 … without a gap."""
     found = sorted(
         (
             Migration(int(match["number"]), match.string, file.read_text(encoding="utf-8"))
@@ -48,13 +51,13 @@ def migrations(kind: str) -> tuple[Migration, ...]:
 
 
 def schema_version(database: Database) -> int:
-    """Number of the last migration applied; 0 for an empty file."""
+    """Return the number of the last applied migration; 0 for an empty file."""
     with database.translated():
         return int(database.connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def check_schema(database: Database, kind: str) -> int:
-    """The version, when this program knows it. Raises StoreTooNew otherwise."""
+    """Return the schema version. Raises StoreTooNew when this program does not know it."""
     version, known = schema_version(database), migrations(kind)[-1].number
     if version > known:
         raise StoreTooNew(
@@ -65,7 +68,10 @@ def check_schema(database: Database, kind: str) -> int:
 
 
 def require_current(database: Database, kind: str) -> None:
-    """For who reads without migrating: raises StoreTooNew, or DataDirectoryError when nobody has migrated it yet."""
+    """Check the schema for a reader, which never migrates.
+
+    Raises StoreTooNew; DataDirectoryError when it is old.
+    """
     version, known = check_schema(database, kind), migrations(kind)[-1].number
     if version == 0 and database.path.stat().st_size == 0:
         raise damaged(database.path, "it is empty")
@@ -77,10 +83,10 @@ def require_current(database: Database, kind: str) -> None:
 
 
 def migrate(database: Database, kind: str) -> int:
-    """Bring the file to the newest schema; returns its number. Raises StoreTooNew, or what the disk says."""
+    """Bring the file to the newest schema; returns its number. Raises StoreTooNew, or errors of the disk."""
     version = check_schema(database, kind)
     for migration in migrations(kind)[version:]:
-        # Some look at every row: a column more for a STRICT table takes four seconds a gigabyte.
+        # Some read every row: another column in a STRICT table takes four seconds a gigabyte.
         about = {"file": database.path.name, "migration": migration.name}
         log.info("migration begins", extra={**about, "file_bytes": database.path.stat().st_size})
         _apply(database, migration)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Days and weeks of one machine, as rolling takes them: for the writer and for readers. Seeks by machine, then by key."""
+"""Reads days and weeks of one machine for its months, for the writer and for readers.
+
+Key lookups by machine.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ from veilleuse.wire.vocabulary import Band, Population, State
 
 _Row = TypeVar("_Row")
 Ask: TypeAlias = Callable[..., list[Any]]
-"""(sql, *values) → rows."""
+"""Runs (sql, *values) and returns the rows."""
 
 _GRAINS: Final = (Grain.DAY, Grain.WEEK)
 _STEP_DAYS: Final = {Grain.DAY: 1, Grain.WEEK: 7}
@@ -56,7 +59,9 @@ _UNITS: Final = (
     "WITH RECURSIVE units (at) AS (SELECT ?3 WHERE ?3 < ?4 UNION ALL SELECT at + ?5 FROM units WHERE at + ?5 < ?4)"
     " SELECT {columns} FROM units CROSS JOIN {table} t ON t.grain = ?2 AND t.start = at AND t.host_id = ?1"
 )
-"""Each day or week of a machine by the table's key, in no order: two thirds of the time by its index, which seeks every row."""
+"""Reads days or weeks by the table's key, unordered: two thirds of the time by the index, which seeks every
+row.
+"""
 _SUMS: Final = _UNITS.format(
     table="sums",
     columns="start, band, state, supply, milliseconds, coalesce(update_window_milliseconds, 0), "
@@ -100,7 +105,7 @@ _BOUNDS: Final = (
     "SELECT (SELECT min(start) FROM sums WHERE host_id = ?1 AND grain = ?2),"
     " (SELECT max(start) FROM sums WHERE host_id = ?1 AND grain = ?2)"
 )
-"""Each alone is one seek, both together read all of the machine's days."""
+"""Two statements of one key lookup each; one statement for both would read all days of the machine."""
 _PSYS: Final = (
     "SELECT coalesce(sum(psys_millijoules), 0), coalesce(sum(discharge_millijoules), 0), coalesce(sum(milliseconds), 0)"
     " FROM psys_checks WHERE host_id = ?"
@@ -113,7 +118,7 @@ _NONE_LEFT: Final = "SELECT 1 FROM host_months WHERE host_id = ? AND month = ? A
 
 
 def month_source(ask: Ask, layouts: Layouts, host: Host, site: Site, month: date) -> MonthSource:
-    """What a month of a machine is made of."""
+    """Return the rows that a month of a machine is computed from."""
     first, end = month.toordinal(), next_month(month).toordinal()
     first_day, last_day = _bounds(ask, host, first)
     days, weeks = (first, end), (first - 6, end)
@@ -132,7 +137,7 @@ def month_source(ask: Ask, layouts: Layouts, host: Host, site: Site, month: date
 
 
 def units(ask: Ask, host: Host, site: Site, days: tuple[int, int], weeks: tuple[int, int]) -> Units:
-    """Days with start in `days`, weeks with their Monday in `weeks`; both [first, end)."""
+    """Return days with start in `days` and weeks with their Monday in `weeks`; both are [first, end)."""
     spans = tuple(zip(_GRAINS, (days, weeks), strict=True))
 
     def rows(sql: str, made: Callable[[Grain, Any], _Row]) -> tuple[_Row, ...]:
@@ -148,21 +153,21 @@ def units(ask: Ask, host: Host, site: Site, days: tuple[int, int], weeks: tuple[
 
 
 def _of(ask: Ask, sql: str, host: Host, grain: Grain, first: int, end: int) -> list[Any]:
-    """Rows of days or weeks with start in [first, end)."""
+    """Return rows of days or weeks with start in [first, end)."""
     if grain is Grain.WEEK:
-        first += (1 - first) % 7  # a Monday
+        first += (1 - first) % 7  # the next Monday
     return ask(sql, host.host_id, grain, first, end, _STEP_DAYS[grain])
 
 
 def kept_month(ask: Ask, layouts: Layouts, table: str, host_id: HostId, month: int) -> tuple[HostPeriod, ...]:
-    """Of `host_months` or `gone_days`."""
+    """Return a month's rows of `host_months` or `gone_days`."""
     return tuple(
         host_period(row, layouts, sparse=True) for row in ask(_KEPT.format(table=table), host_id, month)
     )
 
 
 def _gone(ask: Ask, layouts: Layouts, host_id: HostId, month: int) -> tuple[HostPeriod, ...]:
-    """What its days that are gone had; all of them: what is kept of it, without what stands in for missing time."""
+    """Return the sums of deleted days; when all are deleted, the stored month without imputed time."""
     if found := kept_month(ask, layouts, "gone_days", host_id, month):
         return found
     if not ask(_NONE_LEFT, host_id, month):
@@ -172,7 +177,9 @@ def _gone(ask: Ask, layouts: Layouts, host_id: HostId, month: int) -> tuple[Host
 
 
 def host_period(row: Any, layouts: Layouts, *, sparse: bool) -> HostPeriod:
-    """(host, period, day type, band, apportioned, layout, sums); the period as a day number."""
+    """Build a HostPeriod from (host, period, day type, band, apportioned, layout, sums); the period is a day
+    number.
+    """
     host_id, period, kind, band, apportioned, layout, blob = row
     unpack = layouts.unpack(layout, sparse=sparse)
     return HostPeriod(
@@ -186,25 +193,25 @@ def host_period(row: Any, layouts: Layouts, *, sparse: bool) -> HostPeriod:
 
 
 def psys_seen(ask: Ask, host_id: HostId) -> PsysCheck:
-    """Over all its periods."""
+    """Return the check over all periods of a host."""
     ((psys, discharge, milliseconds),) = ask(_PSYS, host_id)
     return PsysCheck(psys, discharge, milliseconds)
 
 
 def next_month(month: date) -> date:
-    """Its next 1st."""
+    """Return the 1st of the next month."""
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
 def _bounds(ask: Ask, host: Host, month: int) -> tuple[int | None, int | None]:
     ((first, last),) = ask(_BOUNDS, host.host_id, Grain.DAY)
     if ask("SELECT 1 FROM host_months WHERE host_id = ? AND month < ? LIMIT 1", host.host_id, month):
-        first = min(first or month, month - 1)  # its days may be gone
+        first = min(first or month, month - 1)  # its days may be deleted
     return first, last
 
 
 def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int, int]) -> Iterator[KnownBand]:
-    """Of the days and weeks around those of the month."""
+    """Yield the known bands of days and weeks around the month."""
     (_, end), since = days, days[1] - HISTORY_DAYS
     for grain, first, stop in (
         (Grain.DAY, since, days[0]),
@@ -228,7 +235,7 @@ def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int,
 
 
 def _known_of(own: Units) -> Iterator[KnownBand]:
-    """The same of the month's own."""
+    """Yield the known bands of the month's own days and weeks."""
     found: dict[tuple[Grain, int, Band], list[int]] = {}
     for one in own.sums:
         sums = found.setdefault(one[:3], [0] * 6)
@@ -248,7 +255,7 @@ def _known_of(own: Units) -> Iterator[KnownBand]:
 
 
 def _night_hours(ask: Ask, host: Host, site: Site, days: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Up to noon after the last day."""
+    """Return the night hours up to noon after the last day."""
     zone = ZoneInfo(site.time_zone)
     start, stop = day_bounds(zone, days[0])[0], day_bounds(zone, days[1])[0] + 12 * MILLISECONDS_PER_HOUR
     return tuple(ask(_NIGHT_HOURS, host.host_id, Grain.HOUR, start, stop))
@@ -306,14 +313,14 @@ _LATE: Final = (
 
 
 class PeriodRows:
-    """On the connection of one thread."""
+    """Reads kept periods on the connection of one thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._layouts = Layouts(database.connection)
 
     def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
-        """See ports.RollReader; one read transaction, ended on return."""
+        """See ports.RollReader. One read transaction, ended on return."""
         with self._one_state():
             year_rows = [
                 row
@@ -339,7 +346,7 @@ class PeriodRows:
         return KeptRows(year_rows, month_rows, frozenset(stale), kept)
 
     def _periods(self, first: date, sql: str, *values: Any, sparse: bool) -> Iterator[HostPeriod]:
-        """The loop that a year over 10,000 machines is made of: nothing but what each row needs."""
+        """Yield rows. A year over 10,000 machines spends its time in this loop: keep it minimal."""
         unpack: dict[int, Any] = {}
         for host_id, kind, band, apportioned, layout, blob in self._ask(sql, *values):
             if layout not in unpack:
@@ -349,12 +356,12 @@ class PeriodRows:
             )
 
     def month_source(self, host: Host, site: Site, month: date) -> MonthSource:
-        """What a month of a machine is made of, as one state."""
+        """Return the rows that a month of a machine is computed from, as one snapshot."""
         with self._one_state():
             return month_source(self._ask, self._layouts, host, site, month)
 
     def oldest(self, population: Population, ended_by: date) -> OldestKept:
-        """How old the oldest rows of a population are."""
+        """Return the age of the oldest rows of a population."""
         number = next(key for key, word in POPULATIONS.items() if word is population)
         return OldestKept(
             self._ask(_OLDEST_UNIT, Grain.DAY, number)[0][0],

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Vectors as bytes. 69 columns of SQLite cost three times the reading of one blob: docs/decisions/0031.
+"""Packs vectors into bytes: 69 SQLite columns cost three times the reading of one blob. docs/decisions/0031.
 
-Months: the columns that are not 0, behind a bit for each. Years: all of them, which is read fastest.
+A month holds the columns that are not 0, after one bit for each column. A year holds all columns, which reads
+fastest.
 """
 
 from __future__ import annotations
@@ -25,25 +26,28 @@ DAY_TYPE_NUMBERS: Final = {kind: number for number, kind in DAY_TYPES.items()}
 ROW_ORDER: Final = {
     (kind, band): place for place, (kind, band) in enumerate((k, b) for k in DayType for b in Band)
 }
-"""Of a machine's rows within a period: as the store's keys."""
+"""Order of a machine's rows within a period, as in the store's keys."""
 _ALL: Final = Struct(f"<{len(COLUMNS)}q")
 _LAYOUT: Final = "\n".join(COLUMNS)
 
 
 def packed(vector: Sequence[int]) -> bytes:
-    """All of a vector. Raises struct.error beyond 2^63."""
+    """Pack a whole vector. Raises struct.error beyond 2^63."""
     return _ALL.pack(*vector)
 
 
 def packed_sparse(vector: Sequence[int]) -> bytes:
-    """What is not 0 of it."""
+    """Pack the values of a vector that are not 0."""
     mask = sum([1 << place for place, value in enumerate(vector) if value])
     values = [value for value in vector if value]
     return mask.to_bytes(_mask_bytes(len(vector)), "little") + _ints(len(values)).pack(*values)
 
 
 class Layouts:
-    """Which columns the bytes of each row hold. A column of today that a row has not is 0; one that is no more is dropped."""
+    """Columns in the bytes of each row.
+
+    A column that a row lacks is 0; a column that no longer exists is dropped.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -51,7 +55,7 @@ class Layouts:
         self._present: int | None = None
 
     def present(self) -> int:
-        """The layout rows are written in; in the open transaction."""
+        """Return the layout for new rows; stored in the open transaction."""
         if self._present is None:
             execute = self._connection.execute
             execute("INSERT INTO layouts (columns) VALUES (?) ON CONFLICT DO NOTHING", (_LAYOUT,))
@@ -60,7 +64,7 @@ class Layouts:
         return self._present
 
     def unpack(self, layout: int, *, sparse: bool) -> Unpack:
-        """Bytes of a row → vector."""
+        """Return a function from the bytes of a row to its vector."""
         found = self._unpack.get((layout, sparse))
         if found is None:
             (columns,) = self._connection.execute(
@@ -70,7 +74,7 @@ class Layouts:
         return found
 
     def forget(self) -> None:
-        """After a rollback: the layout may not be there."""
+        """Empty the cache after a rollback: the layout may be gone."""
         self._present = None
         self._unpack.clear()
 
@@ -94,7 +98,7 @@ def _sparse(columns: int) -> Unpack:
 
     @lru_cache(maxsize=4096)
     def shape(mask: bytes) -> tuple[Callable[..., tuple[int, ...]], Callable[[Sequence[int]], Any]]:
-        """Rows of one machine, and those of machines of one kind, have few."""
+        """Cached: rows of one machine, and of machines of one kind, have few masks."""
         bits = int.from_bytes(mask, "little")
         places = [0] * columns
         count = 0

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Months and years of machines, kept, and their days taken out. Implements ports.RollStore; in the writer's thread."""
+"""Stores months and years of machines, and deletes their days.
+
+Implements ports.RollStore; in the writer's thread.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ _MONTH_BEFORE: Final = (
 )
 _LAST_DAY_BEFORE: Final = "SELECT max(start) FROM sums WHERE host_id = ? AND grain = ? AND start < ?"
 _WHERE_UNITS_ARE: Final = ("sums", "derived", "derived_screens")
-"""A day that has gone has a row of what is derived, and no other, when an hour of it was derived again."""
+"""A deleted day has a row of derived values only when one of its hours was derived again."""
 _OLDEST: Final = "SELECT min(oldest) FROM ({})".format(
     " UNION ALL ".join(
         f"SELECT min(start) AS oldest FROM {table} WHERE host_id = ?1 AND grain = ?2"
@@ -72,7 +75,7 @@ _MOST_MONTHS_BETWEEN: Final = 24
 
 
 class SqliteRolls:
-    """The tables of data_0010."""
+    """Reads and writes the tables of data_0010."""
 
     def __init__(self, database: Database, marks: StaleMonths) -> None:
         self._database = database
@@ -83,23 +86,23 @@ class SqliteRolls:
     # --- months
 
     def due(self, before: date, limit: int) -> tuple[StaleMonth, ...]:
-        """Stale months that ended by then, of machines of which nothing waits to be derived; oldest first."""
+        """Return stale months that ended by then, of machines without dirty periods; oldest first."""
         rows = self._ask(_DUE, before.toordinal(), limit)
         return tuple(StaleMonth(HostId(host), date.fromordinal(month)) for month, host in rows)
 
     def source(self, host: Host, site: Site, month: date) -> MonthSource:
-        """What it is made of, now."""
+        """Return the rows that the month is computed from, now."""
         return month_source(self._ask, self._layouts, host, site, month)
 
     def write_month(self, host_id: HostId, month: date, rows: Sequence[HostPeriod]) -> None:
-        """In place of what was kept of it; its year follows, its mark goes."""
+        """Replace a month, update its year, clear its mark."""
         first = month.toordinal()
         with self._database.transaction() as connection:
             old = kept_month(self._ask, self._layouts, "host_months", host_id, first)
             if not old and rows:
                 self._mark_silence_before(host_id, month)
             state = self._days_gone(host_id, first)
-            if state == 2:  # something came in late: from now on it is told apart again
+            if state == 2:  # rows arrived late: the month is open again
                 self._write_gone(
                     host_id, month, [row._replace(values=without_imputed(row.values)) for row in old]
                 )
@@ -107,7 +110,7 @@ class SqliteRolls:
             self._marks.clear(host_id, first)
 
     def drop_mark(self, host_id: HostId, month: date) -> None:
-        """Of a machine that is no more."""
+        """Clear the mark of a machine that no longer exists."""
         with self._database.transaction():
             self._marks.clear(host_id, month.toordinal())
 
@@ -177,7 +180,9 @@ class SqliteRolls:
         )
 
     def _mark_silence_before(self, host_id: HostId, month: date) -> None:
-        """A machine that was silent has come back: its last month lasted longer than was known, and those between were silent."""
+        """Mark months after a silence: the last month lasted longer than was known, the months between were
+        silent.
+        """
         first = month.toordinal()
         before = self._ask(_MONTH_BEFORE, host_id, first)
         if not before or self._ask(_LAST_DAY_BEFORE, host_id, Grain.DAY, first)[0][0] == first - 1:
@@ -195,8 +200,10 @@ class SqliteRolls:
     # --- retention
 
     def expiring(self, host: Host, site: Site, limit: int, most_days: int) -> Units | None:
-        """Days and weeks that ended by `limit`, at most so many days (≥ 7) from the oldest on; None: one of their months is stale, or
-        one of them waits to be derived."""
+        """Return days and weeks that ended by `limit`, from the oldest on, at most `most_days` (≥ 7) days.
+
+        None: one of their months is stale, or one of them waits to be derived.
+        """
         day, monday = (self._ask(_OLDEST, host.host_id, grain)[0][0] for grain in (Grain.DAY, Grain.WEEK))
         oldest = min((start for start in (day, monday) if start is not None), default=limit)
         limit = min(limit, oldest + most_days)
@@ -224,7 +231,7 @@ class SqliteRolls:
         return any(self._ask(sql, host_id, grain, *span) for grain, span in spans.items())
 
     def psys(self, host_id: HostId) -> PsysCheck:
-        """Its platform counter beside its battery's discharge."""
+        """Return the comparison of its platform counter with its battery's discharge."""
         return psys_seen(self._ask, host_id)
 
     def move(
@@ -233,7 +240,9 @@ class SqliteRolls:
         starts: Collection[tuple[Grain, int]],
         gone: Mapping[date, Sequence[HostPeriod]],
     ) -> None:
-        """Take these days and weeks out of every table, with their records; their months keep what they had, as gone."""
+        """Delete these days and weeks, with their records, from every table; their months keep the sums as
+        deleted.
+        """
         with self._database.transaction() as connection:
             for month, rows in gone.items():
                 first = month.toordinal()
@@ -261,7 +270,7 @@ class SqliteRolls:
         )
 
     def expire_rest(self, host_id: HostId, limits: Limits) -> int:
-        """Some rows of what is older than the limits but days and weeks; 0: none is left."""
+        """Delete some other rows older than the limits; returns 0 when none is left."""
         with self._database.transaction() as connection:
             done = expire_rest(connection, host_id, limits)
             return (
@@ -271,12 +280,14 @@ class SqliteRolls:
             )
 
     def expire_population(self, population: Population, limits: Limits) -> int:
-        """Some rows that lie in the order of time: of its machines' declared gaps, and readings of shared meters."""
+        """Delete some rows in the order of time: gaps of the population's machines, and readings of shared
+        meters.
+        """
         with self._database.transaction() as connection:
             return expire_population(connection, population, limits)
 
     def _close_months(self, connection: sqlite3.Connection, host_id: HostId) -> int:
-        """Months that have no day left: what is gone of them is what is kept of them, once."""
+        """Close months without days: the sums of their deleted days are stored once."""
         closed = 0
         for (first,) in self._ask("SELECT DISTINCT month FROM gone_days WHERE host_id = ?", host_id):
             month = date.fromordinal(first)
@@ -308,7 +319,10 @@ class SqliteRolls:
         return 0
 
     def sweep(self) -> bool:
-        """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state."""
+        """Remove deleted rows from the files, outside a transaction.
+
+        Returns False while a reader needs the old state.
+        """
         with self._database.translated():
             busy, _, _ = self._database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Check, before a commit is acknowledged, that what SQLite writes in is what lies at the paths of the database.
+"""Checks, before a commit is acknowledged, that SQLite writes to the files at the paths of the database.
 
-SQLite does not look: it goes on writing in a file that was removed, and commits. Three looks, some 80 µs a commit of
-64 pushes (0.3 %): each file at its path is the inode that was opened; nothing has become shorter; nobody but this
-process has closed a file that was open for writing. The index is looked at before each commit too: who follows another's
-index overwrites in the WAL what was committed.
+SQLite does not check: it writes on in a removed file, and commits. Three checks take some 80 µs for a commit
+of 64 pushes (0.3 %). Each file at its path is the inode that was opened. No file has become shorter. No other
+process has closed a file that was open for writing. The index is also checked before each commit: a writer
+that follows another process's index overwrites committed frames in the WAL.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ _MODIFY: Final = 0x2
 _CLOSE_WRITE: Final = 0x8
 _MOST_EVENTS_BYTES: Final = 64 * 1024
 _EVENT: Final = struct.Struct("=iIII")
-"""Watch, mask, cookie, bytes of a name. Source: inotify(7)."""
+"""Watch, mask, cookie, length of a name in bytes. Source: inotify(7)."""
 _INDEX: Final = struct.Struct("=16xI12x8s")
-"""Frames in the WAL, and its salts, in the first 40 bytes of the index. Source: sqlite.org/walformat.html, "WAL-Index Header"."""
+"""Number of frames in the WAL, and its salts, in the first 40 bytes of the index.
+
+Source: sqlite.org/walformat.html.
+"""
 _WAL_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 _PIECE_BYTES: Final = 256 * 1024
@@ -40,10 +43,10 @@ _AGAIN: Final = "look who did it, then start 'veilleuse serve' again"
 
 
 class OwnFiles:
-    """One database of this process, its WAL and the WAL's index."""
+    """Checks one database of this process, its WAL and the WAL's index."""
 
     def __init__(self, path: Path, page_bytes: int) -> None:
-        """Of a database that this process has opened for writing. Raises OSError."""
+        """For a database that this process has opened for writing. Raises OSError."""
         self.path = path
         self._wal, self._index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
         self._ids = {each: _id(each.stat()) for each in (path, self._wal, self._index)}
@@ -59,27 +62,32 @@ class OwnFiles:
         self._follow_wal()
 
     def close(self) -> None:
-        """Watch nothing any more; SQLite's own descriptors stay SQLite's."""
+        """End the watches; SQLite keeps its own descriptors."""
         self._closings.close()
         self._writings.close()
 
     @property
     def is_gone(self) -> bool:
-        """Whether the database's file was removed, or another took its name: only this process still sees it."""
+        """Tell whether the database's file was removed or replaced: only this process still sees it."""
         return os.fstat(self._descriptors[self._ids[self.path]]).st_nlink == 0
 
     def let_shrink(self, size: int) -> None:
-        """This process has written the file anew: the next checkpoint that can makes it so small."""
+        """Allow the database to shrink to `size` bytes: this process has rewritten it, and a later checkpoint
+        cuts it.
+        """
         self._may_shrink_to = size
 
     @property
     def wal_frames(self) -> int:
-        """Committed in the WAL, at the last look."""
+        """Return the number of committed frames in the WAL, at the last check."""
         return self._wal_bytes // self._frame_bytes
 
     def check_index(self) -> None:
-        """Raises StoreLost when another program wrote in the index. SQLite stores in its memory, which is not told; it writes only to
-        make it longer, 32 KiB at a time."""
+        """Raise StoreLost when another program wrote to the index.
+
+        SQLite writes to the index through memory, which raises no event; it writes to the file only to make
+        it longer, 32 KiB at a time.
+        """
         written = bool(self._writings.read())
         size = os.fstat(self._descriptors[self._ids[self._index]]).st_size
         if size < self._index_size or (written and size == self._index_size):
@@ -89,7 +97,9 @@ class OwnFiles:
         self._index_size = size
 
     def check(self) -> None:
-        """Raises StoreLost when one of the three is not the file at its path, is shorter than it was, or was written by others."""
+        """Raise StoreLost when one of the three is another file, is shorter than before, or was written by
+        others.
+        """
         changed = False
         for each, known in self._ids.items():
             try:
@@ -112,13 +122,17 @@ class OwnFiles:
         self._check_wal(written=self._wal in closed)
 
     def _is_written(self, *, closed: bool, changed: bool) -> bool:
-        """Whether a program that closed the database also changed it: who opens it for writing may only read, as `sqlite3` does. The two
-        signs of one write may lie in two looks. Our own checkpoints change it too: then a reader that closes is taken for a writer."""
+        """Tell whether a program that closed the database also changed it.
+
+        A program may open it for writing and only read, as `sqlite3` does. The two events of one write may
+        come in two checks. Our own checkpoints change the file too: a reader that closes then counts as a
+        writer.
+        """
         self._signs = [*self._signs[-1:], (closed, changed)]
         return any(one for one, _ in self._signs) and any(one for _, one in self._signs)
 
     def _gone(self, each: Path, *, replaced: bool) -> NoReturn:
-        """Raise: `each` is not at its path, or another file is."""
+        """Raise StoreLost: `each` is missing at its path, or another file is there."""
         what = "was replaced by another file" if replaced else "was removed"
         if each != self.path:
             raise StoreLost(each, what, self._whole())
@@ -131,9 +145,9 @@ class OwnFiles:
         return f"{self.path.name}{more} has all of it: {_AGAIN}"
 
     def _check_wal(self, *, written: bool) -> None:
-        """Readers close it after use as a foreign program does: then all of it is read again."""
+        """Read the whole WAL again: readers close it after use, as a foreign program does."""
         wal, (frames, salts) = self._descriptors[self._ids[self._wal]], self._frames()
-        same = salts == self._salts  # else it has begun again: what was in it before is in the database
+        same = salts == self._salts  # otherwise it has restarted: its earlier frames are in the database
         if os.fstat(wal).st_size < max(self._end(frames), self._wal_size if same else 0):
             raise StoreLost(self._wal, "was truncated", "", rescue=True)
         if written and same and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
@@ -141,7 +155,7 @@ class OwnFiles:
         self._follow_wal()
 
     def _follow_wal(self) -> None:
-        """Add what was committed since the last look to the checksum; a WAL that has begun again has other salts."""
+        """Add the frames since the last check to the checksum; a WAL that has restarted has other salts."""
         frames, salts = self._frames()
         if salts != self._salts or self._end(frames) < self._wal_bytes:
             self._salts, self._wal_bytes, self._wal_crc = salts, 0, 0
@@ -150,7 +164,9 @@ class OwnFiles:
         self._wal_bytes, self._wal_size = end, os.fstat(wal).st_size
 
     def _frames(self) -> tuple[int, bytes]:
-        """How many frames of the WAL are committed, and its salts: from the index, which this process alone writes."""
+        """Return the number of committed frames and the salts, from the index, which only this process
+        writes.
+        """
         frames, salts = _INDEX.unpack(os.pread(self._descriptors[self._ids[self._index]], _INDEX.size, 0))
         return frames, salts
 
@@ -159,27 +175,27 @@ class OwnFiles:
 
 
 class StoreFiles:
-    """The files of both databases. What was lost once stays lost until the process starts anew."""
+    """Checks the files of both databases. A loss stays until the process restarts."""
 
     def __init__(self, *each: OwnFiles) -> None:
         self._each = each
         self.lost: StoreLost | None = None
 
     def require(self) -> None:
-        """Raises StoreLost once something was."""
+        """Raise StoreLost after a loss."""
         if self.lost is not None:
             raise self.lost
 
     def check(self) -> None:
-        """Look at all of them. Raises StoreLost, or StoreFailing where the folder cannot be looked into."""
+        """Check all files. Raises StoreLost, or StoreFailing when the folder cannot be read."""
         self._look(OwnFiles.check)
 
     def check_index(self) -> None:
-        """As `check`, at what a commit follows: before it."""
+        """Check the indexes before a commit. Raises the errors of `check`."""
         self._look(OwnFiles.check_index)
 
     def gone(self) -> set[Path]:
-        """The databases that only this process still sees. Raises OSError."""
+        """Return the databases that only this process still sees. Raises OSError."""
         gone = {one.path for one in self._each if one.is_gone}
         return gone | {self.lost.database} if self.lost is not None and self.lost.rescue else gone
 
@@ -214,10 +230,13 @@ def _id(facts: os.stat_result) -> tuple[int, int]:
 
 
 def _descriptors(wanted: Iterable[tuple[int, int]]) -> Iterable[tuple[tuple[int, int], int]]:
-    """SQLite's own descriptor of each: one of ours would, when closed, end SQLite's locks on that file (fcntl(2)). Raises OSError."""
+    """Yield SQLite's own descriptor of each file. Raises OSError.
+
+    Closing a descriptor of our own would release SQLite's locks on that file (fcntl(2)).
+    """
     left = set(wanted)
     for number in sorted((int(path.name) for path in Path("/proc/self/fd").iterdir()), reverse=True):
-        with suppress(OSError):  # the listing's own, closed by now
+        with suppress(OSError):  # the descriptor of the listing, closed by now
             if (found := _id(os.fstat(number))) in left:
                 left.discard(found)
                 yield found, number
@@ -232,10 +251,10 @@ def _crc(descriptor: int, start: int, end: int, crc: int) -> int:
 
 
 class _Events:
-    """To which files something was done by whatever process: inotify(7), through the C library."""
+    """Reports the files that any process has changed: inotify(7), through the C library."""
 
     def __init__(self, paths: Iterable[Path], mask: int) -> None:
-        """Where the kernel gives no watch, the log says so."""
+        """Logs it when the kernel gives no watch."""
         library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self._watches = {
@@ -247,7 +266,7 @@ class _Events:
             log.warning("writing by other programs is not noticed", extra={"reason": reason})
 
     def read(self) -> set[Path]:
-        """Those since the last look."""
+        """Return the files with events since the last call."""
         try:
             told = os.read(self._descriptor, _MOST_EVENTS_BYTES) if self._descriptor >= 0 else b""
         except BlockingIOError:

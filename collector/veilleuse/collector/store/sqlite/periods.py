@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the periods of a host hold already: the records another epoch brought, and how full they are."""
+"""Knows what the periods of a host already hold: records of other epochs, and the number of records."""
 
 from __future__ import annotations
 
@@ -20,37 +20,42 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 TIMES_OVER: Final = 4
-"""How often the same period may come: a clock that went back, a machine put back to a snapshot. Beyond, it is no
-measurement: energy without end could be claimed for one hour."""
+"""How often one period may come: after a clock that went back, or a restored snapshot.
+
+Beyond this it is no measurement: a machine could claim any energy for one hour.
+"""
 MOST_RECORDS: Final = TIMES_OVER * 360
-"""Of one hour, day or week: an hour of 10 s records, the finest there are, as often. Derivation reads them all at once."""
+"""Records in one hour, day or week: an hour of 10 s records, the finest, TIMES_OVER times.
+
+Derive reads all at once.
+"""
 MOST_MILLISECONDS: Final = {
     Grain.HOUR: TIMES_OVER * MILLISECONDS_PER_HOUR,
     Grain.DAY: TIMES_OVER * (MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR),
     Grain.WEEK: TIMES_OVER * (7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR),
 }
 _REMEMBERED: Final = 40_000
-"""Hosts × grains, some 250 bytes each; all are dropped when there are more."""
+"""Cached pairs of host and grain, some 250 bytes each; the cache is emptied when there are more."""
 
 _Key: TypeAlias = tuple[HostId, Grain, int]
 _Held: TypeAlias = tuple[int, int]
-"""(records, milliseconds of their cells)."""
+"""(number of records, milliseconds of their cells)."""
 
 
 class Fullness:
-    """How full the periods are. Of each host and grain the last one is remembered, which the next push may go on with.
+    """Limits the records of a period. The last period of each host and grain is cached for the next push.
 
-    Not more: what grows by each hour of each machine makes a process that runs for months grow with it (R19).
+    The cache holds no more: a cache of every hour of each machine would grow for months (R19).
     """
 
     def __init__(self, database: Database) -> None:
         self._connection = database.connection
         self._last: dict[tuple[HostId, Grain], tuple[int, _Held]] = {}
-        """→ (bucket, what it holds)."""
+        """Key → (bucket, its contents)."""
         database.on_forget(self._last.clear)
 
     def take(self, host_id: HostId, records: Iterable[DecodedRecord]) -> tuple[int, ...]:
-        """Make room for all of `records`, or for none: then the seqs of those whose period is full."""
+        """Count all of `records`, or none: then returns the seqs of those whose period is full."""
         taken: dict[_Key, _Held] = {}
         refused: list[int] = []
         for record in records:
@@ -92,24 +97,26 @@ class Fullness:
 
 
 SURELY_KEPT_DAYS: Final = 28
-"""Records are kept for longer, whatever is set: `settings.Retention`."""
+"""Days that records are kept at least, whatever is set: `settings.Retention`."""
 
 
 class Elsewhere:
-    """What the other epochs of a host brought: asked once per period, however many records of it are compared."""
+    """Finds records that other epochs of a host brought: one query a period, however many records are
+    compared.
+    """
 
     def __init__(self, connection: sqlite3.Connection, host_id: HostId, stream_id: int) -> None:
-        """`stream_id`: the epoch that is not meant; 0 for a new one."""
+        """`stream_id`: the epoch to leave out; 0 for a new one."""
         self._connection = connection
         self._host_id = host_id
         self._stream_id = stream_id
         self._periods: dict[tuple[int, int], set[bytes]] = {}
 
     def __contains__(self, record: DecodedRecord) -> bool:
-        """True when another epoch brought this very record: same period, same bytes."""
+        """Return True when another epoch brought the same record: same period, same bytes."""
         period = record.period
         if period is None and not record.gap_told_apart:
-            return False  # an agent of 0.1: nothing tells two undated gaps apart
+            return False  # an agent of 0.1: two undated gaps look alike
         grain, bucket = (0, gap_bucket(record)) if period is None else (int(period.grain), bucket_of(period))
         hashes = self._periods.get((grain, bucket))
         if hashes is None:
@@ -122,7 +129,10 @@ class Elsewhere:
 
 
 def has_expired(record: DecodedRecord, today: int) -> bool:
-    """Whether a record that is not there may have been. `today`: days since 1970; when a gap goes is not told by its period."""
+    """Tell whether a missing record may have expired.
+
+    `today`: days since 1970. A gap may: its period gives no limit.
+    """
     if record.period is None:
         return True
     bucket = bucket_of(record.period)
@@ -131,21 +141,24 @@ def has_expired(record: DecodedRecord, today: int) -> bool:
 
 
 def bucket_of(period: RecordPeriod) -> int:
-    """records.bucket: the UTC hour a clock record lies in, or the day or Monday it is of."""
+    """Return records.bucket: the UTC hour of a clock record, or the day or Monday of another one."""
     if period.grain is Grain.HOUR:
         return period.start - period.start % MILLISECONDS_PER_HOUR
     return period.start
 
 
 Spans: TypeAlias = Iterable[tuple[RecordPeriod, int]]
-"""(where, milliseconds lost); a clock span may be longer than a day."""
+"""(period, milliseconds lost); a clock span may be longer than a day."""
 
 _FILLED: Final = "gap_periods_filled"
-"""Key of `meta`: records of before schema 3 have been gone through."""
+"""Key in the table meta: records older than schema 3 have been processed."""
 
 
 def periods_of(spans: Spans, zone: ZoneInfo) -> Iterator[tuple[int, int, int]]:
-    """(grain, start, milliseconds > 0): clock spans cut at the civil days of the zone, in proportion, exactly."""
+    """Yield (grain, start, milliseconds > 0).
+
+    Clock spans are cut at civil days of the zone, in exact proportion.
+    """
     for period, milliseconds in spans:
         if period.grain is not Grain.HOUR:
             parts = [(int(period.grain), period.start, milliseconds)]
@@ -157,7 +170,7 @@ def periods_of(spans: Spans, zone: ZoneInfo) -> Iterator[tuple[int, int, int]]:
 
 
 def _days(period: RecordPeriod, zone: ZoneInfo) -> list[tuple[int, int]]:
-    """(day number, milliseconds of the span in it)."""
+    """Return (day number, milliseconds of the span in that day)."""
     position, end = period.start, period.start + period.milliseconds
     found = []
     while position < end:
@@ -169,7 +182,7 @@ def _days(period: RecordPeriod, zone: ZoneInfo) -> list[tuple[int, int]]:
 
 
 def fill(database: Database) -> None:
-    """Once: the gaps that were stored before there was a table for their periods. One transaction, so it may be cut."""
+    """Fill the table of gap periods from older gaps, once. One transaction, so it may be interrupted."""
     connection = database.connection
     with database.transaction():
         if connection.execute("SELECT 1 FROM meta WHERE key = ?", (_FILLED,)).fetchone():

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was published, in data.db: rows are added and deleted, never changed. Implements ports.published; the table of data_0018."""
+"""Stores publications in data.db.
+
+Rows are added and deleted, never changed. Implements ports.published; table of data_0018.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _COLUMNS: Final = "kind, first_day, end_day, format, k_anonymity, method_version
 _OF: Final = "FROM published_periods WHERE kind = ? AND first_day = ? AND end_day = ?"
 _FIND: Final = f"SELECT {_COLUMNS}, content {_OF}"
 _TOLD_OF: Final = f"SELECT {_COLUMNS}, content_bytes {_OF}"
-"""The content is the row's last column: nothing of its pages is read."""
+"""The content is the last column of a row: its pages are not read."""
 _TOLD: Final = f"SELECT {_COLUMNS}, content_bytes FROM published_periods ORDER BY first_day, end_day, kind"
 _PUT: Final = (
     f"INSERT INTO published_periods ({_COLUMNS}, content_bytes, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -44,14 +47,17 @@ _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 class SqlitePublications:
-    """Short reads and writes."""
+    """Reads and writes publications."""
 
     def __init__(self, data: Database) -> None:
         """`data`: a writing connection."""
         self._data = data
 
     def put(self, one: Publication) -> bool:
-        """Keep it where nothing is kept of its kind and period. False: something is. Raises AdminError when there is no room."""
+        """Store a publication.
+
+        False: its kind and period already have one. Raises AdminError when there is no room.
+        """
         days = (one.first.toordinal(), one.end.toordinal())
         size = len(one.content.encode())
         with self._data.transaction() as connection:
@@ -78,13 +84,13 @@ class SqlitePublications:
             return True
 
     def told(self) -> tuple[PublicationSummary, ...]:
-        """All, by period and kind, without their content. Raises StoreDamaged."""
+        """Return all publications by period and kind, without content. Raises StoreDamaged."""
         with self._data.translated():
             rows = self._data.connection.execute(_TOLD).fetchall()
         return tuple(_told(self._data, row) for row in rows)
 
     def take_back(self, first: date, end: date) -> int:
-        """Delete those that lie inside [first, end); how many."""
+        """Delete the publications inside [first, end); returns their number."""
         with self._data.transaction() as connection:
             return connection.execute(
                 "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?",
@@ -92,7 +98,7 @@ class SqlitePublications:
             ).rowcount
 
     def expire(self, until: date, years: Collection[int]) -> int:
-        """Delete those that ended by `until`, or began in one of the years; how many."""
+        """Delete those that ended by `until`, or began in one of the years; returns their number."""
         with self._data.transaction() as connection:
             gone = connection.execute(
                 "DELETE FROM published_periods WHERE end_day <= ?", (until.toordinal(),)
@@ -106,21 +112,24 @@ class SqlitePublications:
 
 
 class SqlitePublicationReader(BesideReader):
-    """Reads what was published, in any process."""
+    """Reads publications, in any process."""
 
     def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
-        """What is kept of a period, without its content; None: nothing. Raises StoreDamaged."""
+        """Return the publication of a period, without content; None: not published. Raises StoreDamaged."""
         row = self._row(_TOLD_OF, kind.value, first.toordinal(), end.toordinal())
         return None if row is None else _told(self._data, row)
 
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
-        """As it was published; None: it was not. Raises StoreDamaged."""
+        """Return the publication of a period; None: not published. Raises StoreDamaged."""
         row = self._row(_FIND, kind.value, first.toordinal(), end.toordinal())
         return None if row is None else Publication(*_dated(self._data, row[:3]), *row[3:])
 
     def waits(self, first: date, end: date) -> bool:
-        """Whether records of machines under the rule, of days in [first, end), wait to be derived: of hours a day more at
-        either side, whatever the site's zone, of weeks those across the edges too."""
+        """Tell whether records of machines under the rule of disclosure, of days in [first, end), wait to be
+        derived.
+
+        Hours reach one day further on both sides, for any zone; weeks across the edges count too.
+        """
         days = (first.toordinal(), end.toordinal())
         hours = [
             (day - _EPOCH) * MILLISECONDS_PER_DAY for day in (first.toordinal() - 1, end.toordinal() + 1)
@@ -142,5 +151,5 @@ def _dated(data: Database, row: Any) -> tuple[PublicationKind, date, date]:
     kind, first, end = row
     try:
         return PublicationKind(kind), date.fromordinal(first), date.fromordinal(end)
-    except ValueError as error:  # of a later version, or damage
+    except ValueError as error:  # written by a later version, or damaged
         raise damaged(data.path, f"a published period: {error}") from error

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""data.db as it is read beside the writer, in any process: a read-only connection, one question after the other."""
+"""Opens data.db read-only, beside the writer, in any process; one query at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from veilleuse.collector.store.sqlite.migrations import require_current
 
 
 class BesideReader:
-    """A connection of its own. Safe from any thread."""
+    """A read-only connection of its own. Safe from any thread."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
         self._lock = threading.Lock()
         self._data = Database(directory / DATA_FILE, writing=False)
         try:
@@ -35,6 +35,6 @@ class BesideReader:
 
     @contextmanager
     def _asking(self) -> Iterator[sqlite3.Connection]:
-        """For one question. Raises what the disk says: see Database.translated."""
+        """Hold the connection for one query. Raises errors of the disk: see Database.translated."""
         with self._lock, self._data.translated():
             yield self._data.connection

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Read-only queries of the outlets: any number, any process, never in the writer's way. Implements ports.Reader."""
+"""Reads for all outlets: any number, in any process, never blocking the writer. Implements ports.Reader."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _KEYS: Final = {
     "unit_sums": "unit_id",
     "derived": "band, state, supply, method",
 }
-"""What follows (grain, start, host_id) in each primary key."""
+"""Columns of each primary key after (grain, start, host_id)."""
 _RANGE: Final = "grain = ? AND start >= ? AND start < ?"
 _ON_AT_NIGHT: Final = (
     f"band = {number(Band.NIGHT)} AND state IN ({number(State.ON_ACTIVE)}, {number(State.ON_IDLE)})"
@@ -78,14 +78,14 @@ _ON_AT_NIGHT: Final = (
 
 
 class SqliteReader:
-    """Queries on connections of its own, one per thread. Iterators stream in (start, host) order.
+    """Runs queries on connections of its own, one a thread. Iterators stream in the order (start, host).
 
-    What one host has in one period is one snapshot, a page of some thousand rows is one: who takes the rows slowly would
-    otherwise keep the WAL from ever beginning again.
+    The rows of one host in one period are one snapshot, and so is a page of some thousand rows. A longer
+    snapshot would keep the WAL from restarting while a slow caller takes the rows.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
         self._path = directory / DATA_FILE
         self._local = threading.local()
         self._opened: list[Database] = []
@@ -93,40 +93,40 @@ class SqliteReader:
         self._database()
 
     def data_kind(self) -> DataKind:
-        """Real or simulated."""
+        """Tell whether the data are real or simulated."""
         database = self._database()
         with database.translated():
             return read_data_kind(database.connection)
 
     def hosts(self) -> tuple[Host, ...]:
-        """All, in the order they enrolled."""
+        """Return all hosts, in the order of enrolment."""
         return tuple(map(host_from_row, self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")))
 
     def contacts(self) -> tuple[Host, ...]:
-        """All, without what the agents told of them: quick, also in the process that receives."""
+        """Return all hosts without facts and health: fast, also in the process that receives."""
         rows = self._rows(f"SELECT {CONTACT_COLUMNS} FROM hosts ORDER BY host_id")
         return tuple(map(host_from_row, rows))
 
     def sites(self) -> tuple[Site, ...]:
-        """All, by name."""
+        """Return all sites, by name."""
         return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
 
     def calendars(self, site: Site) -> tuple[CalendarVersion, ...]:
-        """Those a site had, oldest first, never none. Raises StoreDamaged."""
+        """Return the versions of a site's calendar, oldest first, never empty. Raises StoreDamaged."""
         return SqliteCalendars(self._database()).versions(site)
 
     def factor_versions(self) -> tuple[FactorVersion, ...]:
-        """Every factor ever imported, in the order they came. Raises StoreDamaged."""
+        """Return every imported factor, in the order of import. Raises StoreDamaged."""
         return SqliteFactors(self._database()).versions()
 
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
-        """Sums with start ≤ key < end; keys as in Grain."""
+        """Yield sums with start ≤ key < end; keys as in Grain."""
         columns = ", ".join(("band", "state", "supply", *VALUE_COLUMNS))
         for host_id, key, *cell in self._pages("sums", columns, grain, start, end):
             yield SumRow(HostId(host_id), grain, key, _cell(cell))
 
     def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]:
-        """Energy per point with start ≤ key < end."""
+        """Yield energy by point with start ≤ key < end."""
         points = {
             row[0]: Point(POINT_KINDS[row[1]], row[2], BOUNDARIES[row[3]], row[4])
             for row in self._rows("SELECT point_id, kind, domain, boundary, subject FROM points")
@@ -153,17 +153,17 @@ class SqliteReader:
             )
 
     def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]:
-        """CPU time per unit with start ≤ key < end."""
+        """Yield CPU time by unit with start ≤ key < end."""
         names: dict[int, str] = dict(self._rows("SELECT unit_id, name FROM units"))
         for host_id, key, unit_id, spent in self._pages(
             "unit_sums", "unit_id, cpu_milliseconds", grain, start, end
         ):
-            if unit_id not in names:  # one that came in after the first look
+            if unit_id not in names:  # stored after the first query
                 names.update(self._rows("SELECT unit_id, name FROM units WHERE unit_id = ?", unit_id))
             yield UnitSumRow(HostId(host_id), grain, key, names[unit_id], spent)
 
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
-        """Derived cells with start ≤ key < end; DAY covers clock records too, by the site's civil day."""
+        """Yield derived cells with start ≤ key < end; DAY includes clock records, by the site's civil day."""
         columns = "band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
         for host_id, key, band, state, supply, method, *values in self._pages(
             "derived", columns, grain, start, end
@@ -174,7 +174,7 @@ class SqliteReader:
     def state_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
-        """`sums` added up over start ≤ key < end, per host, band and state; a part never measured is NULL, then None."""
+        """Yield `sums` added over start ≤ key < end, by host, band and state; never measured: None."""
         sql = (
             "SELECT host_id, band, state, sum(milliseconds), sum(idle_beyond_15_minutes_milliseconds),"
             " sum(idle_beyond_30_minutes_milliseconds), sum(idle_beyond_60_minutes_milliseconds)"
@@ -186,13 +186,13 @@ class SqliteReader:
     def energy_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """`derived` added up likewise, per host, method, band and state."""
+        """Yield `derived` added over start ≤ key < end, by host, method, band and state."""
         return self._energies("derived", grain, start, end)
 
     def screen_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """`derived_screens` likewise."""
+        """Yield `derived_screens` added over start ≤ key < end."""
         return self._energies("derived_screens", grain, start, end)
 
     def _energies(
@@ -206,7 +206,7 @@ class SqliteReader:
             yield HostId(host_id), (Method(method), BANDS[band], STATES[state]), EnergySums(*values)
 
     def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
-        """(host, how many): DAY keys with start ≤ key < end whose `night` cells are on for longer."""
+        """Yield (host, number of DAY keys with start ≤ key < end whose `night` cells are on for longer)."""
         sql = (
             f"SELECT host_id, count(*) FROM (SELECT host_id FROM sums WHERE {_RANGE} AND {_ON_AT_NIGHT}"
             " GROUP BY start, host_id HAVING sum(milliseconds) > ?) GROUP BY host_id"
@@ -215,7 +215,9 @@ class SqliteReader:
             yield HostId(host_id), dates
 
     def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
-        """(host, hour, milliseconds on in its `night` cells) of HOUR keys with start ≤ key < end, where any."""
+        """Yield (host, hour, milliseconds on in `night` cells) of HOUR keys with start ≤ key < end, where
+        any.
+        """
         sql = (
             f"SELECT host_id, start, sum(milliseconds) FROM sums WHERE {_RANGE} AND {_ON_AT_NIGHT}"
             " AND host_id IN (SELECT host_id FROM hosts WHERE population = ?) GROUP BY start, host_id"
@@ -224,25 +226,28 @@ class SqliteReader:
             yield HostId(host_id), hour, milliseconds
 
     def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
-        """What attribution asks of one machine: its hours with anything stored that begin in [start, end), Unix ms."""
+        """Yield hours of one machine with any stored value that begin in [start, end), Unix milliseconds."""
         return host_hours(self._rows, host_id, start, end)
 
     def hour_sums(
         self, labels: Mapping[int, int], population: Population | None = None
     ) -> Iterator[tuple[HostId, int, EnergySums]]:
-        """(host, label, derived energy) of hours, Unix ms → label: ports.HourReader."""
+        """Yield (host, label, derived energy).
+
+        `labels`: hour in Unix milliseconds → label. Port: ports.HourReader.
+        """
         return hour_sums(self._rows, labels, population)
 
     def intensities(self) -> SqliteIntensities:
-        """What was published of grids, on this thread's connection: ports.GridReader."""
+        """Return the intensities of grids, on this thread's connection: ports.GridReader."""
         return SqliteIntensities(self._database())
 
     def oldest_hours(self) -> dict[HostId, int]:
-        """Oldest hour with energy still kept of each host."""
+        """Return the oldest hour with energy of each host."""
         return oldest_hours(self._rows)
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
-        """Totals since the data directory was made, per key, in key order."""
+        """Return totals since the data directory was created, by key, in key order."""
         rows = self._rows(
             "SELECT org_entity, site, population, device_class, method, state, factor_id, factor_kgco2e_per_kwh,"
             " energy_millijoules FROM ledger ORDER BY 1, 2, 3, 4, 5, 6, 7, 8"
@@ -263,16 +268,18 @@ class SqliteReader:
         )
 
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
-        """(host, reason, whole records, milliseconds); the gaps of all sources of a host together."""
+        """Return (host, reason, whole records, milliseconds); gaps of all sources of a host together."""
         rows = self._rows("SELECT host_id, reason, records, milliseconds FROM gap_sums")
         return tuple((HostId(host), GAP_REASONS[reason].value, *both) for host, reason, *both in rows)
 
     def balance(self, first_day: date, last_day: date, *, by_hour: bool = True) -> Iterator[BalanceRow]:
-        """Whole days and weeks of the range, inside each host's first and last record, in (start, host) order."""
+        """Yield whole days and weeks inside each host's first and last record, in the order (start, host)."""
         return balance(self._rows, first_day, last_day, by_hour=by_hour)
 
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
-        """The newest derived clock record of each host that has one in an hour that begins since then; one index seek each."""
+        """Return the newest derived clock record of each host in an hour that begins since then; one lookup a
+        host.
+        """
         rows = self._rows(
             "SELECT r.host_id, r.start, r.milliseconds, r.derived_energy_millijoules FROM hosts h JOIN records r"
             " ON r.record_id = (SELECT record_id FROM records WHERE host_id = h.host_id AND grain = ? AND bucket >= ?"
@@ -286,31 +293,33 @@ class SqliteReader:
         )
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
-        """(host, state, milliseconds) of all records ever stored."""
+        """Return (host, state, milliseconds) of all records ever stored."""
         rows = self._rows("SELECT host_id, state, milliseconds FROM state_totals")
         return tuple((HostId(host), STATES[state], milliseconds) for host, state, milliseconds in rows)
 
     def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
-        """(entity, site, state, milliseconds) of servers that were forgotten."""
+        """Return (entity, site, state, milliseconds) of forgotten servers."""
         rows = self._rows("SELECT org_entity, site, state, milliseconds FROM forgotten_states")
         return tuple(
             (entity, site, STATES[state], milliseconds) for entity, site, state, milliseconds in rows
         )
 
     def record_count(self) -> int:
-        """Records stored and not yet expired."""
+        """Return the number of stored records."""
         return int(self._rows("SELECT value FROM totals WHERE name = 'records'")[0][0])
 
     def dirty_count(self) -> int:
-        """Periods waiting for derive."""
+        """Return the number of periods that wait for derive."""
         return int(self._rows("SELECT count(*) FROM dirty")[0][0])
 
     def rollouts(self) -> tuple[Rollout, ...]:
-        """What is set for each population, where anything ever was."""
+        """Return the configuration of each population that has ever had one."""
         return SqliteConfigurations(self._database()).rollouts()
 
     def dirty_span(self) -> tuple[int, int] | None:
-        """Turns of the oldest and the newest mark waiting for derive, of hours if there is any; they begin again when none was left."""
+        """Return the oldest and newest turn among the marks for derive, of hours if any; turns restart at
+        none.
+        """
         sql = "SELECT coalesce(min(nullif(turn, 0)), min(turn)), max(turn) FROM dirty"
         ((oldest, newest),) = self._rows(sql)
         return None if oldest is None else (oldest, newest)
@@ -318,31 +327,33 @@ class SqliteReader:
     # --- months and years: ports.RollReader
 
     def host_ids(self) -> tuple[HostId, ...]:
-        """All, in order."""
+        """Return all host ids, in order."""
         return tuple(HostId(row[0]) for row in self._rows("SELECT host_id FROM hosts ORDER BY host_id"))
 
     def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
-        """Months and years of the hosts after < id ≤ upto, as one state."""
+        """Return months and years of the hosts after < id ≤ upto, as one snapshot."""
         return PeriodRows(self._database()).kept(years, months, after, upto)
 
     def month_source(self, host: Host, site: Site, month: date) -> MonthSource:
-        """What a month of a machine is made of."""
+        """Return the rows that a month of a machine is computed from."""
         return PeriodRows(self._database()).month_source(host, site, month)
 
     def oldest(self, population: Population, ended_by: date) -> OldestKept:
-        """How old the oldest rows of a population are, and how many months that ended by then are not kept yet."""
+        """Return the age of a population's oldest rows, and the number of its ended months that are not
+        stored.
+        """
         return PeriodRows(self._database()).oldest(population, ended_by)
 
     def months_due(self, before: date) -> int:
-        """Months of machines that ended by then (the 1st of one) and are not kept as they are."""
+        """Return the number of machines' months that ended by then (the 1st of a month) and are stale."""
         return int(self._rows("SELECT count(*) FROM stale_months WHERE month < ?", before.toordinal())[0][0])
 
     def calibrations(self) -> tuple[StoredFit, ...]:
-        """Calibrations.stored."""
+        """See Calibrations.stored."""
         return SqliteCalibrations(self._database()).stored()
 
     def school_periods(self) -> tuple[SchoolPeriod, ...]:
-        """Calendars.school_periods."""
+        """See Calendars.school_periods."""
         return SqliteCalendars(self._database()).school_periods()
 
     def close(self) -> None:
@@ -378,7 +389,7 @@ class SqliteReader:
             yield from cursor
 
     def _pages(self, table: str, columns: str, grain: Grain, start: int, end: int) -> Iterator[Any]:
-        """host_id, start, then `columns`, in the order of the table's key; no read transaction is open between two pages."""
+        """Yield host_id, start and `columns` in key order; no read transaction is open between two pages."""
         sql = (
             f"SELECT host_id, start, {columns} FROM {table} WHERE grain = ? AND (start, host_id) > (?, ?) AND start < ?"
             f" ORDER BY start, host_id, {_KEYS[table]} LIMIT ?"
@@ -391,7 +402,7 @@ class SqliteReader:
                 return
             last = rows[-1][:2]
             whole = next((at for at in range(size, 0, -1) if rows[at - 1][:2] != last), 0)
-            if not whole:  # one host has more in one period than a page holds
+            if not whole:  # one host has more rows in one period than a page holds
                 size *= 2
                 continue
             yield from rows[:whole]
@@ -399,7 +410,7 @@ class SqliteReader:
             after = (key, host_id)
 
     def _point(self, point_id: int) -> Point:
-        """One that came in after the first look."""
+        """Read a point stored after the first query."""
         ((kind, domain, boundary, subject),) = self._rows(
             "SELECT kind, domain, boundary, subject FROM points WHERE point_id = ?", point_id
         )
@@ -407,7 +418,7 @@ class SqliteReader:
 
 
 def _cell(row: list[Any]) -> Cell:
-    """(band, state, supply, VALUE_COLUMNS) → Cell."""
+    """Build a Cell from (band, state, supply, VALUE_COLUMNS)."""
     band, state, supply, milliseconds, *rest = row
     buckets: dict[str, Any] = {}
     position = len(CELL_SUMS)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Hosts, tokens, certificates and sites in data.db; names in identity.db. Implements ports.Registry."""
+"""Stores hosts, tokens, certificates and sites in data.db, and names in identity.db.
+
+Implements ports.Registry.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ _NEXT_HOST_ID: Final = (
     "(SELECT 1 + max(coalesce((SELECT max(host_id) FROM hosts), 0),"
     f" coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = '{LAST_FORGOTTEN}'), 0)))"
 )
-"""Never one of a machine that was forgotten: a call of that one may still be under way."""
+"""Never the id of a forgotten machine: one of its calls may still be running."""
 _CERTIFICATE_COLUMNS: Final = (
     "serial, host_id, generation, public_key_sha256, certificate_der, issued_unix_milliseconds,"
     " not_after_unix_milliseconds, token_id, previous_serial"
@@ -49,7 +52,7 @@ _HOLDER_COLUMNS: Final = (
 
 
 class SqliteRegistry:
-    """Short reads and writes on the writing connection. Each write is a transaction, or part of the caller's."""
+    """Reads and writes on the writing connection. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database, identity: Database) -> None:
         self._data = data
@@ -71,8 +74,8 @@ class SqliteRegistry:
         facts_wire: bytes | None,
         copy_of: HostId | None = None,
     ) -> HostId:
-        """Raises sqlite3.IntegrityError when the agent id is taken, or the token or the site is unknown."""
-        self._data.check_files()  # nobody enrols of whom identity.db cannot know
+        """Insert a host. Raises sqlite3.IntegrityError for a known agent id or an unknown token or site."""
+        self._data.check_files()  # no enrolment without an identity.db to note it
         with self._data.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO hosts (host_id, agent_id, token_id, org_entity, site, population, status, enrolled_day, facts,"
@@ -92,25 +95,25 @@ class SqliteRegistry:
         return HostId(int(cursor.lastrowid or 0))
 
     def host(self, host_id: HostId) -> Host | None:
-        """One host, or None."""
+        """Return one host, or None."""
         return self._host("host_id = ?", host_id)
 
     def host_by_agent_id(self, agent_id: AgentId) -> Host | None:
-        """One host, or None."""
+        """Return one host, or None."""
         return self._host("agent_id = ?", agent_id)
 
     def hosts(self) -> tuple[Host, ...]:
-        """All, in the order they enrolled."""
+        """Return all hosts, in the order of enrolment."""
         rows = self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")
         return tuple(host_from_row(row) for row in rows)
 
     def hosts_of_token(self, token_id: int) -> tuple[HostId, ...]:
-        """Hosts that enrolled with it."""
+        """Return the hosts that enrolled with a token."""
         rows = self._rows("SELECT host_id FROM hosts WHERE token_id = ? ORDER BY host_id", token_id)
         return tuple(HostId(row[0]) for row in rows)
 
     def set_status(self, host_id: HostId, status: HostStatus) -> None:
-        """The caller tells the Authoriser too."""
+        """Set the status of a host. The caller also tells the access table."""
         self._write("UPDATE hosts SET status = ? WHERE host_id = ?", status.value, host_id)
 
     def record_hello(
@@ -121,9 +124,10 @@ class SqliteRegistry:
         health_wire: bytes | None,
         now_unix_milliseconds: int,
     ) -> None:
-        """Last contact (workstations: midnight UTC of the date only), facts and health when given.
+        """Store the last contact (for workstations midnight UTC of its date), and facts and health when
+        given.
 
-        Where they tell what nobody knew, what was derived without is derived again.
+        Where facts are new, the host's periods are marked dirty.
         """
         midnight = now_unix_milliseconds - now_unix_milliseconds % MILLISECONDS_PER_DAY
         with self._data.transaction() as connection:
@@ -143,7 +147,7 @@ class SqliteRegistry:
             )
 
     def holders(self, host_id: HostId) -> Holders:
-        """Nonces of its Hello answers; nothing at first."""
+        """Return the nonces of the host's Hello answers; empty at first."""
         row = self._row(f"SELECT {_HOLDER_COLUMNS} FROM hosts WHERE host_id = ?", host_id)
         if row is None:
             return Holders()
@@ -151,7 +155,7 @@ class SqliteRegistry:
         return Holders(current, unpacked(spare), records, unpacked(waiting), unpacked(copies), set_back)
 
     def set_holders(self, host_id: HostId, holders: Holders) -> None:
-        """Each nonce of 16 bytes, or empty."""
+        """Store the nonces: each 16 bytes, or empty."""
         self._write(
             f"UPDATE hosts SET ({_HOLDER_COLUMNS}) = (?, ?, ?, ?, ?, ?) WHERE host_id = ?",
             holders.current,
@@ -164,7 +168,7 @@ class SqliteRegistry:
         )
 
     def note_use(self, host_id: HostId, generation: int) -> None:
-        """Only goes up."""
+        """Raise the generation in use; it never goes down."""
         self._write(
             "UPDATE hosts SET used_generation = ? WHERE host_id = ? AND used_generation < ?",
             generation,
@@ -173,11 +177,14 @@ class SqliteRegistry:
         )
 
     def note_conflict(self, host_id: HostId) -> None:
-        """One more."""
+        """Count one conflict more."""
         self._write("UPDATE hosts SET conflicts = conflicts + 1 WHERE host_id = ?", host_id)
 
     def clear_conflicts(self, host_id: HostId) -> None:
-        """An operator has looked. While an older nonce waits: whoever calls next is the machine."""
+        """Clear conflicts after an operator's review.
+
+        While an older nonce waits, the next caller is the machine.
+        """
         self._write(
             "UPDATE hosts SET conflicts = 0, copied_instance_ids = x'', waiting_instance_ids = x'',"
             " instance_id = CASE waiting_instance_ids WHEN x'' THEN instance_id ELSE x'' END WHERE host_id = ?",
@@ -185,18 +192,18 @@ class SqliteRegistry:
         )
 
     def count_copies(self, original: HostId, status: HostStatus) -> int:
-        """Machines with this status that said to be copies of it."""
+        """Count machines of this status that said to be clones of `original`."""
         row = self._row("SELECT count(*) FROM hosts WHERE copy_of = ? AND status = ?", original, status.value)
         return int(row[0])
 
-    # --- machines that were forgotten
+    # --- forgotten machines
 
     def forgotten(self) -> dict[bytes, int]:
-        """SHA-256 of their agent ids → day number."""
+        """Return SHA-256 of their agent ids → day number."""
         return dict(self._rows("SELECT agent_id_sha256, day FROM forgotten"))
 
     def put_forgotten(self, agent_id_sha256: bytes, day: int) -> None:
-        """No error when it is there."""
+        """Add a forgotten machine; no error when it is there."""
         self._write("INSERT INTO forgotten VALUES (?, ?) ON CONFLICT DO NOTHING", agent_id_sha256, day)
 
     # --- tokens
@@ -215,7 +222,7 @@ class SqliteRegistry:
         approve: bool,
         admit_copies: bool = False,
     ) -> int:
-        """Its token_id. Raises sqlite3.IntegrityError when the site is unknown."""
+        """Insert a token; returns its id. Raises sqlite3.IntegrityError when the site is unknown."""
         with self._data.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO tokens (token_sha256, created_unix_milliseconds, expires_unix_milliseconds, max_uses,"
@@ -236,12 +243,12 @@ class SqliteRegistry:
         return int(cursor.lastrowid or 0)
 
     def token_by_hash(self, token_sha256: bytes) -> Token | None:
-        """The token whose text has this SHA-256."""
+        """Return the token whose text has this SHA-256."""
         row = self._row(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_sha256 = ?", token_sha256)
         return _token(row) if row else None
 
     def token_of_host(self, host_id: HostId) -> Token | None:
-        """The one it enrolled with, or whose placement it has."""
+        """Return the token that a host enrolled with, or whose placement it has."""
         row = self._row(
             f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_id = (SELECT token_id FROM hosts WHERE host_id = ?)",
             host_id,
@@ -249,15 +256,18 @@ class SqliteRegistry:
         return _token(row) if row else None
 
     def raise_token_uses(self, token_id: int, uses: int) -> None:
-        """At least so many."""
+        """Raise the number of uses to at least `uses`."""
         self._write("UPDATE tokens SET uses = ? WHERE token_id = ? AND uses < ?", uses, token_id, uses)
 
     def tokens(self) -> tuple[Token, ...]:
-        """All, oldest first."""
+        """Return all tokens, oldest first."""
         return tuple(map(_token, self._rows(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY token_id")))
 
     def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
-        """Count one use, atomically. False: used up, expired, revoked or unknown; nothing was counted."""
+        """Count one use, atomically.
+
+        Returns False, and counts nothing, when used up, expired, revoked or unknown.
+        """
         return self._write(
             "UPDATE tokens SET uses = uses + 1"
             " WHERE token_id = ? AND uses < max_uses AND revoked = 0 AND expires_unix_milliseconds > ?",
@@ -266,13 +276,16 @@ class SqliteRegistry:
         )
 
     def revoke_token(self, token_id: int) -> bool:
-        """False when there is no such token. Its hosts are the caller's business: `hosts_of_token`."""
+        """Revoke a token; returns False without such a token.
+
+        Its hosts are up to the caller: `hosts_of_token`.
+        """
         return self._write("UPDATE tokens SET revoked = 1 WHERE token_id = ?", token_id)
 
     # --- certificates
 
     def insert_certificate(self, certificate: Certificate) -> None:
-        """Raises sqlite3.IntegrityError when the serial is taken."""
+        """Insert a certificate. Raises sqlite3.IntegrityError when the serial is known."""
         self._write(
             f"INSERT INTO certificates ({_CERTIFICATE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             certificate.serial,
@@ -287,7 +300,7 @@ class SqliteRegistry:
         )
 
     def trim_certificates(self, host_id: HostId, oldest_generation: int) -> None:
-        """Forget a host's renewed certificates of an older generation than that; the one of its token stays."""
+        """Delete a host's renewed certificates below that generation; the certificate of its token stays."""
         self._write(
             "DELETE FROM certificates WHERE host_id = ? AND generation < ? AND token_id IS NULL",
             host_id,
@@ -295,13 +308,13 @@ class SqliteRegistry:
         )
 
     def latest_certificate(self, host_id: HostId) -> Certificate | None:
-        """The one of the highest generation; the last issued of two."""
+        """Return the certificate of the highest generation; of two, the one issued last."""
         return self._certificate(
             "host_id = ? ORDER BY generation DESC, issued_unix_milliseconds DESC LIMIT 1", host_id
         )
 
     def certificate_dates(self) -> Iterator[CertificateDates]:
-        """Of every certificate kept of active hosts; a host's together, the newest generation first."""
+        """Yield the dates of every stored certificate of active hosts, by host, newest generation first."""
         rows = self._rows(
             "SELECT agent_id, generation, issued_unix_milliseconds, not_after_unix_milliseconds"
             " FROM hosts JOIN certificates USING (host_id) WHERE status = ?"
@@ -311,11 +324,11 @@ class SqliteRegistry:
         return (CertificateDates(AgentId(row[0]), *row[1:]) for row in rows)
 
     def certificate_by_serial(self, serial: str) -> Certificate | None:
-        """Serial in lower-case hexadecimal."""
+        """Return the certificate with this serial, in lower-case hexadecimal."""
         return self._certificate("serial = ?", serial)
 
     def certificate_by_token(self, token_id: int, public_key_sha256: bytes) -> Certificate | None:
-        """Enrolment is idempotent on (token, public key)."""
+        """Return the certificate of an enrolment, which is idempotent on (token, public key)."""
         return self._certificate(
             "token_id = ? AND public_key_sha256 = ? ORDER BY generation DESC, issued_unix_milliseconds DESC LIMIT 1",
             token_id,
@@ -323,7 +336,7 @@ class SqliteRegistry:
         )
 
     def certificate_by_previous(self, previous_serial: str, public_key_sha256: bytes) -> Certificate | None:
-        """Renewal is idempotent on (current serial, new public key)."""
+        """Return the certificate of a renewal, which is idempotent on (current serial, new public key)."""
         return self._certificate(
             "previous_serial = ? AND public_key_sha256 = ? ORDER BY generation DESC, issued_unix_milliseconds DESC LIMIT 1",
             previous_serial,
@@ -333,7 +346,7 @@ class SqliteRegistry:
     # --- sites and the data directory
 
     def site(self, name: str) -> Site:
-        """Raises UsageError when there is none of that name."""
+        """Return a site. Raises UsageError without such a site."""
         row = self._row(f"SELECT {SITE_COLUMNS} FROM sites WHERE site = ?", name)
         if row is None:
             known = ", ".join(site.site for site in self.sites()) or "none yet"
@@ -341,11 +354,11 @@ class SqliteRegistry:
         return site_from_row(row)
 
     def sites(self) -> tuple[Site, ...]:
-        """All, by name."""
+        """Return all sites, by name."""
         return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
 
     def put_site(self, site: Site) -> None:
-        """Insert or replace."""
+        """Insert or replace a site."""
         self._write(
             f"INSERT INTO sites ({SITE_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT (site) DO UPDATE SET"
             " zone = excluded.zone, time_zone = excluded.time_zone, calendar_json = excluded.calendar_json",
@@ -357,11 +370,11 @@ class SqliteRegistry:
         self._data.forget()
 
     def data_kind(self) -> DataKind:
-        """Real or simulated, and since when."""
+        """Tell whether the data are real or simulated, and since when."""
         return read_data_kind(self._data.connection)
 
     def put_meta(self, key: str, value: str) -> None:
-        """One of the facts about the data directory; `data_kind` reads them."""
+        """Store a fact about the data directory; `data_kind` reads these."""
         self._write(
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             key,
@@ -371,7 +384,7 @@ class SqliteRegistry:
     # --- identity.db
 
     def put_name(self, agent_id: AgentId, host_name: str) -> None:
-        """Name for operators; servers that allow it only."""
+        """Store a name for operators; only for servers that allow it."""
         with self._identity.transaction() as connection:
             connection.execute(
                 "INSERT INTO names VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET host_name = excluded.host_name",
@@ -379,7 +392,7 @@ class SqliteRegistry:
             )
 
     def put_pseudonyms(self, agent_id: AgentId, chassis: bytes, smbios: bytes) -> None:
-        """Each 32 bytes, or empty when not given."""
+        """Store pseudonyms: each 32 bytes, or empty when not given."""
         with self._identity.transaction() as connection:
             connection.execute(
                 "INSERT INTO pseudonyms VALUES (?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET"
@@ -388,13 +401,13 @@ class SqliteRegistry:
             )
 
     def names(self) -> dict[AgentId, str]:
-        """Names of the hosts that gave one. The caller writes to the journal why it looked."""
+        """Return the names of hosts that gave one. The caller writes the reason to the journal."""
         with self._identity.translated():
             rows = self._identity.connection.execute("SELECT agent_id, host_name FROM names").fetchall()
         return {AgentId(row[0]): str(row[1]) for row in rows}
 
     def pseudonyms(self, agent_id: AgentId) -> tuple[bytes, bytes]:
-        """(chassis, SMBIOS), each 32 bytes or empty."""
+        """Return (chassis, SMBIOS), each 32 bytes or empty."""
         with self._identity.translated():
             row = self._identity.connection.execute(
                 "SELECT chassis_pseudonym, smbios_pseudonym FROM pseudonyms WHERE agent_id = ?", (agent_id,)
@@ -402,17 +415,20 @@ class SqliteRegistry:
         return (row[0], row[1]) if row else (b"", b"")
 
     def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
-        """Who looked at it, and why."""
+        """Return the journal of one machine: who read its name, and why."""
         return registry_rows.of_machine(self._identity, agent_id)
 
     def journal(
         self, since: int, until: int, *, who: str | None = None, limit: int
     ) -> list[dict[str, str | int]]:
-        """Lines of [since, until), Unix milliseconds; the newest first. The caller writes to the journal why it looked."""
+        """Return lines of [since, until), Unix milliseconds, newest first.
+
+        The caller writes the reason to the journal.
+        """
         return registry_rows.between(self._identity, since, until, who=who, limit=limit)
 
     def revoke_account(self, token_sha256: bytes, day: int) -> bool:
-        """As of a UTC day number; False when there is none with this token, or it had ended."""
+        """End an account on a UTC day number; returns False without a token in force."""
         with self._data.transaction() as connection:
             return (
                 connection.execute(
@@ -424,14 +440,14 @@ class SqliteRegistry:
             )
 
     def revoked_accounts(self) -> dict[bytes, int]:
-        """SHA-256 of their tokens → UTC day number."""
+        """Return SHA-256 of their tokens → UTC day number."""
         rows = self._rows(
             "SELECT token_sha256, revoked_unix_milliseconds FROM accounts WHERE revoked_unix_milliseconds IS NOT NULL"
         )
         return {sha256: day_number(moment) for sha256, moment in rows}
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
-        """One access to identity.db."""
+        """Add one access to identity.db to the journal."""
         registry_rows.write(self._identity, now_unix_milliseconds, who, what, why)
 
     # --- helpers

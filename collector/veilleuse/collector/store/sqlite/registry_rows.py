@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows that both the registry and the reader turn into the model."""
+"""Converts rows to the model, for the registry and the reader."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ HOST_COLUMNS: Final = (
     " configuration_sha256, configuration_state, copy_of, conflicts, used_generation"
 )
 CONTACT_COLUMNS: Final = HOST_COLUMNS.replace("facts, health", "NULL, NULL")
-"""HOST_COLUMNS without the documents: most of what a row takes to read."""
+"""HOST_COLUMNS without the documents, which take most of the time to read a row."""
 SITE_COLUMNS: Final = "site, zone, time_zone, calendar_json"
 
 
 def host_from_row(row: Any) -> Host:
-    """HOST_COLUMNS → Host."""
+    """Build a Host from HOST_COLUMNS."""
     host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact, *more = row
     facts, health, configuration_sha256, configuration_state, copy_of, conflicts, used_generation = more
     return Host(
@@ -56,12 +56,12 @@ def host_from_row(row: Any) -> Host:
 
 
 def site_from_row(row: Any) -> Site:
-    """SITE_COLUMNS → Site."""
+    """Build a Site from SITE_COLUMNS."""
     return Site(*row)
 
 
 def read_data_kind(connection: sqlite3.Connection) -> DataKind:
-    """The meta table: `simulated` (0 or 1), `created_unix_milliseconds`, and what else is there."""
+    """Read the meta table: `simulated` (0 or 1), `created_unix_milliseconds` and other keys."""
     meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     return DataKind(
@@ -76,7 +76,7 @@ MARK_HOST: Final = (
     f"INSERT INTO dirty SELECT DISTINCT host_id, grain, bucket, {TURN.format(grain='grain')} FROM records"
     " WHERE host_id = ? AND grain > 0 ON CONFLICT DO NOTHING"
 )
-"""Every period of a machine that still has records is to be derived again."""
+"""Marks every period of a machine that still has records."""
 _WHAT_DERIVE_ASKS: Final = (
     "vendor",
     "model",
@@ -89,23 +89,32 @@ _WHAT_DERIVE_ASKS: Final = (
 
 
 def tells_more(before: MachineFacts, now: MachineFacts) -> bool:
-    """Whether derive now knows of a machine what it did not. What has changed is another matter: the past had the former parts."""
+    """Tell whether facts that derive lacked are known now.
+
+    Changed facts do not count: the past had the former parts.
+    """
     if before.device_class is DeviceClass.UNKNOWN is not now.device_class:
         return True
     return any(getattr(before, name) is None is not getattr(now, name) for name in _WHAT_DERIVE_ASKS)
 
 
 class FactsUpdate:
-    """Once a day of a machine: one that tells and takes back in turn would keep derive busy."""
+    """Marks a host's periods dirty when new facts (class, CPU, memory) would change their derived energy.
+
+    At most once a day for each machine: alternating facts would keep derive busy.
+    """
 
     def __init__(self, data: Database) -> None:
         self._connection = data.connection
         self._marked: dict[HostId, int] = {}
-        """Day on which it was marked last."""
+        """Host → day of its last mark."""
         data.on_forget(self._marked.clear)
 
     def note(self, before: Host | None, facts_wire: bytes, day: int) -> None:
-        """Facts of a Hello, before they are written; in the open transaction. `day`: any number that is another one tomorrow."""
+        """Compare the facts of a Hello before they are written; in the open transaction.
+
+        `day`: changes once a day.
+        """
         if before is None or self._marked.get(before.host_id) == day:
             return
         if tells_more(before.facts, facts_from_wire(facts_wire)):
@@ -118,14 +127,16 @@ _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM journal"
 
 
 def of_machine(identity: Database, agent_id: AgentId) -> list[dict[str, str | int]]:
-    """Lines that name a machine, the oldest first."""
+    """Return the journal lines that name a machine, oldest first."""
     return _lines(identity, f"{_SELECT} WHERE instr(what, ?) ORDER BY journal_id", agent_id.hex())
 
 
 def between(
     identity: Database, since: int, until: int, *, who: str | None, limit: int
 ) -> list[dict[str, str | int]]:
-    """Lines of [since, until), Unix milliseconds; of one operator if asked; the newest first, at most `limit`."""
+    """Return at most `limit` lines of [since, until), Unix milliseconds, newest first; of one operator if
+    asked.
+    """
     return _lines(
         identity,
         f"{_SELECT} WHERE unix_milliseconds >= ? AND unix_milliseconds < ? AND who = coalesce(?, who)"
@@ -138,7 +149,7 @@ def between(
 
 
 def write(identity: Database, *line: str | int) -> None:
-    """One line: Unix milliseconds, who, what, why."""
+    """Write one line: Unix milliseconds, who, what, why."""
     with identity.transaction() as connection:
         connection.execute(
             f"INSERT INTO journal ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?)",

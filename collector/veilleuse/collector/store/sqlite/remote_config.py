@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is set for each population, and what each host said of it. Implements ports.Configurations."""
+"""Stores the configuration of each population, and what each host answered.
+
+Implements ports.Configurations.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 
 
 class SqliteConfigurations:
-    """Short reads and writes; each write is a transaction, or part of the caller's."""
+    """Reads and writes configurations. Each write is a transaction, or part of the caller's."""
 
     def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or for `rollouts` alone a reading one."""
+        """`data`: a writing connection, or a reading one for `rollouts` only."""
         self._data = data
 
     def rollouts(self) -> tuple[Rollout, ...]:
-        """In the order of the populations. Raises StoreDamaged."""
+        """Return all rollouts in the order of the populations. Raises StoreDamaged."""
         with self._data.translated():
             rows = self._data.connection.execute(
                 "SELECT population, active_json, candidate_json, candidate_percent, candidate_reach,"
@@ -34,7 +37,7 @@ class SqliteConfigurations:
             raise damaged(self._data.path, f"a configuration in it: {error}") from error
 
     def put(self, rollout: Rollout) -> None:
-        """Insert or replace."""
+        """Insert or replace a rollout."""
         candidate = None if rollout.candidate is None else rollout.candidate.to_json()
         with self._data.transaction() as connection:
             connection.execute(
@@ -51,7 +54,7 @@ class SqliteConfigurations:
             )
 
     def note(self, host_id: HostId, said: AppliedConfiguration | None) -> None:
-        """Writes nothing when it says what it said before."""
+        """Store a host's answer; an equal answer writes nothing."""
         sha256, state = (None, None) if said is None else (said.sha256, said.state.value)
         with self._data.transaction() as connection:
             connection.execute(

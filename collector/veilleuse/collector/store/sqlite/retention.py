@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What retention deletes of one machine beside its days and months, some rows at a time: ≤ 20 ms a step. PROMISES.md §3.2, P7.
+"""Deletes old rows of one machine other than its days and months, in steps of ≤ 20 ms. PROMISES.md §3.2, P7.
 
-Deleted content is overwritten by SQLite (secure_delete); its pages are used again.
+SQLite overwrites deleted content (secure_delete) and uses its pages again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from veilleuse.wire.vocabulary import Population
 
 SLICE_ROWS: Final = 400
 SLICE_HOURS: Final = 8
-"""Hours whose sums go at once: each may have 32 cells with 64 points."""
+"""Hours whose sums are deleted at once: each may have 32 cells with 64 points."""
 _GAPS_LOOKED_AT: Final = 64
 _UTC: Final = ZoneInfo("UTC")
 
@@ -44,20 +44,22 @@ _READINGS: Final = (
     f" WHERE {{whose}} AND start < ? AND NOT EXISTS (SELECT 1 FROM meter_shares s JOIN records r ON r.host_id = s.host_id"
     f" AND r.grain = {Grain.HOUR:d} AND r.bucket = h.start WHERE s.meter = h.meter) LIMIT {SLICE_ROWS})"
 )
-"""Never before the records of the machines on the meter, whose hours end at their own site's midnight: they may be derived again."""
+"""Readings stay as long as records of machines on the meter, whose hours end at local midnight: derive may
+need them.
+"""
 _READ_BY: Final = _READINGS.format(whose=f"{_OF_POPULATION} AND meter NOT IN {_SERVERS_METERS}")
 _READ_OF_SERVERS: Final = _READINGS.format(whose=f"meter IN {_SERVERS_METERS}")
-"""As long as the servers' own hours, whoever reads their meter."""
+"""Readings of servers' meters stay as long as the servers' own hours, whichever agent reads the meter."""
 _OLD_HOURS: Final = (
     "SELECT DISTINCT start FROM sums s WHERE host_id = ? AND grain = ? AND start < ? AND NOT EXISTS (SELECT 1 FROM dirty d"
     f" WHERE d.host_id = s.host_id AND d.grain = s.grain AND d.start = s.start) LIMIT {SLICE_HOURS}"
 )
-"""One that waits to be derived stays until it is: its day would lack what came in late."""
+"""An hour that waits to be derived stays: its day would lack what arrived late."""
 _DATED: Final = (int(Grain.HOUR), int(Grain.DAY), int(Grain.WEEK))
 
 
 def expire_rest(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
-    """Some rows of one machine; how many, 0 when none is left."""
+    """Delete some rows of one machine; returns their number, 0 when none is left."""
     for step in _STEPS:
         if done := step(connection, host_id, limits):
             return done
@@ -65,7 +67,10 @@ def expire_rest(connection: sqlite3.Connection, host_id: HostId, limits: Limits)
 
 
 def expire_population(connection: sqlite3.Connection, population: Population, limits: Limits) -> int:
-    """Some rows of all its machines together: these tables lie in the order of time. Gaps stay beside the days that R18 accounts for."""
+    """Delete some rows of all machines of a population, in the order of time.
+
+    Gaps stay as long as days that R18 balances.
+    """
     deleted = 0
     for grain, bound in ((Grain.DAY, limits.days), (Grain.WEEK, limits.days - 6)):
         deleted += connection.execute(_GAP_PERIODS, (number(population), grain, bound)).rowcount
@@ -76,8 +81,11 @@ def expire_population(connection: sqlite3.Connection, population: Population, li
 
 
 def delete_unit(connection: sqlite3.Connection, host_id: HostId, grain: Grain, start: int) -> int:
-    """An hour, a day or a week of a machine, whole; how many records it had. What is derived goes in one transaction with what it
-    is derived from: deriving the one again without the other would take its energy out of the day, or add it to it twice."""
+    """Delete an hour, day or week of a machine; returns the number of its records.
+
+    Derived rows are deleted in one transaction with their inputs: deriving the rest again would remove their
+    energy from the day, or add it twice.
+    """
     for table in _OF_A_UNIT:
         connection.execute(
             f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?", (grain, start, host_id)
@@ -88,7 +96,7 @@ def delete_unit(connection: sqlite3.Connection, host_id: HostId, grain: Grain, s
 
 
 def _records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
-    """What an earlier program left of days and weeks that it had taken out."""
+    """Delete records that an earlier program left of days and weeks it had deleted."""
     deleted = 0
     for grain, bound in ((Grain.DAY, limits.records), (Grain.WEEK, limits.records - 6)):
         deleted += connection.execute(_RECORDS, (host_id, grain, bound)).rowcount
@@ -97,7 +105,7 @@ def _records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) ->
 
 
 def _hours(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
-    """Their days have them."""
+    """Delete hours: their days hold the sums."""
     values = (host_id, Grain.HOUR, limits.hours_unix_milliseconds)
     rows = connection.execute(_OLD_HOURS, values).fetchall()
     done = records = 0
@@ -110,7 +118,10 @@ def _hours(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> i
 
 
 def _gap_records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
-    """A gap has its dates in its bytes, if at all. Undated: it is as old as what came after it, and goes before that."""
+    """Delete gaps.
+
+    A gap's dates are in its bytes, if any; an undated gap is as old as the record after it.
+    """
     ids = [connection.execute(_OLDEST_RECORD, (host_id, grain)).fetchone()[0] for grain in _DATED]
     oldest = min((one for one in ids if one is not None), default=None)
     rows = connection.execute(
@@ -136,7 +147,9 @@ def _ended_by(wire: bytes, limit: int, *, undated: bool) -> bool:
 
 
 def _psys(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
-    """What old periods said is added up under no period: what a machine's battery says of its psys does not change by it."""
+    """Add the checks of old periods into a row without a period: the comparison of psys and battery stays the
+    same.
+    """
     old = (
         "host_id = :host AND (grain = 1 AND start < :hours OR grain = 2 AND start < :days OR grain = 3 AND start < :days - 6)"
         " AND NOT EXISTS (SELECT 1 FROM dirty d WHERE d.host_id = psys_checks.host_id AND d.grain = psys_checks.grain"

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How busy servers were over their last days, added up by the database; read-only. Implements ports.sobriety.LoadReader."""
+"""Sums the load of servers over their last days in the database; read-only.
+
+Implements ports.sobriety.LoadReader.
+"""
 
 from __future__ import annotations
 
@@ -38,21 +41,23 @@ _OF_SERVERS: Final = (
     f" WHERE h.population = {number(Population.SERVER)} AND s.grain = {Grain.DAY:d} AND s.start >= ? AND s.start < ?"
     " GROUP BY s.host_id, s.state"
 )
-"""By server, so that a report over few of them does not read the days of thousands of PCs: 500 servers, 180 days, 1.8 s; without the
-index named, SQLite walks the time once per server: 50 s."""
+"""Reads by server, so that a report over few servers does not read the days of thousands of PCs.
+
+500 servers and 180 days take 1.8 s. Without the named index SQLite scans all time once for each server: 50 s.
+"""
 
 _ZONES: Final = f"SELECT host_id, time_zone FROM hosts JOIN sites USING (site) WHERE population = {number(Population.SERVER)}"
 
 
 class SqliteLoadReader(BesideReader):
-    """On a connection of its own; for one thread."""
+    """Reads loads on a connection of its own; for one thread."""
 
     def book(self) -> CalibrationBook:
-        """The calibrations in force."""
+        """Return the calibrations in force."""
         return SqliteCalibrations(self._data).book()
 
     def server_loads(self, end: date, days: Sequence[int]) -> Mapping[HostId, Mapping[int, Load]]:
-        """Server → days → load over the last so many civil days before `end`. Each day is read once."""
+        """Return server → days → load over that number of civil days before `end`. Each day is read once."""
         last, zones = end.toordinal(), self._zones()
         standing: dict[HostId, dict[tuple[State, int], int]] = {}
         found: defaultdict[HostId, dict[int, Load]] = defaultdict(dict)
@@ -68,7 +73,7 @@ class SqliteLoadReader(BesideReader):
         return found
 
     def _zones(self) -> dict[HostId, ZoneInfo]:
-        """Time zone of each server's site: its days have 23 to 25 hours."""
+        """Return the time zone of each server's site: its days have 23 to 25 hours."""
         with self._data.translated():
             rows = self._data.connection.execute(_ZONES).fetchall()
         return {HostId(host_id): ZoneInfo(zone) for host_id, zone in rows}
@@ -79,7 +84,10 @@ class SqliteLoadReader(BesideReader):
 
 
 def _load(sums: Mapping[tuple[State, int], int], days_length_milliseconds: int) -> Load:
-    """The load; its window is no shorter than what was told, as a clock that goes back tells a time twice."""
+    """Return the load.
+
+    Its window is at least as long as the reported time: a clock that goes back repeats a time.
+    """
 
     def on(place: int) -> int:
         return sum(sums.get((state, place), 0) for state in _ON)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Marks of months that are not kept yet, or no longer true. On the way of every record: what is marked is remembered."""
+"""Marks months that are not stored, or no longer true. Every record passes here: marks are cached."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.store.sqlite.connection import Database
 
 Changed: TypeAlias = tuple[HostId, tuple[int, int]]
-"""(host, (grain DAY or WEEK, start)) of a day or a week that changed."""
+"""(host, (grain DAY or WEEK, start)) of a changed day or week."""
 
 _REMEMBERED: Final = 200_000
-"""Some 150 B each: 20 days, and two months, of 10,000 machines."""
+"""Cached marks, some 150 B each: 20 days and two months of 10,000 machines."""
 _MARK: Final = "INSERT INTO stale_months (month, host_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
 
 @lru_cache(maxsize=8192)
 def months_of(grain: int, start: int) -> tuple[int, ...]:
-    """Day numbers of the 1st of the months a day or a week lies in; of a day, the month of its eve too: an evening ends the next
-    morning."""
+    """Return day numbers of the 1st of the months of a day or week.
+
+    A day also touches the month of the day before: an evening ends the next morning.
+    """
     days = (start, start + 6) if grain == Grain.WEEK else (start, start - 1)
     return tuple(dict.fromkeys(date.fromordinal(max(day, 1)).replace(day=1).toordinal() for day in days))
 
 
 class StaleMonths:
-    """Sets marks once: a mark that is known to stand costs no statement, and a day whose marks are known one look."""
+    """Sets marks once: a known mark costs no statement, and a day with known marks costs one lookup."""
 
     def __init__(self, database: Database) -> None:
-        """One for all that write in a database."""
+        """One object serves all writers of a database."""
         self._database = database
         self._days: set[Changed] = set()
         self._months: set[tuple[int, HostId]] = set()
         database.on_forget(self._forget)
 
     def mark(self, changed: set[Changed]) -> None:
-        """The months of these days and weeks, in the open transaction."""
+        """Mark the months of these days and weeks, in the open transaction."""
         new = changed - self._days
         if not new:
             return
@@ -49,7 +51,7 @@ class StaleMonths:
         self._days |= new
 
     def mark_months(self, months: set[tuple[int, HostId]]) -> None:
-        """(month, host)."""
+        """Mark months, given as (month, host)."""
         new = months - self._months
         if new:
             self._database.connection.executemany(_MARK, sorted(new))
@@ -58,7 +60,7 @@ class StaleMonths:
             self._months |= new
 
     def clear(self, host_id: HostId, month: int) -> None:
-        """It is kept now."""
+        """Clear the mark of a month that is stored now."""
         self._database.connection.execute(
             "DELETE FROM stale_months WHERE month = ? AND host_id = ?", (month, host_id)
         )
@@ -71,7 +73,9 @@ class StaleMonths:
 
 
 def mark_kept(connection: sqlite3.Connection, site: str, first_day: int, last_day: int) -> None:
-    """Kept months of a site's machines over these days, whose days are all there: what its calendar says of them has changed."""
+    """Mark stored months of a site's machines over these days: its calendar has changed, and all their days
+    are there.
+    """
     first = date.fromordinal(max(1, first_day)).replace(day=1).toordinal()
     connection.execute(
         "INSERT INTO stale_months (month, host_id) SELECT DISTINCT month, host_id FROM hosts JOIN host_months USING (host_id)"
