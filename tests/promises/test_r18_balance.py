@@ -235,8 +235,10 @@ def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
     config = CollectorSettings(data_dir=fleet.directory)
     with closing(SqliteReader(fleet.directory)) as reader:
         out = fleet_exposition(SnapshotCache(reader, config, lambda: now).look(), "0", 10)
-        assert dict(out.get(c.UNEXPLAINED)) == {("server",): gone / 1000}
-        assert dict(out.get(c.EXCESS)) == {("server",): 0}
+        told = {sample.name: sample for family in out.collect() for sample in family.samples}
+        unexplained, excess = told[c.UNEXPLAINED.name], told[c.EXCESS.name]
+        assert unexplained[:3] == (c.UNEXPLAINED.name, {"population": "server"}, gone / 1000)
+        assert excess[:3] == (c.EXCESS.name, {"population": "server"}, 0)
     asked = ["report", "emissions", "--from", "2026-10-01", "--to", "2026-11-01", "--format", "json"]
     (tmp_path / "c.toml").write_text(f'data_dir = "{fleet.directory}"\n')
     assert run([*asked, "--config", str(tmp_path / "c.toml")]) == 0

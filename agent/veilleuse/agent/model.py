@@ -14,6 +14,7 @@ from datetime import date
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.wire.limits import BUCKETS, GAP_ID_BYTES
+from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
 SHORTEST_SLEEP_MILLISECONDS: Final = 1_000
@@ -137,7 +138,8 @@ def difference(
     """
     if previous is None:
         return First()
-    ceiling_microjoules = current.ceiling_watts * elapsed_milliseconds * 1_000  # 1 W · 1 ms = 1,000 µJ
+    ceiling_millijoules = current.ceiling_watts * elapsed_milliseconds  # 1 W · 1 ms = 1 mJ
+    ceiling_microjoules = ceiling_millijoules * MICROJOULES_PER_MILLIJOULE
     advance = current.energy_microjoules - previous.energy_microjoules
     if advance >= 0:
         return Delta(advance) if advance <= ceiling_microjoules else Reset()

@@ -26,7 +26,7 @@ from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import DataKind
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def last_sign(host: Host) -> int:
     if host.last_contact_unix_milliseconds is not None:
         return host.last_contact_unix_milliseconds
     end = datetime.combine(host.enrolled_on + timedelta(days=1), datetime.min.time(), UTC)
-    return round(end.timestamp() * 1000)
+    return round(end.timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def heard_before(hosts: Iterable[Host], unix_milliseconds: int) -> date | None:

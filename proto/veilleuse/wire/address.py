@@ -11,6 +11,7 @@ from typing import Final
 
 WILDCARDS: Final = ("0.0.0.0", "::")
 """Addresses that mean every address of a machine: to listen on, never to connect to."""
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
 MAX_PORT: Final = 65535
 MAX_NAME_CHARACTERS: Final = 253
 """RFC 1035 §2.3.4, as text."""
@@ -39,6 +40,16 @@ def check_reachable(text: str) -> None:
         raise ValueError("its port must be 1 to 65535")
     if host in WILDCARDS:
         raise ValueError(f"nobody can connect to {host}: it must be a name or an address of one machine")
+
+
+def is_loopback(host: str) -> bool:
+    """127.0.0.0/8, ::1 or a name that means them."""
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in _LOOPBACK_NAMES
 
 
 def is_host_name(text: str) -> bool:

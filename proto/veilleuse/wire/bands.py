@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band
 
 NIGHT_START_MINUTE: Final = 22 * 60
@@ -147,7 +147,7 @@ def segments(
     position = start_unix_milliseconds
     zone = ZoneInfo(calendar.time_zone)
     while position < end_unix_milliseconds:
-        day = datetime.fromtimestamp(position / 1000, zone).date()
+        day = datetime.fromtimestamp(position / MILLISECONDS_PER_SECOND, zone).date()
         for piece in day_segments(calendar, day):
             if piece.end_unix_milliseconds <= position:
                 continue
@@ -244,7 +244,7 @@ def _not_open_minutes(spans: tuple[tuple[int, int], ...]) -> dict[Band, int]:
 
 def _unix_milliseconds(day: date, minute: int, zone: ZoneInfo, fold: int = 0) -> int:
     local = datetime(day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=zone, fold=fold)
-    return round(local.timestamp() * 1000)
+    return round(local.timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def _check_spans(word: str, spans: tuple[OpenSpan, ...], minimum_minutes: int) -> None:

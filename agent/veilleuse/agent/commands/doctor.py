@@ -28,7 +28,7 @@ from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
 from veilleuse.agent.spool.database import parse_counts, parse_whole_number
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 EXIT_WARNINGS: Final = 3
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Return 0 when all is well, 3 when there are warnings."""
-    now = time.time_ns() // 1_000_000
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     machine, sources = open_sources(settings)
     sources.close()
     polled = poll.try_polled_sources(settings)
@@ -407,7 +407,7 @@ def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
         f"{identity['site']}"
     )
     end = identity["certificate_not_after_unix_milliseconds"]
-    left = (end - time.time_ns() // 1_000_000) / MILLISECONDS_PER_DAY
+    left = (end - time.time_ns() // NANOSECONDS_PER_MILLISECOND) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
     yield f"  renewed at a contact from {utc_text(identity['certificate_renews_unix_milliseconds'])} on"
     if not identity["ca_pinned"]:

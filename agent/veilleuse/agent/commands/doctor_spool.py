@@ -17,7 +17,7 @@ from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.settings import AgentSettings, allowed_population
 from veilleuse.agent.spool.database import DISK_SHARE, Bounds
 from veilleuse.wire.configuration import Configuration
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import Population
 
@@ -132,7 +132,7 @@ def _configuration_in_use(settings: AgentSettings, spool: SpoolView) -> Configur
 def _rows_per_day(settings: AgentSettings, population: Population, remote: Configuration) -> float:
     if population is Population.WORKSTATION:
         return 1 + 1 / 7  # one record a day, and one a week for the open hours
-    now = time.time_ns() // 1_000_000
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     return MILLISECONDS_PER_DAY / grain_of(settings, population, remote, now).period_milliseconds
 
 

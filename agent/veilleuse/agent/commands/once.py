@@ -21,6 +21,7 @@ from veilleuse.agent.sending.encode import encode_record
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import Sources
 from veilleuse.wire.limits import HOUR_MILLISECONDS
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -52,9 +53,9 @@ def measure_once(settings: AgentSettings, seconds: float, clock: Clock | None = 
 def _measure(settings: AgentSettings, seconds: float, clock: Clock) -> OnceResult:
     machine, sources = open_sources(settings)
     try:
-        ticker = make_ticker(clock, machine, sources, round(seconds * 1000))
+        ticker = make_ticker(clock, machine, sources, round(seconds * MILLISECONDS_PER_SECOND))
         ticker.tick()
-        clock.sleep(round(seconds * 1000))
+        clock.sleep(round(seconds * MILLISECONDS_PER_SECOND))
         _, ticks = ticker.tick(last=True)
     finally:
         sources.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from veilleuse.wire.units import MILLIJOULES_PER_JOULE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
@@ -64,12 +65,12 @@ def utc_text(unix_milliseconds: int) -> str:
     """Return a time such as `2026-03-02 14:05:00 UTC`."""
     from datetime import UTC, datetime
 
-    return f"{datetime.fromtimestamp(unix_milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def seconds_text(milliseconds: int) -> str:
     """Return milliseconds as seconds, minutes or hours, with three digits."""
-    seconds = milliseconds / 1000
+    seconds = milliseconds / MILLISECONDS_PER_SECOND
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
@@ -88,7 +89,7 @@ def _cell_lines(measurement: pb.Measurement, cell: pb.Cell) -> Iterator[str]:
         name = f"{_word('PointKind', point.kind)} {point.domain} ({_word('Boundary', point.boundary)})"
         if energy.covered_milliseconds:
             watts = energy.energy_millijoules / energy.covered_milliseconds
-            yield f"    {name}: {energy.energy_millijoules / 1000:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
+            yield f"    {name}: {energy.energy_millijoules / MILLIJOULES_PER_JOULE:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
 
 
 def _value(field: Any, value: Any) -> Any:

@@ -18,7 +18,7 @@ from veilleuse.agent.polling.process import poll_once
 from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
-from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.wire.units import MICROJOULES_PER_JOULE, MICROJOULES_PER_MILLIJOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 EXIT_WARNINGS = 3
@@ -98,10 +98,10 @@ def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
 
 def _text(reading: Reading) -> str:
     if isinstance(reading, EnergyCounter):
-        joules = reading.energy_microjoules / 1_000_000
+        joules = reading.energy_microjoules / MICROJOULES_PER_JOULE
         return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {joules:.1f} J counted so far"
     assert isinstance(reading, PowerGauge)  # the worker lets no other kind through
-    watts = reading.power_milliwatts / 1_000
+    watts = reading.power_milliwatts / MILLIWATTS_PER_WATT
     return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"
 
 
@@ -175,7 +175,7 @@ def warnings(slow: PolledSources) -> Iterator[str]:
 def watts_text(reading: dict[str, Any]) -> str:
     """Return the power of a reading for people; empty for a counter, whose single value says nothing."""
     milliwatts = reading.get("power_milliwatts")
-    return "" if milliwatts is None else f"{milliwatts / 1_000:.1f} W"
+    return "" if milliwatts is None else f"{milliwatts / MILLIWATTS_PER_WATT:.1f} W"
 
 
 _NONE: dict[str, Any] = {"available": False, "points": [], "reason": "", "remedy": "", "word": ""}

@@ -132,7 +132,9 @@ class Accumulator:
     """
 
     def __init__(self, now: Instant) -> None:
-        self._microjoules = int(now.boottime_milliseconds * _APART * PACKAGE_CEILING_WATTS * 1_000)
+        self._microjoules = int(
+            now.boottime_milliseconds * _APART * PACKAGE_CEILING_WATTS * MICROJOULES_PER_MILLIJOULE
+        )
         self._successes = self._failures = 0
 
     def publication(self, energy_microjoules: int | None, now: Instant) -> Publication:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.agent.errors import IdentityError
 from veilleuse.wire.renewal import copy_of_message, renew_expired_message
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAX_INTERMEDIATES: Final = 6
 """Number of intermediates that are read: one intermediate, and cross-signed roots during a rotation."""
@@ -82,8 +83,8 @@ def check_validity(
             "new join file"
         )
     return (
-        round(leaf.not_valid_before_utc.timestamp() * 1000),
-        round(leaf.not_valid_after_utc.timestamp() * 1000),
+        round(leaf.not_valid_before_utc.timestamp() * MILLISECONDS_PER_SECOND),
+        round(leaf.not_valid_after_utc.timestamp() * MILLISECONDS_PER_SECOND),
     )
 
 

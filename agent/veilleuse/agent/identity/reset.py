@@ -32,6 +32,7 @@ from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool.database import FILE_NAME, connect, gap_over, gap_row, translate_errors
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 
@@ -84,7 +85,11 @@ def reset_before_enrolment(settings: AgentSettings) -> None:
 
 def reset_identity(settings: AgentSettings, now_unix_milliseconds: int | None = None) -> None:
     """Set aside the data of the original. The caller holds both locks. Raises IdentityError."""
-    now = time.time_ns() // 1_000_000 if now_unix_milliseconds is None else now_unix_milliseconds
+    now = (
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND
+        if now_unix_milliseconds is None
+        else now_unix_milliseconds
+    )
     state, copies = settings.paths.state, CloneDetector(settings.paths.state)
     hardware = hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID))
     mark = copies.read_mark() or Mark(HARDWARE, now)
@@ -204,7 +209,7 @@ def _set_aside(path: Path, now_unix_milliseconds: int) -> None:
     """Rename the file and its journal; delete older ones set aside. Raises OSError."""
     for older in path.parent.glob(f"{COPIED}*"):
         older.unlink(missing_ok=True)
-    aside = path.with_name(f"{COPIED}{now_unix_milliseconds // 1000}")
+    aside = path.with_name(f"{COPIED}{now_unix_milliseconds // MILLISECONDS_PER_SECOND}")
     for end in ("", "-journal"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + end).rename(aside.with_name(aside.name + end))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from veilleuse.wire import files
 from veilleuse.wire.files import open_owned, rename_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 if TYPE_CHECKING:
     import subprocess
@@ -33,7 +34,6 @@ SERVICE_MANAGER: Final = "veilleuse.agent.service.systemd:SystemdNotifier"
 ACCESS_BY_MODE: Final = True
 CHILD_FLAGS: Final = 0
 
-_NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """This clock continues during sleep."""
 SLEEP_AHEAD: Final = signal.SIGURG
@@ -56,9 +56,9 @@ def prepare_process() -> None:
 def clocks() -> tuple[int, int, int]:
     """See `System.clocks`: real time, boot time, monotonic time."""
     return (
-        time.time_ns() // _NANOSECONDS_PER_MILLISECOND,
-        time.clock_gettime_ns(_BOOTTIME) // _NANOSECONDS_PER_MILLISECOND,
-        time.monotonic_ns() // _NANOSECONDS_PER_MILLISECOND,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        time.clock_gettime_ns(_BOOTTIME) // NANOSECONDS_PER_MILLISECOND,
+        time.monotonic_ns() // NANOSECONDS_PER_MILLISECOND,
     )
 
 
@@ -81,7 +81,7 @@ class PipeSleeper:
 
     def sleep(self, milliseconds: int) -> None:
         """See `Sleeper.sleep`."""
-        ready, _, _ = select.select([self._reader], [], [], max(0, milliseconds) / 1000)
+        ready, _, _ = select.select([self._reader], [], [], max(0, milliseconds) / MILLISECONDS_PER_SECOND)
         if ready:
             os.read(self._reader, 64)
 
@@ -186,7 +186,7 @@ def usage() -> tuple[int, int]:
     mine = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
-    return round(seconds * 1000), _rss_bytes()
+    return round(seconds * MILLISECONDS_PER_SECOND), _rss_bytes()
 
 
 def _rss_bytes() -> int:

@@ -26,7 +26,7 @@ from veilleuse.wire.bands import (
     segments,
 )
 from veilleuse.wire.limits import HOUR_MILLISECONDS, IDLE_RULE_VERSION
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, GapReason, Population, State, Supply
 
 _FAR_MILLISECONDS: Final = 2 * MILLISECONDS_PER_DAY
@@ -189,7 +189,7 @@ class Fold:
                 f"time zone {site.calendar.time_zone} is not the machine's {self._site.calendar.time_zone}:"
                 " to move it there, remove its state and enrol it again"
             )
-        today = datetime.fromtimestamp(today_unix_milliseconds / 1000, self._zone).date()
+        today = datetime.fromtimestamp(today_unix_milliseconds / MILLISECONDS_PER_SECOND, self._zone).date()
         first = today + timedelta(days=1)
         if self._site.sha256:
             first = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
@@ -229,9 +229,9 @@ class Fold:
     def _segment_at(self, position: int) -> Segment:
         if self._segment.start_unix_milliseconds <= position < self._segment.end_unix_milliseconds:
             return self._segment
-        day = datetime.fromtimestamp(position / 1000, self._zone).date()
+        day = datetime.fromtimestamp(position / MILLISECONDS_PER_SECOND, self._zone).date()
         self._switch(day)
-        day = datetime.fromtimestamp(position / 1000, self._zone).date()
+        day = datetime.fromtimestamp(position / MILLISECONDS_PER_SECOND, self._zone).date()
         pieces = day_segments(self._site.calendar, day)
         if self.population is Population.WORKSTATION and self._site.calendar.update_windows:
             pieces = coarse_windows(pieces)

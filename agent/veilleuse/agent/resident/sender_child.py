@@ -16,7 +16,12 @@ from veilleuse.agent.model import Instant
 from veilleuse.agent.ports import ControlKey, ResidentSpool
 from veilleuse.agent.resident.child import FIRST_RETRY_MILLISECONDS, Child
 from veilleuse.agent.settings import CONTACT_SECONDS
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+)
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
@@ -148,7 +153,7 @@ class Contacts:
             return None  # the other process has it: next tick
         except ValueError:
             due = unix
-        interval = (self._contact_seconds or CONTACT_SECONDS[population]) * 1000
+        interval = (self._contact_seconds or CONTACT_SECONDS[population]) * MILLISECONDS_PER_SECOND
         if due - unix > 2 * interval + MILLISECONDS_PER_DAY:
             due = unix  # the clock was set back since: no such date was ever agreed
         return unix - due if unix >= due else None

@@ -12,7 +12,12 @@ from typing import Final, NamedTuple
 
 from veilleuse.agent.model import Instant, LoadDelta, Tick, asleep_milliseconds
 from veilleuse.wire.limits import IDLE_BYTES_PER_SECOND, IDLE_CPU_RATIO
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+)
 from veilleuse.wire.vocabulary import State, Supply
 
 SLEWED_MILLISECONDS: Final = 2_000
@@ -59,7 +64,7 @@ def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
     if load is None or load.cpu_busy_ratio >= IDLE_CPU_RATIO:
         return State.ON_ACTIVE
     moved = (load.disk_bytes or 0) + (load.network_bytes or 0)
-    idle = moved * 1000 < IDLE_BYTES_PER_SECOND * duration_milliseconds
+    idle = moved * MILLISECONDS_PER_SECOND < IDLE_BYTES_PER_SECOND * duration_milliseconds
     return State.ON_IDLE if idle else State.ON_ACTIVE
 
 

@@ -48,7 +48,7 @@ from veilleuse.agent.sending.session import (
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, parse_whole_number
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class SenderProcess:
         self,
         settings: AgentSettings,
         outbox: Outbox,
-        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now: Callable[[], int] = lambda: time.time_ns() // NANOSECONDS_PER_MILLISECOND,
         uniform: Callable[[float, float], float] | None = None,
     ) -> None:
         """`now` returns Unix milliseconds; `uniform(low, high)` is the random source of every wait."""

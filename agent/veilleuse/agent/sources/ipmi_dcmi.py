@@ -20,8 +20,9 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.files import entries
 from veilleuse.agent.sources.http_json import endpoint_of
 from veilleuse.agent.sources.meters_file import read_credentials
-from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, RateLimiter, point_of
+from veilleuse.agent.sources.readings import RateLimiter, point_of
 from veilleuse.agent.sources.run_program import Program, ProgramResult
+from veilleuse.wire.units import MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 CEILING_WATTS: Final = 20_000.0

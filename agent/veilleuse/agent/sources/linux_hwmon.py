@@ -18,7 +18,7 @@ from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, is_still, text_or_none
-from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
+from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 GPU_CEILING_WATTS: Final = 1_500.0
@@ -225,4 +225,4 @@ def _read(chip: _Chip) -> Reading | None:
 
 def _is_possible(power_milliwatts: int, role: _Role) -> bool:
     """A gauge has no history to tell a lie by: only what no machine of the class can draw is seen as one."""
-    return power_milliwatts <= role.ceiling_watts * 1000
+    return power_milliwatts <= role.ceiling_watts * MILLIWATTS_PER_WATT

@@ -22,8 +22,9 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.meters_file import read_credentials
-from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, address_of, meter_of, point_of, unreached
+from veilleuse.agent.sources.readings import address_of, meter_of, point_of, unreached
 from veilleuse.wire.files import read_authorities
+from veilleuse.wire.units import MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import PointKind
 
 if TYPE_CHECKING:

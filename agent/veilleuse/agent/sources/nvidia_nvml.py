@@ -22,7 +22,7 @@ from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources import SELF_DETECTING
 from veilleuse.agent.sources.files import entries, text_or_none
 from veilleuse.wire.limits import fact_text
-from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 T = TypeVar("T")
@@ -33,7 +33,6 @@ LARGEST_MILLIJOULES: Final = 10**15
 """3 kW for ten years: what is above is no energy, it is an error in the shape of one."""
 _TRANSIENT: Final = 2.0
 """A GPU exceeds its limit for milliseconds only; a counter read late by a tick shows twice its power."""
-_MILLIWATTS_PER_WATT: Final = 1_000
 _REMEDIES: Final = {
     "NVMLError_DriverNotLoaded": "load the driver: `nvidia-smi` must work",
     "NVMLError_LibRmVersionMismatch": "the driver was updated under the running kernel: restart the machine",
@@ -146,7 +145,7 @@ class NvidiaNvml:
         counts = self._gives(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
         powered = counts or self._gives(nvml.nvmlDeviceGetPowerUsage, handle)
         limits = self._asked(nvml, nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
-        limit = limits[1] / _MILLIWATTS_PER_WATT if limits else 0.0
+        limit = limits[1] / MILLIWATTS_PER_WATT if limits else 0.0
         ceiling = _TRANSIENT * limit if limit > 0 else CEILING_WATTS
         return _Gpu(handle, _point(address) if powered else None, counts, ceiling)
 
@@ -167,7 +166,7 @@ class NvidiaNvml:
                 raise ReadFailed(f"{point.domain} shows {millijoules} mJ, more than it can ever have used")
             return EnergyCounter(point, millijoules * MICROJOULES_PER_MILLIJOULE, None, gpu.ceiling_watts)
         milliwatts = int(self._nvml.nvmlDeviceGetPowerUsage(gpu.handle))
-        if milliwatts > gpu.ceiling_watts * _MILLIWATTS_PER_WATT:
+        if milliwatts > gpu.ceiling_watts * MILLIWATTS_PER_WATT:
             raise ReadFailed(f"{point.domain} shows {milliwatts} mW, above what such a board can draw")
         return PowerGauge(point, milliwatts)
 

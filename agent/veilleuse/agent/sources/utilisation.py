@@ -15,6 +15,7 @@ import psutil
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import LoadCounters
 from veilleuse.agent.ports import SourceContext
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 _ERRORS = (OSError, psutil.Error, RuntimeError, NotImplementedError, ValueError, IndexError, AttributeError)
 # psutil lets the parser's own errors through when a file of procfs is not as it expects.
@@ -110,7 +111,7 @@ def _milliseconds(cpu: object) -> tuple[int, int]:
     """
     idle = _field(cpu, "idle") + _field(cpu, "iowait") + _field(cpu, "steal")
     busy = sum(_field(cpu, name) for name in ("user", "nice", "system", "irq", "softirq"))
-    return round((busy + idle) * 1000), round(busy * 1000)
+    return round((busy + idle) * MILLISECONDS_PER_SECOND), round(busy * MILLISECONDS_PER_SECOND)
 
 
 def _field(cpu: object, name: str) -> float:

@@ -25,6 +25,7 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
 from veilleuse.wire.files import FileRefused, check_owned
 from veilleuse.wire.limits import GAP_ID_BYTES
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,9 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
     """
     with translate_errors(path):
         known = check_file(path)
-        connection = sqlite3.connect(path, timeout=busy_timeout_milliseconds / 1000, isolation_level=None)
+        connection = sqlite3.connect(
+            path, timeout=busy_timeout_milliseconds / MILLISECONDS_PER_SECOND, isolation_level=None
+        )
         try:
             _prepare(connection, path)
             if known != (0, 0) and check_file(path) != known:

@@ -33,6 +33,7 @@ from veilleuse.agent.spool.database import (
     set_aside,
     to_spool_error,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
     """
     for older in path.parent.glob(f"{path.name}.damaged-*"):
         older.unlink(missing_ok=True)
-    aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // 1000}")
+    aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // MILLISECONDS_PER_SECOND}")
     if _journal(path).exists():  # first: SQLite must never take it for the new file's journal
         _journal(path).rename(_journal(aside))
     try:

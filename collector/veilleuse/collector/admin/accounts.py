@@ -26,7 +26,7 @@ from veilleuse.collector.model.accounts import (
     new_token,
     token_sha256,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -258,4 +258,4 @@ def _start(option: str, text: str) -> int:
         day = date.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
-    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * MILLISECONDS_PER_SECOND)

@@ -38,6 +38,7 @@ from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
 from veilleuse.collector.model.hosts import Site
+from veilleuse.collector.model.years import PERIODS
 from veilleuse.wire.bands import Calendar, CalendarError
 
 log = logging.getLogger(__name__)
@@ -122,8 +123,8 @@ def show(context: AdminContext, *, site: str, year: int | None = None) -> dict[s
     known = _known(context, site)
     newest, today = known.versions[-1], _today(context, known.site)
     year = year or max(today, newest.from_day).year
-    if not 2000 <= year <= today.year + MAXIMUM_YEARS_AHEAD:
-        raise UsageError(f"--year {year}: use one from 2000 to {today.year + MAXIMUM_YEARS_AHEAD}")
+    if not PERIODS.first <= year <= today.year + MAXIMUM_YEARS_AHEAD:
+        raise UsageError(f"--year {year}: use one from {PERIODS.first} to {today.year + MAXIMUM_YEARS_AHEAD}")
     versions = known.versions
     if newest.declaration is not None and year > newest.year + 1:  # not given out yet: as it will be
         coming = compose(newest.declaration, known.site.time_zone, year)

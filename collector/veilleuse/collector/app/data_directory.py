@@ -60,6 +60,7 @@ from veilleuse.collector.store.directory import (
     require_whole_directory,
 )
 from veilleuse.wire.files import read_owned, replace_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -341,7 +342,12 @@ def _create(
     if not has_authority:
         certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC), external)
     with closing(
-        create_store(data_dir, settings.store, simulated=simulated, now_unix_milliseconds=round(now * 1000))
+        create_store(
+            data_dir,
+            settings.store,
+            simulated=simulated,
+            now_unix_milliseconds=round(now * MILLISECONDS_PER_SECOND),
+        )
     ) as store:
         if site is not None and site.site not in {known.site for known in store.registry.sites()}:
             store.registry.put_site(site)

@@ -29,6 +29,7 @@ from veilleuse.collector.store.sqlite.inspect import table_counts
 from veilleuse.collector.store.sqlite.migrations import check_schema
 from veilleuse.collector.store.sqlite.registry_rows import read_data_kind
 from veilleuse.wire.files import FileRefused, make_own_folder, open_named, open_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
@@ -69,7 +70,7 @@ class Manifest:
     @property
     def created(self) -> str:
         """Time of creation for people, UTC."""
-        return datetime.fromtimestamp(self.created_unix_milliseconds / 1000, UTC).strftime(
+        return datetime.fromtimestamp(self.created_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
             "%Y-%m-%d %H:%M:%S UTC"
         )
 
@@ -184,7 +185,7 @@ def _write_tar(folder: Path, manifest: Manifest, target: Any) -> None:
 def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, 0o600
-    member.mtime = manifest.created_unix_milliseconds // 1000
+    member.mtime = manifest.created_unix_milliseconds // MILLISECONDS_PER_SECOND
     return member
 
 

@@ -62,6 +62,7 @@ from veilleuse.wire.files import (
     replace_owned,
     sync_folder,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 RESTORES_COUNT: Final = "restores"
 """Key in the table meta: number of times that this data was restored from a backup."""
@@ -263,7 +264,7 @@ def _record_restore(path: Path, manifest: Manifest, now: datetime) -> None:
         with database.transaction() as connection:
             notes = {
                 RESTORES_COUNT: str(int(read_data_kind(connection).extra.get(RESTORES_COUNT, "0")) + 1),
-                RESTORE_NOTE: str(round(now.timestamp() * 1000)),
+                RESTORE_NOTE: str(round(now.timestamp() * MILLISECONDS_PER_SECOND)),
                 RESTORED_BACKUP_NOTE: str(manifest.created_unix_milliseconds),
             }
             connection.executemany(

@@ -11,13 +11,13 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 
 @lru_cache(maxsize=4096)
 def civil_day(zone: ZoneInfo, unix_milliseconds: int) -> int:
     """Return the day number (date.toordinal) of an instant in a zone."""
-    return datetime.fromtimestamp(unix_milliseconds / 1000, zone).toordinal()
+    return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, zone).toordinal()
 
 
 def day_of_hour(zone: ZoneInfo, unix_milliseconds: int) -> int:
@@ -46,4 +46,4 @@ def _first_hour(zone: ZoneInfo, day: int) -> int:
 
 def _midnight(zone: ZoneInfo, day: int) -> int:
     local = datetime.combine(date.min + timedelta(days=day - 1), datetime.min.time(), zone)
-    return round(local.timestamp() * 1000)
+    return round(local.timestamp() * MILLISECONDS_PER_SECOND)

@@ -38,6 +38,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.directory import database_bytes, require_whole_directory
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 app = typer.Typer(**APP)
 
@@ -122,7 +123,7 @@ def _make(settings: CollectorSettings, dest: Path, key: bytes | None, keep: int 
             raise UsageError("--keep is for a directory of backups: DEST is a file")
         require_room(target, database_bytes(data_dir), beside=data_dir)
         with _copies(settings) as copies:
-            now_unix_milliseconds = round(datetime.now(UTC).timestamp() * 1000)
+            now_unix_milliseconds = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
             manifest = describe_copies(
                 Path(copies["folder"]),
                 product=copies["version"],

@@ -37,7 +37,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.derive.calibration.acceptance import Outcome
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.calibration import WALL, facts_of
+from veilleuse.collector.model.calibration import THOUSAND, WALL, facts_of
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
@@ -295,7 +295,9 @@ def _amount(where: dict[str, Any]) -> str:
     units = f"{where['units']} unit{'s' * (where['units'] != 1)}"
     spread = where["degrees_of_freedom_milli"]
     known = (
-        f"{spread / 1000:.1f} degrees of freedom" if spread else "spread between units from the prior, 10 %"
+        f"{spread / THOUSAND:.1f} degrees of freedom"
+        if spread
+        else "spread between units from the prior, 10 %"
     )
     return f"{units}, {where['samples']:,} samples, {where['hours']:,} h, {where['first_day']} to {where['last_day']}; {known}"
 

@@ -50,7 +50,7 @@ from veilleuse.collector.ports import ReferenceReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population
 
 DEFAULT_DAYS: Final = 28
@@ -145,7 +145,9 @@ def from_readings(
     samples = Samples()
     try:
         found = parse_readings(
-            content, zone=_zone(time_zone), now_unix_milliseconds=time.time_ns() // 1_000_000
+            content,
+            zone=_zone(time_zone),
+            now_unix_milliseconds=time.time_ns() // NANOSECONDS_PER_MILLISECOND,
         )
         if strange := sorted(set(names) - set(found)):
             raise UsageError(f"--unit {strange[0]}: the file has no such unit")

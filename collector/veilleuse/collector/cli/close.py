@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.calendars.periods import FIRST_YEAR, LAST_YEAR
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -34,10 +33,12 @@ from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
+from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
 from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 app = typer.Typer(**APP)
 
@@ -49,7 +50,9 @@ _TEXT: Final = 256
 def close(
     year: Annotated[
         int | None,
-        typer.Argument(metavar="YEAR", min=FIRST_YEAR, max=LAST_YEAR, help="a calendar year that is over"),
+        typer.Argument(
+            metavar="YEAR", min=PERIODS.first, max=PERIODS.last, help="a calendar year that is over"
+        ),
     ] = None,
     definitive: Annotated[
         bool,
@@ -84,8 +87,8 @@ def _order(year: int, definitive: bool, why: str) -> ClosingOrder:
     why = why.strip()
     if not why.isprintable() or len(why) > _TEXT:
         raise UsageError(f"--why is one line of at most {_TEXT} characters")
-    now = time.time_ns() // 1_000_000
-    today = datetime.fromtimestamp(now / 1000, UTC).date()
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, UTC).date()
     return ClosingOrder(year, definitive, getpass.getuser()[:128], why, now, today)
 
 

@@ -44,7 +44,12 @@ from veilleuse.collector.model.grid import (
 from veilleuse.collector.ports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+    NANOSECONDS_PER_MILLISECOND,
+)
 
 app = typer.Typer(**APP)
 
@@ -186,7 +191,9 @@ def _days(
     reader: IntensityReader, zone: str, series: str, first: date, end: date
 ) -> Iterator[dict[str, Any]]:
     while first < end:
-        start = round(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)
+        start = round(
+            datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * MILLISECONDS_PER_SECOND
+        )
         values = list(reader.values(zone, series, start, start + MILLISECONDS_PER_DAY))
         covered = sum(one.minutes for one in values)
         grams = [one.milligrams_per_kwh / MILLIGRAMS_PER_GRAM for one in values]
@@ -232,4 +239,4 @@ def _told(stored: IntensityImport, left: Counter[str]) -> str:
 
 
 def _now() -> int:
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // NANOSECONDS_PER_MILLISECOND

@@ -55,7 +55,7 @@ from veilleuse.collector.reports.rooms import balance_of, room_warnings
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 app = typer.Typer(**APP)
 
@@ -349,7 +349,7 @@ def _print(balance: RoomBalance, since: date, until: date) -> None:
 
 def _utc(hour: int | None) -> str | None:
     """The beginning of an hour, in UTC."""
-    return None if hour is None else datetime.fromtimestamp(hour / 1000, UTC).isoformat()
+    return None if hour is None else datetime.fromtimestamp(hour / MILLISECONDS_PER_SECOND, UTC).isoformat()
 
 
 def _kwh(millijoules: int | None) -> str:

@@ -45,7 +45,7 @@ from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
 app = typer.Typer(**APP)
 
@@ -171,7 +171,7 @@ def indicative(
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         series or settings.intensity.series,
-        time.time_ns() // 1_000_000,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
     write = _writer(form, language, output)
     with open_reader(settings.data_dir) as store:
@@ -195,7 +195,9 @@ def attribution(
     write = _writer(form, language, output)
     since, until = date_of("--from", first), date_of("--to", end)
     with open_reader(settings.data_dir) as store:
-        document = attribution_document(store.data, host, since, until, time.time_ns() // 1_000_000)
+        document = attribution_document(
+            store.data, host, since, until, time.time_ns() // NANOSECONDS_PER_MILLISECOND
+        )
     write(document)
 
 
@@ -222,7 +224,7 @@ def _question(settings: CollectorSettings, first: str, end: str, group_by: str) 
         date_of("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
-        time.time_ns() // 1_000_000,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
 
 

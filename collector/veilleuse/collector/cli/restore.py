@@ -27,6 +27,7 @@ from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.store.directory import DATA_FILE, is_half_restored
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 app = typer.Typer(**APP)
 
@@ -59,7 +60,10 @@ def restore(
     facts = {
         "data_dir": str(data_dir),
         "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,
-        "age_hours": round((now.timestamp() - restored.manifest.created_unix_milliseconds / 1000) / 3600, 2),
+        "age_hours": round(
+            (now.timestamp() - restored.manifest.created_unix_milliseconds / MILLISECONDS_PER_SECOND) / 3600,
+            2,
+        ),
         "simulated": restored.manifest.simulated,
         "carried_on": carried_on,
         "replaced": str(restored.replaced) if restored.replaced else None,

@@ -37,6 +37,7 @@ from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
 from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.limits import AGENT_ID_DIGITS
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population, State
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _contact(look: Snapshot, host: Host) -> str:
     if host.last_contact_unix_milliseconds is None:
         return "never"
     zone = ZoneInfo(look.fleet.time_zone)
-    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / 1000, zone)
+    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
     return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
 
 

@@ -19,7 +19,13 @@ from typing import Any, Final
 
 from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
 from veilleuse.collector.documents.document import LANGUAGES, SHOWN, UNDER_WAY_UNTIL, Row, Text, Value
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+from veilleuse.wire.units import (
+    GRAMS_PER_KILOGRAM,
+    MILLIJOULES_PER_KWH,
+    MILLIJOULES_PER_UNIT,
+    MILLISECONDS_PER_SECOND,
+    WATTS_PER_KILOWATT,
+)
 
 SIGNIFICANT: Final = 3
 HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, "inventory_imported_on")
@@ -126,7 +132,7 @@ class Words:
     def watts(self, watts: float) -> str:
         """Write W, or kW from 10,000 W on."""
         if watts >= 10_000:
-            return f"{self.number(watts / 1000)}{NO_BREAK}kW"
+            return f"{self.number(watts / WATTS_PER_KILOWATT)}{NO_BREAK}kW"
         return f"{self.number(watts)}{NO_BREAK}W"
 
     def day(self, text: str) -> str:
@@ -213,7 +219,7 @@ class Words:
 
 def instant(unix_milliseconds: int) -> datetime:
     """UTC, to the second."""
-    return datetime.fromtimestamp(unix_milliseconds // 1000, UTC)
+    return datetime.fromtimestamp(unix_milliseconds // MILLISECONDS_PER_SECOND, UTC)
 
 
 def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
@@ -237,11 +243,11 @@ def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
 
 def energy_unit(energy_millijoules: int) -> tuple[int, str]:
     """Choose a unit for an amount: (mJ per unit, unit)."""
-    if energy_millijoules >= 1000 * MILLIJOULES_PER_KWH:
-        return 1000 * MILLIJOULES_PER_KWH, "MWh"
+    if energy_millijoules >= MILLIJOULES_PER_UNIT["MWh"]:
+        return MILLIJOULES_PER_UNIT["MWh"], "MWh"
     if energy_millijoules >= MILLIJOULES_PER_KWH // 10:
         return MILLIJOULES_PER_KWH, "kWh"
-    return MILLIJOULES_PER_KWH // 1000, "Wh"
+    return MILLIJOULES_PER_UNIT["Wh"], "Wh"
 
 
 @cache

@@ -39,6 +39,7 @@ from veilleuse.collector.enrolment.x509 import (
 )
 from veilleuse.collector.errors import DataDirectoryError, NotAuthorised
 from veilleuse.wire.files import read_owned, remove_owned, replace_owned, sync_folder
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 CHANGE_FILE: Final = "change.json"
 MOST_BYTES: Final = 4 << 20
@@ -306,7 +307,7 @@ def previous_name(certificate: x509.Certificate) -> str:
 
 def previous_content(issuer: Issuer, now: datetime) -> bytes:
     """Return the content of that file, for an issuer that stops now."""
-    head = f"replaced-unix-milliseconds: {round(now.timestamp() * 1000)}\n".encode()
+    head = f"replaced-unix-milliseconds: {round(now.timestamp() * MILLISECONDS_PER_SECOND)}\n".encode()
     return head + b"".join(map(pem, issuer.chain))
 
 
@@ -318,7 +319,7 @@ def _previous(folder: Folder, now: datetime) -> tuple[Previous, ...]:
         if moment is None:
             raise unreadable(folder.path / name, "damaged")
         replaced = int(moment[1])
-        if now - datetime.fromtimestamp(replaced / 1000, UTC) < PREVIOUS_KEPT:
+        if now - datetime.fromtimestamp(replaced / MILLISECONDS_PER_SECOND, UTC) < PREVIOUS_KEPT:
             found.append(Previous(_chain(folder, name), replaced))
     return tuple(sorted(found, key=lambda kept: kept.replaced_unix_milliseconds, reverse=True))
 

@@ -42,6 +42,7 @@ from veilleuse.collector.enrolment.x509 import (
     pem,
 )
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 Changes: TypeAlias = Mapping[str, bytes | None]
 Step: TypeAlias = Callable[[Folder, CaKeys, datetime], Changes]
@@ -236,4 +237,4 @@ def _require(held: CaKeys, wanted: Phase) -> None:
 
 
 def _from_now(now: datetime) -> int:
-    return round((now + ANSWERS_UNDER_WAY).timestamp() * 1000)
+    return round((now + ANSWERS_UNDER_WAY).timestamp() * MILLISECONDS_PER_SECOND)

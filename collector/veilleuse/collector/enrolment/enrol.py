@@ -27,9 +27,10 @@ from veilleuse.collector.errors import CollectorError, EnrolmentRefused, StoreFa
 from veilleuse.collector.model.hosts import Certificate, CertificateChain, Host, HostStatus, Token
 from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population
 
-PENDING_RETRY_MILLISECONDS: Final = 15 * 60 * 1000
+PENDING_RETRY_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 PSEUDONYM_BYTES: Final = 32
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 

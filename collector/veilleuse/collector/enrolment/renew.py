@@ -29,6 +29,7 @@ from veilleuse.collector.model.hosts import Caller, Certificate, CertificateChai
 from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.renewal import renew_expired_message
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 EXPIRED_LIMIT: Final = timedelta(days=400)
 NONCE_SECONDS: Final = 60.0
@@ -158,7 +159,7 @@ class Challenges:
         """
         if len(agent_id) != AGENT_ID_BYTES:
             raise EnrolmentRefused("bad_request", f"an agent id has {AGENT_ID_BYTES} bytes")
-        clock = round(self._now() * 1000).to_bytes(_CLOCK_BYTES, "big")
+        clock = round(self._now() * MILLISECONDS_PER_SECOND).to_bytes(_CLOCK_BYTES, "big")
         head = clock + secrets.token_bytes(_RANDOM_BYTES)
         return head + self._mac(agent_id, head)
 
@@ -169,7 +170,7 @@ class Challenges:
         """
         head, mac = nonce[: _CLOCK_BYTES + _RANDOM_BYTES], nonce[_CLOCK_BYTES + _RANDOM_BYTES :]
         now = self._now()
-        age_seconds = now - int.from_bytes(head[:_CLOCK_BYTES], "big") / 1000
+        age_seconds = now - int.from_bytes(head[:_CLOCK_BYTES], "big") / MILLISECONDS_PER_SECOND
         good = hmac.compare_digest(mac, self._mac(agent_id, head)) and age_seconds <= NONCE_SECONDS
         with self._lock:
             while self._used and next(iter(self._used.values())) <= now:

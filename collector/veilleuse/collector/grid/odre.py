@@ -25,6 +25,7 @@ from veilleuse.collector.grid.values import (
     unix_milliseconds,
 )
 from veilleuse.collector.model.grid import ODRE_ZONE, Dataset, GridIntensity, IntensityStatus
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 PAGE_ROWS: Final = 100
 """`limit` of /records; more is refused."""
@@ -56,7 +57,7 @@ def _path(dataset: Dataset, what: str, start: int, end: int, more: Mapping[str, 
 
 
 def _iso(unix: int) -> str:
-    return datetime.fromtimestamp(unix / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(unix / MILLISECONDS_PER_SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def page_of(answer: Any) -> tuple[Sequence[Any], int]:

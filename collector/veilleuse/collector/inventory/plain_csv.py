@@ -41,6 +41,7 @@ from veilleuse.collector.model.inventory import (
     Purchase,
     Retirement,
 )
+from veilleuse.collector.model.years import ENTERED
 from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
@@ -48,7 +49,6 @@ SOURCE: Final = "plain"
 TOLD: Final = frozenset({"asset", "absent_since", "matched"})
 """Columns of `veilleuse inventory export` that an import does not read."""
 MAXIMUM_UNITS: Final = 1_000_000
-FIRST_YEAR, LAST_YEAR = 1990, 2099
 
 T = TypeVar("T")
 
@@ -359,9 +359,9 @@ def _units(cell: str) -> int:
 
 
 def _year(cell: str) -> int:
-    year = integer_of(cell, LAST_YEAR)
-    if year < FIRST_YEAR:
-        raise CellError(f"{year} is no year of a purchase", f"write {FIRST_YEAR} to {LAST_YEAR}")
+    year = integer_of(cell, ENTERED.last)
+    if not ENTERED.holds(year):
+        raise CellError(f"{year} is no year of a purchase", f"write {ENTERED.first} to {ENTERED.last}")
     return year
 
 

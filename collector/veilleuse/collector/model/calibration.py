@@ -17,7 +17,10 @@ from typing import Any, Final, NamedTuple
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.wire.vocabulary import DeviceClass, State
 
+THOUSAND: Final = 1_000
+"""As in `_milli`."""
 MILLION: Final = 1_000_000
+"""As in `_ppm`."""
 WALL: Final = "wall:"
 """Prefix of the quantity of a wall line; the names of the summed counters follow."""
 _LARGEST: Final = 2**62

@@ -23,6 +23,8 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supp
 Contributions: TypeAlias = Mapping[int, int]
 """Machine or asset → its contribution to a figure, ≥ 0: the input of the disclosure rule."""
 Detail: TypeAlias = "float | int | str"
+Pair: TypeAlias = tuple[float, float]
+"""(part, whole) of a ratio, of one machine."""
 
 PCS: Final = frozenset({Population.WORKSTATION, Population.CLASSROOM})
 PC_CLASSES: Final = frozenset(
@@ -343,6 +345,11 @@ class Figure:
     """Contributions to the value: each must be empty, or of at least k machines."""
     behind_details: Mapping[str, Contributions] = field(default_factory=dict)
     """Contributions to details; a detail without an entry is withheld with the value."""
+
+
+def judged(found: bool | None) -> Pair:
+    """A machine that could be judged, or could not."""
+    return (0.0, 0.0) if found is None else (float(found), 1.0)
 
 
 def contributions(pairs: Iterable[tuple[IndicatorMachine, int]]) -> Contributions:

@@ -15,7 +15,13 @@ from veilleuse.collector.ports.imports import (
     InventoryReader,
     InventoryStore,
 )
-from veilleuse.collector.ports.indicators import Indicator, LoadReader, SobrietyIndicator
+from veilleuse.collector.ports.indicators import (
+    GaugedIndicator,
+    Indicator,
+    LoadReader,
+    MachineRatio,
+    SobrietyIndicator,
+)
 from veilleuse.collector.ports.ingest import Authoriser, Committer, IngestStore, Renewer
 from veilleuse.collector.ports.months import MonthReader, MonthStore
 from veilleuse.collector.ports.publications import ClosedYearReader, PublicationReader
@@ -57,6 +63,7 @@ __all__ = [
     "FactorReader",
     "FactorSource",
     "Factors",
+    "GaugedIndicator",
     "HostEraser",
     "HourReader",
     "Indicator",
@@ -66,6 +73,7 @@ __all__ = [
     "InventoryReader",
     "InventoryStore",
     "LoadReader",
+    "MachineRatio",
     "MeteringReader",
     "MeteringStore",
     "MonthReader",

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from veilleuse.collector.model.calibration import CalibrationBook
 from veilleuse.collector.model.figures import (
+    GaugeParts,
     GroupKey,
     GroupSums,
     IndicatorFigure,
     IndicatorMeta,
     Thresholds,
 )
-from veilleuse.collector.model.indicators import Figure, Load, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Figure, IndicatorMachine, Load, Pair, SobrietyGroup, Targets
 from veilleuse.collector.model.records import (
     HostId,
 )
@@ -33,6 +34,9 @@ class Indicator(Protocol):
     def figure(self, key: GroupKey, sums: GroupSums, /) -> IndicatorFigure | None:
         """Return its figure for one group; None when it does not apply to this kind of machine. Pure."""
 
+    def parts(self, figure: IndicatorFigure | None, /) -> GaugeParts:
+        """Return what each of its gauges shows of a figure."""
+
 
 class SobrietyIndicator(Protocol):
     """An `Indicator` of machines and assets. Its docstring has the formula, period, unit, threshold,
@@ -43,6 +47,21 @@ class SobrietyIndicator(Protocol):
 
     def figures(self, group: SobrietyGroup, targets: Targets, /) -> Iterable[Figure]:
         """Return its figures for one group; none when it does not apply to this kind of group. Pure."""
+
+
+class GaugedIndicator(SobrietyIndicator, Protocol):
+    """An indicator whose table line has gauges."""
+
+    def parts(self, figure: Figure, /) -> GaugeParts:
+        """Return what each of its gauges shows of a figure."""
+
+
+@runtime_checkable
+class MachineRatio(Protocol):
+    """An indicator that is a ratio of sums over machines: a sample of machines then gives an interval for the fleet."""
+
+    def pair(self, machine: IndicatorMachine, targets: Targets, /) -> Pair:
+        """Return (part, whole) of one machine; 0 of 0 where it is in neither."""
 
 
 class LoadReader(Protocol):

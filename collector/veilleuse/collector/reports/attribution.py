@@ -17,7 +17,7 @@ from veilleuse.collector.model.attribution import Attribution, AttributionShare,
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.ports import DataReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS, CONTAINERS
-from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH
+from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 COLUMNS: Final = (
@@ -88,7 +88,7 @@ def document(found: Attribution, head: dict[str, Value | list[str] | None], *, m
 def _rows(found: Attribution) -> list[Row]:
     rows: list[Row] = []
     for (method, basis), energy in sorted(found.idle.items()):
-        watts = found.powers[method].microwatts / MICROWATTS_PER_MILLIWATT / 1_000
+        watts = found.powers[method].microwatts / MICROWATTS_PER_MILLIWATT / MILLIWATTS_PER_WATT
         words = {"method": method.value, "basis": basis.value, "idle_power_watts": watts}
         rows.append({"part": "idle", **_energy(found, energy), **words})
     ordered = sorted(found.units.items(), key=lambda one: (-one[1].energy_millijoules, one[0]))

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
-from veilleuse.collector.calendars.periods import FIRST_YEAR, Slice, check_period, slices
+from veilleuse.collector.calendars.periods import Slice, check_period, slices
 from veilleuse.collector.closed_years.published_rows import load_closed, require_publishable
 from veilleuse.collector.closed_years.reduce import reduce_year
 from veilleuse.collector.closed_years.restate import restate_year
@@ -32,6 +32,7 @@ from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
@@ -311,7 +312,7 @@ def is_whole_year(question: YearQuestion) -> bool:
 
 def before(question: YearQuestion) -> YearQuestion | None:
     """The same stretch of the year before; None where that lies nowhere, or is 29 February alone."""
-    if question.first.year - 1 < FIRST_YEAR:
+    if question.first.year - 1 < PERIODS.first:
         return None
     first, end = _year_before(question.first), _year_before(question.end)
     return replace(question, first=first, end=end) if first < end else None

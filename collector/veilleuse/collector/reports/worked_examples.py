@@ -31,6 +31,7 @@ from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire import units
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import KILOGRAMS_PER_TONNE, WATTS_PER_KILOWATT
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
 
 EU_617_2013: Final = "EU 617/2013 and ENERGY STAR 5.2"
@@ -39,7 +40,6 @@ NOTEBOOK: Final = "notebook"
 DESKTOP: Final = "desktop/integrated desktop"
 HOURS_PER_YEAR: Final = 8_760
 """Both schemes': 365 days."""
-_WATTS_PER_KILOWATT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def tec_kwh_per_year(
         + duty.long_idle * Fraction(long_idle)
         + duty.short_idle * Fraction(short_idle)
     )
-    return watts * HOURS_PER_YEAR / _WATTS_PER_KILOWATT
+    return watts * HOURS_PER_YEAR / WATTS_PER_KILOWATT
 
 
 def tec_of(powers: StatePowers, duty: Duty) -> Fraction:
@@ -358,9 +358,9 @@ def _sober_about_size() -> Iterator[WorkedExample]:
     factor = factor_book().choose(_ZONE, 2024).factor
     fleet_kgco2e = emissions.emissions(Fraction(13_000 * 70), factor).total_kgco2e
     inputs = "13,000 PCs × 70 kWh, 2024"
-    yield _answer("5", "sober about size", inputs, "47", fleet_kgco2e / 1_000, "tCO2e")
+    yield _answer("5", "sober about size", inputs, "47", fleet_kgco2e / KILOGRAMS_PER_TONNE, "tCO2e")
     yield _answer("5", "sober about size, share", f"{inputs}; of 2,103 t", "2", fleet_kgco2e / 21_030, "%")
-    back = emissions.emissions(Fraction(40_500_000), factor).total_kgco2e / 1_000
+    back = emissions.emissions(Fraction(40_500_000), factor).total_kgco2e / KILOGRAMS_PER_TONNE
     yield _within(
         "5",
         "sober about size, back",

@@ -43,6 +43,7 @@ from veilleuse.collector.simulate.truth import OTHER_ROOM, Truth
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 PUSH_RECORDS: Final = 256
@@ -166,7 +167,7 @@ class _Run:
         }
         self._room = ServerRoom(order, self._fleet, self._timetables[ROOM], self._physics)
         self._truth = Truth(order, len(self._fleet))
-        now = round(datetime.now(UTC).timestamp() * 1000)
+        now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
         self._pushes = Pushes(collector.writer, now, collector.settings.grpc.admitted_pushes)
 
     def fill(self) -> Truth:

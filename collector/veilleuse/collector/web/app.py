@@ -14,14 +14,6 @@ from importlib.resources import files
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    Summary,
-    disable_created_metrics,
-)
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -33,12 +25,12 @@ from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
+from veilleuse.collector.exposition.prometheus import CONTENT_TYPE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.handlers import ApiContext
-from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
-from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.samples import hosts_exposition
+from veilleuse.collector.web.metrics.scrape import MetricsWriter
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.collector.web.middleware import ErrorPage, SecurityMiddleware
 from veilleuse.collector.web.pages.api import api_page
@@ -60,10 +52,7 @@ class Outlets:
     version: str
     reading: Executor
     templates: Environment
-    registry: CollectorRegistry
-    render_seconds: float | None = None
-    rendered: tuple[Snapshot, bytes] | None = None
-    """/metrics of the last look: 300 who ask within a second have one text."""
+    metrics: MetricsWriter
 
     async def look(self) -> Snapshot:
         """In the reading thread."""
@@ -79,17 +68,13 @@ def make_app(
     admission: AccessControl | None = None,
 ) -> ASGIApp:
     """The whole application, closed by `door` and by `admission`'s accounts. `desk` None: without /api."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
     outlets = Outlets(
         outlook,
         settings,
         version,
         ThreadPoolExecutor(1, "reading"),
         _templates(),
-        registry,
+        MetricsWriter(outlook, version, settings.reporting.k_anonymity),
     )
     routes = [
         Route("/", _first(outlets)),
@@ -110,8 +95,7 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False  # behind a proxy it would lead out of TLS, the token with it
-    durations = Summary(c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=registry)
-    return SecurityMiddleware(app, door, durations, _error_page(outlets), admission)
+    return SecurityMiddleware(app, door, outlets.metrics.durations, _error_page(outlets), admission)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -148,27 +132,12 @@ def _api(outlets: Outlets) -> Handler:
 
 
 def _metrics(outlets: Outlets) -> Handler:
-    def render(began: float) -> bytes:
-        look = outlets.outlook.look()
-        if outlets.rendered is not None and outlets.rendered[0] is look:
-            return outlets.rendered[1]
-        k = outlets.settings.reporting.k_anonymity
-        out = fleet_exposition(look, outlets.version, k)
-        registry = look.day_start if look.pcs_are_few(k) else look.fleet
-        out.add(c.SERIES_BOUND, (), series_bound(registry, look.month))
-        out.add(c.SERIES, (), out.series() + 1)
-        if outlets.render_seconds is not None:
-            out.add(c.RENDER, (), outlets.render_seconds)
-        text = (out.render() + render_registry(outlets.registry)).encode()
-        outlets.rendered = (look, text)
-        outlets.render_seconds = time.perf_counter() - began
-        return text
-
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         """The catalogue, then this process."""
+        accept, began = request.headers.get("accept", ""), time.perf_counter()
         loop = asyncio.get_running_loop()
-        text = await loop.run_in_executor(outlets.reading, render, time.perf_counter())
-        return Response(text, media_type=CONTENT_TYPE)
+        text, content_type = await loop.run_in_executor(outlets.reading, outlets.metrics.write, accept, began)
+        return Response(text, media_type=content_type, headers={"vary": "Accept"})
 
     return metrics
 
@@ -177,7 +146,7 @@ def _hosts_metrics(outlets: Outlets) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
         """Servers, one by one."""
         look = await outlets.look()
-        return Response(hosts_exposition(look).render(c.PER_HOST), media_type=CONTENT_TYPE)
+        return Response(hosts_exposition(look).text(c.PER_HOST), media_type=CONTENT_TYPE)
 
     return hosts_metrics
 

@@ -201,15 +201,15 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
         def grams() -> set[float]:
             """gCO2e per kWh in 2022, as each outlet says it."""
             look = outlook.look()
-            lines = fleet_exposition(look, "0", 10).render().splitlines()
-            (sample,) = (line for line in lines if line.startswith("veilleuse_factor_gco2e_per_kwh{"))
+            families = {family.name: family for family in fleet_exposition(look, "0", 10).collect()}
+            (sample,) = families["veilleuse_factor_gco2e_per_kwh"].samples
             ((text, _),) = first_page(look, words("en")).factors
             asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
             (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
             with opened(place.data_dir, place.reporting) as sources:
                 reported = chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
             return {
-                float(sample.split()[-1]),
+                sample.value,
                 float(text.split()[0]),
                 float(str(row["factor_kgco2e_per_kwh"])) * 1000,
                 told(veilleuse, "convert", "1000", "--year", "2022")["kgco2e_total"],

@@ -23,7 +23,7 @@ from veilleuse.collector.documents.document import (
     renderer,
 )
 from veilleuse.collector.documents.text import shown_interval, words
-from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
+from veilleuse.collector.indicators import TABLE, load_sobriety
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
 from veilleuse.collector.reports import attribution, emissions_document, indicative, reen, sobriety_document
 from veilleuse.collector.reports import indicators_document as indicators_2
@@ -48,8 +48,7 @@ LISTS: dict[str, Iterable[str]] = {
     "state": ["open", "closed_provisional", "closed_definitive"],
     "tree": ["as of then", "current, pro forma"],
     "name": [
-        *(load(name).meta.name for name in BUILTIN),
-        *(load_sobriety(name).meta.name for name in SOBRIETY),
+        *(load_sobriety(name).meta.name for name in TABLE),
     ],
 }
 

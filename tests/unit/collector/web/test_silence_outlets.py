@@ -172,12 +172,12 @@ def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
     assert len(found.top) == 3
     assert " and 57 more." in found.top[0]
     assert found.metrics == [
-        'veilleuse_agents_silent{population="server"} 60',
-        'veilleuse_agents_silent{population="workstation"} 1300',
-        'veilleuse_agents_silent{population="classroom"} 140',
-        'veilleuse_silence_level{population="server"} 2',
-        'veilleuse_silence_level{population="workstation"} 2',
-        'veilleuse_silence_level{population="classroom"} 2',
+        'veilleuse_agents_silent{population="server"} 60.0',
+        'veilleuse_agents_silent{population="workstation"} 1300.0',
+        'veilleuse_agents_silent{population="classroom"} 140.0',
+        'veilleuse_silence_level{population="server"} 2.0',
+        'veilleuse_silence_level{population="workstation"} 2.0',
+        'veilleuse_silence_level{population="classroom"} 2.0',
     ]
 
 
@@ -193,7 +193,7 @@ def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
     assert any("classroom: not judged" in finding.text for finding in found.doctor)
     assert "silen" not in found.page["fr"].split('class="tiles"')[0]
     assert found.top == []
-    assert [line for line in found.metrics if line.endswith(" 0")] == found.metrics
+    assert [line for line in found.metrics if line.endswith(" 0.0")] == found.metrics
     assert not [line for line in found.metrics if "classroom" in line]
 
 
@@ -252,7 +252,7 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
         assert said(settings) == before
     assert [finding.outcome for finding in before.doctor] == ["failed"]
     assert len(before.top) == 1
-    assert 'veilleuse_silence_level{population="workstation"} 2' in before.metrics
+    assert 'veilleuse_silence_level{population="workstation"} 2.0' in before.metrics
 
 
 def test_the_first_start_of_this_version_is_no_absence(tmp_path):

@@ -15,7 +15,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations
 from tests.support.pages import body
@@ -27,7 +26,7 @@ from tests.unit.collector.indicators.test_sobriety import of as group_of
 from tests.unit.collector.indicators.test_sobriety import server as a_server
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.indicators import load_gauged, load_sobriety
 from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
@@ -42,7 +41,6 @@ from veilleuse.collector.web.metrics.indicators_monthly import (
     MachineFigure,
     MachineIndicators,
     add_machine_figures,
-    verdicts,
 )
 from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -100,7 +98,7 @@ def samples(indicators: MachineIndicators) -> dict[str, float]:
     add_machine_figures(out, indicators.machine_figures())
     return {
         f"{sample.name.removeprefix('veilleuse_')}{{{','.join(f'{k}={v}' for k, v in sample.labels.items())}}}": sample.value
-        for family in text_string_to_metric_families(out.render())
+        for family in out.collect()
         for sample in family.samples
     }
 
@@ -206,8 +204,8 @@ def test_verdicts_add_up_to_the_servers():
         a_server(4, loads=loads(quiet, quiet), role=ServerRole.BACKUP),
         a_server(5),
     )
-    found = GroupFigure(load_sobriety("I6").meta, SCOPE, the("I6", group_of(*servers)))
-    assert verdicts(found) == {"comatose": 1, "suspect": 1, "in_service": 1, "excluded": 1, "not_judged": 1}
+    (found,) = load_gauged("I6").parts(the("I6", group_of(*servers)))
+    assert found == {"comatose": 1, "suspect": 1, "in_service": 1, "excluded": 1, "not_judged": 1}
 
 
 def load(days: int, cpu_bucket: int, network_bucket: int) -> Load:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.pages import body
@@ -105,9 +104,9 @@ class Service:
 
 
 def samples(look: Snapshot) -> Samples:
-    """Of the text of /metrics."""
+    """Of /metrics."""
     found: Samples = {}
-    for family in text_string_to_metric_families(fleet_exposition(look, "0", K).render()):
+    for family in fleet_exposition(look, "0", K).collect():
         for sample in family.samples:
             name = sample.name.removeprefix("veilleuse_")
             found.setdefault(name, {})[frozenset(sample.labels.items())] = sample.value

@@ -39,6 +39,7 @@ from veilleuse.agent.platforms.posix import (
     sleeper,
     tell_sleep_ahead,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 __all__ = (
     "ACCESS_BY_MODE",
@@ -70,7 +71,6 @@ RAPL_HELPER: Final = Path("/var/run/veilleuse-power/readings.json")
 """This directory is emptied at each start of the machine."""
 SERVICE_MANAGER: Final = "veilleuse.agent.service.launchd:Launchd"
 
-_NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 _WITH_SLEEP: Final = 4
 """CLOCK_MONOTONIC_RAW: continues during sleep."""
 _WITHOUT_SLEEP: Final = 8
@@ -101,9 +101,9 @@ def real_calls() -> MacosCallTable:
 def clocks(read: Callable[[int], int] = time.clock_gettime_ns) -> tuple[int, int, int]:
     """See `System.clocks`; `read` returns the nanoseconds of a clock."""
     return (
-        time.time_ns() // _NANOSECONDS_PER_MILLISECOND,
-        read(_WITH_SLEEP) // _NANOSECONDS_PER_MILLISECOND,
-        read(_WITHOUT_SLEEP) // _NANOSECONDS_PER_MILLISECOND,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        read(_WITH_SLEEP) // NANOSECONDS_PER_MILLISECOND,
+        read(_WITHOUT_SLEEP) // NANOSECONDS_PER_MILLISECOND,
     )
 
 
@@ -184,7 +184,7 @@ def usage() -> tuple[int, int]:
         resident = int(psutil.Process().memory_info().rss)
     except psutil.Error:
         resident = 0
-    return round(seconds * 1000), resident
+    return round(seconds * MILLISECONDS_PER_SECOND), resident
 
 
 def sync_folder(folder: Path) -> None:

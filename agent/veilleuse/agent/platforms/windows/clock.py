@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from veilleuse.agent.platforms.windows.calls import SUSPEND, FactCalls, PowerCalls
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
-_NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 _100NS_PER_MILLISECOND: Final = 10_000
 
 BOOT_KEY: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
@@ -34,7 +34,7 @@ def clocks(calls: PowerCalls) -> tuple[int, int, int]:
     """
     biased, unbiased = calls.interrupt_times()
     return (
-        time.time_ns() // _NANOSECONDS_PER_MILLISECOND,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
         biased // _100NS_PER_MILLISECOND,
         unbiased // _100NS_PER_MILLISECOND,
     )

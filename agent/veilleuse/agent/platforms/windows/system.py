@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.agent.platforms.windows import clock
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, WindowsCallError, WindowsCallTable
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 if TYPE_CHECKING:
     import subprocess
@@ -106,7 +107,7 @@ class EventSleeper:
 
     def sleep(self, milliseconds: int) -> None:
         """See `Sleeper.sleep`."""
-        if self._woken.wait(max(0, milliseconds) / 1000):
+        if self._woken.wait(max(0, milliseconds) / MILLISECONDS_PER_SECOND):
             self._woken.clear()
 
     def wake(self) -> None:

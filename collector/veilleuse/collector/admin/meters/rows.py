@@ -34,6 +34,7 @@ from veilleuse.collector.model.meters import (
     SharePart,
 )
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.years import DATED
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -41,9 +42,8 @@ METER_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,58}")
 """What a subject `meter:<name>` may hold: veilleuse.collector.validate.cells."""
 MAXIMUM_PUE: Final = 10
 _AFTER_HEXADECIMAL: Final = "g"
-_FIRST_DAY: Final = date(2000, 1, 1)
-_LAST_DAY: Final = date(2999, 12, 31)
-"""Outside, a date is a slip of the hand."""
+_FIRST_DAY: Final = date(DATED.first, 1, 1)
+_LAST_DAY: Final = date(DATED.last, 12, 31)
 _NAMED: Final = 10
 """Sites that a refusal names at most."""
 PUE_POINTS: Final = (MeterBoundary.UPS_INPUT, MeterBoundary.UPS_OUTPUT, MeterBoundary.OUTLET)

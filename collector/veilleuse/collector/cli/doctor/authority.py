@@ -17,6 +17,7 @@ from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 _CERTIFICATES: Final = (
     ("root", "root.pem", timedelta(days=365), "'veilleuse ca rotate' begins a rotation: docs/operations.md"),
@@ -76,7 +77,7 @@ def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("rotation", "good", "no rotation of the authority is under way")
         return
     began = shown["began_unix_milliseconds"]
-    since = f" since {datetime.fromtimestamp(began / 1000, UTC):%Y-%m-%d}" if began else ""
+    since = f" since {datetime.fromtimestamp(began / MILLISECONDS_PER_SECOND, UTC):%Y-%m-%d}" if began else ""
     text = (
         f"a rotation of the authority is under way{since} ({shown['phase']}); of {shown['hosts']} machine(s), "
         f"{shown['hosts_without_new_root']} do not have the new root yet"
@@ -88,11 +89,11 @@ def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
     """Machines that did not renew in time: off for long, or something keeps them from it."""
     with open_reader(settings.data_dir) as store:
         certificates = store.data.latest_certificates()
-    now = datetime.now(UTC).timestamp() * 1000
+    now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
     ended = late = lost = 0
     for certificate in certificates:
         end = certificate.not_after_unix_milliseconds
-        if end <= now - RENEWABLE.total_seconds() * 1000:
+        if end <= now - RENEWABLE.total_seconds() * MILLISECONDS_PER_SECOND:
             lost += 1
         elif end <= now:
             ended += 1

@@ -16,7 +16,7 @@ from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 
 BACKLOG_PERIODS: Final = 10_000
 """Periods waiting to be derived that are worth a word: some minutes of work."""
@@ -48,7 +48,7 @@ def check_work(settings: CollectorSettings) -> Iterator[Finding]:
 
 def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
     """A contact in the future: this clock was ahead then, or is behind now. Certificates depend on it."""
-    now = datetime.now(UTC).timestamp() * 1000
+    now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
     latest = max((host.last_contact_unix_milliseconds or 0 for host in _hosts(settings)), default=0)
     if latest > now + CLOCK_MILLISECONDS:
         hours = (latest - now) / MILLISECONDS_PER_HOUR

@@ -22,7 +22,7 @@ from veilleuse.collector.model.grid import (
 )
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
 LATE_HOURS: Final = 6
 """ODRÉ's real time lags some two hours, and a poll is missed now and then."""
@@ -32,7 +32,7 @@ _NEARLY: Final = 0.9
 
 def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
     """Each series that is kept, and each connector that is on."""
-    now = time.time_ns() // 1_000_000
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     on = enabled(settings.intensity)
     with open_reader(settings.data_dir) as store:
         grid = store.data.intensities()

@@ -14,7 +14,7 @@ from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
 from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND
 
 SILENT_DAYS: Final = 2
 """A meter that nobody has read for longer is worth a word: who polls it contacts the collector hourly at least."""
@@ -30,7 +30,7 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
             [meter.meter for meter in store.metering.declarations().meters],
             store.metering.last_read(),
         )
-    since = time.time_ns() // 1_000_000 - SILENT_DAYS * MILLISECONDS_PER_DAY
+    since = time.time_ns() // NANOSECONDS_PER_MILLISECOND - SILENT_DAYS * MILLISECONDS_PER_DAY
     silent = [meter for meter in declared if read.get(meter, 0) < since]
     unknown = sorted(set(read) - set(declared))
     if silent:

@@ -17,6 +17,7 @@ from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, SilenceLevel, judge_of, sentence_of
 from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 REMEDY: Final = (
@@ -32,7 +33,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
     health = _health(settings)
     k = settings.reporting.k_anonymity
     with open_reader(settings.data_dir) as store:
-        judge = judge_of(store.data.data_kind(), health, int(time.time() * 1000), k)
+        judge = judge_of(store.data.data_kind(), health, int(time.time() * MILLISECONDS_PER_SECOND), k)
         rollouts = {rollout.population: rollout for rollout in store.data.rollouts()}
         hosts = store.data.contacts()
         conditions = judge.conditions(hosts, rollouts)

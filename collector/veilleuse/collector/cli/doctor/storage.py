@@ -35,6 +35,7 @@ from veilleuse.collector.store.directory import (
     undecided,
 )
 from veilleuse.wire.files import FileRefused, check_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 HISTORY_DAYS: Final = 3
@@ -261,7 +262,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
-        when = datetime.fromtimestamp(made / 1000, UTC)
+        when = datetime.fromtimestamp(made / MILLISECONDS_PER_SECOND, UTC)
         days = (datetime.now(UTC) - when).total_seconds() / 86_400
         old = days > OLD_DAYS
         text = f"the last backup was made on {when:%Y-%m-%d}, {_ago(days)}"
@@ -275,7 +276,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
         )
     if kind.extra.get(RESTORES_COUNT):
         times = [kind.extra.get(note, "0") for note in (RESTORE_NOTE, RESTORED_BACKUP_NOTE)]
-        restored, of = (datetime.fromtimestamp(int(each) / 1000, UTC) for each in times)
+        restored, of = (datetime.fromtimestamp(int(each) / MILLISECONDS_PER_SECOND, UTC) for each in times)
         text = f"restored {kind.extra[RESTORES_COUNT]} time(s), last on {restored:%Y-%m-%d} to the backup of {of:%Y-%m-%d}"
         yield Finding("backup", "good", text)
 

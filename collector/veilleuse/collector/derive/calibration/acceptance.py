@@ -26,7 +26,7 @@ from veilleuse.collector.derive.calibration.fit import (
     unit_line,
 )
 from veilleuse.collector.derive.calibration.moments import Moments, Pair, Unit, sum_moments
-from veilleuse.collector.model.calibration import MILLION, WALL, Fit, Hardware, KeptFit, Provenance
+from veilleuse.collector.model.calibration import MILLION, THOUSAND, WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
@@ -145,7 +145,7 @@ def provenance_of(
         hours=round(whole.t / MILLISECONDS_PER_HOUR),
         first_day=min(days).isoformat(),
         last_day=max(days).isoformat(),
-        degrees_of_freedom_milli=round(degrees_of_freedom * 1000) if known else 0,
+        degrees_of_freedom_milli=round(degrees_of_freedom * THOUSAND) if known else 0,
         error_before_ppm=_ppm(errors[0]),
         error_after_ppm=_ppm(errors[1]),
         source_sha256=reference.source_sha256,

@@ -29,6 +29,7 @@ from veilleuse.collector.errors import (
 from veilleuse.collector.store.directory import RESCUED, missing
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned, rename_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +249,9 @@ class Database:
                     sqlite3.OperationalError
                 ):  # committed data are safe; the next commit reports the disk's error
                     self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                self.connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
+                self.connection.execute(
+                    f"PRAGMA busy_timeout = {_BUSY_SECONDS * MILLISECONDS_PER_SECOND:.0f}"
+                )
 
     def close(self) -> None:
         """Close. The last writing connection leaves no WAL behind."""

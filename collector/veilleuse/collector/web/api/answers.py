@@ -46,6 +46,7 @@ from veilleuse.collector.web.api.release import (
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
 from veilleuse.collector.web.publications import Publish
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
 def fleet_document(
@@ -190,7 +191,7 @@ class Figures:
             asked.end,
             asked.dimensions,
             self._settings.reporting.k_anonymity,
-            round(self._clock() * 1000),
+            round(self._clock() * MILLISECONDS_PER_SECOND),
             screens=asked.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
         )
 
@@ -306,7 +307,7 @@ class Figures:
             head["unexplained_milliseconds"] = sum(row.unexplained_milliseconds for row in balance)
         head["role"] = account.role.value
         head["entities"] = list(account.entities) or None
-        head["generated_unix_milliseconds"] = round(self._clock() * 1000)
+        head["generated_unix_milliseconds"] = round(self._clock() * MILLISECONDS_PER_SECOND)
         return head
 
 

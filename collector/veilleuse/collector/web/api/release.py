@@ -50,6 +50,7 @@ from veilleuse.collector.ports.publications import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.publications import PublicationCache, Publish
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")
@@ -110,7 +111,7 @@ class Releases:
 
     def _made(self, part: Slice) -> Month:
         with self._reader.to_its_end():
-            return made_month(self._reader, part, self._k, round(self._clock() * 1000))
+            return made_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
 
 
 def made_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:

@@ -74,8 +74,12 @@ def add_agents(out: Exposition, look: Snapshot) -> None:
             _spool(out, population, members)
             _gaps(out, population, fleet)
     for account in look.accounts:
-        out.add(c.UNEXPLAINED, (account.population.value,), account.unexplained_milliseconds / 1000)
-        out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / 1000)
+        out.add(
+            c.UNEXPLAINED,
+            (account.population.value,),
+            account.unexplained_milliseconds / MILLISECONDS_PER_SECOND,
+        )
+        out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / MILLISECONDS_PER_SECOND)
     _silence(out, look)
     _versions(out, servers)
     _sources(out, servers)
@@ -128,7 +132,7 @@ def _gaps(out: Exposition, population: Population, fleet: FleetView) -> None:
             times[reason] += milliseconds
     for reason in sorted(records):
         out.add(c.GAP_RECORDS, (population.value, reason), records[reason])
-        out.add(c.GAP_SECONDS, (population.value, reason), times[reason] / 1000)
+        out.add(c.GAP_SECONDS, (population.value, reason), times[reason] / MILLISECONDS_PER_SECOND)
 
 
 def _versions(out: Exposition, servers: Iterable[Host]) -> None:
@@ -204,4 +208,4 @@ def _certificates(out: Exposition, health: Mapping[str, Any]) -> None:
     expiries = health.get("certificates")
     if isinstance(expiries, dict):
         for name, unix_milliseconds in sorted(expiries.items())[:MAXIMUM_LABELS]:
-            out.add(c.CERTIFICATE, (str(name),), int(unix_milliseconds) / 1000)
+            out.add(c.CERTIFICATE, (str(name),), int(unix_milliseconds) / MILLISECONDS_PER_SECOND)

@@ -20,14 +20,12 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure import EXEMPT, MIXED
+from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.indicators import TABLE, load_gauged, load_sobriety
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.indicators import Figure, Scope, ServerVerdict
+from veilleuse.collector.model.indicators import Figure, Scope
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.publications import PublicationReader
@@ -40,7 +38,7 @@ from veilleuse.collector.web.api.release import made_month
 from veilleuse.collector.web.api.release_format import FORM as RELEASE
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.fleet import is_virtual
-from veilleuse.collector.web.metrics.indicators_daily import millijoules
+from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.pc_figures import Beside, ReleasePlace, told_beside
 from veilleuse.collector.web.metrics.released_month import (
     MonthFamily,
@@ -50,7 +48,7 @@ from veilleuse.collector.web.metrics.released_month import (
     month_view,
 )
 from veilleuse.collector.web.publications import Form, PublicationCache, Publish
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 
@@ -134,14 +132,6 @@ def _number(value: Any) -> Any:
 
 log = logging.getLogger(__name__)
 
-CAUSES: Final = ("closed_bands", "open_idle", "screens", "comatose_servers")
-"""Of I4, as its details name them."""
-FOUND: Final = {
-    "I6": (ServerVerdict.COMATOSE.value, ServerVerdict.IN_SERVICE.value),
-    "I7": ("underused", "in_use"),
-    "I8": ("oversized", "fitting"),
-}
-"""Indicator → (what a server is that it finds, what another one is that could be judged)."""
 LOOK_SECONDS: Final = 60.0
 """How often the thread asks whether a new day or month is due."""
 
@@ -322,52 +312,8 @@ def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure
     for one in machine_figures:
         meta, scope, figure = one.found
         population = scope.population.value if scope.population else ""
-        machines = "virtual" if scope.memo else "physical"
-        match meta.indicator:
-            case "I3" if figure.value is not None:
-                out.add(c.POWER_PLAN, (population,), figure.value)
-            case "I4" if figure.value is not None:
-                for cause, kwh in causes(figure).items():
-                    joules = joules_from_millijoules(round(millijoules(kwh)))
-                    out.add(c.AVOIDABLE_ENERGY, (population, cause), joules)
-            case "I5" if figure.value is not None:
-                out.add(c.NIGHT_POWER, (population, machines), figure.value)
-            case "I6" | "I7" | "I8":
-                for verdict, number in verdicts(one.found).items():
-                    out.add(_SERVERS[meta.indicator], (machines, verdict), number)
-            case _:
-                pass
-
-
-_SERVERS: Final[dict[str, Metric]] = {
-    "I6": c.COMATOSE_SERVERS,
-    "I7": c.UNDERUSED_SERVERS,
-    "I8": c.OVERSIZED_SERVERS,
-}
-
-
-def causes(figure: Figure) -> dict[str, float]:
-    """Cause → kWh of I4. One sum, `mixed`, where a cause has too few machines behind it to be shown apart."""
-    parts = {
-        cause: float(figure.details[f"{cause}_kwh"]) for cause in CAUSES if f"{cause}_kwh" in figure.details
-    }
-    if parts or figure.value is None:
-        return parts
-    return {MIXED: figure.value}
-
-
-def verdicts(one: GroupFigure) -> dict[str, int]:
-    """Verdict → servers, of I6, I7 or I8. Where none could be judged only those: nobody knows that no other is comatose."""
-    figure = one.figure
-    counts = {
-        name: int(figure.details[name]) for name in ("excluded", "not_judged") if name in figure.details
-    }
-    if figure.value is None or figure.numerator is None or figure.denominator is None:
-        return counts
-    suspects = int(figure.details.get("suspects", 0))
-    found, other = FOUND[one.meta.indicator]
-    if one.meta.indicator == "I6":
-        counts[ServerVerdict.SUSPECT.value] = suspects
-    counts[found] = round(figure.numerator)
-    counts[other] = round(figure.denominator - figure.numerator) - suspects
-    return counts
+        labels = {"population": population, "machines": "virtual" if scope.memo else "physical"}
+        gauges = TABLE[meta.indicator].gauges
+        shown = load_gauged(meta.indicator).parts(figure) if gauges else ()
+        for gauge, parts in zip(gauges, shown, strict=True):
+            add_parts(out, gauge, labels, parts)

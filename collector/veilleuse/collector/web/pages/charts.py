@@ -20,7 +20,7 @@ from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.released_month import ON, REST, RowLabels, times_of
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.ladder import MEASURED, Method
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 STATE_COLOURS = {
@@ -87,7 +87,7 @@ def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
         for colour, key in enumerate(keys)
     ]
     zone = ZoneInfo(look.fleet.time_zone)
-    labels = [f"{datetime.fromtimestamp(s / 1000, zone):%H}" for s in starts]
+    labels = [f"{datetime.fromtimestamp(s / MILLISECONDS_PER_SECOND, zone):%H}" for s in starts]
     drawing = columns("energy", w("energy.chart", unit=unit), labels, series, w.tick, unit=unit, every=3)
     table = PageTable(
         w("energy.table", unit=unit),

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.silence import SilenceLevel, sentence_of
@@ -33,7 +34,7 @@ from veilleuse.collector.web.pages.charts import (
     states_chart,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 
@@ -148,7 +149,7 @@ def _power(look: Snapshot, w: Words) -> Tile:
     notes: list[str] = []
     if physical:
         end = max(power.end_unix_milliseconds for power in physical)
-        clock = datetime.fromtimestamp(end / 1000, ZoneInfo(look.fleet.time_zone))
+        clock = datetime.fromtimestamp(end / MILLISECONDS_PER_SECOND, ZoneInfo(look.fleet.time_zone))
         hosts = w.count("count.server", len(physical))
         notes.append(w("figures.power_note", hosts=hosts, time=f"{clock:%H:%M:%S}"))
     missing, whole = look.fleet.without_power(virtual=False)
@@ -253,19 +254,18 @@ def _indicators(figures: Sequence[DailyIndicators], w: Words) -> PageTable | Non
         (
             machines_name(one.population, one.virtual, w),
             _indicator_period(one, w),
-            _ratio(one.outside_opening, one.outside_opening_kwh, w),
-            _ratio(one.idle_while_on, one.idle_while_on_kwh, w),
+            _ratio(one.value(c.OUTSIDE_OPENING), one.value(c.OUTSIDE_OPENING_ENERGY), w),
+            _ratio(one.value(c.IDLE_WHILE_ON), one.value(c.IDLE_WHILE_ON_ENERGY), w),
             _covered(one.coverage_states, one, w),
             _covered(one.coverage_energy, one, w),
         )
         for one in figures
-        if any(ratio is not None for ratio in (one.idle_while_on, one.coverage_states))
+        if any(ratio is not None for ratio in (one.value(c.IDLE_WHILE_ON), one.coverage_states))
     )
     if not rows:
         return None
-    heads = tuple(
-        w(f"indicators.{key}") for key in ("group", "period", "I1", "I2", "I13_states", "I13_energy")
-    )
+    names = ("outside_opening", "idle_while_on", "coverage_states", "coverage_energy")
+    heads = tuple(w(f"indicators.{key}") for key in ("group", "period", *names))
     return PageTable(w("indicators.caption"), heads, rows)
 
 
