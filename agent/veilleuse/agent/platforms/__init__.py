@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # a protocol in the running process would only cost memory
     class SleepWatch(Protocol):
         """Reports to the agent that the machine is about to sleep."""
 
-        def written(self) -> None:
+        def confirm_written(self) -> None:
             """Report that the sign of life is in the spool, so the machine may sleep.
 
             Callable from any thread.

@@ -118,7 +118,7 @@ class SignalWatch:
     def __init__(self, announce: Callable[[], None]) -> None:
         self._undo = _install_handlers(announce, SLEEP_AHEAD)
 
-    def written(self) -> None:
+    def confirm_written(self) -> None:
         """Do nothing: no caller waits."""
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ def run(
             while not resident.stopped and not resident.begins_again:
                 clock.sleep(resident.milliseconds_to_next_tick())
                 if resident.step():
-                    watch.written()
+                    watch.confirm_written()
         finally:
             resident.end()
             watch.close()

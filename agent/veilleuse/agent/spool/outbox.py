@@ -107,7 +107,7 @@ class Outbox:
         """Return the records that follow `after_seq`: at most `limit` and `max_bytes`, but at least one."""
         run: list[WireRecord] = []
         size = 0
-        with self._translating() as db:
+        with self._translate_errors() as db:
             rows = db.execute(
                 "SELECT seq, wire, chain FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
             )
@@ -210,32 +210,32 @@ class Outbox:
 
     def epoch(self) -> bytes:
         """Return the present epoch, 8 random bytes."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             return epoch_of(db)
 
     def last_seq(self) -> int:
         """Return the highest number given in this epoch, 0 if none."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             return self._tip(db)[0]
 
     def acknowledged_seq(self) -> int:
         """Return the highest number acknowledged in this epoch, 0 if none."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             return _acknowledged_seq(db)
 
     def oldest_seq(self) -> int:
         """Return the lowest number still kept, ring included; `last_seq` + 1 if none."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             return _oldest_seq(db)
 
     def former(self) -> dict[bytes, int]:
         """Return, per former epoch, the number of its last record delivered and no longer kept."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             return former_epochs(db)
 
     def chain_at(self, seq: int) -> bytes | None:
         """Return the agent's own chain at `seq`, or None when it is no longer kept."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             if seq == 0:
                 return chain_start(epoch_of(db))
             row = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq,)).fetchone()
@@ -243,19 +243,19 @@ class Outbox:
 
     def count_waiting(self) -> tuple[int, int]:
         """Return (records not yet acknowledged, numbered or not; bytes of the spool file)."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             pending = db.execute("SELECT COUNT(*) FROM pending").fetchone()[0]
             numbered = self._tip(db)[0] - _acknowledged_seq(db)
         return pending + numbered, os.stat(self._path).st_size
 
     def count_quarantined(self) -> int:
         """Count the refused records whose originals are kept."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             return int(db.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
 
     def control(self, key: str) -> str | None:
         """Return a control value, or None."""
-        with self._translating() as db:
+        with self._translate_errors() as db:
             return control(db, key)
 
     def set_control(self, values: Mapping[str, str | None]) -> None:
@@ -276,7 +276,7 @@ class Outbox:
     # --------------------------------------------------------------------------- internals
 
     @contextmanager
-    def _translating(self) -> Iterator[sqlite3.Connection]:
+    def _translate_errors(self) -> Iterator[sqlite3.Connection]:
         with translate_errors(self._path):
             yield self._connection
 

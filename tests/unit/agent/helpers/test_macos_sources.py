@@ -269,7 +269,7 @@ def test_a_program_that_prints_is_published(tmp_path):
         ("import sys; sys.exit('powermetrics must be invoked as the superuser')", "as the superuser"),
         (
             "print('*** Sampled system activity ***</plist>', flush=True)\nimport time\ntime.sleep(60)",
-            "not understood",
+            "cannot be read",
         ),
         ("", "has ended"),
     ],

@@ -79,7 +79,7 @@ def test_a_suspend_waits_for_the_sign_of_life():
     assert announced.wait(PATIENCE_SECONDS)
     thread.join(0.05)
     assert thread.is_alive()
-    watch.written()
+    watch.confirm_written()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     announced.clear()

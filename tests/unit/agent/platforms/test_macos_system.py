@@ -96,11 +96,11 @@ def test_a_sleep_waits_for_the_sign_of_life():
         assert announced.wait(PATIENCE_SECONDS)
         sleeping.join(0.05)
         assert sleeping.is_alive(), "held up"
-        one.written()
+        one.confirm_written()
         sleeping.join(PATIENCE_SECONDS)
         assert not sleeping.is_alive()
     finally:
-        one.written()
+        one.confirm_written()
         one.close()
     assert calls.told is None
 
@@ -112,7 +112,7 @@ def test_a_sleep_waits_no_longer_than_it_may():
     assert calls.told is not None
     for _ in range(2):
         calls.told(WILL_SLEEP)
-        one.written()
+        one.confirm_written()
     one.close()
     assert announced == [1, 1]
 

@@ -144,7 +144,7 @@ def test_where_a_suspend_is_not_announced_measuring_goes_on(windows, monkeypatch
 
     monkeypatch.setattr(windows, "on_power_event", refused)
     watch = windows_system.on_sleep_ahead(lambda: None)
-    watch.written()
+    watch.confirm_written()
     watch.close()
     assert "a suspend is not announced here" in caplog.text
 

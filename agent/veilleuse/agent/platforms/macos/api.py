@@ -40,10 +40,10 @@ class MacosCallTable(Protocol):
         It stays on the machine: it detects a clone, and names a file.
         """
 
-    def on_power_event(self, told: Callable[[int], None]) -> Callable[[], None]:
-        """Call `told` with each message of the root power domain, in a thread of the system.
+    def on_power_event(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """Call `callback` with each message of the root power domain, in a thread of the system.
 
-        A message that needs an answer is allowed when `told` returns, even after an exception. Returns a
+        A message that needs an answer is allowed when `callback` returns, even after an exception. Returns a
         function that ends the calls.
         """
 
@@ -123,7 +123,7 @@ class MacosCalls:
             raise MacosCallError(f"gethostuuid: error {ctypes.get_errno()}")
         return str(uuid.UUID(bytes=bytes(found))).upper()
 
-    def on_power_event(self, told: Callable[[int], None]) -> Callable[[], None]:
+    def on_power_event(self, callback: Callable[[int], None]) -> Callable[[], None]:
         """See MacosCallTable. It uses its own dispatch queue, so this process needs no event loop."""
         register = self._function(
             IOKIT, "IORegisterForSystemPower", c_void_p, c_void_p, _INTEREST, c_void_p, result=c_uint32
@@ -138,14 +138,14 @@ class MacosCalls:
         destroy = self._function(IOKIT, "IONotificationPortDestroy", c_void_p, result=None)
         root, port, notifier = c_uint32(), c_void_p(), c_uint32()
 
-        def called(_pointer: object, _service: int, message: int, argument: int | None) -> None:
+        def call_back(_pointer: object, _service: int, message: int, argument: int | None) -> None:
             try:
-                told(message)
+                callback(message)
             finally:  # also after a defect of ours, which Python prints: never keep a machine awake
                 if message in _ANSWERED:
                     allow(root, argument or 0)
 
-        routine = _INTEREST(called)
+        routine = _INTEREST(call_back)
         queue = queue_of(_QUEUE, None)
         root.value = register(None, byref(port), routine, byref(notifier))
         if not root.value or not queue:

@@ -152,8 +152,8 @@ class PowerWatch:
                 return  # the agent is ending: its pipe is closed, its last sign is written
             self._written.wait(self._held_seconds)
 
-    def written(self) -> None:
-        """See `SleepWatch.written`."""
+    def confirm_written(self) -> None:
+        """See `SleepWatch.confirm_written`."""
         self._written.set()
 
     def close(self) -> None:

@@ -284,11 +284,11 @@ class WindowsCalls:
         _check_code("PowerReadACValueIndex", done)
         return int(value.value)
 
-    def on_power_event(self, told: Callable[[int], None]) -> None:
+    def on_power_event(self, callback: Callable[[int], None]) -> None:
         """See PowerCalls."""
 
         def routine(_context: object, event: int, _setting: object) -> int:
-            told(event)
+            callback(event)
             return 0
 
         name = "PowerRegisterSuspendResumeNotification"
@@ -314,9 +314,9 @@ class WindowsCalls:
         """See ProcessCalls."""
         self._function("kernel32", "SetErrorMode", DWORD, result=DWORD)(_NO_CRASH_DIALOGUE)
 
-    def on_console_event(self, told: Callable[[int], bool]) -> Callable[[], None]:
+    def on_console_event(self, callback: Callable[[int], bool]) -> Callable[[], None]:
         """See ProcessCalls."""
-        routine = _CONSOLE_ROUTINE(lambda event: int(told(event)))
+        routine = _CONSOLE_ROUTINE(lambda event: int(callback(event)))
         self._kept.append(routine)
         change = self._kernel("SetConsoleCtrlHandler", _CONSOLE_ROUTINE, ctypes.c_int)
         change(routine, 1)
@@ -357,10 +357,10 @@ class WindowsCalls:
 
     def job_times(self, job: int) -> int:
         """See ProcessCalls."""
-        told = JobAccounting()
+        accounting = JobAccounting()
         ask = self._kernel("QueryInformationJobObject", HANDLE, ctypes.c_int, LPVOID, DWORD, LPVOID)
-        ask(job, _ACCOUNTING, byref(told), ctypes.sizeof(told), None)
-        return int(told.user + told.kernel)
+        ask(job, _ACCOUNTING, byref(accounting), ctypes.sizeof(accounting), None)
+        return int(accounting.user + accounting.kernel)
 
     def own_usage(self) -> tuple[int, int]:
         """See ProcessCalls."""

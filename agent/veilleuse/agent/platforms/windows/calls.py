@@ -83,8 +83,8 @@ class PowerCalls(Protocol):
     def plan_value(self, subgroup: str, setting: str) -> int:
         """Return a value of the active power plan on mains, by GUIDs `{…}`."""
 
-    def on_power_event(self, told: Callable[[int], None]) -> None:
-        """Call `told` with each suspend or resume event, in a thread of the system.
+    def on_power_event(self, callback: Callable[[int], None]) -> None:
+        """Call `callback` with each suspend or resume event, in a thread of the system.
 
         This lasts for the life of the process.
         """
@@ -96,10 +96,10 @@ class ProcessCalls(Protocol):
     def quiet_crashes(self) -> None:
         """Suppress crash dialogues and reports, in this process and its children."""
 
-    def on_console_event(self, told: Callable[[int], bool]) -> Callable[[], None]:
-        """Call `told` with each CTRL_…_EVENT, in a thread of the system.
+    def on_console_event(self, callback: Callable[[int], bool]) -> Callable[[], None]:
+        """Call `callback` with each CTRL_…_EVENT, in a thread of the system.
 
-        `told` returns True when it handled the event. Returns a function that ends the calls.
+        `callback` returns True when it handled the event. Returns a function that ends the calls.
         """
 
     def process(self, number: int) -> int:

@@ -76,7 +76,7 @@ class SuspendWatch:
             self._announce()
             self._written.wait(self._answer_seconds)
 
-    def written(self) -> None:
+    def confirm_written(self) -> None:
         """Report that the sign of life is in the spool, so the machine may sleep."""
         self._written.set()
 

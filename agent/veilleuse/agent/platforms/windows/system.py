@@ -131,14 +131,14 @@ def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
     """
     ended = threading.Event()
 
-    def told(event: int) -> bool:
+    def handle_event(event: int) -> bool:
         if event != CTRL_LOGOFF:
             stop()
         if event in _FORCED:
             ended.wait(FORCED_SECONDS)  # the last sign of life is being written
         return True
 
-    forget = table().on_console_event(told)
+    forget = table().on_console_event(handle_event)
 
     def undo() -> None:
         ended.set()
