@@ -179,7 +179,7 @@ class Kept:
     def __init__(self) -> None:
         self.all: dict[tuple[PublicationKind, date, date], Publication] = {}
 
-    def told(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
+    def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         one = self.find(kind, first, end)
         if one is None:
             return None
