@@ -139,7 +139,7 @@ def difference(
 
     A smaller value is a wrap when the time between is too short for a second wrap at the point's ceiling
     power and the energy it implies is below that ceiling; else a reset. An advance above the ceiling is a reset too:
-    the counter jumped. Source: kernel powercap documentation; SENSORS.md, RAPL.
+    the counter jumped. Source: kernel powercap documentation; docs/sources.md, linux_rapl.
     """
     if previous is None:
         return First()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the collector may set, on trial until a contact has confirmed it: PROMISES.md §2.4, docs/decisions/0015. Pure.
+"""What the collector may set, on trial until a contact has confirmed it: docs/wire.md §4. Pure.
 
 The sender leaves a candidate in the control table. The resident puts it on trial. A sender that saw it on trial and had a
 good contact makes it the one that stays; without one in time the resident goes back to what was good before.

@@ -20,7 +20,7 @@ DEFAULT_FILE: Final = here.CONFIGURATION
 JOIN_FILE: Final = "join.json"
 """Inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
-"""DESIGN.md §3."""
+"""docs/privacy.md §1."""
 _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
 """Most private first."""
 

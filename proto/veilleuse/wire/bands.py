@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Timetable → bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). DESIGN.md §3.
+"""Timetable → bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). docs/calendars.md.
 
 Both sides use it: the agent to sort its ticks, the collector to distribute and check timetables.
 """
@@ -187,7 +187,7 @@ def coarse_windows(pieces: tuple[Segment, ...]) -> tuple[Segment, ...]:
     """A day's segments without the update windows that would be a clock, where the grain is the day (open: the week).
 
     A collector that may declare windows could else ask whether a machine is on at any minute it likes. In the open band none is
-    told; in the others only those that leave no part, inside or outside, under MINIMUM_WINDOW_PART_MINUTES. docs/decisions/0029.
+    told; in the others only those that leave no part, inside or outside, under MINIMUM_WINDOW_PART_MINUTES. docs/privacy.md §1.
     """
     lengths: dict[tuple[Band, bool | None], int] = {}
     for piece in pieces:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The little that a collector may set on an agent: PROMISES.md §2.4. Typed, bounded, never finer than the local file.
+"""The little that a collector may set on an agent: docs/wire.md §4. Typed, bounded, never finer than the local file.
 
 No hash function here: the measuring process reads this.
 """

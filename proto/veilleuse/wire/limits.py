@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Bounds both sides keep: PROMISES.md §2.3 and the record's shape."""
+"""Bounds both sides keep: docs/wire.md §3 and the record's shape."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Asset pseudonyms: PROMISES.md §2.6. The agent computes them once, at enrolment; the inventory importer computes the same.
+"""Asset pseudonyms: docs/wire.md §6. The agent computes them once, at enrolment; the inventory importer computes the same.
 
 A serial number never leaves a machine; only a fleet that holds the same key can match the two.
 """

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an agent signs with its key, and the collector verifies: to renew an expired certificate (PROMISES.md §2.6.5),
-and to prove of which machine it is a copy (§2.7)."""
+"""What an agent signs with its key, and the collector verifies: to renew an expired certificate (docs/wire.md §6),
+and to prove of which machine it is a copy (docs/wire.md §7)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 """`veilleuse-agent before-sleep`: the machine is about to sleep, the service writes its sign of life first.
 
 For deploy/systemd/veilleuse-agent-sleep.service: a signal to the running service, then a bounded wait until it has written.
-Nothing here can stop the machine from sleeping. docs/decisions/0025.
+Nothing here can stop the machine from sleeping. docs/states.md.
 """
 
 from __future__ import annotations

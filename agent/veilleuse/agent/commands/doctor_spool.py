@@ -24,7 +24,7 @@ from veilleuse.wire.vocabulary import Population
 TYPICAL_ROW_BYTES: Final = 900
 """A row of one state and one point, measured; used until there are rows of this machine to go by."""
 _MANY_DAYS: Final = 400
-"""Beyond that a certificate cannot be renewed any more: PROMISES.md §2.6."""
+"""Beyond that a certificate cannot be renewed any more: docs/wire.md §6."""
 FEW_DAYS: Final = 3.0
 """A buffer shorter than a long weekend is worth a word."""
 _VERSION = re.compile(r"(\d+)\.(\d+)")

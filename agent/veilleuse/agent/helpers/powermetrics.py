@@ -29,7 +29,7 @@ from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 INTERVAL_MILLISECONDS: Final = 10_000
-"""PROMISES.md P11: nothing below 10 s is read or served."""
+"""docs/guarantees.md P11: nothing below 10 s is read or served."""
 PACKAGE_CEILING_WATTS: Final = 1_000.0
 """As for RAPL: no processor package draws more."""
 LARGEST_SAMPLE_BYTES: Final = 1 << 20

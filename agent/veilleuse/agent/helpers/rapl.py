@@ -26,7 +26,7 @@ from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLISECONDS_PER_SE
 log = logging.getLogger(__name__)
 
 EVERY_MILLISECONDS: Final = 10 * MILLISECONDS_PER_SECOND
-"""PROMISES.md P11: nothing below 10 s is read or served."""
+"""docs/guarantees.md P11: nothing below 10 s is read or served."""
 MODE: Final = 0o640
 """Root writes, the group of the process reads: the unit's, veilleuse-rapl."""
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How an agent gets a certificate: the first one, the next one, and one after the last has expired. PROMISES.md §2.6.
+"""How an agent gets a certificate: the first one, the next one, and one after the last has expired. docs/wire.md §6.
 
 The logic alone: calls and keys come in through protocols, so that grpc and cryptography stay behind `sending/process.py`.
 The key is on disk before the call: an answer that is lost is asked for again with the same key.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Is this machine a copy of another, and what does a copy keep of its original? PROMISES.md §2.7, docs/decisions/0014.
+"""Is this machine a copy of another, and what does a copy keep of its original? docs/wire.md §7, docs/decisions/0014.
 
 Beside the key lie HMACs of the hardware's ids, under a salt that never leaves (`id/hardware.json`). When two of them
 changed, or the collector says that somebody else lives under this identity, `id/copied` says so. The next beginning then

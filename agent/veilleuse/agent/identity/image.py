@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Nothing of this machine in its state directory any more: before its disk becomes an image. PROMISES.md §2.7.
+"""Nothing of this machine in its state directory any more: before its disk becomes an image. docs/wire.md §7.
 
 The configuration is not touched. What was deleted may still lie in free blocks of the disk: the identity of a machine that
 was enrolled has to be revoked on the collector.

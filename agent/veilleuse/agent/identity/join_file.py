@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The join file that `veilleuse token create` writes: all that a machine needs to enrol. PROMISES.md §2.6."""
+"""The join file that `veilleuse token create` writes: all that a machine needs to enrol. docs/wire.md §6."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What happens before measuring begins: is this state directory this machine's own? PROMISES.md §2.7, decision 0014.
+"""What happens before measuring begins: is this state directory this machine's own? docs/wire.md §7, decision 0014.
 
 A copy measures from the first moment, in a spool, an epoch and a fold of its own; what it was copied with is set aside and
 never sent by it. Every step can be cut and is done again: the mark says what was begun, the spool's epoch how far it came.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The identity on disk: key, certificate, roots, id, and what tells a copy from the original. PROMISES.md §2.6-2.8.
+"""The identity on disk: key, certificate, roots, id, and what tells a copy from the original. docs/wire.md §6, §7 and §8.
 
 `<state>/id`, mode 0700, files 0600, each replaced whole. No cryptography here: validity stands as text above the
 certificate, so that a sender that need not renew never imports it. The certificate names the key it belongs to, so a

@@ -75,7 +75,7 @@ if TYPE_CHECKING:  # in the process that stays a protocol is memory for nothing
         """`creationflags` of a child that `ask_to_end` can end."""
 
         def prepare_process(self) -> None:
-            """First of all in each process: a crash leaves no key on the disk (PROMISES.md S19)."""
+            """First of all in each process: a crash leaves no key on the disk (docs/guarantees.md S19)."""
 
         def clocks(self) -> tuple[int, int, int]:
             """(Unix time, time since boot, the same without the time asleep), ms, read within microseconds of each other."""

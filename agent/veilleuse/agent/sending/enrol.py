@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of enrolment: join file or original, keys, channel and spool make an identity. PROMISES.md §2.6-2.7.
+"""Composition root of enrolment: join file or original, keys, channel and spool make an identity. docs/wire.md §6 and §7.
 
 `enrol` is the command; `by_itself` is the sender's, which has no identity yet: a join file that was left for it, or the
 proof that this machine is a copy of an enrolled one.

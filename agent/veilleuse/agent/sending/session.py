@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One contact with the collector: Hello, then Push until nothing waits. PROMISES.md §2.2 and §2.3.
+"""One contact with the collector: Hello, then Push until nothing waits. docs/wire.md §2 and §3.
 
 The logic alone: the calls come in through `TelemetryApi`, so that grpc stays in the composition root.
 """
@@ -38,7 +38,7 @@ from veilleuse.wire.vocabulary import GapReason
 log = logging.getLogger(__name__)
 
 ROWS_PER_PUSH: Final = 256
-"""DESIGN.md §4: the sender reads at most this many rows, then uses the network."""
+"""docs/architecture.md §2: the sender reads at most this many rows, then uses the network."""
 ATTEMPTS_PER_CONTACT: Final = 512
 """Hello answers, refusals and conflicts worked through before giving up until the next contact."""
 REFUSALS_PER_RECORD: Final = 3
@@ -413,7 +413,7 @@ def retry_delay_milliseconds(
 
     First uniform 0 to min(interval, 120 s); then exponential from 5 s, never less than the first, capped at 15 min, full
     jitter after the cap. Less than the first, and all that failed twice during an outage would come back within seconds of
-    its end: R16. `uniform(low, high)` is the source of chance. Source: PROMISES.md §2.3.
+    its end: R16. `uniform(low, high)` is the source of chance. Source: docs/wire.md §3.
     """
     ceiling = min(interval_milliseconds, FIRST_RECONNECT_CAP_MILLISECONDS)
     if failures > 1:

@@ -32,7 +32,7 @@ FILE_NAME: Final = "spool.db"
 """Inside `paths.state`."""
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_MILLISECONDS: Final = 10_000
-"""DESIGN.md §4."""
+"""docs/architecture.md §2."""
 
 ASIDE: Final = "`veilleuse-agent run` sets it aside when it starts"
 
@@ -202,7 +202,7 @@ def points_of(sources: str | None) -> list[tuple[str, str, str, str]]:
 
 DROPPED_AT_ONCE: Final = 32
 RING_FLOOR: Final = 14
-"""Acknowledged records that stay even when there is no room: PROMISES.md §2.2."""
+"""Acknowledged records that stay even when there is no room: docs/wire.md §2."""
 MAX_SPANS: Final = 256
 """Of one gap; what does not fit is undated."""
 DISK_SHARE: Final = 0.05

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool: number, chain, hand out, acknowledge, go back. PROMISES.md §2.1 and §2.2.
+"""The sender's half of the spool: number, chain, hand out, acknowledge, go back. docs/wire.md §1 and §2.
 
 Every call is its own IMMEDIATE transaction, so that the resident process is never held up by the network. The last
 row is never trimmed: numbers and chain are always known from the rows themselves, and no number is given twice.

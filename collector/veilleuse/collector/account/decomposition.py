@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a figure changed from one period to another (pure, exact). METHOD.md §1.5.
+"""Why a figure changed from one period to another (pure, exact). docs/methodology.md §10.
 
 E = M · Σ_c s_c · Σ_s h_cs · w_cs: machine-time of the fleet, share of each class in it, share of each state in the class's time,
 watts in the state. The effects are taken in that order, each at the new values of those before it, so that they sum to E1 − E0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy × factor → emissions, exactly, and the uncertainty of the product (pure). METHOD.md §2 and §5.
+"""Energy × factor → emissions, exactly, and the uncertainty of the product (pure). docs/methodology.md §6 and §8.
 
 Fractions inside: nothing is rounded until a file is written.
 """

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What energy is for the bilan carbone: items of BEGES and GHG Protocol, the home share, what a change of factor is (pure).
 
-METHOD.md §1 and §2. BEGES: décret 2022-982, items of its regulatory method, version 5.
+docs/methodology.md §8. BEGES: décret 2022-982, items of its regulatory method, version 5.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEFAULT_MAPPING: Final = BilanMapping(
         ContextMapping(PowerContext.HOME, BilanItem("3.3", "3.7"), None, False, True, REMEMBERED),
     )
 )
-"""METHOD.md §2, until a user confirms it."""
+"""docs/methodology.md §8, until a user confirms it."""
 
 METHOD_CHANGE: Final = "factor + ADEME method change"
 FACTOR_CHANGE: Final = "factor"
@@ -161,7 +161,7 @@ def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:
 def factor_change(before: ChosenFactor, after: ChosenFactor) -> str | None:
     """What the factor effect of a change is, in words: across two series it is the method too; None: nothing changed.
 
-    METHOD.md §2: ADEME's annual series ends with 2023, the one smoothed over four years begins with 2024.
+    docs/methodology.md §8: ADEME's annual series ends with 2023, the one smoothed over four years begins with 2024.
     """
     old, new = before.factor, after.factor
     if old.series != new.series:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The market-based line: what contracts cover at their factor, the rest at the grid's (pure). METHOD.md §2.
+"""The market-based line: what contracts cover at their factor, the rest at the grid's (pure). docs/methodology.md §8.
 
 GHG Protocol, Scope 2 Guidance (2015), asks for the residual mix where no contract covers; none is in our tables, so that the
 location factor stands in, and the result says so. Fractions: covered + rest = the energy, exactly.

@@ -40,7 +40,7 @@ DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "mo
 """What --group-by takes. Year and population always divide: a row has one factor and one rule of disclosure."""
 DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
-"""A night counts when the machine was on for longer: METHOD.md §6, I1."""
+"""A night counts when the machine was on for longer: docs/methodology.md §12, I1."""
 
 
 @dataclass(frozen=True, slots=True)

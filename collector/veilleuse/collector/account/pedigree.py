@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Uncertainty of activity data by pedigree, after ABC: five scores → GSD² (pure). METHOD.md §5.
+"""Uncertainty of activity data by pedigree, after ABC: five scores → GSD² (pure). docs/methodology.md §6.
 
 For activity data only, and never for a factor row by row: the factor enters once, on the total.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What people read of a row: rounded once, to no more digits than the half-width of its interval has (pure). METHOD.md §5."""
+"""What people read of a row: rounded once, to no more digits than the half-width of its interval has (pure). docs/methodology.md §6."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from veilleuse.collector.fleet.estimate import SELECTION
 from veilleuse.collector.model.figures import EmissionsRow, Ends
 
 DIGITS = 2
-"""Of the half-width that are told: METHOD.md gives ± 36,051.8 as 36,000; ours."""
+"""Of the half-width that are told: ± 36,051.8 is told as 36,000; docs/methodology.md §6, ours."""
 
 
 def decimals(half_width: float) -> int:

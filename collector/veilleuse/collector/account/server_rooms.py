@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Server rooms in the yearly figure: what meters count beside the machines, the UPS's loss and the overhead (pure). METHOD.md §3.
+"""Server rooms in the yearly figure: what meters count beside the machines, the UPS's loss and the overhead (pure). docs/methodology.md §3.
 
 A row of class `other_room`: its energy is what no machine accounts for (network, storage), the loss and the overhead, each also
 in a column of its own. What is not known is absent, and the row says that the overhead is not included.

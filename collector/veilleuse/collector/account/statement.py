@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of a period × factors → the yearly export's rows (pure). METHOD.md §2, §5 and §7.
+"""Rows of a period × factors → the yearly export's rows (pure). docs/methodology.md §6, §8 and §10.
 
 The factor comes in once, on the row's or the total's own sum, and so does its uncertainty.
 """
@@ -32,7 +32,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY
 METHOD_VERSION: Final = "0.5"
 """Of derivation and accounting together; raised when a figure of the same data would change."""
 ESTIMATED_ABOVE: Final = 0.20
-"""Imputed share above which a figure is labelled estimated. METHOD.md §4."""
+"""Imputed share above which a figure is labelled estimated. docs/methodology.md §4."""
 
 EFFECTS: Final = ("fleet", "mix", "hours", "watts")
 _COMPLETE: Final = (0.3, 0.6, 0.9)

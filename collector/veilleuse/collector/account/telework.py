@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What laptops draw at home, by declared telework days: their shares, and the estimate of either part (pure). METHOD.md §2.
+"""What laptops draw at home, by declared telework days: their shares, and the estimate of either part (pure). docs/methodology.md §8.
 
 A share is a number that was declared, the same for all of a stratum: it has no error of its own, and each part has the whole's. Every
 integer of a stratum (energy by method, imputed, extrapolated, time) is divided by itself, so that both parts sum to it exactly, and all

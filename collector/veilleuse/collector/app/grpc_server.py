@@ -64,7 +64,7 @@ GRACE_SECONDS: Final = 1.5
 
 
 TELEMETRY_MESSAGE_BYTES: Final = MAX_PUSH_BYTES + 16 * 1024
-"""The largest push there can be, its framing included: half of what PROMISES.md §2.3 allows, so that 100 callers at once make us
+"""The largest push there can be, its framing included: half of MAX_MESSAGE_BYTES, so that 100 callers at once make us
 hold half as much (S8)."""
 MOST_PENDING: Final = 3_000
 """Calls that came and that Python has not taken yet. gRPC's own number is 1,000: a fleet that calls at one moment was cancelled in part,

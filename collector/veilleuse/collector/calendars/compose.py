@@ -4,7 +4,7 @@
 
 The closures of a calendar reach from last year to next year; the year turns on 1 October. So machines always know the holidays
 of the next 15 months, a collector that runs changes the calendar of a site once a year and in time (agents use a new one
-from the next 1st of a month, DESIGN.md §3), and a machine that was off for long still sorts the days it missed. Decision 0028.
+from the next 1st of a month, docs/calendars.md), and a machine that was off for long still sorts the days it missed. Decision 0028.
 """
 
 from __future__ import annotations

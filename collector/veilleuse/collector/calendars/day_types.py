@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Day types of METHOD.md §5, g = open, school holiday, closed, of a civil day of a site; and the share of each in a week.
+"""Day types of docs/methodology.md §4, g = open, school holiday, closed, of a civil day of a site; and the share of each in a week.
 
 Pure. A workstation tells its open band by ISO week: a week over days of two types is shared in proportion to the open
 milliseconds of each, in integers, and is then `apportioned`.

@@ -31,7 +31,7 @@ from veilleuse.collector.store.sqlite.directory import DATA_FILE, is_half_restor
 app = typer.Typer(**APP)
 
 RING_HOURS: Final = 72
-"""How far back agents keep what was acknowledged: PROMISES.md §2.2."""
+"""How far back agents keep what was acknowledged: docs/wire.md §2."""
 
 
 @app.command()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a revision differs from the one before, by cause: method, perimeter, late data, factor (pure, exact). METHOD.md §7.
+"""Why a revision differs from the one before, by cause: method, perimeter, late data, factor (pure, exact). docs/methodology.md §11.
 
 In that order, each step derived again at what the steps before it made: the old machines in the old fleet under the new method and
 assumptions; the old machines in the new fleet; the new machines; the new factor. The effects sum to the difference, exactly, in mJ and

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which strata and cells are kept as one, so that none stands on fewer than k machines (pure). DESIGN.md §6 and §7.
+"""Which strata and cells are kept as one, so that none stands on fewer than k machines (pure). docs/methodology.md §11.
 
 What is too small goes with its siblings: first the sites of an entity, then the entities of a class, then the classes of a population,
 then the populations of a zone; the rule of veilleuse.collector.disclosure at each step. Nothing is dropped, but in a zone with fewer than k

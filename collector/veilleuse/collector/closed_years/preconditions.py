@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a year cannot be closed, or not definitively; each says what to do. METHOD.md §7."""
+"""Why a year cannot be closed, or not definitively; each says what to do. docs/closing.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of a closed year for ever: sums over ten machines or more, and no machine (pure). DESIGN.md §6; decision 0039.
+"""What is kept of a closed year for ever: sums over ten machines or more, and no machine (pure). docs/methodology.md §11; decision 0039.
 
 Of each cell (place, class, hardware, age): n; Σv by day type and band, v the columns of vectors; Σwwᵀ, w being one machine's year
 stacked by day type. Wall and load models are linear in w, so that the year and its variance can be derived again under another one.

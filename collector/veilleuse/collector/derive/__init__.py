@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Counters, states and utilisation → wall energy with method and uncertainty. METHOD.md §3."""
+"""Counters, states and utilisation → wall energy with method and uncertainty. docs/methodology.md §1."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A server's energy, shared between its services and guests (pure, integers only). SENSORS.md, Attribution; docs/attribution.md.
+"""A server's energy, shared between its services and guests (pure, integers only). docs/attribution.md.
 
 Each hour on its own: what the machine drew while on = an idle part, which nobody's work causes, and a dynamic part, which is
 shared in proportion to the CPU time of that hour. A convention, not a measurement: nothing meters a service.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which of a cell's points speak for the whole machine, before any model (pure). METHOD.md §3, SENSORS.md.
+"""Which of a cell's points speak for the whole machine, before any model (pure). docs/methodology.md §1, docs/sources.md.
 
 Points nest and views repeat each other: of meters one is chosen, of counters one kind, and only disjoint parts are summed.
 """
@@ -239,7 +239,7 @@ def _component(point: Point) -> str:
 
 
 def _of_energy_meters(found: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
-    """SENSORS.md: where any package is metered, the package alone; else the clusters of processors that have no package."""
+    """docs/methodology.md §1: where any package is metered, the package alone; else the clusters of processors that have no package."""
     package = found.get("package") or found.get("cluster")
     return {name: parts for name, parts in (("package", package), ("psys", found.get("psys"))) if parts}
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wall energy from state and load alone, when nothing on the machine counts energy (pure). METHOD.md §3."""
+"""Wall energy from state and load alone, when nothing on the machine counts energy (pure). docs/methodology.md §2."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _standby(
     plugged_share_ppm: int,
     calibration: Calibration | None,
 ) -> tuple[WallEnergy, ...]:
-    """Off or asleep: the power calibrated for the model, else the class's. METHOD.md §7 counts both as modelled."""
+    """Off or asleep: the power calibrated for the model, else the class's. docs/methodology.md §1 counts both as modelled."""
     method, u_ppm = Method.LOAD_MODELLED, priors.STATE_POWER_U_PPM
     fit = calibration.standby(cell.state) if calibration is not None else None
     if fit is not None:

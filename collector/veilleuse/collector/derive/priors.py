@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Every number the derivation knows before it is calibrated. Integers: microwatts and parts per million.
 
-Source: METHOD.md §3, marked [P] there (our own choice, documented in docs/methodology.md) unless a line says otherwise.
+Source: docs/methodology.md §1 to §3, marked [P] there (our own choice) unless a line says otherwise.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ STATE_POWERS: Final = {
     DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
     DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
     DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
-    # No screen, so one rest power. 475 W is full load (idle/max 0.21); METHOD.md's 175 and 300 W are levels of service,
+    # No screen, so one rest power. 475 W is full load (idle/max 0.21); 175 and 300 W of docs/methodology.md §2 are levels of service,
     # which the curve passes at 13 % and at 41 % of load.
     DeviceClass.SERVER: _powers(8, None, 100, 100, 475),
     # Desktop TEC median (56.5 kWh/year), which is the SFF's row.
     DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
 }
-"""METHOD.md §3, table of state powers. A virtual machine has none: its host carries it."""
+"""docs/methodology.md §2, table of state powers. A virtual machine has none: its host carries it."""
 
 STATE_POWER_U_PPM: Final = u_ppm(1.5)
 """Until calibrated."""
@@ -100,7 +100,7 @@ MODULE_CLASSES: Final = frozenset(
 )
 
 BATTERY_TO_WALL_PPM: Final = round(MILLION / 0.84)
-"""Discharged energy to wall: 0.95 battery × 0.88 adapter = 0.84, [M] in METHOD.md §3."""
+"""Discharged energy to wall: 0.95 battery × 0.88 adapter = 0.84, [M] in docs/methodology.md §1."""
 BATTERY_U_PPM: Final = u_ppm(1.2)
 
 METER_U_PPM: Final = u_ppm_of_percent(2)
@@ -136,7 +136,7 @@ PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
 """psys already holds the platform: only the supply's loss is added (0.88), no base; ours."""
 
 PSYS_DISCHARGE_PPM: Final = 1_200_000
-"""psys is believed up to 1.2 × what the battery gives meanwhile. SENSORS.md: 12.2 W against 9.3 W on one Kaby Lake."""
+"""psys is believed up to 1.2 × what the battery gives meanwhile. docs/methodology.md §1: 12.2 W against 9.3 W on one Kaby Lake."""
 PSYS_CHECK_MILLISECONDS: Final = 600_000
 """Time on battery before that says anything: 10 minutes, ours."""
 
@@ -147,7 +147,7 @@ SENSITIVITY_PUE_PPM: Final = 1_550_000
 """Of the line that says what an unknown PUE may hide."""
 
 SCREEN_MICROWATTS: Final = (microwatts(11), microwatts(12.5), microwatts(17), microwatts(12.5))
-"""External screen that is on, in the order of wire.limits.DISPLAY_SIZES. 22-27 inches: METHOD.md §3. The others: p25 and p75
+"""External screen that is on, in the order of wire.limits.DISPLAY_SIZES. 22-27 inches: docs/methodology.md §3. The others: p25 and p75
 of device_tec_percentiles.csv (35.5 and 54.1 kWh a year) at 35 % on and 0.3 W else; a size not told is taken for the middle."""
 SCREEN_U_PPM: Final = (u_ppm(1.5), u_ppm(1.5), u_ppm(1.5), UNKNOWN_U_PPM)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rooms: a tree of meters over a period → machines, UPS loss, overhead, and what no meter sees (pure). METHOD.md §3.
+"""Rooms: a tree of meters over a period → machines, UPS loss, overhead, and what no meter sees (pure). docs/methodology.md §3.
 
 Hour by hour, in integers: what a meter counts = what its children count + what is its machines' + what is left over.
 """
@@ -29,7 +29,7 @@ Hours = Mapping[str, Mapping[int, MeterReading]]
 """Meter → hour (Unix ms) → what was read."""
 
 RESIDUAL_ERROR_PPM: Final = -50_000
-"""Children that count 5 % more than what feeds them: METHOD.md §3."""
+"""Children that count 5 % more than what feeds them: docs/methodology.md §3."""
 _LOSS_NOT_KNOWN: Final = "{}: the loss of the UPS is not known"
 
 

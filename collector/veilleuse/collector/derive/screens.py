@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy of external screens, apart from the machine's (pure). METHOD.md §3; internal panels are the machine's own.
+"""Energy of external screens, apart from the machine's (pure). docs/methodology.md §3; internal panels are the machine's own.
 
 Only what agents count is derived: the time screens are on. No agent sees a screen that is off: what they draw then (0.3 W, some 2
 kWh a year each) is added to the fleet's figure, for the screens of the inventory (account.sample).

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
+"""Wall energy of a cell by the ladder of docs/methodology.md §1 (pure, integers only).
 
 meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class default.
 The best rung answers for the milliseconds it covers, the next one for those that are left, the load model for the last:
-docs/decisions/0008 and 0026. Points nest and are never summed across rungs.
+docs/decisions/0026. Points nest and are never summed across rungs.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ SLICE_SECONDS: Final = 0.020
 """Longest stretch of the writer's thread one job takes: it delays acknowledgements by as much."""
 PRESSED_SLICE_SECONDS: Final = 0.005
 """The same while more calls wait than are served: storing them comes first, and what is derived later is derived for more records
-at once. Never none: decision 0044."""
+at once. Never none: docs/wire.md §3."""
 GATHER_SECONDS: Final = 0.5
 """Wait between the first record stored and the derivation: what comes together is derived together."""
 RETRY_SECONDS: Final = 5.0

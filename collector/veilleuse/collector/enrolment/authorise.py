@@ -35,7 +35,7 @@ _CONFLICT = (
     "a newer certificate of this machine was used already: it is a copy, or was set back; enrol it again with a new "
     "join file"
 )
-"""Two holders of one identity are never served both: PROMISES.md §2.6.6."""
+"""Two holders of one identity are never served both: docs/wire.md §6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class CertificateAuthoriser:
         )
 
     def _behind(self, certificate: AgentCertificate) -> None:
-        # Signed by us, yet newer than all we remember: this registry was restored from a backup (§2.6.6).
+        # Signed by us, yet newer than all we remember: this registry was restored from a backup (docs/wire.md §6).
         self._standings.raise_generation(certificate.agent_id, certificate.generation)
         self._on_collector_behind()
         log.warning("certificate newer than the registry", extra={"generation": certificate.generation})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An identity of its own for a machine that was copied from an enrolled one: PROMISES.md §2.7, decision 0017.
+"""An identity of its own for a machine that was copied from an enrolled one: docs/wire.md §7, decision 0017.
 
 It holds the original's key, and that is all it can prove, as a thief of that key could: it waits for an operator, unless
 the original's token was made to admit copies, and is put where the original is, and nowhere else.

@@ -24,7 +24,7 @@ from veilleuse.wire.vocabulary import Population
 T = TypeVar("T")
 
 COMMIT_SECONDS: Final = 15.0
-"""Longest wait for the writer: the deadline of a call (PROMISES.md §2.3)."""
+"""Longest wait for the writer: the deadline of a call (docs/wire.md §3)."""
 IDEMPOTENCE_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 
 
@@ -110,7 +110,7 @@ def unix_milliseconds(moment: datetime) -> int:
 
 
 def store_moment(moment_unix_milliseconds: int, population: Population) -> int:
-    """A moment as the store may keep it: the UTC day alone, but on servers (PROMISES.md §3.2)."""
+    """A moment as the store may keep it: the UTC day alone, but on servers (docs/privacy.md §1)."""
     if population is Population.SERVER:
         return moment_unix_milliseconds
     return moment_unix_milliseconds - moment_unix_milliseconds % MILLISECONDS_PER_DAY

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The register: a file outside the backups that remembers who was let in and who was put out. PROMISES.md §2.6.7, decision 0013.
+"""The register: a file outside the backups that remembers who was let in and who was put out. docs/wire.md §6, decision 0013.
 
 One JSON object a line, appended and fsynced before the commit of what it tells, so that a collector restored from a
 backup learns what came after it. A line:

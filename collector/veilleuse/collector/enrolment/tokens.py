@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Enrolment tokens: what makes one good, and how many wrong tries an address has. PROMISES.md §2.6.2."""
+"""Enrolment tokens: what makes one good, and how many wrong tries an address has. docs/wire.md §6."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TokenOrder:
 def checked_name(word: str, text: str) -> str:
     """The name of an entity or a site in NFC, so that it is one name however it was typed. `word` says which.
 
-    Raises UsageError unless it is 1 to 128 printable characters: no control, no bidi character (PROMISES.md S16).
+    Raises UsageError unless it is 1 to 128 printable characters: no control, no bidi character (docs/guarantees.md S16).
     """
     name = unicodedata.normalize("NFC", text)
     if not (0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and name == name.strip()):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Samples → the Prometheus text format, by joining strings: no object per sample (11-42 ms against 395-568, DESIGN.md §7).
+"""Samples → the Prometheus text format, by joining strings: no object per sample (11-42 ms against 395-568).
 
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text format 0.0.4).
 """

@@ -3,7 +3,7 @@
 """Other criteria of electricity (ADPe, primary energy, water) from a BoaviztAPI that the user runs. Never part of a figure.
 
 Requirements: a BoaviztAPI 1 or 2 on this machine, or behind TLS. What it answers is ADEME's, WRI's and others': it is
-shown, with its source, and not kept; METHOD.md §2. Its own carbon factor (98 g of 2019 for France) is never asked for.
+shown, with its source, and not kept; docs/methodology.md §8. Its own carbon factor (98 g of 2019 for France) is never asked for.
 
 Shapes read on a running BoaviztAPI 2.5.0: `POST /v1/peripheral/monitor?verbose=true&criteria=pe` with a use of 1,000 W
 answers `verbose.pe_factor = {value, unit, source, status, min, max}`, per kWh; a country it does not know becomes Europe with

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet: which machines were in service, where, on how many days of each type (pure). METHOD.md §5's M and N.
+"""The fleet: which machines were in service, where, on how many days of each type (pure). docs/methodology.md §6's M and N.
 
 With an inventory, its assets are the fleet, each from its day of service on, or all the time where none is said. An agent's machine that no asset
 is matched with stands in for one of its class and entity, and counts on top only where the inventory has fewer than were measured; one that

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Mean power of device classes that nobody measured, for `fleet.Assumptions.class_microwatts` (pure but for the shipped table).
 
-METHOD.md §3: what only an inventory knows stands at its class default, GSD² 2.0. Figures and their sources are in
+docs/methodology.md §7: what only an inventory knows stands at its class default, GSD² 2.0. Figures and their sources are in
 data/inventory_class_defaults.csv, class by class. A class that is not there (`other`, virtual machines, rooms) has no default: it stays
 without energy, and is listed as such.
 """

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What a class is made of, model × age, in the fleet and in the sample: post-stratification and its check (pure).
 
-METHOD.md §5. A machine of a cell that draws twice the class's mean power stands, halved, for the mean machine; the
+docs/methodology.md §6. A machine of a cell that draws twice the class's mean power stands, halved, for the mean machine; the
 stratum's mean is then set to the composition that the inventory gives it. Cells with few machines are merged.
 """
 
@@ -19,7 +19,7 @@ from veilleuse.collector.fleet.strata import Rates, StratumPart
 from veilleuse.collector.quantiles import chi_square99
 
 FEWEST_OF_CELL: Final = 10
-"""Machines of a cell in the class's sample: METHOD.md's bound for a mean."""
+"""Machines of a cell in the class's sample: docs/methodology.md §6's bound for a mean."""
 FEWEST_EXPECTED: Final = 5.0
 """Of a cell, for the χ² law to hold: the usual rule."""
 _ANY: Final = "*"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Errors that a larger sample does not lessen: priors, calibrations, meters (pure). METHOD.md §5.
+"""Errors that a larger sample does not lessen: priors, calibrations, meters (pure). docs/methodology.md §6.
 
 Prior errors correlate 1 within a hardware model, 0.5 between models of a class, 0 between classes. A calibration's is its
 model's own, gᵀΣg; the gain of its meter is common to all fits made with it. What a meter or a battery told has an error that is common to its class. No
@@ -20,11 +20,11 @@ from veilleuse.collector.fleet.samples import Alike, CalibratedWall, HardwareMod
 from veilleuse.wire.ladder import MEASURED, Method
 
 BETWEEN_MODELS: Final = 0.5
-"""Correlation of prior errors of two hardware models of a class. METHOD.md §5."""
+"""Correlation of prior errors of two hardware models of a class. docs/methodology.md §6."""
 DEFAULT_U: Final = math.log(2.0) / 2
-"""Of a class default: GSD² 2.0, METHOD.md §3."""
+"""Of a class default: GSD² 2.0, docs/methodology.md §7."""
 STANDBY_U: Final = math.log(1.5) / 2
-"""Of a power by state: GSD² 1.5, METHOD.md §3."""
+"""Of a power by state: GSD² 1.5, docs/methodology.md §2."""
 CLASS_DEFAULT: Final = ""
 """Stands for the hardware model where a class default was taken."""
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure as it is told: parts, coverage, uncertainty, interval, and what may be said of it (pure). METHOD.md §5, §7."""
+"""The fleet's figure as it is told: parts, coverage, uncertainty, interval, and what may be said of it (pure). docs/methodology.md §6 and §10."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Estimate:
 
     @property
     def is_estimated(self) -> bool:
-        """Above 20 % imputed a figure is labelled so. METHOD.md §4."""
+        """Above 20 % imputed a figure is labelled so. docs/methodology.md §4."""
         return (self.imputed_share or 0.0) > ESTIMATED_ABOVE
 
     @property

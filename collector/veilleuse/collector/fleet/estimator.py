@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The fleet's figure: energy of all machines in service out of those that were observed, with its interval (pure).
 
-METHOD.md §5; what the page leaves open is in decision 0030. Energies are integer millijoules whose parts sum to the whole exactly; uncertainties
+docs/methodology.md §6; what the page leaves open is in decision 0030. Energies are integer millijoules whose parts sum to the whole exactly; uncertainties
 are standard ones (k = 1) on the log scale.
 """
 

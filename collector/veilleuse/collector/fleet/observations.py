@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What machines did over a period, and the fleet they stand for, as the estimator takes them (pure). METHOD.md §5.
+"""What machines did over a period, and the fleet they stand for, as the estimator takes them (pure). docs/methodology.md §6.
 
 Strata are device class × place: entity, site, population, power context. Any grouping of a report is a union of strata, so that
 all groupings of one period have one total.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What the whole sample of a device class says, for its thin strata: means, spreads, the share always on (pure).
 
-METHOD.md §5, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
+docs/methodology.md §6, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from veilleuse.collector.fleet.samples import Alike, Days, summed
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, MachineKind, Rates, StratumPart, merged
 
 THIN: Final = 60
-"""Below this many machines a stratum's spread is its class's. METHOD.md §5."""
+"""Below this many machines a stratum's spread is its class's. docs/methodology.md §6."""
 FEWEST: Final = 10
 """Below, its mean too."""
 DRAWS: Final = 2_000
@@ -202,7 +202,7 @@ class Pool:
 
     @cached_property
     def spread(self) -> Spread:
-        """Variance between machines of one stratum, of either kind: METHOD.md's pooled s². Where strata do not tell kinds apart."""
+        """Variance between machines of one stratum, of either kind: docs/methodology.md §6's pooled s². Where strata do not tell kinds apart."""
         squares = math.fsum(
             part.kinds[ORDINARY].squares(part.fleet, part.kinds[ORDINARY].rates)
             for part in self.strata

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What a stratum's unobserved machine time draws, and what that rests on: terms that add up over strata (pure).
 
-METHOD.md §5: its own mean; the class's where it is thin; the class default where nothing was seen. Decision 0030.
+docs/methodology.md §6: its own mean; the class's where it is thin; the class default where nothing was seen. Decision 0030.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def _thin(found: Prediction, pool: Pool, left: Days) -> None:
 def _noise(part: StratumPart, time: _Time, n: int, length: float) -> float:
     """Factor of the variance between machines, ms²: of the stratum's own mean, and of the machines not observed themselves.
 
-    With its own mean of all kinds it is METHOD.md's (1 − f)·M²/n, M scaled.
+    With its own mean of all kinds it is docs/methodology.md §6's (1 − f)·M²/n, M scaled.
     """
     found = length * time.pooled / part.machines_fleet
     if time.own:

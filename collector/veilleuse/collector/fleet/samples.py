@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sums over machines that are alike: all that the fleet's figure needs of them (pure). METHOD.md §5, DESIGN.md §6.
+"""Sums over machines that are alike: all that the fleet's figure needs of them (pure). docs/methodology.md §6 and §11.
 
 x is what one machine did over the period, by day type: its energies, then the times they are of. Kept are n, Σx and Σxxᵀ, exactly, so
 that an open year, made of machines, and a closed one, made of what was kept of them, are one function.
@@ -29,7 +29,7 @@ AGE_EDGES_YEARS: Final = (3, 5, 8)
 
 
 class Stratum(NamedTuple):
-    """Device class × entity. METHOD.md §5."""
+    """Device class × entity. docs/methodology.md §6."""
 
     device_class: str
     entity: str
@@ -65,7 +65,7 @@ class SampleMachine:
     energy_millijoules: Days
     """At the wall, imputed energy within."""
     accounted_milliseconds: Days
-    """Time that this energy is of: derived or imputed. METHOD.md's m."""
+    """Time that this energy is of: derived or imputed. docs/methodology.md §6's m."""
     methods: Mapping[Method, EnergySums]
     """Derived energy, its time and its k = 1 uncertainty, summed linearly."""
     imputed_millijoules: int = 0
@@ -78,7 +78,7 @@ class SampleMachine:
     """Time between its first and its last day that nothing is known of, and that nothing stands in for."""
     counters_milliseconds: int = 0
     counters_millijoules: int = 0
-    """What a wall model multiplied: METHOD.md's g = (Σ t_on, Σ C)."""
+    """What a wall model multiplied: docs/methodology.md §6's g = (Σ t_on, Σ C)."""
     age_years: float | None = None
     refurbished: bool | None = None
 
@@ -117,7 +117,7 @@ class SampleMachine:
 
     @property
     def measured_millijoules(self) -> int:
-        """Metered, battery and counter_calibrated. METHOD.md §7."""
+        """Metered, battery and counter_calibrated. docs/methodology.md §1."""
         return sum(sums.energy_millijoules for method, sums in self.methods.items() if method in MEASURED)
 
 
@@ -127,13 +127,13 @@ class InService:
 
     stratum: Stratum
     machines: int
-    """Machines in service at some time of the period. METHOD.md's N."""
+    """Machines in service at some time of the period. docs/methodology.md §6's N."""
     milliseconds: Days
-    """In-service machine time by day type. METHOD.md's M. Late joiners and machines that left count for their days."""
+    """In-service machine time by day type. docs/methodology.md §6's M. Late joiners and machines that left count for their days."""
     cells: Mapping[SampleCell, int] = field(default_factory=dict)
     """Machines by model and age; empty: not known."""
     standby_milliseconds: int = 0
-    """Of external screens: display-time in service while they are not on. METHOD.md §3's rest of N·T."""
+    """Of external screens: display-time in service while they are not on. docs/methodology.md §6's rest of N·T."""
     default_milliseconds: Days = (0,) * len(DAY_TYPES)
     """Machine time at the class default beside `milliseconds`: no sample may stand for it."""
 

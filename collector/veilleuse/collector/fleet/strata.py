@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sums over the machines of one stratum: what was observed, and mean power per day type (pure). METHOD.md §5.
+"""Sums over the machines of one stratum: what was observed, and mean power per day type (pure). docs/methodology.md §6.
 
 Millijoules, milliseconds; mean power in millijoules per millisecond, which are watts. Floating point sums go through
 math.fsum, so that the order of machines does not matter.
@@ -66,7 +66,7 @@ class MachineKind:
     def squares(self, fleet: Days, around: Rates) -> float:
         """Σ of squared deviations of the machines' mean power from `around`, in the fleet's mix of day types: Σ d², d = e·n/M.
 
-        A machine observed for longer than others weighs more, as in METHOD.md's e.
+        A machine observed for longer than others weighs more, as in docs/methodology.md §6's e.
         """
         whole = sum(fleet)
         weights = [
@@ -95,7 +95,7 @@ class KnownSums:
     """What was observed of a stratum, exactly."""
 
     machines: int = 0
-    """METHOD.md's n."""
+    """docs/methodology.md §6's n."""
     energy_millijoules: int = 0
     measured_millijoules: int = 0
     imputed_millijoules: int = 0

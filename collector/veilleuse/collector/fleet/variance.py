@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Terms of strata → variance of sampling, degrees of freedom and interval of a group of them (pure). METHOD.md §5, decision 0030."""
+"""Terms of strata → variance of sampling, degrees of freedom and interval of a group of them (pure). docs/methodology.md §6, decision 0030."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who is served now, and who is told to come back. PROMISES.md §2.3, decision 0018.
+"""Who is served now, and who is told to come back. docs/wire.md §3.
 
 Shed first: backlog, told from live data by its size before anything is parsed; then live data. Hello, Renew and refusals
 take no place here: workers are left for them (settings.Grpc.admitted_pushes).

@@ -3,7 +3,7 @@
 """Where calls wait before a worker takes them: one line each for Push, Hello and Renew, so that none stands behind another's.
 
 gRPC hands each call to an executor as soon as its headers are here; ThreadPoolExecutor keeps as many as come. A line keeps a bounded
-number for a bounded time. A worker then looks at who calls, and reads the message for a bounded time too. Decision 0021.
+number for a bounded time. A worker then looks at who calls, and reads the message for a bounded time too. docs/wire.md §3.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_SECONDS: Final = 2.5
 
 AWAY_SECONDS: Final = 12.0
 """To send a call away, in a collector that is full: a caller that does not heed when to come back can do no more meanwhile.
-Less than the 15 s that an agent waits: it is told (decision 0044)."""
+Less than the 15 s that an agent waits: it is told (docs/wire.md §3)."""
 MOST_AWAY: Final = 4_096
 _LOOK_SECONDS: Final = 0.1
 

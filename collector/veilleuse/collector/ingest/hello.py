@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Hello: where the stream stands, who is speaking, and what the agent should know. PROMISES.md §2.2 item 1."""
+"""Hello: where the stream stands, who is speaking, and what the agent should know. docs/wire.md §2 item 1."""
 
 from __future__ import annotations
 

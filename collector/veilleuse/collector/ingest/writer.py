@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GROUP_PUSHES: Final = 64
-"""Most pushes of one commit: PROMISES.md §2.2."""
+"""Most pushes of one commit: docs/wire.md §2."""
 GROUP_RECORDS: Final = 1_024
 """Most records of one commit, unless one push has more: a tenth of a second or so. A Hello waits for the commit under way and its own:
 with 28 backlogs of 256 records in each that was a second and a half, and live data did not get through (R8)."""

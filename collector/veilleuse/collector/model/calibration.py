@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What calibration knows of a hardware model, and what derive makes of it. Integers only, no I/O. METHOD.md §3.
+"""What calibration knows of a hardware model, and what derive makes of it. Integers only, no I/O. docs/calibration.md.
 
 A fit is kept per hardware model and quantity: the wall line of one sum of counters (`wall:package+dram`), the power
 off, the power asleep. How it is found: veilleuse.collector.derive.calibration.

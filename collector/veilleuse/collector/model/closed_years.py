@@ -22,7 +22,7 @@ MAXIMUM_BYTES: Final = 512 * 1024 * 1024
 
 
 class YearState(Word):
-    """Of a year's figure. METHOD.md §7."""
+    """Of a year's figure. docs/closing.md."""
 
     OPEN = "open"
     CLOSED_PROVISIONAL = "closed_provisional"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Emission factors, their versions, contracts and what a figure is for the bilan carbone: data, no I/O. METHOD.md §2."""
+"""Emission factors, their versions, contracts and what a figure is for the bilan carbone: data, no I/O. docs/methodology.md §8."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.wire.vocabulary import Word
 
 INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)
-"""Where the source gives none: METHOD.md §2. Flagged `uncertainty_inherited`."""
+"""Where the source gives none: docs/methodology.md §8. Flagged `uncertainty_inherited`."""
 PROVISIONAL_U: Final = 0.108
-"""Log-scale uncertainty of standing in for a year not published yet: rms of the last yearly log steps, METHOD.md §2."""
+"""Log-scale uncertainty of standing in for a year not published yet: rms of the last yearly log steps, docs/methodology.md §8."""
 COMPONENTS: Final = ("combustion", "upstream", "losses")
 
 
@@ -78,7 +78,7 @@ class Factor:
 
     @property
     def u(self) -> float:
-        """Standard uncertainty on the log scale, k = 1, as published: ln(1 + p)/2. METHOD.md §5."""
+        """Standard uncertainty on the log scale, k = 1, as published: ln(1 + p)/2. docs/methodology.md §8."""
         return math.log(1 + float(self.uncertainty_percent) / 100) / 2
 
     @property
@@ -191,7 +191,7 @@ class ContextMapping:
     in_beges_energie: bool
     in_bilan_numerique: bool
     origin: str
-    """How the default is known: read, remembered or entered. METHOD.md §2."""
+    """How the default is known: read, remembered or entered. docs/methodology.md §8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 REST_STATES: Final = frozenset({State.ASLEEP, State.OFF})
 KNOWN_STATES: Final = ON_STATES | REST_STATES
 SCREEN_STANDBY_MICROWATTS: Final = 300_000
-"""Of an external screen that is off or asleep: 0.3 W, METHOD.md §3."""
+"""Of an external screen that is off or asleep: 0.3 W, docs/methodology.md §6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ class IndicatorFigure:
 
 @dataclass(frozen=True, slots=True)
 class EmissionsRow:
-    """One row of the yearly export: METHOD.md §7's columns, in its order. None = not there, never zero."""
+    """One row of the yearly export: docs/methodology.md §10's columns, in its order. None = not there, never zero."""
 
     period_from: str
     period_to: str
@@ -299,7 +299,7 @@ class EmissionsRow:
     ghg_category_upstream: str | None = None
     """Likewise, e.g. 3.3."""
     n_fleet: int | None = None
-    """METHOD.md's N: machines in service; without an inventory those enrolled."""
+    """docs/methodology.md §6's N: machines in service; without an inventory those enrolled."""
     machine_days_fleet: float | None = None
     days_observed: float | None = None
     """Days of the period that k of its machines cover, one of servers; None of rooms."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the sobriety indicators I3 to I12 are made of, and what they say. METHOD.md §6. No I/O.
+"""What the sobriety indicators I3 to I12 are made of, and what they say. docs/methodology.md §12. No I/O.
 
 I1, I2 and I13 are made of sums of groups (figures.GroupSums); these, of what each machine and each asset did or is.
 """
@@ -116,7 +116,7 @@ assert len(METHOD_COLUMNS) == 3 * len(Method), "one triple of columns per method
 
 
 def use_of(vector: Vector) -> BandUse:
-    """What a kept vector says of its band; imputed time and energy left out: METHOD.md §4, rule 4."""
+    """What a kept vector says of its band; imputed time and energy left out: docs/methodology.md §4, rule 4."""
 
     def total(places: Sequence[int]) -> int:
         return sum([vector[place] for place in places])

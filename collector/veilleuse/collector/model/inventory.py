@@ -18,7 +18,7 @@ from veilleuse.wire.vocabulary import Population, Word
 
 
 class PowerContext(Word):
-    """Whose meter an asset hangs on: what it is for the bilan carbone. METHOD.md §1 and §2."""
+    """Whose meter an asset hangs on: what it is for the bilan carbone. docs/methodology.md §8."""
 
     OWN_SITE = "own_site"
     EPLE = "eple"
@@ -29,7 +29,7 @@ class PowerContext(Word):
 
 
 class InventoryClass(Word):
-    """Device classes that only an inventory knows: no agent runs on them. METHOD.md §3."""
+    """Device classes that only an inventory knows: no agent runs on them. docs/methodology.md §7."""
 
     SWITCH = "switch"
     WIFI_ACCESS_POINT = "wifi_access_point"
@@ -43,7 +43,7 @@ class InventoryClass(Word):
 
 
 class ServerRole(Word):
-    """Roles that exclude a server from I6. METHOD.md §6."""
+    """Roles that exclude a server from I6. docs/methodology.md §12."""
 
     STANDBY = "standby"
     BATCH = "batch"
@@ -69,7 +69,7 @@ class Placement:
     """Where an asset stands from a day on."""
 
     from_day: date
-    """The 1st of a month, but for the first: an entity's move takes effect on the next 1st. METHOD.md §7."""
+    """The 1st of a month, but for the first: an entity's move takes effect on the next 1st. docs/methodology.md §5."""
     entity: str
     site: str
     """Blank: not said, nor told by the entity."""
@@ -153,7 +153,7 @@ class Headcount:
     from_day: date
     users: int
     telework_days_per_week: Decimal | None = None
-    """Declared, for the home share: never told by a machine. METHOD.md §2."""
+    """Declared, for the home share: never told by a machine. docs/methodology.md §8."""
 
 
 RETIREMENT_DESTINATIONS: Final = ("reuse", "recycling", "destruction", "return", "other")
@@ -175,7 +175,7 @@ class AssetRecord:
     name: str = ""
     inventory_number: str = ""
     chassis_pseudonym: bytes = b""
-    """Of the serial number: 32 bytes, or empty. PROMISES.md §2.6."""
+    """Of the serial number: 32 bytes, or empty. docs/wire.md §6."""
     smbios_pseudonym: bytes = b""
     raw: str = ""
     """The row it came from, as JSON: its recognised cells but the serial number and the UUID."""

@@ -21,7 +21,7 @@ from veilleuse.wire.vocabulary import Band, State, Supply, Word
 
 
 class DayType(Word):
-    """Of one civil day of a site. METHOD.md §5."""
+    """Of one civil day of a site. docs/methodology.md §4."""
 
     OPEN = "open"
     SCHOOL_HOLIDAY = "school_holiday"
@@ -61,12 +61,12 @@ IMPUTED_COLUMNS: Final = (
     "imputed_energy_millijoules",
     "unobserved_milliseconds",
 )
-"""METHOD.md §4: time without a known state that this machine's own history stands in for, the energy given to it (and to time that was
+"""docs/methodology.md §4: time without a known state that this machine's own history stands in for, the energy given to it (and to time that was
 on without any), and time that nothing stands in for, between its first and its last day."""
 NIGHT_COLUMNS: Final = ("nights_on", "update_window_energy_millijoules")
 """Nights on for more than 4 h (in the row of band `night`; none of servers), I1; wall energy in declared update windows."""
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
-"""METHOD.md §6, I1."""
+"""docs/methodology.md §12, I1."""
 
 COLUMNS: Final = (
     *STATE_COLUMNS,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was published of a period of machines under the rule, as it is kept: once, and unchanged. docs/decisions/0042. No I/O."""
+"""What was published of a period of machines under the rule, as it is kept: once, and unchanged. docs/api.md. No I/O."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Publication:
     k_anonymity: int
     """Fewest machines behind a group of it."""
     method_version: str
-    """METHOD.md's, when it was published."""
+    """Version of the method, when it was published."""
     published_unix_milliseconds: int
     content: str
     """JSON of words and integers, without a machine."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a remote configuration may be, and which machine gets it when: PROMISES.md §2.4, decision 0019. Pure.
+"""What a remote configuration may be, and which machine gets it when: docs/wire.md §4. Pure.
 
 A population has an active configuration and at most one candidate, which reaches 1 %, 10 %, then 100 % of its machines.
 """
@@ -44,7 +44,7 @@ CEILINGS: Final = {
     Population.CLASSROOM: Configuration(10_000, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_HOUR),
     Population.SERVER: Configuration(10_000, 5 * MILLISECONDS_PER_MINUTE, 15 * MILLISECONDS_PER_MINUTE),
 }
-"""What a machine of each population does by itself; only coarser or rarer can be set. DESIGN.md §3. No period on
+"""What a machine of each population does by itself; only coarser or rarer can be set. docs/privacy.md §1. No period on
 workstations: theirs is the day and the week."""
 UNDERSTOOD_SINCE: Final = (0, 2)
 """First version of the agent that reads a configuration; older ones are left out of the count."""

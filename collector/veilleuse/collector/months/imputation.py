@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""METHOD.md §4 over a month of one machine (pure): what stands in for time without a known state, and what nothing stands in for.
+"""docs/methodology.md §4 over a month of one machine (pure): what stands in for time without a known state, and what nothing stands in for.
 
 Missing is what the calendar has of a band and nobody told of, or told of as `unknown`. Silence of up to 72 h is split by the machine's
 own history: its mean power over all its states, of the same band and day type, over 8 weeks. A longer one stays unobserved. Days
@@ -27,7 +27,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 SILENCE_MILLISECONDS: Final = 72 * MILLISECONDS_PER_HOUR
-"""METHOD.md §4, rule 3."""
+"""docs/methodology.md §4, rule 3."""
 
 Imputed: TypeAlias = tuple[int, int, int]
 """vectors.IMPUTED_COLUMNS: milliseconds and millijoules that stand in, milliseconds for which nothing does."""

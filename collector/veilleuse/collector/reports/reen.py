@@ -174,7 +174,7 @@ SERVES: Final[Mapping[str, tuple[str, ...]]] = {
     "5": (),
     "6": (),
 }
-"""METHOD.md §6: objective → indicators; 3°, eco-design, is read from what servers draw."""
+"""docs/reen.md: objective → indicators; 3°, eco-design, is read from what servers draw."""
 assert tuple(SERVES) == OBJECTIVES
 NO_HISTORY: Final = frozenset({"I3"})
 """As machines say now: nothing of it can be restated."""

@@ -46,7 +46,7 @@ from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 PUSH_RECORDS: Final = 256
-"""As a sender reads from its spool: DESIGN.md §4."""
+"""As a sender reads from its spool: docs/architecture.md §2."""
 IN_FLIGHT: Final = 8
 
 

@@ -77,11 +77,11 @@ MOST_DAYS: Final = 1_100
 SERVER_SHARE: Final = 0.05
 CLASSROOM_SHARE: Final = 0.17
 ROOM_MACHINES: Final = 10
-"""Fewest classroom PCs of a college: DESIGN.md §3."""
+"""Fewest classroom PCs of a college: docs/privacy.md §1."""
 VIRTUAL_FROM: Final = 4
 """Servers from which on one of them is a virtual machine."""
 ALWAYS_ON: Final = 0.1
-"""Of the machines that are not carried home: METHOD.md §5."""
+"""Of the machines that are not carried home: docs/methodology.md §14."""
 SERIAL: Final = "SIMULATED{:06}"
 
 
@@ -271,7 +271,7 @@ _KINDS: Final = (None, *(reason for reason in GapReason), None)
 def _troubles(
     order: SimulationOrder, draw: random.Random, agents: Sequence[SimulatedDevice]
 ) -> Iterator[Trouble | None]:
-    """Every second machine has one: some for a day, some for up to a week, which is more than METHOD.md §4 lets stand in for."""
+    """Every second machine has one: some for a day, some for up to a week, which is more than docs/methodology.md §4 lets stand in for."""
     for index, device in enumerate(agents):
         first = device.agent_from or order.first
         room = (order.end - first).days

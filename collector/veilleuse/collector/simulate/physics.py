@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What simulated machines truly draw, and what their sensors see of it (pure).
 
-Truth = the models that derivation begins with × errors that are drawn once, of the size and with the correlations that METHOD.md §5
+Truth = the models that derivation begins with × errors that are drawn once, of the size and with the correlations that docs/methodology.md §6
 says these models have: common to a hardware model, half common within a class. So a report's interval should hold the truth in
 95 of 100 simulations. Where a meter or the battery tells, the sensor has the error and the truth none.
 """
@@ -25,7 +25,7 @@ from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 _MILLION: Final = priors.MILLION
 _HALF: Final = math.sqrt(0.5)
-"""Correlation 0.5 between two models of a class: METHOD.md §5."""
+"""Correlation 0.5 between two models of a class: docs/methodology.md §6."""
 CALIBRATED_U: Final = 0.03
 """Relative standard uncertainty of the simulated calibration."""
 UNIT_U: Final = 0.06

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What machines of the simulated fleet do all day: in use, left on, asleep, off (pure). Each has habits of its own, drawn once.
 
-Nobody's habits: made up, in the range of what is published (one machine in ten never sleeps, METHOD.md §5; four weeks of summer).
+Nobody's habits: made up, in the range of what is published (one machine in ten never sleeps, docs/methodology.md §14; four weeks of summer).
 """
 
 from __future__ import annotations

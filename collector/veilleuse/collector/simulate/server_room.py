@@ -79,7 +79,7 @@ class ServerRoom:
         return watts * MILLISECONDS_PER_HOUR
 
     def declaration(self, agent_ids: Mapping[int, str]) -> str:
-        """As `veilleuse meters import` takes it: shares that somebody once estimated, as well as METHOD.md thinks they are."""
+        """As `veilleuse meters import` takes it: shares that somebody once estimated, as well as docs/methodology.md §3 thinks they are."""
         draw = random.Random(f"{self._order.seed}/shares")
         u = SHARE_U_PPM / MILLION
         weights = [round(self._shares[one.number] * exp(u * draw.gauss(0, 1))) for one in self.on_pdu]

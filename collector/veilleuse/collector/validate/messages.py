@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How many sub-messages are there, asked of the bytes: a parser would make an object of each first. PROMISES.md S8.
+"""How many sub-messages are there, asked of the bytes: a parser would make an object of each first. docs/guarantees.md S8.
 
 A megabyte of empty sub-messages is half a million objects, some hundred MiB. Only messages too long to be ordinary are
 looked at. Source of the format: protobuf.dev/programming-guides/encoding.

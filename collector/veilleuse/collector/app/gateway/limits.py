@@ -19,7 +19,7 @@ from veilleuse.wire import metadata
 log = logging.getLogger(__name__)
 
 CALLS_INSIDE: Final = 256
-"""Calls read, waiting or at work. gRPC's own bound (maximum_concurrent_rpcs) was buggy: PROMISES.md §1."""
+"""Calls read, waiting or at work. gRPC's own bound (maximum_concurrent_rpcs) was buggy: docs/guarantees.md §2."""
 CALLS_AT_WORK: Final = 4
 """Asked of the collector at once: each is a thread there as here."""
 REQUEST_SECONDS: Final = 5.0

@@ -37,7 +37,7 @@ HELD_OUT_DAYS: Final = 4
 STANDBY_MILLISECONDS: Final = MILLISECONDS_PER_HOUR // 2
 """Off or asleep for less tells nothing: a plug answers in tenths of a watt; ours."""
 SLOPES: Final = (0.8, 6.5)
-"""What b may be: wall ÷ RAPL pairs read run from 1.3 to 6.5 (METHOD.md §3); below 0.8 the meter would say less than a part
+"""What b may be: wall ÷ RAPL pairs read run from 1.3 to 6.5 (docs/methodology.md §1); below 0.8 the meter would say less than a part
 of the machine."""
 _LARGEST: Final = 2**62
 """What the store's integers hold, with room to spare."""

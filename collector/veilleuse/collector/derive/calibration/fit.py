@@ -31,7 +31,7 @@ from veilleuse.collector.derive.calibration.moments import (
 from veilleuse.collector.quantiles import Z95, quantile95
 
 BETWEEN_UNITS: Final = 0.10
-"""Prior relative spread of wall power between units of one model. METHOD.md §3 [P]."""
+"""Prior relative spread of wall power between units of one model. docs/calibration.md [P]."""
 STRETCHES: Final = 12
 """Parts of a unit's time over which the robustness of its own line is judged, at most; ours."""
 FEWEST_BLOCKS: Final = 6

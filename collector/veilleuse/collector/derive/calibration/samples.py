@@ -37,9 +37,9 @@ ADAPTER_NO_LOAD_WATTS: Final = 0.2
 """What a laptop's adapter draws for itself: 0.21 W at most above 49 W, 0.1 W below, by the US efficiency level VI of 2016 (from
 memory); a part of it is in the efficiency already."""
 ADAPTER_EFFICIENCY: Final = 0.88
-"""As in METHOD.md §3's prior of a laptop on mains."""
+"""As in docs/methodology.md §1's prior of a laptop on mains."""
 BATTERY_FLOOR_U_PPM: Final = priors.u_ppm(1.2)
-"""METHOD.md §3: GSD² ≥ 1.2 for what is fitted on battery."""
+"""docs/calibration.md: GSD² ≥ 1.2 for what is fitted on battery."""
 
 
 class StoredRecord(NamedTuple):
