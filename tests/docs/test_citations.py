@@ -46,26 +46,29 @@ def matches(pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
 
 @cache
 def headings(page: Path) -> list[str]:
+    """Headings of a page, without their signs."""
     return re.findall(r"^#{1,4} (.+)$", page.read_text(encoding="utf-8"), re.M)
 
 
 def numbers(name: str) -> list[str]:
-    """Of the numbered sections of a page of docs/; empty where the page is not there."""
+    """Numbers of the sections of a page of docs/; empty where the page is not there."""
     page = DOCS / name
     numbered = (re.match(r"(\w+)\. ", heading) for heading in headings(page)) if page.exists() else ()
     return [found[1] for found in numbered if found]
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """Anchors of a page, as GitHub makes them of headings."""
     return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings(page)}
 
 
 def test_nothing_outside_the_repository_is_cited():
+    """A citation of a page that only some of us have proves nothing to a reader."""
     assert [f"{where} {match[0]}" for where, match in matches(OUTSIDE)] == []
 
 
 def test_cited_pages_and_decisions_exist():
+    """Each `docs/….md` and each decision record, in code, settings, fixtures and documentation."""
     cited = [
         (where, match[0])
         for where, match in matches(PAGE)
@@ -78,6 +81,7 @@ def test_cited_pages_and_decisions_exist():
 
 
 def test_cited_sections_exist():
+    """`docs/x.md §n`, and a link to x.md with its section behind it."""
     cited = [*matches(SECTIONS), *matches(LINKED_SECTION)]
     assert len(cited) > 50
     missing = [
@@ -89,12 +93,14 @@ def test_cited_sections_exist():
 
 
 def test_sections_are_numbered_once_and_without_letters():
+    """1, 2, 3 …, in order, on each page that numbers its sections."""
     for page in DOCS.glob("*.md"):
         found = numbers(page.name)
         assert found == [str(number) for number in range(1, len(found) + 1)], page.name
 
 
 def test_cited_guarantees_exist():
+    """R, S and P ids stand in the tables of docs/guarantees.md."""
     told = set(re.findall(r"^\| ([RSP]\d+) \|", (DOCS / "guarantees.md").read_text(encoding="utf-8"), re.M))
     for where, match in matches(GUARANTEES):
         assert set(re.findall(r"[RSP]\d+", match[1])) <= told, where

@@ -246,7 +246,7 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
 def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
     def kind(site: str, population: Population | None, day: date) -> DayType:
         found = known.sites.get(site)
-        if found is None:  # nothing is known of its days: docs/methodology.md §5's open days are Monday to Friday
+        if found is None:  # its days are not known: docs/methodology.md §5
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
         return known.almanac.days(found, population or Population.SERVER).kind(day)
 
