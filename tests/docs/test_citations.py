@@ -81,7 +81,7 @@ def test_cited_pages_and_decisions_exist():
 
 
 def test_cited_sections_exist():
-    """`docs/x.md §n`, and a link to x.md with its section behind it."""
+    """A page of docs/ with a section behind it, and a link to one likewise."""
     cited = [*matches(SECTIONS), *matches(LINKED_SECTION)]
     assert len(cited) > 50
     missing = [
