@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader. PROMISES.md §2.2."""
+"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader. docs/wire.md §2."""
 
 from __future__ import annotations
 

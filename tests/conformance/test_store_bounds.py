@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one machine may cost a store, whatever it sends, and what a scrape may cost. PROMISES.md S11, S12."""
+"""What one machine may cost a store, whatever it sends, and what a scrape may cost. docs/guarantees.md S11, S12."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_what_is_in_bounds_survives_its_text(tick, period, contact):
     ],
 )
 def test_a_value_out_of_its_range_is_named(name, lowest, highest):
-    """Both ends may be used; one millisecond beyond may not, and the range is told (PROMISES.md §2.4)."""
+    """Both ends may be used; one millisecond beyond may not, and the range is told (docs/wire.md §4)."""
     for value in (lowest, highest):
         assert Configuration(**{name: value}).check()
     for value in (lowest - 1, highest + 1):

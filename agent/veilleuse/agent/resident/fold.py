@@ -3,7 +3,7 @@
 """Ticks → one additive Record per period, at the grain the machine's owner allows. Pure: no clock, no file.
 
 Servers and classroom PCs have periods of the UTC clock, workstations local days (closed and night bands) and ISO weeks
-(open band). What is split is split in integers: the parts sum to the whole. DESIGN.md §3.
+(open band). What is split is split in integers: the parts sum to the whole. docs/privacy.md §1.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Fold:
     def schedule(self, site: SiteCalendar, today_unix_milliseconds: int) -> date:
         """Use another calendar, from a day on that slices neither a day nor, on workstations, a week; that day.
 
-        DESIGN.md §3: from the next 1st of the month; on workstations from the first Monday on or after it, because a
+        docs/calendars.md: from the next 1st of the month; on workstations from the first Monday on or after it, because a
         week's record names one calendar. The very first calendar, which replaces the built-in one, need not wait for
         a month: from tomorrow, on workstations from next Monday. One that waits for an earlier day is used first: call
         again once it is. To go on with the one in use withdraws one that waits. Raises CalendarError when it would cut a day of a workstation in two: the hours between the

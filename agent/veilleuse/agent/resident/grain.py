@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How finely a machine measures and how often it sends: the local file and the population are the ceiling. DESIGN.md §3."""
+"""How finely a machine measures and how often it sends: the local file and the population are the ceiling. docs/privacy.md §1."""
 
 from __future__ import annotations
 

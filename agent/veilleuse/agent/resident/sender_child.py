@@ -36,10 +36,10 @@ COPIED_FILE: Final = "id/copied"
 """The sender found that this is a copy: measuring begins again."""
 
 _SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
-"""A fleet that boots together does not call together. PROMISES.md §2.3."""
+"""A fleet that boots together does not call together. docs/wire.md §3."""
 _WORKSTATION_SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_HOUR
 _ENROLMENT_SPREAD_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""A room that was imaged boots at once, and asks for its identities within 2 minutes: PROMISES.md S6."""
+"""A room that was imaged boots at once, and asks for its identities within 2 minutes: docs/guarantees.md S6."""
 _OVERDUE_SPREAD_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 """Workstations that missed a whole day may be on for a short while only."""
 _LONGEST_CONTACT_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE

@@ -42,7 +42,7 @@ CLOCK_STEP_MILLISECONDS: Final = 1_000
 """A wall clock further from the boot-time clock's count than this was set: the timeline follows it."""
 SHORTEST_GAP_MILLISECONDS: Final = 30_000
 TICKS_PER_GAP: Final = 4
-"""Not polled for this many ticks (and 30 s): the counters' state is dropped, SENSORS.md."""
+"""Not polled for this many ticks (and 30 s): the counters' state is dropped, docs/sources.md."""
 NEVER_STILL: Final = frozenset({PointKind.RAPL})
 """Counters that cannot stand still on a running machine: one that does is stuck, not at 0 W."""
 
@@ -78,7 +78,7 @@ class Ticker:
     """Polls, subtracts, integrates. Joules are conserved: what is below 1 mJ is carried to the next tick.
 
     A counter that cannot be read for a moment loses nothing either: the stretches without it are held back, and its next
-    value closes the gap, each stretch getting its share by time. METHOD.md §4.1.
+    value closes the gap, each stretch getting its share by time. docs/methodology.md §4.
     """
 
     def __init__(
@@ -363,7 +363,7 @@ class Ticker:
                 polled.units.forget()
 
     def _can_wait(self, counter: EnergyCounter, read_at: int, now: int) -> bool:
-        """Whether one more tick leaves the counter no time to go round, and no gap of SENSORS.md."""
+        """Whether one more tick leaves the counter no time to go round, and no gap of docs/sources.md."""
         longest = now - read_at + self._tick_milliseconds
         return longest <= self._gap_milliseconds and not _may_turn(counter, longest)
 

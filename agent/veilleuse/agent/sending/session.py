@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One contact with the collector: Hello, then Push until nothing waits. PROMISES.md §2.2 and §2.3.
+"""One contact with the collector: Hello, then Push until nothing waits. docs/wire.md §2 and §3.
 
 This module holds the logic only. Calls come in through `TelemetryApi`, so that grpc stays in the composition
 root.

@@ -68,7 +68,7 @@ class IpmiDcmi:
     """Over the network: `privilege` USER (default: it is enough by the specification), OPERATOR or ADMINISTRATOR;
     `cipher_suite` 3 or 17, else what the controller proposes."""
     PAUSE_SECONDS: ClassVar[float] = 30.0
-    """Between two questions, whatever the interval: SENSORS.md, BMC."""
+    """Between two questions, whatever the interval: docs/sources.md, ipmi_dcmi."""
     TOOL_FOLDERS: ClassVar[tuple[str, ...]] = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
     """Not /usr/local and not PATH: what is started has the rights of the agent."""
 

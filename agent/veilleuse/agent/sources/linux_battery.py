@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Batteries and mains under /sys/class/power_supply. Source: kernel Documentation/ABI/testing/sysfs-class-power; SENSORS.md.
+"""Batteries and mains under /sys/class/power_supply. Source: kernel Documentation/ABI/testing/sysfs-class-power; docs/sources.md.
 
 Each battery is two points, out and in: on mains the flow charges it and is not consumption. Magnitude from `abs` (drivers
 differ in sign), direction from `status`. energy_now (µWh) and charge_now (µAh) are different quantities: neither is read,
-docs/decisions/0024.
+docs/sources.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""RAPL energy counters through the powercap tree. Source: kernel Documentation/power/powercap; SENSORS.md.
+"""RAPL energy counters through the powercap tree. Source: kernel Documentation/power/powercap; docs/sources.md.
 
 Offered: each package and its dram (parts), psys (the platform, where the maker wired it). Not offered: core and uncore,
 which lie inside the package; the mmio twin of a package already seen; a die or a package that mirrors another's counter.

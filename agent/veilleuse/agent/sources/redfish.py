@@ -43,7 +43,7 @@ class Redfish:
     }
     """`chassis`, `power_control`: which, when the service does not tell (commas add up); `auth`: session (default) or basic."""
     PAUSE_SECONDS: ClassVar[float] = 30.0
-    """Between two questions, whatever the interval: SENSORS.md, BMC."""
+    """Between two questions, whatever the interval: docs/sources.md, redfish."""
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context

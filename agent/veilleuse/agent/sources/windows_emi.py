@@ -3,7 +3,7 @@
 """Windows' Energy Meter Interface: energy counters of the processor, without a driver of ours and without administrator's rights.
 
 The devices themselves where they can be opened, else the performance counters that Windows makes of them. Which of their
-channels count is decided over all devices together: SENSORS.md, Windows; codecarbon 1263 (265 W for 154 W).
+channels count is decided over all devices together: docs/sources.md, windows_emi; codecarbon 1263 (265 W for 154 W).
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def parse_whole_number(text: str | None) -> int:
 
 DROPPED_AT_ONCE: Final = 32
 RING_FLOOR: Final = 14
-"""Acknowledged records that stay even when there is no room: PROMISES.md §2.2."""
+"""Acknowledged records that stay even when there is no room: docs/wire.md §2."""
 MAX_SPANS: Final = 256
 """Largest number of spans in one gap; further time is kept as one undated span."""
 DISK_SHARE: Final = 0.05

@@ -3,7 +3,7 @@
 """Assigns emissions to items of BEGES and GHG Protocol,
 with the home share and the kind of a factor change (pure).
 
-METHOD.md §1 and §2. BEGES: décret 2022-982, items of its regulatory method, version 5.
+docs/methodology.md §8. BEGES: décret 2022-982, items of its regulatory method, version 5.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and lines of the REEN sheet, as an administrator brings them. Nothing is overwritten: decision 0037."""
+"""Actions and lines of the REEN sheet, as an administrator brings them. Nothing is overwritten: docs/reen.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Factors, contracts and the mapping, as an administrator brings them. Nothing is overwritten: METHOD.md §2."""
+"""Factors, contracts and the mapping, as an administrator brings them. Nothing is overwritten: docs/methodology.md §8."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A machine's rights, as an administrator serves them: forget it, say what is known of it. PROMISES.md P9."""
+"""A machine's rights, as an administrator serves them: forget it, say what is known of it. docs/guarantees.md P9."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the web process publishes is kept here, for it only reads; an operator may take a period back. docs/decisions/0042."""
+"""What the web process publishes is kept here, for it only reads; an operator may take a period back. docs/api.md."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 app = typer.Typer(**APP)
 
 RING_HOURS: Final = 72
-"""How far back agents keep what was acknowledged: PROMISES.md §2.2."""
+"""How far back agents keep what was acknowledged: docs/wire.md §2."""
 
 
 @app.command()

@@ -101,7 +101,7 @@ MODULE_CLASSES: Final = frozenset(
 )
 
 BATTERY_TO_WALL_PPM: Final = round(MILLION / 0.84)
-"""Discharged energy to wall: 0.95 battery × 0.88 adapter = 0.84, [M] in METHOD.md §3."""
+"""Discharged energy to wall: 0.95 battery × 0.88 adapter = 0.84, [M] in docs/methodology.md §1."""
 BATTERY_U_PPM: Final = u_ppm(1.2)
 
 METER_U_PPM: Final = u_ppm_of_percent(2)

@@ -24,7 +24,7 @@ from veilleuse.wire.vocabulary import Population
 T = TypeVar("T")
 
 COMMIT_SECONDS: Final = 15.0
-"""Longest wait for the writer: the deadline of a call (PROMISES.md §2.3)."""
+"""Longest wait for the writer: the deadline of a call (docs/wire.md §3)."""
 IDEMPOTENCE_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 
 

@@ -25,7 +25,7 @@ ORIGIN_TEXT: Final[Mapping[MetricOrigin, str]] = {
     MetricOrigin.RECORDS: "the newest derived record of each server",
     MetricOrigin.SUMS: "the sums of the store; energy as currently derived",
     MetricOrigin.RELEASE: "the month that /api/v1 answers from, published once (docs/api.md); absent until a month is three days over",
-    MetricOrigin.INDICATORS: "the indicators (METHOD.md §6); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
+    MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
     MetricOrigin.FACTORS: "the electricity factors in force, shipped and imported",
     MetricOrigin.INTENSITIES: "intensities of the grid that are kept (docs/indicative.md); no part of the bilan",
     MetricOrigin.REGISTRY: "the registry of hosts and what agents say of themselves",

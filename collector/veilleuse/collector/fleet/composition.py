@@ -20,7 +20,7 @@ from veilleuse.collector.fleet.strata import Rates, StratumPart
 from veilleuse.collector.quantiles import chi_square99
 
 FEWEST_OF_CELL: Final = 10
-"""Machines of a cell in the class's sample: METHOD.md's bound for a mean."""
+"""Machines of a cell in the class's sample: docs/methodology.md §6's bound for a mean."""
 FEWEST_EXPECTED: Final = 5.0
 """Least expected number of machines in a cell for the χ² law to hold: the usual rule."""
 _ANY: Final = "*"

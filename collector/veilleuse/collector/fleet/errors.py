@@ -22,7 +22,7 @@ from veilleuse.collector.fleet.samples import Alike, CalibratedWall, HardwareMod
 from veilleuse.wire.ladder import MEASURED, Method
 
 BETWEEN_MODELS: Final = 0.5
-"""Correlation of prior errors of two hardware models of a class. METHOD.md §5."""
+"""Correlation of prior errors of two hardware models of a class. docs/methodology.md §6."""
 DEFAULT_U: Final = math.log(2.0) / 2
 """Standard uncertainty of a class default, log scale: GSD² 2.0, METHOD.md §3."""
 STANDBY_U: Final = math.log(1.5) / 2

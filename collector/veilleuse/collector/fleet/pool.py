@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Estimates means, spreads and the share always on from a class's whole sample, for thin strata (pure).
 
-METHOD.md §5, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
+docs/methodology.md §6, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ AGE_EDGES_YEARS: Final = (3, 5, 8)
 
 
 class Stratum(NamedTuple):
-    """Device class × entity. METHOD.md §5."""
+    """Device class × entity. docs/methodology.md §6."""
 
     device_class: str
     entity: str
@@ -135,7 +135,7 @@ class InService:
 
     stratum: Stratum
     machines: int
-    """Machines in service at some time of the period. METHOD.md's N."""
+    """Machines in service at some time of the period. docs/methodology.md §6's N."""
     milliseconds: Days
     """Machine time in service by day type, METHOD.md's M.
     Machines that join late or leave count for their days.

@@ -96,7 +96,7 @@ class KnownSums:
     """Exact sums of the observed machines of a stratum."""
 
     machines: int = 0
-    """METHOD.md's n."""
+    """docs/methodology.md §6's n."""
     energy_millijoules: int = 0
     measured_millijoules: int = 0
     imputed_millijoules: int = 0

@@ -3,7 +3,7 @@
 """Electricity Maps v3, an optional connector: its token, and answers → values (pure). Its values are not ours to ship or to pass on.
 
 `/v3/carbon-intensity/history?zone=FR` (header `auth-token`): `{zone, history: [{zone, carbonIntensity, datetime, …, isEstimated}]}`,
-the last 24 hours, hourly; `/latest` is one such row. Life-cycle intensity of what is consumed. METHOD.md §2; samples of
+the last 24 hours, hourly; `/latest` is one such row. Life-cycle intensity of what is consumed. docs/indicative.md; samples of
 pluginsGLPI/carbon@cdca124.
 """
 

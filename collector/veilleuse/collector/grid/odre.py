@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """ODRÉ's answers → values (pure); and how it is asked: Opendatasoft Explore v2.1.
 
-Shapes: METHOD.md §2, and the client and the samples of pluginsGLPI/carbon@cdca124 (tests/fixtures/intensity/PROVENANCE.md).
+Shapes: docs/indicative.md, and the client and the samples of pluginsGLPI/carbon@cdca124 (tests/fixtures/intensity/PROVENANCE.md).
 Traps: null or 0 is missing; some numbers are texts; rows lie in the future; the last hour is not whole; an instant comes
 twice when the clocks change; half of the consolidated rows (:15, :45) may hold nothing, because their step is 30 minutes.
 """

@@ -84,7 +84,7 @@ class Factor:
 
     @property
     def u(self) -> float:
-        """Standard uncertainty on the log scale, k = 1, as published: ln(1 + p)/2. METHOD.md §5."""
+        """Standard uncertainty on the log scale, k = 1, as published: ln(1 + p)/2. docs/methodology.md §8."""
         return math.log(1 + float(self.uncertainty_percent) / 100) / 2
 
     @property

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Defines grid intensities over time, for the indicative ledger alone. No I/O.
 
-METHOD.md §1.2 and the end of §2. An intensity is never a factor: it is in no official figure.
+docs/methodology.md §9. An intensity is never a factor: it is in no official figure.
 """
 
 from __future__ import annotations

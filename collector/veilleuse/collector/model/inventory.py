@@ -45,7 +45,7 @@ class InventoryClass(Word):
 
 
 class ServerRole(Word):
-    """Roles that exclude a server from I6. METHOD.md §6."""
+    """Roles that exclude a server from I6. docs/methodology.md §12."""
 
     STANDBY = "standby"
     BATCH = "batch"

@@ -75,7 +75,7 @@ NIGHT_COLUMNS: Final = ("nights_on", "update_window_energy_millijoules")
 wall energy in declared update windows.
 """
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
-"""METHOD.md §6, I1."""
+"""docs/methodology.md §12, I1."""
 
 COLUMNS: Final = (
     *STATE_COLUMNS,

@@ -27,7 +27,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 SILENCE_MILLISECONDS: Final = 72 * MILLISECONDS_PER_HOUR
-"""METHOD.md §4, rule 3."""
+"""docs/methodology.md §4, rule 3."""
 
 Imputed: TypeAlias = tuple[int, int, int]
 """vectors.IMPUTED_COLUMNS: imputed milliseconds, imputed millijoules, unobserved milliseconds."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure of any period: what is stored → PeriodFigures. METHOD.md §5."""
+"""The fleet's figure of any period: what is stored → PeriodFigures. docs/methodology.md §6."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
 def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
     def kind(site: str, population: Population | None, day: date) -> DayType:
         found = known.sites.get(site)
-        if found is None:  # nothing is known of its days: METHOD.md's open days are Monday to Friday
+        if found is None:  # its days are not known: docs/methodology.md §5
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
         return known.site_calendars.days(found, population or Population.SERVER).kind(day)
 

@@ -195,7 +195,7 @@ def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[Sob
 
 
 def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
-    """Without what fewer than k machines or assets of people stand behind: PROMISES.md P4, P5.
+    """Without what fewer than k machines or assets of people stand behind: docs/guarantees.md P4, P5.
 
     Details that are parts of one sum fall together: what is left would tell the one that was taken out.
     """

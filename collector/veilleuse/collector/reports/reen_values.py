@@ -301,7 +301,7 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
     """95 % of Σ part ÷ Σ whole over machines as drawn from the fleet, linearised; `sampled`: observed share of the fleet.
 
     None for fewer than 2 machines, where the share is not known, and where all machines seen are alike: ten idle ones of a thousand do not
-    say that the others are. METHOD.md §5, without pooling.
+    say that the others are. docs/methodology.md §6, without pooling.
     """
     pairs = [one for one in pairs if one[1] > 0]
     whole, count = sum(one[1] for one in pairs), len(pairs)

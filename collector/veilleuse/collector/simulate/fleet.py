@@ -78,7 +78,7 @@ MOST_DAYS: Final = 1_100
 SERVER_SHARE: Final = 0.05
 CLASSROOM_SHARE: Final = 0.17
 ROOM_MACHINES: Final = 10
-"""Fewest classroom PCs of a college: DESIGN.md §3."""
+"""Fewest classroom PCs of a college: docs/privacy.md §1."""
 VIRTUAL_FROM: Final = 4
 """Number of servers from which one of them is a virtual machine."""
 ALWAYS_ON: Final = 0.1

@@ -26,7 +26,7 @@ from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 _MILLION: Final = priors.MILLION
 _HALF: Final = math.sqrt(0.5)
-"""Correlation 0.5 between two models of a class: METHOD.md §5."""
+"""Correlation 0.5 between two models of a class: docs/methodology.md §6."""
 CALIBRATED_U: Final = 0.03
 """Relative standard uncertainty of the simulated calibration."""
 UNIT_U: Final = 0.06

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the web process has published, and how it has more kept: it only reads, the running collector writes. docs/decisions/0042."""
+"""What the web process has published, and how it has more kept: it only reads, the running collector writes. docs/api.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copied state directory: what it notices, what it sets aside, how it comes to an identity of its own. PROMISES.md §2.7."""
+"""A copied state directory: what it notices, what it sets aside, how it comes to an identity of its own. docs/wire.md §7."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The identity on disk and how it comes there: PROMISES.md §2.6, §2.7, §2.8, S5, S20."""
+"""The identity on disk and how it comes there: docs/wire.md §6, §7 and §8, docs/guarantees.md S5, S20."""
 
 from __future__ import annotations
 

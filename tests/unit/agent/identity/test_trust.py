@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which certificates and CAs an agent takes from its collector: PROMISES.md §2.6, S24, docs/decisions/0014."""
+"""Which certificates and CAs an agent takes from its collector: docs/wire.md §6, docs/guarantees.md S24, docs/decisions/0014."""
 
 from __future__ import annotations
 

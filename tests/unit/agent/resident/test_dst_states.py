@@ -34,7 +34,7 @@ PARIS = ZoneInfo("Europe/Paris")
 TREE = Path(__file__).parents[3] / "fixtures" / "sys" / "laptop"
 HOUR = 3_600_000
 LARGEST_LOSS = 300_000 + 10_000
-"""A kill loses at most a checkpoint and a tick: PROMISES.md R3."""
+"""A kill loses at most a checkpoint and a tick: docs/guarantees.md R3."""
 SPRING, AUTUMN = date(2026, 3, 29), date(2026, 10, 25)
 EVENTS = (
     "tick",

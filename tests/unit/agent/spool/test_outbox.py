@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs. PROMISES.md §2.1."""
+"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs. docs/wire.md §1."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What left the ring and a restored collector lacks is told in full: a gap is one number, and stands for all its records. PROMISES.md §2.2."""
+"""What left the ring and a restored collector lacks is told in full: a gap is one number, and stands for all its records. docs/wire.md §2."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender against a collector on real gRPC ports with real TLS: PROMISES.md §2.2, R3, R4, R12, R13."""
+"""The sender against a collector on real gRPC ports with real TLS: docs/wire.md §2, docs/guarantees.md R3, R4, R12, R13."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_a_lease_that_ends_later_is_in_service(place: Place, veilleuse: Command)
 def test_machines_are_matched_by_their_serial(
     place: Place, veilleuse: Command, capsys: pytest.CaptureFixture[str]
 ):
-    """PROMISES.md §2.6: the agent's pseudonym and the importer's are the same; forgotten machines are matched no more."""
+    """docs/wire.md §6: the agent's pseudonym and the importer's are the same; forgotten machines are matched no more."""
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     made = asked(veilleuse, "import", place.file(LIST))
     assert made["matching"] == {"matched": 1, "links_changed": 1, "doubts": 0, "assets": 2}

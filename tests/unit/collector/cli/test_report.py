@@ -97,7 +97,7 @@ def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
 
 
 def test_what_rests_on_one_prior_is_wrong_together():
-    """Counters, load model and class default of a class: linear; another class: quadratic (METHOD.md §5)."""
+    """Counters, load model and class default of a class: linear; another class: quadratic (docs/methodology.md §10)."""
     reader = servers()
     reader.derived_rows.clear()
     for method in (Method.COUNTER_MODELLED, Method.LOAD_MODELLED, Method.CLASS_DEFAULT):

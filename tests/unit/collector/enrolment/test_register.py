@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The register outside the backups: what it brings back, and what it never does. PROMISES.md §2.6.7, decision 0013."""
+"""The register outside the backups: what it brings back, and what it never does. docs/wire.md §6, decision 0013."""
 
 from __future__ import annotations
 

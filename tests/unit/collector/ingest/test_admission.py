@@ -69,7 +69,7 @@ def test_live_data_may_take_all_places():
 
 
 def test_one_push_of_an_agent_at_a_time():
-    """PROMISES.md §2.2: a second one is told to come back, another agent is not; after the first it is taken."""
+    """docs/wire.md §2: a second one is told to come back, another agent is not; after the first it is taken."""
     admission = Admission(8)
     with admission.push(caller(1), LIVE):
         assert refused(admission, 1) == "one_at_a_time"

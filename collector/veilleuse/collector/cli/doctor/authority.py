@@ -35,7 +35,7 @@ _CERTIFICATES: Final = (
     ),
 )
 RENEWABLE: Final = timedelta(days=400)
-"""How long after its end a certificate can still be renewed: PROMISES.md §2.6."""
+"""How long after its end a certificate can still be renewed: docs/wire.md §6."""
 ROTATION_SECONDS: Final = 60.0
 """Counting who has the new root looks at every machine's certificates."""
 _LATE_SHARE: Final = 1 / 6

@@ -59,7 +59,7 @@ def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_versions(settings: CollectorSettings) -> Iterator[Finding]:
-    """Agents of this version and of the one before are served (PROMISES.md §2.5); others may miss something."""
+    """Agents of this version and of the one before are served (docs/wire.md §5); others may miss something."""
     agents = Counter(host.health.agent_version for host in _active(settings) if host.health is not None)
     ours = _minor(product_version())
     told = ", ".join(f"{number} with {version or 'none'}" for version, number in sorted(agents.items()))
@@ -95,7 +95,7 @@ def _is_too_old(minor: tuple[int, int] | None, ours: tuple[int, int]) -> bool:
 
 
 def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
-    """Produced = stored + declared gaps, over the last whole days and weeks: PROMISES.md R18."""
+    """Produced = stored + declared gaps, over the last whole days and weeks: docs/guarantees.md R18."""
     today = datetime.now(UTC).date()
     with open_reader(settings.data_dir) as store:
         rows = list(store.data.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Deletes all rows of one machine from both files in small steps.
 
-Implements ports.Forgetting; PROMISES.md P9.
+Implements ports.Forgetting; docs/guarantees.md P9.
 
 Sums over machines that name none of them stay: the ledger, and the states of servers that /metrics counts.
 """

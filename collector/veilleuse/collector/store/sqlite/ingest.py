@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores pushes: rows, sums and marks in one transaction.
 
-The hot path. PROMISES.md §2.2 item 2. Implements ports.IngestStore.
+The hot path. docs/wire.md §2 item 2. Implements ports.IngestStore.
 """
 
 from __future__ import annotations

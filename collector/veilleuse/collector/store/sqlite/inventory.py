@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores the inventory in both files.
 
-Implements ports.InventoryReader and ports.InventoryStore; decision 0032.
+Implements ports.InventoryReader and ports.InventoryStore; docs/inventory.md.
 
 An import has two commits. The first writes to identity.db the names *and* the rows for data.db; the second
 writes those rows to data.db. The first commit decides: after a crash between both, the next start ends the

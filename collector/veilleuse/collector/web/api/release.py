@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What readers see of workstations and classroom PCs: one release, of which every answer is made. docs/decisions/0035.
+"""What readers see of workstations and classroom PCs: one release, of which every answer is made. docs/api.md.
 
 Any number of readers may ask any number of questions and put the answers together. So there is one partition of the fleet,
 entity × device class × calendar month, made safe over the whole fleet once (veilleuse.collector.disclosure); a reader of some
 entities is shown those of its cells that lie wholly inside; and every answer is a sum of shown cells, whatever its period
 and grouping. Any difference of answers, of one reader or of several, is then made of cells that each have k machines behind
 them. A month is released once it is over for so long that it is complete; it is then kept in the store as it was first computed
-(docs/decisions/0042), so that a machine that came late, moved or was forgotten is no difference between two looks, whenever they are. It is
+(docs/api.md), so that a machine that came late, moved or was forgotten is no difference between two looks, whenever they are. It is
 made of what is kept of machines' months, since their days go after 62; once those go too, it is not answered any more.
 """
 

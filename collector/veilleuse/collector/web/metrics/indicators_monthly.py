@@ -4,7 +4,7 @@
 much for a scrape.
 
 Servers' once a civil day. Of populations under the k rule the month that the API answers from, and beside it I3 to I5 of the machines that
-it shows, published once (docs/decisions/0042): a plan that changed or a late machine must not show as the difference of two looks.
+it shows, published once (docs/api.md): a plan that changed or a late machine must not show as the difference of two looks.
 """
 
 from __future__ import annotations

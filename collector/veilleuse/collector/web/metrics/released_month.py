@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The last released month of workstations and classroom PCs, as the outlets show it: its rows, and sums of them. docs/decisions/0035.
+"""The last released month of workstations and classroom PCs, as the outlets show it: its rows, and sums of them. docs/api.md.
 
 The page, `veilleuse top` and /metrics read the very month that /api/v1 answers from: a second partition, by site or by day, could be
 subtracted from it, and what is left would be one machine.
