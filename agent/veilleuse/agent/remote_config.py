@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Configuration from the collector, on trial until a contact confirms it. Pure.
 
-Sources: PROMISES.md §2.4, docs/decisions/0015. The sender leaves a candidate in the control table. The
+Sources: docs/wire.md §4. The sender leaves a candidate in the control table. The
 resident puts it on trial. A sender that saw the trial confirms it after a good contact. Without confirmation
 in time, the resident goes back to the last confirmed one.
 """

@@ -25,7 +25,7 @@ RETIRED: Final[Mapping[str, str]] = {}
 JOIN_FILE: Final = "join.json"
 """File name inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
-"""Source: DESIGN.md §3."""
+"""Source: docs/privacy.md §1."""
 _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
 """Ordered from the most private."""
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Splits a timetable into bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). DESIGN.md §3.
+"""Splits a timetable into bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). docs/calendars.md.
 
 The agent sorts its ticks with it. The collector distributes and checks timetables with it.
 """
@@ -201,7 +201,7 @@ def coarse_windows(pieces: tuple[Segment, ...]) -> tuple[Segment, ...]:
 
     A collector that may declare windows could else ask whether a machine is on at any minute. The open band
     keeps no window. Other bands keep those that leave no part, inside or outside, under
-    MINIMUM_WINDOW_PART_MINUTES. See docs/decisions/0029.
+    MINIMUM_WINDOW_PART_MINUTES. See docs/privacy.md §1.
     """
     lengths: dict[tuple[Band, bool | None], int] = {}
     for piece in pieces:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Hash chain over a stream of records: PROMISES.md §2.1."""
+"""Hash chain over a stream of records: docs/wire.md §1."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Settings that a collector may set on an agent: typed, bounded, never finer than the local file.
 
-Source: PROMISES.md §2.4. This module needs no hash function, as the resident process imports it.
+Source: docs/wire.md §4. This module needs no hash function, as the resident process imports it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Order of methods: the source of a machine's wall energy. METHOD.md §3."""
+"""Order of methods: the source of a machine's wall energy. docs/methodology.md §1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Method(Word):
 
 
 MEASURED: Final = frozenset({Method.METERED, Method.BATTERY, Method.COUNTER_CALIBRATED})
-"""Methods that a report sums as measured; the others are modelled. METHOD.md §7."""
+"""Methods that a report sums as measured; the others are modelled. docs/methodology.md §1."""
 
 METER_KINDS: Final = (
     PointKind.PLUG,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Limits that both sides enforce: PROMISES.md §2.3 and the shape of a record."""
+"""Limits that both sides enforce: docs/wire.md §3 and the shape of a record."""
 
 from __future__ import annotations
 

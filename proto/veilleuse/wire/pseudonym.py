@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Asset pseudonyms: PROMISES.md §2.6. The agent and the inventory importer compute the same ones.
+"""Asset pseudonyms: docs/wire.md §6. The agent and the inventory importer compute the same ones.
 
 The agent computes them once, at enrolment. A serial number never leaves a machine. Only a fleet that holds
 the same key can match the two.

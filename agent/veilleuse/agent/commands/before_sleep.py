@@ -3,7 +3,7 @@
 """`veilleuse-agent before-sleep`: makes the service write its sign of life before the machine sleeps.
 
 For deploy/systemd/veilleuse-agent-sleep.service: it signals the running service and waits until it has
-written, for a limited time. It cannot stop the machine from sleeping. docs/decisions/0025.
+written, for a limited time. It cannot stop the machine from sleeping. docs/states.md.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from veilleuse.wire.vocabulary import Population
 TYPICAL_ROW_BYTES: Final = 900
 """Measured size of a row of one state and one point; used until the spool has rows of this machine."""
 _MANY_DAYS: Final = 400
-"""Days after which a certificate can no longer be renewed: PROMISES.md §2.6."""
+"""Days after which a certificate can no longer be renewed: docs/wire.md §6."""
 FEW_DAYS: Final = 3.0
 """A spool with room for fewer days than a long weekend gets a warning."""
 _VERSION = re.compile(r"(\d+)\.(\d+)")

@@ -37,7 +37,7 @@ NEVER_SENT: Final = (
     "location",
     "serial numbers",
 )
-"""Source: DESIGN.md §3."""
+"""Source: docs/privacy.md §1."""
 GRAIN: Final = {
     "workstation": "closed hours: one total per day; open hours: one total per week; no time of day",
     "classroom": "one total per hour",

@@ -29,7 +29,7 @@ from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 INTERVAL_MILLISECONDS: Final = 10_000
-"""PROMISES.md P11: nothing is read or served more often than every 10 s."""
+"""docs/guarantees.md P11: nothing is read or served more often than every 10 s."""
 PACKAGE_CEILING_WATTS: Final = 1_000.0
 """Upper limit of a processor package, as for RAPL."""
 LARGEST_SAMPLE_BYTES: Final = 1 << 20

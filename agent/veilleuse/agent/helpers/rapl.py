@@ -27,7 +27,7 @@ from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLISECONDS_PER_SE
 log = logging.getLogger(__name__)
 
 EVERY_MILLISECONDS: Final = 10 * MILLISECONDS_PER_SECOND
-"""PROMISES.md P11: nothing is read or served more often than every 10 s."""
+"""docs/guarantees.md P11: nothing is read or served more often than every 10 s."""
 MODE: Final = 0o640
 """Root writes the file, the group of the process (veilleuse-rapl in the unit) reads it."""
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Issue of certificates to an agent: the first, a renewal, and a renewal after expiry. PROMISES.md §2.6.
+"""Issue of certificates to an agent: the first, a renewal, and a renewal after expiry. docs/wire.md §6.
 
 This module holds the logic only. Calls and keys come in through protocols, so that only `sending/process.py`
 imports grpc and cryptography. The key is on disk before the call: after a lost answer, the agent asks again

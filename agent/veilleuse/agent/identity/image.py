@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Removes this machine's data from the state directory before the disk becomes an image. PROMISES.md §2.7.
+"""Removes this machine's data from the state directory before the disk becomes an image. docs/wire.md §7.
 
 The configuration stays. Deleted data may remain in free blocks of the disk. The identity of an enrolled
 machine therefore has to be revoked on the collector.

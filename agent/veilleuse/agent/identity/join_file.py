@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Reads the join file that `veilleuse token create` writes: all that a machine needs to enrol.
 
-PROMISES.md §2.6.
+docs/wire.md §6.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The identity on disk: key, certificate, roots and agent id. PROMISES.md §2.6-2.8.
+"""The identity on disk: key, certificate, roots and agent id. docs/wire.md §6, §7 and §8.
 
 It lies in `<state>/id`, mode 0700, files 0600; each file is replaced as a whole. The validity is stored as
 text above the certificate, so that a sender need not import cryptography to read it. The certificate names

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of enrolment: join file or original, keys, channel, spool. PROMISES.md §2.6-2.7.
+"""Composition root of enrolment: join file or original, keys, channel, spool. docs/wire.md §6 and §7.
 
 `enrol` serves the command. `enrol_unattended` serves a sender without identity. Such a machine has a join
 file, or can prove that it is a clone of an enrolled machine.

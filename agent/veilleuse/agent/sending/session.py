@@ -40,7 +40,7 @@ from veilleuse.wire.vocabulary import GapReason
 log = logging.getLogger(__name__)
 
 ROWS_PER_PUSH: Final = 256
-"""The sender reads at most this many rows, then uses the network: DESIGN.md §4."""
+"""The sender reads at most this many rows, then uses the network: docs/architecture.md §2."""
 ATTEMPTS_PER_CONTACT: Final = 512
 """Largest number of Hello answers, refusals and conflicts handled in one contact."""
 REFUSALS_PER_RECORD: Final = 3
@@ -428,7 +428,7 @@ def retry_delay_milliseconds(
     The first wait is uniform in 0 to min(interval, 120 s). Later waits have an exponential ceiling from 5 s
     to 15 min, never below the first ceiling, with full jitter. A lower ceiling would bring all machines that
     failed twice back within seconds of the end of an outage: R16. `uniform(low, high)` is the random source.
-    Source: PROMISES.md §2.3.
+    Source: docs/wire.md §3.
     """
     ceiling = min(interval_milliseconds, FIRST_RECONNECT_CAP_MILLISECONDS)
     if failures > 1:

@@ -34,7 +34,7 @@ FILE_NAME: Final = "spool.db"
 """File name inside `paths.state`."""
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_MILLISECONDS: Final = 10_000
-"""Longest wait for the other process's lock: DESIGN.md §4."""
+"""Longest wait for the other process's lock: docs/architecture.md §2."""
 
 ASIDE: Final = "`veilleuse-agent run` sets it aside when it starts"
 

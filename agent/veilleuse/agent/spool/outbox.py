@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool: number, chain, hand out, acknowledge, rewind. PROMISES.md §2.1 and §2.2.
+"""The sender's half of the spool: number, chain, hand out, acknowledge, rewind. docs/wire.md §1 and §2.
 
 Each call is one IMMEDIATE transaction, so the network never delays the resident process. The last row is
 never trimmed: numbers and chain always follow from the rows, and no number is given twice.

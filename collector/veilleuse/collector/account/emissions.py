@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Computes emissions from energy and a factor, exactly,
-with the uncertainty of the product (pure). METHOD.md §2, §5.
+with the uncertainty of the product (pure). docs/methodology.md §6 and §8.
 
 Values are fractions: nothing is rounded until a file is written.
 """

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Formats a row for readers: rounded once, to the digits of its interval's half-width
-(pure). METHOD.md §5.
+(pure). docs/methodology.md §6.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ GRACE_SECONDS: Final = 1.5
 TELEMETRY_MESSAGE_BYTES: Final = MAX_PUSH_BYTES + 16 * 1024
 """Largest possible push with its framing.
 
-It is half of what PROMISES.md §2.3 allows, so that 100 callers at once make us hold half as much (S8).
+It is half of MAX_MESSAGE_BYTES, so that 100 callers at once make us hold half as much (S8).
 """
 MOST_PENDING: Final = 3_000
 """Largest number of calls that Python has not taken yet; further calls are cancelled, as each takes memory.

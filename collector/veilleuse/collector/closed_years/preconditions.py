@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Lists the reasons why a year cannot be closed, or not definitively,
-with the remedy for each. METHOD.md §7.
+with the remedy for each. docs/closing.md.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ class Authority:
     def issue(
         self, key: ec.EllipticCurvePublicKey, agent_id: AgentId, population: Population, generation: int
     ) -> IssuedCertificate:
-        """Issue a certificate for an agent's key: 24 h on servers, 7 days elsewhere (PROMISES.md §2.6.4).
+        """Issue a certificate for an agent's key: 24 h on servers, 7 days elsewhere (docs/wire.md §6).
 
         Workstations and classroom PCs get whole UTC days, so that a certificate reveals no time of day.
         """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Gives a clone of an enrolled machine its own identity: PROMISES.md §2.7, decision 0017.
+"""Gives a clone of an enrolled machine its own identity: docs/wire.md §7, decision 0017.
 
 The clone holds the original's key and can prove no more than a thief of that key could. It therefore waits
 for an operator, unless the original's token was created to admit clones. It is placed where the original is,

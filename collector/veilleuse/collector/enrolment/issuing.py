@@ -116,7 +116,7 @@ def unix_milliseconds(moment: datetime) -> int:
 
 
 def store_moment(moment_unix_milliseconds: int, population: Population) -> int:
-    """Return a time as the store may keep it: only the UTC day, except on servers (PROMISES.md §3.2)."""
+    """Return a time as the store may keep it: only the UTC day, except on servers (docs/privacy.md §1)."""
     if population is Population.SERVER:
         return moment_unix_milliseconds
     return moment_unix_milliseconds - moment_unix_milliseconds % MILLISECONDS_PER_DAY

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The register: a file outside the backups that records admissions and exclusions.
 
-Sources: PROMISES.md §2.6.7, decision 0013. It has one JSON object per line, appended and fsynced before the
+Sources: docs/wire.md §6, decision 0013. It has one JSON object per line, appended and fsynced before the
 commit of the change. A collector restored from a backup thus learns of later changes. Fields of a line:
 
 - `n`: its number, which only grows. The registry keeps the number and hash of the last line that it contains.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Renews certificates: Renew before they end, RenewExpired after. PROMISES.md §2.6.4-5."""
+"""Renews certificates: Renew before they end, RenewExpired after. docs/wire.md §6."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The enrolment service of :8642: protobuf in and out, rejections as status codes. PROMISES.md §2.6."""
+"""The enrolment service of :8642: protobuf in and out, rejections as status codes. docs/wire.md §6."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Enrolment tokens: validity, and limits of failed tries per address. PROMISES.md §2.6.2."""
+"""Enrolment tokens: validity, and limits of failed tries per address. docs/wire.md §6."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def checked_name(word: str, text: str) -> str:
     """Normalise the name of an entity or a site to NFC, so that it is one name however it was typed.
 
     `word` says which of the two it is. Raises UsageError unless it has 1 to 128 printable characters: no
-    control, no bidi character (PROMISES.md S16).
+    control, no bidi character (docs/guarantees.md S16).
     """
     name = unicodedata.normalize("NFC", text)
     if not (0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and name == name.strip()):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sobriety indicators: one file each, formula and worked example in the docstring, and one line of the table. METHOD.md §6."""
+"""Sobriety indicators: one file each, formula and worked example in the docstring, and one line of the table. docs/methodology.md §12."""
 
 from __future__ import annotations
 

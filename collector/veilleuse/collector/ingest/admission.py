@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Admits calls, or asks agents to come back later. PROMISES.md §2.3, decision 0018.
+"""Admits calls, or asks agents to come back later. docs/wire.md §3.
 
 Backlog is rejected first, then live data. The size of a push tells the two apart before parsing. Hello, Renew
 and rejections take no place here: workers are reserved for them (settings.Grpc.admitted_pushes).

@@ -4,7 +4,7 @@
 
 gRPC gives each call to an executor as soon as its headers arrive, and ThreadPoolExecutor accepts any number.
 A queue keeps a limited number of calls for a limited time. A worker then authorises the caller, and reads the
-message for a limited time too. Decision 0021.
+message for a limited time too. docs/wire.md §3.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ AWAY_SECONDS: Final = 12.0
 """Delay of a rejection in a full collector, in seconds.
 
 A caller that ignores the requested wait can do no more meanwhile. It is less than the 15 s that an agent
-waits for the answer (decision 0044).
+waits for the answer (docs/wire.md §3).
 """
 MOST_AWAY: Final = 4_096
 _LOOK_SECONDS: Final = 0.1

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Hello: the position in the stream, the identity check, and documents for the agent.
 
-PROMISES.md §2.2 item 1.
+docs/wire.md §2 item 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""gRPC service of :8641: authorise, validate, pass to the writer, answer after the commit. PROMISES.md §2.
+"""gRPC service of :8641: authorise, validate, pass to the writer, answer after the commit. docs/wire.md.
 
 A caller is authorised before its message is read. The message arrives as bytes, and its size is checked
 before parsing.
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 SERVICE: Final = "veilleuse.wire.v1.TelemetryService"
 DEADLINE_SECONDS: Final = 15.0
-"""Longest duration of a call, whatever its client allows: PROMISES.md §2.3."""
+"""Longest duration of a call, whatever its client allows: docs/wire.md §3."""
 RENEWAL_WORKERS: Final = 2
 """Number of workers. One signature takes some milliseconds: 200 renewals a second."""
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GROUP_PUSHES: Final = 64
-"""Largest number of pushes in one commit: PROMISES.md §2.2."""
+"""Largest number of pushes in one commit: docs/wire.md §2."""
 GROUP_RECORDS: Final = 1_024
 """Largest number of records in one commit, unless one push has more; it takes about a tenth of a second.
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines calibrations of hardware models, and their application. Integers only, no I/O. METHOD.md §3.
+"""Defines calibrations of hardware models, and their application. Integers only, no I/O. docs/calibration.md.
 
 A fit exists per hardware model and quantity: the wall line of one sum of counters (`wall:package+dram`), the
 power off, the power asleep. veilleuse.collector.derive.calibration computes it.

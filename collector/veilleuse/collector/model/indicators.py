@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines inputs and results of the sobriety indicators I3 to I12. METHOD.md §6. No I/O.
+"""Defines inputs and results of the sobriety indicators I3 to I12. docs/methodology.md §12. No I/O.
 
 I1, I2 and I13 use sums of groups (figures.GroupSums); these use each machine's and each asset's data.
 """
@@ -122,7 +122,7 @@ assert len(METHOD_COLUMNS) == 3 * len(Method), "one triple of columns per method
 
 
 def use_of(vector: Vector) -> BandUse:
-    """Return the use of a stored vector's band, without imputed time and energy: METHOD.md §4, rule 4."""
+    """Return the use of a stored vector's band, without imputed time and energy: docs/methodology.md §4, rule 4."""
 
     def total(places: Sequence[int]) -> int:
         return sum([vector[place] for place in places])

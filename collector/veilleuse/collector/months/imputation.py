@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Imputes missing time of one machine's month (pure). METHOD.md §4.
+"""Imputes missing time of one machine's month (pure). docs/methodology.md §4.
 
 Missing time is time of a band in the calendar without a report, or reported as `unknown`. Silence of up to 72
 h is imputed from the machine's own history over 8 weeks. It gets the mean power over all states, for the same

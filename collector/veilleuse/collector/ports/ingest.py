@@ -26,7 +26,7 @@ class IngestStore(Protocol):
     """Store of the hot path. One caller at a time: the writer."""
 
     def append(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
-        """Store a group in ONE durable transaction and answer each push, in order. PROMISES.md §2.2.
+        """Store a group in ONE durable transaction and answer each push, in order. docs/wire.md §2.
 
         Inside the transaction, per push, the mark and chain of (host, epoch) decide. Records above the mark
         are stored with their hash, hour/day/week sums, point sums, gap sums and a dirty mark. Mark and chain

@@ -181,7 +181,7 @@ SERVES: Final[Mapping[str, tuple[str, ...]]] = {
     )
     for objective in OBJECTIVES
 }
-"""METHOD.md §6: objective → indicators; 3°, eco-design, is read from what servers draw."""
+"""docs/reen.md: objective → indicators; 3°, eco-design, is read from what servers draw."""
 NO_HISTORY: Final = frozenset(one for one, line in TABLE.items() if not line.has_history)
 SUMS: Final = frozenset({*(one for one, line in TABLE.items() if line.is_sum), SERVER_KWH, USE_PHASE})
 AGES: Final = frozenset(one for one, line in TABLE.items() if not line.is_threshold_a_goal)

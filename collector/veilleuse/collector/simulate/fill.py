@@ -47,7 +47,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 PUSH_RECORDS: Final = 256
-"""Records of a push, as a sender reads them from its spool: DESIGN.md §4."""
+"""Records of a push, as a sender reads them from its spool: docs/architecture.md §2."""
 IN_FLIGHT: Final = 8
 
 

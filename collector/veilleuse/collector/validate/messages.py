@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Counts sub-messages in the bytes, before a parser makes an object of each. PROMISES.md S8.
+"""Counts sub-messages in the bytes, before a parser makes an object of each. docs/guarantees.md S8.
 
 A megabyte of empty sub-messages is half a million objects, some hundred MiB. Only messages of unusual length
 are counted. Source of the format: protobuf.dev/programming-guides/encoding.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Checks the period of a record: kind, range and alignment, by population. DESIGN.md §3."""
+"""Checks the period of a record: kind, range and alignment, by population. docs/privacy.md §1."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CALLS_INSIDE: Final = 256
 """Calls being read, waiting or in progress. gRPC's own limit (maximum_concurrent_rpcs) was buggy:
 
-PROMISES.md §1.
+docs/guarantees.md §2.
 """
 CALLS_AT_WORK: Final = 4
 """Calls sent to the collector at once: each is a thread on both sides."""

@@ -37,7 +37,7 @@ HELD_OUT_DAYS: Final = 4
 STANDBY_MILLISECONDS: Final = MILLISECONDS_PER_HOUR // 2
 """Least time off or asleep, our choice: a plug has a resolution of tenths of a watt."""
 SLOPES: Final = (0.8, 6.5)
-"""Range of b: wall ÷ RAPL pairs in sources run from 1.3 to 6.5 (METHOD.md §3).
+"""Range of b: wall ÷ RAPL pairs in sources run from 1.3 to 6.5 (docs/methodology.md §1).
 
 Below 0.8 the meter would read less than a part of the machine.
 """
