@@ -15,7 +15,7 @@ from veilleuse.collector.fleet.estimate import SELECTION
 from veilleuse.collector.model.figures import EmissionsRow, Ends
 
 DIGITS = 2
-"""Digits of the half-width in a text, our choice: METHOD.md rounds ± 36,051.8 to 36,000."""
+"""Significant digits of the half-width in a text: ± 36,051.8 is written as ± 36,000."""
 
 
 def decimals(half_width: float) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import date
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calendars import CalendarVersion
@@ -26,7 +26,6 @@ from veilleuse.collector.model.hosts import (
 )
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.queries import QueryAnswer
 from veilleuse.collector.model.records import (
     Cell,
     DataKind,
@@ -237,6 +236,16 @@ class ReferenceReader(Protocol):
         self, host_id: HostId, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
         """(start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in the order of time."""
+
+
+class QueryAnswer(NamedTuple):
+    """Rows of a query."""
+
+    rows: list[dict[str, Any]]
+    cut: bool
+    """True when there were more rows than asked for."""
+    withheld: tuple[str, ...]
+    """`table.column` of each column that was read as NULL."""
 
 
 class QueryReader(Protocol):

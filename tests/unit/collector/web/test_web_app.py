@@ -35,7 +35,7 @@ from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
-from veilleuse.collector.web.app import choose_language, make_app
+from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
 from veilleuse.collector.web.metrics.series_bound import series_bound
@@ -498,21 +498,3 @@ def test_emissions_of_a_part_are_not_those_of_all(data, client):
     tile = page.partition("<dt>Émissions des serveurs physiques</dt>")[2].partition("</div>")[0]
     assert '<dd class="value">pas de donnée</dd>' in tile
     assert "pas de facteur d’émission connu" in tile
-
-
-@pytest.mark.parametrize(
-    ("asked", "accept", "expected"),
-    [
-        (None, "", "fr"),
-        ("en", "fr", "en"),
-        ("de", "en", "en"),
-        (None, "en-GB,en;q=0.8,fr;q=0.3", "en"),
-        (None, "de,fr;q=0.4,en;q=0.3", "fr"),
-        (None, "en;q=nonsense,fr;q=0.1", "fr"),
-        (None, "*", "fr"),
-        (None, "en;q=0", "fr"),
-    ],
-)
-def test_language(asked, accept, expected):
-    """What is asked, else what the browser prefers, else French."""
-    assert choose_language(asked, accept) == expected
