@@ -88,7 +88,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return EXIT_WARNINGS if result["warnings"] else 0
 
 
-def source_rows(sources: Sources, polled: poll.PolledSources) -> list[dict[str, Any]]:
+def source_rows(sources: Sources, polled: poll.PollResults) -> list[dict[str, Any]]:
     """Build one row per source: its points, or the reason and remedy; also the readings it does not count."""
     tried_now = poll.rows(polled)
     apart = {row["name"] for row in tried_now}

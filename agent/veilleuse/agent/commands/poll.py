@@ -115,7 +115,7 @@ RESIDENT_SOURCE = "polled"
 """Source of the resident process that offers the same points again, from the snapshot."""
 
 
-class PolledSources(NamedTuple):
+class PollResults(NamedTuple):
     """Polled sources, each tried once."""
 
     seen: tuple[SourceStatus, ...]
@@ -126,16 +126,16 @@ class PolledSources(NamedTuple):
     """Path of the meters file."""
 
 
-def try_polled_sources(settings: AgentSettings) -> PolledSources:
+def try_polled_sources(settings: AgentSettings) -> PollResults:
     """Ask every device; it takes as long as the slowest one, at most 21 s with usual timeouts."""
     chosen, meters = polls(settings.measure.sources), str(settings.paths.meters)
     try:
-        return PolledSources(poll_once(settings), chosen, "", meters)
+        return PollResults(poll_once(settings), chosen, "", meters)
     except ConfigurationError as error:
-        return PolledSources((), chosen, str(error), meters)
+        return PollResults((), chosen, str(error), meters)
 
 
-def rows(slow: PolledSources) -> list[dict[str, Any]]:
+def rows(slow: PollResults) -> list[dict[str, Any]]:
     """Build one row per meter and self-detecting source, and per source without configuration."""
     found = [_row(one) for one in slow.seen]
     tried = {one.job.source for one in slow.seen}
@@ -153,7 +153,7 @@ def rows(slow: PolledSources) -> list[dict[str, Any]]:
     return found
 
 
-def join_sources(sources: Sources, slow: PolledSources) -> Sources:
+def join_sources(sources: Sources, slow: PollResults) -> Sources:
     """Combine all sources for the ladder: polled ones as they answered now, not as in the snapshot."""
     opened = [one for one in sources.opened if one.source.name != RESIDENT_SOURCE]
     opened += [
@@ -168,7 +168,7 @@ def join_sources(sources: Sources, slow: PolledSources) -> Sources:
     return sources._replace(opened=tuple(opened), unavailable=tuple(missing))
 
 
-def warnings(slow: PolledSources) -> Iterator[str]:
+def warnings(slow: PollResults) -> Iterator[str]:
     """Yield the warnings that need action. `doctor` itself reports missing rights and libraries."""
     if slow.trouble:
         yield f"none of the polled sources is read: {slow.trouble}"

@@ -23,7 +23,7 @@ from tests.support.metering import context_of, secret_file
 from tests.support.trees import TREES
 from tests.support.waiting import until
 from veilleuse.agent.commands.doctor import MACHINE, _no_meter, _source_lines, ladder
-from veilleuse.agent.commands.poll import PolledSources, rows
+from veilleuse.agent.commands.poll import PollResults, rows
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.host.machine import detect
 from veilleuse.agent.model import Point
@@ -228,7 +228,7 @@ def test_a_shared_meter_does_not_see_this_machine_whole():
 
 def test_doctor_says_the_same_reason_once():
     """Five sources that nothing is configured for are one line, which names the file they would be in."""
-    slow = PolledSources((), tuple(POLLED), "", "/etc/veilleuse/meters.toml")
+    slow = PollResults((), tuple(POLLED), "", "/etc/veilleuse/meters.toml")
     lines = list(_source_lines(rows(slow)))
     (line,) = (line for line in lines if "snmp_meter" in line)
     assert line == (
