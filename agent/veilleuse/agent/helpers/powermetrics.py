@@ -69,11 +69,11 @@ def parse_plist(text: bytes) -> object:
         raise ValueError(f"not a property list: {error or type(error).__name__}") from error
 
 
-def parse_sample(told: object) -> Sample:
+def parse_sample(values: object) -> Sample:
     """Read the values of one property list."""
-    told = told if isinstance(told, dict) else {}
-    elapsed = _number(told, "elapsed_ns")
-    processor, gpu = told.get("processor"), told.get("gpu")
+    values = values if isinstance(values, dict) else {}
+    elapsed = _number(values, "elapsed_ns")
+    processor, gpu = values.get("processor"), values.get("gpu")
     energy = None
     if isinstance(processor, dict) and elapsed is not None and 0 < elapsed <= _LONGEST_NANOSECONDS:
         energy = _package_microjoules(processor, elapsed)
@@ -101,9 +101,9 @@ def _package_microjoules(processor: Mapping[Any, Any], elapsed_nanoseconds: floa
     return None
 
 
-def _number(told: Mapping[Any, Any], name: str) -> float | None:
+def _number(values: Mapping[Any, Any], name: str) -> float | None:
     """Return a finite number ≥ 0, or None."""
-    value = told.get(name)
+    value = values.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**63:
         return None
     return float(value)
