@@ -87,24 +87,24 @@ class Manifest:
 def manifest_from_json(text: bytes) -> Manifest:
     """Parse a manifest. Raises BackupUnusable: invalid, of a later format, or with foreign file names."""
     try:
-        told: dict[str, Any] = json.loads(text)
-        if told["format"] != FORMAT:
+        raw: dict[str, Any] = json.loads(text)
+        if raw["format"] != FORMAT:
             raise BackupUnusable(
-                f"its format is {told['format']!r}, this program knows {FORMAT}: use the version of "
+                f"its format is {raw['format']!r}, this program knows {FORMAT}: use the version of "
                 "veilleuse that made it"
             )
         manifest = Manifest(
-            product=str(told["product"]),
-            created_unix_milliseconds=int(told["created_unix_milliseconds"]),
-            simulated=bool(told["simulated"]),
-            schema={str(name): int(number) for name, number in told["schema"].items()},
+            product=str(raw["product"]),
+            created_unix_milliseconds=int(raw["created_unix_milliseconds"]),
+            simulated=bool(raw["simulated"]),
+            schema={str(name): int(number) for name, number in raw["schema"].items()},
             rows={
                 str(name): {str(table): int(rows) for table, rows in tables.items()}
-                for name, tables in told["rows"].items()
+                for name, tables in raw["rows"].items()
             },
             files=tuple(
                 BackupFile(str(file["name"]), int(file["bytes"]), str(file["sha256"]))
-                for file in told["files"]
+                for file in raw["files"]
             ),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -204,11 +204,11 @@ class Archive:
         """
         missing = {file.name: file for file in self.manifest.files}
         while (member := self._tar.next()) is not None:
-            told = missing.pop(member.name, None)
-            if told is None or not member.isreg() or member.size != told.bytes:
+            described = missing.pop(member.name, None)
+            if described is None or not member.isreg() or member.size != described.bytes:
                 raise BackupUnusable(f"it holds {member.name!r}, which differs from its manifest")
-            _make_folders(folder, Path(told.name).parent)
-            self._extract(member, told, folder / told.name)
+            _make_folders(folder, Path(described.name).parent)
+            self._extract(member, described, folder / described.name)
         if missing:
             raise BackupUnusable(f"it lacks {min(missing)}: it was cut short")
         while self._below.read(_BLOCK_BYTES):  # the last chunk must be authenticated too
@@ -223,7 +223,7 @@ class Archive:
             raise BackupUnusable("its manifest is too long")
         return manifest_from_json(source.read())
 
-    def _extract(self, member: tarfile.TarInfo, told: BackupFile, target: Path) -> None:
+    def _extract(self, member: tarfile.TarInfo, described: BackupFile, target: Path) -> None:
         source = self._tar.extractfile(member)
         assert source is not None  # a regular file
         digest = hashlib.sha256()
@@ -234,8 +234,8 @@ class Archive:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        if digest.hexdigest() != told.sha256:
-            raise BackupUnusable(f"its {told.name} is damaged: its hash differs from the manifest")
+        if digest.hexdigest() != described.sha256:
+            raise BackupUnusable(f"its {described.name} is damaged: its hash differs from the manifest")
 
 
 def _make_folders(folder: Path, below: Path) -> None:

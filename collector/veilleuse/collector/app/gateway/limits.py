@@ -51,13 +51,13 @@ class BackendCalls(Protocol):
 class CallLimits:
     """Passes calls to the collector, within limits. Runs on the event loop."""
 
-    def __init__(self, ask: BackendCalls, pool: ThreadPoolExecutor, whose: Callable[[str], str]) -> None:
+    def __init__(self, ask: BackendCalls, pool: ThreadPoolExecutor, address_of: Callable[[str], str]) -> None:
         """`pool` has one thread per call in progress; a call keeps its thread after its caller has gone.
 
-        `whose` maps gRPC's caller to the caller's own address, in gRPC's form.
+        `address_of` maps gRPC's caller to the caller's own address, in gRPC's form.
         """
         self._ask = ask
-        self._whose = whose
+        self._address_of = address_of
         self._pool = pool
         self._inside = 0
         self._refused: Counter[str] = Counter()
@@ -87,7 +87,7 @@ class CallLimits:
             return self._refusal(Code.DEADLINE_EXCEEDED, "deadline", _LATE), b""
         if not isinstance(request, bytes):  # grpc.aio.EOF
             return self._refusal(Code.INVALID_ARGUMENT, "bad_request", "the call has no request"), b""
-        head = {"op": "call", "method": method, "peer": self._whose(context.peer())}
+        head = {"op": "call", "method": method, "peer": self._address_of(context.peer())}
         job = self._pool.submit(self._ask, head, request, seconds=ANSWER_SECONDS)
         try:
             answer, response = await asyncio.wrap_future(job)
