@@ -75,6 +75,10 @@ class HttpClient:
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
         """Return the answer to a GET. Raises FetchError when there is none, or when it is too long or too slow."""
+        import httpx  # noqa: F401  # takes a third of a second: only when needed, and before the clock runs
+
+        for name in ("httpx", "httpcore"):  # they log each request
+            logging.getLogger(name).setLevel(logging.WARNING)
         found: list[HttpAnswer | FetchError] = []
         # httpx bounds each wait, not their sum: the thread is left behind when the time is over.
         thread = threading.Thread(
@@ -89,10 +93,8 @@ class HttpClient:
         return one
 
     def _attempt(self, path: str, headers: Mapping[str, str]) -> HttpAnswer | FetchError:
-        import httpx  # a third of a second: only when something is asked
+        import httpx
 
-        for name in ("httpx", "httpcore"):  # they log each request
-            logging.getLogger(name).setLevel(logging.WARNING)
         silence = self._route.silence_seconds or self._route.timeout_seconds
         try:
             with (
