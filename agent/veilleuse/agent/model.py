@@ -134,7 +134,8 @@ def difference(
 
     A smaller value is a wrap or a reset. It is a wrap if two conditions hold. The time between is too short
     for a second wrap at the point's ceiling power. The implied energy is below that ceiling. An advance above
-    the ceiling is a reset too: the counter jumped. Source: kernel powercap documentation; docs/sources.md, linux_rapl.
+    the ceiling is a reset too: the counter jumped. Source: kernel powercap documentation; docs/sources.md,
+    linux_rapl.
     """
     if previous is None:
         return First()

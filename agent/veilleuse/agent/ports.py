@@ -109,7 +109,8 @@ class Source(Protocol):
 
     name: str
     """`<os>_<what>`, e.g. `linux_rapl`."""
-    # KINDS: ClassVar[tuple[PointKind, ...]] of the points that it may offer, where `doctor` shall say why there are none.
+    # KINDS: ClassVar[tuple[PointKind, ...]] of the points that it may offer, where `doctor` shall say why
+    # there are none.
 
     def open(self) -> tuple[Point, ...]:
         """Return the points that this source offers; none for one that only reads the supply.

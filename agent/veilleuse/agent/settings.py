@@ -21,7 +21,10 @@ from veilleuse.wire.vocabulary import Population
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
 DEFAULT_FILE: Final = here.CONFIGURATION
 RETIRED: Final[Mapping[str, str]] = {}
-"""Key of an earlier version → `since VERSION: why, and what to do`. Told when the service starts; never an error."""
+"""Key of an earlier version → `since VERSION: why, and what to do`.
+
+Told when the service starts; never an error.
+"""
 JOIN_FILE: Final = "join.json"
 """File name inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
@@ -199,7 +202,9 @@ def read_settings(
     overrides: Mapping[str, str] | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> AgentSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError.
+    """The settings.
+
+    `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError.
 
     `tell` is called with one line for each key that is no longer used.
     """

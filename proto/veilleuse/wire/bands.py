@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Splits a timetable into bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). docs/calendars.md.
+"""Splits a timetable into bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest).
+docs/calendars.md.
 
 The agent sorts its ticks with it. The collector distributes and checks timetables with it.
 """

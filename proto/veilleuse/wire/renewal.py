@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Messages that an agent signs and the collector verifies.
 
-They renew an expired certificate (docs/wire.md §6), or prove of which machine this one is a clone (docs/wire.md §7).
+They renew an expired certificate (docs/wire.md §6), or prove of which machine this one is a clone
+(docs/wire.md §7).
 """
 
 from __future__ import annotations

@@ -129,9 +129,10 @@ def load(
 ) -> T:
     """Load the settings.
 
-    `prefix` is the environment's, e.g. `VEILLEUSE_AGENT`: `VEILLEUSE_AGENT__SPOOL__MAX_BYTES=…`.
-    `retired` maps each key that an earlier version knew to `since VERSION: why, and what to do`: it is left out, and `tell` is called
-    with one line about it. Raises ConfigurationError on unreadable or malformed TOML, unknown keys, wrong types or values out of range.
+    `prefix` is the environment's, e.g. `VEILLEUSE_AGENT`: `VEILLEUSE_AGENT__SPOOL__MAX_BYTES=…`. `retired`
+    maps each key that an earlier version knew to `since VERSION: why, and what to do`: it is left out, and
+    `tell` is called with one line about it. Raises ConfigurationError on unreadable or malformed TOML,
+    unknown keys, wrong types or values out of range.
     """
     known = {described.dotted: described for described in describe(settings_class)}
     flat: dict[str, tuple[Any, str]] = {}

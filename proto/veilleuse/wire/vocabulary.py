@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The closed lists of words both sides use. Each class mirrors an enum of telemetry.proto, held equal by a test.
+"""The closed lists of words both sides use.
+
+Each class mirrors an enum of telemetry.proto, held equal by a test.
 
 The proto name of `State.ON_IDLE` is `STATE_ON_IDLE`. UNSPECIFIED has no word and is always refused.
 """
@@ -29,7 +31,10 @@ POLLED_SOURCES: Final = (
 SOURCES: Final = frozenset(
     {"utilisation", "polled", "fake", *POLLED_SOURCES}.union(*SOURCES_OF_SYSTEM.values())
 )
-"""All sources that ship. The source's label on /metrics is this closed list, so that no agent can make series."""
+"""All sources that ship.
+
+The source's label on /metrics is this closed list, so that no agent can make series.
+"""
 
 
 class Word(StrEnum):

@@ -45,7 +45,10 @@ class Stream:
         self._waiting = b""
 
     def feed(self, data: bytes) -> list[int | None]:
-        """`sample_microjoules` of each sample that is complete with this. Raises ValueError on something that is no property list, or has no end."""
+        """Return the energy of each sample completed by `data`.
+
+        Raises ValueError for a bad or endless property list.
+        """
         *whole, self._waiting = (self._waiting + data).split(_END)
         if len(self._waiting) > LARGEST_SAMPLE_BYTES:
             raise ValueError(f"more than {LARGEST_SAMPLE_BYTES} bytes and no end of a sample")
@@ -60,11 +63,13 @@ def parse_plist(text: bytes) -> object:
         raise ValueError(f"not a property list: {error or type(error).__name__}") from error
 
 
-def sample_microjoules(told: object) -> int | None:
-    """Energy of the processor package over one sample, GPU included where it is in it; None = not told, or not believable."""
-    told = told if isinstance(told, dict) else {}
-    elapsed = _number(told, "elapsed_ns")
-    processor = told.get("processor")
+def sample_microjoules(values: object) -> int | None:
+    """Return the energy of the processor package in one sample, with a GPU inside it; None = absent or
+    implausible.
+    """
+    values = values if isinstance(values, dict) else {}
+    elapsed = _number(values, "elapsed_ns")
+    processor = values.get("processor")
     if not isinstance(processor, dict) or elapsed is None or not 0 < elapsed <= _LONGEST_NANOSECONDS:
         return None
     return _package_microjoules(processor, elapsed)

@@ -81,7 +81,9 @@ if TYPE_CHECKING:  # a protocol in the running process would only cost memory
         """`creationflags` of a child, needed for `ask_to_end`."""
 
         def prepare_process(self) -> None:
-            """Prepare each process at its start: a crash must leave no key on the disk (docs/guarantees.md S19)."""
+            """Prepare each process at its start: a crash must leave no key on the disk (docs/guarantees.md
+            S19).
+            """
 
         def clocks(self) -> tuple[int, int, int]:
             """Return (Unix time, time since boot, time awake since boot) in ms.

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The running collector's part of a backup: consistent copies in a private folder of the data directory.
 
-The command packs them, because the service may write nowhere else (ProtectSystem=strict), and says when it has done.
+The command packs them, because the service may write nowhere else (ProtectSystem=strict), and says when it
+has done.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class CopyableStore(Protocol):
     """What a backup needs of a store."""
 
     def copy_into(self, folder: Path, between: Callable[[], None]) -> None:
-        """Copy its files there; `between` runs between two steps and may raise to give up. In the writer's thread."""
+        """Copy its files there; `between` runs between two steps and may raise to give up.
+
+        In the writer's thread.
+        """
 
 
 class PatientCommitter(Committer, Protocol):
@@ -56,9 +60,11 @@ class Backups:
     writer: PatientCommitter
 
     def copy(self) -> Path:
-        """A folder of data_dir with a copy of both databases, the fleet key and the authority; replaces a left-over one.
+        """A folder of data_dir with a copy of both databases, the fleet key and the authority; replaces a
+        left-over one.
 
-        Raises DataDirectoryError when the disk has no room for it, AdminError when the collector stops meanwhile.
+        Raises DataDirectoryError when the disk has no room for it, AdminError when the collector stops
+        meanwhile.
         """
         folder = self.data_dir / BACKUP_FOLDER
         self.discard()
@@ -107,8 +113,8 @@ class Backups:
 def _steady_content(folder: Path) -> dict[str, bytes]:
     """Every file of a flat folder, of one moment: `<folder>/<name>` → content. Raises OSError.
 
-    A change of several files leaves its journal among them until it is whole (enrolment/ca_files.py), so that two equal looks
-    are either of a whole change or hold that journal.
+    A change of several files leaves its journal among them until it is whole (enrolment/ca_files.py), so that
+    two equal looks are either of a whole change or hold that journal.
     """
     before = _content(folder)
     while (now := _content(folder)) != before:

@@ -168,7 +168,8 @@ class CertificateAuthoriser:
         )
 
     def _behind(self, certificate: AgentCertificate) -> None:
-        # Signed by us, but newer than the registry: the registry was restored from a backup (docs/wire.md §6).
+        # Signed by us, but newer than the registry: the registry was restored from a backup (docs/wire.md
+        # §6).
         self._access_table.raise_generation(certificate.agent_id, certificate.generation)
         self._on_collector_behind()
         log.warning("certificate newer than the registry", extra={"generation": certificate.generation})

@@ -25,7 +25,9 @@ SHARES_2022: Final = (
     ("upstream", Decimal("0.259")),
     ("losses", Decimal("0.091")),
 )
-"""Components of ADEME's factor of 2022, for years of which ADEME publishes the total only. docs/methodology.md §8."""
+"""Components of ADEME's factor of 2022, for years of which ADEME publishes the total only.
+docs/methodology.md §8.
+"""
 
 
 OWID_CHART: Final = "carbon-intensity-electricity"

@@ -3,8 +3,8 @@
 """Predicts the energy of a stratum's unobserved machine time,
 with variance terms that add up over strata (pure).
 
-docs/methodology.md §6, decision 0030. A stratum uses its own mean; the class's mean where the stratum is thin; the
-class default where nothing was observed.
+docs/methodology.md §6, decision 0030. A stratum uses its own mean; the class's mean where the stratum is
+thin; the class default where nothing was observed.
 """
 
 from __future__ import annotations

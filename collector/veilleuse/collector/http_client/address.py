@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from veilleuse.collector.errors import CollectorError
+from veilleuse.wire.address import is_loopback
 
 PROXY_PORT: Final = 3128
 """Port of a proxy that names none: Squid's."""
@@ -26,7 +26,7 @@ def checked_address(url: str, what: str) -> SplitResult:
     """Split a URL: https anywhere, http to this machine alone. Raises FetchError, not_configured."""
     parts = _checked(url, what)
     host = parts.hostname or ""
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise FetchError(
             "not_configured",
             f"{what} '{url}': http only to this machine, others can read it; use https for {host}",
@@ -63,10 +63,3 @@ def _checked(url: str, what: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise FetchError("not_configured", f"{shown}: write it like https://host.example.org")
     return parts
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

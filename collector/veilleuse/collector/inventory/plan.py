@@ -4,8 +4,8 @@
 
 Pure: a dry run writes nothing.
 
-A changed entity or site is a move, which takes effect on the 1st of the next month (docs/methodology.md §5). An asset
-that a file does not name stays, and is listed as absent; it is retired only on request.
+A changed entity or site is a move, which takes effect on the 1st of the next month (docs/methodology.md §5).
+An asset that a file does not name stays, and is listed as absent; it is retired only on request.
 """
 
 from __future__ import annotations

@@ -284,8 +284,9 @@ class IndicatorFigure:
 
 
 GaugeParts: TypeAlias = tuple[Mapping[str, float], ...]
-"""Gauge by gauge, value of the label that parts it ("" where none does) → amount, in kWh where the gauge is in joules. What is not known
-is absent."""
+"""Gauge by gauge, value of the label that parts it ("" where none does) → amount, in kWh where the gauge is
+in joules. What is not known is absent.
+"""
 
 
 def known_part(value: float | str | None, label: str = "") -> dict[str, float]:
@@ -295,7 +296,10 @@ def known_part(value: float | str | None, label: str = "") -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class EmissionsRow:
-    """One row of the yearly export: docs/methodology.md §10's columns, in its order. None = absent, never zero."""
+    """One row of the yearly export: docs/methodology.md §10's columns, in its order.
+
+    None = absent, never zero.
+    """
 
     period_from: str
     period_to: str

@@ -23,7 +23,9 @@ PERIODS: Final = YearRange(2000, 2200)
 API: Final = YearRange(2000, 2099)
 """Years of a question to the API, whose dates begin with 20."""
 DATED: Final = YearRange(2000, 2999)
-"""Years from which a meter or a share holds, and years of readings: an end that is open may be written as a far one."""
+"""Years from which a meter or a share holds, and years of readings: an end that is open may be written as a
+far one.
+"""
 ENTERED: Final = YearRange(1990, 2099)
 """Years of purchases, and of lines of the REEN sheet."""
 CONVERTED: Final = YearRange(1990, 2200)

@@ -3,8 +3,8 @@
 """Generates the daily states of simulated machines: in use, left on, asleep, off (pure).
 Each has its own habits, drawn once.
 
-The habits are invented, within published ranges (one machine in ten never sleeps, docs/methodology.md §14; four weeks of
-summer).
+The habits are invented, within published ranges (one machine in ten never sleeps, docs/methodology.md §14;
+four weeks of summer).
 """
 
 from __future__ import annotations

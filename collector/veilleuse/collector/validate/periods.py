@@ -68,7 +68,8 @@ def _check_clock(clock: Any, population: Population, now_unix_milliseconds: int,
         raise RecordRefused(Reason.PERIOD_TOO_OLD)
     if start + duration > now_unix_milliseconds + FUTURE_DAYS * MILLISECONDS_PER_DAY:
         raise RecordRefused(Reason.PERIOD_IN_FUTURE)
-    # Whole seconds inside one UTC hour: an agent joins periods of its grain while it sleeps, 12 s of them or 300.
+    # Whole seconds inside one UTC hour: an agent joins periods of its grain while it sleeps, 12 s of them or
+    # 300.
     whole = start % 1_000 == 0 and duration % 1_000 == 0
     if not gap and not (whole and start % MILLISECONDS_PER_HOUR + duration <= MILLISECONDS_PER_HOUR):
         raise RecordRefused(Reason.PERIOD_NOT_ALIGNED)

@@ -27,7 +27,10 @@ def bucket_columns(name: str) -> tuple[str, ...]:
 
 
 VALUE_COLUMNS: Final = ("milliseconds", *CELL_SUMS, *(c for name in BUCKETS for c in bucket_columns(name)))
-"""The table has six more, of what agents sent up to 0.1 and nothing read: they stay as they were. To drop them would copy it."""
+"""The table has six more, of what agents sent up to 0.1 and nothing read: they stay as they were.
+
+To drop them would copy it.
+"""
 RARE_COLUMNS: Final = ("update_window_milliseconds", *bucket_columns(DISPLAY_BUCKETS))
 """Columns of VALUE_COLUMNS that few machines have; rows of the others are written without them."""
 COMMON_COLUMNS: Final = tuple(column for column in VALUE_COLUMNS if column not in RARE_COLUMNS)

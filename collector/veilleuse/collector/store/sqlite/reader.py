@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads for all outlets: any number, in any process, never blocking the writer. Implements ports.DataReader."""
+"""Reads for all outlets: any number, in any process, never blocking the writer.
+
+Implements ports.DataReader.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Deletes old rows of one machine other than its days and months, in steps of ≤ 20 ms. docs/privacy.md §3, docs/guarantees.md P7.
+"""Deletes old rows of one machine other than its days and months, in steps of ≤ 20 ms. docs/privacy.md §3,
+docs/guarantees.md P7.
 
 SQLite overwrites deleted content (secure_delete) and uses its pages again.
 """
