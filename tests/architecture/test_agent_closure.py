@@ -34,8 +34,8 @@ import veilleuse.agent.__main__
 from veilleuse.agent.commands.main import parse
 parsed, command = parse(["run"])
 from veilleuse.agent.resident import process
-from veilleuse.agent.platforms import of
-of("facts")
+from veilleuse.agent.platforms import load_module
+load_module("facts")
 from veilleuse.agent.service import systemd
 from veilleuse.agent.sources import UTILISATION, BUILTIN, NOT_BY_DEFAULT
 import importlib

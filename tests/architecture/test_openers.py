@@ -94,8 +94,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{A}host/virtualization.py": {"open": KERNEL},
     f"{A}platforms/windows/system.py": {"os.open": WINDOWS, "os.replace": WINDOWS},
     f"{A}identity/image.py": {"shutil.rmtree": NO_LINKS, "unlink": AS_OWNER},
-    f"{C}admin/backup.py": {"shutil.rmtree": NO_LINKS},
     f"{C}app/gateway/server.py": {"unlink": ENTRY},
+    f"{C}backup/copies.py": {"shutil.rmtree": NO_LINKS},
     f"{C}backup/destination.py": {"os.open": NEW, "rename": NAMED, "unlink": NAMED},
     f"{C}backup/restore.py": {
         "shutil.rmtree": NO_LINKS,
@@ -127,16 +127,14 @@ ALLOWED: dict[str, dict[str, str]] = {
         "sqlite3.connect": "what open_owned has just made with O_EXCL",
         "mkdir": OWN_FOLDER,
     },
-    f"{C}store/sqlite/directory.py": {
+    f"{C}store/directory.py": {
         "mkdir": OWN_FOLDER,
         "chmod": OWN_FOLDER,
         "os.open": "the directory itself, to lock it",
     },
     f"{C}store/sqlite/migrations.py": {"read_text": PACKAGED},
     f"{C}shipped_tables.py": {"read_text": PACKAGED},
-    f"{C}web/pages/api.py": {"read_text": PACKAGED},
     f"{C}web/app.py": {"read_bytes": PACKAGED},
-    f"{C}web/text.py": {"read_text": PACKAGED},
     "proto/veilleuse/wire/process.py": {"os.open": "/dev/null"},
 }
 """File → call → why it is safe there."""

@@ -37,7 +37,7 @@ SCRAPE_SECONDS = 15
 SETTLE_SECONDS = 15
 CONTACTS = 7
 CONTACTS_PER_DAY = {"workstation": 1, "classroom": 24, "server": 96}
-# DESIGN.md §4.
+# docs/guarantees.md §4.
 BUDGET_RSS_MIB = 20.0
 BUDGET_CPU_SECONDS = {"workstation": 15.0, "classroom": 15.0, "server": 30.0}
 
@@ -265,7 +265,7 @@ def report(
 def verdict(what: str, value: float, budget: float, unit: str) -> str:
     """One line."""
     word = "within" if value <= budget else "OVER"
-    return f"{what}: {value:.2f} {unit}, {word} the budget of {budget:g} (DESIGN.md §4)"
+    return f"{what}: {value:.2f} {unit}, {word} the budget of {budget:g} (docs/guarantees.md §4)"
 
 
 def cpu_seconds(pid: int) -> float:

@@ -25,6 +25,7 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.report import YEAR, fill, peak_mebibytes
+from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.close import _send
 from veilleuse.collector.closed_years.document import statistics_document
@@ -33,10 +34,9 @@ from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.collector.store.sqlite import open_store
+from veilleuse.collector.store import open_store
 
 TODAY: Final = date(YEAR + 1, 3, 1)
 

@@ -97,12 +97,12 @@ class Coverage:
     bias: float
     """Mean of figure ÷ truth, less 1."""
     written: float
-    """Share held by METHOD.md §5's formula alone, pooled as it says."""
+    """Share held by docs/methodology.md §6's formula alone, pooled as it says."""
     not_demonstrated: int
 
 
 def coverage(shape: Shape, fleets: int, seed: int, *, beside: bool = False) -> Coverage:
-    """Simulate and estimate; `beside`: the rows, and METHOD.md's formula alone, too."""
+    """Simulate and estimate; `beside`: the rows, and docs/methodology.md §6's formula alone, too."""
     chance = random.Random(seed)
     below = above = rows = strata = written = unsure = 0
     widths, ratios = [], []
@@ -151,7 +151,7 @@ def change_coverage(shape: simulated_changes.Shape, fleets: int, seed: int) -> d
 
 
 def as_written(one: Simulated) -> tuple[float, float]:
-    """Bounds by METHOD.md §5's formula: R̂ pooled below 10, s² below 60, t by Satterthwaite; nothing for machines always on."""
+    """Bounds by docs/methodology.md §6's formula: R̂ pooled below 10, s² below 60, t by Satterthwaite; nothing for machines always on."""
     samples: defaultdict[Stratum, list[SampleMachine]] = defaultdict(list)
     for machine in one.machines:
         samples[machine.stratum].append(machine)

@@ -29,6 +29,7 @@ from tests.bench.independent_coverage import AT_RANDOM, CHOSEN, LOST, measure
 from tests.bench.simulate import one as simulate_one
 from tests.support.fleet_machines import A, in_service
 from tests.support.machines import settings_in
+from tests.support.sources import opened
 from tests.support.year import census, worked, workstation
 from tests.unit.collector.derive.test_loadmodel import server_watts
 from tests.unit.collector.fleet.test_fleet_estimate import servers
@@ -43,7 +44,6 @@ from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.collector.settings import ReportingSettings, settings_environment
 from veilleuse.collector.simulate.fleet import SimulationOrder

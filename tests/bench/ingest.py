@@ -33,7 +33,7 @@ from veilleuse.collector import settings
 from veilleuse.collector.counters import Health
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome, AppendResult
-from veilleuse.collector.store.sqlite import create_store
+from veilleuse.collector.store import create_store
 from veilleuse.collector.validate import check_push
 
 IN_FLIGHT = 192

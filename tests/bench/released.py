@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -30,6 +31,7 @@ from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import open_door
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.api.query import ApiQuery
@@ -107,7 +109,7 @@ def fill(collector: Collector, groups: int, months: int) -> None:
     store = collector.store
     first, _ = period(months)
     site = store.registry.sites()[0].site
-    facts = pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP, cpu_count=8, agent_version="0.1.0")
+    facts = pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP, cpu_count=8)
     entities = [f"Direction {number // 50:03} > Service {number:05}" for number in range((groups + 1) // 2)]
     for entity in entities:
         with store.transaction():
@@ -132,7 +134,13 @@ def fill(collector: Collector, groups: int, months: int) -> None:
 def ask_all(settings: CollectorSettings, months: int) -> None:
     """As the web process answers."""
     with ExitStack() as cleanup:
-        desk, _ = open_desk(settings, open_door(settings.http), "bench", cleanup)
+        desk, _ = open_desk(
+            settings,
+            open_door(settings.http),
+            "bench",
+            cleanup.enter_context(open_reader(settings.data_dir)),
+            partial(open_reader, settings.data_dir),
+        )
         for name, dimensions in DIMENSIONS.items():
             question = ApiQuery(ResourceKind.EMISSIONS, 1, 1000, "json", *period(months), dimensions)
             for _ in range(2):

@@ -30,6 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench import unrolled
+from tests.support.sources import opened
 from veilleuse.collector.documents.document import renderer
 from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.inventory import (
@@ -44,9 +45,8 @@ from veilleuse.collector.model.months import COLUMNS, PLACE, DayType, Vector
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import ReportingSettings, Store
-from veilleuse.collector.store.sqlite import SqliteStore, create_store
+from veilleuse.collector.store import SqliteStore, create_store
 from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR

@@ -23,10 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.support.sources import opened
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.reports.emissions import emissions_report_of, today
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import SimulationOrder

@@ -28,7 +28,8 @@ from veilleuse.collector.ports import (
     Reader,
     Registry,
 )
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.vocabulary import (
     Boundary,
     PointKind,

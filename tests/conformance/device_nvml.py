@@ -26,11 +26,11 @@ def nvidia_nvml(folder: Path) -> Iterator[Device]:
 
         return fail
 
-    def set_to(energy: int | None, power: int | None, busy: int | None) -> Callable[[], None]:
+    def set_to(energy: int | None, power: int | None) -> Callable[[], None]:
         def change() -> None:
             for gpu in (first, second):
                 gpu.error = 0
-                gpu.energy_millijoules, gpu.power_milliwatts, gpu.busy_percent = energy, power, busy
+                gpu.energy_millijoules, gpu.power_milliwatts = energy, power
 
         return change
 
@@ -38,11 +38,11 @@ def nvidia_nvml(folder: Path) -> Iterator[Device]:
         yield Device(
             context=SourceContext(f"{folder}/sys", f"{folder}/proc", "none"),
             refuse=fail_with(LOST),
-            answer=set_to(5_000_000, 70_000, 40),
+            answer=set_to(5_000_000, 70_000),
             nonsense=(
-                set_to(2**64 - 1, 2**32 - 1, 255),
-                set_to(None, 2**32 - 1, None),
-                set_to(None, None, None),
+                set_to(2**64 - 1, 2**32 - 1),
+                set_to(None, 2**32 - 1),
+                set_to(None, None),
                 fail_with(NOT_SUPPORTED),
                 fail_with(999),
             ),

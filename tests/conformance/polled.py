@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The devices on which the sources of `sources.POLLED` are tried: one factory per source, in a file of its own.
+"""The devices on which the sources of `POLLED_SOURCES` are tried: one factory per source, in a file of its own.
 
 A factory is a context manager: `def redfish(folder: Path) -> AbstractContextManager[Device]`. It may start a real peer or a
 fake on 127.0.0.1, or write a fake program into `folder`; it stops what it started. test_polled_sources.py asks all of them the same.

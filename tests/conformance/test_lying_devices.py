@@ -88,7 +88,6 @@ class LyingDevices(RuleBasedStateMachine):
             None,
             default_supply=Supply.AC,
             tick_milliseconds=TICK,
-            usage=lambda: (0, 0),
         )
         self.fold = Fold(Population.SERVER, 60_000)
         self.records: list[Record] = []

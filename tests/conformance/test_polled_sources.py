@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every polled source promises (agent/ports.py, Source; sources.POLLED): the same suite for all of them, on the devices of polled.py."""
+"""What every polled source promises (agent/ports.py, Source; wire.vocabulary.POLLED_SOURCES): the same suite for all of them, on the devices of polled.py."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from tests.conformance.polled import DEVICES, Device, device_of
 from tests.support.metering import hurried, patiently
 from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import Source
-from veilleuse.agent.sources import POLLED, SELF_DETECTING, polled_factory
+from veilleuse.agent.sources import SELF_DETECTING, polled_factory
 from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish, read_publication
 from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 WORDS = {"no_device", "no_permission", "virtual_machine", "missing_library"}
 LARGEST_WATTS = 1_000_000
 """Above any machine or rack: what a device says beyond it is nonsense, and not to be believed."""
 
 
-@pytest.fixture(params=sorted(POLLED))
+@pytest.fixture(params=sorted(POLLED_SOURCES))
 def name(request: pytest.FixtureRequest) -> str:
     """Each polled source; one without a row in DEVICES fails here: give it a device."""
     assert request.param in DEVICES, f"add a device for {request.param} to tests/conformance/polled.py"
@@ -70,12 +71,10 @@ def check(readings: tuple[Reading, ...], points: tuple[Point, ...]) -> None:
             assert isinstance(reading.energy_microjoules, int)
             assert 0 <= reading.energy_microjoules <= (reading.range_microjoules or 2**63 - 1)
             assert 0 < reading.ceiling_watts <= LARGEST_WATTS
-        elif isinstance(reading, PowerGauge):
+        else:
+            assert isinstance(reading, PowerGauge), "nothing else can be published"
             assert isinstance(reading.power_milliwatts, int)
             assert 0 <= reading.power_milliwatts <= LARGEST_WATTS * 1_000
-        else:
-            assert isinstance(reading, GpuBusyReading), "nothing else can be published"
-            assert 0 <= reading.busy_ratio <= 1
 
 
 def test_construction_touches_nothing(name, device):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader. PROMISES.md §2.2."""
+"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader. docs/wire.md §2."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_one_poisoned_push_fails_alone(store):
     good, bad = Stream(enrol(store.registry)), Stream(enrol(store.registry))
     poison = bad.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(3)))
     one, record, three = poison.records
-    too_big = replace(record.cells[0], disk_read_bytes=2**70)
+    too_big = replace(record.cells[0], any_core_busy_milliseconds=2**70)
     poison = replace(poison, records=(one, replace(record, cells=(too_big,)), three))
     outcomes = store.ingest.append([good.send(realistic(MONDAY_10H)), poison])
     assert [outcome.result for outcome in outcomes] == [AppendResult.STORED, AppendResult.REFUSED]
@@ -263,21 +263,21 @@ def test_absent_is_not_zero(store):
     store.ingest.append(
         [
             stream.send(
-                measurement(clock(), [cell(disk_read_bytes=0)]),
-                measurement(clock(MONDAY_10H + 60_000), [cell(network_sent_bytes=7)]),
+                measurement(clock(), [cell(any_core_busy_milliseconds=0)]),
+                measurement(clock(MONDAY_10H + 60_000), [cell(idle_beyond_15_minutes_milliseconds=7)]),
             )
         ]
     )
     (row,) = store.reader.sums(Grain.HOUR, 0, 2**62)
-    assert (row.cell.disk_read_bytes, row.cell.disk_written_bytes, row.cell.network_sent_bytes) == (
-        0,
-        None,
-        7,
-    )
+    found = row.cell
+    assert (found.any_core_busy_milliseconds, found.update_window_milliseconds) == (0, None)
+    assert found.idle_beyond_15_minutes_milliseconds == 7
     assert row.cell.cpu_bucket_milliseconds == ()
-    store.ingest.append([stream.send(measurement(clock(MONDAY_10H + 120_000), [cell(disk_written_bytes=5)]))])
+    store.ingest.append(
+        [stream.send(measurement(clock(MONDAY_10H + 120_000), [cell(update_window_milliseconds=5)]))]
+    )
     (row,) = store.reader.sums(Grain.HOUR, 0, 2**62)
-    assert (row.cell.disk_read_bytes, row.cell.disk_written_bytes) == (0, 5)
+    assert (row.cell.any_core_busy_milliseconds, row.cell.update_window_milliseconds) == (0, 5)
     assert row.cell.milliseconds == 180_000
 
 

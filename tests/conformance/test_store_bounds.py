@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one machine may cost a store, whatever it sends, and what a scrape may cost. PROMISES.md S11, S12."""
+"""What one machine may cost a store, whatever it sends, and what a scrape may cost. docs/guarantees.md S11, S12."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_period_is_filled_four_times_over_and_no_more(store):
     """S12: without it 5 kW would be claimed for one hour a thousand times. The refused are named, nothing is stored;
     with gaps in their place the stream goes on; what is remembered outlives neither a rollback nor a restart."""
     stream = Stream(enrol(store.registry))
-    hour = [measurement(clock(duration=HOUR), [cell(HOUR, disk_read_bytes=i)]) for i in range(5)]
+    hour = [measurement(clock(duration=HOUR), [cell(HOUR)], calendar_sha256=i.to_bytes(32)) for i in range(5)]
     store.ingest.append([stream.send(*hour[:3])])
     outcome, *_ = store.ingest.append([stream.send(hour[3], hour[4], realistic(MONDAY_10H + HOUR))])
     assert (outcome.result, outcome.mark, outcome.refusals) == (
@@ -59,7 +59,7 @@ def test_a_period_is_filled_four_times_over_and_no_more(store):
 def test_a_period_holds_1440_records_and_no_more(store):
     """Cells of a millisecond do not make room for more: derivation reads a period whole."""
     stream = Stream(enrol(store.registry))
-    tiny = [measurement(clock(), [cell(1, disk_read_bytes=i)]) for i in range(1441)]
+    tiny = [measurement(clock(), [cell(1)], calendar_sha256=i.to_bytes(32)) for i in range(1441)]
     store.ingest.append([stream.send(*tiny[:1000])])
     (outcome,) = store.ingest.append([stream.send(*tiny[1000:])])
     assert outcome.refusals == ((1441, "period_full"),)
@@ -80,7 +80,7 @@ def test_a_replay_among_many_is_found_quickly(store):
         )
         for i in range(2000)
     ]
-    crowd = [measurement(clock(), [cell(10_000, disk_read_bytes=i)]) for i in range(1400)]
+    crowd = [measurement(clock(), [cell(10_000)], calendar_sha256=i.to_bytes(32)) for i in range(1400)]
     for records in (gaps, crowd):
         for first in range(0, len(records), 1000):
             store.ingest.append([old.send(*records[first : first + 1000])])

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tests.support.pages import body, standalone
 from tests.support.peers import peer
 from tests.support.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
@@ -87,7 +89,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         settings = CollectorSettings(data_dir=store.directory)
         reader = store.reader()
         published = Publishing(store)
-        indicators = MachineIndicators(settings, published, published.publish)
+        indicators = MachineIndicators(
+            settings, partial(open_reader, settings.data_dir), published, published.publish
+        )
         indicators.refresh()
         figures, month = indicators.machine_figures, indicators.month
         outlook = SnapshotCache(reader, settings, machine_figures=figures, month=month)

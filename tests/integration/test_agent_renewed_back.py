@@ -53,7 +53,7 @@ def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, rene
         shutil.copytree(tmp_path / "snapshot", agent.state)
         measure(10, 11)
         assert not agent.send()  # a newer certificate was used: for the collector this is another holder
-        assert reset.settle(agent.settings)
+        assert reset.reset_if_clone(agent.settings)
         stored = held(running.collector.settings.data_dir)
     with closing(agent.connection()) as db:
         gaps = [Gap.from_json(row[0]) for row in db.execute("SELECT body FROM pending")]

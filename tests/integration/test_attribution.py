@@ -220,7 +220,6 @@ def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeS
         load,
         default_supply=Supply.AC,
         tick_milliseconds=10_000,
-        usage=lambda: (0, 0),
     )
     ticker.tick()
     groups.burn(

@@ -415,7 +415,7 @@ def test_a_zone_without_factor(stack):
 
 
 def test_a_known_answer(stack):
-    """METHOD.md §8: 12,500 kWh in France in 2021 are 711.25 kg."""
+    """docs/methodology.md §13: 12,500 kWh in France in 2021 are 711.25 kg."""
     told = json.loads(
         stack.must(
             "veilleuse", "convert", "12500", "--unit", "kWh", "--zone", "FR", "--year", "2021", "--json"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copy of an enrolled machine at the collector: what it proves, who decides, what it gets. PROMISES.md §2.7, decision 0017."""
+"""A copy of an enrolled machine at the collector: what it proves, who decides, what it gets. docs/wire.md §7, decision 0017."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A clone of a machine that enrolled with a one-time token: an operator decides. The installed commands, PROMISES.md §2.7."""
+"""A clone of a machine that enrolled with a one-time token: an operator decides. The installed commands, docs/wire.md §7."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A service that learns while it measures that it lives under another machine's identity: PROMISES.md §2.7."""
+"""A service that learns while it measures that it lives under another machine's identity: docs/wire.md §7."""
 
 from __future__ import annotations
 

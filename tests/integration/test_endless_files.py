@@ -22,7 +22,6 @@ COMMANDS = {
     "reen": "reen import {}",
     "intensity": "intensity import {}",
     "factors": "factors import {}",
-    "boavizta": "factors boavizta --url https://127.0.0.1:9 --ca {}",
     "inventory": "inventory import {}",
     "mapping": "inventory import {good} --mapping {}",
     "glpi": "inventory pull --credentials {}",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Identity over real gRPC with real certificates: PROMISES.md §2.6, S2-S5."""
+"""Identity over real gRPC with real certificates: docs/wire.md §6, docs/guarantees.md S2 to S5."""
 
 from __future__ import annotations
 

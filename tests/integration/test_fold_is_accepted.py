@@ -66,7 +66,7 @@ def _tick(start: int, milliseconds: int, state: State, supply: Supply, ratio: fl
         return Tick(start, milliseconds, state, supply)
     milliseconds = min(milliseconds, 60_000)
     energy = PointEnergy(PACKAGE, int(watts * milliseconds), milliseconds)
-    load = LoadDelta(ratio, ratio, ratio, 4_096 * milliseconds, None, 512 * milliseconds, 0)
+    load = LoadDelta(ratio, ratio, ratio, 4_096 * milliseconds, 512 * milliseconds)
     return Tick(
         start,
         milliseconds,
@@ -75,7 +75,5 @@ def _tick(start: int, milliseconds: int, state: State, supply: Supply, ratio: fl
         energies=(energy,),
         load=load,
         gaps=(("linux_hwmon", milliseconds),),
-        agent_cpu_milliseconds=2,
-        agent_rss_bytes=20_000_000,
         idle_run_milliseconds=milliseconds if state is State.ON_IDLE else 0,
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stack import Stack
-from veilleuse.agent.commands.state_view import look_at_spool
+from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.identity.store import IdentityStore, write_private
 from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
@@ -29,7 +29,7 @@ from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.agent.sources.snapshot import Publication, publish
 from veilleuse.agent.spool.database import connect
 from veilleuse.collector.app.gateway import messages
-from veilleuse.collector.backup.restore import hand_over
+from veilleuse.collector.backup.restore import give_to_owner
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.closed_years.verify import FOLDER as CLOSED
 from veilleuse.collector.closed_years.verify import export
@@ -264,7 +264,7 @@ def test_no_folder_of_the_collector_leads_elsewhere(data, tmp_path, folder):
     (data / folder).symlink_to(elsewhere)
     with pytest.raises(CollectorError):
         FOLDERS[folder](data, tmp_path / "out")
-    hand_over(data, data)
+    give_to_owner(data, data)
     assert [one.name for one in elsewhere.iterdir()] == ["leftover"]
     assert (elsewhere / "leftover").read_bytes() == SECRET
     assert {one.stat().st_uid for one in (elsewhere, elsewhere / "leftover")} == {0}
@@ -276,7 +276,7 @@ def test_a_restore_gives_nothing_away_that_has_another_name(data, canary):
     hand_all_to(STRANGER, data)
     (data / "replaced-x").hardlink_to(canary)
     (data / "roots").write_bytes(b"")
-    hand_over(data, data)
+    give_to_owner(data, data)
     assert (data / "roots").stat().st_uid == STRANGER
 
 
@@ -329,4 +329,4 @@ def test_no_file_of_the_agent_leads_elsewhere(tmp_path, canary, name, attack):
 def test_looking_at_a_spool_says_what_it_is(tmp_path, canary, attack):
     """`show` and `doctor` never raise: they say the trouble."""
     ATTACKS[attack](tmp_path / "spool.db", canary)
-    assert SAID[attack] in look_at_spool(AgentSettings(paths=Paths(state=tmp_path))).trouble
+    assert SAID[attack] in read_spool(AgentSettings(paths=Paths(state=tmp_path))).trouble

@@ -28,7 +28,7 @@ from tests.support.machines import settings_in
 from veilleuse.agent.commands.main import main
 from veilleuse.collector.app.gateway.messages import GatewayCertificate, GatewaySetup, as_head, decode, encode
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, PrivateServer
+from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, GATEWAY_INNER_FILE, PrivateServer
 from veilleuse.collector.settings import settings_environment
 
 CODES = {0, 1, 2, 3}
@@ -54,7 +54,6 @@ READERS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "inventory pull --credentials FILE": (run, ""),
     "reen import FILE": (run, "actions"),
     "factors import FILE --why x": (run, "factors"),
-    "factors boavizta --url https://127.0.0.1:1 --ca FILE": (run, ""),
     "verify FILE": (run, ""),
     "restore FILE": (run, ""),
     "backup to --key-file FILE": (run, ""),
@@ -267,7 +266,7 @@ def test_an_output_that_takes_nothing(program, output, code, lines):
 
 def test_a_disk_error_in_the_door(tmp_path):
     """Whatever the system answers about its socket, here that it is a directory: one line, and an end; it is started again."""
-    (tmp_path / DOOR_INNER_FILE).mkdir()
+    (tmp_path / GATEWAY_INNER_FILE).mkdir()
     opening = GatewaySetup("127.0.0.1:0", (), GatewayCertificate("", ""), str(tmp_path))
 
     def answer(reading: Any, writing: Any) -> None:
@@ -276,10 +275,10 @@ def test_a_disk_error_in_the_door(tmp_path):
 
     environment = {**os.environ, "VEILLEUSE__DATA_DIR": str(tmp_path)}
     words = [sys.executable, "-m", "veilleuse.collector.app.gateway"]
-    with closing(PrivateServer(tmp_path, DOOR_FILE, answer, places=4)):
+    with closing(PrivateServer(tmp_path, GATEWAY_FILE, answer, places=4)):
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == f"veilleuse door: {tmp_path / DOOR_INNER_FILE}: Is a directory\n"
+    assert done.stderr == f"veilleuse door: {tmp_path / GATEWAY_INNER_FILE}: Is a directory\n"
 
 
 def fuzz(desk: Desk, files: list[Path], seed: int, lines: int, seconds: float) -> int:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One identity, one machine: copies, restarts, restores, and the right to be forgotten, over real gRPC. PROMISES.md §2.6-2.7."""
+"""One identity, one machine: copies, restarts, restores, and the right to be forgotten, over real gRPC. docs/wire.md §6 and §7."""
 
 from __future__ import annotations
 

@@ -41,12 +41,13 @@ from tests.support.ports import free_ports
 from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
+from veilleuse.collector.admin.uploads import open_publication_uploads
 from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.ipc.unix_socket import SOCKET_FILE
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
@@ -95,7 +96,7 @@ class Admin:
     def __init__(self, directory: Path) -> None:
         self.file = directory / DATA_FILE
         self.health = Health()
-        self.publishing = publications.new_uploads()
+        self.publishing = open_publication_uploads()
         self.health.count(Count.PUSHES, "stored", 5)
         self.health.count(Count.RECORDS, "stored", 50)
         self.health.count(Count.CALLS_REFUSED, "expired", 1)
@@ -225,7 +226,11 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         config.write_text(
             "global: {scrape_interval: 1s}\n"
             "scrape_configs:\n"
-            f"  - {{job_name: veilleuse, static_configs: [{{targets: ['127.0.0.1:{web_port}']}}]}}\n"
+            f"  - job_name: veilleuse\n    static_configs: [{{targets: ['127.0.0.1:{web_port}']}}]\n"
+            "    scrape_protocols: [OpenMetricsText1.0.0]\n"
+            f"  - job_name: text\n    static_configs: [{{targets: ['127.0.0.1:{web_port}']}}]\n"
+            "    scrape_protocols: [PrometheusText0.0.4]\n"
+            "    metric_relabel_configs: [{action: drop, source_labels: [__name__], regex: '.+'}]\n"
         )
         web = start_web(folder, store.directory, web_port)
         with (folder / "prometheus.log").open("wb") as log:
@@ -294,13 +299,17 @@ def test_promtool_accepts_the_exposition(scraped):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_scrape_is_healthy(scraped):
-    """Prometheus says up, and counts the very series we sent."""
-    assert scraped.value('up{job="veilleuse"} == 1') == 1
+@pytest.mark.parametrize(("job", "counter"), [("veilleuse", "{}"), ("text", "{}_total")])
+def test_the_scrape_is_healthy(scraped, job, counter):
+    """Prometheus says up in both formats, and counts the very series we sent."""
+    assert scraped.value(f'up{{job="{job}"}} == 1') == 1
     lines = [line for line in get(scraped.url + "metrics").splitlines() if not line.startswith("#")]
     assert (
-        abs(scraped.value('scrape_samples_scraped{job="veilleuse"} > 0') - len(lines)) <= 6
+        abs(scraped.value(f'scrape_samples_scraped{{job="{job}"}} > 0') - len(lines)) <= 6
     )  # routes asked meanwhile
+    asked = {"match_target": f'{{job="{job}"}}', "metric": counter.format("veilleuse_energy_joules")}
+    said = json.loads(get(f"{scraped.prometheus}api/v1/targets/metadata?{urllib.parse.urlencode(asked)}"))
+    assert [one["type"] for one in said["data"]] == ["counter"]
 
 
 def test_counters_rise(scraped):

@@ -113,7 +113,7 @@ class Machine:
         for place, start in enumerate(starts):
             busy = 0.02 if place % 3 else 0.6
             state = State.ON_IDLE if place % 3 else State.ON_ACTIVE
-            load = LoadDelta(busy, busy, 0.4, 4_096, 8_192, 512, 512)
+            load = LoadDelta(busy, busy, 0.4, 12_288, 1_024)
             records += fold.add(Tick(start, TICK, state, Supply.AC, energies=self.energies(place), load=load))
         records += fold.flush()
         with closing(spool_of(self.agent.state)) as spool:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The limits of PROMISES.md §2.3, each met on the wire. Handshakes are in S9, decompression and metadata in S8."""
+"""The limits of docs/wire.md §3, each met on the wire. Handshakes are in S9, decompression and metadata in S8."""
 
 from __future__ import annotations
 

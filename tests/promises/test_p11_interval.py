@@ -23,7 +23,7 @@ from tests.support.trees import context, put, zone
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.helpers import powermetrics, rapl
 from veilleuse.agent.model import Instant
-from veilleuse.agent.remote_config import look
+from veilleuse.agent.remote_config import read_status
 from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.resident.process import NoServiceManager
 from veilleuse.agent.sending.remote_config import configuration_control
@@ -75,7 +75,7 @@ def _any_settings(
     SEEN["all"] += 1
     changes = configuration_control(remote, lambda key: None, accept=True)
     control = {key: value for key, value in changes.items() if value is not None}
-    standing = look(control.get, Instant(0, 1_000, 1_000), "boot", accept=True)
+    standing = read_status(control.get, Instant(0, 1_000, 1_000), "boot", accept=True)
     SEEN["remote"] += standing.trial is not None
     try:
         own = read_settings(file, environment)

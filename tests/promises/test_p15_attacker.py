@@ -32,9 +32,9 @@ from tests.promises.support.machine_figures import AVOIDABLE
 from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
 from tests.promises.support.summed import amount
 from veilleuse.collector.account import group_sums, release_tables
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K: Final = 10

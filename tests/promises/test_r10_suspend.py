@@ -23,11 +23,11 @@ def test_ten_hours_asleep(tmp_path, period, slept_millijoules, figure):
     machine = Metered(tmp_path, period_seconds=period)
     machine.on(29)
     awake_before = machine.spent_millijoules
-    waiting = machine.resident._spool.pending()
+    waiting = machine.resident._spool.count_pending()
     machine.clock.advance(10 * HOUR, asleep=True)
     machine.tree.spend(slept_millijoules * 1_000)
     resumed = machine.clock.boottime
-    while machine.resident._spool.pending() == waiting and machine.clock.boottime < resumed + HOUR:
+    while machine.resident._spool.count_pending() == waiting and machine.clock.boottime < resumed + HOUR:
         machine.on(1)
     first = machine.clock.boottime - resumed
     machine.on(30)

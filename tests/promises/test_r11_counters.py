@@ -45,7 +45,6 @@ class Counters(RuleBasedStateMachine):
             None,
             default_supply=Supply.AC,
             tick_milliseconds=TICK,
-            usage=lambda: (0, 0),
         )
         self.start = self.clock.boottime
         self.truth: list[int] = []

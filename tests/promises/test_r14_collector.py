@@ -21,7 +21,7 @@ from tests.support.stack import Stack, get
 from tests.support.waiting import until
 from veilleuse.collector.errors import CollectorError, StoreDamaged
 from veilleuse.collector.settings import Store
-from veilleuse.collector.store.sqlite import open_store
+from veilleuse.collector.store import open_store
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 SEED = 20_261_126

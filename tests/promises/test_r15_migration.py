@@ -31,7 +31,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from veilleuse.collector import settings
-from veilleuse.collector.store.sqlite import open_store
+from veilleuse.collector.store import open_store
 
 def work():
     with closing(open_store(Path(sys.argv[1]), settings.Store(free_bytes_minimum=0))):

@@ -15,7 +15,8 @@ from tests.support.pushes import NOW, site
 from tests.support.service import Service
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 

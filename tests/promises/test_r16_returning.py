@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R16: a fleet comes back after an outage without a thundering herd. PROMISES.md §2.3."""
+"""R16: a fleet comes back after an outage without a thundering herd. docs/wire.md §3."""
 
 from __future__ import annotations
 

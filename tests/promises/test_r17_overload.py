@@ -24,7 +24,7 @@ AT_ONCE = 56
 """As many as the collector serves at once: what it then stores a second is its capacity."""
 OPEN = 1_000
 """Records of a push, as after an outage, with which 1,500 agents of one call each can offer five times the capacity whatever they
-are answered: who is sent away is held for 12 s first (decision 0044)."""
+are answered: who is sent away is held for 12 s first (docs/wire.md §3)."""
 PUSHES = {3: 120, OPEN: 9}
 """That each agent prepares, by the records of one."""
 CAPACITY_SECONDS, LOAD_SECONDS = 20, 40
@@ -33,7 +33,7 @@ WANTED, OFFERED = 6, 5
 """Times the capacity: what is begun of the one measured before, so that it is five times the mean of those before and after too."""
 RSS_BYTES = 512 * 2**20
 DERIVED_SECONDS = 60
-"""After the load: what was put off for it must not pile up (decision 0044)."""
+"""After the load: what was put off for it must not pile up (docs/wire.md §3)."""
 
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.figures import BalanceRow
 from veilleuse.collector.model.records import AppendResult, Grain, HostId, ValidPush
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
+from veilleuse.collector.store import SqliteStore, create_store
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -234,8 +235,10 @@ def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
     config = CollectorSettings(data_dir=fleet.directory)
     with closing(SqliteReader(fleet.directory)) as reader:
         out = fleet_exposition(SnapshotCache(reader, config, lambda: now).look(), "0", 10)
-        assert dict(out.get(c.UNEXPLAINED)) == {("server",): gone / 1000}
-        assert dict(out.get(c.EXCESS)) == {("server",): 0}
+        told = {sample.name: sample for family in out.collect() for sample in family.samples}
+        unexplained, excess = told[c.UNEXPLAINED.name], told[c.EXCESS.name]
+        assert unexplained[:3] == (c.UNEXPLAINED.name, {"population": "server"}, gone / 1000)
+        assert excess[:3] == (c.EXCESS.name, {"population": "server"}, 0)
     asked = ["report", "emissions", "--from", "2026-10-01", "--to", "2026-11-01", "--format", "json"]
     (tmp_path / "c.toml").write_text(f'data_dir = "{fleet.directory}"\n')
     assert run([*asked, "--config", str(tmp_path / "c.toml")]) == 0
@@ -254,7 +257,7 @@ def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
         if not day + 3 * HOUR <= getattr(body.period, "start_unix_milliseconds", 0) < day + 4 * HOUR
     ]
     twice = [
-        body._replace(max_rss_bytes=7)
+        body._replace(idle_rule_version=2)
         for body in kept
         if day + 8 * HOUR <= getattr(body.period, "start_unix_milliseconds", 0) < day + 9 * HOUR
     ]

@@ -96,7 +96,7 @@ def test_all_files_together_stay_below_the_bound(tmp_path, figure):
                 outbox.new_epoch()
                 outbox.acknowledge(outbox.last_seq(), 1)
             watch.look()
-        assert spool.pending() > 5_000
+        assert spool.count_pending() > 5_000
     with closing(connect(path)) as db:
         bodies = [body_from_json(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
     records = [body for body in bodies if isinstance(body, Record)]

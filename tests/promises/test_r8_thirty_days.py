@@ -34,7 +34,7 @@ def test_all_kept_and_drained(tmp_path, figure):
             spool.append(
                 [clock_record(s, MINUTE, metered_millijoules=s % 9_973).to_json() for s in several], {}
             )
-        kept = spool.pending()
+        kept = spool.count_pending()
         spool.close()
         size = sum(file.stat().st_size for file in stack.state.glob("spool*"))
         began = time.monotonic()

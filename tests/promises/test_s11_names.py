@@ -40,7 +40,7 @@ def bound(stack: Stack) -> int:
         for line in get(stack.url + "metrics").splitlines()
         if line.startswith("veilleuse_exposition_series_bound ")
     ]
-    return int(now.rpartition(" ")[2])
+    return int(float(now.rpartition(" ")[2]))
 
 
 def hostile(serial: count[int], start: int, turn: int) -> pb.Record:

@@ -32,7 +32,8 @@ from tests.support.pushes import (
 from veilleuse.collector import settings as collector_settings
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model.records import AppendResult, Grain
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -60,10 +61,7 @@ SUMS = (
     "any_core_busy_milliseconds",
     "idle_beyond_15_minutes_milliseconds",
     "idle_beyond_30_minutes_milliseconds",
-    "disk_read_bytes",
-    "network_sent_bytes",
-    "gpu_busy_milliseconds",
-    "agent_cpu_milliseconds",
+    "idle_beyond_60_minutes_milliseconds",
     "update_window_milliseconds",
 )
 POISON = st.one_of(
@@ -137,8 +135,8 @@ POISONED: dict[str, tuple[pb.Record, str]] = {
     ),
     "a duration of 0": (measurement(clock(duration=0)), "duration_out_of_range"),
     "a minus in an unsigned field": (
-        measurement(cells=[cell(disk_read_bytes=2**64 - 5)]),
-        "bytes_out_of_range",
+        measurement(cells=[cell(any_core_busy_milliseconds=2**64 - 5)]),
+        "cpu_exceeds",
     ),
 }
 
@@ -180,7 +178,7 @@ def test_a_day_s_total_is_bounded_whatever_is_sent(tmp_path: Path, figure: Calla
             for hour in range(24):
                 stream = Stream(host)
                 energy = 5_000 * HOUR
-                cells = [cell(HOUR, energies=[(0, energy, HOUR)], disk_read_bytes=turn)]
+                cells = [cell(HOUR, energies=[(0, energy, HOUR)], idle_beyond_15_minutes_milliseconds=turn)]
                 stream.add(measurement(clock(midnight + hour * HOUR, HOUR), cells, [rapl()]))
                 claimed += energy
                 (outcome,) = store.ingest.append([stream.push()])

@@ -22,7 +22,7 @@ from tests.support.fakes.collector import FakeCollector
 from tests.support.fakes.measuring import FakeClock
 from veilleuse.agent.model import ClockPeriod, Instant, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import MOST_RESTARTS, look
+from veilleuse.agent.remote_config import MOST_RESTARTS, read_status
 from veilleuse.agent.resident.grain import grain_of, period_milliseconds
 from veilleuse.agent.resident.process import NoServiceManager, Resident
 from veilleuse.agent.resident.sender_child import Contacts
@@ -368,7 +368,7 @@ def _any_message(message: bytes, own: AgentSettings) -> None:
     changes = configuration_control(parsed, control.get, accept=True)
     assert set(changes) <= KEYS
     control |= {key: value for key, value in changes.items() if value is not None}
-    standing = look(control.get, Instant(0, 1_000, 1_000), "boot", accept=True)
+    standing = read_status(control.get, Instant(0, 1_000, 1_000), "boot", accept=True)
     BYTES_SEEN["tried"] += standing.trial is not None
     population = Population(own.measure.population)
     grain = grain_of(own, population, standing.in_use.configuration, 0)

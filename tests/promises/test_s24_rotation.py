@@ -33,6 +33,7 @@ from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.identity import keys
 from veilleuse.agent.identity.store import Identity, Placement
 from veilleuse.collector.admin import ca
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
 from veilleuse.collector.enrolment.ca import Authority
@@ -85,7 +86,7 @@ class Agent:
         """As the agent does, after its own check. Raises IdentityError."""
         assert self.pending_pem is not None
         roots = [*given.roots_der]
-        self.validity = keys.checked_validity(
+        self.validity = keys.check_validity(
             given.certificate_der,
             [*given.intermediates_der],
             roots,
@@ -109,10 +110,11 @@ class World:
         self.now = self.began = datetime.now(UTC)
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
-        self.operations = replace(collector.operations, office=self.office)
+        self.context = replace(collector.operations.context, office=self.office)
+        self.operations = Operations(self.context)
         self.challenges = Challenges(lambda: self.now.timestamp())
         self.renewal = Renewal(self.office, self.challenges, self._came_back, lambda: self.now.timestamp())
-        self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
+        self.door = CertificateAuthoriser(self.authority, self.office.access_table, now=lambda: self.now)
         self.openssl = str(peer("openssl"))
         self.verdicts: dict[tuple[frozenset[bytes], bytes, int], bool] = {}
         self.renewed = self.came_back = self.refusals_to_retire = 0
@@ -166,7 +168,7 @@ class World:
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
-        verifier = PolicyBuilder().store(Store([*self.authority.holdings.roots])).time(self.now)
+        verifier = PolicyBuilder().store(Store([*self.authority.keys.roots])).time(self.now)
         try:
             verifier.build_client_verifier().verify(leaf, above)
         except VerificationError:
@@ -280,12 +282,12 @@ def world(agents: int, away: int, seed: int = 7) -> Iterator[World]:
 def careful(world: World, day: int) -> None:
     """Rotates, switches a month later, and from then on tries every day to retire: the refusal is what keeps machines."""
     if day == ROTATE:
-        ca.rotate(world.operations)
+        ca.rotate(world.context)
     elif day == SWITCH:
-        ca.switch(world.operations)
+        ca.switch(world.context)
     elif day > SWITCH and world.retired_on is None:
         try:
-            ca.retire(world.operations)
+            ca.retire(world.context)
             world.retired_on = day
         except AdminError:
             world.refusals_to_retire += 1
@@ -294,16 +296,16 @@ def careful(world: World, day: int) -> None:
 def without_cross(world: World, day: int) -> None:
     """The same, but nobody signed the next root with the present one, and the operator does not wait."""
     if day == ROTATE:
-        ca.rotate(world.operations, cross=False)
+        ca.rotate(world.context, cross=False)
     elif day == SWITCH:
-        ca.switch(world.operations, force=True)
+        ca.switch(world.context, force=True)
 
 
 def impatient(world: World, day: int) -> None:
     """Retires on the day after the switch, whatever it is told."""
     careful(world, day) if day <= SWITCH else None
     if day == SWITCH + 1:
-        ca.retire(world.operations, force=True)
+        ca.retire(world.context, force=True)
         world.retired_on = day
 
 

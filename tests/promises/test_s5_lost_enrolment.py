@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S5: the answer to an enrolment is lost after the collector wrote it. PROMISES.md §2.6.3, spiffe/spire#2454."""
+"""S5: the answer to an enrolment is lost after the collector wrote it. docs/wire.md §6, spiffe/spire#2454."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S6: machines started from the image of one that was enrolled. PROMISES.md §2.7."""
+"""S6: machines started from the image of one that was enrolled. docs/wire.md §7."""
 
 from __future__ import annotations
 

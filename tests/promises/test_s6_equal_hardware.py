@@ -106,7 +106,7 @@ class Pair:
         except AgentError:
             went = False
         if (machine.state / "id/copied").exists():
-            reset.settle(machine.settings)
+            reset.reset_if_clone(machine.settings)
         return went
 
     def settle(self) -> None:

@@ -22,10 +22,11 @@ from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.records import AppendResult, HostId
 from veilleuse.collector.settings import CollectorSettings, Store
-from veilleuse.collector.store.sqlite import SqliteReader, create_store, make_directory
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.directory import DATA_FILE, make_directory
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import migrate
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -96,7 +97,7 @@ def _said(
 ) -> tuple[pb.Facts, pb.Health]:
     """Facts and health of a Hello."""
     form: Any = number(device_class)
-    facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
+    facts = pb.Facts(device_class=form, cpu_count=8)
     if power_plan is not None:
         facts.display_off_ac_seconds, facts.sleep_ac_seconds = power_plan
     health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960, quarantine_records=2)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Names that somebody may put into an inventory, and what they try. PROMISES.md S14-S16."""
+"""Names that somebody may put into an inventory, and what they try. docs/guarantees.md S14 to S16."""
 
 from __future__ import annotations
 

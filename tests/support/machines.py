@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.service import serving
+from veilleuse.collector.app.service import run_servers
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.renewal import copy_of_message, renew_expired_message
@@ -78,7 +78,7 @@ def served(settings: CollectorSettings) -> Iterator[Served]:
     """A collector that serves while the block runs, made first when it is not there."""
     if not settings.data_dir.exists():
         initialise(settings, site="Lyon")
-    with open_collector(settings) as collector, serving(collector, web=False):
+    with open_collector(settings) as collector, run_servers(collector, web=False):
         yield Served(collector)
 
 

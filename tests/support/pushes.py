@@ -107,11 +107,6 @@ def realistic(start: int, duration: int = 300_000, milliwatts: int = 35_000) -> 
         "memory_bucket_milliseconds": [0, half, 0, 0, 0],
         "network_rate_milliseconds": [half, 0, 0, 0],
         "any_core_busy_milliseconds": 0,
-        "disk_read_bytes": 4096,
-        "disk_written_bytes": 81920,
-        "network_received_bytes": 12345,
-        "network_sent_bytes": 54321,
-        "agent_cpu_milliseconds": 12,
     }
     energy = half * milliwatts // 1000
     points = [rapl("package-0"), rapl("dram")]
@@ -123,7 +118,6 @@ def realistic(start: int, duration: int = 300_000, milliwatts: int = 35_000) -> 
             cell(half, state=pb.STATE_ON_IDLE, energies=energies, cpu_busy_milliseconds=3, **common),
         ],
         points,
-        max_rss_bytes=18_000_000,
     )
 
 

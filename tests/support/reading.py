@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self
 
 import httpx
@@ -24,8 +24,9 @@ from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role, new_token, token_sha256
 from veilleuse.collector.model.publications import Publication
 from veilleuse.collector.settings import CollectorSettings, Http
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
-from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store.sqlite.bounded_reader import SqliteBoundedReader
 from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
@@ -59,19 +60,31 @@ class Reading:
         self._writing = threading.Lock()
         self._ages = itertools.count(0, 1_000)
         self.settings = CollectorSettings(data_dir=data.directory, http=Http(**http))
-        outlook_reader, self.reader = data.reader(), BoundedReader(data.directory)
+        outlook_reader, self.reader = data.reader(), SqliteBoundedReader(data.directory)
         accounts = SqliteAccountReader(data.directory)
         self._publishing = Publishing(data, clock)
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
         door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
         self.figures = Figures(
-            self.reader, self.settings, cache(book_of), self._publishing, self._publish, clock
+            self.reader,
+            partial(open_reader, data.directory),
+            self.settings,
+            cache(book_of),
+            self._publishing,
+            self._publish,
+            clock,
         )
         self.desk = ApiContext(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = AccessControl(door, accounts, self._note_use, clock=clock, limiter=limiter)
-        self.indicators = MachineIndicators(self.settings, self._publishing, self._publish, clock)
+        self.indicators = MachineIndicators(
+            self.settings,
+            partial(open_reader, self.settings.data_dir),
+            self._publishing,
+            self._publish,
+            clock,
+        )
         """Works nothing out until a test has it `refresh`."""
         worked_out = self.indicators.machine_figures, self.indicators.month
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)

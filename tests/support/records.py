@@ -38,12 +38,10 @@ def clock_record(
     )
     cell.add_bucket("memory_bucket_milliseconds", bucket_index(30, MEMORY_BUCKET_EDGES_PERCENT), milliseconds)
     cell.add_sum("any_core_busy_milliseconds", 0)
-    for name, value in (("disk_read_bytes", 4096), ("disk_written_bytes", 8192)):
-        cell.add_sum(name, value)
     if metered_millijoules is not None:
         cell.add_energy(METER, metered_millijoules, milliseconds)
     return Record(
-        period=ClockPeriod(start_unix_milliseconds, milliseconds, 3600),
+        period=ClockPeriod(start_unix_milliseconds, milliseconds),
         calendar_sha256="",
         idle_rule_version=IDLE_RULE_VERSION,
         cells={(Band.CLOSED, State.ON_ACTIVE, Supply.AC): cell},

@@ -25,7 +25,7 @@ class Truth:
     gain_spread: float = 0.08
     """Between units: supply and losses, common to base and slope."""
     base_spread: float = 0.06
-    """Between units: base alone. Both together make the 10 % of METHOD.md §3."""
+    """Between units: base alone. Both together make the 10 % of docs/calibration.md."""
     noise: float = 0.06
     """Within a unit, from sample to sample."""
     memory: float = 0.95

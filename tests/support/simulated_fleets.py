@@ -69,7 +69,7 @@ class Shape:
     """Of derived energy, log scale: 1 within a hardware model, 0.5 between models."""
     random_roll_out: bool = True
     told_apart: bool = True
-    """False: as a closed year is kept where fewer than k machines of a kind stand somewhere, DESIGN.md §6."""
+    """False: as a closed year is kept where fewer than k machines of a kind stand somewhere, docs/methodology.md §11."""
 
 
 @dataclass

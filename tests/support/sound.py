@@ -98,7 +98,7 @@ ACCEPTED: dict[str, tuple[Any, MachineLimits]] = {
     "a battery while asleep": (BATTERY_ASLEEP, LAPTOP),
     "a fake source where it may": (measurement(points=[FAKE]), FAKE_ALLOWED),
     "energy at the ceiling": (with_cell(energies=[(0, 5000 * 60_000, 60_000)]), SERVER),
-    "a measured zero": (with_cell(energies=[(0, 0, 60_000)], disk_read_bytes=0), SERVER),
+    "a measured zero": (with_cell(energies=[(0, 0, 60_000)], any_core_busy_milliseconds=0), SERVER),
     "a gap": (gap(milliseconds=5), SERVER),
     "a gap without anything known": (gap(records=40), WORKSTATION),
     "two days ahead": (measurement(clock(NOW + 47 * HOUR)), SERVER),

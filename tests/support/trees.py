@@ -11,7 +11,7 @@ from veilleuse.agent.ports import SourceContext
 TREES = Path(__file__).parents[1] / "fixtures" / "sys"
 SHORT_RANGE = 65_532_610_987
 LONG_RANGE = 262_143_328_850
-"""The two ranges of SENSORS.md: 65.5 and 262 kJ, in µJ."""
+"""The two ranges of docs/sources.md: 65.5 and 262 kJ, in µJ."""
 
 
 def context(tree: Path, virtualisation: str = "none", helper: Path | str = "") -> SourceContext:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""METHOD.md §2, §5 and §7 by hand: what a year must come to, in fractions, from an inventory and machines' months.
+"""docs/methodology.md §6, §8 and §10 by hand: what a year must come to, in fractions, from an inventory and machines' months.
 
 Nothing of account/* is used, and no table but by its own reading: an error there is none here. Plain where the page is: strata are
 class × place, a mean is Σy/Σm, the fleet's time is that of the inventory's days, the factor comes once.
@@ -34,7 +34,7 @@ STATES = ("on_active", "on_idle", "asleep", "off")
 SUPPLIES = ("ac", "battery", "unknown")
 DAY = timedelta(days=1)
 OWN_MEAN = 10
-"""Machines from which a stratum's mean is its own. METHOD.md §5."""
+"""Machines from which a stratum's mean is its own. docs/methodology.md §6."""
 
 
 class Stratum(NamedTuple):
@@ -60,7 +60,7 @@ class Sums:
     hosts: set[HostId] = field(default_factory=set)
     machines: int = 0
     is_plain: bool = True
-    """False: the sample of its class is of two ages, and METHOD.md §5 weighs them."""
+    """False: the sample of its class is of two ages, and docs/methodology.md §6 weighs them."""
     estimate: Fraction = Fraction(0)
 
     def add(self, other: Sums) -> None:

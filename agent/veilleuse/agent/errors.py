@@ -1,24 +1,24 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The agent's errors.
+"""Errors of the agent.
 
-AgentError                 everything below; `exit_code` is what the command ends with
+AgentError                 all below; `exit_code` is the exit code of the command
 ├── SourceUnavailable      not on this machine: reason and remedy; the source is dropped, logged once
 ├── ReadFailed             this tick only: counted, a gap, retried on the next
 ├── PointsChanged          the source offers other points now: opened again at once, and read
 ├── SpoolError             the spool cannot be written or read
-│   ├── SpoolBusy          the other process holds it: keep the row, retry on the next tick
+│   ├── SpoolBusy          the other process holds the spool: keep the row, retry on the next tick
 │   ├── SpoolFull          no room left on the device, or the disk reserve is reached
-│   └── SpoolDamaged       not a database any more: set aside, new epoch
-├── AlreadyRunning         another copy of this process holds the lock
+│   └── SpoolDamaged       no longer a database: set aside, new epoch
+├── AlreadyRunning         another process of this kind holds the lock
 ├── NotEnrolled            no identity yet: `veilleuse-agent enrol`
 ├── IdentityError          wrong fingerprint, refused or expired token: exit code 1
-│   ├── CertificateNotValid  it has expired in the collector's eyes: renewed with the old key
+│   ├── CertificateNotValid  expired for the collector: renewed with the old key
 │   ├── IdentityConflict   another machine was served under this identity
-│   ├── CopyFound          this machine is a copy: it begins again under an identity of its own
+│   ├── CopyFound          this machine is a clone: it starts again under its own identity
 │   └── NotAdmitted        an enrolment was refused; asked again after 15 min at the earliest
-├── RequestRefused         the collector can never accept this very request
-└── CollectorAway          could not reach the collector or it asked to wait; retried
+├── RequestRefused         the collector can never accept this request
+└── CollectorAway          the collector was not reachable, or asked to wait; retried
     └── ConnectionClosed   closed right after the handshake, as after a client certificate that TLS refused
 ConfigurationError         from veilleuse.wire.settings_file; exit code 2
 """
@@ -53,7 +53,7 @@ __all__ = [
 
 
 class AgentError(Exception):
-    """Says what, where and what to do, in one line."""
+    """Reports the fault, its place and the remedy in one line."""
 
     exit_code: ClassVar[int] = 1
 
@@ -62,7 +62,10 @@ class SourceUnavailable(AgentError):
     """This machine does not offer the source."""
 
     def __init__(self, word: str, reason: str, remedy: str = "") -> None:
-        """`word`: no_device, no_permission, virtual_machine, missing_library; sent as SourceHealth.unavailable."""
+        """`word`: no_device, no_permission, virtual_machine, missing_library.
+
+        Sent as SourceHealth.unavailable.
+        """
         super().__init__(f"{reason}; {remedy}" if remedy else reason)
         self.word = word
         self.reason = reason
@@ -70,11 +73,11 @@ class SourceUnavailable(AgentError):
 
 
 class ReadFailed(AgentError):
-    """The source gave nothing this time."""
+    """The source gave no reading this time."""
 
 
 class PointsChanged(AgentError):
-    """What the source said at `open` does not hold any more."""
+    """The points that `open` returned are no longer valid."""
 
 
 class SpoolError(AgentError):
@@ -90,11 +93,11 @@ class SpoolFull(SpoolError):
 
 
 class SpoolDamaged(SpoolError):
-    """The spool's file is not readable as one."""
+    """The file of the spool is not a readable database."""
 
 
 class AlreadyRunning(AgentError):
-    """A second copy of the same process."""
+    """A second process of the same kind."""
 
 
 class NotEnrolled(AgentError):
@@ -102,36 +105,42 @@ class NotEnrolled(AgentError):
 
 
 class IdentityError(AgentError):
-    """The identity, or the way to one, was refused."""
+    """The identity, or an enrolment, was refused."""
 
     def __init__(self, message: str, reason: str = "") -> None:
-        """`reason`: the collector's word for it, docs/wire.md; empty when it is not the collector who refuses."""
+        """`reason`: the collector's word, docs/wire.md.
+
+        Empty when the collector is not the one who refused.
+        """
         super().__init__(message)
         self.reason = reason
 
 
 class CertificateNotValid(IdentityError):
-    """The collector says UNAUTHENTICATED, or TLS says expired, whatever our own clock says."""
+    """The collector says UNAUTHENTICATED, or TLS says expired, whatever the clock of this machine says."""
 
 
 class IdentityConflict(IdentityError):
-    """The collector serves, or has served, another holder of this identity: a copy, or this one set back in time."""
+    """The collector serves or served another machine under this identity.
+
+    A clone, or this one set back in time.
+    """
 
 
 class CopyFound(IdentityError):
-    """This state directory was made on another machine, or lives on another one too."""
+    """This state directory was made on another machine, or is in use on another one too."""
 
 
 class NotAdmitted(IdentityError):
-    """The collector will not give an identity to this token, or to this copy."""
+    """The collector gives no identity to this token, or to this clone."""
 
 
 class RequestRefused(AgentError):
-    """INVALID_ARGUMENT: sending the same bytes again is of no use."""
+    """INVALID_ARGUMENT: sending the same bytes again is useless."""
 
 
 class CollectorAway(AgentError):
-    """Not now; `retry_after_milliseconds` is what the collector asked for, 0 when it could not answer."""
+    """Try later; `retry_after_milliseconds` is the wait that the collector asked for, 0 without an answer."""
 
     def __init__(self, message: str, retry_after_milliseconds: int = 0) -> None:
         super().__init__(message)
@@ -139,4 +148,4 @@ class CollectorAway(AgentError):
 
 
 class ConnectionClosed(CollectorAway):
-    """All that a TLS 1.3 client sees of a refused certificate; a collector that stops looks the same."""
+    """A refused certificate as a TLS 1.3 client sees it; a collector that stops looks the same."""

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What flows through the agent: readings, differences, ticks, records. No I/O.
+"""Values that flow through the agent: readings, differences, ticks, records. No I/O.
 
-The resident process imports this: standard library and the light half of `veilleuse.wire` only. Its values are named
-tuples: docs/decisions/0010. Two of different classes with equal fields compare equal: tell them apart by class alone.
+The resident process imports this: standard library and the light half of `veilleuse.wire` only. Its values
+are named tuples: docs/decisions/0010. Two tuples of different classes with equal fields compare equal: check
+the class to distinguish them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from datetime import date
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.wire.limits import BUCKETS, GAP_ID_BYTES
+from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
 SHORTEST_SLEEP_MILLISECONDS: Final = 1_000
-"""Below this the two clocks differ by the time between their two readings, not by a suspend."""
+"""Smaller clock differences come from the time between the two clock readings, not from a suspend."""
 
 # ------------------------------------------------------------------------------------- readings
 
@@ -33,25 +35,25 @@ class Point(NamedTuple):
 
 
 class EnergyCounter(NamedTuple):
-    """A cumulative reading."""
+    """One value of a cumulative counter."""
 
     point: Point
     energy_microjoules: int
     range_microjoules: int | None
     """The counter starts again at 0 after this value; None when it never wraps in practice."""
     ceiling_watts: float
-    """Power no machine of the class exceeds at this point: tells a wrap from a reset."""
+    """Power that no machine of the class exceeds at this point; it distinguishes a wrap from a reset."""
 
 
 class PowerGauge(NamedTuple):
-    """An instantaneous reading, for hardware without a counter."""
+    """One instantaneous reading, for hardware without a counter."""
 
     point: Point
     power_milliwatts: int
 
 
 class SupplyReading(NamedTuple):
-    """What feeds the machine now."""
+    """Present supply of the machine."""
 
     supply: Supply
 
@@ -60,21 +62,14 @@ class DisplaysReading(NamedTuple):
     """External displays that are on now."""
 
     on_by_size: tuple[int, ...]
-    """How many, in the order of wire.limits.DISPLAY_SIZES: four numbers."""
-
-
-class GpuBusyReading(NamedTuple):
-    """How busy the GPUs are, all averaged."""
-
-    busy_ratio: float
-    """0 to 1."""
+    """Number of displays per size, in the order of wire.limits.DISPLAY_SIZES: four numbers."""
 
 
 class UnitReading(NamedTuple):
-    """CPU time of one systemd service or guest, cumulative. Servers only, opt-in.
+    """Cumulative CPU time of one systemd service or guest. Servers only, opt-in.
 
-    One reading a name. Instances that share a name are added up by the source, so that their sum never falls while one of
-    them lives: the ticker takes a smaller value for a unit that was started again.
+    There is one reading per name. The source adds up instances that share a name. Their sum never falls while
+    one of them lives: the ticker takes a smaller value for a restarted unit.
     """
 
     name: str
@@ -82,24 +77,24 @@ class UnitReading(NamedTuple):
     cpu_milliseconds: int
 
 
-Reading: TypeAlias = (
-    EnergyCounter | PowerGauge | SupplyReading | DisplaysReading | GpuBusyReading | UnitReading
-)
+Reading: TypeAlias = EnergyCounter | PowerGauge | SupplyReading | DisplaysReading | UnitReading
 
 
 class LoadCounters(NamedTuple):
-    """Cumulative utilisation; every field but the memory ratio only grows within a boot. None = not readable here."""
+    """Cumulative utilisation; each field but the memory ratio only grows within a boot.
+
+    None = not readable here.
+    """
 
     cpu_total_milliseconds: tuple[int, ...]
     """Per logical CPU, busy + idle."""
     cpu_busy_milliseconds: tuple[int, ...]
     """Per logical CPU, guest already inside user; iowait is idle."""
     memory_used_ratio: float | None
-    disk_read_bytes: int | None
-    disk_written_bytes: int | None
-    network_received_bytes: int | None
-    """All interfaces but loopback."""
-    network_sent_bytes: int | None
+    disk_bytes: int | None
+    """Read and written."""
+    network_bytes: int | None
+    """Received and sent, all interfaces but loopback."""
 
 
 # ---------------------------------------------------------------------------- counter differences
@@ -118,13 +113,13 @@ class Delta(NamedTuple):
 
 
 class CounterWrap(NamedTuple):
-    """The counter went round once."""
+    """The counter wrapped once."""
 
     energy_microjoules: int
 
 
 class Reset:
-    """The counter started again: what happened between is a gap."""
+    """The counter was reset: the time between is a gap."""
 
     __slots__ = ()
 
@@ -135,15 +130,16 @@ CounterState: TypeAlias = First | Delta | CounterWrap | Reset
 def difference(
     previous: EnergyCounter | None, current: EnergyCounter, elapsed_milliseconds: int
 ) -> CounterState:
-    """Energy between two values of one counter. The only place in the agent that subtracts energy counters.
+    """Return the energy between two values of a counter. Only this function subtracts energy counters.
 
-    A smaller value is a wrap when the time between is too short for a second wrap at the point's ceiling
-    power and the energy it implies is below that ceiling; else a reset. An advance above the ceiling is a reset too:
-    the counter jumped. Source: kernel powercap documentation; SENSORS.md, RAPL.
+    A smaller value is a wrap or a reset. It is a wrap if two conditions hold. The time between is too short
+    for a second wrap at the point's ceiling power. The implied energy is below that ceiling. An advance above
+    the ceiling is a reset too: the counter jumped. Source: kernel powercap documentation; docs/sources.md, linux_rapl.
     """
     if previous is None:
         return First()
-    ceiling_microjoules = current.ceiling_watts * elapsed_milliseconds * 1_000  # 1 W · 1 ms = 1,000 µJ
+    ceiling_millijoules = current.ceiling_watts * elapsed_milliseconds  # 1 W · 1 ms = 1 mJ
+    ceiling_microjoules = ceiling_millijoules * MICROJOULES_PER_MILLIJOULE
     advance = current.energy_microjoules - previous.energy_microjoules
     if advance >= 0:
         return Delta(advance) if advance <= ceiling_microjoules else Reset()
@@ -157,17 +153,17 @@ def difference(
 
 
 class Instant(NamedTuple):
-    """The three clocks read together, in milliseconds."""
+    """Three clocks read together, in milliseconds."""
 
     unix_milliseconds: int
     boottime_milliseconds: int
-    """Goes on while suspended; 0 at boot."""
+    """Continues during a suspend; 0 at boot."""
     monotonic_milliseconds: int
-    """Stands still while suspended."""
+    """Stops during a suspend."""
 
 
 class PointEnergy(NamedTuple):
-    """Energy at one point over a stretch of time."""
+    """Energy at one point over a span of time."""
 
     point: Point
     energy_millijoules: int
@@ -178,38 +174,32 @@ class LoadDelta(NamedTuple):
     """Utilisation over one tick."""
 
     cpu_busy_ratio: float
-    """All logical CPUs averaged, 0 to 1."""
+    """Mean of all logical CPUs, 0 to 1."""
     busiest_core_ratio: float
     memory_used_ratio: float | None
-    disk_read_bytes: int | None
-    disk_written_bytes: int | None
-    network_received_bytes: int | None
-    network_sent_bytes: int | None
+    disk_bytes: int | None
+    network_bytes: int | None
 
 
 class Tick(NamedTuple):
-    """What one poll of all sources adds: a stretch of time in one state, ending now.
+    """Result of one poll of all sources: a span of time in one state, ending now.
 
-    After a suspend the ticker gives two: the `asleep` stretch, without energies, then the awake rest.
+    After a suspend the ticker gives two ticks: the `asleep` span, without energies, then the awake rest.
     """
 
     start_unix_milliseconds: int
     duration_milliseconds: int
-    """From the boot-time clock, > 0."""
+    """Duration by the boot-time clock, > 0."""
     state: State
     supply: Supply
     energies: tuple[PointEnergy, ...] = ()
     load: LoadDelta | None = None
     gaps: tuple[tuple[str, int], ...] = ()
     """(source name, milliseconds) of sources that offer points but gave none over this tick."""
-    agent_cpu_milliseconds: int = 0
-    agent_rss_bytes: int = 0
     idle_run_milliseconds: int = 0
-    """How long the machine had been on_idle without a break at the end of this tick; 0 unless on_idle."""
+    """Length of the unbroken on_idle span that ends with this tick; 0 unless on_idle."""
     displays_on: tuple[int, ...] | None = None
     """External displays on, in the order of wire.limits.DISPLAY_SIZES; None = not known."""
-    gpu_busy_ratio: float | None = None
-    """All GPUs averaged, 0 to 1; None = not known."""
     units: tuple[tuple[str, int], ...] = ()
     """(unit, CPU milliseconds) over this tick."""
 
@@ -218,21 +208,20 @@ class Tick(NamedTuple):
 
 
 class ClockPeriod(NamedTuple):
-    """A span of the UTC clock, inside one UTC hour."""
+    """Span of the UTC clock, inside one UTC hour."""
 
     start_unix_milliseconds: int
     duration_milliseconds: int
-    utc_offset_seconds: int
 
 
 class DatePeriod(NamedTuple):
-    """A civil day of the site."""
+    """Civil day of the site."""
 
     day: date
 
 
 class WeekPeriod(NamedTuple):
-    """An ISO week of the site."""
+    """ISO week of the site."""
 
     iso_year: int
     iso_week: int
@@ -243,7 +232,7 @@ CellKey: TypeAlias = tuple[Band, State, Supply]
 
 
 class Cell:
-    """The sums of one (band, state, supply), while they grow and when they are sent."""
+    """Sums of one (band, state, supply), while they grow and when they are sent."""
 
     __slots__ = ("buckets", "energies", "milliseconds", "sums", "units", "window_energies")
 
@@ -266,7 +255,7 @@ class Cell:
         self.window_energies: dict[Point, tuple[int, int]] = (
             {} if window_energies is None else window_energies
         )
-        """The part of `energies` that lies inside declared update windows; a point of which nothing does is missing."""
+        """Part of `energies` inside declared update windows; a point without such energy is missing."""
         self.units: dict[str, int] = {} if units is None else units
         """Unit → CPU milliseconds; servers only, opt-in."""
 
@@ -290,12 +279,12 @@ class Cell:
         self.buckets.setdefault(name, [0] * BUCKETS[name])[index] += milliseconds
 
     def add_energy(self, point: Point, energy_millijoules: int, covered_milliseconds: int) -> None:
-        """Add energy seen at one point."""
+        """Add energy measured at one point."""
         energy, covered = self.energies.get(point, (0, 0))
         self.energies[point] = (energy + energy_millijoules, covered + covered_milliseconds)
 
     def add_window_energy(self, point: Point, energy_millijoules: int, covered_milliseconds: int) -> None:
-        """Tell apart energy that `add_energy` was given too: it lies inside an update window."""
+        """Mark energy, already given to `add_energy`, as being inside an update window."""
         energy, covered = self.window_energies.get(point, (0, 0))
         self.window_energies[point] = (energy + energy_millijoules, covered + covered_milliseconds)
 
@@ -305,7 +294,7 @@ class Cell:
 
 
 class Record(NamedTuple):
-    """The additive sums of one period: the wire's Measurement, before it is encoded."""
+    """Additive sums of one period: the wire's Measurement before encoding."""
 
     period: Period
     calendar_sha256: str
@@ -314,16 +303,14 @@ class Record(NamedTuple):
     cells: dict[CellKey, Cell]
     gaps: dict[tuple[GapReason, str], int]
     """(reason, source name or empty) → milliseconds."""
-    max_rss_bytes: int = 0
-    """0 = not read."""
 
     def to_json(self) -> str:
-        """One line of text: how the resident process keeps a record in the spool."""
+        """Return one line of text, the form of a record in the spool."""
         return json.dumps(_record_to_plain(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Inverse of `to_json`. Raises ValueError on anything else."""
+        """Parse the result of `to_json`. Raises ValueError on anything else."""
         try:
             return _record_from_plain(json.loads(text))
         except (KeyError, TypeError, IndexError) as error:
@@ -331,17 +318,17 @@ class Record(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """What stands for records that do not exist any more: the wire's Gap, before it is encoded."""
+    """Replaces records that no longer exist: the wire's Gap before encoding."""
 
     reason: GapReason
     spans: tuple[tuple[Period | None, int], ...]
     """(period or None, milliseconds lost)."""
     records: int
     gap_id: str = ""
-    """16 hexadecimal digits at random, given with its row (`spool.gap_row`); empty in rows of 0.1."""
+    """16 random hexadecimal digits, set with its row (`spool.database.gap_row`); empty in rows of 0.1."""
 
     def to_json(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         plain: dict[str, Any] = {
             "gap": self.reason,
             "spans": [[None if p is None else _period_to_plain(p), ms] for p, ms in self.spans],
@@ -353,7 +340,7 @@ class Gap(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> Gap:
-        """Inverse of `to_json`. Raises ValueError on anything else."""
+        """Parse the result of `to_json`. Raises ValueError on anything else."""
         try:
             raw = json.loads(text)
             spans = tuple((None if p is None else _period_from_plain(p), int(ms)) for p, ms in raw["spans"])
@@ -366,13 +353,13 @@ class Gap(NamedTuple):
 
 
 def body_from_json(text: str) -> Record | Gap:
-    """A spool row: a record or a gap. Raises ValueError on anything else."""
+    """Parse a spool row: a record or a gap. Raises ValueError on anything else."""
     return Gap.from_json(text) if text.startswith('{"gap"') else Record.from_json(text)
 
 
 def _period_to_plain(period: Period) -> list[Any]:
     if isinstance(period, ClockPeriod):
-        return ["clock", *period]
+        return ["clock", *period, 0]  # 0.1 takes no row without an offset from UTC
     if isinstance(period, DatePeriod):
         return ["date", period.day.isoformat()]
     return ["week", *period]
@@ -380,8 +367,8 @@ def _period_to_plain(period: Period) -> list[Any]:
 
 def _period_from_plain(raw: list[Any]) -> Period:
     match raw:
-        case ["clock", int(start), int(duration), int(offset)]:
-            return ClockPeriod(start, duration, offset)
+        case ["clock", int(start), int(duration), *_]:
+            return ClockPeriod(start, duration)
         case ["date", str(day)]:
             return DatePeriod(date.fromisoformat(day))
         case ["week", int(year), int(week)]:
@@ -411,9 +398,10 @@ def _record_to_plain(record: Record) -> dict[str, Any]:
             for key, cell in record.cells.items()
         ],
         "gaps": [[*key, ms] for key, ms in record.gaps.items()],
-        "rss": record.max_rss_bytes,
+        "rss": 0,  # 0.1 takes no row without it
     }
-    # Beside the cells, by their place, and only where there is any: a program that does not know them reads the rest.
+    # These lie beside the cells, by position, and only if present: a program that does not know them reads
+    # the rest.
     windows = [
         [place, index[point], *energy]
         for place, cell in enumerate(record.cells.values())
@@ -427,6 +415,19 @@ def _record_to_plain(record: Record) -> dict[str, Any]:
     return plain
 
 
+_FORMER_SUMS: Final = frozenset(
+    {
+        "disk_read_bytes",
+        "disk_written_bytes",
+        "network_received_bytes",
+        "network_sent_bytes",
+        "gpu_busy_milliseconds",
+        "agent_cpu_milliseconds",
+    }
+)
+"""In rows of 0.1 that wait in the spool over an upgrade; nothing reads them any more."""
+
+
 def _record_from_plain(raw: dict[str, Any]) -> Record:
     points = [Point(PointKind(k), d, Boundary(b), s) for k, d, b, s in raw["points"]]
     record = Record(
@@ -435,12 +436,14 @@ def _record_from_plain(raw: dict[str, Any]) -> Record:
         idle_rule_version=raw["rule"],
         cells={
             (Band(band), State(state), Supply(supply)): Cell(
-                milliseconds, {points[i]: (mj, ms) for i, mj, ms in energies}, sums, buckets
+                milliseconds,
+                {points[i]: (mj, ms) for i, mj, ms in energies},
+                {name: value for name, value in sums.items() if name not in _FORMER_SUMS},
+                buckets,
             )
             for band, state, supply, milliseconds, energies, sums, buckets in raw["cells"]
         },
         gaps={(GapReason(reason), source): ms for reason, source, ms in raw["gaps"]},
-        max_rss_bytes=raw["rss"],
     )
     cells = list(record.cells.values())
     for place, i, mj, ms in raw.get("windows", ()):
@@ -451,7 +454,7 @@ def _record_from_plain(raw: dict[str, Any]) -> Record:
 
 
 def asleep_milliseconds(previous: Instant, now: Instant) -> int:
-    """Time suspended between two instants of one boot, 0 to the elapsed boot-time."""
+    """Return the time suspended between two instants of one boot, 0 to the elapsed boot-time."""
     elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
     asleep = elapsed - (now.monotonic_milliseconds - previous.monotonic_milliseconds)
     return min(asleep, elapsed) if asleep >= SHORTEST_SLEEP_MILLISECONDS else 0

@@ -1,11 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The agent's settings. TOML file < environment `VEILLEUSE_AGENT__…` < flags. Read once, in the composition roots."""
+"""Settings of the agent: TOML file < environment `VEILLEUSE_AGENT__…` < flags.
+
+Read once, in composition roots.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -17,16 +20,18 @@ from veilleuse.wire.vocabulary import Population
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
 DEFAULT_FILE: Final = here.CONFIGURATION
+RETIRED: Final[Mapping[str, str]] = {}
+"""Key of an earlier version → `since VERSION: why, and what to do`. Told when the service starts; never an error."""
 JOIN_FILE: Final = "join.json"
-"""Inside `paths.state`."""
+"""File name inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
-"""DESIGN.md §3."""
+"""Source: docs/privacy.md §1."""
 _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
-"""Most private first."""
+"""Ordered from the most private."""
 
 
 class Paths(Section):
-    """Where things are."""
+    """Paths of files and directories."""
 
     state: Path = setting(here.STATE, "Directory of the identity, the spool and the locks; mode 0700.")
     sysfs: Path = setting(
@@ -37,16 +42,18 @@ class Paths(Section):
     )
     meters: Path = setting(
         here.METERS,
-        "File of the meters outside this machine that it reads: UPS, PDU, plugs, a BMC by network. Needed by nobody else.",
+        "File of the external meters that this machine reads: UPS, PDU, plugs, a BMC by network. Other "
+        "machines need none.",
     )
     rapl_helper: Path = setting(
         here.RAPL_HELPER,
-        "File that the RAPL helper writes, and that is read where the processor's energy counters themselves may not be.",
+        "File that the RAPL helper writes. It is read where the agent may not read the processor's "
+        "energy counters.",
     )
 
 
 class Collector(Section):
-    """Where the records go. Normally left empty: the join file sets both addresses at enrolment."""
+    """Collector to which the records go. Normally empty: the join file sets both addresses at enrolment."""
 
     address: str = setting(
         "", "host:port of the collector's mTLS port (8641); empty = the join file's.", check=check_reachable
@@ -58,12 +65,14 @@ class Collector(Section):
     )
     ca_sha256: str = setting(
         "",
-        "SHA-256 of the CA certificate, hexadecimal; several, comma separated, during a rotation. Empty = the join file's CA "
+        "SHA-256 of the CA certificate, hexadecimal; several, comma separated, during a rotation. Empty = "
+        "the join file's CA "
         "is trusted.",
     )
     join_file: str = setting(
         "",
-        "Join file that an agent without identity enrols with by itself, and deletes; empty = join.json in paths.state.",
+        "Join file with which an agent without identity enrols by itself, and which it deletes; empty = "
+        "join.json in paths.state.",
     )
     contact_seconds: int = setting(
         0,
@@ -78,7 +87,7 @@ class Collector(Section):
 
 
 class Measure(Section):
-    """How often and how finely."""
+    """Frequency and resolution of measuring."""
 
     population: str = setting(
         "",
@@ -88,15 +97,16 @@ class Measure(Section):
     tick_seconds: float = setting(10.0, "Seconds between two polls of the sources.", minimum=1, maximum=60)
     period_seconds: int = setting(
         0,
-        "Length of a record: a divisor of 3600, 10 at the finest. 0 = the population's: 300 server, 3600 classroom. "
-        "Only this file can set less than 60. Workstations have days and weeks and ignore it.",
+        "Length of a record in seconds: a divisor of 3600, at least 10. 0 = the population's: 300 "
+        "server, 3600 classroom. Only this file can set less than 60. Workstations use days and weeks "
+        "and ignore it.",
         minimum=0,
         maximum=3600,
     )
     fine_until: str = setting(
         "",
-        "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit that is being calibrated; "
-        "then the population's. Empty = no end.",
+        "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit "
+        "that is being calibrated. The population's period follows. Empty = no end.",
         check=date.fromisoformat,
     )
     sources: tuple[str, ...] = setting(
@@ -104,14 +114,15 @@ class Measure(Section):
     )
     units: bool = setting(
         False,
-        "Tell the CPU time of each systemd service (without its instance) and of each QEMU guest (under a pseudonym). Servers only.",
+        "Send the CPU time of each systemd service (without its instance) and of each QEMU guest (under "
+        "a pseudonym). Servers only.",
     )
     fake_watts: float = setting(
         0.0, "Power the `fake` source pretends to measure. For tests only.", minimum=0, maximum=100000
     )
     device_class: str = setting(
         "",
-        "Form of the machine when the hardware does not tell; empty = as detected.",
+        "Form of the machine when the hardware does not report it; empty = as detected.",
         choices=(
             "",
             "laptop",
@@ -133,12 +144,12 @@ class Measure(Section):
 
 
 class Spool(Section):
-    """The buffer on disk."""
+    """Spool: the buffer on disk."""
 
     max_bytes: int = setting(
         64 * 1024 * 1024,
-        "Most that the spool takes on the disk, with its journal and all that is set aside; 8 to 512 MiB. "
-        "Then the oldest records go and a gap says so.",
+        "Largest size of the spool on the disk, with its journal and all that is set aside; 8 to 512 "
+        "MiB. In a full spool, a gap replaces the oldest records.",
         minimum=8 * 1024 * 1024,
         maximum=512 * 1024 * 1024,
     )
@@ -148,29 +159,31 @@ class Spool(Section):
         minimum=0,
     )
     ring_hours: int = setting(
-        72, "How long acknowledged records are kept, for a collector restored from a backup.", minimum=0
+        72,
+        "Hours for which acknowledged records are kept, for a collector restored from a backup.",
+        minimum=0,
     )
-    ring_records: int = setting(14, "Acknowledged records kept in any case.", minimum=0)
+    ring_records: int = setting(14, "Number of acknowledged records that are always kept.", minimum=0)
 
 
 class Privacy(Section):
-    """What may be told."""
+    """Data that may be sent."""
 
-    send_host_name: bool = setting(False, "Tell the host name at enrolment. Servers only; ignored elsewhere.")
+    send_host_name: bool = setting(False, "Send the host name at enrolment. Servers only; ignored elsewhere.")
     send_asset_pseudonyms: bool = setting(
         True,
-        "Tell HMACs of the chassis serial and the SMBIOS UUID once, at enrolment, to match the inventory.",
+        "Send HMACs of the chassis serial and the SMBIOS UUID once, at enrolment, to match the inventory.",
     )
 
 
 class Log(Section):
-    """What the process says."""
+    """Log output of the process."""
 
     level: str = setting("info", "Least severe event logged.", choices=("debug", "info", "warning", "error"))
 
 
 class AgentSettings(Section):
-    """Everything."""
+    """All settings of the agent."""
 
     paths: Paths = setting(Paths(), "")
     collector: Collector = setting(Collector(), "")
@@ -184,23 +197,36 @@ def read_settings(
     file: Path | None,
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> AgentSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError."""
+    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError.
+
+    `tell` is called with one line for each key that is no longer used.
+    """
     if environment is None:
         environment = os.environ
     chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     return load(
-        AgentSettings, file=chosen, environment=environment, prefix=ENVIRONMENT_PREFIX, overrides=overrides
+        AgentSettings,
+        file=chosen,
+        environment=environment,
+        prefix=ENVIRONMENT_PREFIX,
+        overrides=overrides,
+        retired=RETIRED,
+        tell=tell,
     )
 
 
 def allowed_population(settings: AgentSettings, enrolled: str | None) -> Population:
-    """The more private of what the local file and the enrolment say; workstation when neither says one. Both processes ask here."""
+    """Return the more private population of the local file and the enrolment.
+
+    It is workstation when neither is set. Both processes use this function.
+    """
     said = (settings.measure.population, enrolled or "")
     known = [population for population in _PRIVACY if population in said]
     return known[0] if known else Population.WORKSTATION
 
 
 def join_file_path(settings: AgentSettings) -> Path:
-    """Where an agent without identity looks for a join file."""
+    """Return the path where an agent without identity looks for a join file."""
     return Path(settings.collector.join_file or settings.paths.state / JOIN_FILE)

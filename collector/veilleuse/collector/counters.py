@@ -12,6 +12,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+
 
 class Count(StrEnum):
     """What is counted; each by one label, whose name is in the comment."""
@@ -61,7 +63,7 @@ class Health:
             if now - self._ran > PAUSE_SECONDS:
                 self._resumed = now
             self._ran = now
-            return max(started_unix_milliseconds, round(self._resumed * 1000))
+            return max(started_unix_milliseconds, round(self._resumed * MILLISECONDS_PER_SECOND))
 
     def count(self, kind: Count, label: str, number: int = 1) -> None:
         """Add `number` ≥ 0."""

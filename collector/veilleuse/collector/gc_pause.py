@@ -14,7 +14,7 @@ from typing import Final
 
 OBJECTS_BETWEEN: Final = 20_000
 """More objects made than freed, before the youngest are looked through; CPython's own number is 700 to 2,000, which took 2 to 5 %
-of a busy collector (decision 0044)."""
+of a busy collector (docs/wire.md §3)."""
 
 
 def settle() -> None:

@@ -11,7 +11,7 @@ from typing import Final
 Z95: Final = 1.959964
 """Two-sided 95 % quantile of the normal law, as in account/emissions.py."""
 NORMAL_FROM: Final = 200.0
-"""METHOD.md §5: from here on the normal law's."""
+"""docs/methodology.md §6: from here on the normal law's."""
 _Z99_ONE_SIDED: Final = 2.326348
 _TERMS: Final = 300
 _CLOSE: Final = 1e-14

@@ -21,6 +21,8 @@ from veilleuse.wire.settings_file import Section, describe, load, setting
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
+RETIRED: Final[Mapping[str, str]] = {}
+"""Key of an earlier version → `since VERSION: why, and what to do`. Told when the service starts; never an error."""
 
 
 def check_server_names(names: tuple[str, ...]) -> None:
@@ -224,7 +226,7 @@ def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
 
 
 class Indicators(Section):
-    """Targets and tests of the sobriety indicators: docs/methodology.md, section 5."""
+    """Targets and tests of the sobriety indicators: docs/methodology.md §12."""
 
     out_of_hours_target_ratio: float = setting(
         0.05, "I1: highest share of the closed hours a machine should be on.", minimum=0, maximum=1
@@ -363,8 +365,12 @@ def read_settings(
     file: Path | None,
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> CollectorSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError."""
+    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError.
+
+    `tell` is called with one line for each key that is no longer used.
+    """
     if environment is None:
         environment = os.environ
     chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
@@ -374,6 +380,8 @@ def read_settings(
         environment=environment,
         prefix=ENVIRONMENT_PREFIX,
         overrides=overrides,
+        retired=RETIRED,
+        tell=tell,
     )
 
 
@@ -392,6 +400,14 @@ def settings_environment(settings: CollectorSettings) -> dict[str, str]:
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         values[f"{ENVIRONMENT_PREFIX}__{described.dotted.upper().replace('.', '__')}"] = text
     return values
+
+
+def is_french(environment: Mapping[str, str] | None = None) -> bool:
+    """True when the locale for messages is French; `environment` None = the process's. Source: locale(7)."""
+    if environment is None:
+        environment = os.environ
+    names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return (next(filter(None, names), "") or "").partition("_")[0].lower() == "fr"
 
 
 def notify_socket() -> str:

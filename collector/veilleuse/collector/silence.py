@@ -19,15 +19,18 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from statistics import median
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import DataKind
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
+
+if TYPE_CHECKING:
+    from veilleuse.collector.documents.text import Words
 
 MISSED: Final = 2
 """Contact intervals of a server, open days of a PC: a PC may leave out one of them, its daily contact has no fixed hour."""
@@ -88,6 +91,14 @@ class Condition:
     """PCs: the first of the days without news; servers: the UTC day of the oldest last contact."""
     hosts: tuple[Host, ...] = ()
     """Servers: those that are silent, the longest first."""
+
+
+def sentence_of(one: Condition, w: Words) -> str:
+    """Say a condition in words, for the pages and the terminal."""
+    values = {"whole": w.number(one.machines), "since": w.long_day(one.since)}
+    if one.population is Population.SERVER:
+        return w.count("silence.server", one.silent, **values)
+    return w(f"silence.{one.population.value}", n=w.number(one.silent), **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +297,7 @@ def last_sign(host: Host) -> int:
     if host.last_contact_unix_milliseconds is not None:
         return host.last_contact_unix_milliseconds
     end = datetime.combine(host.enrolled_on + timedelta(days=1), datetime.min.time(), UTC)
-    return round(end.timestamp() * 1000)
+    return round(end.timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def heard_before(hosts: Iterable[Host], unix_milliseconds: int) -> date | None:

@@ -1,20 +1,27 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""host:port as both sides take it from settings and join files. Without `re` and `ipaddress`: the resident reads settings."""
+"""Parses host:port in settings and join files.
+
+Avoids `re` and `ipaddress`: the resident process reads settings.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 WILDCARDS: Final = ("0.0.0.0", "::")
-"""Every address of a machine: to listen on, never to connect to."""
+"""Addresses that mean every address of a machine: to listen on, never to connect to."""
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
 MAX_PORT: Final = 65535
 MAX_NAME_CHARACTERS: Final = 253
 """RFC 1035 §2.3.4, as text."""
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """(host without brackets, port 0 to 65535) of `host:port` or `[v6]:port`. Raises ValueError with what it must be."""
+    """Split `host:port` or `[v6]:port` into (host without brackets, port 0 to 65535).
+
+    Raises ValueError that states the right form.
+    """
     host, separator, port = text.rpartition(":")
     if not (separator and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= MAX_PORT):
         raise ValueError("it must be host:port, e.g. 192.0.2.1:8641 or [2001:db8::1]:8641")
@@ -27,7 +34,7 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def check_reachable(text: str) -> None:
-    """Raises ValueError unless one could connect to this host:port."""
+    """Raise ValueError unless a connection to this host:port is possible."""
     host, port = split_address(text)
     if port == 0:
         raise ValueError("its port must be 1 to 65535")
@@ -35,8 +42,18 @@ def check_reachable(text: str) -> None:
         raise ValueError(f"nobody can connect to {host}: it must be a name or an address of one machine")
 
 
+def is_loopback(host: str) -> bool:
+    """127.0.0.0/8, ::1 or a name that means them."""
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in _LOOPBACK_NAMES
+
+
 def is_host_name(text: str) -> bool:
-    """A DNS name (IDN as A-labels) or an IPv4 address, by its characters."""
+    """Check by its characters that a text is a DNS name (IDN as A-labels) or an IPv4 address."""
     labels = text.removesuffix(".").split(".")
     return (
         text.isascii()

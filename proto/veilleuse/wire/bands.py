@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Timetable → bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). DESIGN.md §3.
+"""Splits a timetable into bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). docs/calendars.md.
 
-Both sides use it: the agent to sort its ticks, the collector to distribute and check timetables.
+The agent sorts its ticks with it. The collector distributes and checks timetables with it.
 """
 
 from __future__ import annotations
@@ -15,27 +15,30 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band
 
 NIGHT_START_MINUTE: Final = 22 * 60
 NIGHT_END_MINUTE: Final = 6 * 60
 MINIMUM_OPEN_SPAN_MINUTES: Final = 3 * 60
 MINIMUM_CLOSED_MINUTES: Final = 4 * 60
-"""On a date with less `closed` than this, it is counted as `night`: a short band would be a clock."""
+"""On a date with less `closed` time, it counts as `night`: a short band would reveal the time of day."""
 MINIMUM_NIGHT_MINUTES: Final = 3 * 60
-"""On a date with less `night` than this, it is counted as `closed`; less than this that is not open at all is refused."""
+"""On a date with less `night` time, it counts as `closed`.
+
+A date with less time than this that is not open is refused.
+"""
 MINIMUM_WINDOW_PART_MINUTES: Final = 3 * 60
-"""Where no time of day may be told, neither the part of a band inside update windows nor the rest of it is shorter."""
+"""Shortest part of a band inside or outside update windows, where no time of day may be revealed."""
 _DAY_MINUTES: Final = 24 * 60
 
 
 class CalendarError(ValueError):
-    """A timetable that cannot be used; the message says which entry and why."""
+    """Unusable timetable; the message names the entry and the reason."""
 
 
 class OpenSpan(NamedTuple):
-    """A weekly span; minutes after local midnight, end exclusive."""
+    """Weekly span; minutes after local midnight, end exclusive."""
 
     iso_weekday: int
     """1 = Monday to 7."""
@@ -57,9 +60,10 @@ class _Timetable(NamedTuple):
 
 
 class Calendar(_Timetable):
-    """When a site is open. Raises CalendarError on an unknown zone, an overlap, or under 3 h open or left not open.
+    """Opening hours of a site.
 
-    No band that is told of a date is then shorter than 3 h by the clock: docs/decisions/0028.
+    Raises CalendarError for an unknown zone, an overlap, an open span under 3 h, or a rest under 3 h that is
+    not open. Each reported band of a date then lasts at least 3 h by the clock: docs/decisions/0028.
     """
 
     __slots__ = ()
@@ -71,7 +75,7 @@ class Calendar(_Timetable):
         closures: tuple[date, ...] = (),
         update_windows: tuple[OpenSpan, ...] = (),
     ) -> Self:
-        """Every way to make one comes through here."""
+        """Check the fields; every constructor calls this method."""
         try:
             ZoneInfo(time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -86,12 +90,12 @@ class Calendar(_Timetable):
         return super().__new__(cls, time_zone, open_spans, closures, update_windows)
 
     @classmethod
-    def _make(cls, fields: Iterable[Any]) -> Self:  # type: ignore[override]  # mypy's own signature names it `_cls`
-        """What `_replace` calls; a named tuple's own would not come through `__new__`."""
+    def _make(cls, fields: Iterable[Any]) -> Self:  # type: ignore[override]  # mypy: `_cls`
+        """Create a calendar for `_replace`; the method of a plain named tuple would skip `__new__`."""
         return cls(*fields)
 
     def to_json(self) -> str:
-        """Canonical text: its SHA-256 names the calendar on the wire."""
+        """Return the canonical text, whose SHA-256 names the calendar on the wire."""
         return json.dumps(
             {
                 "time_zone": self.time_zone,
@@ -106,7 +110,7 @@ class Calendar(_Timetable):
 
     @classmethod
     def from_json(cls, text: str) -> Calendar:
-        """Inverse of `to_json`. Raises CalendarError."""
+        """Parse the result of `to_json`. Raises CalendarError."""
         try:
             raw = json.loads(text)
             return cls(
@@ -120,24 +124,30 @@ class Calendar(_Timetable):
 
 
 class Segment(NamedTuple):
-    """A stretch of time inside one civil day and one band, in or out of update windows; Unix milliseconds, end exclusive."""
+    """Span inside one civil day and one band, in or out of update windows.
+
+    Unix milliseconds, end exclusive.
+    """
 
     start_unix_milliseconds: int
     end_unix_milliseconds: int
     band: Band
     local_date: date
     in_window: bool | None = None
-    """Inside an update window; None = the calendar declares none, or they must not be told here."""
+    """Inside an update window; None = the calendar has none, or they must not be revealed here."""
 
 
 def segments(
     calendar: Calendar, start_unix_milliseconds: int, end_unix_milliseconds: int
 ) -> Iterator[Segment]:
-    """Cut [start, end) at every edge of a band or update window and at local midnight; the pieces touch and cover it exactly."""
+    """Cut [start, end) at each edge of a band or update window and at local midnight.
+
+    The pieces cover it exactly.
+    """
     position = start_unix_milliseconds
     zone = ZoneInfo(calendar.time_zone)
     while position < end_unix_milliseconds:
-        day = datetime.fromtimestamp(position / 1000, zone).date()
+        day = datetime.fromtimestamp(position / MILLISECONDS_PER_SECOND, zone).date()
         for piece in day_segments(calendar, day):
             if piece.end_unix_milliseconds <= position:
                 continue
@@ -150,13 +160,16 @@ def segments(
 
 @lru_cache(maxsize=8)
 def day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
-    """All of one civil day (82,800,000, 86,400,000 or 90,000,000 ms), neighbours of one band and kind merged."""
+    """Return all segments of a civil day, with equal neighbours merged.
+
+    The day has 82,800,000, 86,400,000 or 90,000,000 ms.
+    """
     zone = ZoneInfo(calendar.time_zone)
     start, end = _unix_milliseconds(day, 0, zone), _unix_milliseconds(day + timedelta(days=1), 0, zone)
     spans = () if day in calendar.closures else _spans_of(calendar.open_spans, day)
     windows = _spans_of(calendar.update_windows, day)
     minutes = {minute for span in (*spans, *windows) for minute in span} | set(range(0, _DAY_MINUTES, 30))
-    # Every half hour and both readings of an ambiguous one: clock changes then fall on an edge.
+    # Every half hour, and both readings of an ambiguous one, are edges: clock changes then fall on an edge.
     edges = {start, end} | {
         instant
         for minute in minutes
@@ -184,10 +197,11 @@ def day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
 
 
 def coarse_windows(pieces: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """A day's segments without the update windows that would be a clock, where the grain is the day (open: the week).
+    """Remove the update windows that would reveal a time of day, where the grain is the day (open: the week).
 
-    A collector that may declare windows could else ask whether a machine is on at any minute it likes. In the open band none is
-    told; in the others only those that leave no part, inside or outside, under MINIMUM_WINDOW_PART_MINUTES. docs/decisions/0029.
+    A collector that may declare windows could else ask whether a machine is on at any minute. The open band
+    keeps no window. Other bands keep those that leave no part, inside or outside, under
+    MINIMUM_WINDOW_PART_MINUTES. See docs/privacy.md §1.
     """
     lengths: dict[tuple[Band, bool | None], int] = {}
     for piece in pieces:
@@ -221,7 +235,7 @@ def _band_at(minute: int, spans: tuple[tuple[int, int], ...]) -> Band:
 
 
 def _not_open_minutes(spans: tuple[tuple[int, int], ...]) -> dict[Band, int]:
-    """By the clock, of a day of 24 hours."""
+    """Return the minutes of the closed and night bands by the clock, for a day of 24 hours."""
     by_day = sum(max(0, min(end, NIGHT_START_MINUTE) - max(start, NIGHT_END_MINUTE)) for start, end in spans)
     closed = NIGHT_START_MINUTE - NIGHT_END_MINUTE - by_day
     rest = _DAY_MINUTES - sum(end - start for start, end in spans)
@@ -230,7 +244,7 @@ def _not_open_minutes(spans: tuple[tuple[int, int], ...]) -> dict[Band, int]:
 
 def _unix_milliseconds(day: date, minute: int, zone: ZoneInfo, fold: int = 0) -> int:
     local = datetime(day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=zone, fold=fold)
-    return round(local.timestamp() * 1000)
+    return round(local.timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def _check_spans(word: str, spans: tuple[OpenSpan, ...], minimum_minutes: int) -> None:
@@ -257,7 +271,8 @@ def _check_rest(spans: tuple[OpenSpan, ...]) -> None:
         rest = _DAY_MINUTES - sum(span.end_minute - span.start_minute for span in mine)
         if 0 < rest < MINIMUM_NIGHT_MINUTES:
             raise CalendarError(
-                f"weekday {weekday} leaves {rest} minutes that are not open: leave none, or {MINIMUM_NIGHT_MINUTES} at least"
+                f"weekday {weekday} leaves {rest} minutes that are not open: leave none, or "
+                f"{MINIMUM_NIGHT_MINUTES} at least"
             )
 
 

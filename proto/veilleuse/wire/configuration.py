@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The little that a collector may set on an agent: PROMISES.md §2.4. Typed, bounded, never finer than the local file.
+"""Settings that a collector may set on an agent: typed, bounded, never finer than the local file.
 
-No hash function here: the measuring process reads this.
+Source: docs/wire.md §4. This module needs no hash function, as the resident process imports it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import json
 from typing import Final, NamedTuple
 
 TICK_MILLISECONDS: Final = (10_000, 60_000)
-"""Lowest and highest."""
+"""Lowest and highest value."""
 PERIOD_MILLISECONDS: Final = (10_000, 3_600_000)
-"""Lowest and highest; a divisor of an hour."""
+"""Lowest and highest value; a divisor of an hour."""
 CONTACT_MILLISECONDS: Final = (60_000, 86_400_000)
-"""Lowest and highest."""
+"""Lowest and highest value."""
 TRIAL_MILLISECONDS: Final = 600_000
-"""An applied configuration that no successful contact has confirmed within this time is given up: S18."""
+"""An applied configuration is given up when no contact has confirmed it within this time: S18."""
 _HOUR_MILLISECONDS: Final = 3_600_000
 _BOUNDS: Final = {
     "tick_milliseconds": TICK_MILLISECONDS,
@@ -27,18 +27,18 @@ _BOUNDS: Final = {
 
 
 class ConfigurationOutOfBounds(ValueError):
-    """A value that no agent may accept; says which, and its range."""
+    """Value that no agent may accept; the message names it and its range."""
 
 
 class Configuration(NamedTuple):
-    """What is set; None = the machine's own file says."""
+    """Values set by the collector; None = the value of the local file."""
 
     tick_milliseconds: int | None = None
     period_milliseconds: int | None = None
     contact_milliseconds: int | None = None
 
-    def checked(self) -> Configuration:
-        """Itself. Raises ConfigurationOutOfBounds."""
+    def check(self) -> Configuration:
+        """Check the bounds and return this object. Raises ConfigurationOutOfBounds."""
         for name, (lowest, highest) in _BOUNDS.items():
             value = getattr(self, name)
             if value is not None and not lowest <= value <= highest:
@@ -50,13 +50,13 @@ class Configuration(NamedTuple):
         return self
 
     def to_json(self) -> str:
-        """Canonical: sorted keys, set values only."""
+        """Return canonical JSON: sorted keys, set values only."""
         values = {name: value for name, value in self._asdict().items() if value is not None}
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Configuration:
-        """The inverse, checked; unknown keys are left out. Raises ConfigurationOutOfBounds."""
+        """Parse and check the result of `to_json`; ignore unknown keys. Raises ConfigurationOutOfBounds."""
         try:
             values = json.loads(text)
             known = {name: values[name] for name in cls._fields if values.get(name) is not None}
@@ -64,4 +64,4 @@ class Configuration(NamedTuple):
                 raise TypeError("not whole numbers")
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationOutOfBounds(f"not a configuration: {error}") from error
-        return cls(**known).checked()
+        return cls(**known).check()

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The two ways to open a file: one of a service's own directory, and one that somebody names.
+"""Opens files safely: those of a service's directory (`…_owned`), and those a person names (`…_named`).
 
-Root runs commands in a directory that belongs to the service, whose account could lay a link there: `open_owned` and what
-is made of it follow none, and take a regular file of one name alone that nobody else may write. A file that is named may
-be a device that never ends, or a pipe that nobody writes to: `read_named` has a bound for both.
+Root runs commands in a directory of the service, whose account could place a link there. `open_owned` follows
+no link. It only opens a regular file with one name that nobody else may write. A named file may be an endless
+device, or a pipe without a writer: `read_named` limits both.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ from pathlib import Path
 from typing import Final
 
 PIPE_WAIT_SECONDS: Final = 10.0
-"""So long may a pipe in a folder stay without a writer; one of the shell's always has one."""
+"""Longest wait for the writer of a named pipe; a pipe of the shell always has a writer."""
 AUTHORITIES_BYTES: Final = 4 << 20
-"""Of a file of certificates to trust; the system's own has a quarter of a MiB."""
+"""Largest size of a file of trusted certificates; the system's own file has a quarter of a MiB."""
 _BY_FOLDER: Final = os.open in os.supports_dir_fd
-"""Not on Windows, where making a link takes an administrator's right and the access list is the folder's."""
+"""False on Windows.
+
+There, links need an administrator's right, and the folder's access list protects its files.
+"""
 _QUIET: Final = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
 _FOLDER: Final = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_DIRECTORY", "O_PATH"))
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
 class FileRefused(OSError):
-    """It is there, and is not read or written: `strerror` says why, as a sentence goes on."""
+    """The file exists, but is not read or written: `strerror` gives the reason."""
 
 
 class TooLong(FileRefused):
-    """It has more bytes than are read of such a file."""
+    """The file has more bytes than the limit."""
 
 
 # ------------------------------------------------------------------- files of a service's own directory
@@ -41,14 +44,14 @@ class TooLong(FileRefused):
 
 @contextmanager
 def own_folder(path: Path) -> Iterator[int]:
-    """A descriptor of a folder, for the `dir_fd` of os.open and the like. Raises FileRefused, OSError.
+    """Open a folder and yield its descriptor, for `dir_fd` parameters. Raises FileRefused, OSError.
 
-    A link on the way is followed only out of a folder that root or this user owns: nobody else can have laid it.
+    A link in the path is followed only in a folder of root or this user: nobody else can have placed it.
     """
     at = os.open(path.anchor or ".", _FOLDER)
     try:
         for part in path.parts[bool(path.anchor) :]:
-            below = _below(at, part, path)
+            below = _open_below(at, part, path)
             os.close(at)
             at = below
         yield at
@@ -56,7 +59,7 @@ def own_folder(path: Path) -> Iterator[int]:
         os.close(at)
 
 
-def _below(at: int, part: str, path: Path) -> int:
+def _open_below(at: int, part: str, path: Path) -> int:
     try:
         return os.open(part, _FOLDER | _NO_LINK, dir_fd=at)
     except OSError as error:
@@ -65,14 +68,14 @@ def _below(at: int, part: str, path: Path) -> int:
     if not stat.S_ISLNK(os.lstat(part, dir_fd=at).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     if os.fstat(at).st_uid not in (0, os.geteuid()):
-        raise _refused(path, f"its folder '{part}' is a symbolic link", "make it a folder")
+        raise _refusal(path, f"its folder '{part}' is a symbolic link", "make it a folder")
     return os.open(part, _FOLDER, dir_fd=at)
 
 
 def open_owned(path: Path, flags: int, mode: int = 0o600, *, give: bool = True) -> int:
-    """A descriptor of a file of a service's own directory; `mode`: of one that is made. Raises FileRefused, OSError.
+    """Open a file of a service's own directory; `mode` applies to a new file. Raises FileRefused, OSError.
 
-    `give`: what root makes belongs to whom the folder belongs to, because the service has to go on with it.
+    With `give`, a file that root creates is given to the owner of the folder, so that the service can use it.
     """
     if not _BY_FOLDER:
         with suppress(FileNotFoundError):
@@ -80,11 +83,11 @@ def open_owned(path: Path, flags: int, mode: int = 0o600, *, give: bool = True) 
         return os.open(path, flags | _QUIET, mode)
     with own_folder(path.parent) as at:
         folder = os.fstat(at)
-        new = not _is_checked(path, at, folder)
+        new = not _check_if_present(path, at, folder)
         descriptor = os.open(path.name, flags & ~os.O_TRUNC | _QUIET | _NO_LINK, mode, dir_fd=at)
         try:
             found = os.fstat(descriptor)
-            if not flags & os.O_EXCL:  # it may be another one by now
+            if not flags & os.O_EXCL:  # the file may have been exchanged
                 _check(path, found, folder)
             if (
                 give
@@ -102,7 +105,10 @@ def open_owned(path: Path, flags: int, mode: int = 0o600, *, give: bool = True) 
 
 
 def read_owned(path: Path, maximum_bytes: int) -> bytes:
-    """All of such a file. Raises FileRefused, also for more bytes than that; FileNotFoundError, OSError."""
+    """Read a whole file of a service's directory. Raises FileRefused, also for too many bytes;
+
+    FileNotFoundError, OSError.
+    """
     descriptor = open_owned(path, os.O_RDONLY)
     try:
         return _read(descriptor, path, maximum_bytes)
@@ -111,7 +117,7 @@ def read_owned(path: Path, maximum_bytes: int) -> bytes:
 
 
 def replace_owned(path: Path, content: bytes, *, give: bool = True) -> None:
-    """Write such a file whole or not at all, 0600, durable; a link in its place goes. Raises FileRefused, OSError."""
+    """Write such a file as a whole, mode 0600, durably; replace a link too. Raises FileRefused, OSError."""
     draft = path.with_name(f"{path.name}.new")
     remove_owned(draft)
     descriptor = open_owned(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, give=give)
@@ -124,13 +130,13 @@ def replace_owned(path: Path, content: bytes, *, give: bool = True) -> None:
 
 
 def rename_owned(old: Path, new: Path) -> None:
-    """Rename, here or into another folder; a file that had the new name goes. Raises FileRefused, OSError."""
+    """Rename a file, also into another folder; an existing file is replaced. Raises FileRefused, OSError."""
     with own_folder(old.parent) as source, own_folder(new.parent) as target:
         os.replace(old.name, new.name, src_dir_fd=source, dst_dir_fd=target)
 
 
 def remove_owned(path: Path) -> None:
-    """Remove a file, or a link itself, where there is one. Raises FileRefused, OSError."""
+    """Remove a file, or the link itself, if present. Raises FileRefused, OSError."""
     if not _BY_FOLDER:
         path.unlink(missing_ok=True)
         return
@@ -139,7 +145,7 @@ def remove_owned(path: Path) -> None:
 
 
 def make_own_folder(path: Path) -> None:
-    """Make a folder, 0700, where there is none; what root makes belongs to whom the folder above belongs to.
+    """Create a folder, mode 0700, if absent; a folder made by root gets the owner of its parent.
 
     Raises FileRefused, OSError.
     """
@@ -153,7 +159,7 @@ def make_own_folder(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make what was renamed in a folder survive a power cut. Raises FileRefused, OSError."""
+    """Make renames in a folder survive a power cut. Raises FileRefused, OSError."""
     with own_folder(path) as at:
         descriptor = os.open(".", os.O_RDONLY | _QUIET, dir_fd=at)
     try:
@@ -163,24 +169,24 @@ def sync_folder(path: Path) -> None:
 
 
 def check_owned(path: Path, *endings: str) -> tuple[int, int]:
-    """For who opens by name, as SQLite does: (device, number) of the file; (0, 0) where there is none.
+    """Check a file that is opened by name, as SQLite does, and return (device, inode); (0, 0) if absent.
 
-    Files beside it, its name with one of the `endings`, are looked at too. Raises FileRefused, OSError.
+    Files beside it, named with one of the `endings`, are checked too. Raises FileRefused, OSError.
     """
     if not _BY_FOLDER:
         return (0, 0)
     with own_folder(path.parent) as at:
         folder = os.fstat(at)
         for ending in endings:
-            _is_checked(path.with_name(path.name + ending), at, folder)
-        if not _is_checked(path, at, folder):
+            _check_if_present(path.with_name(path.name + ending), at, folder)
+        if not _check_if_present(path, at, folder):
             return (0, 0)
         found = os.lstat(path.name, dir_fd=at)
         return found.st_dev, found.st_ino
 
 
-def _is_checked(path: Path, at: int, folder: os.stat_result) -> bool:
-    """False when there is none."""
+def _check_if_present(path: Path, at: int, folder: os.stat_result) -> bool:
+    """Check a file if it exists, and return whether it does."""
     try:
         _check(path, os.lstat(path.name, dir_fd=at), folder)
     except FileNotFoundError:
@@ -189,45 +195,48 @@ def _is_checked(path: Path, at: int, folder: os.stat_result) -> bool:
 
 
 def _check(path: Path, found: os.stat_result, folder: os.stat_result | None) -> None:
-    """Raises FileRefused. `folder`: None where owners and modes say nothing."""
+    """Raise FileRefused for an unsafe file. `folder` is None where owners and modes mean nothing."""
     if stat.S_ISLNK(found.st_mode):
-        raise _refused(path, "it is a symbolic link", "remove it")
+        raise _refusal(path, "it is a symbolic link", "remove it")
     if not stat.S_ISREG(found.st_mode):
-        raise _refused(path, f"it is {kind_of(found.st_mode)}", "remove it")
+        raise _refusal(path, f"it is {kind_of(found.st_mode)}", "remove it")
     if folder is None:
         return
     if found.st_nlink > 1:
-        raise _refused(path, f"it has {found.st_nlink} names (hard links)", "remove it, keep a copy")
+        raise _refusal(path, f"it has {found.st_nlink} names (hard links)", "remove it, keep a copy")
     if found.st_uid not in (0, folder.st_uid, os.geteuid()):
         whose = f"it is of user {found.st_uid}, its folder of user {folder.st_uid}"
-        raise _refused(path, whose, "give it to that one (chown) if you know it")
+        raise _refusal(path, whose, "give it to that one (chown) if you know it")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _refused(path, f"others may write it (mode {stat.S_IMODE(found.st_mode):04o})", "chmod go-w it")
+        raise _refusal(path, f"others may write it (mode {stat.S_IMODE(found.st_mode):04o})", "chmod go-w it")
 
 
-def _refused(path: Path, why: str, remedy: str) -> FileRefused:
+def _refusal(path: Path, why: str, remedy: str) -> FileRefused:
     text = f"{why}, where a file of the service belongs: see who put it there, then {remedy}"
     return FileRefused(errno.EPERM, text, str(path))
 
 
 def kind_of(mode: int) -> str:
-    """What is no regular file, in words."""
+    """Name the kind of a file that is not regular."""
     kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-# ----------------------------------------------------------------------------- files that somebody names
+# ----------------------------------------------------------------------------- files that a person names
 
 
 def read_named(path: Path, maximum_bytes: int) -> bytes:
-    """All of a file, or of a pipe that ends. Raises TooLong, FileRefused, OSError."""
+    """Read a whole file, or a pipe that ends. Raises TooLong, FileRefused, OSError."""
     return read_with_status(path, maximum_bytes)[0]
 
 
 def read_with_status(
     path: Path, maximum_bytes: int, *, regular: bool = False
 ) -> tuple[bytes, os.stat_result]:
-    """The same, and what that very file is. `regular`: nothing but a regular file makes sense here."""
+    """Read like `read_named`, and return the status of the same file.
+
+    `regular` refuses all but regular files.
+    """
     descriptor = open_named(path, regular=regular)
     try:
         return _read(descriptor, path, maximum_bytes), os.fstat(descriptor)
@@ -236,7 +245,7 @@ def read_with_status(
 
 
 def open_named(path: Path, *, regular: bool = True) -> int:
-    """A descriptor to read from. Raises FileRefused for what is no file, or not `regular`; OSError."""
+    """Open a file for reading. Raises FileRefused for a directory, or if it is not `regular`; OSError."""
     descriptor = os.open(path, os.O_RDONLY | _QUIET)
     try:
         found = os.fstat(descriptor)
@@ -253,9 +262,10 @@ def open_named(path: Path, *, regular: bool = True) -> int:
 
 
 def read_authorities(path: Path) -> str:
-    """PEM certificates to trust, for `cadata` of an SSLContext: OpenSSL itself reads without a bound.
+    """Read trusted PEM certificates for `cadata` of an SSLContext: OpenSSL itself reads without a limit.
 
-    Raises FileRefused, also for a file without any: an SSLContext would take the system's instead; OSError.
+    Raises OSError, and FileRefused, also for a file without certificates: an SSLContext would then use those
+    of the system.
     """
     text = read_named(path, AUTHORITIES_BYTES).decode("ascii", "ignore")
     if "CERTIFICATE-----" not in text:
@@ -264,14 +274,14 @@ def read_authorities(path: Path) -> str:
 
 
 def _require_writer(descriptor: int, path: Path, found: os.stat_result) -> None:
-    """Raises FileRefused when a pipe in a folder brings nothing in time; one of the shell's ends with its writer."""
+    """Raise FileRefused when a named pipe has no data in time; a pipe of the shell ends with its writer."""
     reading, writing = os.pipe()
     of_a_shell = os.fstat(reading).st_dev == found.st_dev
     os.close(reading)
     os.close(writing)
     if of_a_shell:
         return
-    import select  # only for a pipe: memory
+    import select  # imported only for a pipe, to save memory
 
     if not select.select([descriptor], [], [], PIPE_WAIT_SECONDS)[0]:
         raise FileRefused(
@@ -290,7 +300,7 @@ def _read(descriptor: int, path: Path, maximum_bytes: int) -> bytes:
         )
     with os.fdopen(descriptor, "rb", closefd=False) as file:
         content = file.read(expected + 1)
-        if expected < len(content) <= maximum_bytes:  # it grows, or its size is not told: /proc
+        if expected < len(content) <= maximum_bytes:  # it grows, or its size is unknown: /proc
             content += file.read(maximum_bytes + 1 - len(content))
     if len(content) > maximum_bytes:
         raise TooLong(

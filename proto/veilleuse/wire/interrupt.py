@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What Ctrl-C does to a process that still imports its modules. Imports next to nothing: until it has, a traceback is shown."""
+"""Effect of Ctrl-C on a process that still imports its modules. It imports next to nothing.
+
+Before its import, Ctrl-C shows a traceback.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ EXIT_INTERRUPTED = 130
 
 
 def end_on_interrupt() -> None:
-    """Let Ctrl-C end the process at once and in silence, where Python's own handler would raise KeyboardInterrupt."""
+    """Let Ctrl-C end the process at once and silently; Python's handler would raise KeyboardInterrupt."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 def raise_on_interrupt() -> bool:
-    """Let Ctrl-C raise KeyboardInterrupt again, so that a command puts its things in order; whether it did end the process."""
+    """Let Ctrl-C raise KeyboardInterrupt again, so that a command can clean up.
+
+    Return whether it ended the process.
+    """
     if signal.getsignal(signal.SIGINT) is not _end:
         return False
     signal.signal(signal.SIGINT, signal.default_int_handler)

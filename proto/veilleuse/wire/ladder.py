@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The order of measurements: which one a machine's wall energy comes from. METHOD.md §3."""
+"""Order of methods: the source of a machine's wall energy. docs/methodology.md §1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from veilleuse.wire.vocabulary import PointKind, Word
 
 
 class Method(Word):
-    """How a joule is known, best first."""
+    """Method by which the energy is known, best first."""
 
     METERED = "metered"
     BATTERY = "battery"
@@ -21,7 +21,7 @@ class Method(Word):
 
 
 MEASURED: Final = frozenset({Method.METERED, Method.BATTERY, Method.COUNTER_CALIBRATED})
-"""What a report sums as measured; the others are modelled. METHOD.md §7."""
+"""Methods that a report sums as measured; the others are modelled. docs/methodology.md §1."""
 
 METER_KINDS: Final = (
     PointKind.PLUG,
@@ -31,4 +31,4 @@ METER_KINDS: Final = (
     PointKind.HWMON,
     PointKind.FAKE,
 )
-"""Kinds of point that see a whole machine at the socket, best first."""
+"""Kinds of point that measure a whole machine at the socket, best first."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Bounds both sides keep: PROMISES.md §2.3 and the record's shape."""
+"""Limits that both sides enforce: docs/wire.md §3 and the shape of a record."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ EPOCH_BYTES: Final = 8
 GAP_ID_BYTES: Final = 8
 AGENT_ID_BYTES: Final = 16
 AGENT_ID_DIGITS: Final = 12
-"""Hexadecimal digits at the beginning of an agent id: what people call a machine by, wherever one is named to them."""
+"""Number of leading hexadecimal digits of an agent id with which messages name a machine."""
 AGENT_ID_DIGITS_MINIMUM: Final = 8
-"""Fewest that a command takes for a machine: fewer may be a number that was meant for something else."""
+"""Fewest digits that a command accepts for a machine: fewer may be a number meant for something else."""
 CHAIN_BYTES: Final = 32
+FIRMWARE_YEARS: Final = (1990, 2200)
+"""First and last year of a machine's firmware that is believed."""
 
 PROTOCOL_MINOR_MINIMUM: Final = 1
 PROTOCOL_MINOR_MAXIMUM: Final = 1
@@ -47,12 +49,6 @@ CELL_SUMS: Final = (
     "idle_beyond_15_minutes_milliseconds",
     "idle_beyond_30_minutes_milliseconds",
     "idle_beyond_60_minutes_milliseconds",
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-    "gpu_busy_milliseconds",
-    "agent_cpu_milliseconds",
     "update_window_milliseconds",
 )
 """Sums of a cell that may be absent: fields of telemetry.proto's Cell, and columns of the store's `sums`."""
@@ -64,37 +60,37 @@ CELL_BUCKETS: Final = {
 """Repeated field of Cell → its number of buckets."""
 
 DISPLAY_SIZES: Final = ("under_22", "22_to_27", "over_27", "unknown")
-"""Size classes of external displays, by diagonal in inches; the place in this list + 1 is the number of proto's DisplaySize."""
+"""Size classes of external displays, by diagonal in inches; position + 1 is the number of DisplaySize."""
 DISPLAY_BUCKETS: Final = "display_milliseconds"
 """Display-milliseconds by size class: a bucket list on both sides, `displays` on the wire."""
 BUCKETS: Final = {**CELL_BUCKETS, DISPLAY_BUCKETS: len(DISPLAY_SIZES)}
-"""All bucket lists of a cell as both sides keep it: columns of the store's `sums`."""
+"""All bucket lists of a cell on both sides: columns of the store's `sums`."""
 MAX_DISPLAYS_PER_SIZE: Final = 32
 
 MAX_UNITS_PER_CELL: Final = 64
 MAX_UNITS_PER_RECORD: Final = 512
-"""Of all its cells: 72 bytes each at most, so that a record stays below MAX_RECORD_BYTES."""
+"""Units over all cells of a record: at most 72 bytes each, so that a record stays below MAX_RECORD_BYTES."""
 MAX_CPUS: Final = 4_096
-"""A unit's CPU time in a cell is at most this many times the cell."""
+"""Largest CPU time of a unit in a cell, as a multiple of the cell's time."""
 UNIT_PATTERN: Final = re.compile(r"(unit|guest):[A-Za-z0-9 ._-]{1,58}")
 OTHER_UNITS: Final = "unit:other"
-"""All units together that are too many, too small, or whose name may be a person's, to be named."""
+"""Sum of units that are too many, too small, or may have a person's name."""
 CONTAINERS: Final = "unit:containers"
-"""All containers of a server together: which one, nobody asks."""
+"""Sum of all containers of a server, which are not told apart."""
 
 HOUR_MILLISECONDS: Final = 3_600_000
 
 FACT_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,64}")
-"""Letters, digits, space . _ - : nothing a fact can carry becomes markup, a formula or a path."""
+"""Letters, digits, space . _ - : no fact can contain markup, a formula or a path."""
 _NOT_FACT = re.compile(r"[^A-Za-z0-9 ._-]+")
 
 
 def fact_text(text: str) -> str | None:
-    """`text` with every run of characters outside the fact alphabet replaced by one `_`; None when nothing is left."""
+    """Replace each run of characters outside the fact alphabet by one `_`; None when nothing is left."""
     cleaned = _NOT_FACT.sub("_", text.strip())[:64].strip(" _")
     return cleaned or None
 
 
 def bucket_index(value: float, edges: tuple[int, ...]) -> int:
-    """Index of the bucket holding `value`: the number of edges ≤ value, 0 to len(edges)."""
+    """Return the index of the bucket that holds `value`: the number of edges ≤ value, 0 to len(edges)."""
     return sum(1 for edge in edges if value >= edge)

@@ -7,6 +7,6 @@ from __future__ import annotations
 from typing import Final
 
 REASON: Final = "veilleuse-reason"
-"""Why, in one word."""
+"""Reason in one word."""
 RETRY_AFTER: Final = "retry-after-milliseconds"
-"""When to come back; 0 = as the agent sees fit."""
+"""Time to wait before the next call; 0 = the agent decides."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""OpenTelemetry names we use, with their unit, for the facts and the OTLP export.
+"""OpenTelemetry names in use, with their units, for the facts and the OTLP export.
 
 Source: OpenTelemetry semantic conventions, hardware, system, process, host and os namespaces.
 """

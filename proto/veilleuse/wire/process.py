@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How every process of both programs begins and ends: Ctrl-C is exit code 130, an error is one line, never a traceback."""
+"""Start and end of each process: Ctrl-C gives exit code 130, an error gives one line, never a traceback."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ _REMEDIES: Final = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files"),
 }
 _MESSAGE_CHARACTERS: Final = 200
-"""Of what an unforeseen error says: it may quote a whole file."""
+"""Longest quotation of an unforeseen error, which may contain a whole file."""
 
 
 def finish(program: str, body: Callable[[], int]) -> int:
-    """The exit code of `body`, which is all that a process does. Every error is one line on standard error.
+    """Run `body`, the whole work of a process, and return its exit code.
 
-    An error with an `exit_code` is foreseen: it says what, where and what to do.
-    One that nobody foresaw is told with its place; Python's development mode shows the traceback too.
+    Each error is one line on standard error. An error with an `exit_code` is foreseen: it states the fault,
+    its place and the remedy. An unforeseen error is reported with its place in the code; Python's development
+    mode shows the traceback too.
     """
     ended_before = raise_on_interrupt()
     try:
@@ -41,9 +42,10 @@ def finish(program: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        return 0  # `veilleuse … | head`: nobody reads any more
-    except Exception as error:  # the outermost call of a process: docs/decisions/0011
-        return say(program, *_told(error))
+        return 0  # `veilleuse … | head`: the reader has ended
+    except Exception as error:
+        # the outermost call of a process: docs/decisions/0011
+        return say(program, *_describe(error))
     finally:
         if ended_before:
             end_on_interrupt()
@@ -51,22 +53,22 @@ def finish(program: str, body: Callable[[], int]) -> int:
 
 
 def say(program: str, message: str, code: int) -> int:
-    """Write one line on standard error; the exit code."""
-    with suppress(OSError):  # a terminal that has gone
+    """Write one line on standard error and return the exit code."""
+    with suppress(OSError):  # the terminal may be gone
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 
 def _prepare_streams() -> None:
-    """A standard stream that was closed is the null device: else the next file that is opened would take its number."""
+    """Replace a closed standard stream by the null device: else the next file would take its number."""
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without é or × gets a ?
+        sys.stdout.reconfigure(errors="replace")  # a terminal without é or × shows ?
 
 
 def _drop_unwritten() -> None:
-    """Forget what standard output does not take: the interpreter would try again at its end, and print a traceback."""
+    """Discard unwritten output: the interpreter would retry at its end and print a traceback."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -74,24 +76,25 @@ def _drop_unwritten() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _told(error: Exception) -> tuple[str, int]:
-    """What a person is told of an error, and the exit code."""
+def _describe(error: Exception) -> tuple[str, int]:
+    """Return the message of an error for a person, and the exit code."""
     if isinstance(code := getattr(error, "exit_code", None), int):
         return str(error), code
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         remedy = _REMEDIES.get(error.errno or 0, "")
         return f"{where}{error.strerror or error}" + (f"; {remedy}" if remedy else ""), EXIT_FAILED
-    if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":  # bytes of the command line
+    # bytes of the command line
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
         return f"{error.object[:_MESSAGE_CHARACTERS]!a} is not UTF-8: type or rename it in UTF-8", EXIT_USAGE
     if isinstance(error, MemoryError):
         return "there is not enough memory for this: ask for less at once", EXIT_FAILED
-    return _unforeseen(error), EXIT_FAILED
+    return _describe_unforeseen(error), EXIT_FAILED
 
 
-def _unforeseen(error: Exception) -> str:
-    """Its kind, its message, and the last place of ours that it came through."""
-    import traceback  # only on the way to an error: memory
+def _describe_unforeseen(error: Exception) -> str:
+    """Describe an unforeseen error: its kind, its message, and the last place in our code."""
+    import traceback  # imported only for an error, to save memory
 
     if sys.flags.dev_mode:
         traceback.print_exception(error)

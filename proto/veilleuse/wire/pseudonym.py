@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Asset pseudonyms: PROMISES.md §2.6. The agent computes them once, at enrolment; the inventory importer computes the same.
+"""Asset pseudonyms: docs/wire.md §6. The agent and the inventory importer compute the same ones.
 
-A serial number never leaves a machine; only a fleet that holds the same key can match the two.
+The agent computes them once, at enrolment. A serial number never leaves a machine. Only a fleet that holds
+the same key can match the two.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ _PLACEHOLDERS: Final = frozenset(
         "123456789", "1234567890", "0123456789", "EMPTY",
     }
 )  # fmt: skip
-"""What makers write when they write nothing; dmidecode's and Linux's own bad-DMI lists, 2024."""
+"""Placeholders of manufacturers; from the bad-DMI lists of dmidecode and Linux, 2024."""
 _DUMMY_UUIDS: Final = frozenset({"03000200040005000006000700080009"})
-"""The UUID of boards whose maker never set one; systemd's `sd-id128` refuses the same."""
+"""UUID of boards whose manufacturer never set one; systemd's `sd-id128` refuses it too."""
 
 
-def normalised_serial(text: str) -> str | None:
-    """Letters and digits in upper case; None for a maker's placeholder or one repeated character."""
+def normalise_serial(text: str) -> str | None:
+    """Return letters and digits in upper case; None for a placeholder or one repeated character."""
     serial = _NOT_ALPHANUMERIC.sub("", text.upper())
     return None if serial in _PLACEHOLDERS or len(set(serial)) < 2 else serial
 
 
-def normalised_uuid(text: str) -> str | None:
-    """32 hexadecimal digits in lower case; None for anything else, all-equal digits or a known dummy."""
+def normalise_uuid(text: str) -> str | None:
+    """Return 32 lower-case hexadecimal digits; None for anything else, equal digits or a known dummy."""
     digits = text.strip().lower().replace("-", "")
     if not re.fullmatch(r"[0-9a-f]{32}", digits) or len(set(digits)) < 2 or digits in _DUMMY_UUIDS:
         return None
@@ -42,5 +43,5 @@ def normalised_uuid(text: str) -> str | None:
 
 
 def pseudonym(fleet_key: bytes, normalised: str) -> bytes:
-    """HMAC-SHA256(fleet key, normalised serial or UUID); 32 bytes."""
+    """Return HMAC-SHA256(fleet key, normalised serial or UUID); 32 bytes."""
     return hmac.new(fleet_key, normalised.encode(), hashlib.sha256).digest()

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Settings as typed sections: TOML file < environment < flags, the same dotted names everywhere.
+"""Settings as typed sections: TOML file < environment < flags, with the same dotted names everywhere.
 
-Both sides use it so that a setting is written the same way on an agent and on the collector. A `Section` declares its
-settings as `name: type = setting(default, doc, …)`; a setting whose type is another Section is a section within it.
-Not dataclasses, whose module costs the resident process a megabyte: docs/decisions/0010.
+Both sides use it, so that a setting is written the same way on an agent and on the collector. A `Section`
+declares its settings as `name: type = setting(default, doc, …)`. A setting whose type is another Section is a
+section within it. Sections are not dataclasses, whose module costs the resident process a megabyte:
+docs/decisions/0010.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from veilleuse.wire.files import FileRefused, read_named
 
 T = TypeVar("T", bound="Section")
 LARGEST_BYTES: Final = 1 << 20
-"""Of a configuration file."""
+"""Largest size of a configuration file."""
 _INTEGER_BITS: Final = 63
-"""Of the largest whole number that databases and the system take."""
+"""Largest size of a whole number that databases and the system accept."""
 _SHOWN_CHARACTERS: Final = 60
 _MOST_DOTS: Final = 64
 
 
 class ConfigurationError(Exception):
-    """A configuration that cannot be used; the message says what, where and what to do."""
+    """Unusable configuration; the message states the fault, its place and the remedy."""
 
     exit_code: ClassVar[int] = 2
 
@@ -40,9 +41,10 @@ def setting(
     choices: tuple[str, ...] = (),
     check: Callable[[Any], object] | None = None,
 ) -> Any:
-    """A documented setting of a Section. `minimum`, `maximum` and `choices` are checked on load.
+    """Declare a documented setting of a Section. `minimum`, `maximum` and `choices` are checked on load.
 
-    `check` is called with a value that is not the default; it raises ValueError with what the value must be.
+    `check` is called with a value other than the default. It raises ValueError that states what the value
+    must be.
     """
     return _Setting(default, doc, minimum, maximum, choices, check)
 
@@ -58,10 +60,11 @@ class _Setting(NamedTuple):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Section:
-    """A group of settings that never changes once made: `Measure(tick_seconds=5.0)`, the rest at its defaults.
+    """Immutable group of settings: `Measure(tick_seconds=5.0)` leaves the rest at its defaults.
 
-    Type checkers know the keywords and the attributes' types. Raises TypeError on a keyword that is no setting, and
-    AttributeError on assignment. Values are not checked here: `load` does, where it can say where they come from.
+    Type checkers know the keywords and the types of attributes. Raises TypeError for a keyword that is no
+    setting, and AttributeError on assignment. Values are not checked here: `load` checks them, and can name
+    their origin.
     """
 
     _settings: ClassVar[dict[str, _Setting]] = {}
@@ -69,7 +72,7 @@ class Section:
     def __init_subclass__(cls) -> None:
         cls._settings = {name: value for name, value in vars(cls).items() if isinstance(value, _Setting)}
         for name, declared in cls._settings.items():
-            setattr(cls, name, declared.default)  # an instance holds only what differs
+            setattr(cls, name, declared.default)  # an instance holds only values that differ
 
     def __init__(self, **values: Any) -> None:
         if unknown := values.keys() - self._settings.keys():
@@ -93,15 +96,15 @@ class Section:
         return f"{type(self).__name__}({values})"
 
     def _replace(self, **values: Any) -> Self:
-        """A copy with other values for these settings."""
+        """Return a copy with other values for these settings."""
         return type(self)(**{**vars(self), **values})
 
     def _values(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._settings}
 
 
-class Described(NamedTuple):
-    """One setting as documented."""
+class SettingDescription(NamedTuple):
+    """Documentation of one setting."""
 
     dotted: str
     """E.g. `spool.max_bytes`."""
@@ -121,33 +124,44 @@ def load(
     environment: Mapping[str, str],
     prefix: str,
     overrides: Mapping[str, str] | None = None,
+    retired: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> T:
-    """The settings; `file` None or missing-by-default is the caller's business: a given file must exist.
+    """Load the settings.
 
     `prefix` is the environment's, e.g. `VEILLEUSE_AGENT`: `VEILLEUSE_AGENT__SPOOL__MAX_BYTES=…`.
-    Raises ConfigurationError on unreadable or malformed TOML, unknown keys, wrong types or values out of range.
+    `retired` maps each key that an earlier version knew to `since VERSION: why, and what to do`: it is left out, and `tell` is called
+    with one line about it. Raises ConfigurationError on unreadable or malformed TOML, unknown keys, wrong types or values out of range.
     """
-    raw = _read_toml(file) if file is not None else []
     known = {described.dotted: described for described in describe(settings_class)}
     flat: dict[str, tuple[Any, str]] = {}
-    for dotted, value in raw:
-        if value == {} and any(key.startswith(dotted + ".") for key in known):
+    for dotted, value, where in _given(file, environment, prefix, overrides or {}):
+        if value == {} and any(key.startswith(dotted + ".") for key in (*known, *(retired or ()))):
             continue  # a section with every key commented out
-        _require_known(dotted, known, f"in {file}")
-        flat[dotted] = (value, f"in {file}")
-    for name, text in environment.items():
-        if name.startswith(prefix + "__"):
-            dotted = name[len(prefix) + 2 :].lower().replace("__", ".")
-            _require_known(dotted, known, f"in the environment ({name})")
-            flat[dotted] = (text, f"in the environment ({name})")
-    for dotted, text in (overrides or {}).items():
-        _require_known(dotted, known, "on the command line")
-        flat[dotted] = (text, "on the command line")
+        if dotted not in known and retired and dotted in retired:
+            if tell is not None:
+                tell(f"key '{dotted}' {where} is no longer used {retired[dotted]}")
+            continue
+        _require_known(dotted, known, where)
+        flat[dotted] = (value, where)
     values = {dotted: _coerce(known[dotted], value, where) for dotted, (value, where) in flat.items()}
     return _build(settings_class, values, "")
 
 
-def describe(settings_class: type[Section], path: str = "") -> Iterator[Described]:
+def _given(
+    file: Path | None, environment: Mapping[str, str], prefix: str, overrides: Mapping[str, str]
+) -> Iterator[tuple[str, Any, str]]:
+    """(dotted name, value, where it is given), the later one wins."""
+    for dotted, value in _read_toml(file) if file is not None else ():
+        yield dotted, value, f"in {file}"
+    for name, text in environment.items():
+        if name.startswith(prefix + "__"):
+            yield name[len(prefix) + 2 :].lower().replace("__", "."), text, f"in the environment ({name})"
+    for dotted, text in overrides.items():
+        yield dotted, text, "on the command line"
+
+
+def describe(settings_class: type[Section], path: str = "") -> Iterator[SettingDescription]:
     """Every setting of the class, sections depth first, in the order they are written."""
     hints = typing.get_type_hints(settings_class)
     for name, declared in settings_class._settings.items():
@@ -155,11 +169,14 @@ def describe(settings_class: type[Section], path: str = "") -> Iterator[Describe
         if _is_section(hints[name]):
             yield from describe(hints[name], dotted)
         else:
-            yield Described(dotted, hints[name], *declared)
+            yield SettingDescription(dotted, hints[name], *declared)
 
 
 def render_default(settings_class: type[Section]) -> str:
-    """The full default configuration as commented TOML: every key, its documentation and its default."""
+    """Render the full default configuration as commented TOML.
+
+    Every key, its documentation and its default.
+    """
     lines: list[str] = []
     section = ""
     for described in sorted(describe(settings_class), key=lambda item: item.dotted.count(".") > 0):
@@ -182,25 +199,30 @@ def render_default(settings_class: type[Section]) -> str:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """A TOML document. Raises ValueError with one line, also for what Python's parser has another error for, or no end."""
+    """Parse a TOML document.
+
+    Raises ValueError with one line, also for input that breaks or blocks Python's parser.
+    """
     import re
-    import tomllib  # only when there is a file: memory
+    import tomllib  # imported only when there is a file, to save memory
 
     part = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
     if re.search(rf"(?<![\w-])(?:{part}){{{_MOST_DOTS + 1}}}", text):
-        raise ValueError(f"a key has more than {_MOST_DOTS} dots")  # its parser takes their number squared
+        # the parser's time grows with the square of this number
+        raise ValueError(f"a key has more than {_MOST_DOTS} dots")
     try:
         return tomllib.loads(text)
     except RecursionError as error:
         raise ValueError("its tables or lists are nested too deeply") from error
     except tomllib.TOMLDecodeError:
         raise
-    except ValueError as error:  # Python reads no longer ones, and says so in words for programmers
+    except ValueError as error:
+        # Python reads no longer numbers, and its message is for programmers
         raise ValueError("a number has more than 4,300 digits") from error
 
 
 def _read_toml(file: Path) -> list[tuple[str, Any]]:
-    """Dotted name → value."""
+    """Return (dotted name, value) of each key."""
     try:
         return list(_flatten(parse_toml(read_named(file, LARGEST_BYTES).decode("utf-8"))))
     except FileNotFoundError as error:
@@ -226,30 +248,30 @@ def _flatten(raw: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield dotted, value
 
 
-def _require_known(dotted: str, known: Mapping[str, Described], where: str) -> None:
+def _require_known(dotted: str, known: Mapping[str, SettingDescription], where: str) -> None:
     if dotted in known:
         return
-    from difflib import get_close_matches  # only on the way to an error
+    from difflib import get_close_matches  # imported only for an error
 
     leaf = {key.rpartition(".")[2]: key for key in known}
     near = get_close_matches(dotted, list(known), n=1) or [
         leaf[match] for match in get_close_matches(dotted.rpartition(".")[2], list(leaf), n=1)
     ]
     hint = f"; the nearest known key is '{near[0]}'" if near else ""
-    raise ConfigurationError(f"unknown key {_shown(dotted)} {where}{hint}")
+    raise ConfigurationError(f"unknown key {_shorten(dotted)} {where}{hint}")
 
 
-def _coerce(described: Described, value: Any, where: str) -> Any:
+def _coerce(described: SettingDescription, value: Any, where: str) -> Any:
     kind = described.kind
     try:
         result = _convert(kind, value)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ConfigurationError(
-            f"'{described.dotted}' {where} must be {_word(kind)}, not {_shown(value)}"
+            f"'{described.dotted}' {where} must be {_word(kind)}, not {_shorten(value)}"
         ) from error
     if described.choices and result not in described.choices:
         raise ConfigurationError(
-            f"'{described.dotted}' {where} is {_shown(result)}: use one of {', '.join(described.choices)}"
+            f"'{described.dotted}' {where} is {_shorten(result)}: use one of {', '.join(described.choices)}"
         )
     for bound, wrong, word in ((described.minimum, -1, "at least"), (described.maximum, 1, "at most")):
         if bound is not None and (result - bound) * wrong > 0:
@@ -260,7 +282,9 @@ def _coerce(described: Described, value: Any, where: str) -> Any:
         try:
             described.check(result)
         except ValueError as error:
-            raise ConfigurationError(f"'{described.dotted}' {where} is {_shown(result)}: {error}") from error
+            raise ConfigurationError(
+                f"'{described.dotted}' {where} is {_shorten(result)}: {error}"
+            ) from error
     return result
 
 
@@ -308,8 +332,8 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
-def _shown(value: Any) -> str:
-    """A value as an error quotes it: its beginning, since a file may hold one of any length."""
+def _shorten(value: Any) -> str:
+    """Shorten a value for an error message: a file may hold one of any length."""
     if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
         return f"a number of {value.bit_length():,} bits"
     if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:

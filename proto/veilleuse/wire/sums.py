@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Integer splitting and merging that loses nothing."""
+"""Splits and merges integers without loss."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import accumulate
 
 
 def apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """Split `total` ≥ 0 in proportion to `weights` ≥ 0; the parts are integers ≥ 0 and sum to `total` exactly.
+    """Split `total` ≥ 0 in proportion to `weights` ≥ 0; the parts are integers ≥ 0 and sum to `total`.
 
-    Raises ValueError when all weights are zero and there is something to split, or on a negative input.
+    Raises ValueError when all weights are zero and `total` is not, or on a negative input.
     """
     if total < 0 or any(weight < 0 for weight in weights):
         raise ValueError("apportion takes non-negative integers")
@@ -25,9 +25,9 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def merge_smallest(values: Mapping[str, int], most: int, rest: str) -> dict[str, int]:
-    """At most `most` ≥ 1 names, `rest` among them when it was needed: the smallest values are added up under it.
+    """Merge the smallest values into `rest`, so that at most `most` ≥ 1 names remain.
 
-    The sum stays; of equal values the first name in alphabetical order keeps its own.
+    The sum stays the same. Of equal values, the first name in alphabetical order is kept.
     """
     if len(values) <= most:
         return dict(values)

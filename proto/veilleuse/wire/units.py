@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Exact conversions; the only file with a conversion constant."""
+"""Exact conversions; only this file has conversion constants."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from typing import Final
 
 MILLIJOULES_PER_JOULE: Final = 1_000
 MICROJOULES_PER_MILLIJOULE: Final = 1_000
+MICROJOULES_PER_JOULE: Final = MICROJOULES_PER_MILLIJOULE * MILLIJOULES_PER_JOULE
+MICROJOULES_PER_WATT_MINUTE: Final = 60 * MICROJOULES_PER_JOULE
+MICROJOULES_PER_WATT_HOUR: Final = 3_600 * MICROJOULES_PER_JOULE
+MICROJOULES_PER_KILOWATT_HOUR: Final = 1_000 * MICROJOULES_PER_WATT_HOUR
 JOULES_PER_KWH: Final = 3_600_000
 MILLIJOULES_PER_KWH: Final = JOULES_PER_KWH * MILLIJOULES_PER_JOULE
+NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
+MICROSECONDS_PER_MILLISECOND: Final = 1_000
 MILLISECONDS_PER_SECOND: Final = 1_000
 MILLISECONDS_PER_MINUTE: Final = 60_000
 MILLISECONDS_PER_HOUR: Final = 3_600_000
 MILLISECONDS_PER_DAY: Final = 86_400_000
 MICROWATTS_PER_MILLIWATT: Final = 1_000
+MILLIWATTS_PER_WATT: Final = 1_000
+WATTS_PER_KILOWATT: Final = 1_000
 MILLIJOULES_PER_UNIT: Final = {
     "mJ": 1,
     "J": MILLIJOULES_PER_JOULE,
@@ -24,29 +32,30 @@ MILLIJOULES_PER_UNIT: Final = {
     "kWh": MILLIJOULES_PER_KWH,
     "MWh": 1_000 * MILLIJOULES_PER_KWH,
 }
-"""Units of energy people write; case matters: mJ is not MJ."""
+"""Units of energy in input files; case matters: mJ is not MJ."""
 GRAMS_PER_KILOGRAM: Final = 1_000
+KILOGRAMS_PER_TONNE: Final = 1_000
 MICROJOULES_PER_MICROWATT_HOUR: Final = 3_600
 
 
 def kwh_from_millijoules(energy_millijoules: int) -> float:
-    """Energy in kWh, unrounded."""
+    """Return energy in kWh, unrounded."""
     return energy_millijoules / MILLIJOULES_PER_KWH
 
 
 def joules_from_millijoules(energy_millijoules: int) -> float:
-    """Energy in joules."""
+    """Return energy in joules."""
     return energy_millijoules / MILLIJOULES_PER_JOULE
 
 
 def millijoules_from_watts(power_watts: float, duration_milliseconds: int) -> float:
-    """Energy in millijoules, unrounded: 1 W over 1 ms is 1 mJ."""
+    """Return energy in millijoules, unrounded: 1 W over 1 ms is 1 mJ."""
     return power_watts * duration_milliseconds
 
 
 def microjoules_from_picowatt_hours(energy_picowatt_hours: int) -> int:
-    """Whole microjoules of a counter in pWh, downwards: 1 pWh is 3.6 nJ, 9/2500 µJ exactly.
+    """Convert a counter in pWh to whole microjoules, rounded down: 1 pWh is 3.6 nJ, 9/2500 µJ exactly.
 
-    Of a cumulative value: the rest below 1 µJ stays in the counter, so that differences do not drift.
+    Convert cumulative values only: the rest below 1 µJ stays in the counter, so differences do not drift.
     """
     return energy_picowatt_hours * 9 // 2_500

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The version of the distribution: both sides say it. A test holds it equal to pyproject.toml's.
+"""Version of the distribution, which both sides report. A test holds it equal to pyproject.toml's.
 
-Written down rather than asked of importlib.metadata, which costs a start of the sender 20 ms.
+It is a constant because importlib.metadata would slow each start of the sender by 20 ms.
 """
 
 from __future__ import annotations

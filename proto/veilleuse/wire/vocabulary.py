@@ -1,20 +1,42 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The closed lists of words both sides use. Each mirrors an enum of telemetry.proto, held equal by a test.
+"""The closed lists of words both sides use. Each class mirrors an enum of telemetry.proto, held equal by a test.
 
-The proto name of `State.ON_IDLE` is `STATE_ON_IDLE`; UNSPECIFIED has no word: it is always refused.
+The proto name of `State.ON_IDLE` is `STATE_ON_IDLE`. UNSPECIFIED has no word and is always refused.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
+
+SOURCES_OF_SYSTEM: Final = {
+    "linux": ("linux_rapl", "linux_hwmon", "linux_battery", "linux_displays", "linux_units"),
+    "win32": ("windows_emi", "windows_battery"),
+    "darwin": ("macos_power", "macos_battery"),
+}
+"""sys.platform → names of the sources that read that system."""
+POLLED_SOURCES: Final = (
+    "nvidia_nvml",
+    "ipmi_dcmi",
+    "redfish",
+    "nut_ups",
+    "snmp_meter",
+    "shelly_plug",
+    "tasmota_plug",
+)
+"""Slow or heavy sources, of every system: the polling process reads them."""
+SOURCES: Final = frozenset(
+    {"utilisation", "polled", "fake", *POLLED_SOURCES}.union(*SOURCES_OF_SYSTEM.values())
+)
+"""All sources that ship. The source's label on /metrics is this closed list, so that no agent can make series."""
 
 
 class Word(StrEnum):
-    """A word of one closed list: equal to its own text, never to the same text of another list.
+    """Word of one closed list: equal to its own text, never to the same text in another list.
 
-    Plain StrEnum members are equal across enums when their texts are: State.UNKNOWN and Supply.UNKNOWN would share one
-    entry of a dict, a set or a cache. Keep words or plain texts as keys, not both together.
+    Members of plain StrEnums with equal texts are equal: State.UNKNOWN and Supply.UNKNOWN would share one
+    entry of a dict, a set or a cache. Use either words or plain texts as keys, not both together.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -22,14 +44,14 @@ class Word(StrEnum):
             return False
         return str.__eq__(self, other)
 
-    def __ne__(self, other: object) -> bool:  # str has one of its own, which would win
+    def __ne__(self, other: object) -> bool:  # str defines its own, which would be used
         return not self == other
 
     __hash__ = str.__hash__
 
 
 class Band(Word):
-    """Where in the site's timetable."""
+    """Position in the timetable of the site."""
 
     OPEN = "open"
     NIGHT = "night"
@@ -37,7 +59,7 @@ class Band(Word):
 
 
 class State(Word):
-    """What the machine was doing; never derived from keyboard or pointer."""
+    """Activity of the machine; never derived from keyboard or pointer."""
 
     ON_ACTIVE = "on_active"
     ON_IDLE = "on_idle"
@@ -47,7 +69,7 @@ class State(Word):
 
 
 class Supply(Word):
-    """What fed the machine."""
+    """Supply of the machine."""
 
     AC = "ac"
     BATTERY = "battery"
@@ -55,7 +77,7 @@ class Supply(Word):
 
 
 class PointKind(Word):
-    """The physical kind of a measurement point."""
+    """Physical kind of a measurement point."""
 
     RAPL = "rapl"
     HWMON = "hwmon"
@@ -72,7 +94,7 @@ class PointKind(Word):
 
 
 class Boundary(Word):
-    """How much of the machine a point sees."""
+    """Part of the machine that a point measures."""
 
     WALL = "wall"
     MACHINE_DC = "machine_dc"
@@ -80,7 +102,7 @@ class Boundary(Word):
 
 
 class GapReason(Word):
-    """Why something is not there."""
+    """Reason why data is missing."""
 
     REFUSED = "refused"
     SPOOL_CAP = "spool_cap"
@@ -92,7 +114,7 @@ class GapReason(Word):
 
 
 class Population(Word):
-    """The kind of use, which sets the finest grain."""
+    """Kind of use, which sets the finest grain."""
 
     WORKSTATION = "workstation"
     CLASSROOM = "classroom"
@@ -100,7 +122,7 @@ class Population(Word):
 
 
 class DeviceClass(Word):
-    """The form of a machine an agent can run on."""
+    """Form of a machine on which an agent can run."""
 
     LAPTOP = "laptop"
     MINI_PC = "mini_pc"

@@ -22,12 +22,12 @@ from tests.promises.support.read_together import Key, Place, Row, Watched, What
 from tests.promises.support.summed import amount
 from tests.support.machines import settings_in
 from tests.support.rolled import roll
+from tests.support.sources import opened
 from veilleuse.collector.account.publishable import round_for_publication, step_millijoules
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.wire.vocabulary import Band, State
 
 FILE: Final = "signed file"

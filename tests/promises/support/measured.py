@@ -63,7 +63,6 @@ def measured(population: str, number: int, chance: random.Random, *, impossible:
         _cell(body.cells.add(), band, state, end - begin, population, chance)
     if chance.random() < 0.05:
         body.gaps.add(reason=SENSOR_LOST, milliseconds=chance.randrange(1, grain), source="linux_rapl")
-    body.max_rss_bytes = chance.randrange(15_000_000, 25_000_000)
     if impossible:
         body.cells[0].energies[0].energy_millijoules = TOO_MUCH_MILLIJOULES
     cells = tuple(
@@ -94,7 +93,6 @@ def _period(population: str, number: int) -> tuple[Any, int]:
     grain = GRAIN_MILLISECONDS[population]
     period.clock.start_unix_milliseconds = FIRST_MILLISECONDS + number * grain
     period.clock.duration_milliseconds = grain
-    period.clock.utc_offset_seconds = 3600
     return period, FIRST_DAY.toordinal() + number * grain // DAY_MILLISECONDS
 
 
@@ -121,8 +119,5 @@ def _cell(
     cell.memory_bucket_milliseconds.extend([0, milliseconds - low, low, 0, 0])
     cell.any_core_busy_milliseconds = chance.randrange(milliseconds + 1)
     cell.idle_beyond_15_minutes_milliseconds = 0
-    cell.agent_cpu_milliseconds = chance.randrange(100)
     if population == "server":
-        cell.disk_read_bytes, cell.disk_written_bytes = chance.randrange(10**6), chance.randrange(10**6)
-        cell.network_sent_bytes = chance.randrange(10**6)
         cell.network_rate_milliseconds.extend([low, 0, milliseconds - low, 0])

@@ -280,7 +280,7 @@ class Watched:
     def say_again(self, host: HostId, device_class: DeviceClass) -> None:
         """Facts that change how its energy is derived."""
         form: Any = number(device_class)
-        facts = pb.Facts(device_class=form, cpu_count=4, agent_version="0.1.0")
+        facts = pb.Facts(device_class=form, cpu_count=4)
         with self.data.store.transaction():
             self.data.store.registry.record_hello(
                 host,

@@ -71,7 +71,7 @@ class Fleet:
         identity.parent.mkdir(parents=True, exist_ok=True)
         identity.touch()
         patch.setattr(
-            "veilleuse.agent.resident.sender_child.subprocess.Popen", lambda *_, **__: self.looking.popen()
+            "veilleuse.agent.resident.child.subprocess.Popen", lambda *_, **__: self.looking.popen()
         )
         self.chance = random.Random(self.seed)
         self.queue: list[tuple[int, int, Callable[[int], None]]] = []
@@ -98,6 +98,8 @@ class Fleet:
 
 class _Machine:
     """Its resident looks on every tick, as the real one does; ticks on which nothing can happen are left out."""
+
+    stdin = None
 
     def __init__(self, fleet: Fleet, population: Population) -> None:
         self.fleet = fleet

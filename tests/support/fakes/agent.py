@@ -35,7 +35,7 @@ def record(index: int, energy_millijoules: int | None = None) -> Record:
         {"cpu_covered_milliseconds": 60_000, "cpu_busy_milliseconds": 300},
     )
     return Record(
-        period=ClockPeriod(EPOCH_START + index * 60_000, 60_000, 3_600),
+        period=ClockPeriod(EPOCH_START + index * 60_000, 60_000),
         calendar_sha256="",
         idle_rule_version=1,
         cells={(Band.NIGHT, State.ON_IDLE, Supply.AC): cell},

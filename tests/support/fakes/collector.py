@@ -146,7 +146,7 @@ class FakeCollector:
         return agent_id
 
     def push(self, agent_id: bytes, request: pb.PushRequest) -> pb.PushResponse:
-        """PROMISES.md §2.2, rule 2."""
+        """docs/wire.md §2, rule 2."""
         stream = self.streams.setdefault((agent_id, request.epoch), Stream(chain_start(request.epoch)))
         parsed = [pb.Record.FromString(wire) for wire in request.records]
         refusals = [

@@ -39,11 +39,11 @@ class FakeMacos:
             raise MacosCallError("gethostuuid: error 35")
         return self._host_uuid
 
-    def on_power_event(self, told: Callable[[int], None]) -> Callable[[], None]:
-        """`told` gets what a test sends, until it is undone."""
+    def on_power_event(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """`callback` gets what a test sends, until it is undone."""
         if self.refuses_events:
             raise MacosCallError("IORegisterForSystemPower gives no connection")
-        self.told = told
+        self.told = callback
 
         def undo() -> None:
             self.told = None

@@ -125,7 +125,7 @@ class FakeLoad:
         self.total = [0, 0]
         self.busy = [0, 0]
         self.memory: float | None = 0.3
-        self.bytes: list[int | None] = [0, 0, 0, 0]
+        self.bytes: list[int | None] = [0, 0]
         self.failing = False
 
     def open(self) -> None:
@@ -136,7 +136,7 @@ class FakeLoad:
             raise ReadFailed("nothing to read")
         return LoadCounters(tuple(self.total), tuple(self.busy), self.memory, *self.bytes)
 
-    def use(self, milliseconds: int, ratios: Iterable[float], moved: Iterable[int] = (0, 0, 0, 0)) -> None:
+    def use(self, milliseconds: int, ratios: Iterable[float], moved: Iterable[int] = (0, 0)) -> None:
         """That long at these loads, one per processor, moving these bytes."""
         for cpu, ratio in enumerate(ratios):
             self.total[cpu] += milliseconds

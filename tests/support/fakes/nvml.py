@@ -24,7 +24,6 @@ class FakeGpu:
         self.energy_millijoules: int | None = 5_000_000
         self.power_milliwatts: int | None = 70_000
         self.limit_milliwatts: int | None = 300_000
-        self.busy_percent: int | None = 40
         self.error = 0
 
 
@@ -77,13 +76,6 @@ class FakeNvml:
     def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: Any, least: Any, most: Any) -> int:
         least._obj.value = 0
         return self._give(handle, most, "limit_milliwatts")
-
-    def nvmlDeviceGetUtilizationRates(self, handle: Any, rates: Any) -> int:
-        gpu = self._gpu(handle)
-        if gpu.error or gpu.busy_percent is None:
-            return int(gpu.error or NOT_SUPPORTED)
-        rates._obj.gpu = gpu.busy_percent
-        return 0
 
     def _handle(self, gpu: FakeGpu, index: int, device: Any) -> int:
         if not self.sessions:

@@ -246,19 +246,19 @@ class FakeWindows:
             raise WindowsCallError("PowerReadACValueIndex", ERROR_FILE_NOT_FOUND)
         return self.plan[subgroup, setting]
 
-    def on_power_event(self, told: Callable[[int], None]) -> None:
+    def on_power_event(self, callback: Callable[[int], None]) -> None:
         """Kept, for the test to call."""
-        self.told.append(told)
+        self.told.append(callback)
 
     # ------------------------------------------------------------------------------ ProcessCalls
 
     def quiet_crashes(self) -> None:
         """Nothing crashes here."""
 
-    def on_console_event(self, told: Callable[[int], bool]) -> Callable[[], None]:
+    def on_console_event(self, callback: Callable[[int], bool]) -> Callable[[], None]:
         """Kept, for the test to call; the one registered last is asked first."""
-        self.console.insert(0, told)
-        return lambda: self.console.remove(told)
+        self.console.insert(0, callback)
+        return lambda: self.console.remove(callback)
 
     def process(self, number: int) -> int:
         """A handle of one of `processes`."""

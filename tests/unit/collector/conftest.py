@@ -16,7 +16,7 @@ from tests.support.machines import make, settings_in
 from tests.support.pushes import NOW, site
 from tests.support.service import Service
 from veilleuse.collector.settings import CollectorSettings, Store, read_settings
-from veilleuse.collector.store.sqlite import create_store
+from veilleuse.collector.store import create_store
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_states_are_counted_apart():
 
 
 def test_the_ceilings_are_the_agents_own_defaults():
-    """Contact, tick and period, as the agent has them by itself: DESIGN.md §3."""
+    """Contact, tick and period, as the agent has them by itself: docs/privacy.md §1."""
     for population, ceiling in CEILINGS.items():
         assert ceiling.contact_milliseconds == CONTACT_SECONDS[population] * 1_000
         assert ceiling.tick_milliseconds == AgentSettings().measure.tick_seconds * 1_000

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The unit of the RAPL helper: the one that is root, and may therefore do least (PROMISES.md S21, S22, P11)."""
+"""The unit of the RAPL helper: the one that is root, and may therefore do least (docs/guarantees.md S21, S22, P11)."""
 
 from __future__ import annotations
 

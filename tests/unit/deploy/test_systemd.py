@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What deploy/systemd/ gives to systemd, udev and nobody else (PROMISES.md S20-S22, §4)."""
+"""What deploy/systemd/ gives to systemd, udev and nobody else (docs/guarantees.md S20 to S22, deploy/systemd/README.md)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_agent_ends_before_the_bus():
 
 
 def test_the_agent_weighs_little():
-    """Bounds of PROMISES.md §4.2: memory, processor, tasks, disk, a watchdog; no capability, no core file."""
+    """Bounds of deploy/systemd/README.md: memory, processor, tasks, disk, a watchdog; no capability, no core file."""
     told = settings("veilleuse-agent.service")
     assert told["MemoryMax"] == ["128M"]
     assert told["CPUQuota"] == ["5%"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Timetable → bands: DESIGN.md §3, clock changes and closures included."""
+"""Timetable → bands: docs/calendars.md, clock changes and closures included."""
 
 from __future__ import annotations
 

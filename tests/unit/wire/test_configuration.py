@@ -21,7 +21,7 @@ WHOLE_HOURS = [n for n in range(10_000, 3_600_001) if 3_600_000 % n == 0]
 def test_what_is_in_bounds_survives_its_text(tick, period, contact):
     """Whatever is set, and what is not set stays not set."""
     one = Configuration(tick, period, contact)
-    assert one.checked() is one
+    assert one.check() is one
     assert Configuration.from_json(one.to_json()) == one
 
 
@@ -34,12 +34,12 @@ def test_what_is_in_bounds_survives_its_text(tick, period, contact):
     ],
 )
 def test_a_value_out_of_its_range_is_named(name, lowest, highest):
-    """Both ends may be used; one millisecond beyond may not, and the range is told (PROMISES.md §2.4)."""
+    """Both ends may be used; one millisecond beyond may not, and the range is told (docs/wire.md §4)."""
     for value in (lowest, highest):
-        assert Configuration(**{name: value}).checked()
+        assert Configuration(**{name: value}).check()
     for value in (lowest - 1, highest + 1):
         with pytest.raises(ConfigurationOutOfBounds, match=f"{name} is {value}: use {lowest} to {highest}"):
-            Configuration(**{name: value}).checked()
+            Configuration(**{name: value}).check()
 
 
 def test_a_period_divides_the_hour():
@@ -47,7 +47,7 @@ def test_a_period_divides_the_hour():
     with pytest.raises(
         ConfigurationOutOfBounds, match="period_milliseconds is 420000: use a divisor of 3600000"
     ):
-        Configuration(period_milliseconds=420_000).checked()
+        Configuration(period_milliseconds=420_000).check()
 
 
 def test_a_key_of_a_later_release_is_left_out():

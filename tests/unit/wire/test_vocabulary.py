@@ -83,7 +83,7 @@ def test_the_sums_of_a_cell_are_fields_of_the_contract():
 
 
 def test_the_ladder_is_in_order():
-    """METHOD.md §3, best first; what counts as measured is its top."""
+    """docs/methodology.md §1, best first; what counts as measured is its top."""
     assert [method.value for method in Method] == [
         "metered",
         "battery",

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent before-sleep`: the machine is about to sleep, the service writes its sign of life first.
+"""`veilleuse-agent before-sleep`: makes the service write its sign of life before the machine sleeps.
 
-For deploy/systemd/veilleuse-agent-sleep.service: a signal to the running service, then a bounded wait until it has written.
-Nothing here can stop the machine from sleeping. docs/decisions/0025.
+For deploy/systemd/veilleuse-agent-sleep.service: it signals the running service and waits until it has
+written, for a limited time. It cannot stop the machine from sleeping. docs/states.md.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Final
 from veilleuse.agent.errors import SpoolError
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.clock import instant_now
-from veilleuse.agent.platforms.locks import RUN_LOCK, holder
+from veilleuse.agent.platforms.locks import RUN_LOCK, lock_holder
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.state import WHY_SUSPEND, LastSign
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import FILE_NAME, reading
+from veilleuse.agent.spool.database import FILE_NAME, open_read_only
 
 DEFAULT_TIMEOUT_SECONDS: Final = 3.0
-"""A step and a durable write: some tens of milliseconds, seconds on a slow disk."""
+"""Longest wait. A step and a durable write take some tens of milliseconds, seconds on a slow disk."""
 _LONGEST_TIMEOUT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--timeout."""
+    """Add --timeout."""
     parser.add_argument(
         "--timeout",
         type=_seconds,
@@ -43,9 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when it is written, or no service runs; 1 when it could not be seen within the time: the machine sleeps all the same."""
+    """Return 0 when the sign is written or no service runs;
+
+    1 after the timeout, when the machine sleeps anyway.
+    """
     asked = instant_now()
-    number = holder(settings.paths.state, RUN_LOCK)
+    number = lock_holder(settings.paths.state, RUN_LOCK)
     if number is None:
         print("no service runs here: nothing to write")
         return 0
@@ -65,13 +68,13 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def _is_written(path: Path, since_boottime_milliseconds: int) -> bool:
-    """Whether the sign of life says suspend and is of this moment."""
+    """Return True when the sign of life has the reason suspend and is recent enough."""
     try:
-        with closing(reading(path, 0.2)) as db:
+        with closing(open_read_only(path, 0.2)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.LAST_SIGN,)).fetchone()
         sign = LastSign.from_json("" if row is None else str(row[0]))
     except (sqlite3.Error, SpoolError, ValueError):
-        return False  # being written, or damaged: the time bounds it
+        return False  # being written, or damaged: the timeout limits the wait
     return sign.why == WHY_SUSPEND and sign.instant.boottime_milliseconds >= since_boottime_milliseconds
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent config`: the full default configuration, commented."""
+"""`veilleuse-agent config`: prints the full default configuration with comments."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from veilleuse.wire.settings_file import render_default
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """Add nothing."""
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """Print it; a file with just this changes nothing."""
+    """Print the default configuration; a file with only this content changes nothing."""
     print(render_default(AgentSettings), end="")
     return 0

@@ -1,18 +1,21 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent doctor`: what this machine can measure, why not, and the remedy; identity, spool and clock."""
+"""`veilleuse-agent doctor`.
+
+Reports what this machine can measure, faults, remedies, identity, spool and clock.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
 from veilleuse.agent.commands import doctor_spool, poll
 from veilleuse.agent.commands.plain_text import seconds_text, utc_text
-from veilleuse.agent.commands.state_view import SpoolView, look_at_identity, look_at_spool
+from veilleuse.agent.commands.state_view import SpoolView, read_identity, read_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, require_machine_id
 from veilleuse.agent.host.machine import Machine
@@ -23,19 +26,16 @@ from veilleuse.agent.resident.open_sources import open_sources
 from veilleuse.agent.resident.state import LastSign, is_plausible
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
-from veilleuse.agent.spool.database import counted, whole
+from veilleuse.agent.spool.database import parse_counts, parse_whole_number
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 EXIT_WARNINGS: Final = 3
 MACHINE: Final = "machine"
-"""Subject of what is this machine's alone; `meter:…` of what several share."""
+"""Subject of a point that belongs to this machine only; `meter:…` is the subject of a shared one."""
 SILENCE_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 """Three checkpoints of a PC (5 min): a service that runs has said something since."""
-COUNTER_SOURCES: Final = ("linux_rapl", "linux_hwmon", "windows_emi", "macos_power")
-BATTERY_SOURCES: Final = ("linux_battery", "windows_battery", "macos_battery")
-"""Of every system; those of another one are never tried."""
 _COUNTERS: Final = frozenset(
     {PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.HWMON, PointKind.GPU}
 )
@@ -50,19 +50,19 @@ _MEANING: Final = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     parser.add_argument("--json", action="store_true", help="for a machine")
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when all is well, 3 when there is something to do (the warnings)."""
-    now = time.time_ns() // 1_000_000
+    """Return 0 when all is well, 3 when there are warnings."""
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     machine, sources = open_sources(settings)
     sources.close()
-    polled = poll.look_slowly(settings)
-    sources = poll.joined(sources, polled)
-    identity, no_identity = look_at_identity(settings)
-    spool = look_at_spool(settings)
+    polled = poll.try_polled_sources(settings)
+    sources = poll.join_sources(sources, polled)
+    identity, no_identity = read_identity(settings)
+    spool = read_spool(settings)
     result: dict[str, Any] = {
         "machine": machine._asdict(),
         "sources": source_rows(sources, polled),
@@ -85,8 +85,8 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return EXIT_WARNINGS if result["warnings"] else 0
 
 
-def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
-    """Each source: available, its points, or the reason and the remedy; what it sees and does not count."""
+def source_rows(sources: Sources, polled: poll.PollResult) -> list[dict[str, Any]]:
+    """Build one row per source: its points, or the reason and remedy; also the readings it does not count."""
     tried_now = poll.rows(polled)
     apart = {row["name"] for row in tried_now}
     rows: list[dict[str, Any]] = [
@@ -102,7 +102,7 @@ def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
         for one in sources.unavailable
         if one.name not in apart
     ]
-    tried = {row["name"] for row in rows} | {poll.TAKES_THEM}
+    tried = {row["name"] for row in rows} | {poll.RESIDENT_SOURCE}
     rows += [
         _row(name, [], available=False, word="not_chosen", reason="measure.sources does not name it")
         for name in BUILTIN
@@ -112,9 +112,9 @@ def source_rows(sources: Sources, polled: poll.Slow) -> list[dict[str, Any]]:
 
 
 def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
-    """The methods, best first: whether this machine allows each, and why. The first allowed one is its place.
+    """List the methods, best first, with their availability and reason; the first available one is in use.
 
-    The collector decides in the end: it alone knows meters shared by several machines and calibrations.
+    The collector decides in the end: only the collector knows shared meters and calibrations.
     """
     points = [point for one in sources.opened for point in one.points]
     counters = [p for p in points if p.kind in _COUNTERS and p.boundary is not Boundary.WALL]
@@ -124,9 +124,13 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
         calibrated = f"{seen}: once machines of this model are calibrated on the collector"
         counted = f"{seen}, and a model of the rest for its device class"
     else:
-        calibrated = counted = _why_not(sources, COUNTER_SOURCES)
+        calibrated = counted = _why_not(sources, _COUNTERS)
     load = sources.load is not None
-    load_reason = "utilisation and state are measured" if load else _why_not(sources, ("utilisation",))
+    load_reason = (
+        "utilisation and state are measured"
+        if load
+        else _joined(one.reason for one in sources.unavailable if one.name == "utilisation")
+    )
     if load and machine.virtualisation not in ("none", "container"):
         load_reason += "; a virtual machine is a memo line, its energy is already in its host's"
     rows = (
@@ -135,7 +139,7 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
             any(p.boundary is Boundary.WALL and p.subject == MACHINE for p in points),
             _no_meter([p for p in points if p.boundary is Boundary.WALL]),
         ),
-        (Method.BATTERY, battery, _why_not(sources, BATTERY_SOURCES)),
+        (Method.BATTERY, battery, _why_not(sources, {PointKind.BATTERY_OUT})),
         (Method.COUNTER_CALIBRATED, False, calibrated),
         (Method.COUNTER_MODELLED, bool(counters), counted),
         (Method.LOAD_MODELLED, load, load_reason),
@@ -155,11 +159,14 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
 
 
 def _no_meter(wall: list[Point]) -> str:
-    """Why no meter sees this machine alone, given the shared ones."""
+    """Explain why no meter measures this machine alone, given the shared ones."""
     if not wall:
         return "no meter sees this machine at the wall"
     shared = ", ".join(point.domain for point in wall)
-    return f"shared with others: {shared}; the collector gives this machine its share, once it is told who shares"
+    return (
+        f"shared with others: {shared}; the collector gives this machine its share, once it is told who "
+        "shares"
+    )
 
 
 def _identity(settings: AgentSettings, identity: Identity | None, reason: str, now: int) -> dict[str, Any]:
@@ -181,7 +188,10 @@ def _identity(settings: AgentSettings, identity: Identity | None, reason: str, n
 
 
 def _clock(identity: Identity | None, now: int) -> dict[str, Any]:
-    """`plausible`: nothing speaks against it. Certificates begin when they are made, or on that day: before it no clock is right."""
+    """Check the clock. `plausible` is False before the start of the certificate, or for an impossible date.
+
+    A certificate starts when it is created, or on that day, so an earlier clock is wrong.
+    """
     behind = 0 if identity is None else max(0, identity.not_before_unix_milliseconds - now)
     return {
         "unix_milliseconds": now,
@@ -200,10 +210,10 @@ def _spool(spool: SpoolView) -> dict[str, Any]:
         "records_kept_after_acknowledgement": spool.ring,
         "quarantine": spool.quarantine,
         "quarantine_bytes": spool.quarantine_bytes,
-        "drops": counted(spool.control.get(ControlKey.DROPS)),
+        "drops": parse_counts(spool.control.get(ControlKey.DROPS)),
         "standing": spool.control.get(ControlKey.STANDING),
-        "failures": whole(spool.control.get(ControlKey.FAILURES)),
-        "next_send_unix_milliseconds": whole(next_send) or None,
+        "failures": parse_whole_number(spool.control.get(ControlKey.FAILURES)),
+        "next_send_unix_milliseconds": parse_whole_number(next_send) or None,
     }
 
 
@@ -229,7 +239,8 @@ def _warnings(
     elif identity is not None and now < identity.not_before_unix_milliseconds:
         begin = identity.not_before_unix_milliseconds
         yield (
-            f"the clock is at least {seconds_text(begin - now)} behind: the certificate begins at {utc_text(begin)}; "
+            f"the clock is at least {seconds_text(begin - now)} behind: the certificate begins at "
+            f"{utc_text(begin)}; "
             "set the clock and have it synchronised, records are dated too early until then"
         )
     if identity is None:
@@ -240,16 +251,19 @@ def _warnings(
         yield spool.trouble
         return
     standing = spool.control.get(ControlKey.STANDING)
-    if whole(spool.control.get(ControlKey.FAILURES)) and standing:
+    if parse_whole_number(spool.control.get(ControlKey.FAILURES)) and standing:
         yield f"nothing is delivered: {standing}"
     yield from _not_for_the_service(sources, spool)
     if spool.quarantine:
-        yield f"{spool.quarantine} record(s) in quarantine: the collector refused them, `veilleuse-agent show --quarantine`"
+        yield (
+            f"{spool.quarantine} record(s) in quarantine: the collector refused them, `veilleuse-agent show "
+            "--quarantine`"
+        )
     yield from _silence(spool, now)
 
 
 def _not_for_the_service(sources: Sources, spool: SpoolView) -> Iterator[str]:
-    """What whoever asks may read, root above all, and the service's own account may not."""
+    """Warn of sources that the caller, often root, may read, but the account of the service may not."""
     readable = {one.source.name for one in sources.opened}
     for row in spool.sources:
         if row.get("unavailable") == "no_permission" and row.get("name") in readable:
@@ -303,15 +317,19 @@ def _point(point: Point) -> dict[str, str]:
 
 
 def _not_counted(source: object) -> dict[str, Any]:
-    """Nothing of a source that offers all it sees."""
+    """List the readings that a source does not count; empty for a source that counts all."""
     if not isinstance(source, SeesMore):
         return {}
     return {"not_counted": [{"name": name, "why": why} for name, why in source.not_counted()]}
 
 
-def _why_not(sources: Sources, names: tuple[str, ...]) -> str:
-    reasons = dict.fromkeys(one.reason for one in sources.unavailable if one.name in names)
-    return "; ".join(reasons) or "no source for it is in use"
+def _why_not(sources: Sources, kinds: Set[PointKind]) -> str:
+    """Reasons of the sources that could offer a point of these kinds (`KINDS` of their classes)."""
+    return _joined(one.reason for one in sources.unavailable if kinds & set(getattr(one.source, "KINDS", ())))
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(reasons)) or "no source for it is in use"
 
 
 # ----------------------------------------------------------------------------------- for people
@@ -319,7 +337,7 @@ def _why_not(sources: Sources, names: tuple[str, ...]) -> str:
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
     machine = result["machine"]
-    what = [machine["vendor"], machine["model"], machine["cpu_model"], machine["os_version"]]
+    what = [machine["vendor"], machine["model"], machine["cpu_model"]]
     yield f"Machine: {machine['device_class']}, virtualisation {machine['virtualisation']}" + "".join(
         f", {word}" for word in what if word
     )
@@ -338,7 +356,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield from _spool_lines(result["spool"])
     if result["room"] is not None:
         yield from doctor_spool.lines(result)
-    yield f"Clock: {utc_text(result['clock']['unix_milliseconds'])}, {'plausible' if result['clock']['plausible'] else 'not plausible'}"
+    yield (
+        f"Clock: {utc_text(result['clock']['unix_milliseconds'])}, "
+        f"{'plausible' if result['clock']['plausible'] else 'not plausible'}"
+    )
     yield ""
     for warning in result["warnings"]:
         yield f"Warning: {warning}"
@@ -347,7 +368,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """One for each source; one for all those that are missing for the same reason."""
+    """Yield one line per source; missing sources with the same reason share one line."""
     alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["available"]:
@@ -369,7 +390,7 @@ def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _not_counted_lines(row: dict[str, Any]) -> Iterator[str]:
-    """One for all that is not counted for the same reason."""
+    """Yield one line per reason for readings that are not counted."""
     alike: dict[str, list[str]] = {}
     for one in row.get("not_counted", ()):
         alike.setdefault(one["why"], []).append(one["name"])
@@ -381,9 +402,12 @@ def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
     if not identity["enrolled"]:
         yield "Identity: none"
         return
-    yield f"Identity: {identity['agent_id']}, {identity['population']} of {identity['org_entity']}, site {identity['site']}"
+    yield (
+        f"Identity: {identity['agent_id']}, {identity['population']} of {identity['org_entity']}, site "
+        f"{identity['site']}"
+    )
     end = identity["certificate_not_after_unix_milliseconds"]
-    left = (end - time.time_ns() // 1_000_000) / MILLISECONDS_PER_DAY
+    left = (end - time.time_ns() // NANOSECONDS_PER_MILLISECOND) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
     yield f"  renewed at a contact from {utc_text(identity['certificate_renews_unix_milliseconds'])} on"
     if not identity["ca_pinned"]:
@@ -394,6 +418,8 @@ def _spool_lines(spool: dict[str, Any]) -> Iterator[str]:
     if spool["trouble"]:
         yield f"Spool: {spool['trouble']}"
         return
-    yield f"Spool: {spool['records_waiting']} record(s) waiting, {spool['size_bytes']} bytes at {spool['path']}"
+    yield (
+        f"Spool: {spool['records_waiting']} record(s) waiting, {spool['size_bytes']} bytes at {spool['path']}"
+    )
     yield f"  standing: {spool['standing'] or 'no contact yet'}"
     yield f"  quarantine: {spool['quarantine']} record(s), {spool['quarantine_bytes']} bytes"

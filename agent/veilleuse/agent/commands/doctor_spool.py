@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The part of `doctor` that looks ahead: room in the spool, versions of both sides, the collector's configuration."""
+"""The spool part of `doctor`: room left, versions of both sides, and the collector's configuration."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any, Final
 from veilleuse.agent.commands.state_view import SpoolView
 from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import NONE, Remote, Trial, in_use, readable
+from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, parse_or_none, read_in_use
 from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.settings import AgentSettings, allowed_population
 from veilleuse.agent.spool.database import DISK_SHARE, Bounds
 from veilleuse.wire.configuration import Configuration
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import Population
 
 TYPICAL_ROW_BYTES: Final = 900
-"""A row of one state and one point, measured; used until there are rows of this machine to go by."""
+"""Measured size of a row of one state and one point; used until the spool has rows of this machine."""
 _MANY_DAYS: Final = 400
-"""Beyond that a certificate cannot be renewed any more: PROMISES.md §2.6."""
+"""Days after which a certificate can no longer be renewed: docs/wire.md §6."""
 FEW_DAYS: Final = 3.0
-"""A buffer shorter than a long weekend is worth a word."""
+"""A spool with room for fewer days than a long weekend gets a warning."""
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
 def room(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
-    """How long the machine can be offline from now on, at the present rate. Bytes and days."""
+    """Estimate how long the machine can stay offline from now on, at the present rate. Bytes and days."""
     bounds = Bounds(settings.spool.max_bytes, settings.spool.disk_reserve_bytes)
     population = allowed_population(settings, spool.control.get(ControlKey.POPULATION))
-    per_day = _rows_per_day(settings, population, _configured(settings, spool))
+    per_day = _rows_per_day(settings, population, _configuration_in_use(settings, spool))
     disk_bytes, free = here.disk_room(spool.path.parent)
     reserve = min(bounds.disk_reserve_bytes, int(disk_bytes * DISK_SHARE))
-    growth = max(0, free - reserve)  # what the disk lets the files take beyond what they have
+    growth = max(0, free - reserve)  # bytes that the files may still grow on this disk
     left = min(bounds.rows_bytes - spool.unsent_bytes, growth + spool.files_bytes - spool.unsent_bytes)
     row = spool.row_bytes or TYPICAL_ROW_BYTES
     return {
@@ -53,7 +53,7 @@ def room(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
 
 
 def versions(spool: SpoolView) -> dict[str, Any]:
-    """Both sides' versions; `skew` in minor releases, positive when the agent is the newer, None when it cannot be told."""
+    """Return both versions, and `skew`: agent minus collector in minor releases; None when unknown."""
     collector = spool.control.get(ControlKey.COLLECTOR_VERSION)
     own, other = _VERSION.match(VERSION), _VERSION.match(collector or "")
     same = own is not None and other is not None and own[1] == other[1]
@@ -62,10 +62,10 @@ def versions(spool: SpoolView) -> dict[str, Any]:
 
 
 def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
-    """What the collector has set, and how it stands, in words."""
+    """Describe the configuration from the collector and its state."""
     control = spool.control.get
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
-    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    good = parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
     failed = control(ControlKey.CONFIGURATION_FAILED)
     if not settings.collector.accept_configuration:
         state = "refused by the local file"
@@ -77,7 +77,7 @@ def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
         state = "pulled, not tried yet"
     else:
         state = "confirmed" if good.sha256 else "none"
-    values = _configured(settings, spool)
+    values = _configuration_in_use(settings, spool)
     return {
         "state": state,
         "sha256": (trial.remote.sha256 if trial else good.sha256) or None,
@@ -87,18 +87,20 @@ def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
 
 
 def warnings(result: dict[str, Any]) -> Iterator[str]:
-    """Of a doctor's result: what is worth doing something about."""
+    """Yield the warnings for the result of `doctor`."""
     space, other = result["room"], result["versions"]
     if space["disk_free_bytes"] < space["disk_reserve_bytes"]:
         yield (
-            f"only {_megabytes(space['disk_free_bytes'])} are free on the spool's disk: it does not grow any more, "
+            f"only {_megabytes(space['disk_free_bytes'])} are free on the spool's disk: it does not grow any "
+            "more, "
             "free some space"
         )
     if space["days_left"] < FEW_DAYS:
         yield f"the spool has room for {space['days_left']} more day(s) offline: then the oldest records go"
     if other["collector"] is not None and (other["skew"] is None or abs(other["skew"]) > 1):
         yield (
-            f"the collector is of version {other['collector']}, this agent of {other['agent']}: more than one release "
+            f"the collector is of version {other['collector']}, this agent of {other['agent']}: more than "
+            "one release "
             "apart is not supported, upgrade the older"
         )
     if result["configuration"]["state"] == "failed":
@@ -106,11 +108,12 @@ def warnings(result: dict[str, Any]) -> Iterator[str]:
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+    """Yield the lines for people."""
     space, other, document = result["room"], result["versions"], result["configuration"]
     yield (
         f"  takes {_megabytes(space['files_bytes'])} of {_megabytes(space['max_bytes'])}; disk: "
-        f"{_megabytes(space['disk_free_bytes'])} free, the last {_megabytes(space['disk_reserve_bytes'])} are not touched"
+        f"{_megabytes(space['disk_free_bytes'])} free, the last {_megabytes(space['disk_reserve_bytes'])} "
+        "are not touched"
     )
     days = space["days_left"]
     room = f"{days} more day(s)" if days < _MANY_DAYS else f"more than {_MANY_DAYS} days"
@@ -120,16 +123,16 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"Configuration from the collector: {document['state']}" + (f" ({values})" if values else "")
 
 
-def _configured(settings: AgentSettings, spool: SpoolView) -> Configuration:
+def _configuration_in_use(settings: AgentSettings, spool: SpoolView) -> Configuration:
     if not settings.collector.accept_configuration:
         return Configuration()
-    return in_use(spool.control.get).configuration
+    return read_in_use(spool.control.get).configuration
 
 
 def _rows_per_day(settings: AgentSettings, population: Population, remote: Configuration) -> float:
     if population is Population.WORKSTATION:
-        return 1 + 1 / 7  # a day, and the week's open hours
-    now = time.time_ns() // 1_000_000
+        return 1 + 1 / 7  # one record a day, and one a week for the open hours
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     return MILLISECONDS_PER_DAY / grain_of(settings, population, remote, now).period_milliseconds
 
 

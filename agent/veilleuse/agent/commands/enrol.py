@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent enrol JOINFILE`: a first identity against the token of a join file."""
+"""`veilleuse-agent enrol JOINFILE`: gets the first identity with the token of a join file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXIT_WARNINGS: Final = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """JOINFILE, --keep, --json."""
+    """Add JOINFILE, --keep, --json."""
     parser.add_argument(
         "join_file", type=Path, metavar="JOINFILE", help="written by `veilleuse token create`"
     )
@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when enrolled, 3 when the join file could not be deleted. After any failure run it again: the same key asks."""
+    """Return 0 when enrolled, 3 when the join file could not be deleted.
+
+    After any failure run the command again: it asks with the same key.
+    """
     from veilleuse.agent.sending.enrol import enrol
 
     identity = enrol(settings, parsed.join_file, keep=parsed.keep)
@@ -44,7 +47,8 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         print(json.dumps(result, ensure_ascii=False))
     else:
         print(
-            f"enrolled as {identity.agent_id.hex()}: {place.population} of {place.org_entity}, site {place.site}"
+            f"enrolled as {identity.agent_id.hex()}: {place.population} of {place.org_entity}, site "
+            f"{place.site}"
         )
         print(f"sends to {place.address}; see `veilleuse-agent doctor`")
     left = not parsed.keep and parsed.join_file.exists()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The command line: parses it, imports the one command asked for, and runs it."""
+"""The command line: parses it, imports the one command that it names, and runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings, read_settings
-from veilleuse.wire.process import finish
+from veilleuse.wire.process import finish, say
 
 if TYPE_CHECKING:
     import argparse
@@ -27,39 +27,46 @@ COMMANDS: Final = {
     "poll": "read slow sources: BMC, GPU, UPS, PDU, plugs (the service starts it)",
     "once": "measure for a moment and show the record",
     "doctor": "say what this machine can measure, why not, and the remedy",
-    "show": "show in clear what leaves this machine",
+    "show": "show the data that leaves this machine, in plain text",
     "enrol": "enrol with a join file",
     "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
     "rapl-helper": "read the processor's energy counters for the service (a root service of its own)",
     "powermetrics-helper": "read the processor's power on macOS for the service (a root job of its own)",
-    "prepare-image": "remove all that is this machine's, before its disk becomes an image",
+    "prepare-image": "remove all data of this machine before its disk becomes an image",
     "config": "print the default configuration, every key with its documentation",
     "version": "print the version",
 }
-"""Name → help; the module of the same name in `commands` is imported when it is asked for."""
+"""Name → help; the module of the same name in `commands` is imported on demand."""
 WITHOUT_SETTINGS: Final = frozenset({"config", "version"})
 PLAIN: Final = ("run", "rapl-helper")
-"""Those of a process that stays: their plain form is read without argparse."""
+"""Commands of a resident process: their plain form is parsed without argparse."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings, 130 interrupted."""
+    """Run one command.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings, 130 interrupted.
+    """
     return finish("veilleuse-agent", partial(_run, words))
 
 
 def _run(words: Sequence[str]) -> int:
     here.prepare_process()
-    os.umask(0o077)  # whatever a command writes below the state directory is the agent's alone
+    os.umask(0o077)  # files that a command writes below the state directory are readable by the agent only
     parsed, command = parse(words)
-    settings = AgentSettings() if parsed.command in WITHOUT_SETTINGS else read_settings(parsed.config)
+    starts = parsed.command == "run" and not getattr(parsed, "check", False)
+    tell = partial(say, "veilleuse-agent", code=0) if starts else None
+    without = parsed.command in WITHOUT_SETTINGS
+    settings = AgentSettings() if without else read_settings(parsed.config, tell=tell)
     _log_to_stderr(settings.log.level)
     if settings.log.level != "debug":
-        os.putenv("GRPC_VERBOSITY", "ERROR")  # else a refused handshake is said twice, once in its own words
+        # else a refused handshake is reported twice, once in gRPC's words
+        os.putenv("GRPC_VERBOSITY", "ERROR")
     return int(command.run(parsed, settings))
 
 
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, ModuleType]:
-    """The parsed command line and the command's module. Raises ConfigurationError on wrong usage."""
+    """Return the parsed command line and the module of its command. Raises ConfigurationError."""
     if (plain := _plain_run(words)) is not None:
         module_name = f"veilleuse.agent.commands.{plain.command.replace('-', '_')}"
         return plain, importlib.import_module(module_name)
@@ -97,7 +104,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
 
 
 def _plain_run(words: Sequence[str]) -> SimpleNamespace | None:
-    """What a unit calls, as it does; the process that stays must not carry the parser: 0.8 MiB of a 20 MiB budget."""
+    """Parse the form that service units use; argparse would cost a resident process 0.8 MiB of its 20 MiB."""
     if (
         not words
         or words[0] not in PLAIN
@@ -108,7 +115,10 @@ def _plain_run(words: Sequence[str]) -> SimpleNamespace | None:
 
 
 class _OneLine(logging.Formatter):
-    """Constant event text, then its facts: `warning nothing delivered reason='…' failures=2`."""
+    """Formats a record as its constant event text and its facts:
+
+    `warning nothing delivered reason='…' failures=2`.
+    """
 
     _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

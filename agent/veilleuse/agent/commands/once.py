@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent once`: measure for a moment, show the record; nothing is stored or sent."""
+"""`veilleuse-agent once`: measures for a moment and shows the record; nothing is stored or sent."""
 
 from __future__ import annotations
 
@@ -21,51 +21,52 @@ from veilleuse.agent.sending.encode import encode_record
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import Sources
 from veilleuse.wire.limits import HOUR_MILLISECONDS
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
 
-class Glance(NamedTuple):
-    """What a short look at this machine gives."""
+class OnceResult(NamedTuple):
+    """Result of a short measurement of this machine."""
 
     machine: Machine
     sources: Sources
-    """Closed already; what was opened and what is not available."""
+    """Sources, closed already: those that were opened, and those that are not available."""
     readings: tuple[tuple[str, Reading], ...]
     """(source, reading) of the last poll."""
     ticks: tuple[Tick, ...]
     records: tuple[Record, ...]
-    """One, or two over an hour's edge; as a server would keep it, not filled up. Nothing of it is stored or sent."""
+    """One record, or two across the edge of an hour, in the grain of a server; not stored, not sent."""
 
 
-def once(settings: AgentSettings, seconds: float, clock: Clock | None = None) -> Glance:
-    """Two polls `seconds` apart. Raises ConfigurationError."""
+def measure_once(settings: AgentSettings, seconds: float, clock: Clock | None = None) -> OnceResult:
+    """Poll twice, `seconds` apart. Raises ConfigurationError."""
     if clock is not None:
-        return _glance(settings, seconds, clock)
+        return _measure(settings, seconds, clock)
     own_clock = SystemClock(str(settings.paths.procfs))
     try:
-        return _glance(settings, seconds, own_clock)
+        return _measure(settings, seconds, own_clock)
     finally:
         own_clock.close()
 
 
-def _glance(settings: AgentSettings, seconds: float, clock: Clock) -> Glance:
+def _measure(settings: AgentSettings, seconds: float, clock: Clock) -> OnceResult:
     machine, sources = open_sources(settings)
     try:
-        ticker = make_ticker(clock, machine, sources, round(seconds * 1000))
+        ticker = make_ticker(clock, machine, sources, round(seconds * MILLISECONDS_PER_SECOND))
         ticker.tick()
-        clock.sleep(round(seconds * 1000))
+        clock.sleep(round(seconds * MILLISECONDS_PER_SECOND))
         _, ticks = ticker.tick(last=True)
     finally:
         sources.close()
     fold = Fold(Population.SERVER, HOUR_MILLISECONDS)
     closed = [record for tick in ticks for record in fold.add(tick)]
     readings = tuple((polled.source.name, reading) for polled in ticker.polled for reading in polled.readings)
-    return Glance(machine, sources, readings, ticks, (*closed, *fold.flush()))
+    return OnceResult(machine, sources, readings, ticks, (*closed, *fold.flush()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--seconds, --json."""
+    """Add --seconds, --json."""
     parser.add_argument(
         "--seconds", type=_seconds, default=2.0, metavar="N", help="how long to measure (1 to 60; 2)"
     )
@@ -73,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when something was measured. Raises AgentError when nothing at all can be."""
-    glance = once(settings, parsed.seconds)
+    """Return 0 when something was measured. Raises AgentError when nothing can be measured."""
+    glance = measure_once(settings, parsed.seconds)
     if not glance.sources.opened and glance.sources.load is None:
         raise AgentError("nothing can be measured on this machine: `veilleuse-agent doctor` says why")
     messages = [pb.Record.FromString(encode_record(record)) for record in glance.records]

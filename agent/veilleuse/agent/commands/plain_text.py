@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wire messages in clear: as plain values for JSON, and as lines for people. Absent stays absent, zero stays zero."""
+"""Wire messages as plain values for JSON, and as lines for people. Absent stays absent, zero stays zero."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from veilleuse.wire.units import MILLIJOULES_PER_JOULE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """Every field that is set, by its name; enums as the vocabulary's words, bytes as hexadecimal.
+    """Return each set field by name; enums as vocabulary words, bytes as hexadecimal.
 
-    A number without presence is always there: a measured 0 is told apart from nothing.
+    A number without presence is always included, so a measured 0 differs from an absent value.
     """
     fields: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
@@ -29,7 +30,7 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def record_lines(record: pb.Record) -> Iterator[str]:
-    """A record as people read it."""
+    """Yield the lines of a record for people."""
     if record.HasField("gap"):
         yield f"a gap of {record.gap.records} record(s): {_word('GapReason', record.gap.reason)}"
         for span in record.gap.spans:
@@ -44,12 +45,10 @@ def record_lines(record: pb.Record) -> Iterator[str]:
         yield "  energy: not measured (no source on this machine gives any)"
     for gap in measurement.gaps:
         yield f"  not covered by {gap.source or 'any source'}: {seconds_text(gap.milliseconds)} ({_word('GapReason', gap.reason)})"
-    if measurement.HasField("max_rss_bytes"):
-        yield f"  memory of the agent: {measurement.max_rss_bytes / 2**20:.1f} MiB at most"
 
 
 def period_text(period: pb.Period) -> str:
-    """`2026-03-02`, `week 9 of 2026`, or a UTC start with its length."""
+    """Return `the day 2026-03-02`, `week 9 of 2026`, or a UTC start with its length."""
     match period.WhichOneof("kind"):
         case "date":
             return f"the day {period.date.year:04}-{period.date.month:02}-{period.date.day:02}"
@@ -63,15 +62,15 @@ def period_text(period: pb.Period) -> str:
 
 
 def utc_text(unix_milliseconds: int) -> str:
-    """`2026-03-02 14:05:00 UTC`."""
+    """Return a time such as `2026-03-02 14:05:00 UTC`."""
     from datetime import UTC, datetime
 
-    return f"{datetime.fromtimestamp(unix_milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def seconds_text(milliseconds: int) -> str:
-    """Milliseconds as seconds, minutes or hours, to three digits."""
-    seconds = milliseconds / 1000
+    """Return milliseconds as seconds, minutes or hours, with three digits."""
+    seconds = milliseconds / MILLISECONDS_PER_SECOND
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
@@ -90,10 +89,7 @@ def _cell_lines(measurement: pb.Measurement, cell: pb.Cell) -> Iterator[str]:
         name = f"{_word('PointKind', point.kind)} {point.domain} ({_word('Boundary', point.boundary)})"
         if energy.covered_milliseconds:
             watts = energy.energy_millijoules / energy.covered_milliseconds
-            yield f"    {name}: {energy.energy_millijoules / 1000:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
-    for what in ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes"):
-        if cell.HasField(what):
-            yield f"    {what.removesuffix('_bytes').replace('_', ' ')}: {getattr(cell, what)} bytes"
+            yield f"    {name}: {energy.energy_millijoules / MILLIJOULES_PER_JOULE:.3f} J over {seconds_text(energy.covered_milliseconds)}, {watts:.2f} W"
 
 
 def _value(field: Any, value: Any) -> Any:
@@ -110,6 +106,6 @@ def _word(enum: str, number: int) -> str:
 
 
 def _enum_word(enum: str, name: str) -> str:
-    """`STATE_ON_IDLE` of `State` → `on_idle`."""
+    """Return `on_idle` for `STATE_ON_IDLE` of `State`."""
     prefix = "".join(f"_{letter}" if letter.isupper() else letter for letter in enum).lstrip("_").upper()
     return name.removeprefix(f"{prefix}_").lower()

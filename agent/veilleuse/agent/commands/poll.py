@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What `doctor` says of the polled sources and of each meter: asked here and now, without the polling process."""
+"""The polled sources in `doctor`, and `veilleuse-agent poll`.
+
+Asks each meter now, without the polling process.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,21 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, PowerGauge, Reading
-from veilleuse.agent.polling.process import look
+from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
+from veilleuse.agent.polling.process import poll_once
 from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import POLLED, SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
-from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.agent.sources import SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
+from veilleuse.wire.units import MICROJOULES_PER_JOULE, MICROJOULES_PER_MILLIJOULE, MILLIWATTS_PER_WATT
+from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 EXIT_WARNINGS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--once, --json, --attached."""
+    """Add --once, --json, --attached."""
     parser.add_argument(
-        "--once", action="store_true", help="ask every source once, say what it says, and end"
+        "--once", action="store_true", help="ask every source once, print the answers, and end"
     )
     parser.add_argument("--json", action="store_true", help="with --once: for a machine")
     parser.add_argument(
@@ -32,14 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """Poll until SIGTERM; with --once 0, or 3 when a source failed. Raises AgentError or ConfigurationError."""
-    from veilleuse.agent.polling.process import look, poll
+    """Poll until SIGTERM; with --once return 0, or 3 when a source failed.
+
+    Raises AgentError, ConfigurationError.
+    """
+    from veilleuse.agent.polling.process import poll, poll_once
 
     if not parsed.once:
         if parsed.json:
-            raise ConfigurationError("--json is for one look: add --once")
+            raise ConfigurationError("--json needs --once: add it")
         return poll(settings, attached=parsed.attached)
-    seen = look(settings)
+    seen = poll_once(settings)
     if parsed.json:
         print(json.dumps({"sources": [plain(one) for one in seen]}, ensure_ascii=False, indent=2))
     else:
@@ -48,7 +55,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def plain(seen: SourceStatus) -> dict[str, Any]:
-    """One source, as JSON keeps it."""
+    """Return one source as JSON values."""
     outcome = seen.outcome
     return {
         "source": seen.job.source,
@@ -60,22 +67,20 @@ def plain(seen: SourceStatus) -> dict[str, Any]:
             {"kind": p.kind.value, "domain": p.domain, "boundary": p.boundary.value, "subject": p.subject}
             for p in seen.points
         ],
-        "readings": [_reading(one.reading) for one in seen.readings],
+        "readings": [_reading_values(one.reading) for one in seen.readings],
     }
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
+def _reading_values(reading: Reading) -> dict[str, Any]:
     if isinstance(reading, EnergyCounter):
         energy = reading.energy_microjoules // MICROJOULES_PER_MILLIJOULE
         return {"domain": reading.point.domain, "energy_millijoules": energy}
-    if isinstance(reading, PowerGauge):
-        return {"domain": reading.point.domain, "power_milliwatts": reading.power_milliwatts}
-    assert isinstance(reading, GpuBusyReading)  # the worker lets no other kind through
-    return {"gpu_busy_ratio": reading.busy_ratio}
+    assert isinstance(reading, PowerGauge)  # the worker lets no other kind through
+    return {"domain": reading.point.domain, "power_milliwatts": reading.power_milliwatts}
 
 
 def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
-    """For people."""
+    """Yield the lines for people."""
     some = False
     for one in seen:
         some = True
@@ -93,49 +98,48 @@ def lines(seen: Iterable[SourceStatus]) -> Iterator[str]:
 
 def _text(reading: Reading) -> str:
     if isinstance(reading, EnergyCounter):
-        joules = reading.energy_microjoules / 1_000_000
+        joules = reading.energy_microjoules / MICROJOULES_PER_JOULE
         return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {joules:.1f} J counted so far"
-    if isinstance(reading, PowerGauge):
-        watts = reading.power_milliwatts / 1_000
-        return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"
-    assert isinstance(reading, GpuBusyReading)  # the worker lets no other kind through
-    return f"GPUs busy: {reading.busy_ratio:.0%}"
+    assert isinstance(reading, PowerGauge)  # the worker lets no other kind through
+    watts = reading.power_milliwatts / MILLIWATTS_PER_WATT
+    return f"{reading.point.kind} {reading.point.domain} ({reading.point.boundary}): {watts:.1f} W"
 
 
-TAKES_THEM = "polled"
-"""The resident's source: it offers the same points again, from what was published."""
+RESIDENT_SOURCE = "polled"
+"""Source of the resident process that offers the same points again, from the snapshot."""
 
 
-class Slow(NamedTuple):
-    """The polled sources, each tried once."""
+class PollResult(NamedTuple):
+    """Polled sources, each tried once."""
 
     seen: tuple[SourceStatus, ...]
     chosen: tuple[str, ...]
     trouble: str
-    """Why the meters file cannot be used; empty when it can, or is not there."""
+    """Reason why the meters file is unusable; empty when it is usable or absent."""
     meters: str
-    """The meters file."""
+    """Path of the meters file."""
 
 
-def look_slowly(settings: AgentSettings) -> Slow:
-    """Ask every device; takes as long as the slowest, 21 s at most with usual timeouts."""
+def try_polled_sources(settings: AgentSettings) -> PollResult:
+    """Ask every device; it takes as long as the slowest one, at most 21 s with usual timeouts."""
     chosen, meters = polls(settings.measure.sources), str(settings.paths.meters)
     try:
-        return Slow(look(settings), chosen, "", meters)
+        return PollResult(poll_once(settings), chosen, "", meters)
     except ConfigurationError as error:
-        return Slow((), chosen, str(error), meters)
+        return PollResult((), chosen, str(error), meters)
 
 
-def rows(slow: Slow) -> list[dict[str, Any]]:
-    """One for each meter and self-detecting source, and for each source that nothing is configured for."""
+def rows(slow: PollResult) -> list[dict[str, Any]]:
+    """Build one row per meter and self-detecting source, and per source without configuration."""
     found = [_row(one) for one in slow.seen]
     tried = {one.job.source for one in slow.seen}
-    for name in POLLED:
+    for name in POLLED_SOURCES:
         if name in tried:
             continue
         if name in slow.chosen:
             word, reason = "not_configured", slow.trouble or f"no meter in {slow.meters} names it"
-            if not slow.trouble and name in SELF_DETECTING:  # it is looked for everywhere else
+            # such a source is searched for in all other cases
+            if not slow.trouble and name in SELF_DETECTING:
                 reason = f"a meter in {slow.meters} asks this machine's controller already"
         else:
             word, reason = "not_chosen", "measure.sources does not name it"
@@ -143,13 +147,13 @@ def rows(slow: Slow) -> list[dict[str, Any]]:
     return found
 
 
-def joined(sources: Sources, slow: Slow) -> Sources:
-    """All sources of this machine, for the ladder: the polled ones as they are now, not as they were published."""
-    opened = [one for one in sources.opened if one.source.name != TAKES_THEM]
+def join_sources(sources: Sources, slow: PollResult) -> Sources:
+    """Combine all sources for the ladder: polled ones as they answered now, not as in the snapshot."""
+    opened = [one for one in sources.opened if one.source.name != RESIDENT_SOURCE]
     opened += [
-        OpenedSource(_Named(one.job.name), one.points) for one in slow.seen if one.outcome.word == "ok"
+        OpenedSource(_ClosedSource(one.job.name), one.points) for one in slow.seen if one.outcome.word == "ok"
     ]
-    missing = [one for one in sources.unavailable if one.name != TAKES_THEM]
+    missing = [one for one in sources.unavailable if one.name != RESIDENT_SOURCE]
     missing += [
         Unavailable(one.job.name, one.outcome.word, one.outcome.reason, one.outcome.remedy)
         for one in slow.seen
@@ -158,8 +162,8 @@ def joined(sources: Sources, slow: Slow) -> Sources:
     return sources._replace(opened=tuple(opened), unavailable=tuple(missing))
 
 
-def warnings(slow: Slow) -> Iterator[str]:
-    """What somebody can do something about; what is missing for want of rights or a library, `doctor` says of all alike."""
+def warnings(slow: PollResult) -> Iterator[str]:
+    """Yield the warnings that need action. `doctor` itself reports missing rights and libraries."""
     if slow.trouble:
         yield f"none of the polled sources is read: {slow.trouble}"
     for one in slow.seen:
@@ -169,9 +173,9 @@ def warnings(slow: Slow) -> Iterator[str]:
 
 
 def watts_text(reading: dict[str, Any]) -> str:
-    """What a reading says for people, where it is a power: a counter tells nothing at one look."""
+    """Return the power of a reading for people; empty for a counter, whose single value says nothing."""
     milliwatts = reading.get("power_milliwatts")
-    return "" if milliwatts is None else f"{milliwatts / 1_000:.1f} W"
+    return "" if milliwatts is None else f"{milliwatts / MILLIWATTS_PER_WATT:.1f} W"
 
 
 _NONE: dict[str, Any] = {"available": False, "points": [], "reason": "", "remedy": "", "word": ""}
@@ -191,19 +195,19 @@ def _row(seen: SourceStatus) -> dict[str, Any]:
     }
 
 
-class _Named:
-    """`ports.Source` that was looked at and closed: what is left of it is its name."""
+class _ClosedSource:
+    """Implements `ports.Source` for a closed source, of which only the name is left."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def open(self) -> tuple[()]:
-        """Nothing any more."""
+        """Return nothing."""
         return ()
 
     def read(self) -> tuple[()]:
-        """Nothing any more."""
+        """Return nothing."""
         return ()
 
     def close(self) -> None:
-        """It is."""
+        """Do nothing."""

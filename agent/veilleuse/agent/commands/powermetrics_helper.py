@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent powermetrics-helper`: the root job that reads the processor's power on macOS for the agent."""
+"""`veilleuse-agent powermetrics-helper`.
+
+The root job that reads the processor's power on macOS for the agent.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from veilleuse.agent.settings import AgentSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: neither how often nor what is read can be set."""
+    """Add nothing: neither the interval nor the values that are read can be set."""
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:

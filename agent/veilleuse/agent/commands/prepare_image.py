@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent prepare-image`: the last thing on a machine that becomes an image for others."""
+"""`veilleuse-agent prepare-image`: the last command on a machine whose disk becomes an image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from veilleuse.agent.commands.state_view import look_at_spool
+from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.identity.image import WipeResult, wipe
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--join, --json."""
+    """Add --join, --json."""
     parser.add_argument(
         "--join",
         type=Path,
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when nothing of this machine is left."""
-    before = look_at_spool(settings)
+    """Return 0 when no data of this machine is left."""
+    before = read_spool(settings)
     undelivered = before.pending + before.unacknowledged
     wiped = wipe(settings, parsed.join)
     if parsed.json:
@@ -53,10 +53,19 @@ def _lines(state: Path, wiped: WipeResult, undelivered: int) -> Iterator[str]:
     if undelivered:
         yield f"{undelivered} record(s) had not been delivered: they are gone"
     if wiped.agent_id:
-        yield f"this machine was enrolled: on the collector, `veilleuse hosts revoke {wiped.agent_id[:AGENT_ID_DIGITS]}`"
+        yield (
+            "this machine was enrolled: on the collector, `veilleuse hosts revoke "
+            f"{wiped.agent_id[:AGENT_ID_DIGITS]}`"
+        )
     if wiped.join_file is not None:
         yield f"the clones enrol with {wiped.join_file}, each under an identity of its own"
     else:
-        yield "the clones measure and wait: enrol each with `veilleuse-agent enrol JOINFILE`, or run this again with --join"
-    yield "next: do not start the service again here; empty /etc/machine-id (`truncate -s 0 /etc/machine-id`, or"
+        yield (
+            "the clones measure and wait: enrol each with `veilleuse-agent enrol JOINFILE`, or run this "
+            "again with --join"
+        )
+    yield (
+        "next: do not start the service again here; empty /etc/machine-id (`truncate -s 0 /etc/machine-id`, "
+        "or"
+    )
     yield "virt-sysprep), shut down, take the image. Started by mistake? The same command again."

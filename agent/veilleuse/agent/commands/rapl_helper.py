@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent rapl-helper`: the root service that reads the energy counters for the agent. deploy/systemd/veilleuse-rapl.service."""
+"""`veilleuse-agent rapl-helper`: the root service that reads the energy counters for the agent.
+
+See deploy/systemd/veilleuse-rapl.service.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from typing import TYPE_CHECKING
 from veilleuse.agent.settings import AgentSettings
 
 if TYPE_CHECKING:
-    import argparse  # not in the process that stays
+    import argparse  # not in the resident process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: neither how often nor how finely it reads can be set."""
+    """Add nothing: neither the interval nor the resolution can be set."""
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
@@ -22,6 +25,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     from veilleuse.agent.ports import SourceContext
     from veilleuse.agent.service.systemd import SystemdNotifier
 
-    # Root reads the counters of the machine it runs on, wherever that is: a hypervisor's privileged domain, a container host.
+    # Root reads the counters of the machine it runs on: also in a hypervisor's privileged domain or on a
+    # container host.
     context = SourceContext(str(settings.paths.sysfs), str(settings.paths.procfs), "none")
     return publish(context, settings.paths.rapl_helper, SystemdNotifier())

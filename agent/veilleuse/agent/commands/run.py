@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent run`: the resident process. Imports nothing of the sender.
+"""`veilleuse-agent run`: the resident process. It imports nothing of the sender.
 
-Whether this machine is a copy of another is looked at before, in a child: hash functions would stay in the process for
-ever. `--check` is that child, and says so to a person too.
+A child process first checks whether this machine is a clone: the hash functions would stay in memory for
+ever. `--check` runs that child, and can be run by a person.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings
 
 if TYPE_CHECKING:
-    import argparse  # not in the process that stays
+    import argparse  # not in the resident process
 
     from veilleuse.agent.ports import ServiceManager
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--check."""
+    """Add --check."""
     parser.add_argument(
         "--check",
         action="store_true",
-        help="only look whether this is a copy of another machine, and set aside what is that one's",
+        help="only check whether this is a copy of another machine, and set aside that machine's data",
     )
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """Measure until asked to end."""
+    """Measure until asked to stop."""
     if getattr(parsed, "check", False):
-        from veilleuse.agent.identity.reset import settle
+        from veilleuse.agent.identity.reset import reset_if_clone
 
-        settle(settings)
+        reset_if_clone(settings)
         return 0
     from veilleuse.agent.resident.process import AGAIN
     from veilleuse.agent.resident.process import run as measure
 
-    while (code := _checked(parsed)) == 0 and (
+    while (code := _run_check(parsed)) == 0 and (
         code := measure(settings, parsed.config, service_manager())
     ) == AGAIN:
         pass
@@ -47,14 +47,14 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def service_manager() -> ServiceManager | None:
-    """Of this system; None where none is known."""
+    """Create the service manager of this system; None where none is known."""
     module, _, name = here.SERVICE_MANAGER.partition(":")
     manager: ServiceManager | None = getattr(importlib.import_module(module), name)() if name else None
     return manager
 
 
-def _checked(parsed: argparse.Namespace) -> int:
-    """The exit code of the check; what it has to say is said by it."""
+def _run_check(parsed: argparse.Namespace) -> int:
+    """Run the check in a child process and return its exit code; the child prints its own messages."""
     import subprocess
     import sys
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent send`: one contact, or one held open. The resident process starts it; a human may too."""
+"""`veilleuse-agent send`: makes one contact or holds one. The resident process or a person starts it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from veilleuse.agent.settings import AgentSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--hold."""
+    """Add --hold and --parent."""
     parser.add_argument(
         "--hold", action="store_true", help="stay, and send as records come (periods under 60 s)"
     )
@@ -26,9 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when the contact went well, 1 when nothing could be delivered: the reason is logged and in `doctor`."""
+    """Return 0 when the contact succeeded, 1 when nothing was delivered;
+
+    `doctor` and the log give the reason.
+    """
     if not parsed.hold:
-        gc.disable()  # the process is over before there is anything to collect; imports alone would trigger it
+        # the process ends before there is garbage to collect; the imports alone would start a collection
+        gc.disable()
     from veilleuse.agent.sending.process import send
 
     return send(settings, hold_for=parsed.parent if parsed.hold else None)

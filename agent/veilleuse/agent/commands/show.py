@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent show`: in clear, what leaves this machine. For whoever sits in front of it."""
+"""`veilleuse-agent show`: prints in clear the data that leaves this machine, for its user."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from veilleuse.agent.commands.plain_text import period_text, plain, record_lines
 from veilleuse.agent.commands.state_view import (
     QuarantineEntry,
     SpoolView,
-    look_at_identity,
-    look_at_quarantine,
-    look_at_spool,
+    read_identity,
+    read_quarantine,
+    read_spool,
 )
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import points_of, whole
+from veilleuse.agent.spool.database import parse_whole_number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 NEVER_SENT: Final = (
@@ -37,16 +37,17 @@ NEVER_SENT: Final = (
     "location",
     "serial numbers",
 )
-"""DESIGN.md §3."""
+"""Source: docs/privacy.md §1."""
 GRAIN: Final = {
     "workstation": "closed hours: one total per day; open hours: one total per week; no time of day",
     "classroom": "one total per hour",
-    "server": "one total per period of 10 s to 1 h (5 min by default): as set on this machine, longer where the collector asks",
+    "server": "one total per period of 10 s to 1 h (5 min by default): as set on this machine, "
+    "longer where the collector asks",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json, --quarantine."""
+    """Add --json, --quarantine."""
     parser.add_argument("--json", action="store_true", help="for a machine")
     parser.add_argument(
         "--quarantine", action="store_true", help="the records the collector refused, and why, instead"
@@ -54,16 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0; 1 when there is a spool, or may be, that cannot be read: nothing is said then about what leaves."""
+    """Return 0.
+
+    Raises AgentError for an unreadable spool, as nothing could be said about the data that leaves.
+    """
     if parsed.quarantine:
-        return _show_quarantine(look_at_quarantine(settings), as_json=parsed.json)
-    spool = look_at_spool(settings)
+        return _show_quarantine(read_quarantine(settings), as_json=parsed.json)
+    spool = read_spool(settings)
     if spool.trouble and not spool.missing:
         raise AgentError(spool.trouble)
-    identity, no_identity = look_at_identity(settings)
+    identity, no_identity = read_identity(settings)
     population = settings.measure.population or (identity.place.population if identity else "")
-    points = points_of(spool.control.get(ControlKey.SOURCES))
-    facts = own_facts(settings, points)
+    facts = own_facts(settings)
     last = last_record(spool)
     sent = pb.Record.FromString(spool.newest_acknowledged) if spool.newest_acknowledged else None
     result: dict[str, Any] = {
@@ -77,7 +80,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "last_sent": plain(sent) if sent is not None else None,
         "records_waiting": spool.pending + spool.unacknowledged,
         "standing": spool.control.get(ControlKey.STANDING),
-        "next_send_unix_milliseconds": _whole(spool.control.get(ControlKey.NEXT_SEND)),
+        "next_send_unix_milliseconds": _parse_time(spool.control.get(ControlKey.NEXT_SEND)),
     }
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
@@ -87,8 +90,8 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def _show_quarantine(kept: list[QuarantineEntry], *, as_json: bool) -> int:
-    """What the collector refused: a gap was sent in the place of each."""
-    rows = [(one, _decoded(one.wire)) for one in kept]
+    """Print the refused records; a gap was sent in the place of each."""
+    rows = [(one, _decode(one.wire)) for one in kept]
     if as_json:
         result = [
             {
@@ -111,7 +114,7 @@ def _show_quarantine(kept: list[QuarantineEntry], *, as_json: bool) -> int:
     return 0
 
 
-def _decoded(wire: bytes) -> pb.Record | None:
+def _decode(wire: bytes) -> pb.Record | None:
     try:
         return pb.Record.FromString(wire)
     except DecodeError:
@@ -119,7 +122,7 @@ def _decoded(wire: bytes) -> pb.Record | None:
 
 
 def last_record(spool: SpoolView) -> pb.Record | None:
-    """The newest record made, sent or not."""
+    """Return the newest record, sent or not."""
     if spool.newest_pending is not None:
         return pb.Record.FromString(WireEncoder().encode(spool.newest_pending))
     newest = spool.newest_unacknowledged or spool.newest_acknowledged
@@ -137,10 +140,7 @@ def _lines(result: dict[str, Any], last: pb.Record | None, sent: pb.Record | Non
     yield ""
     yield "Said about the machine, when it changes:"
     for name, value in result["facts"].items():
-        if name != "points":
-            yield f"  {name}: {value}"
-    for point in result["facts"].get("points", ()):
-        yield f"  measured at: {point['kind']} {point['domain']} ({point['boundary']})"
+        yield f"  {name}: {value}"
     yield ""
     yield from _record("The last record:", last, "none has been closed yet")
     same = last is not None and sent is not None and last == sent
@@ -149,7 +149,9 @@ def _lines(result: dict[str, Any], last: pb.Record | None, sent: pb.Record | Non
     else:
         yield from _record("The last one sent:", sent, "nothing has been sent")
     yield ""
-    yield f"Waiting: {result['records_waiting']} record(s). Standing: {result['standing'] or 'no contact yet'}."
+    yield (
+        f"Waiting: {result['records_waiting']} record(s). Standing: {result['standing'] or 'no contact yet'}."
+    )
     if result["next_send_unix_milliseconds"] and result["population"] != "workstation":
         yield f"Next contact: {utc_text(result['next_send_unix_milliseconds'])}."
 
@@ -161,8 +163,8 @@ def _record(title: str, record: pb.Record | None, none: str) -> Iterator[str]:
             yield f"  {line}"
 
 
-def _whole(text: str | None) -> int | None:
-    return whole(text) or None
+def _parse_time(text: str | None) -> int | None:
+    return parse_whole_number(text) or None
 
 
 __all__ = ["add_arguments", "last_record", "period_text", "run"]

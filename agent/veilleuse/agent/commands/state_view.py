@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The spool and the identity as `doctor` and `show` look at them: reading only, creating nothing."""
+"""Read-only views of the spool and the identity for `doctor` and `show`; nothing is created."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from veilleuse.agent.errors import AgentError, SpoolError
 from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool.database import FILE_NAME, reading, set_aside
+from veilleuse.agent.spool.database import FILE_NAME, open_read_only, set_aside
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolView:
-    """What stands in the spool."""
+    """Content of the spool."""
 
     path: Path
     trouble: str = ""
-    """Why nothing could be read; empty otherwise."""
+    """Reason why nothing could be read; empty otherwise."""
     missing: bool = False
-    """There is none yet: nothing was measured."""
+    """True when there is no spool yet: nothing was measured."""
     size_bytes: int = 0
     pending: int = 0
-    """Rows without number."""
+    """Rows without a number."""
     unacknowledged: int = 0
-    """Numbered, not yet acknowledged."""
+    """Numbered records, not yet acknowledged."""
     ring: int = 0
-    """Acknowledged and still kept."""
+    """Acknowledged records that are still kept."""
     quarantine: int = 0
     quarantine_bytes: int = 0
     unsent_bytes: int = 0
-    """Of the rows that wait, numbered or not."""
+    """Bytes of the waiting rows, numbered or not."""
     row_bytes: float | None = None
-    """Of one row without number, on the average of the newest hundred; None when there is none."""
+    """Mean bytes of a row without a number, over the newest hundred; None when there is none."""
     files_bytes: int = 0
-    """Of all files: the spool, its journal, what was set aside."""
+    """Bytes of all files: the spool, its journal, and spools set aside."""
     control: dict[str, str] = field(default_factory=dict)
     newest_pending: str | None = None
-    """JSON of the newest row without number."""
+    """JSON of the newest row without a number."""
     newest_unacknowledged: bytes | None = None
     newest_acknowledged: bytes | None = None
     acknowledged_unix_milliseconds: int | None = None
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """Rows of control SOURCES: how the service's own sources fare. Empty when it never wrote them, or they are damaged."""
+        """Rows of control SOURCES: the state of each source in the service; empty when absent or damaged."""
         try:
             rows = json.loads(self.control.get(ControlKey.SOURCES) or "{}").get("sources", ())
             return [row for row in rows if isinstance(row, dict)]
@@ -59,8 +59,8 @@ class SpoolView:
             return []
 
 
-def look_at_spool(settings: AgentSettings) -> SpoolView:
-    """The spool as it stands; `trouble` says what is wrong. Never raises, never writes."""
+def read_spool(settings: AgentSettings) -> SpoolView:
+    """Read the spool; `trouble` says what is wrong. Never raises, never writes."""
     path = settings.paths.state / FILE_NAME
     try:
         size = path.stat().st_size
@@ -73,7 +73,7 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
             path, trouble=f"cannot read {path} ({error.strerror}): run as root or as the agent's user"
         )
     try:
-        with closing(reading(path, 2)) as db:
+        with closing(open_read_only(path, 2)) as db:
             return _read(db, path, size)
     except SpoolError as error:
         return SpoolView(path, trouble=str(error), size_bytes=size)
@@ -85,7 +85,7 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineEntry:
-    """The original of a refused record."""
+    """Original of a refused record."""
 
     seq: int
     epoch: str
@@ -93,23 +93,24 @@ class QuarantineEntry:
     wire: bytes
 
 
-def look_at_quarantine(settings: AgentSettings) -> list[QuarantineEntry]:
-    """Oldest first. Raises AgentError."""
+def read_quarantine(settings: AgentSettings) -> list[QuarantineEntry]:
+    """Read the quarantine, oldest first. Raises AgentError."""
     path = settings.paths.state / FILE_NAME
     if not path.exists():
         return []
     try:
-        with closing(reading(path, 2)) as db:
+        with closing(open_read_only(path, 2)) as db:
             rows = db.execute("SELECT seq, epoch, reason, wire FROM quarantine ORDER BY rowid").fetchall()
     except sqlite3.Error as error:
         raise AgentError(
-            f"cannot read {path} ({error}): run as the agent's user; a damaged one is set aside at the next start"
+            f"cannot read {path} ({error}): run as the agent's user; a damaged one is set aside at the next "
+            "start"
         ) from error
     return [QuarantineEntry(*row) for row in rows]
 
 
-def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
-    """(identity, "") or (None, why there is none, or why it cannot be read). Never raises."""
+def read_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
+    """Return (identity, "") or (None, the reason why it is absent or unreadable). Never raises."""
     try:
         return IdentityStore(settings.paths.state).load(), ""
     except (AgentError, OSError) as error:
@@ -140,7 +141,8 @@ def _read(db: sqlite3.Connection, path: Path, size: int) -> SpoolView:
         quarantine_bytes=one("SELECT COALESCE(SUM(LENGTH(wire)), 0) FROM quarantine")[0],
         unsent_bytes=one(
             "SELECT (SELECT COALESCE(SUM(LENGTH(body)), 0) FROM pending)"
-            " + (SELECT COALESCE(SUM(LENGTH(wire)), 0) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
+            " + (SELECT COALESCE(SUM(LENGTH(wire)), 0) FROM outbox WHERE acknowledged_unix_milliseconds IS "
+            "NULL)"
         )[0],
         row_bytes=one("SELECT AVG(LENGTH(body)) FROM (SELECT body FROM pending ORDER BY id DESC LIMIT 100)")[
             0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent version`."""
+"""`veilleuse-agent version`: prints the versions to quote in a report."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from veilleuse.wire.version import VERSION
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     parser.add_argument("--json", action="store_true", help="for a machine")
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """The versions that matter when something is reported."""
+    """Print the versions of the agent, protocol, Python and SQLite."""
     versions = {
         "version": VERSION,
         "protocol": f"v1.{PROTOCOL_MINOR_MINIMUM}-{PROTOCOL_MINOR_MAXIMUM}",
@@ -31,6 +31,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         print(json.dumps(versions))
     else:
         print(
-            f"veilleuse-agent {VERSION} (protocol {versions['protocol']}, Python {versions['python']}, SQLite {versions['sqlite']})"
+            f"veilleuse-agent {VERSION} (protocol {versions['protocol']}, Python {versions['python']}, "
+            f"SQLite {versions['sqlite']})"
         )
     return 0

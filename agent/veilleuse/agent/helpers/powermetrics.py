@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of the helper on macOS: root runs `powermetrics`, the agent's group reads what it tells of the processor.
+"""Composition root of the helper on macOS: root runs `powermetrics`, the agent's group reads the snapshot.
 
-Its arguments are fixed: no setting makes it faster or finer than 10 s, and no sampler that names processes is ever asked for.
-It has no network and no setting of its own. What it publishes is what helpers/rapl.py publishes on Linux.
+Its arguments are fixed: no setting makes it faster or finer than 10 s, and it never uses a sampler that names
+processes. It has no network and no settings. It publishes the same snapshot as helpers/rapl.py on Linux.
 """
 
 from __future__ import annotations
@@ -18,71 +18,63 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Instant, Point
+from veilleuse.agent.model import EnergyCounter, Instant, Point
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 INTERVAL_MILLISECONDS: Final = 10_000
-"""PROMISES.md P11: nothing below 10 s is read or served."""
+"""docs/guarantees.md P11: nothing is read or served more often than every 10 s."""
 PACKAGE_CEILING_WATTS: Final = 1_000.0
-"""As for RAPL: no processor package draws more."""
+"""Upper limit of a processor package, as for RAPL."""
 LARGEST_SAMPLE_BYTES: Final = 1 << 20
 _END: Final = b"</plist>"
 _LONGEST_NANOSECONDS: Final = 3 * INTERVAL_MILLISECONDS * 1_000_000
-"""A sample over a longer time holds a sleep, or a process that was stopped: how much of it was awake is not told."""
-
-
-class Sample(NamedTuple):
-    """Means over one interval."""
-
-    energy_microjoules: int | None
-    """Of the processor package, GPU included where it is in it; None = not told, or not believable."""
-    gpu_busy_ratio: float | None
-    """0 to 1."""
+"""Longest accepted sample. A longer one contains a sleep or a stopped process, of unknown length."""
 
 
 class Stream:
-    """Cuts what comes into property lists, and reads them."""
+    """Splits the output of powermetrics into property lists and parses them."""
 
     def __init__(self) -> None:
         self._waiting = b""
 
-    def feed(self, data: bytes) -> list[Sample]:
-        """Samples that are complete with this. Raises ValueError on something that is no property list, or has no end."""
+    def feed(self, data: bytes) -> list[int | None]:
+        """`sample_microjoules` of each sample that is complete with this. Raises ValueError on something that is no property list, or has no end."""
         *whole, self._waiting = (self._waiting + data).split(_END)
         if len(self._waiting) > LARGEST_SAMPLE_BYTES:
             raise ValueError(f"more than {LARGEST_SAMPLE_BYTES} bytes and no end of a sample")
-        return [sample(parsed(part.strip(b"\0 \r\n\t") + _END)) for part in whole]
+        return [sample_microjoules(parse_plist(part.strip(b"\0 \r\n\t") + _END)) for part in whole]
 
 
-def parsed(text: bytes) -> object:
-    """One property list. Raises ValueError."""
+def parse_plist(text: bytes) -> object:
+    """Parse one property list. Raises ValueError."""
     try:
         return plistlib.loads(text, fmt=plistlib.FMT_XML)
     except (ExpatError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        raise ValueError(f"no property list: {error or type(error).__name__}") from error
+        raise ValueError(f"not a property list: {error or type(error).__name__}") from error
 
 
-def sample(told: object) -> Sample:
-    """What one property list says."""
+def sample_microjoules(told: object) -> int | None:
+    """Energy of the processor package over one sample, GPU included where it is in it; None = not told, or not believable."""
     told = told if isinstance(told, dict) else {}
     elapsed = _number(told, "elapsed_ns")
-    processor, gpu = told.get("processor"), told.get("gpu")
-    energy = None
-    if isinstance(processor, dict) and elapsed is not None and 0 < elapsed <= _LONGEST_NANOSECONDS:
-        energy = _package_microjoules(processor, elapsed)
-    idle = _number(gpu, "idle_ratio") if isinstance(gpu, dict) else None
-    return Sample(energy, None if idle is None or idle > 1 else 1 - idle)
+    processor = told.get("processor")
+    if not isinstance(processor, dict) or elapsed is None or not 0 < elapsed <= _LONGEST_NANOSECONDS:
+        return None
+    return _package_microjoules(processor, elapsed)
 
 
 def _package_microjoules(processor: Mapping[Any, Any], elapsed_nanoseconds: float) -> int | None:
-    """The first that is told: joules (Intel), milliwatts (Apple silicon), watts (Intel), millijoules (macOS 11 on Apple silicon)."""
+    """Return the first value present: joules (Intel), milliwatts (Apple silicon), watts (Intel), millijoules.
+
+    Millijoules come from macOS 11 on Apple silicon.
+    """
     seconds = elapsed_nanoseconds / 1e9
     for name, microjoules in (
         ("package_joules", 1e6),
@@ -93,13 +85,13 @@ def _package_microjoules(processor: Mapping[Any, Any], elapsed_nanoseconds: floa
         value = _number(processor, name)
         if value is not None:
             energy = value * microjoules
-            # A running package does not draw nothing: 0 has not been read.
+            # A running package always draws power: 0 means that it was not read.
             return int(energy) if 0 < energy <= PACKAGE_CEILING_WATTS * 1e6 * seconds else None
     return None
 
 
 def _number(told: Mapping[Any, Any], name: str) -> float | None:
-    """A finite number ≥ 0."""
+    """Return a finite number ≥ 0, or None."""
     value = told.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**63:
         return None
@@ -115,45 +107,49 @@ COMMAND: Final = (
     *("-f", "plist"),
 )
 MODE: Final = 0o640
-"""Root writes, the group of the process reads."""
+"""Root writes the file, the group of the process reads it."""
 SOURCE: Final = "macos_power"
 PACKAGE: Final = Point(PointKind.POWERMETRICS, "package", Boundary.COMPONENT)
 RESTART_SECONDS: Final = 60.0
-"""After it has ended by itself: what does not run now shall not be started all the time."""
+"""Wait after the program has ended by itself, so that a failing program is not started all the time."""
 _APART: Final = 16
-"""Holds while a reader misses no more than the first 15 values of a life; the ticker forgets a counter after 40 s, four ticks."""
+"""Start value of the counter, in multiples of the ceiling energy since boot.
+
+It is enough while a reader misses at most the first 15 values of a run; the ticker forgets a counter after 40
+s, four ticks.
+"""
 _GRACE_SECONDS: Final = 2.0
 _LARGEST_ERROR_BYTES: Final = 4_096
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
 
 
 class Accumulator:
-    """Samples → a counter that only grows. It begins where no counter of a former life of the helper can have come near to.
+    """Adds samples up to a counter that only grows, and starts above any counter of a former run.
 
-    At many times the ceiling since the machine started: the first values after a restart are further above the last one than
-    the ceiling allows for the time between, so that the ticker takes them for a counter that began again.
+    It starts at _APART times the ceiling energy since the machine started. The first values after a restart
+    are then further above the last one than the ceiling allows for the time between. The ticker therefore
+    treats the counter as reset.
     """
 
     def __init__(self, now: Instant) -> None:
-        self._microjoules = int(now.boottime_milliseconds * _APART * PACKAGE_CEILING_WATTS * 1_000)
+        self._microjoules = int(
+            now.boottime_milliseconds * _APART * PACKAGE_CEILING_WATTS * MICROJOULES_PER_MILLIJOULE
+        )
         self._successes = self._failures = 0
 
-    def publication(self, sample: Sample, now: Instant) -> Publication:
+    def publication(self, energy_microjoules: int | None, now: Instant) -> Publication:
         """What there is to say after one sample."""
-        readings: list[SnapshotReading] = []
-        at = (now.boottime_milliseconds, INTERVAL_MILLISECONDS)
-        if sample.energy_microjoules is None:
+        if energy_microjoules is None:
             return self.failure("powermetrics tells no power of the processor")
         self._successes += 1
-        self._microjoules += sample.energy_microjoules
+        self._microjoules += energy_microjoules
         whole = self._microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
-        readings.append(SnapshotReading(EnergyCounter(PACKAGE, whole, None, PACKAGE_CEILING_WATTS), *at))
-        if sample.gpu_busy_ratio is not None:
-            readings.append(SnapshotReading(GpuBusyReading(sample.gpu_busy_ratio), *at))
-        return Publication(tuple(readings), (PACKAGE,), (self._outcome("ok", ""),))
+        counter = EnergyCounter(PACKAGE, whole, None, PACKAGE_CEILING_WATTS)
+        reading = SnapshotReading(counter, now.boottime_milliseconds, INTERVAL_MILLISECONDS)
+        return Publication((reading,), (PACKAGE,), (self._outcome("ok", ""),))
 
     def failure(self, reason: str) -> Publication:
-        """What there is to say when there is none."""
+        """Build the snapshot when there is no sample."""
         self._failures += 1
         return Publication((), (PACKAGE,), (self._outcome("failed", reason),))
 
@@ -162,7 +158,7 @@ class Accumulator:
 
 
 class PowermetricsHelper:
-    """Runs the program, and publishes each of its samples."""
+    """Runs the program and publishes each of its samples."""
 
     def __init__(
         self,
@@ -185,8 +181,11 @@ class PowermetricsHelper:
             with suppress(ProcessLookupError):
                 self._running.terminate()
 
-    def follow(self) -> None:
-        """One life of the program: its samples published, its end too. Raises AgentError when the file cannot be written."""
+    def run_program(self) -> None:
+        """Run the program once; publish its samples and its end.
+
+        Raises AgentError when the file cannot be written.
+        """
         try:
             self._running = started = subprocess.Popen(
                 self._command,
@@ -197,21 +196,21 @@ class PowermetricsHelper:
                 cwd="/",
             )
         except OSError as error:
-            self._failed(f"cannot start {self._command[0]}: {error.strerror or error}")
+            self._report_failure(f"cannot start {self._command[0]}: {error.strerror or error}")
             return
         try:
             if self.stopped:
                 return
             reason = self._samples(started)
             if not self.stopped:
-                self._failed(reason)
+                self._report_failure(reason)
         finally:
             self._running = None
-            _ended(started)
+            _end_program(started)
 
     def _samples(self, started: subprocess.Popen[bytes]) -> str:
-        """Publish what comes, until nothing comes any more; why."""
-        assert started.stdout is not None  # both are pipes
+        """Publish samples until the output ends, and return the reason of the end."""
+        assert started.stdout is not None  # both streams are pipes
         assert started.stderr is not None
         stream, errors = Stream(), b""
         with selectors.DefaultSelector() as selector:
@@ -228,13 +227,13 @@ class PowermetricsHelper:
                         try:
                             samples = stream.feed(data)
                         except ValueError as error:
-                            return f"powermetrics is not understood: {error}"
+                            return f"the output of powermetrics cannot be read: {error}"
                         for sample in samples:
                             self._publish(self._accumulator.publication(sample, self._now()))
         lines = errors.decode("utf-8", "replace").strip().splitlines()
         return f"powermetrics has ended: {lines[-1][:200]}" if lines else "powermetrics has ended"
 
-    def _failed(self, reason: str) -> None:
+    def _report_failure(self, reason: str) -> None:
         log.warning("processor not measured", extra={"reason": reason})
         self._publish(self._accumulator.failure(reason))
 
@@ -243,17 +242,20 @@ class PowermetricsHelper:
             publish(self._path, publication, mode=MODE)
         except OSError as error:
             raise AgentError(
-                f"cannot write {self._path}: {error.strerror}; its folder is made by the helper's launchd job"
+                f"cannot write {self._path}: {error.strerror}; the helper's launchd job creates its folder"
             ) from error
 
 
 def run(path: Path) -> int:
-    """Publish every 10 s until SIGTERM or SIGINT: 0. Raises AgentError when the file cannot be written."""
+    """Publish every 10 s until SIGTERM or SIGINT; return 0.
+
+    Raises AgentError when the file cannot be written.
+    """
     helper = PowermetricsHelper(path)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, helper.stop)
     while not helper.stopped:
-        helper.follow()
+        helper.run_program()
         _rest(helper)
     return 0
 
@@ -264,8 +266,8 @@ def _rest(helper: PowermetricsHelper) -> None:
         time.sleep(1)
 
 
-def _ended(started: subprocess.Popen[bytes]) -> None:
-    """It, and its pipes."""
+def _end_program(started: subprocess.Popen[bytes]) -> None:
+    """End the program and close its pipes."""
     with suppress(ProcessLookupError):
         started.terminate()
     try:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of the RAPL helper: root reads the energy counters, the agent's group reads what it tells of them.
+"""Composition root of the RAPL helper: root reads the energy counters, the agent's group reads the snapshot.
 
-Since CVE-2020-8694 (PLATYPUS) the kernel gives the counters to root alone: read thousands of times a second, to the
-microjoule, they betray what others compute. This process gives one value every 10 s, to the millijoule: no setting makes it
-faster or finer. It has no network, no capability, no setting of its own, and reads through `linux_rapl` itself.
+Since CVE-2020-8694 (PLATYPUS), the kernel gives the counters to root only. Read thousands of times a second,
+to the microjoule, they reveal what other processes compute. This process gives one value every 10 s, to the
+millijoule: no setting makes it faster or finer. It has no network, no capability and no settings, and reads
+through `linux_rapl`.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLISECONDS_PER_SE
 log = logging.getLogger(__name__)
 
 EVERY_MILLISECONDS: Final = 10 * MILLISECONDS_PER_SECOND
-"""PROMISES.md P11: nothing below 10 s is read or served."""
+"""docs/guarantees.md P11: nothing is read or served more often than every 10 s."""
 MODE: Final = 0o640
-"""Root writes, the group of the process reads: the unit's, veilleuse-rapl."""
+"""Root writes the file, the group of the process (veilleuse-rapl in the unit) reads it."""
 
 
 class RaplHelper:
-    """Reads and publishes, once a step. What cannot be opened yet is tried again at every step."""
+    """Reads and publishes once a step. A source that cannot be opened yet is tried again at each step."""
 
     def __init__(self, context: SourceContext, path: Path, now: Callable[[], Instant]) -> None:
-        """`context`: where the counters are; `path`: the file to publish in."""
+        """`context`: roots of the counter files; `path`: the file to publish in."""
         self._source = LinuxRapl(context._replace(helper=""))
         self._path = path
         self._now = now
@@ -51,7 +52,7 @@ class RaplHelper:
             publish(self._path, publication, mode=MODE)
         except OSError as error:
             raise AgentError(
-                f"cannot write {self._path}: {error.strerror}; its folder is made by veilleuse-rapl.service"
+                f"cannot write {self._path}: {error.strerror}; veilleuse-rapl.service creates its folder"
             ) from error
 
     def _publication(self) -> Publication:
@@ -61,22 +62,22 @@ class RaplHelper:
                 self._not_counted = self._source.not_counted()
             readings = self._readings()
         except SourceUnavailable as error:
-            self._say(error.reason)
+            self._log_once(error.reason)
             outcome = Outcome(self._source.name, error.word, error.reason, error.remedy)
             return Publication((), (), (outcome,))
         except ReadFailed as error:
             self._failures += 1
-            self._say(str(error))
+            self._log_once(str(error))
             return Publication((), self._points, (self._outcome("failed", str(error)),))
         self._successes += 1
-        self._say("")
+        self._log_once("")
         outcomes = (self._outcome("ok"),)
         return Publication(readings, self._points, outcomes, not_counted=self._not_counted)
 
     def _readings(self) -> tuple[SnapshotReading, ...]:
         made_at = self._now().boottime_milliseconds
         return tuple(
-            SnapshotReading(_coarse(reading), made_at, EVERY_MILLISECONDS)
+            SnapshotReading(_round_down(reading), made_at, EVERY_MILLISECONDS)
             for reading in self._source.read()
             if isinstance(reading, EnergyCounter)
         )
@@ -84,15 +85,18 @@ class RaplHelper:
     def _outcome(self, word: str, reason: str = "") -> Outcome:
         return Outcome(self._source.name, word, reason, "", self._successes, self._failures)
 
-    def _say(self, reason: str) -> None:
-        """Once for each trouble, not every 10 s."""
+    def _log_once(self, reason: str) -> None:
+        """Log each fault once, not every 10 s."""
         if reason and reason != self._said:
             log.warning("energy counters not read", extra={"reason": reason})
         self._said = reason
 
 
 def run(context: SourceContext, path: Path, manager: ServiceManager) -> int:
-    """Publish every 10 s until SIGTERM or SIGINT: 0. Raises AgentError when the file cannot be written."""
+    """Publish every 10 s until SIGTERM or SIGINT; return 0.
+
+    Raises AgentError when the file cannot be written.
+    """
     clock = SystemClock(context.procfs)
     stopped = False
 
@@ -108,14 +112,14 @@ def run(context: SourceContext, path: Path, manager: ServiceManager) -> int:
     manager.ready()
     while not stopped:
         clock.sleep(EVERY_MILLISECONDS)
-        if not stopped:  # a stop must not make a reading sooner than 10 s after the last
+        if not stopped:  # a stop must not cause a reading less than 10 s after the last
             helper.step()
             manager.alive()
     manager.stopping()
     return 0
 
 
-def _coarse(reading: EnergyCounter) -> EnergyCounter:
-    """To the millijoule, downwards: differences are off by less than one, and do not drift."""
+def _round_down(reading: EnergyCounter) -> EnergyCounter:
+    """Round down to the millijoule: differences are off by less than one, and do not drift."""
     whole = reading.energy_microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
     return reading._replace(energy_microjoules=whole)

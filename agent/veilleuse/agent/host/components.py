@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is built into the machine: memory modules, graphics cards. For the facts alone; numbers, never a serial number.
+"""What is built into the machine: memory modules. For the facts alone; numbers, never a serial number.
 
 Sources: SMBIOS 3.7 (DSP0134), type 17; systemd's udev helper dmi_memory_id, which reads the same table as root at every boot and
-leaves it where everybody may read; kernel Documentation/driver-api/edac.rst; PCI Code and ID Assignment 1.15, classes 03h, 12h.
+leaves it where everybody may read; kernel Documentation/driver-api/edac.rst.
 Nothing is kept from enrolment, when root could read more: it would grow old.
 """
 
@@ -25,21 +25,11 @@ _SOLDERED_NAMES: Final = frozenset({"Chip", "Row Of Chips", "Die"})
 _SIZE_LINE: Final = re.compile(r"E:MEMORY_DEVICE_(\d{1,4})_SIZE=(\d{1,20})")
 _FORM_LINE: Final = re.compile(r"E:MEMORY_DEVICE_(\d{1,4})_FORM_FACTOR=([A-Za-z -]{1,32})")
 
-_INTEL, _AMD, _AMD_PROCESSOR, _NVIDIA = "0x8086", "0x1002", "0x1022", "0x10de"
-_DISPLAY_CLASSES: Final = ("0x0300", "0x0302", "0x0380")
-"""VGA, 3D, other display controller."""
-_ACCELERATOR_CLASS: Final = "0x1200"
-"""Only AMD's with ATI's vendor number are GPUs (Instinct); others are network and inference processors."""
-
 
 class Parts(NamedTuple):
-    """What is built in or plugged in, and the power plan; None = not known."""
+    """What is built in, and the power plan; None = not known."""
 
     memory_modules: int | None = None
-    gpus: int | None = None
-    """Discrete."""
-    displays_by_size: tuple[int, ...] = ()
-    """External ones attached, in the order of DISPLAY_SIZES; empty = not known."""
     plan: PowerPlan = PowerPlan(None, None)
 
 
@@ -92,40 +82,6 @@ def _modules_of_edac(folder: str) -> int | None:
             size = _text(f"{folder}/{controller}/{name}/size").strip()
             found += bool(re.fullmatch(r"dimm\d+", name)) and size.isdigit() and int(size) > 0
     return found or None
-
-
-# -------------------------------------------------------------------------------------------- GPUs
-
-
-def discrete_gpus(sysfs: str) -> int | None:
-    """Graphics cards and GPU accelerators besides what is in the processor; None when there is no PCI to look at.
-
-    Left out: graphics of a processor (Intel's on bus 0, AMD's by their neighbours), of a management controller (ASPEED, Matrox,
-    …), and virtual functions of a card that is counted.
-    """
-    root = f"{sysfs}/bus/pci/devices"
-    addresses = _names(root)
-    if not addresses:
-        return None
-    vendors = {address: _text(f"{root}/{address}/vendor").strip() for address in addresses}
-    return sum(_is_discrete_gpu(f"{root}/{address}", address, vendors) for address in addresses)
-
-
-def _is_discrete_gpu(device: str, address: str, vendors: dict[str, str]) -> bool:
-    vendor, kind = vendors[address], _text(f"{device}/class")[:6]
-    if kind == _ACCELERATOR_CLASS:
-        return vendor == _AMD and not os.path.lexists(f"{device}/physfn")
-    if kind not in _DISPLAY_CLASSES or os.path.lexists(f"{device}/physfn"):
-        return False
-    if vendor == _NVIDIA:
-        return True
-    slot = address.rpartition(".")[0]
-    on_bus_0 = slot.rpartition(":")[0].endswith(":00")
-    if vendor == _INTEL:
-        return not on_bus_0
-    # AMD's processors have their graphics in one slot with their own USB and security functions, 1022; cards have 1002 alone.
-    inside = any(other.startswith(f"{slot}.") and vendors[other] == _AMD_PROCESSOR for other in vendors)
-    return vendor == _AMD and not on_bus_0 and not inside
 
 
 def _text(path: str) -> str:

@@ -4,56 +4,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
 from veilleuse.agent.host.components import Parts
 from veilleuse.agent.host.machine import Machine, detect_here
-from veilleuse.agent.platforms import of
+from veilleuse.agent.platforms import load_module
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.wire.limits import MAX_POINTS_PER_RECORD, fact_text
+from veilleuse.wire.limits import fact_text
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.version import VERSION
 
 _PLAIN: Final = (
     "vendor",
     "model",
     "cpu_model",
     "cpu_count",
-    "cpu_sockets",
     "memory_bytes",
     "hard_disks",
     "solid_state_disks",
-    "firmware_year",
-    "os_type",
-    "os_version",
-    "host_arch",
     "virtualisation",
 )
 """Fields that Machine and Facts share by name and unit; None stays unset."""
 
 
-def own_facts(settings: AgentSettings, points: Iterable[Sequence[str]]) -> pb.Facts:
-    """The facts of this machine; `points` as in `host_facts`."""
+def own_facts(settings: AgentSettings) -> pb.Facts:
+    """The facts of this machine."""
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
     machine = detect_here(sysfs, procfs, device_class=settings.measure.device_class)
-    return host_facts(machine, points, parts_here(machine, sysfs))
+    return host_facts(machine, parts_here(machine, sysfs))
 
 
 def parts_here(machine: Machine, sysfs: str) -> Parts:
     """Of this very machine, as its system tells them; `sysfs` is Linux' own."""
-    return cast("Parts", of("facts").parts_here(machine, sysfs))
+    return cast("Parts", load_module("facts").parts_here(machine, sysfs))
 
 
 _NOTHING: Final = Parts()
 
 
-def host_facts(machine: Machine, points: Iterable[Sequence[str]], parts: Parts = _NOTHING) -> pb.Facts:
-    """The facts as they are now; what is not known is not set.
-
-    `points` as the resident process wrote them in control SOURCES: [kind, domain, boundary, subject].
-    """
-    facts = pb.Facts(agent_version=VERSION, device_class=f"DEVICE_CLASS_{machine.device_class.upper()}")
+def host_facts(machine: Machine, parts: Parts = _NOTHING) -> pb.Facts:
+    """The facts as they are now; what is not known is not set."""
+    facts = pb.Facts(device_class=f"DEVICE_CLASS_{machine.device_class.upper()}")
     for name in _PLAIN:
         value = getattr(machine, name)
         if isinstance(value, str):
@@ -62,22 +52,9 @@ def host_facts(machine: Machine, points: Iterable[Sequence[str]], parts: Parts =
             setattr(facts, name, value)
     for name, number in (
         ("memory_modules", parts.memory_modules),
-        ("gpus", parts.gpus),
         ("display_off_ac_seconds", parts.plan.display_off_ac_seconds),
         ("sleep_ac_seconds", parts.plan.sleep_ac_seconds),
     ):
         if number is not None:
             setattr(facts, name, number)
-    for place, count in enumerate(
-        parts.displays_by_size, 1
-    ):  # the place + 1 is the wire's number of the size
-        if count:
-            facts.displays.add(size=pb.DisplaySize.ValueType(place), count=count)
-    for kind, domain, boundary, subject in sorted(map(tuple, points))[:MAX_POINTS_PER_RECORD]:
-        facts.points.add(
-            kind=pb.PointKind.Value(f"POINT_KIND_{kind.upper()}"),
-            domain=domain,
-            boundary=pb.Boundary.Value(f"BOUNDARY_{boundary.upper()}"),
-            subject=subject,
-        )
     return facts

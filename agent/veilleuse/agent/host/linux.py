@@ -19,24 +19,11 @@ def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
 
 def parts_here(machine: Machine, sysfs: str) -> Parts:
     """Read them. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
-    from veilleuse.agent.host.components import Parts, discrete_gpus, memory_modules
+    from veilleuse.agent.host.components import Parts, memory_modules
     from veilleuse.agent.host.power_plan import power_plan
 
     root = root_of(sysfs)
     plan = power_plan(root or "/")
     if machine.virtualisation != "none":
         return Parts(plan=plan)
-    return Parts(memory_modules(sysfs, root), discrete_gpus(sysfs), _displays(sysfs), plan)
-
-
-def _displays(sysfs: str) -> tuple[int, ...]:
-    from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-    from veilleuse.agent.ports import SourceContext
-    from veilleuse.agent.sources.linux_displays import LinuxDisplays
-
-    displays = LinuxDisplays(SourceContext(sysfs, "", "none"))
-    try:
-        displays.open()
-        return displays.attached()
-    except (SourceUnavailable, ReadFailed):
-        return ()
+    return Parts(memory_modules(sysfs, root), plan)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the machine is: form, processor, memory, disks, system. Never a serial number or a name.
+"""What the machine is: form, processor, memory, disks. Never a serial number or a name.
 
-Sources: kernel Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, types 1 to 3; proc(5); os-release(5).
+Sources: kernel Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, types 1 to 3; proc(5).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 from veilleuse.agent.host.virtualization import virtualisation
-from veilleuse.agent.platforms import of
+from veilleuse.agent.platforms import load_module
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -76,17 +76,10 @@ class Machine(NamedTuple):
     cpu_model: str | None
     cpu_count: int | None
     """Logical."""
-    cpu_sockets: int | None
     memory_bytes: int | None
     hard_disks: int | None
     """Rotating."""
     solid_state_disks: int | None
-    firmware_year: int | None
-    os_type: str
-    """OpenTelemetry os.type."""
-    os_version: str | None
-    host_arch: str
-    """OpenTelemetry host.arch."""
 
 
 def detect(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
@@ -108,20 +101,15 @@ def detect(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
         model=model,
         cpu_model=cpu.model,
         cpu_count=cpu.processors or None,
-        cpu_sockets=cpu.sockets or None,
         memory_bytes=_memory_bytes(_text(f"{procfs}/meminfo")),
         hard_disks=hard,
         solid_state_disks=solid,
-        firmware_year=firmware_year(_text(f"{dmi}/bios_date")),
-        os_type=os.uname().sysname.lower(),
-        os_version=_os_version(_text(f"{root}/etc/os-release") or _text(f"{root}/usr/lib/os-release")),
-        host_arch={"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
     )
 
 
 def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
     """Of this very machine, as its system tells it; `sysfs` and `procfs` are Linux' own. `device_class` as in `detect`."""
-    return cast("Machine", of("facts").detect_here(sysfs, procfs, device_class=device_class))
+    return cast("Machine", load_module("facts").detect_here(sysfs, procfs, device_class=device_class))
 
 
 def root_of(sysfs: str) -> str:
@@ -132,7 +120,6 @@ def root_of(sysfs: str) -> str:
 class _Cpu(NamedTuple):
     model: str | None
     processors: int
-    sockets: int
     flags: str
     """Of the first one; empty where processors have none."""
 
@@ -140,7 +127,6 @@ class _Cpu(NamedTuple):
 def _cpu_facts(cpuinfo: str) -> _Cpu:
     model: str | None = None
     count, flags = 0, ""
-    sockets: set[str] = set()
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         key = key.strip()
@@ -148,11 +134,9 @@ def _cpu_facts(cpuinfo: str) -> _Cpu:
             count += 1
         elif key == "model name" and model is None:
             model = fact_text(value)
-        elif key == "physical id":
-            sockets.add(value.strip())
         elif key == "flags" and not flags:
             flags = value
-    return _Cpu(model, count, len(sockets), flags)
+    return _Cpu(model, count, flags)
 
 
 def vendor_and_model(read: Callable[[str], str]) -> tuple[str | None, str | None]:
@@ -240,24 +224,6 @@ def _memory_bytes(meminfo: str) -> int | None:
             words = line.split()
             return int(words[1]) * 1024 if len(words) > 1 and words[1].isdigit() else None
     return None
-
-
-def firmware_year(bios_date: str) -> int | None:
-    """From the DMI form month/day/year."""
-    year = bios_date.strip().rpartition("/")[2]
-    return int(year) if year.isdigit() and 1990 <= int(year) <= 2200 else None
-
-
-def _os_version(os_release: str) -> str | None:
-    """Name and version, `Debian 13`: without GNU/Linux, code name and build. Source: os-release(5)."""
-    said: dict[str, str] = {}
-    for line in os_release.splitlines():
-        key, _, value = line.partition("=")
-        said[key.strip()] = value.strip().strip("\"'")
-    name = said.get("NAME", "").removesuffix(" GNU/Linux")
-    if not name:
-        return fact_text(said.get("PRETTY_NAME", ""))
-    return fact_text(f"{name} {said.get('VERSION_ID', '')}")
 
 
 def _text(path: str) -> str:

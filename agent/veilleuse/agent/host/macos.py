@@ -50,7 +50,6 @@ def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine
 def parts_here(machine: Machine, _sysfs: str) -> Parts:
     """The power plan. Memory is soldered or not told without a serial number beside it; so are graphics cards and displays."""
     from veilleuse.agent.host.components import Parts
-    from veilleuse.agent.host.macos import FOLDER, power_plan
     from veilleuse.agent.platforms.macos.system import real_calls
 
     try:
@@ -73,14 +72,9 @@ def machine_of(calls: MacosCallTable, *, has_battery: bool, device_class: str = 
         model=fact_text(model),
         cpu_model=fact_text(text(calls, "machdep.cpu.brand_string")),
         cpu_count=_count(calls, "hw.logicalcpu"),
-        cpu_sockets=_count(calls, "hw.packages"),
         memory_bytes=_count(calls, "hw.memsize"),
         hard_disks=None,
         solid_state_disks=None,
-        firmware_year=None,
-        os_type="darwin",
-        os_version=fact_text(f"macOS {text(calls, 'kern.osproductversion')}"),
-        host_arch="arm64" if number(calls, "hw.optional.arm64") == 1 else "amd64",
     )
 
 

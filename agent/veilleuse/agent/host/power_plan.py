@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+
 NEVER: Final = 0
 _LARGEST_BYTES: Final = 256 * 1024
 _SYSTEMD: Final = ("etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
@@ -184,7 +186,7 @@ def _desktop_sleep(root: Path) -> Iterator[int]:
     if (old := kde.get("AC/SuspendSession/idleTime", "")).isdigit() and kde.get(
         "AC/SuspendSession/suspendType"
     ) in ("1", "2", "8"):
-        yield int(old) // 1000  # Plasma 5 counts in ms here
+        yield int(old) // MILLISECONDS_PER_SECOND  # Plasma 5 counts in ms here
 
 
 def _desktop_display_off(root: Path) -> Iterator[int]:

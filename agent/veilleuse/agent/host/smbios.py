@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The firmware's SMBIOS table, as far as it names the machine. Pure; whatever the bytes are, it is texts and numbers or nothing.
+"""The firmware's SMBIOS table, as far as it names the machine. Pure; whatever the bytes are, it is texts or nothing.
 
 Linux' kernel shows the same texts as files (/sys/class/dmi/id) under the names used here. Serial numbers, asset tags and the UUID
-are in the table too: no field of theirs is ever looked at. Source: SMBIOS 3.7 (DSP0134), 6.1 and types 0 to 4.
+are in the table too: no field of theirs is ever looked at. Source: SMBIOS 3.7 (DSP0134), 6.1 and types 0 to 3.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ _RAW_HEADER_BYTES: Final = 8
 """Windows' RawSMBIOSData: method, major, minor, revision, then the length in four bytes. Source: GetSystemFirmwareTable."""
 _HEADER_BYTES: Final = 4
 _END_OF_TABLE: Final = 127
-_PROCESSOR: Final = 4
-_PROCESSOR_STATUS: Final = 0x18
-_SOCKET_POPULATED: Final = 0x40
 _CHASSIS: Final = 3
 _TEXTS: Final = {
-    0: {"bios_vendor": 0x04, "bios_date": 0x08},
+    0: {"bios_vendor": 0x04},
     1: {"sys_vendor": 0x04, "product_name": 0x05, "product_version": 0x06},
     2: {"board_vendor": 0x04, "board_name": 0x05},
 }
@@ -58,7 +55,7 @@ def structures(table: bytes) -> Iterator[Structure]:
 
 
 def dmi_texts(table: bytes) -> dict[str, str]:
-    """Name as in /sys/class/dmi/id → text: makers, names, the firmware's date, the number of the chassis type. What is there."""
+    """Name as in /sys/class/dmi/id → text: makers, names, the number of the chassis type. What is there."""
     found: dict[str, str] = {}
     for one in structures(table):
         for name, offset in _TEXTS.get(one.kind, {}).items():
@@ -67,16 +64,6 @@ def dmi_texts(table: bytes) -> dict[str, str]:
         if one.kind == _CHASSIS and len(one.data) > 5:
             found.setdefault("chassis_type", str(one.data[5] & 0x7F))  # bit 7: there is a lock
     return found
-
-
-def processor_sockets(table: bytes) -> int | None:
-    """How many have a processor in them; None when the table tells of none."""
-    found = sum(
-        bool(one.data[_PROCESSOR_STATUS] & _SOCKET_POPULATED)
-        for one in structures(table)
-        if one.kind == _PROCESSOR and len(one.data) > _PROCESSOR_STATUS
-    )
-    return found or None
 
 
 def _text(one: Structure, offset: int) -> str:

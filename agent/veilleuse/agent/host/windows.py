@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What a Windows machine is: from the firmware's table, the registry and the disks. Never a serial number or a name.
 
-Not known yet: graphics cards and displays (docs/windows.md). Sources: Windows documentation, GetSystemFirmwareTable,
+Sources: Windows documentation, GetSystemFirmwareTable,
 IOCTL_STORAGE_QUERY_PROPERTY (winioctl.h).
 """
 
@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import Final
 
 from veilleuse.agent.host.components import Parts, modules_of_table
-from veilleuse.agent.host.machine import Machine, class_of, firmware_year, vendor_and_model
+from veilleuse.agent.host.machine import Machine, class_of, vendor_and_model
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
-from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, table_of_windows
+from veilleuse.agent.host.smbios import dmi_texts, table_of_windows
 from veilleuse.agent.host.virtualization import by_texts
 from veilleuse.agent.platforms.windows.calls import PowerCalls, WindowsCallError, WindowsCallTable
 from veilleuse.agent.platforms.windows.structures import (
@@ -60,11 +60,6 @@ def _seconds(calls: PowerCalls, subgroup: str, setting: str) -> int | None:
 
 
 PROCESSOR_KEY: Final = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
-SYSTEM_KEY: Final = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
-ENVIRONMENT_KEY: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
-_ARCHITECTURES: Final = {"AMD64": "amd64", "ARM64": "arm64", "x86": "x86"}
-_FIRST_BUILD_OF_11: Final = 22_000
-"""The registry's product name still says Windows 10 there. Source: Windows 11 release information."""
 
 STORAGE_QUERY_PROPERTY: Final = 0x2D1400
 DEVICE_PROPERTY, SEEK_PENALTY_PROPERTY = 0, 7
@@ -90,8 +85,7 @@ def parts_here(machine: Machine, sysfs: str, calls: WindowsCallTable | None = No
 
 def detect(calls: WindowsCallTable, *, device_class: str = "") -> Machine:
     """Read the facts. `device_class` is the setting that overrules detection; empty = detect."""
-    table = firmware_table(calls)
-    texts = dmi_texts(table)
+    texts = dmi_texts(firmware_table(calls))
     said = (texts.get(name, "") for name in ("sys_vendor", "product_name", "bios_vendor"))
     kind = by_texts(said, whole=False) or "none"
     battery = _has_battery(calls)
@@ -106,16 +100,9 @@ def detect(calls: WindowsCallTable, *, device_class: str = "") -> Machine:
         model=model,
         cpu_model=fact_text(str(calls.registry(PROCESSOR_KEY, "ProcessorNameString") or "")),
         cpu_count=os.cpu_count(),
-        cpu_sockets=processor_sockets(table),
         memory_bytes=_memory_bytes(),
         hard_disks=hard,
         solid_state_disks=solid,
-        firmware_year=firmware_year(texts.get("bios_date", "")),
-        os_type="windows",
-        os_version=_os_version(calls),
-        host_arch=_ARCHITECTURES.get(
-            str(calls.registry(ENVIRONMENT_KEY, "PROCESSOR_ARCHITECTURE")), "unknown"
-        ),
     )
 
 
@@ -142,21 +129,6 @@ def _memory_bytes() -> int | None:
     import psutil  # not needed by a test of the rest
 
     return int(psutil.virtual_memory().total) or None
-
-
-def _os_version(calls: WindowsCallTable) -> str | None:
-    """`Windows 11 23H2`, `Windows Server 2022 21H2`: without edition and build."""
-    product = str(calls.registry(SYSTEM_KEY, "ProductName") or "")
-    build = str(calls.registry(SYSTEM_KEY, "CurrentBuildNumber") or "")
-    release = str(calls.registry(SYSTEM_KEY, "DisplayVersion") or "")
-    words = product.split()
-    if "Server" in words:
-        name = " ".join(words[: words.index("Server") + 2])
-    elif build.isdigit():
-        name = "Windows 11" if int(build) >= _FIRST_BUILD_OF_11 else " ".join(words[:2])
-    else:
-        name = " ".join(words[:2])
-    return fact_text(f"{name} {release}")
 
 
 def _disks(calls: WindowsCallTable) -> tuple[int | None, int | None]:

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How an agent gets a certificate: the first one, the next one, and one after the last has expired. PROMISES.md §2.6.
+"""Issue of certificates to an agent: the first, a renewal, and a renewal after expiry. docs/wire.md §6.
 
-The logic alone: calls and keys come in through protocols, so that grpc and cryptography stay behind `sending/process.py`.
-The key is on disk before the call: an answer that is lost is asked for again with the same key.
+This module holds the logic only. Calls and keys come in through protocols, so that only `sending/process.py`
+imports grpc and cryptography. The key is on disk before the call: after a lost answer, the agent asks again
+with the same key.
 """
 
 from __future__ import annotations
@@ -25,30 +26,30 @@ log = logging.getLogger(__name__)
 
 _NONCE_BYTES: Final = 32
 USED_TOKEN: Final = "used_token"
-"""docs/wire.md."""
+"""Reason of a refusal: the token was already used. docs/wire.md."""
 
 
 class EnrolmentApi(Protocol):
     """The three calls of :8642. Each raises CollectorAway, IdentityError or RequestRefused."""
 
     def enrol(self, request: pb.EnrolRequest) -> pb.EnrolResponse:
-        """First identity, against a token."""
+        """Request the first identity with a token."""
 
     def challenge(self, request: pb.ChallengeRequest) -> pb.ChallengeResponse:
-        """A nonce to sign."""
+        """Request a nonce to sign."""
 
     def renew_expired(self, request: pb.RenewExpiredRequest) -> pb.RenewExpiredResponse:
-        """A certificate against the signed nonce."""
+        """Request a certificate with the signed nonce."""
 
 
 class Keys(Protocol):
-    """What the module `keys` offers."""
+    """Functions of the module `keys`."""
 
     def new_key_pem(self) -> bytes: ...
     def request_der(self, key_pem: bytes) -> bytes: ...
     def sign_renew_expired(self, key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes: ...
     def sign_copy_of(self, key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes: ...
-    def checked_validity(
+    def check_validity(
         self,
         certificate_der: bytes,
         intermediates_der: list[bytes],
@@ -60,36 +61,39 @@ class Keys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The CAs that may bring others."""
+    """CAs that the agent trusts to introduce further CAs."""
 
     roots_pem: bytes
-    """Trusted already: the join file's, or those of the identity."""
+    """CAs already trusted: those of the join file or of the identity."""
     pinned: frozenset[str] = frozenset()
-    """SHA-256 of more, as `collector.ca_sha256` names them."""
+    """SHA-256 of further CAs, as in `collector.ca_sha256`."""
 
-    def among(self, roots_der: Iterable[bytes]) -> list[bytes]:
-        """All that is trusted, given what the collector sent; DER."""
+    def select_trusted(self, roots_der: Iterable[bytes]) -> list[bytes]:
+        """Return all trusted CAs (DER).
+
+        The known ones, and those of `roots_der` whose fingerprint is pinned.
+        """
         known = ders_of(self.roots_pem)
         return known + [der for der in roots_der if hashlib.sha256(der).hexdigest() in self.pinned]
 
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a machine says of itself when it enrols."""
+    """Data that a machine sends about itself when it enrols."""
 
     token: str = field(repr=False)
-    """Empty for a copy: it shows whose it is instead."""
+    """Token from the join file. Empty for a clone, which proves its original instead."""
     facts: pb.Facts
     chassis_pseudonym: bytes = b""
     """32 bytes; empty when opted out or not readable."""
     smbios_pseudonym: bytes = b""
-    """32 bytes; empty likewise."""
+    """32 bytes; empty when opted out or not readable."""
     host_name: str = ""
-    """Empty unless the local file allows it."""
+    """Empty unless the local configuration allows it."""
 
 
 def enrol(
-    desk: EnrolmentApi,
+    api: EnrolmentApi,
     keys: Keys,
     store: IdentityStore,
     introduction: Introduction,
@@ -97,9 +101,9 @@ def enrol(
     trust: Trust,
     original: Identity | None = None,
 ) -> Identity:
-    """An identity of its own, kept in `store`: against the token, or with `original` as that machine's copy.
+    """Enrol this machine and keep its identity in `store`: with the token, or as a clone of `original`.
 
-    Raises CollectorAway, also while an operator has to approve, or IdentityError.
+    Raises CollectorAway (also while an operator has to approve) or IdentityError.
     """
     key_pem = _request_key(keys, store)
     request = pb.EnrolRequest(
@@ -112,14 +116,15 @@ def enrol(
     if introduction.host_name:
         request.host_name = introduction.host_name
     if original is not None:
-        request.copy_of.CopyFrom(_copy_of(desk, keys, original, request.certificate_request_der))
-    with _key_may_be_refused(store):
-        answer = desk.enrol(request)
+        request.copy_of.CopyFrom(_prove_clone(api, keys, original, request.certificate_request_der))
+    with _drop_refused_key(store):
+        answer = api.enrol(request)
     if len(answer.agent_id) != AGENT_ID_BYTES:
         raise IdentityError("the collector gave an agent id that is not 16 bytes: upgrade one of the two")
     if not answer.HasField("certificate"):
         raise CollectorAway(
-            f"this machine waits for an operator's approval: `veilleuse hosts activate {answer.agent_id.hex()[:AGENT_ID_DIGITS]}`; "
+            "this machine waits for an operator's approval: `veilleuse hosts activate "
+            f"{answer.agent_id.hex()[:AGENT_ID_DIGITS]}`; "
             "it asks again by itself while the service runs, else run the same command again",
             answer.retry_after_milliseconds,
         )
@@ -136,10 +141,10 @@ def renew(
     store: IdentityStore,
     pinned: frozenset[str] = frozenset(),
 ) -> Identity:
-    """The next certificate, with a new key, while the present one is valid. `pinned` as in Trust."""
+    """Get the next certificate, with a new key, while the present one is valid. `pinned` as in Trust."""
     trust = Trust(store.load().roots_pem, pinned)
     key_pem = _request_key(keys, store)
-    with _key_may_be_refused(store):
+    with _drop_refused_key(store):
         answer = call(pb.RenewRequest(certificate_request_der=keys.request_der(key_pem)))
     _keep(store, answer.certificate, _validity(keys, answer.certificate, key_pem, trust))
     log.info("certificate renewed")
@@ -147,13 +152,13 @@ def renew(
 
 
 def renew_expired(
-    desk: EnrolmentApi, keys: Keys, store: IdentityStore, pinned: frozenset[str] = frozenset()
+    api: EnrolmentApi, keys: Keys, store: IdentityStore, pinned: frozenset[str] = frozenset()
 ) -> Identity:
-    """The next certificate after the present one expired: the collector's nonce signed with the bound key."""
+    """Get a new certificate after expiry: sign the collector's nonce with the key of the expired one."""
     identity = store.load()
     key_pem = _request_key(keys, store)
     request_der = keys.request_der(key_pem)
-    nonce = _nonce(desk, identity)
+    nonce = _nonce(api, identity)
     request = pb.RenewExpiredRequest(
         agent_id=identity.agent_id,
         nonce=nonce,
@@ -161,8 +166,8 @@ def renew_expired(
         signature_der=keys.sign_renew_expired(identity.key_pem, nonce, request_der),
         certificate_request_der=request_der,
     )
-    with _key_may_be_refused(store):
-        answer = desk.renew_expired(request)
+    with _drop_refused_key(store):
+        answer = api.renew_expired(request)
     trust = Trust(identity.roots_pem, pinned)
     _keep(store, answer.certificate, _validity(keys, answer.certificate, key_pem, trust))
     log.info("expired certificate renewed")
@@ -170,7 +175,7 @@ def renew_expired(
 
 
 def population_word(number: int) -> str:
-    """The word of the vocabulary. Raises IdentityError on anything else."""
+    """Return the vocabulary word of a population. Raises IdentityError when it is unknown."""
     name = pb.Population.Name(number) if number in pb.Population.values() else ""
     try:
         return Population[name.removeprefix("POPULATION_")].value
@@ -188,9 +193,12 @@ def _request_key(keys: Keys, store: IdentityStore) -> bytes:
     return key_pem
 
 
-def _copy_of(desk: EnrolmentApi, keys: Keys, original: Identity, request_der: bytes) -> pb.CopyOf:
-    """Proof that this machine was made from `original`: a nonce and the request, signed with that one's key."""
-    nonce = _nonce(desk, original)
+def _prove_clone(api: EnrolmentApi, keys: Keys, original: Identity, request_der: bytes) -> pb.CopyOf:
+    """Prove that this machine is a clone of `original`.
+
+    Sign a nonce and the request with the original's key.
+    """
+    nonce = _nonce(api, original)
     return pb.CopyOf(
         agent_id=original.agent_id,
         nonce=nonce,
@@ -199,18 +207,18 @@ def _copy_of(desk: EnrolmentApi, keys: Keys, original: Identity, request_der: by
     )
 
 
-def _nonce(desk: EnrolmentApi, identity: Identity) -> bytes:
-    nonce = desk.challenge(pb.ChallengeRequest(agent_id=identity.agent_id)).nonce
+def _nonce(api: EnrolmentApi, identity: Identity) -> bytes:
+    nonce = api.challenge(pb.ChallengeRequest(agent_id=identity.agent_id)).nonce
     if len(nonce) != _NONCE_BYTES:
         raise IdentityError("the collector gave a nonce that is not 32 bytes: upgrade one of the two")
     return nonce
 
 
 @contextmanager
-def _key_may_be_refused(store: IdentityStore) -> Iterator[None]:
-    """A request refused for good takes its key with it: asking again with it would be refused for ever.
+def _drop_refused_key(store: IdentityStore) -> Iterator[None]:
+    """Drop the pending key when its request is refused for good: a retry would be refused for ever.
 
-    So does a token that was used with this key more than ten minutes ago: the answer was lost, and comes no more.
+    A token used with this key more than ten minutes ago is refused for good too. The first answer was lost.
     """
     try:
         yield
@@ -225,8 +233,8 @@ def _key_may_be_refused(store: IdentityStore) -> Iterator[None]:
 
 def _validity(keys: Keys, issued: pb.IssuedCertificate, key_pem: bytes, trust: Trust) -> tuple[int, int]:
     roots = list(issued.roots_der)
-    return keys.checked_validity(
-        issued.certificate_der, list(issued.intermediates_der), roots, key_pem, trust.among(roots)
+    return keys.check_validity(
+        issued.certificate_der, list(issued.intermediates_der), roots, key_pem, trust.select_trusted(roots)
     )
 
 

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Is this machine a copy of another, and what does a copy keep of its original? PROMISES.md §2.7, docs/decisions/0014.
+"""Detects a cloned machine, and keeps its original's identity. docs/wire.md §7, docs/decisions/0014.
 
-Beside the key lie HMACs of the hardware's ids, under a salt that never leaves (`id/hardware.json`). When two of them
-changed, or the collector says that somebody else lives under this identity, `id/copied` says so. The next beginning then
-moves the whole of `id` to `original`, in one rename: from that moment this machine has no identity, and what is left of the
-other's is good for one thing, to prove whose copy this is. It goes as soon as there is an identity of its own.
+HMACs of the hardware ids lie beside the key, under a salt that never leaves the machine (`id/hardware.json`).
+The mark `id/copied` is set when two ids changed, or when the collector serves another machine under this
+identity. The next start then moves the whole of `id` to `original` in one rename. From then on, this machine
+has no identity. The moved one only serves to prove which machine was cloned. It is deleted as soon as the
+clone has an identity of its own.
 """
 
 from __future__ import annotations
@@ -27,10 +28,13 @@ from veilleuse.agent.platforms import here
 from veilleuse.wire.files import read_owned, remove_owned
 
 ORIGINAL: Final = "original"
-"""Below `paths.state`: the identity this machine was copied with."""
+"""Directory below `paths.state` with the identity of the machine that was cloned."""
 CHANGED_IDS_OF_A_COPY: Final = 2
 REKEY_MILLISECONDS: Final = 3_600_000
-"""Between two new identities for the same hardware: two that fight for one would otherwise fill the registry."""
+"""Shortest time between two new identities of the same hardware.
+
+Without it, two machines that fight for one identity would fill the registry.
+"""
 HARDWARE: Final = "hardware"
 CONFLICT: Final = "conflict"
 
@@ -41,60 +45,61 @@ DROPPED: Final = f".{DIRECTORY}.dropped"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """This state directory is a copy; said before anything of it is changed."""
+    """Mark that this state directory belongs to a clone; written before anything in it is changed."""
 
     why: str
     """HARDWARE: two ids changed. CONFLICT: another machine was served under this identity."""
     unix_milliseconds: int
     epoch: str = ""
-    """Of the spool that takes the copied one's place, once it is made; 16 hexadecimal digits."""
+    """Epoch of the spool that replaces the cloned one, once it exists; 16 hexadecimal digits."""
 
 
-class Copies:
-    """What the state directory says of copies."""
+class CloneDetector:
+    """Reads and writes the clone marks of the state directory."""
 
     def __init__(self, state: Path) -> None:
-        """`state` = `paths.state`; nothing is touched yet."""
+        """Take `state` = `paths.state`; nothing is read or written yet."""
         self._state = state
         self._store = IdentityStore(state)
         self._original = state / ORIGINAL
 
     # --------------------------------------------------------------------------------- hardware
 
-    def changed(self, hardware: Mapping[str, str]) -> tuple[str, ...]:
-        """Names of the ids that are not what they were, `hardware` being `hardware.hardware_ids`. Raises IdentityError.
+    def changed_ids(self, hardware: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the names of the ids that changed; `hardware` comes from `hardware_ids`.
 
-        An id that cannot be read any more has not changed.
+        Raises IdentityError. An id that is no longer readable has not changed.
         """
-        kept, now = self._kept(), self._salted(hardware)
+        kept, now = self._stored_ids(), self._hash_ids(hardware)
         return tuple(sorted(name for name in now if name in kept and kept[name] != now[name]))
 
     def is_other_hardware(self, hardware: Mapping[str, str]) -> bool:
-        """Whether that many changed that this is another machine. Raises IdentityError."""
-        return len(self.changed(hardware)) >= CHANGED_IDS_OF_A_COPY
+        """Return True when enough ids changed to make this another machine. Raises IdentityError."""
+        return len(self.changed_ids(hardware)) >= CHANGED_IDS_OF_A_COPY
 
     def keep(self, hardware: Mapping[str, str]) -> None:
-        """This is the machine: one id that changed (a new disk) is taken over. Raises IdentityError."""
-        kept, now = self._kept(), self._salted(hardware)
+        """Store the present ids: one changed id (a new disk) is accepted. Raises IdentityError."""
+        kept, now = self._stored_ids(), self._hash_ids(hardware)
         if kept | now != kept:
             self._store.write("hardware.json", json.dumps(kept | now, sort_keys=True).encode())
 
     def forget_hardware(self) -> None:
-        """What the hardware is now counts: for an enrolment over a damaged file."""
+        """Delete the stored ids, so that the present ones count: for an enrolment over a damaged file."""
         remove_owned(self._store.directory / "hardware.json")
 
-    def _kept(self) -> dict[str, str]:
+    def _stored_ids(self) -> dict[str, str]:
         try:
             return dict(json.loads(self._store.read("hardware.json")))
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError) as error:
             raise IdentityError(
-                f"the identity in {self._store.directory} is damaged (hardware.json: {error}): enrol again with a new "
+                f"the identity in {self._store.directory} is damaged (hardware.json: {error}): enrol again "
+                "with a new "
                 "join file: `veilleuse-agent enrol JOINFILE`"
             ) from error
 
-    def _salted(self, hardware: Mapping[str, str]) -> dict[str, str]:
+    def _hash_ids(self, hardware: Mapping[str, str]) -> dict[str, str]:
         if not hardware:
             return {}
         try:
@@ -110,11 +115,11 @@ class Copies:
     # ------------------------------------------------------------------------------------- mark
 
     def mark(self, mark: Mark) -> None:
-        """Say that this is a copy; the next beginning acts on it. Raises IdentityError."""
+        """Mark this machine as a clone; the next start acts on it. Raises IdentityError."""
         self._store.write(_MARK, json.dumps(asdict(mark)).encode())
 
-    def marked(self) -> Mark | None:
-        """What was said. A mark that cannot be read is one of a conflict: nothing doubtful is sent."""
+    def read_mark(self) -> Mark | None:
+        """Return the mark, or None. An unreadable mark counts as a conflict: nothing doubtful is sent."""
         try:
             raw = json.loads(self._store.read(_MARK))
             return Mark(str(raw["why"]), int(raw["unix_milliseconds"]), str(raw["epoch"]))
@@ -124,7 +129,10 @@ class Copies:
             return Mark(CONFLICT, 0)
 
     def may_rekey(self, now_unix_milliseconds: int) -> bool:
-        """Whether a conflict may lead to another identity: once an hour. A last one in the future was another clock's."""
+        """Return True when a conflict may lead to a new identity: once an hour.
+
+        A last conflict in the future was dated by another clock and does not count.
+        """
         for path in (self._store.directory / _LAST, self._original / _LAST):
             with suppress(OSError, ValueError):
                 since = now_unix_milliseconds - int(read_owned(path, 64).decode("ascii"))
@@ -134,8 +142,11 @@ class Copies:
 
     # ------------------------------------------------------------------------------- beginning again
 
-    def begin_again(self, mark: Mark) -> None:
-        """Leave the identity, in one rename. What had none of its own yet keeps the original it had. Raises IdentityError."""
+    def reset_identity(self, mark: Mark) -> None:
+        """Give up the identity in one rename. A machine without its own identity keeps its original's.
+
+        Raises IdentityError.
+        """
         directory, dropped = self._store.directory, self._state / DROPPED
         try:
             if mark.why == CONFLICT and directory.exists():
@@ -145,9 +156,8 @@ class Copies:
                 directory.rename(self._original)
             elif directory.exists():
                 shutil.rmtree(dropped, ignore_errors=True)
-                directory.rename(
-                    dropped
-                )  # before anything in it goes: a key must never lie beside other hardware's ids
+                # rename before deleting: a key must never lie beside the ids of other hardware
+                directory.rename(dropped)
             here.sync_folder(self._state)
             shutil.rmtree(dropped, ignore_errors=True)
         except OSError as error:
@@ -156,14 +166,17 @@ class Copies:
             ) from error
 
     def original(self) -> Identity | None:
-        """The identity this machine was copied with; None when it is no copy, or what is left of it cannot prove it."""
+        """Return the identity of the cloned machine; None when there is none, or it is incomplete."""
         try:
             return IdentityStore(self._state, ORIGINAL).load()
         except (NotEnrolled, IdentityError):
             return None
 
     def drop_original(self) -> None:
-        """It has an identity of its own: the other's key goes, the time of the last conflict stays."""
+        """Delete the original's identity, now that this machine has its own.
+
+        Keep the time of the last conflict.
+        """
         if not self._original.exists():
             return
         with suppress(OSError, IdentityError):

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Nothing of this machine in its state directory any more: before its disk becomes an image. PROMISES.md §2.7.
+"""Removes this machine's data from the state directory before the disk becomes an image. docs/wire.md §7.
 
-The configuration is not touched. What was deleted may still lie in free blocks of the disk: the identity of a machine that
-was enrolled has to be revoked on the collector.
+The configuration stays. Deleted data may remain in free blocks of the disk. The identity of an enrolled
+machine therefore has to be revoked on the collector.
 """
 
 from __future__ import annotations
@@ -27,37 +27,38 @@ from veilleuse.wire.files import read_named, read_owned
 
 @dataclass(frozen=True, slots=True)
 class WipeResult:
-    """What is gone, and what is there for the clones."""
+    """Result of `wipe`: what was removed, and what is left for the clones."""
 
     agent_id: str
-    """Of the identity that was removed, hexadecimal; empty when there was none."""
+    """Id of the removed identity, hexadecimal; empty when there was none."""
     removed: tuple[Path, ...]
     join_file: Path | None
-    """Left for the clones to enrol with."""
+    """Join file left for the clones to enrol with."""
 
 
 def wipe(settings: AgentSettings, join_file: Path | None = None) -> WipeResult:
-    """Remove all that is this machine's; with `join_file`, leave a copy of it for the clones. May be repeated.
+    """Remove all data of this machine; with `join_file`, leave a copy of it for the clones. May be repeated.
 
-    Raises IdentityError when that is no join file, AlreadyRunning while the service or a sender runs, AgentError.
+    Raises IdentityError for an invalid join file, AlreadyRunning while the service or a sender runs, and
+    AgentError.
     """
     state, content = settings.paths.state, b""
     if join_file is not None:
         read_join_file(join_file)
         content = read_named(join_file, MAX_BYTES)
     with as_owner_of(state):
-        run, send = _locked(state)
+        run, send = _take_locks(state)
         with run, send:
             agent_id = _agent_id(state)
             removed = tuple(_remove(path) for path in _belongings(state))
             left = join_file_path(settings)
             if join_file is not None:
                 write_private(left, content)
-            _forget_locks(state)
+            _delete_locks(state)
         return WipeResult(agent_id, removed, left if left.exists() else None)
 
 
-def _locked(state: Path) -> tuple[ProcessLock, ProcessLock]:
+def _take_locks(state: Path) -> tuple[ProcessLock, ProcessLock]:
     try:
         run = ProcessLock(state, RUN_LOCK, what="veilleuse-agent run")
         try:
@@ -70,7 +71,7 @@ def _locked(state: Path) -> tuple[ProcessLock, ProcessLock]:
 
 
 def _belongings(state: Path) -> Iterator[Path]:
-    """The identity first: cut after that, the rest is a spool that nobody can send."""
+    """List the identity first: if interrupted after it, the rest is a spool that nobody can send."""
     for name in (DIRECTORY, ORIGINAL, DROPPED):
         if (state / name).exists():
             yield state / name
@@ -87,13 +88,14 @@ def _remove(path: Path) -> Path:
         here.sync_folder(path.parent)
     except OSError as error:
         raise AgentError(
-            f"cannot remove {path}: {error.strerror}; run as root or as the agent's user, then the same command again"
+            f"cannot remove {path}: {error.strerror}; run as root or as the agent's user, then the same "
+            "command again"
         ) from error
     return path
 
 
-def _forget_locks(state: Path) -> None:
-    """They hold process ids of this machine; nobody can have one open here, both are ours, and a third only lives beside the first."""
+def _delete_locks(state: Path) -> None:
+    """Delete the lock files: we hold both locks, and the poll lock exists only while the run lock is held."""
     for name in (RUN_LOCK, SEND_LOCK, POLL_LOCK):
         (state / name).unlink(missing_ok=True)
 

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The join file that `veilleuse token create` writes: all that a machine needs to enrol. PROMISES.md §2.6."""
+"""Reads the join file that `veilleuse token create` writes: all that a machine needs to enrol.
+
+docs/wire.md §6.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,14 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s*(.+?)\s*-----END CERTI
 
 @dataclass(frozen=True, slots=True)
 class JoinFile:
-    """What it says."""
+    """Content of a join file."""
 
     address: str
     """host:port of the mTLS service."""
     enrolment_address: str
     """host:port of the enrolment service."""
     ca_pem: bytes
-    """The root, PEM: that one certificate, whatever else the file held."""
+    """PEM of the root: exactly one certificate, even if the file holds more."""
     ca_sha256: str
     """SHA-256 of the root's DER, 64 hexadecimal digits."""
     token: str = field(repr=False)
@@ -44,11 +47,11 @@ class JoinFile:
     fleet_key: bytes = field(repr=False)
     """32 bytes."""
     readable_by_others: bool
-    """The file's mode lets its group or everyone read it; never where modes say nothing."""
+    """True when the file mode lets the group or others read it; False on systems without modes."""
 
 
 def read_join_file(path: Path) -> JoinFile:
-    """The join file at `path`. Raises IdentityError with what is wrong in it, never its secrets."""
+    """Read the join file at `path`. Raises IdentityError that names the fault, never the secrets."""
     try:
         content, found = read_with_status(path, MAX_BYTES, regular=True)
         mode = found.st_mode
@@ -56,13 +59,14 @@ def read_join_file(path: Path) -> JoinFile:
         raise IdentityError(f"{path} is not a join file: {error.strerror}; {_ANOTHER}") from error
     except OSError as error:
         raise IdentityError(
-            f"cannot read the join file {path}: {error.strerror or error}; make one with `veilleuse token create`"
+            f"cannot read the join file {path}: {error.strerror or error}; make one with `veilleuse token "
+            "create`"
         ) from error
     try:
         raw = json.loads(content)
         if not isinstance(raw, dict):
             raise TypeError("it is not a JSON object")
-        return _checked(
+        return _parse(
             raw, readable_by_others=here.ACCESS_BY_MODE and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
         )
     except KeyError as error:
@@ -74,7 +78,7 @@ def read_join_file(path: Path) -> JoinFile:
 
 
 def first_certificate(pem: str) -> bytes:
-    """DER of the first certificate in `pem`. Raises ValueError when there is none."""
+    """Return the DER of the first certificate in `pem`. Raises ValueError when there is none."""
     found = _CERTIFICATE.search(pem)
     if found is None:
         raise ValueError("no PEM certificate in it")
@@ -85,16 +89,16 @@ def first_certificate(pem: str) -> bytes:
 
 
 def fingerprints(text: str) -> frozenset[str]:
-    """`collector.ca_sha256`: one or several fingerprints, comma separated; none when it is empty."""
+    """Parse `collector.ca_sha256`: comma-separated fingerprints; an empty text gives none."""
     return frozenset(one for part in text.split(",") if (one := fingerprint(part)))
 
 
 def fingerprint(text: str) -> str:
-    """A SHA-256 as people write it (upper case, colons, spaces) in the form it is compared in."""
+    """Normalise a SHA-256 as people write it (upper case, colons, spaces) for comparison."""
     return re.sub(r"[:\s]", "", text).lower()
 
 
-def _checked(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
+def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
     if raw["version"] != FORMAT_VERSION:
         raise ValueError(f"version {raw['version']!r} is not {FORMAT_VERSION}: upgrade the agent")
     for name in ("address", "enrolment_address"):

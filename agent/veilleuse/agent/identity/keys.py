@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Keys and certificate requests; the only user of `cryptography` on the agent, reached from `sending` alone."""
+"""Keys and certificate requests. Only this module uses `cryptography` on the agent.
+
+Only `sending` calls it.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.agent.errors import IdentityError
 from veilleuse.wire.renewal import copy_of_message, renew_expired_message
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAX_INTERMEDIATES: Final = 6
-"""More are not looked at: an intermediate, and cross-signed roots during a rotation."""
+"""Number of intermediates that are read: one intermediate, and cross-signed roots during a rotation."""
 
 
 def new_key_pem() -> bytes:
-    """A fresh P-256 key, PKCS#8 PEM, not encrypted: its file's mode guards it."""
+    """Create a P-256 key: PKCS#8 PEM, not encrypted, protected by its file mode."""
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -28,35 +32,35 @@ def new_key_pem() -> bytes:
 
 
 def request_der(key_pem: bytes) -> bytes:
-    """A PKCS#10 request for the key, empty subject, DER. Raises IdentityError when the key cannot be read."""
+    """Create a PKCS#10 request (DER, empty subject) for the key. Raises IdentityError for a bad key."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(_key(key_pem), hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 def sign_renew_expired(key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes:
-    """ECDSA-SHA256 over `renew_expired_message`, DER."""
+    """Sign `renew_expired_message`: ECDSA-SHA256, DER."""
     message = renew_expired_message(nonce, certificate_request_der)
     return _key(key_pem).sign(message, ec.ECDSA(hashes.SHA256()))
 
 
 def sign_copy_of(key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes:
-    """ECDSA-SHA256 over `copy_of_message` by the original's key, DER."""
+    """Sign `copy_of_message` with the original's key: ECDSA-SHA256, DER."""
     message = copy_of_message(nonce, certificate_request_der)
     return _key(key_pem).sign(message, ec.ECDSA(hashes.SHA256()))
 
 
-def checked_validity(
+def check_validity(
     certificate_der: bytes,
     intermediates_der: list[bytes],
     roots_der: list[bytes],
     key_pem: bytes,
     trusted_der: list[bytes],
 ) -> tuple[int, int]:
-    """(not before, not after) of an issued certificate, Unix milliseconds.
+    """Check an issued certificate and return (not before, not after) in Unix milliseconds.
 
-    It must be for this key, hang on one of the roots that came with it, and on one that is trusted already: whoever only
-    holds the collector's TLS key cannot bring a CA of his own, and a rotation brings a cross-signed certificate.
-    Raises IdentityError.
+    It must be for this key. It must chain to one of the roots sent with it, and to one trusted already. The
+    second check stops an attacker who holds only the collector's TLS key from introducing a CA. A rotation of
+    the CA brings a cross-signed certificate. Raises IdentityError.
     """
     try:
         leaf = x509.load_der_x509_certificate(certificate_der)
@@ -69,28 +73,29 @@ def checked_validity(
         ) from error
     if leaf.public_key() != _key(key_pem).public_key():
         raise IdentityError("the collector sent a certificate for another key: try again")
-    if not _hangs_on(leaf, between, roots):
+    if not _chains_to(leaf, between, roots):
         raise IdentityError(
-            "the certificate the collector sent does not hang on the roots it sent: try again"
+            "the certificate from the collector does not chain to the roots from the collector: try again"
         )
-    if not _hangs_on(leaf, between, trusted):
+    if not _chains_to(leaf, between, trusted):
         raise IdentityError(
-            "the collector's new CA is not vouched for by the one this machine trusts: enrol again with a new join file"
+            "the collector's new CA is not signed by a CA that this machine trusts: enrol again with a "
+            "new join file"
         )
     return (
-        round(leaf.not_valid_before_utc.timestamp() * 1000),
-        round(leaf.not_valid_after_utc.timestamp() * 1000),
+        round(leaf.not_valid_before_utc.timestamp() * MILLISECONDS_PER_SECOND),
+        round(leaf.not_valid_after_utc.timestamp() * MILLISECONDS_PER_SECOND),
     )
 
 
-def _hangs_on(
+def _chains_to(
     certificate: x509.Certificate, between: list[x509.Certificate], roots: list[x509.Certificate]
 ) -> bool:
-    """Whether a chain of CA certificates out of `between`, in any order, leads to one of `roots`."""
+    """Return True when CA certificates of `between`, in any order, link this one to one of `roots`."""
     if any(_issued_by(certificate, root) for root in roots):
         return True
     return any(
-        _hangs_on(issuer, [other for other in between if other is not issuer], roots)
+        _chains_to(issuer, [other for other in between if other is not issuer], roots)
         for issuer in between
         if _is_authority(issuer) and _issued_by(certificate, issuer)
     )

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The identity on disk: key, certificate, roots, id, and what tells a copy from the original. PROMISES.md §2.6-2.8.
+"""The identity on disk: key, certificate, roots and agent id. docs/wire.md §6, §7 and §8.
 
-`<state>/id`, mode 0700, files 0600, each replaced whole. No cryptography here: validity stands as text above the
-certificate, so that a sender that need not renew never imports it. The certificate names the key it belongs to, so a
-crash between writing the one and moving the other into place is mended on the next load.
+It lies in `<state>/id`, mode 0700, files 0600; each file is replaced as a whole. The validity is stored as
+text above the certificate, so that a sender need not import cryptography to read it. The certificate names
+the hash of its key. After a crash between writing the certificate and moving the key, the next load finishes
+the move.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from veilleuse.wire.files import FileRefused, open_owned, read_owned, remove_own
 from veilleuse.wire.limits import AGENT_ID_BYTES
 
 MOST_BYTES: Final = 1 << 20
-"""Of a file of the identity."""
+"""Largest size of an identity file."""
 DIRECTORY: Final = "id"
 RENEW_AT: Final = 2 / 3
-"""Share of a certificate's life after which it is renewed; up to RENEW_JITTER later, by the agent's id."""
+"""Share of a certificate's life after which it is renewed; the agent id adds up to RENEW_JITTER."""
 RENEW_JITTER: Final = 0.1
 _HEADER = re.compile(rb"^(not-before|not-after|key-sha256): (\S+)$", re.MULTILINE)
 _ENROL = "`veilleuse-agent enrol JOINFILE`"
@@ -38,7 +39,7 @@ _REENROL = "enrol again with a new join file: `veilleuse-agent enrol JOINFILE`"
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the enrolment put this machine, and where its collector is."""
+    """Placement given at enrolment, and the addresses of the collector."""
 
     address: str
     """host:port, mTLS."""
@@ -49,12 +50,12 @@ class Placement:
     population: str
     """workstation, classroom or server."""
     ca_pinned: bool
-    """The CA was checked against `collector.ca_sha256`; else the join file's was trusted."""
+    """True when the CA was checked against `collector.ca_sha256`; else the join file was trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Everything a connection needs."""
+    """All that a connection needs."""
 
     agent_id: bytes
     """16 bytes."""
@@ -67,19 +68,19 @@ class Identity:
     place: Placement
 
     def renewal_due_unix_milliseconds(self) -> int:
-        """2/3 of the certificate's life, and up to a tenth of it later by the agent's own id."""
+        """Return when to renew: 2/3 of the certificate's life, plus up to a tenth of it by the agent id."""
         life = self.not_after_unix_milliseconds - self.not_before_unix_milliseconds
         share = int.from_bytes(hashlib.sha256(self.agent_id).digest()[:4], "big") / 2**32
         return self.not_before_unix_milliseconds + round(life * (RENEW_AT + RENEW_JITTER * share))
 
     def leaf_der(self) -> bytes:
-        """The agent's own certificate, DER."""
+        """Return the agent's own certificate, DER."""
         return ders_of(self.certificate_pem)[0]
 
 
 @contextmanager
 def as_owner_of(state: Path) -> Iterator[None]:
-    """Make the directory if need be; as root, work as its owner: the service must be able to read what is written.
+    """Create the directory if needed; as root, act as its owner, so that the service can read the files.
 
     Raises IdentityError.
     """
@@ -95,14 +96,14 @@ def as_owner_of(state: Path) -> Iterator[None]:
 
 
 class IdentityStore:
-    """The files below `<state>/id`."""
+    """Reads and writes the files below `<state>/id`."""
 
     def __init__(self, state: Path, directory: str = DIRECTORY) -> None:
-        """`state` = `paths.state`; nothing is touched yet."""
+        """Take `state` = `paths.state`; nothing is read or written yet."""
         self.directory = state / directory
 
     def load(self) -> Identity:
-        """The identity. Raises NotEnrolled when there is none, IdentityError when it is damaged."""
+        """Load the identity. Raises NotEnrolled when there is none, IdentityError when it is damaged."""
         self._finish_renewal()
         try:
             certificate = self.read("certificate.pem")
@@ -127,40 +128,43 @@ class IdentityStore:
             ) from error
 
     def is_enrolled(self) -> bool:
-        """Whether there is an identity, sound or not."""
+        """Return True when an identity exists, sound or damaged."""
         return (self.directory / "certificate.pem").exists()
 
     def drop_pending_key(self) -> None:
-        """The collector will never take it: the next request makes another."""
+        """Delete a pending key that the collector will never accept; the next request creates another."""
         remove_owned(self.directory / "pending-key.pem")
 
     def pending_key(self) -> bytes | None:
-        """The key of a request whose answer has not been kept yet: asking again with it is idempotent."""
+        """Return the key of a request without stored answer, or None. A retry with it is idempotent."""
         try:
             return self.read("pending-key.pem")
         except FileNotFoundError:
             return None
 
     def keep_pending_key(self, key_pem: bytes) -> None:
-        """Before the call."""
+        """Store the key of a request, before the call."""
         self.write("pending-key.pem", key_pem)
 
     def keep_certificate(
         self, certificates_der: list[bytes], roots_der: list[bytes], validity: tuple[int, int]
     ) -> None:
-        """After the answer: roots, then the certificate, then the pending key takes its place."""
+        """Store the answer: the roots, the certificate, then move the pending key into place."""
         key_pem = self.pending_key()
         if key_pem is None:
             raise IdentityError(f"no key of a request in {self.directory}: {_REENROL}")
-        head = f"not-before: {validity[0]}\nnot-after: {validity[1]}\nkey-sha256: {hashlib.sha256(key_pem).hexdigest()}\n"
+        head = (
+            f"not-before: {validity[0]}\nnot-after: {validity[1]}\nkey-sha256: "
+            f"{hashlib.sha256(key_pem).hexdigest()}\n"
+        )
         self.write("roots.pem", b"".join(map(pem_of, roots_der)))
         self.write("certificate.pem", head.encode() + b"".join(map(pem_of, certificates_der)))
         self._finish_renewal()
 
     def keep_place(self, agent_id: bytes, place: Placement) -> None:
-        """Who and where, as enrolled.
+        """Store the agent id and the placement.
 
-        Until its certificate is kept there is no identity: never two halves of two.
+        The certificate is deleted first: without it there is no identity, so halves of two are never mixed.
         """
         remove_owned(self.directory / "certificate.pem")
         plain = {name: getattr(place, name) for name in Placement.__slots__}
@@ -168,11 +172,11 @@ class IdentityStore:
         self.write("collector.json", json.dumps(plain, indent=1, ensure_ascii=False).encode())
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace one file whole, durably, 0600. Raises IdentityError."""
+        """Replace one file as a whole, durably, mode 0600. Raises IdentityError."""
         write_private(self.directory / name, content)
 
     def read(self, name: str) -> bytes:
-        """One file. Raises FileNotFoundError, or IdentityError when it is there and cannot be read."""
+        """Read one file. Raises FileNotFoundError, or IdentityError when it exists but cannot be read."""
         path = self.directory / name
         try:
             return read_owned(path, MOST_BYTES)
@@ -186,7 +190,7 @@ class IdentityStore:
             ) from error
 
     def _finish_renewal(self) -> None:
-        """Move the pending key into place when the certificate on disk is already its."""
+        """Move the pending key into place when the stored certificate already belongs to it."""
         pending = self.pending_key()
         if pending is None:
             return
@@ -195,13 +199,16 @@ class IdentityStore:
         except FileNotFoundError:
             return
         if headers.get(b"key-sha256", b"").decode() == hashlib.sha256(pending).hexdigest():
-            with suppress(FileNotFoundError):  # another process, `doctor` say, was faster
+            with suppress(FileNotFoundError):  # another process, for example `doctor`, may have moved it
                 here.replace(self.directory / "pending-key.pem", self.directory / "key.pem")
             here.sync_folder(self.directory)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace a file whole, durably, 0600; its directory is made 0700. Raises IdentityError."""
+    """Replace a file as a whole, durably, mode 0600; create its directory with mode 0700.
+
+    Raises IdentityError.
+    """
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -219,7 +226,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _check(identity: Identity) -> None:
-    """Raises ValueError for what TLS would die of, or take for "any public CA": an empty file is no certificate."""
+    """Raise ValueError for data that TLS rejects or misreads: an empty file would mean "any public CA"."""
     if len(identity.agent_id) != AGENT_ID_BYTES:
         raise ValueError(f"agent_id is not {AGENT_ID_BYTES} bytes")
     if b" PRIVATE KEY-----" not in identity.key_pem:
@@ -230,13 +237,13 @@ def _check(identity: Identity) -> None:
 
 
 def pem_of(der: bytes) -> bytes:
-    """One certificate as PEM."""
+    """Encode one certificate as PEM."""
     text = base64.b64encode(der)
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
     return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""])
 
 
 def ders_of(pem: bytes) -> list[bytes]:
-    """The certificates in a PEM text, DER."""
+    """Return the certificates of a PEM text as DER."""
     found = re.findall(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", pem, re.DOTALL)
     return [base64.b64decode(b"".join(body.split())) for body in found]

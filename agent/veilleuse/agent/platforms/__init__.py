@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What each operating system does its own way. `sys.platform` is asked here, and in sources/ for the sources.
+"""Parts that differ by operating system. `sys.platform` is read only here, and in sources/ to choose sources.
 
-`here` is what the processes ask of the system they run on. What the machine is, and what tells it from another one, are
-modules of their own in `host/`, chosen by `of`. Those of another system are never imported.
+`here` is the interface of the processes to their system. Host facts and hardware ids have their own modules
+in `host/`, chosen by `load_module`. Modules of other systems are never imported.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _MODULES: Final = {
     "facts": f"host.{SYSTEM}",
     "hardware": f"host.hardware_ids.{SYSTEM}",
 }
-"""Linux' own is also what macOS shares."""
+"""macOS imports the shared parts of the Linux module."""
 
 
-def of(concern: str) -> Any:
-    """The module of this system for `system`, `facts` or `hardware`."""
+def load_module(concern: str) -> Any:
+    """Import the module of this system for `system`, `facts` or `hardware`."""
     folder = "platforms." if concern == "system" else ""
     return importlib.import_module(f"veilleuse.agent.{folder}{_MODULES[concern]}")
 
 
-here: Final = cast("System", of("system"))
+here: Final = cast("System", load_module("system"))
 
 
-if TYPE_CHECKING:  # in the process that stays a protocol is memory for nothing
+if TYPE_CHECKING:  # a protocol in the running process would only cost memory
     import subprocess
     from collections.abc import Callable
     from contextlib import AbstractContextManager
@@ -38,28 +38,34 @@ if TYPE_CHECKING:  # in the process that stays a protocol is memory for nothing
     from typing import Protocol
 
     class Sleeper(Protocol):
-        """A wait that another thread, or a signal handler, can end."""
+        """A wait that another thread or a signal handler can end."""
 
         def sleep(self, milliseconds: int) -> None:
-            """Wait that long, or less when `wake` is called. Time spent suspended does not count."""
+            """Wait this long, or until `wake` is called. Time spent suspended does not count."""
 
         def wake(self) -> None:
-            """End the present or the next `sleep`."""
+            """End the present `sleep`, or the next one."""
 
         def close(self) -> None:
-            """Give back what it holds."""
+            """Release its resources."""
 
     class SleepWatch(Protocol):
-        """Somebody tells that the machine is about to sleep."""
+        """Reports to the agent that the machine is about to sleep."""
 
-        def written(self) -> None:
-            """The sign of life is in the spool: the machine may sleep. From any thread."""
+        def confirm_written(self) -> None:
+            """Report that the sign of life is in the spool, so the machine may sleep.
+
+            Callable from any thread.
+            """
 
         def close(self) -> None:
-            """Nobody is told any more."""
+            """Stop reporting."""
 
     class System(Protocol):
-        """What the processes need. Numbers in the unit of their name; what fails raises OSError where nothing else is said."""
+        """Functions of the operating system.
+
+        Numbers have the unit in their name; failures raise OSError unless stated.
+        """
 
         CONFIGURATION: Path
         """Default configuration file."""
@@ -68,62 +74,77 @@ if TYPE_CHECKING:  # in the process that stays a protocol is memory for nothing
         RAPL_HELPER: Path
         """Defaults of settings.Paths."""
         SERVICE_MANAGER: str
-        """module:class of `ports.ServiceManager`; empty = none is known here."""
+        """module:class of `ports.ServiceManager`; empty where none is known."""
         ACCESS_BY_MODE: bool
-        """Whether a file's mode says who may read it."""
+        """True where the mode of a file tells who may read it."""
         CHILD_FLAGS: int
-        """`creationflags` of a child that `ask_to_end` can end."""
+        """`creationflags` of a child, needed for `ask_to_end`."""
 
         def prepare_process(self) -> None:
-            """First of all in each process: a crash leaves no key on the disk (PROMISES.md S19)."""
+            """Prepare each process at its start: a crash must leave no key on the disk (docs/guarantees.md S19)."""
 
         def clocks(self) -> tuple[int, int, int]:
-            """(Unix time, time since boot, the same without the time asleep), ms, read within microseconds of each other."""
+            """Return (Unix time, time since boot, time awake since boot) in ms.
+
+            The three clocks are read within microseconds of each other.
+            """
 
         def boot_id(self, procfs: str) -> str:
-            """The same until the next boot; empty = not known: every start then counts as another boot."""
+            """Return an id that lasts until the next boot.
+
+            Empty if unknown: each start then counts as a boot.
+            """
 
         def sleeper(self) -> Sleeper:
-            """A new one."""
+            """Create a Sleeper."""
 
         def on_stop(self, stop: Callable[[], None]) -> Callable[[], None]:
-            """Call `stop`, from a signal handler or another thread, when the process is asked to end. Gives what takes it back."""
+            """Call `stop` when the process is asked to end, from a signal handler or another thread.
+
+            Returns a function that undoes this.
+            """
 
         def on_sleep_ahead(self, announce: Callable[[], None]) -> SleepWatch:
-            """Call `announce`, from a signal handler or another thread, when the machine is about to sleep."""
+            """Call `announce` when the machine is about to sleep, from a signal handler or another thread."""
 
         def tell_sleep_ahead(self, process: int) -> None:
-            """Have another process's `announce` called."""
+            """Trigger the `announce` call of another process."""
 
         def lock(self, path: Path) -> int:
-            """A descriptor of the file, locked until it is closed; made where it is not. Raises BlockingIOError when it is held."""
+            """Open the file, create it if absent, and lock it until its descriptor is closed.
+
+            Raises BlockingIOError when it is locked already.
+            """
 
         def is_running(self, process: int) -> bool:
-            """Whether there is a process of that number."""
+            """Return True when a process with this number exists."""
 
         def parent_watch(self, process: int) -> Callable[[], bool]:
-            """Asked again and again: whether our parent, which has that number, still lives."""
+            """Return a function that tells whether our parent process, with this number, still lives."""
 
         def keep_child(self, child: subprocess.Popen[bytes]) -> None:
-            """It is counted in `usage`, and where the system can, it ends with this process."""
+            """Count a child in `usage`; where the system can, end it together with this process."""
 
         def ask_to_end(self, child: subprocess.Popen[bytes]) -> None:
-            """In order where the system has a way, else at once."""
+            """Ask a child to end in order where the system can; else end it at once."""
 
         def usage(self) -> tuple[int, int]:
-            """(CPU ms of this process and of its finished children, resident bytes now of this one; 0 = not readable)."""
+            """Return (CPU ms of this process and its finished children, resident bytes of this process;
+
+            0 if unreadable).
+            """
 
         def disk_room(self, folder: Path) -> tuple[int, int]:
-            """(Bytes in all, bytes free for us) of the disk that it is on."""
+            """Return (total bytes, bytes available to us) of the disk that holds the folder."""
 
         def replace(self, fresh: Path, path: Path) -> None:
-            """Rename over what is there, whoever reads it just now."""
+            """Rename over an existing file, even while others read it."""
 
         def sync_folder(self, folder: Path) -> None:
-            """Make renames in it durable."""
+            """Make renames in the folder durable."""
 
         def acting_as_owner_of(self, folder: Path) -> AbstractContextManager[None]:
-            """What an administrator makes meanwhile belongs to the folder's owner."""
+            """Give files that an administrator creates meanwhile to the owner of the folder."""
 
         def host_name(self) -> str:
-            """Without a domain where the system keeps it so."""
+            """Return the host name, without a domain if the system stores it so."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One resident and one sender per state directory: two advisory locks that die with their process."""
+"""One resident and one sender per state directory: two advisory locks, released when their process ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEND_LOCK: Final = "send.lock"
 
 
 class ProcessLock:
-    """A lock on a file of the state directory, held until `release` or the end of the process."""
+    """Lock on a file of the state directory, held until `release` or the end of the process."""
 
     def __init__(self, state: Path, name: str, *, what: str) -> None:
         """Take the lock. `what` names the process in the message, e.g. `veilleuse-agent run`.
@@ -32,19 +32,21 @@ class ProcessLock:
             self._descriptor = here.lock(self.path)
         except BlockingIOError as error:
             raise AlreadyRunning(
-                f"{what} is already running here (process {_text(self.path) or 'unknown'} holds {self.path}): "
+                f"{what} is already running here (process {_text(self.path) or 'unknown'} holds "
+                f"{self.path}): "
                 "stop it first, or give this one another paths.state"
             ) from error
         except OSError as error:
             raise AgentError(
-                f"cannot write {self.path}: {error.strerror}; check that paths.state exists and belongs to the agent"
+                f"cannot write {self.path}: {error.strerror}; check that paths.state exists and belongs to "
+                "the agent"
             ) from error
-        with suppress(OSError):  # a full disk: the lock holds all the same, only its number is missing
+        with suppress(OSError):  # on a full disk only the process number is missing
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"{os.getpid()}\n".encode("ascii"))
 
     def release(self) -> None:
-        """Let the lock go; may be called twice."""
+        """Release the lock; may be called twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -56,10 +58,10 @@ class ProcessLock:
         self.release()
 
 
-def holder(state: Path, name: str) -> int | None:
-    """Number of the process that took the lock last; None when nobody did, or that process is gone.
+def lock_holder(state: Path, name: str) -> int | None:
+    """Return the number of the last process that took the lock; None if there is none, or it has ended.
 
-    The lock itself is not tried: to hold it for a moment could stop a service that is just starting.
+    The lock itself is not tried: holding it for a moment could stop a service that is just starting.
     """
     try:
         number = int(_text(state / name))
@@ -69,7 +71,7 @@ def holder(state: Path, name: str) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """What the holder wrote; empty when it cannot be read."""
+    """Return the text of the lock file; empty when it cannot be read."""
     try:
         return read_owned(path, 4096).decode("ascii", "replace").strip()
     except OSError:

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`system.System` on Linux; macOS takes from here what it shares (platforms/macos/system.py).
+"""Implements `platforms.System` on Linux; macOS imports the shared parts (platforms/macos/system.py).
 
-Sources: clock_gettime(2), proc(5), flock(2), getrusage(2), proc_pid_statm(5), statvfs(3), seteuid(2), setrlimit(2), signal(7).
+Sources: clock_gettime(2), proc(5), flock(2), getrusage(2), proc_pid_statm(5), statvfs(3), seteuid(2),
+setrlimit(2), signal(7).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from veilleuse.wire import files
 from veilleuse.wire.files import open_owned, rename_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 if TYPE_CHECKING:
     import subprocess
@@ -32,17 +34,19 @@ SERVICE_MANAGER: Final = "veilleuse.agent.service.systemd:SystemdNotifier"
 ACCESS_BY_MODE: Final = True
 CHILD_FLAGS: Final = 0
 
-_NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Goes on while the machine sleeps."""
+"""This clock continues during sleep."""
 SLEEP_AHEAD: Final = signal.SIGURG
-"""Tells the running agent that the machine is about to sleep. SIGURG: whoever does not expect it ignores it (signal(7)), so
-that an agent which has not begun yet, or an older one, is not killed by it."""
+"""Tells the running agent that the machine is about to sleep.
+
+A process without a handler ignores SIGURG (signal(7)), so it does not kill an older agent, or one that is
+starting.
+"""
 _PAGE_BYTES: Final = resource.getpagesize()
 
 
 def prepare_process() -> None:
-    """No core dump; children inherit it."""
+    """Disable core dumps; children inherit this."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
@@ -50,16 +54,16 @@ def prepare_process() -> None:
 
 
 def clocks() -> tuple[int, int, int]:
-    """`System.clocks`: real time, boot-time, monotonic."""
+    """See `System.clocks`: real time, boot time, monotonic time."""
     return (
-        time.time_ns() // _NANOSECONDS_PER_MILLISECOND,
-        time.clock_gettime_ns(_BOOTTIME) // _NANOSECONDS_PER_MILLISECOND,
-        time.monotonic_ns() // _NANOSECONDS_PER_MILLISECOND,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        time.clock_gettime_ns(_BOOTTIME) // NANOSECONDS_PER_MILLISECOND,
+        time.monotonic_ns() // NANOSECONDS_PER_MILLISECOND,
     )
 
 
 def boot_id(procfs: str) -> str:
-    """`System.boot_id`: the kernel's."""
+    """See `System.boot_id`: the id from the kernel."""
     try:
         with open(f"{procfs}/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -68,7 +72,7 @@ def boot_id(procfs: str) -> str:
 
 
 class PipeSleeper:
-    """`system.Sleeper` on a pipe, which a signal handler may write to."""
+    """Implements `platforms.Sleeper` with a pipe, which a signal handler may write to."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -76,20 +80,20 @@ class PipeSleeper:
         os.set_blocking(self._writer, False)
 
     def sleep(self, milliseconds: int) -> None:
-        """`Sleeper.sleep`."""
-        ready, _, _ = select.select([self._reader], [], [], max(0, milliseconds) / 1000)
+        """See `Sleeper.sleep`."""
+        ready, _, _ = select.select([self._reader], [], [], max(0, milliseconds) / MILLISECONDS_PER_SECOND)
         if ready:
             os.read(self._reader, 64)
 
     def wake(self) -> None:
-        """`Sleeper.wake`."""
+        """See `Sleeper.wake`."""
         try:
             os.write(self._writer, b"w")
         except BlockingIOError:
             return  # enough wakes are waiting already
 
     def close(self) -> None:
-        """Give the pipe back."""
+        """Close the pipe."""
         os.close(self._reader)
         os.close(self._writer)
 
@@ -101,21 +105,24 @@ sleeper = PipeSleeper
 
 
 def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
-    """`System.on_stop`: SIGTERM and SIGINT."""
-    return _handled(stop, signal.SIGTERM, signal.SIGINT)
+    """See `System.on_stop`: SIGTERM and SIGINT."""
+    return _install_handlers(stop, signal.SIGTERM, signal.SIGINT)
 
 
 class SignalWatch:
-    """`system.SleepWatch`: whoever signals looks into the spool himself (commands/before_sleep.py)."""
+    """Implements `platforms.SleepWatch`.
+
+    The sender of the signal reads the spool itself (commands/before_sleep.py).
+    """
 
     def __init__(self, announce: Callable[[], None]) -> None:
-        self._undo = _handled(announce, SLEEP_AHEAD)
+        self._undo = _install_handlers(announce, SLEEP_AHEAD)
 
-    def written(self) -> None:
-        """Nobody waits."""
+    def confirm_written(self) -> None:
+        """Do nothing: no caller waits."""
 
     def close(self) -> None:
-        """The handler that was there before."""
+        """Restore the former signal handler."""
         self._undo()
 
 
@@ -123,11 +130,11 @@ on_sleep_ahead = SignalWatch
 
 
 def tell_sleep_ahead(process: int) -> None:
-    """`System.tell_sleep_ahead`."""
+    """See `System.tell_sleep_ahead`."""
     os.kill(process, SLEEP_AHEAD)
 
 
-def _handled(call: Callable[[], None], *numbers: signal.Signals) -> Callable[[], None]:
+def _install_handlers(call: Callable[[], None], *numbers: signal.Signals) -> Callable[[], None]:
     before = {number: signal.signal(number, lambda *_: call()) for number in numbers}
 
     def undo() -> None:
@@ -141,7 +148,7 @@ def _handled(call: Callable[[], None], *numbers: signal.Signals) -> Callable[[],
 
 
 def lock(path: Path) -> int:
-    """`System.lock`: flock."""
+    """See `System.lock`: flock."""
     descriptor = open_owned(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +159,7 @@ def lock(path: Path) -> int:
 
 
 def is_running(process: int) -> bool:
-    """`System.is_running`; a process of somebody else's is none of ours."""
+    """See `System.is_running`; False for a process of another user."""
     try:
         os.kill(process, 0)
     except OSError:
@@ -161,29 +168,29 @@ def is_running(process: int) -> bool:
 
 
 def parent_watch(process: int) -> Callable[[], bool]:
-    """`System.parent_watch`: an orphan gets another parent."""
+    """See `System.parent_watch`: an orphan gets another parent."""
     return lambda: os.getppid() == process
 
 
 def keep_child(child: subprocess.Popen[bytes]) -> None:
-    """Nothing to do: getrusage counts it, and each child watches its parent."""
+    """Do nothing: getrusage counts the child, and each child watches its parent."""
 
 
 def ask_to_end(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM."""
+    """Send SIGTERM."""
     child.terminate()
 
 
 def usage() -> tuple[int, int]:
-    """`System.usage`. The finished children are the senders."""
+    """See `System.usage`. The finished children are the senders."""
     mine = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
-    return round(seconds * 1000), _rss_bytes()
+    return round(seconds * MILLISECONDS_PER_SECOND), _rss_bytes()
 
 
 def _rss_bytes() -> int:
-    # Not ru_maxrss: it starts at the peak of the process that forked us.
+    # ru_maxrss is unsuitable: it starts at the peak of the process that forked us.
     try:
         descriptor = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:
@@ -198,24 +205,24 @@ def _rss_bytes() -> int:
 
 
 def disk_room(folder: Path) -> tuple[int, int]:
-    """`System.disk_room`."""
+    """See `System.disk_room`."""
     disk = os.statvfs(folder)
     return disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
 
 
 def replace(fresh: Path, path: Path) -> None:
-    """`System.replace`."""
+    """See `System.replace`."""
     rename_owned(fresh, path)
 
 
 def sync_folder(folder: Path) -> None:
-    """`System.sync_folder`: fsync of the directory."""
+    """See `System.sync_folder`: fsync of the directory."""
     files.sync_folder(folder)
 
 
 @contextmanager
 def acting_as_owner_of(folder: Path) -> Iterator[None]:
-    """`System.acting_as_owner_of`: as root, its user and group; as anybody else nothing."""
+    """See `System.acting_as_owner_of`: root takes its user and group; other users change nothing."""
     owner = os.stat(folder)
     if os.geteuid() != 0 or owner.st_uid == 0:
         yield
@@ -230,5 +237,5 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
 
 
 def host_name() -> str:
-    """`System.host_name`."""
+    """See `System.host_name`."""
     return os.uname().nodename

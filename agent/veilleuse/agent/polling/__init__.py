@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The polling process: slow sources, a thread for each."""
+"""Polling process: slow sources, one thread each."""

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of the polling process: meters, self-detecting sources and a publication. docs/decisions/0023.
+"""Composition root of the polling process: meters, detected sources, snapshot. docs/decisions/0023.
 
-A thread for each source, because a BMC may take seconds and a plug that was unplugged never answers. The measuring
-process starts this one only where there is something to poll, and takes what it publishes (sources/polled.py).
+Each source has its own thread: a BMC may take seconds, and an unplugged plug never answers. The resident
+process starts this one only where there is something to poll, and reads its snapshot (sources/polled.py).
 """
 
 from __future__ import annotations
@@ -25,27 +25,35 @@ from veilleuse.agent.platforms.locks import POLL_LOCK, ProcessLock
 from veilleuse.agent.polling.worker import OWN_TIMEOUT_SECONDS, Job, SourceStatus, Worker
 from veilleuse.agent.ports import MeterSpec, Source, SourceContext
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, POLLED, SELF_DETECTING, polled_factory, polls
+from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, SELF_DETECTING, polled_factory, polls
 from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.snapshot import EXIT_NOTHING, PUBLISHED_FILE, Outcome, Publication, publish
+from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS: Final = 0.5
-"""Sources are read at the same moments: what ends within so long is published together."""
+"""Readings that end within this time of each other are published together.
+
+All sources read at the same moments.
+"""
 BEGINNING_MILLISECONDS: Final = 1_000
 LOOK_MILLISECONDS: Final = 15_000
-"""Without any news it is looked whether a thread hangs."""
+"""Check for hung threads this often when nothing changed."""
 FIRST_ROUND_SECONDS: Final = 20.0
-"""Nothing is published before every source had its first turn, or so long: points that are only late would look new."""
+"""Longest wait for the first turn of all sources before publishing.
+
+Points that are only late would look new.
+"""
 _STACK_BYTES: Final = 512 * 1024
 _HERE: Final = {"ok", "failed"}
 
 
 def poll(settings: AgentSettings, *, attached: bool) -> int:
-    """Poll and publish until asked to end, or with `attached` until standard input ends: our parent has it open while it lives.
+    """Poll and publish until asked to stop, or with `attached` until standard input ends.
 
-    0; EXIT_NOTHING when nothing that could be polled is on this machine. Raises ConfigurationError or AgentError.
+    Our parent keeps standard input open while it lives. Returns 0, or EXIT_NOTHING when this machine has
+    nothing to poll. Raises ConfigurationError or AgentError.
     """
     state = settings.paths.state
     with ProcessLock(state, POLL_LOCK, what="veilleuse-agent poll"):
@@ -61,12 +69,12 @@ def poll(settings: AgentSettings, *, attached: bool) -> int:
         polling = PollingProcess(jobs, published, clock)
         here.on_stop(polling.stop)
         if attached:
-            threading.Thread(target=_when_input_ends, args=(polling.stop,), daemon=True).start()
+            threading.Thread(target=_call_at_input_end, args=(polling.stop,), daemon=True).start()
         return polling.run()
 
 
 class PollingProcess:
-    """The workers and their publication."""
+    """Runs the workers and publishes their snapshot."""
 
     def __init__(self, jobs: Iterable[Job], published: Path, clock: SystemClock) -> None:
         self._stopped = False
@@ -78,7 +86,10 @@ class PollingProcess:
         self._failing = False
 
     def run(self) -> int:
-        """Until stopped; EXIT_NOTHING as soon as every source has said that it is not on this machine."""
+        """Run until stopped.
+
+        Return EXIT_NOTHING as soon as every source reported that it is not on this machine.
+        """
         for worker in self._workers:
             worker.start()
         first_round = time.monotonic() + FIRST_ROUND_SECONDS
@@ -86,7 +97,7 @@ class PollingProcess:
         while not (self._stopped or nothing):
             self._clock.sleep(LOOK_MILLISECONDS if self._last is not None else BEGINNING_MILLISECONDS)
             time.sleep(GATHER_SECONDS)
-            tried = all(worker.tried for worker in self._workers)
+            tried = all(worker.has_tried for worker in self._workers)
             if tried or time.monotonic() >= first_round:
                 seen = self._publish()
                 nothing = tried and all(one.outcome.word not in _HERE for one in seen)
@@ -97,12 +108,12 @@ class PollingProcess:
         return EXIT_NOTHING if nothing else 0
 
     def stop(self) -> None:
-        """End `run` soon; from a thread or a signal handler."""
+        """End `run` soon; callable from a thread or a signal handler."""
         self._stopped = True
         self._clock.wake()
 
     def _publish(self) -> tuple[SourceStatus, ...]:
-        seen = tuple(worker.seen() for worker in self._workers)
+        seen = tuple(worker.status() for worker in self._workers)
         publication = compose(seen, self._boot_id)
         if publication == self._last:
             return seen
@@ -118,7 +129,10 @@ class PollingProcess:
 
 
 def compose(seen: Iterable[SourceStatus], boot_id: str) -> Publication:
-    """What all sources say. A point that two of them offer is the first one's: the same joules must not count twice."""
+    """Combine the status of all sources.
+
+    A point that two sources offer belongs to the first: no double counting.
+    """
     owner: dict[object, str] = {}
     outcomes: list[Outcome] = []
     readings = []
@@ -136,8 +150,8 @@ def compose(seen: Iterable[SourceStatus], boot_id: str) -> Publication:
     return Publication(tuple(readings), points, tuple(outcomes), boot_id)
 
 
-def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, ...]:
-    """Every source that can be polled here, tried once, side by side, waiting at most so long. Raises ConfigurationError."""
+def poll_once(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, ...]:
+    """Try all sources of this machine once, in parallel, for at most `seconds`. Raises ConfigurationError."""
     workers = tuple(Worker(job) for job in jobs_of(settings))
     threads = [threading.Thread(target=worker.attempt, daemon=True) for worker in workers]
     for thread in threads:
@@ -146,7 +160,7 @@ def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, 
     for worker, thread in zip(workers, threads, strict=True):
         end = began + min(seconds, 2 * worker.job.timeout_seconds + 0.5)
         thread.join(max(0.0, end - time.monotonic()))
-    seen = tuple(worker.seen() for worker in workers)
+    seen = tuple(worker.status() for worker in workers)
     for worker, thread in zip(workers, threads, strict=True):
         if not thread.is_alive():
             worker.close()
@@ -154,7 +168,7 @@ def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[SourceStatus, 
 
 
 def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
-    """The self-detecting sources, and the meters of the meters file, as far as measure.sources lets them.
+    """List the self-detecting sources and the configured meters that measure.sources allows.
 
     Raises ConfigurationError.
     """
@@ -167,33 +181,35 @@ def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
     meters = [
         meter
         for meter in read_meters(settings.paths.meters, options_of)
-        if meter.source in chosen or (meter.source not in POLLED and set(chosen) == set(POLLED))
+        if meter.source in chosen
+        or (meter.source not in POLLED_SOURCES and set(chosen) == set(POLLED_SOURCES))
     ]
     configured = _own_controller(settings.paths.meters, meters)
     own = [
-        Job(name, name, "", partial(_made, name, context), 0, OWN_TIMEOUT_SECONDS)
+        Job(name, name, "", partial(_create_source, name, context), 0, OWN_TIMEOUT_SECONDS)
         for name in chosen
         if name in SELF_DETECTING and not (configured and name == CONTROLLER)
     ]
-    return (*own, *(_metered(context, meter) for meter in meters))
+    return (*own, *(_meter_job(context, meter) for meter in meters))
 
 
 def _own_controller(path: Path, meters: Iterable[MeterSpec]) -> bool:
-    """Whether the meters file names this machine's controller: that entry is then its one point, and none is looked for.
+    """Return True when the meters file names this machine's controller; no controller is then searched for.
 
-    The entry is taken, not the one found: somebody has chosen its address, its ceiling, and whether it is an enclosure's.
-    Raises ConfigurationError when two entries ask the device of this machine.
+    The entry is preferred to a detected controller: its address, ceiling and subject (machine or enclosure)
+    were chosen. Raises ConfigurationError when two entries read the device of this machine.
     """
     local = [meter.meter for meter in meters if meter.source == CONTROLLER and not meter.address]
     if len(local) > 1:
         raise ConfigurationError(
-            f"{path} has {len(local)} meters of this machine's own controller ({', '.join(local)}): keep one of them"
+            f"{path} has {len(local)} meters of this machine's own controller ({', '.join(local)}): keep one "
+            "of them"
         )
     return bool(local) or any(meter.source in CONTROLLERS and meter.subject == "machine" for meter in meters)
 
 
 def options_of(source: str) -> dict[str, type] | None:
-    """The keys of its own that a source knows in the meters file; None when its library is missing.
+    """Return the own keys of a source in the meters file; None when its library is missing.
 
     Raises ConfigurationError on an unknown source.
     """
@@ -203,17 +219,17 @@ def options_of(source: str) -> dict[str, type] | None:
         return None
 
 
-def _metered(context: SourceContext, meter: MeterSpec) -> Job:
-    make = partial(_made, meter.source, context._replace(meter=meter))
+def _meter_job(context: SourceContext, meter: MeterSpec) -> Job:
+    make = partial(_create_source, meter.source, context._replace(meter=meter))
     name = f"{meter.source} {meter.meter}"
     return Job(name, meter.source, meter.meter, make, meter.every_seconds, meter.timeout_seconds)
 
 
-def _made(name: str, context: SourceContext) -> Source:
+def _create_source(name: str, context: SourceContext) -> Source:
     return polled_factory(name)(context)
 
 
-def _when_input_ends(then: Callable[[], None]) -> None:
+def _call_at_input_end(then: Callable[[], None]) -> None:
     try:
         while os.read(0, 1024):
             pass

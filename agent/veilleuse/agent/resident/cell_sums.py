@@ -24,7 +24,6 @@ from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECON
 from veilleuse.wire.vocabulary import Population, State
 
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
-BYTE_SUMS: Final = ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes")
 UNITS_WHILE_GROWING: Final = 4 * MAX_UNITS_PER_CELL
 """A unit that is small at first may grow: only beyond this are the smallest merged before the record is encoded."""
 
@@ -35,12 +34,8 @@ class Share(NamedTuple):
     energies: tuple[tuple[Point, int, int], ...] = ()
     """(point, millijoules, covered milliseconds)."""
     cpu_busy_milliseconds: int | None = None
-    byte_counts: tuple[tuple[str, int], ...] = ()
-    """(one of BYTE_SUMS, bytes)."""
-    agent_cpu_milliseconds: int = 0
     gaps: tuple[tuple[str, int], ...] = ()
     """(source, milliseconds)."""
-    gpu_busy_milliseconds: int | None = None
     units: tuple[tuple[str, int], ...] = ()
     """(unit, CPU milliseconds)."""
 
@@ -60,19 +55,13 @@ def shares(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
     count = range(len(pieces_milliseconds))
     energies = [(point, split(energy), split(covered)) for point, energy, covered in whole.energies]
     busy = None if whole.cpu_busy_milliseconds is None else split(whole.cpu_busy_milliseconds)
-    byte_counts = [(name, split(total)) for name, total in whole.byte_counts]
-    own = split(whole.agent_cpu_milliseconds)
     gaps = [(source, split(total)) for source, total in whole.gaps]
-    gpu = None if whole.gpu_busy_milliseconds is None else split(whole.gpu_busy_milliseconds)
     units = [(name, split(total)) for name, total in whole.units]
     return [
         Share(
             energies=tuple((point, energy[i], covered[i]) for point, energy, covered in energies),
             cpu_busy_milliseconds=None if busy is None else busy[i],
-            byte_counts=tuple((name, parts[i]) for name, parts in byte_counts),
-            agent_cpu_milliseconds=own[i],
             gaps=tuple((source, parts[i]) for source, parts in gaps),
-            gpu_busy_milliseconds=None if gpu is None else gpu[i],
             units=tuple((name, parts[i]) for name, parts in units),
         )
         for i in count
@@ -86,24 +75,9 @@ def _whole(tick: Tick) -> Share:
         cpu_busy_milliseconds=None
         if load is None
         else round(load.cpu_busy_ratio * tick.duration_milliseconds),
-        byte_counts=() if load is None else _byte_counts(load),
-        agent_cpu_milliseconds=tick.agent_cpu_milliseconds,
         gaps=tick.gaps,
-        gpu_busy_milliseconds=None
-        if tick.gpu_busy_ratio is None
-        else round(tick.gpu_busy_ratio * tick.duration_milliseconds),
         units=tick.units,
     )
-
-
-def _byte_counts(load: LoadDelta) -> tuple[tuple[str, int], ...]:
-    values = (
-        load.disk_read_bytes,
-        load.disk_written_bytes,
-        load.network_received_bytes,
-        load.network_sent_bytes,
-    )
-    return tuple((name, value) for name, value in zip(BYTE_SUMS, values, strict=True) if value is not None)
 
 
 def add_share(
@@ -118,14 +92,13 @@ def add_share(
 ) -> None:
     """Add a piece of `milliseconds`, `offset` ms after the tick's start, in or out of update windows where that may be told.
 
-    Workstations keep no disk and network sums, only servers keep units.
+    Workstations keep no network rate, only servers keep units.
     """
     cell.milliseconds += milliseconds
     for point, energy, covered in share.energies:
         cell.add_energy(point, energy, covered)
     if tick.state not in ON:
         return
-    cell.add_sum("agent_cpu_milliseconds", share.agent_cpu_milliseconds)
     if tick.state is State.ON_IDLE:
         _add_idle_run(cell, tick, offset, milliseconds)
     if in_window is not None:
@@ -133,17 +106,15 @@ def add_share(
     if tick.displays_on is not None:
         for size, count in enumerate(tick.displays_on):
             cell.add_bucket(DISPLAY_BUCKETS, size, count * milliseconds)
-    if share.gpu_busy_milliseconds is not None:
-        cell.add_sum("gpu_busy_milliseconds", share.gpu_busy_milliseconds)
     if share.units and population is Population.SERVER:
         _add_units(cell, share.units)
     if tick.load is None or share.cpu_busy_milliseconds is None:
         return
     _add_load(cell, tick.load, share.cpu_busy_milliseconds, milliseconds)
-    if population is not Population.WORKSTATION:
-        for name, count in share.byte_counts:
-            cell.add_sum(name, count)
-        _add_network_rate(cell, tick, milliseconds)
+    if population is not Population.WORKSTATION and tick.load.network_bytes is not None:
+        rate = tick.load.network_bytes * MILLISECONDS_PER_SECOND / tick.duration_milliseconds
+        index = bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND)
+        cell.add_bucket("network_rate_milliseconds", index, milliseconds)
 
 
 def _add_window(cell: Cell, share: Share, milliseconds: int, *, in_window: bool) -> None:
@@ -171,17 +142,6 @@ def _add_load(cell: Cell, load: LoadDelta, busy_milliseconds: int, milliseconds:
     if load.memory_used_ratio is not None:
         index = bucket_index(load.memory_used_ratio * 100, MEMORY_BUCKET_EDGES_PERCENT)
         cell.add_bucket("memory_bucket_milliseconds", index, milliseconds)
-
-
-def _add_network_rate(cell: Cell, tick: Tick, milliseconds: int) -> None:
-    load = tick.load
-    if load is None or load.network_received_bytes is None or load.network_sent_bytes is None:
-        return
-    moved = load.network_received_bytes + load.network_sent_bytes
-    rate = moved * MILLISECONDS_PER_SECOND / tick.duration_milliseconds
-    cell.add_bucket(
-        "network_rate_milliseconds", bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND), milliseconds
-    )
 
 
 def _add_idle_run(cell: Cell, tick: Tick, offset: int, milliseconds: int) -> None:

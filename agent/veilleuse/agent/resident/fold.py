@@ -3,7 +3,7 @@
 """Ticks → one additive Record per period, at the grain the machine's owner allows. Pure: no clock, no file.
 
 Servers and classroom PCs have periods of the UTC clock, workstations local days (closed and night bands) and ISO weeks
-(open band). What is split is split in integers: the parts sum to the whole. DESIGN.md §3.
+(open band). What is split is split in integers: the parts sum to the whole. docs/privacy.md §1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from veilleuse.wire.bands import (
     segments,
 )
 from veilleuse.wire.limits import HOUR_MILLISECONDS, IDLE_RULE_VERSION
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, GapReason, Population, State, Supply
 
 _FAR_MILLISECONDS: Final = 2 * MILLISECONDS_PER_DAY
@@ -65,14 +65,13 @@ class _Piece(NamedTuple):
 class _Open:
     """A record that still grows."""
 
-    __slots__ = ("due", "lengths", "max_rss_bytes", "record", "used")
+    __slots__ = ("due", "lengths", "record", "used")
 
     def __init__(self, record: Record, lengths: dict[Band, int], due: dict[Band, int]) -> None:
         """`lengths`: band → milliseconds of the period in it; `due`: of them, what the states must sum to."""
         self.record = record
         self.lengths = lengths
         self.due = due
-        self.max_rss_bytes = record.max_rss_bytes
         self.used: dict[Band, int] = {}
 
 
@@ -119,7 +118,6 @@ class Fold:
     def _grow(self, piece: _Piece, share: Share, tick: Tick) -> None:
         opened = self._opened(piece)
         opened.used[piece.band] = opened.used.get(piece.band, 0) + piece.milliseconds
-        opened.max_rss_bytes = max(opened.max_rss_bytes, tick.agent_rss_bytes)
         cell = opened.record.cells.setdefault((piece.band, tick.state, tick.supply), Cell())
         offset = piece.start - tick.start_unix_milliseconds
         add_share(
@@ -137,7 +135,7 @@ class Fold:
 
     def flush(self) -> tuple[Record, ...]:
         """Everything still open, as it is: not filled up. For `once`, or before a change of grain."""
-        records = tuple(_finished(opened) for opened in self._open.values())
+        records = tuple(opened.record for opened in self._open.values())
         self._open.clear()
         return records
 
@@ -174,7 +172,7 @@ class Fold:
     def schedule(self, site: SiteCalendar, today_unix_milliseconds: int) -> date:
         """Use another calendar, from a day on that slices neither a day nor, on workstations, a week; that day.
 
-        DESIGN.md §3: from the next 1st of the month; on workstations from the first Monday on or after it, because a
+        docs/calendars.md: from the next 1st of the month; on workstations from the first Monday on or after it, because a
         week's record names one calendar. The very first calendar, which replaces the built-in one, need not wait for
         a month: from tomorrow, on workstations from next Monday. One that waits for an earlier day is used first: call
         again once it is. To go on with the one in use withdraws one that waits. Raises CalendarError when it would cut a day of a workstation in two: the hours between the
@@ -191,7 +189,7 @@ class Fold:
                 f"time zone {site.calendar.time_zone} is not the machine's {self._site.calendar.time_zone}:"
                 " to move it there, remove its state and enrol it again"
             )
-        today = datetime.fromtimestamp(today_unix_milliseconds / 1000, self._zone).date()
+        today = datetime.fromtimestamp(today_unix_milliseconds / MILLISECONDS_PER_SECOND, self._zone).date()
         first = today + timedelta(days=1)
         if self._site.sha256:
             first = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
@@ -231,9 +229,9 @@ class Fold:
     def _segment_at(self, position: int) -> Segment:
         if self._segment.start_unix_milliseconds <= position < self._segment.end_unix_milliseconds:
             return self._segment
-        day = datetime.fromtimestamp(position / 1000, self._zone).date()
+        day = datetime.fromtimestamp(position / MILLISECONDS_PER_SECOND, self._zone).date()
         self._switch(day)
-        day = datetime.fromtimestamp(position / 1000, self._zone).date()
+        day = datetime.fromtimestamp(position / MILLISECONDS_PER_SECOND, self._zone).date()
         pieces = day_segments(self._site.calendar, day)
         if self.population is Population.WORKSTATION and self._site.calendar.update_windows:
             pieces = coarse_windows(pieces)
@@ -264,16 +262,12 @@ class Fold:
         if position == start:
             whole = (min(stretch_end, hour_end) - start) // grain
             length = max(1, whole) * grain
-        return ClockPeriod(start, length, self._utc_offset_seconds(start))
+        return ClockPeriod(start, length)
 
     def _open_clock_period(self) -> ClockPeriod | None:
         opened = self._open.get("clock")
         period = opened.record.period if opened is not None else None
         return period if isinstance(period, ClockPeriod) else None
-
-    def _utc_offset_seconds(self, position: int) -> int:
-        offset = datetime.fromtimestamp(position / 1000, self._zone).utcoffset()
-        return int(offset.total_seconds()) if offset is not None else 0
 
     # ------------------------------------------------------------------------- opening and closing
 
@@ -314,7 +308,7 @@ class Fold:
                     key = (band, State.UNKNOWN, Supply.UNKNOWN)
                     opened.record.cells.setdefault(key, Cell()).milliseconds += missing
         self._closed[kind] = start if closed is None else max(closed, start)
-        return _finished(opened)
+        return opened.record
 
     def _begin(self, record: Record, calendar: Calendar) -> _Open:
         """A record as it opens, with what its states must sum to."""
@@ -353,7 +347,7 @@ class Fold:
                 "period": self._period_milliseconds,
                 "site": _site_to_plain(self._site),
                 "next": None if pending is None else [_site_to_plain(pending[0]), pending[1].isoformat()],
-                "open": [_finished(opened).to_json() for opened in self._open.values()],
+                "open": [opened.record.to_json() for opened in self._open.values()],
                 "closed": self._closed,
                 "end": self._end,
                 "since": self._since,
@@ -442,10 +436,6 @@ def _band_lengths(pieces: tuple[Segment, ...], since: int = 0) -> dict[Band, int
 def _is_full(opened: _Open, piece: _Piece) -> bool:
     """The clock went back inside the period: this much cannot be in it any more."""
     return opened.used.get(piece.band, 0) + piece.milliseconds > opened.lengths.get(piece.band, 0)
-
-
-def _finished(opened: _Open) -> Record:
-    return opened.record._replace(max_rss_bytes=opened.max_rss_bytes)
 
 
 def _site_to_plain(site: SiteCalendar) -> list[str]:

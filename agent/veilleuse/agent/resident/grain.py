@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How finely a machine measures and how often it sends: the local file and the population are the ceiling. DESIGN.md §3."""
+"""How finely a machine measures and how often it sends: the local file and the population are the ceiling. docs/privacy.md §1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.remote_config import coarser
+from veilleuse.agent.remote_config import choose_longer
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.limits import HOUR_MILLISECONDS
@@ -40,10 +40,12 @@ def grain_of(
     """The local file and the population are the ceiling: nothing gets shorter than they say, now. Raises ConfigurationError."""
     period = period_milliseconds(settings, population, unix_milliseconds)
     if population is Population.SERVER:
-        period = coarser(period, remote.period_milliseconds)
-    tick = coarser(round(settings.measure.tick_seconds * MILLISECONDS_PER_SECOND), remote.tick_milliseconds)
+        period = choose_longer(period, remote.period_milliseconds)
+    tick = choose_longer(
+        round(settings.measure.tick_seconds * MILLISECONDS_PER_SECOND), remote.tick_milliseconds
+    )
     contact = (settings.collector.contact_seconds or CONTACT_SECONDS[population]) * MILLISECONDS_PER_SECOND
-    rarer = coarser(contact, remote.contact_milliseconds)
+    rarer = choose_longer(contact, remote.contact_milliseconds)
     return Grain(min(tick, period), period, rarer // MILLISECONDS_PER_SECOND)
 
 

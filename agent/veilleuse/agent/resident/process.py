@@ -19,7 +19,7 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.clock import SystemClock
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
-from veilleuse.agent.remote_config import ConfigStatus, look
+from veilleuse.agent.remote_config import ConfigStatus, read_status
 from veilleuse.agent.resident.fold import Fold, SiteCalendar
 from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.resident.open_sources import (
@@ -88,7 +88,7 @@ def run(
             while not resident.stopped and not resident.begins_again:
                 clock.sleep(resident.milliseconds_to_next_tick())
                 if resident.step():
-                    watch.written()
+                    watch.confirm_written()
         finally:
             resident.end()
             watch.close()
@@ -322,7 +322,7 @@ class Resident:
 
     def _look(self, now: Instant) -> ConfigStatus:
         accept = self._settings.collector.accept_configuration
-        return look(self._spool.control, now, self._boot_id, accept=accept)
+        return read_status(self._spool.control, now, self._boot_id, accept=accept)
 
     def _schedule(self, calendar: str, sha256: str, now: Instant) -> None:
         try:
@@ -400,7 +400,7 @@ class Resident:
         rows: list[dict[str, Any]] = self._ticker.health()
         rows += [] if self._poller is None else self._poller.health()
         for missing in self._sources.unavailable:
-            outcome = {"successes": 0, "failures": 0, "unavailable": missing.word, "points": []}
+            outcome = {"successes": 0, "failures": 0, "unavailable": missing.word}
             rows.append({"name": missing.name, "reason": missing.reason, "remedy": missing.remedy, **outcome})
         return json.dumps(
             {"sources": rows, "cpu_milliseconds": cpu_milliseconds, "rss_bytes": rss_bytes},

@@ -7,17 +7,21 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.errors import SpoolError
 from veilleuse.agent.model import Instant
-from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey, ResidentSpool
+from veilleuse.agent.resident.child import FIRST_RETRY_MILLISECONDS, Child
 from veilleuse.agent.settings import CONTACT_SECONDS
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+)
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
@@ -32,14 +36,12 @@ COPIED_FILE: Final = "id/copied"
 """The sender found that this is a copy: measuring begins again."""
 
 _SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
-"""A fleet that boots together does not call together. PROMISES.md §2.3."""
+"""A fleet that boots together does not call together. docs/wire.md §3."""
 _WORKSTATION_SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_HOUR
 _ENROLMENT_SPREAD_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""A room that was imaged boots at once, and asks for its identities within 2 minutes: PROMISES.md S6."""
+"""A room that was imaged boots at once, and asks for its identities within 2 minutes: docs/guarantees.md S6."""
 _OVERDUE_SPREAD_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 """Workstations that missed a whole day may be on for a short while only."""
-_FIRST_RETRY_MILLISECONDS: Final = 5_000
-_LAST_RETRY_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 _LONGEST_CONTACT_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 _STOP_SECONDS: Final = 10
 
@@ -67,15 +69,16 @@ class Contacts:
         self._copied = state / COPIED_FILE
         self._ways_in = [state / ORIGINAL_FILE, *([join_file] if join_file is not None else [])]
         self._contact_seconds = contact_seconds
-        self._command = [*(command or (sys.executable, "-P", "-m", "veilleuse.agent", "send"))]
-        if config_file is not None:
-            self._command += ["--config", str(config_file)]
+        self._child = Child(
+            "sender",
+            "send",
+            config_file,
+            stdin=subprocess.DEVNULL,
+            stop_seconds=_STOP_SECONDS,
+            command=command,
+        )
         self._below = below
-        self._child: subprocess.Popen[bytes] | None = None
         self._hold = False
-        self._started = 0  # boot-time, ms
-        self._not_before = 0  # boot-time, ms
-        self._failures = 0
         self._chosen = False
         self._said_not_enrolled = False
         self._enrolled = False
@@ -93,10 +96,9 @@ class Contacts:
         period_milliseconds: int,
     ) -> bool:
         """Look after the child, or start one when it is time; whether one has just ended. Called once per tick."""
-        if self._child is not None:
-            self._watch(self._child, now)
-            return self._child is None
-        if now.boottime_milliseconds < self._not_before or not self._may_send():
+        if self._child.running:
+            return self._watch(now)
+        if self._child.is_waiting(now) or not self._may_send():
             return False
         hold = (
             self._enrolled
@@ -111,36 +113,25 @@ class Contacts:
             if not self._chosen:
                 self._chosen = True
                 wait = self._below(self._spread_milliseconds(late, population))
-                self._not_before = now.boottime_milliseconds + wait
+                self._child.wait(now, wait)
                 if wait > 0:
                     return False
         self._start(now, hold)
         return False
 
     def stop(self) -> None:
-        """End the child and wait for it; one that cannot be ended, waiting in the kernel, is left with its lock."""
-        child, self._child = self._child, None
-        if child is None:
-            return
-        here.ask_to_end(child)
-        try:
-            child.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            try:
-                child.wait(1)
-            except subprocess.TimeoutExpired:
-                log.warning("sender does not end", extra={"pid": child.pid})
+        """End the child and wait for it."""
+        self._child.stop()
 
     @property
     def running(self) -> bool:
         """Whether a sender runs now."""
-        return self._child is not None
+        return self._child.running
 
     @property
     def copy_found(self) -> bool:
         """Whether the sender ended because this machine is a copy. Asked once per tick."""
-        return self._child is None and os.path.exists(self._copied)
+        return not self._child.running and os.path.exists(self._copied)
 
     def _may_send(self) -> bool:
         """Whether there is an identity, or something to get one with; not Path.exists, which raises where we may not look."""
@@ -162,7 +153,7 @@ class Contacts:
             return None  # the other process has it: next tick
         except ValueError:
             due = unix
-        interval = (self._contact_seconds or CONTACT_SECONDS[population]) * 1000
+        interval = (self._contact_seconds or CONTACT_SECONDS[population]) * MILLISECONDS_PER_SECOND
         if due - unix > 2 * interval + MILLISECONDS_PER_DAY:
             due = unix  # the clock was set back since: no such date was ever agreed
         return unix - due if unix >= due else None
@@ -179,40 +170,23 @@ class Contacts:
         )
 
     def _start(self, now: Instant, hold: bool) -> None:
-        command = [*self._command, "--hold", "--parent", str(os.getpid())] if hold else self._command
-        try:
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, creationflags=here.CHILD_FLAGS)
-        except OSError as error:
-            log.error("sender not started", extra={"reason": str(error)})
-            self._failed(now)
-            return
-        here.keep_child(self._child)
-        self._started = now.boottime_milliseconds
         self._hold = hold
-        log.debug("sender started", extra={"pid": self._child.pid})
+        self._child.start(now, *(("--hold", "--parent", str(os.getpid())) if hold else ()))
 
-    def _watch(self, child: subprocess.Popen[bytes], now: Instant) -> None:
-        code = child.poll()
-        ran = now.boottime_milliseconds - self._started
+    def _watch(self, now: Instant) -> bool:
+        """Whether it has ended. The sender keeps its own back-off in NEXT_SEND; the child's is for one that cannot even start."""
+        code = self._child.take_exit_code()
         if code is None:
-            if not self._hold and ran > _LONGEST_CONTACT_MILLISECONDS:
-                log.warning("sender takes too long, ended", extra={"pid": child.pid})
-                self.stop()
-                self._failed(now)
-            return
-        self._child = None
+            if self._hold or self._child.running_milliseconds(now) <= _LONGEST_CONTACT_MILLISECONDS:
+                return False
+            log.warning("sender takes too long, ended")
+            self._child.stop()
+            self._child.count_failure(now)
+            return True
         self._chosen = False
-        log.debug("sender ended", extra={"pid": child.pid, "code": code})
+        log.debug("sender ended", extra={"code": code})
         if code == 0 and not self._hold:
-            self._failures = 0
-            self._not_before = now.boottime_milliseconds + _FIRST_RETRY_MILLISECONDS
+            self._child.count_success(now, FIRST_RETRY_MILLISECONDS)
         else:
-            if ran > _LAST_RETRY_MILLISECONDS:
-                self._failures = 0
-            self._failed(now)
-
-    def _failed(self, now: Instant) -> None:
-        """The sender keeps its own back-off in NEXT_SEND; this one is for a sender that cannot even start."""
-        wait = min(_LAST_RETRY_MILLISECONDS, _FIRST_RETRY_MILLISECONDS << min(self._failures, 10))
-        self._failures += 1
-        self._not_before = now.boottime_milliseconds + wait
+            self._child.count_failure(now)
+        return True

@@ -12,7 +12,12 @@ from typing import Final, NamedTuple
 
 from veilleuse.agent.model import Instant, LoadDelta, Tick, asleep_milliseconds
 from veilleuse.wire.limits import IDLE_BYTES_PER_SECOND, IDLE_CPU_RATIO
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+)
 from veilleuse.wire.vocabulary import State, Supply
 
 SLEWED_MILLISECONDS: Final = 2_000
@@ -24,7 +29,7 @@ EARLIEST_UNIX_MILLISECONDS: Final = 1_704_067_200_000
 LATEST_UNIX_MILLISECONDS: Final = 4_102_444_800_000
 """2100-01-01."""
 CLOCK_TOLERANCE_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
-"""PROMISES.md §2.2: what the collector bears without correcting."""
+"""docs/wire.md §2: what the collector bears without correcting."""
 CLOCK_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
 """How long a clock that is behind the last sign of life is waited for; then it is believed (the sign was wrong)."""
 FAR_JUMP_MILLISECONDS: Final = 36 * MILLISECONDS_PER_HOUR
@@ -58,22 +63,13 @@ def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
     """
     if load is None or load.cpu_busy_ratio >= IDLE_CPU_RATIO:
         return State.ON_ACTIVE
-    moved = sum(
-        count
-        for count in (
-            load.disk_read_bytes,
-            load.disk_written_bytes,
-            load.network_received_bytes,
-            load.network_sent_bytes,
-        )
-        if count is not None
-    )
-    idle = moved * 1000 < IDLE_BYTES_PER_SECOND * duration_milliseconds
+    moved = (load.disk_bytes or 0) + (load.network_bytes or 0)
+    idle = moved * MILLISECONDS_PER_SECOND < IDLE_BYTES_PER_SECOND * duration_milliseconds
     return State.ON_IDLE if idle else State.ON_ACTIVE
 
 
 class SleepWatch:
-    """What the sign of life gives as its reason while the machine goes to sleep. docs/decisions/0025."""
+    """What the sign of life gives as its reason while the machine goes to sleep. docs/states.md."""
 
     def __init__(self) -> None:
         self._announced: Instant | None = None
@@ -146,7 +142,7 @@ class Silence(NamedTuple):
 
 
 def reconstruct(last: LastSign | None, start: Instant, boot_id: str, supply: Supply) -> Silence:
-    """The time between the last sign of life and the start of the agent. METHOD.md §4.
+    """The time between the last sign of life and the start of the agent. docs/methodology.md §4.
 
     Same boot: `asleep` is what boot-time has more than monotonic time; the rest is `unknown`: the agent did not run.
     Another boot: up to it `off` after a clean shutdown, `asleep` after an announced suspend that nobody saw end (a battery
@@ -172,7 +168,7 @@ def reconstruct(last: LastSign | None, start: Instant, boot_id: str, supply: Sup
 
 
 _UNTIL_THE_BOOT: Final = {WHY_SHUTDOWN: State.OFF, WHY_SUSPEND: State.ASLEEP}
-"""METHOD.md §4.2: at any length. In both the machine is proved not to have been on, and no more is known of it."""
+"""docs/methodology.md §4: at any length. In both the machine is proved not to have been on, and no more is known of it."""
 
 
 def _within_boot(last: LastSign, start: Instant, supply: Supply) -> Silence:

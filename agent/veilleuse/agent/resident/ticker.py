@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed
@@ -15,7 +14,6 @@ from veilleuse.agent.model import (
     Delta,
     DisplaysReading,
     EnergyCounter,
-    GpuBusyReading,
     Instant,
     LoadCounters,
     LoadDelta,
@@ -44,7 +42,7 @@ CLOCK_STEP_MILLISECONDS: Final = 1_000
 """A wall clock further from the boot-time clock's count than this was set: the timeline follows it."""
 SHORTEST_GAP_MILLISECONDS: Final = 30_000
 TICKS_PER_GAP: Final = 4
-"""Not polled for this many ticks (and 30 s): the counters' state is dropped, SENSORS.md."""
+"""Not polled for this many ticks (and 30 s): the counters' state is dropped, docs/sources.md."""
 NEVER_STILL: Final = frozenset({PointKind.RAPL})
 """Counters that cannot stand still on a running machine: one that does is stuck, not at 0 W."""
 
@@ -54,7 +52,6 @@ class MachineReadings(NamedTuple):
 
     supply: Supply
     displays_on: tuple[int, ...] | None
-    gpu_busy_ratio: float | None
 
 
 class SourceState:
@@ -81,7 +78,7 @@ class Ticker:
     """Polls, subtracts, integrates. Joules are conserved: what is below 1 mJ is carried to the next tick.
 
     A counter that cannot be read for a moment loses nothing either: the stretches without it are held back, and its next
-    value closes the gap, each stretch getting its share by time. METHOD.md §4.1.
+    value closes the gap, each stretch getting its share by time. docs/methodology.md §4.
     """
 
     def __init__(
@@ -92,22 +89,19 @@ class Ticker:
         *,
         default_supply: Supply,
         tick_milliseconds: int,
-        usage: Callable[[], tuple[int, int]],
     ) -> None:
-        """`default_supply` is what no source tells otherwise; `usage` gives own (CPU ms, RSS bytes)."""
+        """`default_supply` is what no source tells otherwise."""
         self._clock = clock
         self.polled = tuple(SourceState(source, points) for source, points in sources)
         self._load_source = load
         self._default_supply = default_supply
         self.retime(tick_milliseconds)
-        self._usage = usage
         self._remainders: dict[Point, int] = {}  # µJ, 0 to 999
         self._previous: Instant | None = None
         self._end_unix = 0
         self._load: LoadCounters | None = None
         self._supply: Supply = default_supply
         self._processors = os.cpu_count() or 1
-        self._own_cpu = 0
         self._idle_run = 0
         self._held: list[Tick] = []
         """Stretches that wait for a counter; the last one ends at the last poll."""
@@ -129,7 +123,6 @@ class Ticker:
             self._poll(polled)
         counters = self._read_load()
         seen = self._observe()
-        own_cpu, rss = self._usage()
         previous = self._previous
         ticks: tuple[Tick, ...] = ()
         if previous is None:
@@ -140,9 +133,9 @@ class Ticker:
             # The same millisecond: the next poll takes it all.
             return now, self._settled(previous.boottime_milliseconds, last)
         else:
-            self._held += self._stretches(previous, now, counters, seen, (own_cpu - self._own_cpu, rss))
+            self._held += self._stretches(previous, now, counters, seen)
             ticks = self._settled(now.boottime_milliseconds, last)
-        self._previous, self._load, self._supply, self._own_cpu = now, counters, seen.supply, own_cpu
+        self._previous, self._load, self._supply = now, counters, seen.supply
         return now, ticks
 
     def add(self, source: Source, points: tuple[Point, ...]) -> None:
@@ -159,13 +152,12 @@ class Ticker:
                 "unavailable": None,
                 "reason": "",
                 "remedy": "",
-                "points": [[p.kind, p.domain, p.boundary, p.subject] for p in polled.points],
             }
             for polled in self.polled
         ]
         if self._load_source is not None:
             outcome = {"successes": self.load_successes, "failures": self.load_failures}
-            known: dict[str, Any] = {"unavailable": None, "reason": "", "remedy": "", "points": []}
+            known: dict[str, Any] = {"unavailable": None, "reason": "", "remedy": ""}
             rows.append({"name": self._load_source.name, **outcome, **known})
         return rows
 
@@ -206,20 +198,16 @@ class Ticker:
         return counters
 
     def _observe(self) -> MachineReadings:
-        """The first source that tells the supply, or the displays, is believed; GPUs of several sources are averaged."""
+        """The first source that tells the supply, or the displays, is believed."""
         supply: Supply | None = None
         displays: tuple[int, ...] | None = None
-        ratios: list[float] = []
         for polled in self.polled:
             for reading in polled.readings:
                 if isinstance(reading, SupplyReading):
                     supply = supply or reading.supply
                 elif isinstance(reading, DisplaysReading):
                     displays = displays or _plausible(reading.on_by_size)
-                elif isinstance(reading, GpuBusyReading) and reading.busy_ratio >= 0:
-                    ratios.append(min(1.0, reading.busy_ratio))
-        busy = sum(ratios) / len(ratios) if ratios else None
-        return MachineReadings(supply or self._default_supply, displays, busy)
+        return MachineReadings(supply or self._default_supply, displays)
 
     # -------------------------------------------------------------------------------- stretches
 
@@ -229,7 +217,6 @@ class Ticker:
         now: Instant,
         counters: LoadCounters | None,
         seen: MachineReadings,
-        own: tuple[int, int],
     ) -> tuple[Tick, ...]:
         elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
         start = self._end_unix
@@ -245,7 +232,7 @@ class Ticker:
             during = seen.supply if seen.supply is self._supply else Supply.UNKNOWN
             ticks.append(Tick(start, asleep, State.ASLEEP, during))
         if awake:
-            ticks.append(self._awake(start + asleep, awake, now, counters, seen, own))
+            ticks.append(self._awake(start + asleep, awake, now, counters, seen))
         self._keep_counters(now.boottime_milliseconds)
         return tuple(ticks)
 
@@ -256,7 +243,6 @@ class Ticker:
         now: Instant,
         counters: LoadCounters | None,
         seen: MachineReadings,
-        own: tuple[int, int],
     ) -> Tick:
         load = None if counters is None or self._load is None else load_between(self._load, counters)
         state = state_of(load, awake)
@@ -270,11 +256,8 @@ class Ticker:
             energies=energies,
             load=load,
             gaps=gaps,
-            agent_cpu_milliseconds=max(0, own[0]),
-            agent_rss_bytes=own[1],
             idle_run_milliseconds=self._idle_run,
             displays_on=seen.displays_on,
-            gpu_busy_ratio=seen.gpu_busy_ratio,
             units=self._unit_times(awake, now.boottime_milliseconds),
         )
 
@@ -380,7 +363,7 @@ class Ticker:
                 polled.units.forget()
 
     def _can_wait(self, counter: EnergyCounter, read_at: int, now: int) -> bool:
-        """Whether one more tick leaves the counter no time to go round, and no gap of SENSORS.md."""
+        """Whether one more tick leaves the counter no time to go round, and no gap of docs/sources.md."""
         longest = now - read_at + self._tick_milliseconds
         return longest <= self._gap_milliseconds and not _may_turn(counter, longest)
 
@@ -426,10 +409,8 @@ def load_between(before: LoadCounters, after: LoadCounters) -> LoadDelta | None:
         cpu_busy_ratio=min(1.0, sum(busies) / sum(totals)),
         busiest_core_ratio=max(ratios),
         memory_used_ratio=after.memory_used_ratio,
-        disk_read_bytes=_advance(before.disk_read_bytes, after.disk_read_bytes),
-        disk_written_bytes=_advance(before.disk_written_bytes, after.disk_written_bytes),
-        network_received_bytes=_advance(before.network_received_bytes, after.network_received_bytes),
-        network_sent_bytes=_advance(before.network_sent_bytes, after.network_sent_bytes),
+        disk_bytes=_advance(before.disk_bytes, after.disk_bytes),
+        network_bytes=_advance(before.network_bytes, after.network_bytes),
     )
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Channels to the collector, its six calls, and what a failed one means. Here alone the agent speaks grpc."""
+"""Channels to the collector, its six calls, and the meaning of a failed call. Only this module uses grpc."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from veilleuse.wire.v1 import telemetry_pb2_grpc as rpc
 Channel: TypeAlias = grpc.Channel
 
 RETRY_AFTER_KEYS: Final = (metadata.RETRY_AFTER, "grpc-retry-pushback-ms")
-"""Trailing metadata in which a collector says when to come back."""
+"""Trailing metadata in which a collector says when to call again."""
 LONGEST_WAIT_MILLISECONDS: Final = 24 * 3_600_000
-"""However long a collector asks to wait."""
+"""Upper limit of the wait that a collector can ask for."""
 CONFLICTS: Final = frozenset({"identity_conflict", "superseded"})
-"""Reasons that mean: somebody else holds a newer certificate of this identity. docs/wire.md."""
+"""Reasons that mean: another machine holds a newer certificate of this identity. docs/wire.md."""
 _OTHER_CA: Final = "shows a certificate of another CA than the join file's: is it the right collector?"
 _OTHER_TIME: Final = "by this machine's clock: set the clock here or on the collector"
 _HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
@@ -43,28 +43,39 @@ _HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
     (
         "Hostname Verification Check failed",
         CollectorAway,
-        "shows a certificate for other names: add this one to pki.server_names there, or correct the address here",
+        (
+            "shows a certificate for other names: add this one to pki.server_names there, or correct the "
+            "address "
+            "here"
+        ),
     ),
     ("WRONG_VERSION_NUMBER", CollectorAway, "does not speak TLS: is the port right?"),
     (
         "Failed to create security handshaker",
         IdentityError,
-        "was not called: TLS cannot use the key, certificate or CA of this machine; enrol again with a new join file",
+        (
+            "was not called: TLS cannot use the key, certificate or CA of this machine; enrol again with a "
+            "new "
+            "join file"
+        ),
     ),
 )
-"""What a failed handshake says (BoringSSL's and gRPC's words), and what it means; the first that fits."""
+"""(text from BoringSSL or gRPC, error class, meaning) of failed handshakes; the first match counts."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.enable_http_proxy", 0),  # only the configured addresses are ever contacted
-    ("grpc.enable_retries", 0),  # waiting is ours: full jitter
+    ("grpc.enable_http_proxy", 0),  # only the configured addresses are contacted
+    ("grpc.enable_retries", 0),  # retries are our own, with full jitter
     ("grpc.use_local_subchannel_pool", 1),  # a new certificate needs a new connection
     ("grpc.dns_enable_srv_queries", 0),
 )
 
 
 def open_channel(address: str, identity: Identity | None, roots_pem: bytes | None = None) -> grpc.Channel:
-    """A channel to `address`: mutual TLS with an identity, else server-authenticated against `roots_pem`."""
+    """Open a channel to `address`.
+
+    Mutual TLS with an identity, else server-authenticated with `roots_pem`.
+    """
     if identity is not None:
         credentials = grpc.ssl_channel_credentials(
             identity.roots_pem, identity.key_pem, identity.certificate_pem
@@ -75,53 +86,53 @@ def open_channel(address: str, identity: Identity | None, roots_pem: bytes | Non
 
 
 class TelemetryCalls:
-    """sender.Collector on a channel."""
+    """Implements `session.TelemetryApi` on a channel."""
 
     def __init__(self, channel: grpc.Channel, address: str, deadline_seconds: float) -> None:
         self._stub: Any = rpc.TelemetryServiceStub(channel)
-        self._called = _Caller(address, deadline_seconds)
+        self._call = _Caller(address, deadline_seconds)
 
     def hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
-        """See sender.Collector."""
-        answer: pb.HelloResponse = self._called(self._stub.Hello, request)
+        """See TelemetryApi."""
+        answer: pb.HelloResponse = self._call(self._stub.Hello, request)
         return answer
 
     def push(self, request: pb.PushRequest) -> pb.PushResponse:
-        """See sender.Collector."""
-        answer: pb.PushResponse = self._called(self._stub.Push, request)
+        """See TelemetryApi."""
+        answer: pb.PushResponse = self._call(self._stub.Push, request)
         return answer
 
     def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
-        """See sender.Collector."""
-        answer: pb.RenewResponse = self._called(self._stub.Renew, request)
+        """See TelemetryApi."""
+        answer: pb.RenewResponse = self._call(self._stub.Renew, request)
         return answer
 
 
 class EnrolmentCalls:
-    """enrolment.Desk on a channel."""
+    """Implements `certificates.EnrolmentApi` on a channel."""
 
     def __init__(self, channel: grpc.Channel, address: str, deadline_seconds: float) -> None:
         self._stub: Any = rpc.EnrolmentServiceStub(channel)
-        self._called = _Caller(address, deadline_seconds)
+        self._call = _Caller(address, deadline_seconds)
 
     def enrol(self, request: pb.EnrolRequest) -> pb.EnrolResponse:
-        """See enrolment.Desk."""
-        answer: pb.EnrolResponse = self._called(self._stub.Enrol, request)
+        """See EnrolmentApi."""
+        answer: pb.EnrolResponse = self._call(self._stub.Enrol, request)
         return answer
 
     def challenge(self, request: pb.ChallengeRequest) -> pb.ChallengeResponse:
-        """See enrolment.Desk."""
-        answer: pb.ChallengeResponse = self._called(self._stub.Challenge, request)
+        """See EnrolmentApi."""
+        answer: pb.ChallengeResponse = self._call(self._stub.Challenge, request)
         return answer
 
     def renew_expired(self, request: pb.RenewExpiredRequest) -> pb.RenewExpiredResponse:
-        """See enrolment.Desk."""
-        answer: pb.RenewExpiredResponse = self._called(self._stub.RenewExpired, request)
+        """See EnrolmentApi."""
+        answer: pb.RenewExpiredResponse = self._call(self._stub.RenewExpired, request)
         return answer
 
 
 class _Caller:
-    """Makes one call, and says what became of it."""
+    """Makes one call and translates its errors."""
 
     def __init__(self, address: str, deadline_seconds: float) -> None:
         self._address = address
@@ -135,19 +146,19 @@ class _Caller:
 
 
 def translate(error: Any, address: str) -> AgentError:
-    """What a failed call to `address` means. `error` is a grpc.RpcError that came out of a call, so a grpc.Call too."""
+    """Turn a failed call to `address` into an agent error. `error` is a grpc.RpcError and a grpc.Call."""
     code = error.code()
-    details = _shortened(error.details() or "no reason given")
+    details = _shorten(error.details() or "no reason given")
     who = f"the collector at {address}"
     for words, kind, meaning in _HANDSHAKES:
         if words in details:
             return kind(f"{who} {meaning}")
-    wait = _asked_to_wait(error)
+    wait = _requested_wait(error)
     match code:
         case grpc.StatusCode.UNAUTHENTICATED:
             return CertificateNotValid(f"{who} does not accept the agent's certificate: {details}")
         case grpc.StatusCode.PERMISSION_DENIED:
-            reason = str(_said(error).get(metadata.REASON, ""))
+            reason = str(_trailing_metadata(error).get(metadata.REASON, ""))
             kind = IdentityConflict if reason in CONFLICTS else IdentityError
             return kind(f"refused by {who}: {details}", reason)
         case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.UNIMPLEMENTED:
@@ -164,9 +175,9 @@ def translate(error: Any, address: str) -> AgentError:
             return CollectorAway(f"{who} asks to wait: {details}", wait or 0)
 
 
-def _asked_to_wait(error: Any) -> int | None:
-    """Milliseconds; None when no collector said anything."""
-    said = _said(error)
+def _requested_wait(error: Any) -> int | None:
+    """Return the wait that the collector asked for, in milliseconds; None when it asked for none."""
+    said = _trailing_metadata(error)
     for key in RETRY_AFTER_KEYS:
         text = said.get(key)
         if isinstance(text, str) and text.isdigit() and len(text) < 16:
@@ -174,12 +185,12 @@ def _asked_to_wait(error: Any) -> int | None:
     return None
 
 
-def _said(error: Any) -> Mapping[str, str | bytes]:
-    """The trailing metadata."""
+def _trailing_metadata(error: Any) -> Mapping[str, str | bytes]:
+    """Return the trailing metadata."""
     return dict(error.trailing_metadata() or ())
 
 
-def _shortened(details: str) -> str:
-    """grpc's own account of a failed connection, without the addresses it repeats; one line."""
+def _shorten(details: str) -> str:
+    """Shorten grpc's text of a failed connection to one line without the repeated addresses."""
     text = " ".join(details.split())
     return text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")

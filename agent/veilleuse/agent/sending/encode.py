@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""model.Record and model.Gap → the wire's Record, once. What was not measured stays unset."""
+"""Encodes model.Record and model.Gap as the wire's Record, once. Values that were not measured stay unset."""
 
 from __future__ import annotations
 
@@ -62,12 +62,15 @@ _ENUMS: Final[dict[type[Word], tuple[Any, str]]] = {
 
 
 class WireEncoder:
-    """What the outbox asks of an encoder: bytes out of a spool row, and bytes that stand for a lost record."""
+    """Encoder of the outbox: encodes a spool row, and a gap for a lost record."""
 
     def encode(self, body: str) -> bytes:
-        """The Record message of one spool row (JSON of Record or Gap). Raises ValueError when it is neither."""
+        """Encode one spool row (JSON of Record or Gap) as a Record message.
+
+        Raises ValueError when it is neither.
+        """
         if body.startswith(SALVAGED):
-            return _salvaged(body)
+            return _decode_salvaged(body)
         content = body_from_json(body)
         try:
             return encode_gap(content) if isinstance(content, Gap) else encode_record(content)
@@ -75,17 +78,17 @@ class WireEncoder:
             raise ValueError(f"not a record: {error}") from error
 
     def refused(self, wire: bytes) -> bytes:
-        """Gap{refused} over the span of a record the collector will never store.
+        """Encode a Gap{refused} over the span of a record that the collector will never store.
 
-        A gap that is refused itself loses its dates first, then its length too. Its id comes from the bytes refused: an agent
-        that was set back, and is refused the same record again, tells of the same gap.
+        A gap that is itself refused loses its dates first, then its length. The gap id is derived from the
+        refused bytes. An agent that was set back and is refused again sends the same gap.
         """
         gap_id = hashlib.sha256(b"refused" + wire).digest()[:GAP_ID_BYTES]
         lost = pb.Gap(reason=pb.GAP_REASON_REFUSED, records=1, gap_id=gap_id)
         try:
             record = pb.Record.FromString(wire)
         except DecodeError:
-            return _serialised(pb.Record(gap=lost))
+            return _serialise(pb.Record(gap=lost))
         if record.HasField("gap"):
             lost.records = max(1, record.gap.records)
             if any(span.HasField("period") for span in record.gap.spans):
@@ -93,19 +96,19 @@ class WireEncoder:
         elif record.measurement.HasField("period"):
             milliseconds = sum(cell.milliseconds for cell in record.measurement.cells)
             lost.spans.add(period=record.measurement.period, milliseconds=milliseconds)
-        return _serialised(pb.Record(gap=lost))
+        return _serialise(pb.Record(gap=lost))
 
     def lost(self, reason: str, records: int, spans: Sequence[bytes] = ()) -> bytes:
-        """A gap in place of `records` ≥ 1 records over `spans`; without any its time is not known."""
+        """Encode a gap that replaces `records` ≥ 1 records over `spans`; without spans it is undated."""
         gap = pb.Gap(reason=number(GapReason(reason)), records=records, gap_id=os.urandom(GAP_ID_BYTES))
         for text in spans:
             with suppress(DecodeError):
                 for span in pb.Gap.FromString(text).spans:
                     _add_span(gap, span)
-        return _serialised(pb.Record(gap=gap))
+        return _serialise(pb.Record(gap=gap))
 
     def spans(self, wire: bytes) -> bytes:
-        """When a record was, as `lost` takes it: a Gap with nothing but spans; empty when it cannot be read."""
+        """Encode the time of a record for `lost`: a Gap that holds only spans; empty when unreadable."""
         kept = pb.Gap()
         try:
             record = pb.Record.FromString(wire)
@@ -119,14 +122,17 @@ class WireEncoder:
         return kept.SerializeToString(deterministic=True)
 
     def records(self, wire: bytes) -> int:
-        """How many records it stands for, ≥ 1: one, unless it is a gap that says more."""
+        """Return the number of records that it covers, ≥ 1: one, or the count of a gap."""
         try:
             return max(1, pb.Record.FromString(wire).gap.records)
         except DecodeError:
             return 1
 
     def is_nameless_gap(self, wire: bytes) -> bool:
-        """A gap of 0.1, without id or dates: two may be the very same bytes, so no collector knows one that comes again."""
+        """Return True for a gap of 0.1 without id or dates.
+
+        Two such gaps may have equal bytes, so a collector cannot recognise a resent one.
+        """
         try:
             record = pb.Record.FromString(wire)
         except DecodeError:
@@ -135,8 +141,8 @@ class WireEncoder:
         return record.HasField("gap") and not record.gap.gap_id and not dated
 
 
-def _salvaged(body: str) -> bytes:
-    """A record that was numbered in a spool now set aside, if it still is what its chain says. Raises ValueError."""
+def _decode_salvaged(body: str) -> bytes:
+    """Decode a record that was numbered in a spool set aside, and check its chain. Raises ValueError."""
     try:
         raw = json.loads(body)
         wire, chain = bytes.fromhex(raw["wire"]), bytes.fromhex(raw["chain"])
@@ -149,7 +155,10 @@ def _salvaged(body: str) -> bytes:
 
 
 def _add_span(gap: pb.Gap, span: pb.GapSpan) -> None:
-    """Join what touches, add up what is the same period; beyond MAX_SPANS the time is not told any more."""
+    """Add a span: join adjoining clock periods and sum equal periods.
+
+    Beyond MAX_SPANS the time is undated.
+    """
     last = gap.spans[-1] if gap.spans else None
     if last is not None and last.period == span.period and last.HasField("period") == span.HasField("period"):
         last.milliseconds += span.milliseconds
@@ -166,13 +175,12 @@ def _add_span(gap: pb.Gap, span: pb.GapSpan) -> None:
 
 def _touches(one: pb.ClockPeriod, other: pb.ClockPeriod) -> bool:
     end = one.start_unix_milliseconds + one.duration_milliseconds
-    same_offset = one.utc_offset_seconds == other.utc_offset_seconds
     whole = one.duration_milliseconds > 0 and other.duration_milliseconds > 0  # not set: no clock period
-    return whole and same_offset and end == other.start_unix_milliseconds
+    return whole and end == other.start_unix_milliseconds
 
 
 def encode_record(record: Record) -> bytes:
-    """Deterministic bytes of Record{measurement}: points, cells and gaps in a fixed order."""
+    """Encode Record{measurement} as deterministic bytes: points, cells and gaps in a fixed order."""
     points = sorted(
         {point for cell in record.cells.values() for point in cell.energies},
         key=lambda point: (number(point.kind), point.domain, number(point.boundary), point.subject),
@@ -198,30 +206,24 @@ def encode_record(record: Record) -> bytes:
     for (reason, source), lost in sorted(record.gaps.items(), key=lambda gap: (number(gap[0][0]), gap[0][1])):
         if lost > 0:
             measurement.gaps.add(reason=number(reason), milliseconds=lost, source=source)
-    if record.max_rss_bytes > 0:
-        measurement.max_rss_bytes = record.max_rss_bytes
-    return _serialised(pb.Record(measurement=measurement))
+    return _serialise(pb.Record(measurement=measurement))
 
 
 def encode_gap(gap: Gap) -> bytes:
-    """Deterministic bytes of Record{gap}."""
+    """Encode Record{gap} as deterministic bytes."""
     message = pb.Gap(reason=number(gap.reason), records=gap.records, gap_id=bytes.fromhex(gap.gap_id))
     for period, lost in gap.spans:
         span = message.spans.add(milliseconds=lost)
         if period is not None:
             span.period.CopyFrom(encode_period(period))
-    return _serialised(pb.Record(gap=message))
+    return _serialise(pb.Record(gap=message))
 
 
 def encode_period(period: Period) -> pb.Period:
-    """The wire's Period."""
+    """Encode a period."""
     match period:
-        case ClockPeriod(start, duration, offset):
-            clock = pb.ClockPeriod(
-                start_unix_milliseconds=start,
-                duration_milliseconds=duration,
-                utc_offset_seconds=offset,
-            )
+        case ClockPeriod(start, duration):
+            clock = pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=duration)
             return pb.Period(clock=clock)
         case DatePeriod(day):
             return pb.Period(date=pb.LocalDate(year=day.year, month=day.month, day=day.day))
@@ -230,7 +232,7 @@ def encode_period(period: Period) -> pb.Period:
 
 
 def encode_point(point: Point) -> pb.Point:
-    """The wire's Point."""
+    """Encode a point."""
     return pb.Point(
         kind=number(point.kind),
         domain=point.domain,
@@ -241,7 +243,7 @@ def encode_point(point: Point) -> pb.Point:
 
 @cache
 def number(word: Word) -> Any:
-    """The enum number of a word of the vocabulary; typed Any because each proto enum is a type of its own."""
+    """Return the enum number of a vocabulary word; typed Any because each proto enum is its own type."""
     enum, prefix = _ENUMS[type(word)]
     return enum.Value(prefix + word.name)
 
@@ -276,5 +278,5 @@ def _calendar_hash(hexadecimal: str) -> bytes:
     return hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).digest()
 
 
-def _serialised(record: pb.Record) -> bytes:
+def _serialise(record: pb.Record) -> bytes:
     return record.SerializeToString(deterministic=True)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of enrolment: join file or original, keys, channel and spool make an identity. PROMISES.md §2.6-2.7.
+"""Composition root of enrolment: join file or original, keys, channel, spool. docs/wire.md §6 and §7.
 
-`enrol` is the command; `by_itself` is the sender's, which has no identity yet: a join file that was left for it, or the
-proof that this machine is a copy of an enrolled one.
+`enrol` serves the command. `enrol_unattended` serves a sender without identity. Such a machine has a join
+file, or can prove that it is a clone of an enrolled machine.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from veilleuse.agent.host.hardware_ids import (
     require_machine_id,
 )
 from veilleuse.agent.identity import certificates, keys
-from veilleuse.agent.identity.clone import Copies
+from veilleuse.agent.identity.clone import CloneDetector
 from veilleuse.agent.identity.join_file import JoinFile, fingerprints, read_join_file
-from veilleuse.agent.identity.reset import settle_for_enrolment
+from veilleuse.agent.identity.reset import reset_before_enrolment
 from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
@@ -42,38 +42,39 @@ log = logging.getLogger(__name__)
 
 
 def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Identity:
-    """Enrol with a join file, which is deleted afterwards unless `keep`, as far as its folder allows.
+    """Enrol with a join file, which is then deleted unless `keep`, if its directory permits.
 
     Raises IdentityError, CollectorAway.
     """
     require_machine_id(MACHINE_ID)
-    join = checked_join_file(settings, join_file)
+    join = check_join_file(settings, join_file)
     with (
         as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
     ):
-        settle_for_enrolment(settings)
+        reset_before_enrolment(settings)
         _keep_hardware(settings)
         identity = _with_join_file(settings, join)
         try:
-            _begin_again(settings, identity)
-        except AgentError as error:  # the token is used: what is missing is made at the first contact
+            _start_stream(settings, identity)
+        except AgentError as error:  # the token is used up: the first contact completes the rest
             log.warning("enrolled, the first contact does the rest", extra={"reason": str(error)})
     if not keep:
         _delete(join_file)
     return identity
 
 
-def by_itself(settings: AgentSettings) -> Identity:
-    """The first identity of a machine that was given a join file, or is a copy. The caller holds the sender's lock.
+def enrol_unattended(settings: AgentSettings) -> Identity:
+    """Get the first identity of a machine that has a join file or is a clone.
 
-    Raises NotEnrolled when there is neither, NotAdmitted when the collector refused, CollectorAway, IdentityError.
+    The caller holds the sender's lock. Raises NotEnrolled when it is neither, NotAdmitted when the collector
+    refused, CollectorAway, IdentityError.
     """
-    path, original = join_file_path(settings), Copies(settings.paths.state).original()
+    path, original = join_file_path(settings), CloneDetector(settings.paths.state).original()
     _keep_hardware(settings)
     if path.exists():
         try:
-            identity = _admitted(lambda: _with_join_file(settings, checked_join_file(settings, path)))
+            identity = _translate_refusal(lambda: _with_join_file(settings, check_join_file(settings, path)))
         except IdentityError as error:
             if original is None:
                 raise
@@ -85,17 +86,18 @@ def by_itself(settings: AgentSettings) -> Identity:
         raise NotEnrolled(
             f"this machine is not enrolled (no join file at {path}): `veilleuse-agent enrol JOINFILE`"
         )
-    return _admitted(lambda: _as_copy(settings, original))
+    return _translate_refusal(lambda: _as_clone(settings, original))
 
 
-def checked_join_file(settings: AgentSettings, path: Path) -> JoinFile:
-    """The join file at `path`, by a pinned CA when one is. Raises IdentityError."""
+def check_join_file(settings: AgentSettings, path: Path) -> JoinFile:
+    """Read the join file at `path`; its CA must be among the pinned ones, if any. Raises IdentityError."""
     join = read_join_file(path)
     pinned = fingerprints(settings.collector.ca_sha256)
     if pinned and join.ca_sha256 not in pinned:
         raise IdentityError(
             f"wrong fingerprint: the CA of {path} is {join.ca_sha256}, collector.ca_sha256 asks for "
-            f"{', '.join(sorted(pinned))}; make a join file on the right collector, or correct the configuration"
+            f"{', '.join(sorted(pinned))}; make a join file on the right collector, or correct the "
+            "configuration"
         )
     if join.readable_by_others:
         log.warning("the join file can be read by others", extra={"remedy": "chmod 600", "file": str(path)})
@@ -105,20 +107,23 @@ def checked_join_file(settings: AgentSettings, path: Path) -> JoinFile:
 def introduce(
     settings: AgentSettings, token: str, fleet_key: bytes, roots: Roots
 ) -> certificates.Introduction:
-    """What this machine says of itself when it enrols, as far as the local file allows. No fleet key, no pseudonyms."""
+    """Collect the data that this machine sends when it enrols, as far as the local configuration allows.
+
+    Pseudonyms need a fleet key.
+    """
     told = settings.privacy.send_asset_pseudonyms and fleet_key
     serial, uuid = asset_numbers(roots) if told else (None, None)
     named = settings.privacy.send_host_name and settings.measure.population == "server"
     return certificates.Introduction(
         token=token,
-        facts=own_facts(settings, []),
+        facts=own_facts(settings),
         chassis_pseudonym=pseudonym(fleet_key, serial) if serial else b"",
         smbios_pseudonym=pseudonym(fleet_key, uuid) if uuid else b"",
         host_name=here.host_name() if named else "",
     )
 
 
-# ------------------------------------------------------------------------------------- two ways in
+# --------------------------------------------------------------- with a join file, or as a clone
 
 
 def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
@@ -131,11 +136,11 @@ def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
         return _place(placement, join.address, join.enrolment_address, pinned=bool(pinned))
 
     trust = certificates.Trust(join.ca_pem, pinned)
-    return _asked(settings, address, introduction, place_of, trust)
+    return _request_identity(settings, address, introduction, place_of, trust)
 
 
-def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
-    """Where the original's collector is; no token, no fleet key: the original's key proves whose copy this is."""
+def _as_clone(settings: AgentSettings, original: Identity) -> Identity:
+    """Enrol at the original's collector: no token, no fleet key; the original's key proves the cloning."""
     introduction = introduce(settings, "", b"", Roots(settings.paths.sysfs, MACHINE_ID))
     known = original.place
     address = settings.collector.enrolment_address or known.enrolment_address
@@ -144,10 +149,10 @@ def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
         return _place(placement, known.address, known.enrolment_address, pinned=known.ca_pinned)
 
     trust = certificates.Trust(original.roots_pem, fingerprints(settings.collector.ca_sha256))
-    return _asked(settings, address, introduction, place_of, trust, original)
+    return _request_identity(settings, address, introduction, place_of, trust, original)
 
 
-def _asked(
+def _request_identity(
     settings: AgentSettings,
     address: str,
     introduction: certificates.Introduction,
@@ -157,22 +162,23 @@ def _asked(
 ) -> Identity:
     store = IdentityStore(settings.paths.state)
     with open_channel(address, None, trust.roots_pem) as channel:
-        desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
+        api = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
         identity = certificates.enrol(
-            desk, cast("certificates.Keys", keys), store, introduction, place_of, trust, original
+            api, cast("certificates.Keys", keys), store, introduction, place_of, trust, original
         )
     log.info("enrolled", extra={"as": "copy" if original is not None else "new"})
-    Copies(settings.paths.state).drop_original()
+    CloneDetector(settings.paths.state).drop_original()
     return identity
 
 
-def _admitted(ask: Callable[[], Identity]) -> Identity:
-    """What the collector will not hear is NotAdmitted, with the remedy."""
+def _translate_refusal(ask: Callable[[], Identity]) -> Identity:
+    """Turn a final refusal of the collector into NotAdmitted, with the remedy."""
     try:
         return ask()
     except (IdentityError, RequestRefused) as error:
         raise NotAdmitted(
-            f"{error}; make a join file on the collector: `veilleuse token create`, then `veilleuse-agent enrol JOINFILE`"
+            f"{error}; make a join file on the collector: `veilleuse token create`, then `veilleuse-agent "
+            "enrol JOINFILE`"
         ) from error
 
 
@@ -188,8 +194,11 @@ def _place(placement: pb.Placement, address: str, enrolment_address: str, *, pin
 
 
 def _keep_hardware(settings: AgentSettings) -> None:
-    """Before the key of the request: a copy made in between must not share it."""
-    Copies(settings.paths.state).keep(hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID)))
+    """Store the hardware ids before the key of the request exists.
+
+    A clone made in between must not share the key.
+    """
+    CloneDetector(settings.paths.state).keep(hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID)))
 
 
 def _delete(join_file: Path) -> None:
@@ -202,7 +211,7 @@ def _delete(join_file: Path) -> None:
         )
 
 
-def _begin_again(settings: AgentSettings, identity: Identity) -> None:
+def _start_stream(settings: AgentSettings, identity: Identity) -> None:
     path = settings.paths.state / FILE_NAME
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring())

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of the sending process: settings, identity, spool and channel make one contact, or hold one.
+"""Composition root of the sending process: settings, identity, spool and channel make contacts.
 
-Short-lived: each import here is paid on every contact. `keys` (cryptography) comes in only when a certificate is due.
+The process is short-lived: each contact pays for every import here. `keys` (cryptography) is imported only to
+renew a certificate.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from veilleuse.agent.errors import (
 )
 from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
-from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, Copies, Mark
+from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, CloneDetector, Mark
 from veilleuse.agent.identity.join_file import fingerprints
 from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import coarser, in_use, on_trial
+from veilleuse.agent.remote_config import choose_longer, is_on_trial, read_in_use
 from veilleuse.agent.sending.client import Channel, EnrolmentCalls, TelemetryCalls, open_channel
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.sending.session import (
@@ -45,31 +46,31 @@ from veilleuse.agent.sending.session import (
     retry_delay_milliseconds,
 )
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
-from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, points_of, whole
+from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, parse_whole_number
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
 
 _HOLD_POLL_SECONDS: Final = 10.0
-"""Longest wait between two looks at the spool; a look costs 0.1 ms."""
+"""Longest wait between two reads of the spool; a read takes 0.1 ms."""
 _HOLD_POLL_SHARE: Final = 0.25
-"""Of the period: a record is at most this late."""
+"""Share of the period between two reads: a record is late by at most this."""
 _REFUSED_MILLISECONDS: Final = 900_000
-"""A fleet whose token is refused asks four times an hour at most, each machine."""
+"""Wait after a refused token: each machine of a fleet then asks at most four times an hour."""
 TRIAL_CONTACT_MILLISECONDS: Final = (60_000, 480_000)
-"""When a contact follows one that left a configuration to be tried: well inside the ten minutes of its trial."""
+"""Range of the wait for the contact after a new configuration: well inside the ten minutes of its trial."""
 _HOLD_CONTACT_SECONDS: Final = 900
-"""A held sender says Hello at least this often: calendar and health."""
+"""Longest time between two Hellos of a held sender, for calendar and health."""
 
 
 def send(settings: AgentSettings, hold_for: int | None = None) -> int:
-    """Make one contact, or stay and push as records come while the process `hold_for` is our parent. Exit code: 0 done, 1 nothing delivered.
+    """Make one contact; with `hold_for`, push records as they come while the parent process `hold_for` lives.
 
-    What happened is left in the spool's control table (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled,
-    AlreadyRunning, SpoolError.
+    Returns the exit code: 0 done, 1 nothing delivered. The result is written to the spool's control table
+    (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled, AlreadyRunning, SpoolError.
     """
-    _require_a_way_in(settings)
+    _require_identity_source(settings)
     with (
         as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
@@ -88,56 +89,60 @@ def send(settings: AgentSettings, hold_for: int | None = None) -> int:
 
 
 class SenderProcess:
-    """The sending process."""
+    """Runs the contacts of the sending process."""
 
     def __init__(
         self,
         settings: AgentSettings,
         outbox: Outbox,
-        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now: Callable[[], int] = lambda: time.time_ns() // NANOSECONDS_PER_MILLISECOND,
         uniform: Callable[[float, float], float] | None = None,
     ) -> None:
-        """`now` gives Unix milliseconds; `uniform(low, high)` is the source of chance of every wait."""
+        """`now` returns Unix milliseconds; `uniform(low, high)` is the random source of every wait."""
         self._settings = settings
         self._outbox = outbox
         self._now = now
         self._uniform = uniform or _uniform
         self._store = IdentityStore(settings.paths.state)
         self._delay_milliseconds = 0
-        """Until the next contact."""
-        self._copied = False
-        """This machine begins again: no more calls."""
+        """Wait before the next contact."""
+        self._is_clone = False
+        """True when this machine turned out to be a clone: no more calls."""
 
     def contact(self) -> bool:
-        """One contact on its own connection; whether it went well. Raises SpoolError."""
+        """Make one contact on its own connection and return True on success. Raises SpoolError."""
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
-            return self._tried(connection.contact, self._succeeded)
+            return self._try_contact(connection.contact, self._record_success)
 
     def hold(self, parent: int) -> int:
-        """Contacts on one connection until asked to end, or the parent's death; exit code 0.
+        """Make contacts on one connection until asked to stop or until the parent dies; exit code 0.
 
-        Told which parent: one that died while we were starting has left us to another by now.
+        `parent` is passed in: `os.getppid()` is wrong if the parent died while we started.
         """
         stop = threading.Event()
         here.on_stop(stop.set)
         parent_lives = here.parent_watch(parent)
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             due = 0.0
-            while not (stop.is_set() or self._copied) and parent_lives():
+            while not (stop.is_set() or self._is_clone) and parent_lives():
                 try:
-                    due = self._held(connection, due)
-                except SpoolBusy as error:  # the resident process writes: next look
+                    due = self._hold_step(connection, due)
+                except SpoolBusy as error:  # the resident process writes: try again next time
                     log.debug("spool busy", extra={"reason": str(error)})
                 stop.wait(self._poll_seconds())
         return 0
 
-    def _held(self, connection: Connection, due: float) -> float:
-        """One look: a whole contact at `due` (monotonic seconds), else a push of what waits; the next `due`."""
+    def _hold_step(self, connection: Connection, due: float) -> float:
+        """Make a contact at `due` (monotonic seconds), else push waiting records; return the next `due`."""
         if time.monotonic() >= due:
-            well = self._tried(connection.contact, self._succeeded)
+            well = self._try_contact(connection.contact, self._record_success)
             seconds = self._delay_milliseconds / MILLISECONDS_PER_SECOND
             return time.monotonic() + (min(seconds, _HOLD_CONTACT_SECONDS) if well else seconds)
-        if connection.opened and self._outbox.waiting()[0] and not self._tried(connection.deliver, _pushed):
+        if (
+            connection.is_open
+            and self._outbox.count_waiting()[0]
+            and not self._try_contact(connection.deliver, _log_push)
+        ):
             return time.monotonic() + self._delay_milliseconds / MILLISECONDS_PER_SECOND
         return due
 
@@ -145,13 +150,13 @@ class SenderProcess:
         period = self._settings.measure.period_seconds or 60
         return max(1.0, min(period * _HOLD_POLL_SHARE, _HOLD_POLL_SECONDS))
 
-    def _tried(self, work: Callable[[], Contact], succeeded: Callable[[Contact], None]) -> bool:
+    def _try_contact(self, work: Callable[[], Contact], succeeded: Callable[[Contact], None]) -> bool:
         try:
             contact = work()
         except SpoolError:
             raise
         except AgentError as error:
-            self._failed(error)
+            self._record_failure(error)
             return False
         succeeded(contact)
         return True
@@ -165,9 +170,9 @@ class SenderProcess:
         own = seconds * MILLISECONDS_PER_SECOND
         if not self._settings.collector.accept_configuration:
             return own
-        return coarser(own, in_use(self._outbox.control).configuration.contact_milliseconds)
+        return choose_longer(own, read_in_use(self._outbox.control).configuration.contact_milliseconds)
 
-    def _succeeded(self, contact: Contact) -> None:
+    def _record_success(self, contact: Contact) -> None:
         now = self._now()
         due = next_contact_unix_milliseconds(
             now,
@@ -176,7 +181,8 @@ class SenderProcess:
             self._store.load().agent_id,
             self._uniform,
         )
-        if on_trial(self._outbox.control):  # the sooner it ends, the better: but not all at once
+        # end the trial soon, but not on all machines at once
+        if is_on_trial(self._outbox.control):
             soon = max(
                 contact.next_send_after_milliseconds, round(self._uniform(*TRIAL_CONTACT_MILLISECONDS))
             )
@@ -187,9 +193,9 @@ class SenderProcess:
         )
         log.info("contact done", extra={"records": contact.records, "next_in_milliseconds": due - now})
 
-    def _failed(self, error: AgentError) -> None:
-        self._copied = isinstance(error, CopyFound)
-        failures = whole(self._outbox.control(ControlKey.FAILURES)) + 1
+    def _record_failure(self, error: AgentError) -> None:
+        self._is_clone = isinstance(error, CopyFound)
+        failures = parse_whole_number(self._outbox.control(ControlKey.FAILURES)) + 1
         asked = error.retry_after_milliseconds if isinstance(error, CollectorAway) else 0
         if isinstance(error, NotAdmitted):
             asked = _REFUSED_MILLISECONDS
@@ -209,7 +215,7 @@ class SenderProcess:
 
 
 class Connection(AbstractContextManager["Connection"]):
-    """The channel to the collector, opened when first used and again after a renewal."""
+    """Channel to the collector, opened at first use and again after a renewal."""
 
     def __init__(
         self, settings: AgentSettings, outbox: Outbox, store: IdentityStore, now: Callable[[], int]
@@ -217,32 +223,36 @@ class Connection(AbstractContextManager["Connection"]):
         self._settings = settings
         self._outbox = outbox
         self._store = store
-        self._copies = Copies(settings.paths.state)
+        self._clone_detector = CloneDetector(settings.paths.state)
         self._now = now
         self._channel: Channel | None = None
         self._sender: Sender | None = None
 
     @property
-    def opened(self) -> bool:
-        """Whether a Hello was answered on it."""
+    def is_open(self) -> bool:
+        """Return True when a Hello was answered on this connection."""
         return self._sender is not None
 
     def contact(self) -> Contact:
-        """Hello and Push; a certificate that is due or expired is renewed, one that is missing asked for. Raises AgentError."""
+        """Exchange Hello and Push; renew a due or expired certificate, request a missing one.
+
+        Raises AgentError.
+        """
         require_machine_id(MACHINE_ID)
         self._require_own_hardware()
-        with self._conflicts_noticed():
+        with self._detect_conflicts():
             return self._contact(self._identity())
 
     def _contact(self, identity: Identity) -> Contact:
         adopt_identity(self._outbox, identity.agent_id, identity.place.population)
         if self._now() >= identity.not_after_unix_milliseconds:
-            identity = self._renewed_after_expiry(identity)
+            identity = self._renew_expired(identity)
         try:
             contact = self._open(identity).contact()
-        except (CertificateNotValid, ConnectionClosed) as error:  # its clock and ours may differ
+        except (CertificateNotValid, ConnectionClosed) as error:
+            # the clock of the collector may differ from ours
             self.close()
-            identity = self._renewed_against(error, identity)
+            identity = self._renew_against(error, identity)
             contact = self._open(identity).contact()
         except AgentError:
             self.close()
@@ -252,50 +262,57 @@ class Connection(AbstractContextManager["Connection"]):
         return contact
 
     def deliver(self) -> Contact:
-        """Push what waits. Raises AgentError; the next call has to be `contact`."""
+        """Push waiting records. Raises AgentError; the next call must then be `contact`."""
         if self._sender is None:
             return self.contact()
         try:
-            with self._conflicts_noticed():
+            with self._detect_conflicts():
                 return self._sender.deliver()
         except AgentError:
             self.close()
             raise
 
     def _identity(self) -> Identity:
-        """The identity, or the first one of a machine that has a join file or is a copy. Raises AgentError."""
+        """Load the identity, or get the first one with a join file or as a clone. Raises AgentError."""
         try:
             return self._store.load()
         except NotEnrolled:
             from veilleuse.agent.sending import enrol
 
-            return enrol.by_itself(self._settings)
+            return enrol.enrol_unattended(self._settings)
 
     def _require_own_hardware(self) -> None:
-        """Raises CopyFound when it is another's: the mark makes the service begin again."""
+        """Raise CopyFound on another machine's hardware.
+
+        The mark makes the service start again as a clone.
+        """
         hardware = hardware_ids(Roots(self._settings.paths.sysfs, MACHINE_ID))
-        if self._copies.marked() is None:
-            if not self._copies.is_other_hardware(hardware):
-                self._copies.keep(hardware)
+        if self._clone_detector.read_mark() is None:
+            if not self._clone_detector.is_other_hardware(hardware):
+                self._clone_detector.keep(hardware)
                 return
-            self._copies.mark(Mark(HARDWARE, self._now()))
-        changed = ", ".join(self._copies.changed(hardware))
+            self._clone_detector.mark(Mark(HARDWARE, self._now()))
+        changed = ", ".join(self._clone_detector.changed_ids(hardware))
         raise CopyFound(
-            f"this is a copy of another machine ({changed or 'both were served'}; nothing was sent): `veilleuse-agent run` "
+            f"this is a copy of another machine ({changed or 'both were served'}; nothing was sent): "
+            "`veilleuse-agent run` "
             "begins again under an identity of its own, at once when it runs, else when it starts"
         )
 
     @contextmanager
-    def _conflicts_noticed(self) -> Iterator[None]:
-        """A conflict makes this the copy, once an hour at most. Raises CopyFound, or the conflict itself."""
+    def _detect_conflicts(self) -> Iterator[None]:
+        """Treat this machine as the clone after a conflict, once an hour at most.
+
+        Raises CopyFound, or the conflict.
+        """
         try:
             yield
         except IdentityConflict as error:
             self.close()
             now = self._now()
-            if not self._copies.may_rekey(now):
+            if not self._clone_detector.may_rekey(now):
                 raise
-            self._copies.mark(Mark(CONFLICT, now))
+            self._clone_detector.mark(Mark(CONFLICT, now))
             raise CopyFound(f"{error}; it begins again under an identity of its own") from error
 
     def close(self) -> None:
@@ -315,13 +332,16 @@ class Connection(AbstractContextManager["Connection"]):
             address_of(self._settings, identity.place),
             self._settings.collector.deadline_seconds,
         )
-        facts = own_facts(self._settings, points_of(self._outbox.control(ControlKey.SOURCES)))
+        facts = own_facts(self._settings)
         accept = self._settings.collector.accept_configuration
         self._sender = Sender(self._outbox, calls, facts, self._now, accept_configuration=accept)
         return self._sender
 
     def _renew(self, identity: Identity) -> None:
-        """A renewal that fails is tried again at the next contact: a third of the certificate's life is left."""
+        """Renew the certificate.
+
+        After a failure the next contact tries again, with a third of its life left.
+        """
         from veilleuse.agent.identity import certificates, keys
 
         if self._channel is None:
@@ -339,50 +359,55 @@ class Connection(AbstractContextManager["Connection"]):
             left = identity.not_after_unix_milliseconds - self._now()
             log.warning("certificate not renewed", extra={"reason": str(error), "left_milliseconds": left})
 
-    def _renewed_against(self, error: AgentError, identity: Identity) -> Identity:
-        """Another certificate when the collector finds this one expired; raises `error` when that is not the trouble.
+    def _renew_against(self, error: AgentError, identity: Identity) -> Identity:
+        """Renew when the collector finds the certificate expired; raise `error` when that is not the cause.
 
-        A connection that closes is taken for it from the second time in a row only.
+        A closed connection counts as an expired certificate only from the second time in a row.
         """
         if isinstance(error, ConnectionClosed) and not self._outbox.control(ControlKey.FAILURES):
             raise error
         try:
-            return self._renewed_after_expiry(identity)
+            return self._renew_expired(identity)
         except IdentityConflict:
             raise
         except AgentError as other:
             log.info("certificate not renewed either", extra={"reason": str(other)})
             raise error from other
 
-    def _renewed_after_expiry(self, identity: Identity) -> Identity:
+    def _renew_expired(self, identity: Identity) -> Identity:
         from veilleuse.agent.identity import certificates, keys
 
         address = self._settings.collector.enrolment_address or identity.place.enrolment_address
         with open_channel(address, None, identity.roots_pem) as channel:
-            desk = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
+            api = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
             pinned = fingerprints(self._settings.collector.ca_sha256)
-            return certificates.renew_expired(desk, cast("certificates.Keys", keys), self._store, pinned)
+            return certificates.renew_expired(api, cast("certificates.Keys", keys), self._store, pinned)
 
 
-def _require_a_way_in(settings: AgentSettings) -> None:
-    """Raises NotEnrolled when there is no identity, and nothing to get one with."""
+def _require_identity_source(settings: AgentSettings) -> None:
+    """Raise NotEnrolled when there is no identity and nothing to get one with."""
     store, join_file = IdentityStore(settings.paths.state), join_file_path(settings)
-    if store.is_enrolled() or join_file.exists() or Copies(settings.paths.state).original() is not None:
+    if (
+        store.is_enrolled()
+        or join_file.exists()
+        or CloneDetector(settings.paths.state).original() is not None
+    ):
         return
     raise NotEnrolled(
-        f"this machine is not enrolled (nothing in {store.directory}, no {join_file}): `veilleuse-agent enrol JOINFILE`"
+        f"this machine is not enrolled (nothing in {store.directory}, no {join_file}): `veilleuse-agent "
+        "enrol JOINFILE`"
     )
 
 
-def _pushed(contact: Contact) -> None:
+def _log_push(contact: Contact) -> None:
     log.debug("records pushed", extra={"records": contact.records})
 
 
 def _uniform(low: float, high: float) -> float:
-    """Of the system's own chance: the module `random` would cost every contact its import."""
+    """Draw from `os.urandom`: importing the module `random` would slow every contact."""
     return low + (high - low) * int.from_bytes(os.urandom(6), "big") / 2**48
 
 
 def address_of(settings: AgentSettings, place: Placement) -> str:
-    """host:port of the mTLS service."""
+    """Return host:port of the mTLS service."""
     return settings.collector.address or place.address

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a Hello answer brings: calendar and configuration → control values. Nothing else of it can change the machine."""
+"""Turns the calendar and configuration of a Hello answer into control values.
+
+No other part changes the machine.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import NONE, Remote, Trial, readable
+from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, parse_or_none
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -23,7 +26,10 @@ Control = Callable[[str], str | None]
 def configuration_control(
     message: pb.RemoteConfiguration, control: Control, *, accept: bool
 ) -> dict[str, str | None]:
-    """The control values that a pulled configuration leaves: a candidate, or that it failed. `accept`: the local switch."""
+    """Return the control values after a pulled configuration: a candidate, or a failure.
+
+    `accept`: the local switch.
+    """
     sha256 = message.sha256.hex()
     if len(message.sha256) != SHA256_BYTES:
         log.error("configuration without a name, left alone", extra={"sha256": sha256[:80]})
@@ -31,14 +37,14 @@ def configuration_control(
     try:
         if not accept:
             raise ConfigurationOutOfBounds("collector.accept_configuration is off")
-        configuration = _configuration(message).checked()
+        configuration = _configuration(message).check()
     except ConfigurationOutOfBounds as error:
         log.error("configuration refused, the former one stays", extra={"reason": str(error)})
         return {ControlKey.CONFIGURATION_FAILED: sha256, ControlKey.CONFIGURATION_CANDIDATE: None}
-    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
-    candidate = Remote(sha256, configuration)
-    if candidate == good and trial is None:  # the collector took a failed one back
+    good = parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    candidate = RemoteConfig(sha256, configuration)
+    if candidate == good and trial is None:  # the collector withdrew a failed one
         return {ControlKey.CONFIGURATION_FAILED: None, ControlKey.CONFIGURATION_CANDIDATE: None}
     if sha256 == control(ControlKey.CONFIGURATION_FAILED) or (
         trial is not None and candidate == trial.remote
@@ -48,10 +54,10 @@ def configuration_control(
 
 
 def configuration_status(control: Control, *, accept: bool) -> pb.DocumentStatus | None:
-    """What Hello says of it; None when there never was one."""
+    """Return the status of the configuration for Hello; None when there never was one."""
     failed = control(ControlKey.CONFIGURATION_FAILED)
-    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
-    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    trial = parse_or_none(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    good = parse_or_none(RemoteConfig.from_json, control(ControlKey.CONFIGURATION)) or NONE
     in_use = good.sha256 if trial is None else trial.remote.sha256
     if failed is not None or (in_use and not accept):
         state, sha256 = pb.APPLIED_STATE_FAILED, failed or in_use
@@ -65,7 +71,7 @@ def configuration_status(control: Control, *, accept: bool) -> pb.DocumentStatus
 
 
 def confirmation(trial: str) -> tuple[dict[str, str | None], dict[str, str | None]]:
-    """(what must stand, what to set) for a good contact of a sender that saw this trial when it began."""
+    """Return (values that must still hold, values to set) for a good contact begun during this trial."""
     expected: dict[str, str | None] = {
         ControlKey.CONFIGURATION_TRIAL: trial,
         ControlKey.CONFIGURATION_CANDIDATE: None,
@@ -81,7 +87,7 @@ def _configuration(message: pb.RemoteConfiguration) -> Configuration:
 
 
 def unhex(text: str | None) -> bytes:
-    """The bytes of a control value; empty when it is absent or damaged."""
+    """Decode a control value to bytes; empty when it is absent or damaged."""
     try:
         return bytes.fromhex(text or "")
     except ValueError:
@@ -89,7 +95,7 @@ def unhex(text: str | None) -> bytes:
 
 
 def calendar_control(message: pb.Calendar) -> dict[str, str | None]:
-    """The control values that hold a pulled calendar; the old one stays when it cannot be used."""
+    """Return the control values of a pulled calendar; the former one stays when it is unusable."""
     from datetime import date
 
     from veilleuse.wire.bands import Calendar, CalendarError, OpenSpan
@@ -106,7 +112,8 @@ def calendar_control(message: pb.Calendar) -> dict[str, str | None]:
             closures=tuple(sorted({date(day.year, day.month, day.day) for day in message.closures})),
             update_windows=spans(message.update_windows),
         )
-    except (CalendarError, ValueError, OverflowError) as error:  # the last: of a year that date cannot hold
+    except (CalendarError, ValueError, OverflowError) as error:
+        # OverflowError: a year out of the range of `date`
         log.error("calendar refused, the former one stays", extra={"reason": str(error)})
         return {ControlKey.CALENDAR_STATE: "failed"}
     text = calendar.to_json()

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One contact with the collector: Hello, then Push until nothing waits. PROMISES.md §2.2 and §2.3.
+"""One contact with the collector: Hello, then Push until nothing waits. docs/wire.md §2 and §3.
 
-The logic alone: the calls come in through `TelemetryApi`, so that grpc stays in the composition root.
+This module holds the logic only. Calls come in through `TelemetryApi`, so that grpc stays in the composition
+root.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, RequestRefused
 from veilleuse.agent.ports import ControlKey, SenderSpool, WireRecord
-from veilleuse.agent.remote_config import Trial, readable
+from veilleuse.agent.remote_config import Trial, parse_or_none
 from veilleuse.agent.sending.remote_config import (
     calendar_control,
     configuration_control,
@@ -24,7 +25,7 @@ from veilleuse.agent.sending.remote_config import (
     confirmation,
     unhex,
 )
-from veilleuse.agent.spool.database import counted
+from veilleuse.agent.spool.database import parse_counts
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import (
     MAX_PUSH_BYTES,
@@ -33,43 +34,47 @@ from veilleuse.wire.limits import (
     fact_text,
 )
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
 
 ROWS_PER_PUSH: Final = 256
-"""DESIGN.md §4: the sender reads at most this many rows, then uses the network."""
+"""The sender reads at most this many rows, then uses the network: docs/architecture.md §2."""
 ATTEMPTS_PER_CONTACT: Final = 512
-"""Hello answers, refusals and conflicts worked through before giving up until the next contact."""
+"""Largest number of Hello answers, refusals and conflicts handled in one contact."""
 REFUSALS_PER_RECORD: Final = 3
-"""A record is refused, then its gap with a date, then the one without; one that says no time means that the two sides disagree."""
+"""Number of refusals of one record: the record, its dated gap, its undated gap.
+
+A further refusal means that the two sides disagree.
+"""
 
 
 class TelemetryApi(Protocol):
     """The three calls of :8641.
 
     Each raises CollectorAway (try later), IdentityError (the certificate is not accepted) or RequestRefused
-    (this very request can never be accepted).
+    (this request can never be accepted).
     """
 
     def hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
-        """Opens an exchange."""
+        """Open an exchange."""
 
     def push(self, request: pb.PushRequest) -> pb.PushResponse:
-        """A contiguous run of records."""
+        """Push a contiguous run of records."""
 
     def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
-        """A new certificate."""
+        """Request a new certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """How a contact ended."""
+    """Result of a contact."""
 
     records: int
-    """Acknowledged during it."""
+    """Number of records acknowledged during the contact."""
     next_send_after_milliseconds: int
-    """What the collector asked for last; 0 = as configured."""
+    """Wait that the collector asked for last; 0 = as configured."""
 
 
 class Sender:
@@ -84,43 +89,45 @@ class Sender:
         *,
         accept_configuration: bool = True,
     ) -> None:
-        """`facts` as of now; `now` gives Unix milliseconds; `accept_configuration` is the local switch."""
+        """`facts` as of now; `now` returns Unix milliseconds; `accept_configuration` is the local switch."""
         self._spool = spool
         self._collector = collector
         self._facts = facts.SerializeToString(deterministic=True)
-        self._version = facts.agent_version
         self._now = now
         self._accept = accept_configuration
         self._next_send_after = 0
         self._acknowledged = 0
-        self._told_facts = False
-        """In the last Hello."""
+        self._sent_facts = False
+        """True when the last Hello contained the facts."""
         self._refused: dict[tuple[bytes, int], int] = {}
         self._attempts = 0
         self._rows = ROWS_PER_PUSH
         self._edge: tuple[int, bytes] | None = None
-        """Mark and chain just before the oldest row kept, once the collector went back to there."""
+        """Number and chain just before the oldest row kept, once the collector went back to it."""
 
     def contact(self) -> Contact:
-        """Hello, then everything that waits; confirms what was on trial before. Raises CollectorAway, IdentityError, SpoolError."""
+        """Say Hello, push all waiting records, then confirm a configuration that was on trial before.
+
+        Raises CollectorAway, IdentityError, SpoolError.
+        """
         self._attempts = 0
         trial = self._spool.control(ControlKey.CONFIGURATION_TRIAL)
         self._spool.number_pending(ROWS_PER_PUSH)
         self._open()
         done = self._deliver()
-        if trial is not None and self._accept and readable(Trial.from_json, trial) is not None:
+        if trial is not None and self._accept and parse_or_none(Trial.from_json, trial) is not None:
             self._spool.exchange(*confirmation(trial))
         return done
 
     def deliver(self) -> Contact:
-        """Everything that waits, on a stream that `contact` opened before. Raises like it."""
+        """Push all waiting records on a stream that `contact` opened. Raises like `contact`."""
         self._attempts = 0
         return self._deliver()
 
     # ------------------------------------------------------------------------------ Hello
 
     def _open(self) -> None:
-        """Hello until both sides stand at the same place."""
+        """Say Hello until both sides agree on the position in the stream."""
         while True:
             self._attempt()
             answer = self._hello()
@@ -130,24 +137,28 @@ class Sender:
                 return
 
     def _lacks_facts(self, mark: int) -> bool:
-        """A collector that stands before what it had acknowledged was put back to a backup, and may know of no facts, or of older ones:
-        the next Hello has them. False where the last one had."""
-        if self._told_facts or mark >= self._spool.acknowledged_seq():
+        """Return True when the next Hello must contain the facts.
+
+        A collector that stands before its own acknowledgement was restored from a backup. It may lack the
+        facts, or hold older ones. Returns False when the last Hello contained them.
+        """
+        if self._sent_facts or mark >= self._spool.acknowledged_seq():
             return False
         self._spool.set_control({ControlKey.FACTS_SHA256: None})
         return True
 
     def _request(self, epoch: bytes | None = None) -> pb.HelloRequest:
-        request = hello_request(self._spool, self._version, accept_configuration=self._accept)
+        request = hello_request(self._spool, accept_configuration=self._accept)
         if epoch is not None:
             request.epoch = epoch
         return request
 
     def _call_hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
-        """Raises CollectorAway."""
+        """Call Hello. Raises CollectorAway."""
         try:
             return self._collector.hello(request)
-        except RequestRefused as error:  # nothing of a Hello can be dropped: it is the versions that disagree
+        except RequestRefused as error:
+            # no part of a Hello can be dropped: the versions of the two sides disagree
             raise CollectorAway(
                 f"{error}: the agent and the collector may be of different versions"
             ) from error
@@ -155,8 +166,8 @@ class Sender:
     def _hello(self) -> pb.HelloResponse:
         request = self._request()
         facts_sha256 = hashlib.sha256(self._facts).hexdigest()
-        self._told_facts = self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256
-        if self._told_facts:
+        self._sent_facts = self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256
+        if self._sent_facts:
             request.facts.ParseFromString(self._facts)
         answer = self._call_hello(request)
         self._next_send_after = answer.next_send_after_milliseconds
@@ -173,7 +184,7 @@ class Sender:
         return answer
 
     def _agree(self, mark: int, chain: bytes) -> bool:
-        """Bring the spool to where the collector stands; False when a new epoch was needed, so say Hello again."""
+        """Bring the spool to the collector's position; False when a new epoch needs another Hello."""
         spool = self._spool
         if mark == 0 and not chain:
             chain = chain_start(spool.epoch())
@@ -182,7 +193,7 @@ class Sender:
             return False
         if own is not None and own == chain:
             if mark > spool.acknowledged_seq():
-                spool.acknowledge(mark, self._now())  # it had been stored, the answer was lost
+                spool.acknowledge(mark, self._now())  # stored before, but the answer was lost
             if mark == spool.acknowledged_seq() or spool.rewind(mark):
                 return True
         oldest = spool.oldest_seq()
@@ -196,7 +207,10 @@ class Sender:
         return False
 
     def _lacks_former(self) -> bool:
-        """Nothing of this epoch is there: is something missing of those before, which is not kept? Then another begins, and says so."""
+        """Start a new epoch with a gap when the collector lacks deleted records of a former epoch.
+
+        It is called when the collector has nothing of the present epoch. Returns whether a new epoch started.
+        """
         former, stands = self._spool.former(), {}
         for epoch in former:
             answer = self._call_hello(self._request(epoch))
@@ -209,7 +223,7 @@ class Sender:
         return True
 
     def _go_back(self, mark: int, chain: bytes, oldest: int) -> bool:
-        """The collector stands before everything that is kept, or just at its edge."""
+        """Rewind to a collector that stands before every kept record, or exactly at the edge."""
         first = self._spool.unacknowledged(mark, 1, MAX_PUSH_BYTES)
         if mark == oldest - 1 and first and chain_next(chain, first[0].wire) == first[0].chain:
             self._edge = (mark, chain)
@@ -224,7 +238,7 @@ class Sender:
     # ------------------------------------------------------------------------------- Push
 
     def _deliver(self) -> Contact:
-        """Push what waits, in runs, until nothing does."""
+        """Push waiting records in runs until none is left."""
         self._acknowledged = 0
         while True:
             self._spool.number_pending(ROWS_PER_PUSH)
@@ -239,7 +253,7 @@ class Sender:
                 self._attempt()
                 self._open()
                 continue
-            if (seq := _damaged(before, run)) is not None:
+            if (seq := _find_damaged(before, run)) is not None:
                 self._attempt()
                 log.error("record damaged in the spool, a gap takes its place", extra={"seq": seq})
                 self._spool.replace_with_gap(seq, "damaged in the spool", damaged=True)
@@ -251,15 +265,15 @@ class Sender:
                 records=[record.wire for record in run],
             )
             try:
-                self._answered(self._collector.push(request), run[-1].seq)
+                self._handle_answer(self._collector.push(request), run[-1].seq)
             except RequestRefused as error:
                 self._narrow(run[0].seq, len(run), str(error))
 
-    def _answered(self, answer: pb.PushResponse, last_seq: int) -> None:
+    def _handle_answer(self, answer: pb.PushResponse, last_seq: int) -> None:
         self._next_send_after = answer.next_send_after_milliseconds
         match answer.outcome:
-            case pb.PUSH_OUTCOME_STORED if answer.mark >= last_seq or self._moved(answer.mark):
-                self._stored(answer.mark, answer.chain)
+            case pb.PUSH_OUTCOME_STORED if answer.mark >= last_seq or self._is_new_mark(answer.mark):
+                self._acknowledge(answer.mark, answer.chain)
             case pb.PUSH_OUTCOME_REFUSED if answer.refusals:
                 self._attempt()
                 for refusal in sorted(answer.refusals, key=lambda one: one.seq):
@@ -280,13 +294,13 @@ class Sender:
                     f"the collector gave an outcome this agent does not know ({answer.outcome})"
                 )
 
-    def _moved(self, mark: int) -> bool:
+    def _is_new_mark(self, mark: int) -> bool:
         return mark > self._spool.acknowledged_seq()
 
     def _same_as_ours(self, mark: int, chain: bytes) -> bool:
         return mark <= self._spool.last_seq() and self._spool.chain_at(mark) == chain
 
-    def _stored(self, mark: int, chain: bytes) -> None:
+    def _acknowledge(self, mark: int, chain: bytes) -> None:
         if not self._same_as_ours(mark, chain):
             self._attempt()
             if not self._agree(mark, chain):
@@ -301,7 +315,10 @@ class Sender:
             self._spool.set_control({ControlKey.CALENDAR_STATE: "confirmed"})
 
     def _narrow(self, first_seq: int, records: int, reason: str) -> None:
-        """The collector refuses a run without naming the record: halve it until one remains, and replace that."""
+        """Halve a run that the collector refuses without naming a record.
+
+        Replace the last remaining record.
+        """
         self._attempt()
         if records > 1:
             self._rows = records // 2
@@ -323,13 +340,11 @@ class Sender:
     def _attempt(self) -> None:
         self._attempts += 1
         if self._attempts > ATTEMPTS_PER_CONTACT:
-            raise CollectorAway(
-                "the collector and this agent do not come to agree on the stream: retried later"
-            )
+            raise CollectorAway("the collector and this agent cannot agree on the stream: retried later")
 
 
-def _damaged(chain: bytes, run: Sequence[WireRecord]) -> int | None:
-    """The first record of a run whose bytes are not what its chain says: never sent."""
+def _find_damaged(chain: bytes, run: Sequence[WireRecord]) -> int | None:
+    """Return the number of the first record whose bytes do not match its chain; it is never sent."""
     for one in run:
         if chain_next(chain, one.wire) != one.chain:
             return one.seq
@@ -344,11 +359,9 @@ _STATES: Final = {"confirmed": pb.APPLIED_STATE_CONFIRMED, "failed": pb.APPLIED_
 _REASONS: Final = frozenset(reason.value for reason in GapReason)
 
 
-def hello_request(
-    spool: SenderSpool, agent_version: str, *, accept_configuration: bool = True
-) -> pb.HelloRequest:
+def hello_request(spool: SenderSpool, *, accept_configuration: bool = True) -> pb.HelloRequest:
     """What Hello says apart from the facts: where the stream stands, documents, health."""
-    records, size = spool.waiting()
+    records, size = spool.count_waiting()
     request = pb.HelloRequest(
         epoch=spool.epoch(),
         last_seq=spool.last_seq(),
@@ -360,15 +373,15 @@ def hello_request(
         request.calendar.CopyFrom(pb.DocumentStatus(sha256=sha256, state=state))
     if (status := configuration_status(spool.control, accept=accept_configuration)) is not None:
         request.configuration.CopyFrom(status)
-    request.health.agent_version = agent_version
+    request.health.agent_version = VERSION
     request.health.spool_records, request.health.spool_bytes = records, size
     _fill_health(request.health, spool)
     return request
 
 
 def _fill_health(health: pb.Health, spool: SenderSpool) -> None:
-    health.quarantine_records = spool.quarantined()
-    for reason, lost in sorted(counted(spool.control(ControlKey.DROPS)).items()):
+    health.quarantine_records = spool.count_quarantined()
+    for reason, lost in sorted(parse_counts(spool.control(ControlKey.DROPS)).items()):
         if reason in _REASONS:
             health.drops.add(reason=pb.GapReason.Value(f"GAP_REASON_{reason.upper()}"), records=lost)
     try:
@@ -378,7 +391,8 @@ def _fill_health(health: pb.Health, spool: SenderSpool) -> None:
         TypeError,
         KeyError,
         AttributeError,
-    ) as error:  # damaged: the resident writes it again
+        # damaged: the resident process writes it again
+    ) as error:
         log.warning("state of the sources not readable", extra={"reason": str(error)})
         del health.sources[:]
 
@@ -409,11 +423,12 @@ def retry_delay_milliseconds(
     asked_milliseconds: int,
     uniform: Callable[[float, float], float],
 ) -> int:
-    """How long to wait after `failures` ≥ 1 contacts failed in a row, and at least what the collector asked for.
+    """Return the wait after `failures` ≥ 1 failed contacts in a row, at least what the collector asked for.
 
-    First uniform 0 to min(interval, 120 s); then exponential from 5 s, never less than the first, capped at 15 min, full
-    jitter after the cap. Less than the first, and all that failed twice during an outage would come back within seconds of
-    its end: R16. `uniform(low, high)` is the source of chance. Source: PROMISES.md §2.3.
+    The first wait is uniform in 0 to min(interval, 120 s). Later waits have an exponential ceiling from 5 s
+    to 15 min, never below the first ceiling, with full jitter. A lower ceiling would bring all machines that
+    failed twice back within seconds of the end of an outage: R16. `uniform(low, high)` is the random source.
+    Source: docs/wire.md §3.
     """
     ceiling = min(interval_milliseconds, FIRST_RECONNECT_CAP_MILLISECONDS)
     if failures > 1:
@@ -430,10 +445,10 @@ def next_contact_unix_milliseconds(
     agent_id: bytes,
     uniform: Callable[[float, float], float],
 ) -> int:
-    """When to come back after a contact that went well.
+    """Return the time of the next contact after a successful one.
 
-    As asked (and up to a tenth later), else: once a day at a random moment of the next UTC day; more often, at the
-    agent's own phase of the interval, so that a fleet started together spreads out.
+    It is as asked, plus up to a tenth. Else, for an interval of a day: a random moment of the next UTC day.
+    Else the agent's own phase of the interval, so that a fleet started together spreads out.
     """
     if asked_milliseconds:
         return now_unix_milliseconds + round(asked_milliseconds + uniform(0, asked_milliseconds / 10))

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Glue to the operating system's service manager, and nothing else."""
+"""Adapters to the service managers of the operating systems."""

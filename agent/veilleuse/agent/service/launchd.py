@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""launchd as the service manager of macOS. It has no protocol of notifications: it starts, ends (SIGTERM, then SIGKILL), restarts.
+"""Adapter to launchd, the service manager of macOS.
 
-Source: launchd.plist(5); sysctl kern.willshutdown (xnu, iokit/Kernel/IOPMrootDomain.cpp). Never run on a Mac: docs/macos.md.
+launchd has no notifications: it starts, ends (SIGTERM, then SIGKILL) and restarts the process. Source:
+launchd.plist(5); sysctl kern.willshutdown (xnu, iokit/Kernel/IOPMrootDomain.cpp). Never run on a Mac:
+docs/macos.md.
 """
 
 from __future__ import annotations
@@ -11,22 +13,25 @@ from veilleuse.agent.platforms.macos.api import MacosCallTable, number
 
 
 class Launchd:
-    """`ports.ServiceManager`."""
+    """Implements `ports.ServiceManager` for launchd."""
 
     def __init__(self, calls: MacosCallTable | None = None) -> None:
         self._calls = calls
 
     def ready(self) -> None:
-        """Nobody asks."""
+        """Do nothing: launchd has no notification."""
 
     def alive(self, status: str = "") -> None:
-        """Nobody asks."""
+        """Do nothing: launchd has no notification."""
 
     def stopping(self) -> None:
-        """Nobody asks."""
+        """Do nothing: launchd has no notification."""
 
     def machine_is_going_down(self) -> bool:
-        """Whether this stop is the machine's: what ends user space sets kern.willshutdown to 1 first. False when it cannot be told."""
+        """Return True when the machine shuts down: kern.willshutdown is then set to 1 first.
+
+        False when unknown.
+        """
         if self._calls is None:
             from veilleuse.agent.platforms.macos.system import real_calls
 

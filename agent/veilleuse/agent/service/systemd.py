@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""systemd's notification protocol, without a dependency. Source: sd_notify(3), systemd.service(5)."""
+"""Notification protocol of systemd, without a dependency. Source: sd_notify(3), systemd.service(5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEND_TIMEOUT_SECONDS = 1.0
 
 
 class SystemdNotifier:
-    """`ports.ServiceManager` for a unit with Type=notify; does nothing outside one."""
+    """Implements `ports.ServiceManager` for a unit with Type=notify; does nothing outside one."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         variables = os.environ if environment is None else environment
@@ -25,22 +25,23 @@ class SystemdNotifier:
         self._booted = os.path.isdir("/run/systemd/system")
 
     def ready(self) -> None:
-        """Measuring has begun."""
+        """Report that measuring has begun."""
         self._send("READY=1")
 
     def alive(self, status: str = "") -> None:
-        """Feed the watchdog; `status` is what `systemctl status` shows."""
+        """Feed the watchdog; `systemctl status` shows `status`."""
         self._send(f"WATCHDOG=1\nSTATUS={status}" if status else "WATCHDOG=1")
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Report that the process is ending."""
         self._send("STOPPING=1")
 
     def machine_is_going_down(self) -> bool:
-        """Whether this stop is the machine's: then the time until the next boot is `off`, else `unknown`.
+        """Return True when the machine shuts down.
 
-        Asked once, at the end, of `systemctl is-system-running` (`stopping` from the moment a shutdown or
-        reboot job is queued). False when systemd cannot be asked: `unknown` claims nothing.
+        The time until the next boot is then `off`, else `unknown`. It is asked once, at the end, of
+        `systemctl is-system-running` (`stopping` once a shutdown or reboot job is queued). False when systemd
+        cannot be asked: `unknown` claims nothing.
         """
         if not self._booted:
             return False
@@ -60,9 +61,8 @@ class SystemdNotifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.settimeout(
-                    _SEND_TIMEOUT_SECONDS
-                )  # a manager that does not read must not stop the measuring
+                # a manager that does not read must not stop the measuring
+                channel.settimeout(_SEND_TIMEOUT_SECONDS)
                 channel.sendto(message.encode(), self._address)
         except OSError:
-            return  # the manager is going away; nothing here depends on it
+            return  # the manager is going away; the agent does not depend on it

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The ways of measuring: a plain table, and the entry points that join it. Nothing is imported until chosen."""
+"""The ways of measuring: those that ship (wire/vocabulary.py), and entry points. Nothing is imported until chosen."""
 
 from __future__ import annotations
 
@@ -12,51 +12,30 @@ from typing import Final, NamedTuple, cast
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.model import Point
 from veilleuse.agent.ports import LoadSource, Source, SourceContext
+from veilleuse.wire.vocabulary import POLLED_SOURCES, SOURCES, SOURCES_OF_SYSTEM
 
-BY_SYSTEM: Final = {
-    "linux": {
-        "linux_rapl": "veilleuse.agent.sources.linux_rapl:LinuxRapl",
-        "linux_hwmon": "veilleuse.agent.sources.linux_hwmon:LinuxHwmon",
-        "linux_battery": "veilleuse.agent.sources.linux_battery:LinuxBattery",
-        "linux_displays": "veilleuse.agent.sources.linux_displays:LinuxDisplays",
-        "linux_units": "veilleuse.agent.sources.linux_units:LinuxUnits",
-    },
-    "win32": {
-        "windows_emi": "veilleuse.agent.sources.windows_emi:WindowsEmi",
-        "windows_battery": "veilleuse.agent.sources.windows_battery:WindowsBattery",
-    },
-    "darwin": {
-        "macos_power": "veilleuse.agent.sources.macos_power:MacosPower",
-        "macos_battery": "veilleuse.agent.sources.macos_battery:MacosBattery",
-    },
-}
-"""Of one operating system: sys.platform → name → module:class. Those of another one are never imported."""
+
+def _target(name: str) -> str:
+    """module:class of a source: the file has its name, the class the same name in capitals."""
+    return f"veilleuse.agent.sources.{name}:{name.title().replace('_', '')}"
+
+
 BUILTIN: Final = {
-    **BY_SYSTEM.get(sys.platform, {}),
+    **{name: _target(name) for name in SOURCES_OF_SYSTEM.get(sys.platform, ())},
     "polled": "veilleuse.agent.sources.polled:PolledSources",
-    "fake": "veilleuse.agent.sources.fake:Fake",
+    "fake": _target("fake"),
 }
-"""Energy and supply, in the measuring process, on this system: name → module:class."""
-POLLED: Final = {
-    "nvidia_nvml": "veilleuse.agent.sources.nvidia_nvml:NvidiaNvml",
-    "ipmi_dcmi": "veilleuse.agent.sources.ipmi_dcmi:IpmiDcmi",
-    "redfish": "veilleuse.agent.sources.redfish:Redfish",
-    "nut_ups": "veilleuse.agent.sources.nut_ups:NutUps",
-    "snmp_meter": "veilleuse.agent.sources.snmp_meter:SnmpMeter",
-    "shelly_plug": "veilleuse.agent.sources.shelly_plug:ShellyPlug",
-    "tasmota_plug": "veilleuse.agent.sources.tasmota_plug:TasmotaPlug",
-}
-"""Slow or heavy ones, in the polling process (polling/process.py), which publishes what `polled` takes: name → module:class."""
+"""Energy and supply, in the measuring process, on this system: name → module:class. Those of another system are never imported."""
 SELF_DETECTING: Final = {
     "nvidia_nvml": ("nvidiactl", r"C:\Windows\System32\nvml.dll"),
     "ipmi_dcmi": ("ipmi0", "ipmi/0", "ipmidev/0"),
 }
-"""Of POLLED, those that need no entry in the meters file → files (below /dev), one of which must be there."""
+"""Of POLLED_SOURCES, those that need no entry in the meters file → files (below /dev), one of which must be there."""
 CONTROLLER: Final = "ipmi_dcmi"
 """Of SELF_DETECTING, the one that asks this machine's management controller."""
 CONTROLLERS: Final = (CONTROLLER, "redfish")
 """The ways to ask one and the same controller."""
-UTILISATION: Final = "veilleuse.agent.sources.utilisation:Utilisation"
+UTILISATION: Final = _target("utilisation")
 """Always on: without it no state can be told."""
 UNITS: Final = "linux_units"
 """`measure.units` alone chooses it (resident/open_sources.py)."""
@@ -119,10 +98,10 @@ class Sources(NamedTuple):
 def open_all(names: Iterable[str], context: SourceContext, *, units: bool = False) -> Sources:
     """Open the named sources, or all built-in ones but `fake` when none is named; and utilisation; and UNITS with `units` alone.
 
-    A name of POLLED means `polled`, which takes it. Raises ConfigurationError on a name that neither a table nor an entry
+    A name of POLLED_SOURCES means `polled`, which takes it. Raises ConfigurationError on a name that neither a table nor an entry
     point knows.
     """
-    wanted = ("polled" if name in POLLED else name for name in names if name != "utilisation")
+    wanted = ("polled" if name in POLLED_SOURCES else name for name in names if name != "utilisation")
     chosen = tuple(dict.fromkeys(wanted)) or tuple(name for name in BUILTIN if name not in NOT_BY_DEFAULT)
     chosen = (*(name for name in chosen if name != UNITS), *((UNITS,) if units else ()))
     opened: list[OpenedSource] = []
@@ -149,7 +128,7 @@ def _opened(name: str, context: SourceContext) -> OpenedSource | Unavailable:
         raise
     except Exception as error:  # a source with a defect costs its own readings, nothing else
         return Unavailable(
-            name, "no_device", f"a defect of the source: {type(error).__name__}: {error}", "report it"
+            name, "no_device", f"a defect of the source: {type(error).__name__}: {error}", "report it", source
         )
 
 
@@ -164,24 +143,25 @@ def _open_load(context: SourceContext, unavailable: list[Unavailable]) -> LoadSo
 
 
 def polls(names: Sequence[str]) -> tuple[str, ...]:
-    """What of POLLED `measure.sources` lets be polled: what it names, or all when it is empty or says `polled`."""
-    return tuple(POLLED) if not names or "polled" in names else tuple(n for n in POLLED if n in names)
+    """What of POLLED_SOURCES `measure.sources` lets be polled: what it names, or all when it is empty or says `polled`."""
+    if not names or "polled" in names:
+        return POLLED_SOURCES
+    return tuple(name for name in POLLED_SOURCES if name in names)
 
 
 def polled_factory(name: str) -> SourceFactory:
     """The class of a polled source. Raises SourceUnavailable (missing_library), or ConfigurationError on an unknown name."""
-    if (target := POLLED.get(name)) is not None:
-        return cast("SourceFactory", _load_class(name, target))
-    return _from_entry_points(name, POLLED_ENTRY_POINT_GROUP, POLLED, "the meters file")
+    if name in POLLED_SOURCES:
+        return cast("SourceFactory", _load_class(name, _target(name)))
+    return _from_entry_points(name, POLLED_ENTRY_POINT_GROUP, POLLED_SOURCES, "the meters file")
 
 
 def _factory(name: str) -> SourceFactory:
     if (target := BUILTIN.get(name)) is not None:
         return cast("SourceFactory", _load_class(name, target))
-    everywhere = {known for table in BY_SYSTEM.values() for known in table}
-    if name in everywhere:
+    if name in SOURCES:
         raise SourceUnavailable("no_device", f"{name} is a source of another operating system")
-    return _from_entry_points(name, ENTRY_POINT_GROUP, (*BUILTIN, *POLLED, *everywhere), "measure.sources")
+    return _from_entry_points(name, ENTRY_POINT_GROUP, sorted(SOURCES), "measure.sources")
 
 
 def _load_class(name: str, target: str) -> object:

@@ -20,8 +20,9 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.files import entries
 from veilleuse.agent.sources.http_json import endpoint_of
 from veilleuse.agent.sources.meters_file import read_credentials
-from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, RateLimiter, point_of
+from veilleuse.agent.sources.readings import RateLimiter, point_of
 from veilleuse.agent.sources.run_program import Program, ProgramResult
+from veilleuse.wire.units import MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 CEILING_WATTS: Final = 20_000.0
@@ -67,7 +68,7 @@ class IpmiDcmi:
     """Over the network: `privilege` USER (default: it is enough by the specification), OPERATOR or ADMINISTRATOR;
     `cipher_suite` 3 or 17, else what the controller proposes."""
     PAUSE_SECONDS: ClassVar[float] = 30.0
-    """Between two questions, whatever the interval: SENSORS.md, BMC."""
+    """Between two questions, whatever the interval: docs/sources.md, ipmi_dcmi."""
     TOOL_FOLDERS: ClassVar[tuple[str, ...]] = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
     """Not /usr/local and not PATH: what is started has the rights of the agent."""
 

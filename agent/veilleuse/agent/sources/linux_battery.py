@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Batteries and mains under /sys/class/power_supply. Source: kernel Documentation/ABI/testing/sysfs-class-power; SENSORS.md.
+"""Batteries and mains under /sys/class/power_supply. Source: kernel Documentation/ABI/testing/sysfs-class-power; docs/sources.md.
 
 Each battery is two points, out and in: on mains the flow charges it and is not consumption. Magnitude from `abs` (drivers
 differ in sign), direction from `status`. energy_now (µWh) and charge_now (µAh) are different quantities: neither is read,
-docs/decisions/0024.
+docs/sources.md.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
@@ -48,6 +48,7 @@ class LinuxBattery:
     """`ports.Source`: power out of and into each battery of the machine, and what feeds it."""
 
     name = "linux_battery"
+    KINDS: ClassVar = (PointKind.BATTERY_OUT,)
 
     def __init__(self, context: SourceContext) -> None:
         self._root = f"{context.sysfs}/class/power_supply"

@@ -96,16 +96,9 @@ class LinuxDisplays:
         """How many are on now, by size. Raises ReadFailed when that cannot be told of one that is connected."""
         self._reads += 1
         counts = [0] * len(DISPLAY_SIZES)
-        for size in self._sizes(only_on=True):
+        for size in self._sizes():
             counts[size] += 1
         return (DisplaysReading(tuple(counts)),)
-
-    def attached(self) -> tuple[int, ...]:
-        """How many are plugged in, on or off, by size: for the facts."""
-        counts = [0] * len(DISPLAY_SIZES)
-        for size in self._sizes(only_on=False):
-            counts[size] += 1
-        return tuple(counts)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -113,8 +106,8 @@ class LinuxDisplays:
 
     # ------------------------------------------------------------------------------------ connectors
 
-    def _sizes(self, *, only_on: bool) -> list[int]:
-        """Size of each display, once, even when two cards see it (a switch between them, two cables)."""
+    def _sizes(self) -> list[int]:
+        """Size of each display that is on, once, even when two cards see it (a switch between them, two cables)."""
         sizes: list[int] = []
         cards_of: dict[bytes, set[str]] = {}
         present: dict[str, _Seen] = {}
@@ -123,7 +116,7 @@ class LinuxDisplays:
             if seen is None:
                 continue
             present[connector.folder] = seen
-            if only_on and not _is_on(connector, seen):
+            if not _is_on(connector, seen):
                 continue
             if seen.identity is not None:
                 cards = cards_of.setdefault(seen.identity, set())

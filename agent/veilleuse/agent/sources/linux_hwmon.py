@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, is_still, text_or_none
-from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
+from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 GPU_CEILING_WATTS: Final = 1_500.0
@@ -79,6 +79,7 @@ class LinuxHwmon:
     """`ports.Source`: one point per chip of the allow list."""
 
     name = "linux_hwmon"
+    KINDS: ClassVar = (PointKind.HWMON,)
 
     def __init__(self, context: SourceContext) -> None:
         self._root = f"{context.sysfs}/class/hwmon"
@@ -224,4 +225,4 @@ def _read(chip: _Chip) -> Reading | None:
 
 def _is_possible(power_milliwatts: int, role: _Role) -> bool:
     """A gauge has no history to tell a lie by: only what no machine of the class can draw is seen as one."""
-    return power_milliwatts <= role.ceiling_watts * 1000
+    return power_milliwatts <= role.ceiling_watts * MILLIWATTS_PER_WATT

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""RAPL energy counters through the powercap tree. Source: kernel Documentation/power/powercap; SENSORS.md.
+"""RAPL energy counters through the powercap tree. Source: kernel Documentation/power/powercap; docs/sources.md.
 
 Offered: each package and its dram (parts), psys (the platform, where the maker wired it). Not offered: core and uncore,
 which lie inside the package; the mmio twin of a package already seen; a die or a package that mirrors another's counter.
@@ -14,7 +14,7 @@ import os
 import re
 import time
 from itertools import combinations
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
@@ -71,6 +71,7 @@ class LinuxRapl:
     """`ports.Source`: cumulative microjoules per zone."""
 
     name = "linux_rapl"
+    KINDS: ClassVar = (PointKind.RAPL,)
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context

@@ -20,6 +20,7 @@ from veilleuse.agent.model import Point, Reading, UnitReading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.unit_names import KEY_BYTES, People, pseudonym, unit_name
 from veilleuse.wire.limits import CONTAINERS
+from veilleuse.wire.units import MICROSECONDS_PER_MILLISECOND
 
 MOST_GROUPS: Final = 512
 """Control groups that are followed; those beyond it count in the rest of the system."""
@@ -120,7 +121,8 @@ class LinuxUnits:
         if not answered:
             raise ReadFailed(f"no control group under {self._root} could be read")
         return tuple(
-            UnitReading(name, (self._ended.get(name, 0) + spent) // 1_000) for name, spent in totals.items()
+            UnitReading(name, (self._ended.get(name, 0) + spent) // MICROSECONDS_PER_MILLISECOND)
+            for name, spent in totals.items()
         )
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import plistlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
@@ -18,6 +18,7 @@ from veilleuse.agent.model import Instant, Point, PowerGauge, Reading, SupplyRea
 from veilleuse.agent.platforms.clock import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.run_program import Program
+from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 COMMAND: Final = ("/usr/sbin/ioreg", "-r", "-n", "AppleSmartBattery", "-d", "1", "-a")
@@ -29,7 +30,6 @@ BATTERY_CEILING_MILLIWATTS: Final = 500_000
 _MAX_MILLIAMPERES: Final = 30_000
 _MAX_MILLIVOLTS: Final = 30_000
 _WIDTHS: Final = (16, 32, 64)
-_MICROWATTS_PER_MILLIWATT: Final = 1_000
 
 OUT: Final = Point(PointKind.BATTERY_OUT, "battery-0", Boundary.MACHINE_DC)
 INTO: Final = Point(PointKind.BATTERY_IN, "battery-0", Boundary.MACHINE_DC)
@@ -49,6 +49,7 @@ class MacosBattery:
     """`ports.Source`: power out of and into the battery, and what feeds the machine."""
 
     name = "macos_battery"
+    KINDS: ClassVar = (PointKind.BATTERY_OUT,)
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ def _gauges(told: Battery) -> list[Reading]:
     current, voltage = told.current_milliamperes, told.voltage_millivolts
     if current is None or voltage is None:
         return []
-    power = abs(current) * voltage // _MICROWATTS_PER_MILLIWATT
+    power = abs(current) * voltage // MICROWATTS_PER_MILLIWATT
     if power > BATTERY_CEILING_MILLIWATTS:
         return []
     if told.external is False and current >= 0:

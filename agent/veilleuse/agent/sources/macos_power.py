@@ -8,7 +8,7 @@ A value counts once; a new one comes every 10 s. Between two the ticker waits fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Instant, Point, Reading
@@ -25,6 +25,7 @@ class MacosPower:
     """`ports.Source`: what the helper reads."""
 
     name = "macos_power"
+    KINDS: ClassVar = (PointKind.POWERMETRICS,)
 
     def __init__(self, context: SourceContext, now: Callable[[], Instant] = instant_now) -> None:
         self._path = context.helper
@@ -52,7 +53,7 @@ class MacosPower:
         return points
 
     def read(self) -> tuple[Reading, ...]:
-        """The counter when it is new, how busy the GPU is. Raises ReadFailed when the helper has been silent."""
+        """The counter when it is new. Raises ReadFailed when the helper has been silent."""
         try:
             return self._published.read()
         except ReadFailed as error:

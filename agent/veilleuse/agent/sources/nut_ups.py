@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A UPS or ePDU that a NUT server (`upsd`) watches. Source of the names and units: NUT, docs/nut-names.txt; SENSORS.md.
+"""A UPS or ePDU that a NUT server (`upsd`) watches. Source of the names and units: NUT, docs/nut-names.txt; docs/sources.md.
 
 The power that the UPS gives to its load, in this order: `ups.realpower` (W), `output.realpower` (W, all phases), the sum of
 `output.L1…L3.realpower` (W), `ups.load` (%) × `ups.realpower.nominal` (W), `ups.load` × `ups.power.nominal` (VA) × a declared
@@ -22,8 +22,9 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.meters_file import read_credentials
-from veilleuse.agent.sources.readings import MILLIWATTS_PER_WATT, address_of, meter_of, point_of, unreached
+from veilleuse.agent.sources.readings import address_of, meter_of, point_of, unreached
 from veilleuse.wire.files import read_authorities
+from veilleuse.wire.units import MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import PointKind
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """NVIDIA GPUs through NVML, the driver's own library; nvidia-ml-py is its binding. Polled: the library is large and may hang.
 
-Energy counter in mJ since the driver was loaded (Volta and newer), else power in mW. How busy: the share of the last
-sampling period (1 s to 1/6 s) in which a kernel ran. Source: NVIDIA, NVML API reference, device queries.
+Energy counter in mJ since the driver was loaded (Volta and newer), else power in mW. Source: NVIDIA, NVML API reference,
+device queries.
 
 A GPU that powers itself down when idle (runtime D3, laptops) is left alone: asking it would wake it, for watts that the
 battery's discharge or a meter shows anyway.
@@ -17,12 +17,12 @@ from types import ModuleType
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources import SELF_DETECTING
 from veilleuse.agent.sources.files import entries, text_or_none
 from veilleuse.wire.limits import fact_text
-from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 T = TypeVar("T")
@@ -33,7 +33,6 @@ LARGEST_MILLIJOULES: Final = 10**15
 """3 kW for ten years: what is above is no energy, it is an error in the shape of one."""
 _TRANSIENT: Final = 2.0
 """A GPU exceeds its limit for milliseconds only; a counter read late by a tick shows twice its power."""
-_MILLIWATTS_PER_WATT: Final = 1_000
 _REMEDIES: Final = {
     "NVMLError_DriverNotLoaded": "load the driver: `nvidia-smi` must work",
     "NVMLError_LibRmVersionMismatch": "the driver was updated under the running kernel: restart the machine",
@@ -57,7 +56,7 @@ class _Gpu(NamedTuple):
 
 
 class NvidiaNvml:
-    """`ports.Source`, polled: one point for each GPU board, and how busy they are."""
+    """`ports.Source`, polled: one point for each GPU board."""
 
     name = "nvidia_nvml"
     EVERY_SECONDS: ClassVar[int] = 10
@@ -93,21 +92,20 @@ class NvidiaNvml:
         if not self._gpus:
             self.close()
             raise SourceUnavailable("no_device", "the NVIDIA driver has no GPU", "")
-        if all(gpu.point is None and self._busy(gpu) is None for gpu in self._gpus):
+        if all(gpu.point is None for gpu in self._gpus):
             self.close()
             raise SourceUnavailable(
                 "virtual_machine"
                 if self._context.virtualisation not in ("none", "container")
                 else "no_device",
-                "the driver gives neither energy nor load of this GPU: a virtual GPU's energy is its host's",
+                "the driver gives no energy of this GPU: a virtual GPU's is its host's",
                 "",
             )
         return tuple(gpu.point for gpu in self._gpus if gpu.point is not None)
 
     def read(self) -> tuple[Reading, ...]:
-        """Energy or power of each GPU that answers, and the load of those that tell it, averaged. Raises ReadFailed."""
+        """Energy or power of each GPU that answers. Raises ReadFailed."""
         readings: list[Reading] = []
-        ratios: list[float] = []
         errors: list[str] = []
         for gpu in self._gpus:
             try:
@@ -115,11 +113,6 @@ class NvidiaNvml:
                     readings.append(self._energy(gpu, gpu.point))
             except (self._nvml.NVMLError, ReadFailed) as error:
                 errors.append(str(error))
-                continue
-            if (ratio := self._busy(gpu)) is not None:
-                ratios.append(ratio)
-        if ratios:
-            readings.append(GpuBusyReading(sum(ratios) / len(ratios)))
         if not readings:
             raise ReadFailed("; ".join(errors) or "no GPU answers")
         return tuple(readings)
@@ -152,7 +145,7 @@ class NvidiaNvml:
         counts = self._gives(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
         powered = counts or self._gives(nvml.nvmlDeviceGetPowerUsage, handle)
         limits = self._asked(nvml, nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
-        limit = limits[1] / _MILLIWATTS_PER_WATT if limits else 0.0
+        limit = limits[1] / MILLIWATTS_PER_WATT if limits else 0.0
         ceiling = _TRANSIENT * limit if limit > 0 else CEILING_WATTS
         return _Gpu(handle, _point(address) if powered else None, counts, ceiling)
 
@@ -173,14 +166,9 @@ class NvidiaNvml:
                 raise ReadFailed(f"{point.domain} shows {millijoules} mJ, more than it can ever have used")
             return EnergyCounter(point, millijoules * MICROJOULES_PER_MILLIJOULE, None, gpu.ceiling_watts)
         milliwatts = int(self._nvml.nvmlDeviceGetPowerUsage(gpu.handle))
-        if milliwatts > gpu.ceiling_watts * _MILLIWATTS_PER_WATT:
+        if milliwatts > gpu.ceiling_watts * MILLIWATTS_PER_WATT:
             raise ReadFailed(f"{point.domain} shows {milliwatts} mW, above what such a board can draw")
         return PowerGauge(point, milliwatts)
-
-    def _busy(self, gpu: _Gpu) -> float | None:
-        """0 to 1; None where it is not told: a GPU cut into MIG instances, some vGPUs."""
-        rates = self._asked(self._nvml, self._nvml.nvmlDeviceGetUtilizationRates, gpu.handle)
-        return None if rates is None or not 0 <= rates.gpu <= 100 else rates.gpu / 100
 
     @staticmethod
     def _asked(nvml: Any, question: Callable[..., T], *arguments: Any) -> T | None:

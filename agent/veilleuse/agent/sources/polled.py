@@ -18,6 +18,7 @@ from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading, asleep
 from veilleuse.agent.platforms.clock import instant_now, read_boot_id
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.snapshot import Publication, SnapshotReading, read_publication
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 INTERVALS_HELD: Final = 3
 """A reading older than so many of its intervals is not the present any more."""
@@ -151,5 +152,5 @@ def _why(publication: Publication, now: Instant) -> str:
     if not publication.readings:
         return "the polling process has read nothing yet"
     youngest = max(one.boottime_milliseconds for one in publication.readings)
-    seconds = (now.boottime_milliseconds - youngest) // 1000
+    seconds = (now.boottime_milliseconds - youngest) // MILLISECONDS_PER_SECOND
     return f"the polling process last read something {seconds} s ago"

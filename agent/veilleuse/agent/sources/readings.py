@@ -20,13 +20,9 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.wire.limits import fact_text
+from veilleuse.wire.units import MICROJOULES_PER_JOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import PointKind
 
-MILLIWATTS_PER_WATT: Final = 1_000
-MICROJOULES_PER_JOULE: Final = 1_000_000
-MICROJOULES_PER_WATT_HOUR: Final = 3_600 * MICROJOULES_PER_JOULE
-MICROJOULES_PER_WATT_MINUTE: Final = 60 * MICROJOULES_PER_JOULE
-MICROJOULES_PER_KILOWATT_HOUR: Final = 1_000 * MICROJOULES_PER_WATT_HOUR
 LARGEST_ENERGY_MICROJOULES: Final = 2**63 - 1
 """2.6 GWh: no meter of ours has counted that."""
 _ADDRESS: Final = re.compile(

@@ -17,13 +17,13 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.http_json import Exchange, endpoint_of, tls_context
 from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
-    MICROJOULES_PER_KILOWATT_HOUR,
     OneQuantity,
     RateLimiter,
     meter_of,
     point_of,
 )
 from veilleuse.agent.sources.redfish_client import Chosen, Fetch, Service, choose, measured
+from veilleuse.wire.units import MICROJOULES_PER_KILOWATT_HOUR
 from veilleuse.wire.vocabulary import PointKind
 
 MOST_RESOURCES: Final = 256
@@ -43,7 +43,7 @@ class Redfish:
     }
     """`chassis`, `power_control`: which, when the service does not tell (commas add up); `auth`: session (default) or basic."""
     PAUSE_SECONDS: ClassVar[float] = 30.0
-    """Between two questions, whatever the interval: SENSORS.md, BMC."""
+    """Between two questions, whatever the interval: docs/sources.md, redfish."""
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context

@@ -18,13 +18,12 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.http_json import Endpoint, Exchange, basic, digest, document_of, endpoint_of
 from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
-    MICROJOULES_PER_WATT_HOUR,
-    MICROJOULES_PER_WATT_MINUTE,
     OneQuantity,
     inside,
     meter_of,
     point_of,
 )
+from veilleuse.wire.units import MICROJOULES_PER_WATT_HOUR, MICROJOULES_PER_WATT_MINUTE
 from veilleuse.wire.vocabulary import PointKind
 
 _COMPONENTS: Mapping[str, str] = {"switch": "Switch", "pm1": "PM1"}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.platforms import here
 from veilleuse.wire.files import TooLong, open_owned, read_with_status
 from veilleuse.wire.limits import FACT_PATTERN
@@ -28,6 +28,8 @@ EXIT_NOTHING: Final = 4
 
 VERSION: Final = 1
 LARGEST_BYTES: Final = 256 * 1024
+_OF_FORMER_HELPERS: Final = "gpu_busy"
+"""A kind of reading that the helper for powermetrics wrote up to 0.1, and writes until it is started again."""
 _LARGEST_INTEGER: Final = 2**63 - 1
 
 
@@ -35,7 +37,7 @@ class SnapshotReading(NamedTuple):
     """One reading, and when it was made."""
 
     reading: Reading
-    """EnergyCounter, PowerGauge or GpuBusyReading."""
+    """EnergyCounter or PowerGauge."""
     boottime_milliseconds: int
     every_milliseconds: int
     """How long until the next one of this source is due."""
@@ -74,9 +76,7 @@ def is_publishable(reading: Reading) -> bool:
         turn = reading.range_microjoules
         wholes = (reading.energy_microjoules, 0 if turn is None else turn)
         return all(map(_is_whole, wholes)) and 0 < reading.ceiling_watts < float("inf")
-    if isinstance(reading, PowerGauge):
-        return _is_whole(reading.power_milliwatts)
-    return isinstance(reading, GpuBusyReading) and 0 <= reading.busy_ratio <= 1
+    return isinstance(reading, PowerGauge) and _is_whole(reading.power_milliwatts)
 
 
 def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
@@ -114,7 +114,7 @@ def read_publication(path: str) -> Publication:
             raise ValueError(f"it is of version {raw['version']}, not {VERSION}: update both programs")
         points = tuple(_point(*one) for one in raw["points"])
         return Publication(
-            tuple(_from_plain(one, points) for one in raw["readings"]),
+            tuple(_from_plain(one, points) for one in raw["readings"] if one[:1] != [_OF_FORMER_HELPERS]),
             points,
             tuple(_outcome(*one) for one in raw["outcomes"]),
             str(raw.get("boot", "")),
@@ -146,8 +146,6 @@ def _to_plain(one: SnapshotReading, points: Sequence[Point]) -> list[Any]:
         return ["counter", *times, points.index(reading.point), *counter]
     if isinstance(reading, PowerGauge):
         return ["gauge", *times, points.index(reading.point), reading.power_milliwatts]
-    if isinstance(reading, GpuBusyReading):
-        return ["gpu_busy", *times, reading.busy_ratio]
     raise ValueError(f"cannot be published: {reading!r}")
 
 
@@ -161,8 +159,6 @@ def _from_plain(raw: list[Any], points: Sequence[Point]) -> SnapshotReading:
                 raise ValueError(f"not a reading: {raw!r}")
         case ["gauge", at, every, index, power]:
             reading = PowerGauge(_of(points, index), _whole(power))
-        case ["gpu_busy", at, every, int() | float() as ratio] if 0 <= ratio <= 1:
-            reading = GpuBusyReading(float(ratio))
         case _:
             raise ValueError(f"not a reading: {raw!r}")
     return SnapshotReading(reading, _whole(at), _whole(every))

@@ -20,13 +20,13 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
     LARGEST_ENERGY_MICROJOULES,
-    MICROJOULES_PER_JOULE,
     address_of,
     meter_of,
     point_of,
     unreached,
 )
 from veilleuse.agent.sources.snmp_profiles import MICROJOULES, MILLIWATTS, PROFILES, Objects, SnmpMeterPoint
+from veilleuse.wire.units import MICROJOULES_PER_JOULE
 from veilleuse.wire.vocabulary import PointKind
 
 if TYPE_CHECKING:

@@ -12,11 +12,14 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLIJOULES_PER_KWH, MILLIJOULES_PER_UNIT
+from veilleuse.wire.units import (
+    MICROJOULES_PER_KILOWATT_HOUR,
+    MICROJOULES_PER_MILLIJOULE,
+    MICROJOULES_PER_WATT_HOUR,
+    MILLIJOULES_PER_UNIT,
+)
 from veilleuse.wire.vocabulary import PointKind
 
-MICROJOULES_PER_KWH: Final = MILLIJOULES_PER_KWH * MICROJOULES_PER_MILLIJOULE
-MICROJOULES_PER_WH: Final = MILLIJOULES_PER_UNIT["Wh"] * MICROJOULES_PER_MILLIJOULE
 MILLIWATTS: Final = {"mW": 1, "W": 1_000, "kW": 1_000_000}
 """Unit → milliwatts: the gauges of the profile `generic`."""
 MICROJOULES: Final = {
@@ -62,8 +65,8 @@ def _one(name: str, oid: str, scale: Fraction | int) -> Objects:
 
 _APC: Final = "1.3.6.1.4.1.318.1.1"
 _HUNDREDTH_OF_KW: Final = Fraction(MILLIWATTS["kW"], 100)
-_TENTH_OF_KWH: Final = Fraction(MICROJOULES_PER_KWH, 10)
-_HUNDREDTH_OF_KWH: Final = Fraction(MICROJOULES_PER_KWH, 100)
+_TENTH_OF_KWH: Final = Fraction(MICROJOULES_PER_KILOWATT_HOUR, 10)
+_HUNDREDTH_OF_KWH: Final = Fraction(MICROJOULES_PER_KILOWATT_HOUR, 100)
 
 _APC_RPDU2: Final = {
     "device": SnmpMeterPoint(
@@ -122,7 +125,7 @@ def _raritan(place: str, values: str, settings: str, index: str) -> SnmpMeterPoi
     return SnmpMeterPoint(
         PointKind.PDU,
         sensor(_ACTIVE_POWER, MILLIWATTS["W"], _WATT),
-        sensor(_ACTIVE_ENERGY, MICROJOULES_PER_WH, _WATT_HOUR),
+        sensor(_ACTIVE_ENERGY, MICROJOULES_PER_WATT_HOUR, _WATT_HOUR),
         (("pdu", 1), ("inlet", 1)) if place == "Inlet" else (("pdu", 1), ("outlet", None)),
     )
 
@@ -145,7 +148,7 @@ def _eaton(
     return SnmpMeterPoint(
         PointKind.PDU,
         _one(f"{name}Watts", f"{_EATON}.{row}.{columns[0]}.{suffix}", MILLIWATTS["W"]),
-        _one(f"{name}Wh", f"{_EATON}.{row}.{columns[1]}.{suffix}", MICROJOULES_PER_WH),
+        _one(f"{name}Wh", f"{_EATON}.{row}.{columns[1]}.{suffix}", MICROJOULES_PER_WATT_HOUR),
         index,
     )
 

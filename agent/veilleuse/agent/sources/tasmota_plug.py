@@ -17,13 +17,13 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.http_json import Endpoint, Exchange, basic, document_of, endpoint_of, refusal
 from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
-    MICROJOULES_PER_KILOWATT_HOUR,
     OneQuantity,
     inside,
     meter_of,
     number,
     point_of,
 )
+from veilleuse.wire.units import MICROJOULES_PER_KILOWATT_HOUR
 from veilleuse.wire.vocabulary import PointKind
 
 PATH = "/cm?cmnd=Status%208"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which name of a service may leave a server, and which may not: PROMISES.md §3, P2. Pure but for the list of accounts.
+"""Which name of a service may leave a server, and which may not: docs/guarantees.md P2. Pure but for the list of accounts.
 
 Source: systemd.unit(5), String Escaping for Inclusion in Unit Names; passwd(5); login.defs(5), UID_MIN; systemd's
 docs/UIDS-GIDS.md.

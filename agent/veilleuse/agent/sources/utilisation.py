@@ -15,6 +15,7 @@ import psutil
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import LoadCounters
 from veilleuse.agent.ports import SourceContext
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 _ERRORS = (OSError, psutil.Error, RuntimeError, NotImplementedError, ValueError, IndexError, AttributeError)
 # psutil lets the parser's own errors through when a file of procfs is not as it expects.
@@ -59,25 +60,21 @@ class Utilisation:
         if not times:
             raise ReadFailed(f"no processor times under {self._procfs}")
         total, busy = zip(*(_milliseconds(cpu) for cpu in times), strict=True)
-        disk_read, disk_written = self._disk_bytes()
-        received, sent = self._network_bytes()
-        return LoadCounters(total, busy, _memory_used_ratio(), disk_read, disk_written, received, sent)
+        return LoadCounters(total, busy, _memory_used_ratio(), self._disk_bytes(), self._network_bytes())
 
-    def _disk_bytes(self) -> tuple[int | None, int | None]:
+    def _disk_bytes(self) -> int | None:
         """Whole disks only: partitions, RAID and device-mapper volumes show the same bytes again."""
         try:
             counters = psutil.disk_io_counters(perdisk=True, nowrap=False)
         except _ERRORS:
-            return None, None
+            return None
         if not counters:
-            return None, None
+            return None
         names = counters if _WHOLE_DISKS else self._backed(counters, "block", self._disks)
         whole = [counters[name] for name in names]
-        if not whole:
-            return None, None
-        return sum(disk.read_bytes for disk in whole), sum(disk.write_bytes for disk in whole)
+        return sum(disk.read_bytes + disk.write_bytes for disk in whole) if whole else None
 
-    def _network_bytes(self) -> tuple[int | None, int | None]:
+    def _network_bytes(self) -> int | None:
         """Interfaces with hardware behind them; where none has (containers), or nothing tells, all but loopback and the like.
 
         A bridge, a bond or a tunnel shows the bytes of the interface below it again.
@@ -85,14 +82,12 @@ class Utilisation:
         try:
             counters = psutil.net_io_counters(pernic=True, nowrap=False)
         except _ERRORS:
-            return None, None
+            return None
         names = self._backed(counters, "class/net", self._interfaces) or [
             name for name in counters if not _NO_CARD.fullmatch(name)
         ]
-        if not names:
-            return None, None
         chosen = [counters[name] for name in names]
-        return sum(nic.bytes_recv for nic in chosen), sum(nic.bytes_sent for nic in chosen)
+        return sum(nic.bytes_recv + nic.bytes_sent for nic in chosen) if chosen else None
 
     def _backed(self, names: Iterable[str], folder: str, known: dict[str, bool]) -> list[str]:
         """Names with a device link in sysfs; looked up once per name, and forgotten with it: containers bring new ones all day."""
@@ -116,7 +111,7 @@ def _milliseconds(cpu: object) -> tuple[int, int]:
     """
     idle = _field(cpu, "idle") + _field(cpu, "iowait") + _field(cpu, "steal")
     busy = sum(_field(cpu, name) for name in ("user", "nice", "system", "irq", "softirq"))
-    return round((busy + idle) * 1000), round(busy * 1000)
+    return round((busy + idle) * MILLISECONDS_PER_SECOND), round(busy * MILLISECONDS_PER_SECOND)
 
 
 def _field(cpu: object, name: str) -> float:

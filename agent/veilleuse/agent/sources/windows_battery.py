@@ -9,7 +9,7 @@ direction are those of linux_battery: the size is the absolute value, the direct
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
+from typing import ClassVar, Final
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
@@ -62,6 +62,7 @@ class WindowsBattery:
     """`ports.Source`: power out of and into each battery of the machine, and what feeds it."""
 
     name = "windows_battery"
+    KINDS: ClassVar = (PointKind.BATTERY_OUT,)
 
     def __init__(self, context: SourceContext, calls: WindowsCallTable | None = None) -> None:
         """`calls`: Windows'; another table in tests."""

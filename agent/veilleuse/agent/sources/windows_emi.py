@@ -3,7 +3,7 @@
 """Windows' Energy Meter Interface: energy counters of the processor, without a driver of ours and without administrator's rights.
 
 The devices themselves where they can be opened, else the performance counters that Windows makes of them. Which of their
-channels count is decided over all devices together: SENSORS.md, Windows; codecarbon 1263 (265 W for 154 W).
+channels count is decided over all devices together: docs/sources.md, windows_emi; codecarbon 1263 (265 W for 154 W).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import combinations
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
@@ -271,6 +271,7 @@ class WindowsEmi:
     """`ports.Source`: cumulative microjoules per package, or per cluster of cores and for the machine."""
 
     name = "windows_emi"
+    KINDS: ClassVar = (PointKind.EMI,)
 
     def __init__(
         self,

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The buffer on disk: schema, connection, and the measuring process's half. The sender's half is `spool/outbox.py`.
+"""Spool on disk: its schema, its connection, and the resident's half. The sender's half is `spool/outbox.py`.
 
-One SQLite file, rollback journal, synchronous FULL: a row that `append` returned from survives a power cut, unless it comes
-within the moment in which the journal's removal is not on the disk yet; then all that came with the row goes too.
+It is one SQLite file with a rollback journal and synchronous FULL. A row survives a power cut once `append`
+has returned. Exception: a cut before the removal of the journal has reached the disk undoes that whole
+transaction.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
 from veilleuse.wire.files import FileRefused, check_owned
 from veilleuse.wire.limits import GAP_ID_BYTES
-from veilleuse.wire.vocabulary import Boundary, GapReason, PointKind
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "spool.db"
-"""Inside `paths.state`."""
+"""File name inside `paths.state`."""
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_MILLISECONDS: Final = 10_000
-"""DESIGN.md §4."""
+"""Longest wait for the other process's lock: docs/architecture.md §2."""
 
 ASIDE: Final = "`veilleuse-agent run` sets it aside when it starts"
 
@@ -61,38 +63,39 @@ CREATE TABLE control (           -- what the two processes tell each other: port
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn sqlite3's errors into ours, once: SpoolBusy, SpoolFull, SpoolDamaged or SpoolError."""
+def translate_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of sqlite3 into SpoolBusy, SpoolFull, SpoolDamaged or SpoolError."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise translate(error, path) from error
-    except UnicodeDecodeError as error:  # sqlite3 quotes damaged text in its message, and Python cannot
+        raise to_spool_error(error, path) from error
+    except UnicodeDecodeError as error:  # the message of sqlite3 quotes damaged text
         raise SpoolDamaged(f"the spool {path} is damaged (text that is not UTF-8): {ASIDE}") from error
-    except OSError as error:  # of our own looks at the disk
+    except OSError as error:  # from `os.stat` and the like
         raise SpoolFull(_disk_trouble(path, error)) from error
 
 
-def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
-    """The error of ours that says what `error` means for the file at `path`."""
+def to_spool_error(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
+    """Return the spool error that describes `error` for the file at `path`."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
     if isinstance(error, sqlite3.ProgrammingError) and not code:
-        return SpoolDamaged(
-            f"the spool {path} is closed: another is begun"
-        )  # resident._replace_spool did not end
+        # resident._replace_spool was interrupted
+        return SpoolDamaged(f"the spool {path} is closed: a new one replaces it")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SpoolBusy(f"the spool {path} is held by the other process: retried on the next tick")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return SpoolFull(_disk_trouble(path, error))
+    # SQLITE_ERROR: a table is missing
     if code in (
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_ERROR,
-    ):  # the last: a table is gone
+    ):
         return SpoolDamaged(f"the spool {path} is damaged ({error}): {ASIDE}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return SpoolError(
-            f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the agent"
+            f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the "
+            "agent"
         )
     return SpoolError(f"the spool {path} cannot be used: {error}")
 
@@ -102,46 +105,51 @@ def _disk_trouble(path: Path, error: Exception) -> str:
 
 
 def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISECONDS) -> sqlite3.Connection:
-    """A connection in autocommit mode (say BEGIN IMMEDIATE yourself) to the spool, made when it is not there yet.
+    """Open the spool in autocommit mode and create it if it is absent; callers issue BEGIN IMMEDIATE.
 
-    Raises SpoolBusy, SpoolFull, SpoolDamaged (also for the schema of another version), or SpoolError.
+    Raises SpoolBusy, SpoolFull, SpoolDamaged (also for a schema of another version), or SpoolError.
     """
-    with translated(path):
-        known = checked(path)
-        connection = sqlite3.connect(path, timeout=busy_timeout_milliseconds / 1000, isolation_level=None)
+    with translate_errors(path):
+        known = check_file(path)
+        connection = sqlite3.connect(
+            path, timeout=busy_timeout_milliseconds / MILLISECONDS_PER_SECOND, isolation_level=None
+        )
         try:
             _prepare(connection, path)
-            if known != (0, 0) and checked(path) != known:
-                raise SpoolError(f"the spool {path} was exchanged while it was opened: try again")
+            if known != (0, 0) and check_file(path) != known:
+                raise SpoolError(f"the spool {path} was replaced while it was being opened: try again")
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def reading(path: Path, timeout_seconds: float) -> sqlite3.Connection:
-    """A connection that changes nothing, to a spool that is there. Raises SpoolError, sqlite3.Error."""
-    checked(path)
+def open_read_only(path: Path, timeout_seconds: float) -> sqlite3.Connection:
+    """Open an existing spool read-only. Raises SpoolError or sqlite3.Error."""
+    check_file(path)
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_seconds)
 
 
-def checked(path: Path) -> tuple[int, int]:
-    """Which file it is; SQLite opens by name, its journal too. Raises SpoolError for what is no file of ours."""
+def check_file(path: Path) -> tuple[int, int]:
+    """Check that the spool and its journal are regular files of ours, and return (device, inode).
+
+    SQLite opens both by name, so the caller compares this result before and after. Returns (0, 0) when
+    absent. Raises SpoolError for a link, a special file, or a file of another user.
+    """
     try:
         return check_owned(path, "-journal")
     except FileRefused as error:
         raise SpoolError(f"cannot open the spool {error.filename}: {error.strerror}") from error
     except OSError:
-        return (0, 0)  # SQLite says what is wrong
+        return (0, 0)  # SQLite reports the cause
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(
-        "PRAGMA fullfsync = ON"
-    )  # macOS alone knows it: fsync leaves the drive's cache alone there
-    connection.execute("PRAGMA cache_size = -256")  # KiB: the resident's memory is bounded
+    # macOS only: fsync there does not flush the cache of the drive
+    connection.execute("PRAGMA fullfsync = ON")
+    connection.execute("PRAGMA cache_size = -256")  # KiB: limits the memory of the resident process
     if _version(connection) == 0:
         _create(connection)
     if (version := _version(connection)) != SCHEMA_VERSION:
@@ -156,7 +164,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def _create(connection: sqlite3.Connection) -> None:
     with _immediate(connection):
-        if _version(connection) == 0:  # the other process may have been faster
+        if _version(connection) == 0:  # the other process may have created it
             for statement in SCHEMA.split(";\n"):
                 if statement.strip():
                     connection.execute(statement)
@@ -167,12 +175,12 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def new_epoch() -> str:
-    """16 hexadecimal digits at random: names one life of the spool."""
+    """Return 16 random hexadecimal digits that name one life of the spool."""
     return os.urandom(8).hex()
 
 
-def counted(text: str | None) -> dict[str, int]:
-    """{word: number} out of a control value; what is damaged does not count."""
+def parse_counts(text: str | None) -> dict[str, int]:
+    """Parse {word: number} from a control value; damaged entries are left out."""
     try:
         raw = json.loads(text or "{}")
         return {str(word): number for word, number in raw.items() if type(number) is int and number >= 0}
@@ -180,67 +188,54 @@ def counted(text: str | None) -> dict[str, int]:
         return {}
 
 
-def whole(text: str | None) -> int:
-    """The number ≥ 0 of a control value; 0 when it is absent or damaged."""
+def parse_whole_number(text: str | None) -> int:
+    """Return the number ≥ 0 of a control value, or 0 when it is absent or damaged."""
     return int(text) if text and text.isascii() and text.isdigit() else 0
-
-
-def points_of(sources: str | None) -> list[tuple[str, str, str, str]]:
-    """(kind, domain, boundary, subject) of every point in ControlKey.SOURCES; what is damaged is left out."""
-    found = []
-    try:
-        for source in json.loads(sources or "{}").get("sources", ()):
-            for kind, domain, boundary, subject in source.get("points") or ():
-                point = (PointKind(kind).value, str(domain), Boundary(boundary).value, str(subject))
-                found.append(point)
-    except (ValueError, TypeError, AttributeError) as error:
-        log.warning("points of the sources not readable", extra={"reason": str(error)})
-    return found
 
 
 # ------------------------------------------------------------------------------- the resident's half
 
 DROPPED_AT_ONCE: Final = 32
 RING_FLOOR: Final = 14
-"""Acknowledged records that stay even when there is no room: PROMISES.md §2.2."""
+"""Acknowledged records that stay even when there is no room: docs/wire.md §2."""
 MAX_SPANS: Final = 256
-"""Of one gap; what does not fit is undated."""
+"""Largest number of spans in one gap; further time is kept as one undated span."""
 DISK_SHARE: Final = 0.05
-"""Never the last 5 % of a disk of less than 10 GB: docs/decisions/0020."""
+"""Largest share of a disk that may be reserved, for disks of less than 10 GB: docs/decisions/0020."""
 JOURNAL_BYTES: Final = 256 * 1024
-"""Of the resident's largest transactions: room that they take for a moment only."""
+"""Room for the journal of the resident's largest transaction; it exists only during that transaction."""
 SALVAGED: Final = '{"wire"'
-"""How a row begins that was numbered in a spool set aside since: its bytes, for the sender to check."""
+"""Start of a row that was already numbered in a spool set aside: its bytes, for the sender to check."""
 
 
 class Bounds(NamedTuple):
-    """How much of the disk the spool may take: docs/decisions/0020."""
+    """Limits of the disk space of the spool: docs/decisions/0020."""
 
     max_bytes: int
-    """All files together: the spool, its journal, one damaged file set aside."""
+    """All files together: the spool, its journal, one damaged spool set aside."""
     disk_reserve_bytes: int
 
     @property
     def ring_bytes(self) -> int:
-        """For acknowledged records; a new epoch rewrites them, so the journal takes as much for a moment."""
+        """Room for acknowledged records. A new epoch rewrites them, so the journal briefly takes as much."""
         return self.max_bytes // 8
 
     @property
     def quarantine_bytes(self) -> int:
-        """For the originals of what was refused."""
+        """Room for the originals of refused records."""
         return self.max_bytes // 32
 
     @property
     def rows_bytes(self) -> int:
-        """For the file as the resident fills it; left out are the journal and the sender's own rows."""
+        """Room for the rows of the resident, without the journal and the rows of the sender."""
         return self.max_bytes - self.ring_bytes - 2 * self.quarantine_bytes
 
 
 class FileSpool:
-    """`ports.ResidentSpool` on the spool's file."""
+    """Implements `ports.ResidentSpool` on the spool file."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, bounds: Bounds) -> None:
-        """`connection` as made by `connect`."""
+        """Take a `connection` opened by `connect`."""
         self._connection = connection
         self._path = path
         self._bounds = bounds
@@ -248,9 +243,9 @@ class FileSpool:
         self._aside_bytes = sum(file.stat().st_size for file in set_aside(path))
 
     def append(self, bodies: Sequence[str], control: Mapping[str, str | None]) -> None:
-        """Append rows and set control keys in one transaction; the oldest rows go when there is no room."""
+        """Append rows and set control keys in one transaction; drop the oldest rows when there is no room."""
         size = sum(map(len, bodies)) + sum(len(value) for value in control.values() if value)
-        with translated(self._path), _immediate(self._connection) as db:
+        with translate_errors(self._path), _immediate(self._connection) as db:
             self._make_room(db, size)
             db.executemany("INSERT INTO pending (body) VALUES (?)", [(body,) for body in bodies])
             for key, value in control.items():
@@ -260,21 +255,21 @@ class FileSpool:
                     db.execute("INSERT OR REPLACE INTO control (key, value) VALUES (?, ?)", (key, value))
 
     def shrink_file(self) -> None:
-        """Give back to the disk what the file has beyond its bound: it was larger once. Raises like `append`."""
+        """Shrink a file that is larger than its bound. Raises like `append`."""
         if os.stat(self._path).st_size > self._bounds.max_bytes - self._bounds.ring_bytes:
             self.append((), {})
-            with translated(self._path):
+            with translate_errors(self._path):
                 self._connection.execute("VACUUM")
 
     def control(self, key: str) -> str | None:
-        """A control value, see ports.ControlKey."""
-        with translated(self._path):
+        """Return a control value, see ports.ControlKey."""
+        with translate_errors(self._path):
             row = self._connection.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    def pending(self) -> int:
-        """Rows not yet acknowledged, numbered or not."""
-        with translated(self._path):
+    def count_pending(self) -> int:
+        """Count the rows not yet acknowledged, numbered or not."""
+        with translate_errors(self._path):
             row = self._connection.execute(
                 "SELECT (SELECT count(*) FROM pending)"
                 " + (SELECT count(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
@@ -282,23 +277,27 @@ class FileSpool:
         return int(row[0])
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the connection."""
         self._connection.close()
 
     def _make_room(self, db: sqlite3.Connection, size: int) -> None:
-        """Make `size` more bytes fit: what was set aside goes first, then the ring, then the oldest unnumbered records.
+        """Make room for `size` more bytes: delete spools set aside, then ring records, then unnumbered ones.
 
-        Raises SpoolFull when nothing is left that could go.
+        Raises SpoolFull when nothing is left to remove.
         """
         needed = 2 * (size // self._page_bytes + 1)
         while self._allowed_pages(db) - _used_pages(db) < needed:
             if not (self._drop_aside() or _shrink_ring(db) or _drop_oldest(db)):
                 raise SpoolFull(
-                    f"no room left under the spool {self._path}: free some disk space, or raise spool.max_bytes"
+                    f"no room left under the spool {self._path}: free some disk space, or raise "
+                    "spool.max_bytes"
                 )
 
     def _allowed_pages(self, db: sqlite3.Connection) -> int:
-        """What the file may hold: its bound; or only what it has already when the disk is down to its reserve."""
+        """Return the largest size of the file.
+
+        Its present size once the free disk space is down to the reserve.
+        """
         bound = (self._bounds.rows_bytes - self._aside_bytes) // self._page_bytes
         disk_bytes, free_bytes = here.disk_room(self._path.parent)
         reserve = min(self._bounds.disk_reserve_bytes, int(disk_bytes * DISK_SHARE))
@@ -317,7 +316,7 @@ class FileSpool:
 
 
 def set_aside(path: Path) -> list[Path]:
-    """Spools that are kept for a human, damaged or another machine's, with their journals."""
+    """List spools set aside (`.damaged-*`, or `.copied-*` of a clone) and their journals."""
     return [*path.parent.glob(f"{path.name}.damaged-*"), *path.parent.glob(f"{path.name}.copied-*")]
 
 
@@ -328,7 +327,7 @@ def _immediate(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         yield connection
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+        with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back already on a full disk
             connection.execute("ROLLBACK")
         raise
 
@@ -340,10 +339,11 @@ def _used_pages(db: sqlite3.Connection) -> int:
 
 
 def _shrink_ring(db: sqlite3.Connection) -> bool:
-    """Forget the oldest acknowledged records, all but RING_FLOOR; False when there are no more."""
+    """Delete the oldest acknowledged records, all but RING_FLOOR; False when there are none."""
     rows = db.execute(
         "SELECT seq, hex(chain) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL AND seq <="
-        " (SELECT max(seq) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL) - ? ORDER BY seq LIMIT ?",
+        " (SELECT max(seq) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL) - ? ORDER BY seq "
+        "LIMIT ?",
         (RING_FLOOR, DROPPED_AT_ONCE),
     ).fetchall()
     if not rows:
@@ -355,7 +355,7 @@ def _shrink_ring(db: sqlite3.Connection) -> bool:
 
 
 def _drop_oldest(db: sqlite3.Connection) -> bool:
-    """Put one Gap{spool_cap} at the place of the oldest records; False when there is none to drop."""
+    """Replace the oldest records by one Gap{spool_cap}; False when there is none to drop."""
     cap = f'{{"gap":"{GapReason.SPOOL_CAP}"%'
     rows = db.execute(
         "SELECT id, body FROM pending WHERE body NOT LIKE '{\"gap\":%' OR body LIKE ? ORDER BY id LIMIT ?",
@@ -371,31 +371,31 @@ def _drop_oldest(db: sqlite3.Connection) -> bool:
 
 
 def gap_row(gap: Gap) -> str:
-    """A spool row of it, with an id of its own: it stays one gap, and another than its like, whatever is sent again."""
+    """Encode a gap as a spool row with a random id, so that a resent gap is told from a similar one."""
     return gap._replace(gap_id=os.urandom(GAP_ID_BYTES).hex()).to_json()
 
 
 def gap_over(reason: GapReason, bodies: Iterable[str]) -> Gap:
-    """One gap that stands for all these spool rows; spans that touch are joined, what is unreadable is undated."""
+    """Build one gap that covers all these rows; adjoining spans are merged, unreadable rows undated."""
     spans: list[tuple[Period | None, int]] = []
     records = 0
     for text in bodies:
         try:
             body: Record | Gap = body_from_json(text)
         except ValueError:
-            spans, records = _joined(spans, None, 0), records + 1
+            spans, records = _add_span(spans, None, 0), records + 1
             continue
         if isinstance(body, Gap):
             records += body.records
             for period, milliseconds in body.spans:
-                spans = _joined(spans, period, milliseconds)
+                spans = _add_span(spans, period, milliseconds)
         else:
             records += 1
-            spans = _joined(spans, body.period, sum(cell.milliseconds for cell in body.cells.values()))
+            spans = _add_span(spans, body.period, sum(cell.milliseconds for cell in body.cells.values()))
     return Gap(reason, tuple(span for span in spans if span[1] > 0), max(1, records))
 
 
-def _joined(
+def _add_span(
     spans: list[tuple[Period | None, int]], period: Period | None, milliseconds: int
 ) -> list[tuple[Period | None, int]]:
     for position in (len(spans) - 1, len(spans) - 2) if len(spans) > 1 else range(len(spans)):
@@ -408,7 +408,7 @@ def _joined(
 
 
 def _join(one: Period | None, other: Period | None) -> Period | None:
-    """The period that covers both when they are the same or the second follows the first at once, else None."""
+    """Return the period that covers both when equal or when the second directly follows; else None."""
     if one is None or other is None:
         return None
     if one == other:
@@ -417,5 +417,5 @@ def _join(one: Period | None, other: Period | None) -> Period | None:
         end = one.start_unix_milliseconds + one.duration_milliseconds
         if end == other.start_unix_milliseconds:
             length = one.duration_milliseconds + other.duration_milliseconds
-            return ClockPeriod(one.start_unix_milliseconds, length, one.utc_offset_seconds)
+            return ClockPeriod(one.start_unix_milliseconds, length)
     return None

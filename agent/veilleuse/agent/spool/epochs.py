@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the control table says of the stream: its epoch, its edge, the epochs left before, and what numbers stand for.
+"""Stream state in the control table: the epoch, its edge, former epochs, and the records behind each number.
 
-A number is one record, unless a gap has it that stands for more. Once that gap is not kept any more, its number must still be
-told as all of them to a collector that was restored to before it: docs/decisions/0020.
+One number is one record, except for a gap that covers several records. After such a gap leaves the spool, its
+count is still needed. A collector restored to before the gap must be told of all its records:
+docs/decisions/0020.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool.database import counted
+from veilleuse.agent.spool.database import parse_counts
 from veilleuse.wire.chain import chain_start
 
 FORMER_EPOCHS: Final = 8
-"""Of how many epochs left it is still known how far they were delivered."""
+"""Number of past epochs whose delivery mark is kept."""
 GAPS_KEPT: Final = 256
-"""Of one epoch: what older gaps stand for is told with the next one. Too much to a collector that stands between the two, never too little."""
+"""Number of gaps per epoch whose record counts are kept. The count of an older gap is added to the next one.
+
+A collector restored to between the two is then told of too many lost records, never of too few.
+"""
 _EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 
 
 def control(db: sqlite3.Connection, key: str) -> str | None:
-    """A control value."""
+    """Return a control value, or None."""
     row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
     return None if row is None else str(row[0])
 
@@ -40,12 +44,12 @@ def set_control(db: sqlite3.Connection, key: str, value: str | None) -> None:
 
 
 def epoch_of(db: sqlite3.Connection) -> bytes:
-    """8 random bytes."""
+    """Return the present epoch, 8 bytes."""
     return bytes.fromhex(control(db, ControlKey.EPOCH) or "")
 
 
 def edge(db: sqlite3.Connection) -> tuple[int, bytes]:
-    """Number and chain of what came before the oldest record kept, as far as it is known; else the start of the epoch."""
+    """Return (number, chain) of the record before the oldest one kept; the start of the epoch if unknown."""
     try:
         seq, chain = json.loads(control(db, ControlKey.EDGE) or "[]")
         return int(seq), bytes.fromhex(chain)
@@ -54,13 +58,16 @@ def edge(db: sqlite3.Connection) -> tuple[int, bytes]:
 
 
 def former_epochs(db: sqlite3.Connection) -> dict[bytes, int]:
-    """Epochs left → number of the last record in it that was delivered and is not kept any more."""
-    found = counted(control(db, ControlKey.FORMER))
+    """Return, per former epoch, the number of its last record delivered and no longer kept."""
+    found = parse_counts(control(db, ControlKey.FORMER))
     return {bytes.fromhex(epoch): number for epoch, number in found.items() if _EPOCH.fullmatch(epoch)}
 
 
 def set_former_epochs(db: sqlite3.Connection, former: Mapping[bytes, int]) -> None:
-    """The newest of these; what those before them stand for is told with the first record of the oldest one kept."""
+    """Keep the newest FORMER_EPOCHS of these epochs.
+
+    The records of older ones are added to the first record of the oldest epoch kept.
+    """
     delivered = [(epoch, number) for epoch, number in former.items() if number > 0]
     kept = delivered[-FORMER_EPOCHS:]
     gaps = _gaps(db)
@@ -73,14 +80,14 @@ def set_former_epochs(db: sqlite3.Connection, former: Mapping[bytes, int]) -> No
     _set_gaps(db, {epoch: gaps[epoch] for epoch in (*dict(kept), epoch_of(db)) if epoch in gaps})
 
 
-def gaps_are_noted(db: sqlite3.Connection) -> bool:
-    """False in a spool of 0.1, which did not."""
+def has_gap_counts(db: sqlite3.Connection) -> bool:
+    """Return False for a spool of version 0.1, which did not store them."""
     return control(db, ControlKey.GAPS) is not None
 
 
-def note_gaps(db: sqlite3.Connection, records: Mapping[int, int]) -> None:
-    """How many records, > 1 each, the gaps at these numbers of the present epoch stand for."""
-    if not records and gaps_are_noted(db):
+def store_gap_counts(db: sqlite3.Connection, records: Mapping[int, int]) -> None:
+    """Store the record counts, each > 1, of the gaps at these numbers of the present epoch."""
+    if not records and has_gap_counts(db):
         return
     gaps = _gaps(db)
     gaps[epoch_of(db)] = gaps.get(epoch_of(db), {}) | dict(records)
@@ -88,7 +95,7 @@ def note_gaps(db: sqlite3.Connection, records: Mapping[int, int]) -> None:
 
 
 def records_between(db: sqlite3.Connection, epoch: bytes, first: int, last: int) -> int:
-    """How many records the numbers `first` … `last` of that epoch stand for; 0 when there is none between them."""
+    """Count the records behind the numbers `first` … `last` of that epoch; 0 for an empty range."""
     return _records(_gaps(db).get(epoch, {}), first, last)
 
 
@@ -106,7 +113,7 @@ def _gaps(db: sqlite3.Connection) -> dict[bytes, dict[int, int]]:
             }
             for epoch, one in told.items()
         }
-    except (ValueError, TypeError, AttributeError):  # damaged: each stands for one
+    except (ValueError, TypeError, AttributeError):  # damaged: count one record per number
         return {}
 
 

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool: number, chain, hand out, acknowledge, go back. PROMISES.md §2.1 and §2.2.
+"""The sender's half of the spool: number, chain, hand out, acknowledge, rewind. docs/wire.md §1 and §2.
 
-Every call is its own IMMEDIATE transaction, so that the resident process is never held up by the network. The last
-row is never trimmed: numbers and chain are always known from the rows themselves, and no number is given twice.
+Each call is one IMMEDIATE transaction, so the network never delays the resident process. The last row is
+never trimmed: numbers and chain always follow from the rows, and no number is given twice.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Final
 from veilleuse.agent.errors import SpoolDamaged
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey, Encoder, WireRecord
-from veilleuse.agent.spool.database import counted, new_epoch, translated
+from veilleuse.agent.spool.database import new_epoch, parse_counts, translate_errors
 from veilleuse.agent.spool.epochs import (
     control,
     edge,
     epoch_of,
     former_epochs,
-    gaps_are_noted,
-    note_gaps,
+    has_gap_counts,
     records_between,
     set_control,
     set_former_epochs,
+    store_gap_counts,
 )
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import MAX_RECORD_BYTES
@@ -38,68 +38,76 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import GapReason
 
 QUARANTINE_ROWS: Final = 256
-"""Bound of the quarantine: the oldest go."""
+"""Largest number of quarantined records; the oldest are deleted."""
 QUARANTINE_BYTES: Final = 2 * 1024 * 1024
 TRIMMED_ROWS: Final = 4_096
-"""Of how many records that left the ring it is still known when they were: some 40 bytes each."""
+"""Number of records trimmed from the ring whose times are still kept, about 40 bytes each."""
 
 _TRIMMED: Final = "CREATE TABLE IF NOT EXISTS trimmed (seq INTEGER PRIMARY KEY, spans BLOB NOT NULL) STRICT"
-"""When the records were that left the ring: for the gap that a collector restored too far back is told. Since 0.2; 0.1 does
-not look at it, so the schema keeps its number."""
+"""Times of the trimmed records, for the gap sent to a collector that was restored too far back.
+
+The table exists since 0.2. Version 0.1 ignores it, so the schema number stays the same.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """How long acknowledged records are kept, for a collector that is restored from a backup; and what was refused."""
+    """Limits of the ring and of the quarantine.
+
+    The ring holds acknowledged records, for a collector that is restored from a backup.
+    """
 
     milliseconds: int = 72 * MILLISECONDS_PER_HOUR
     records: int = 14
-    """Kept in any case."""
+    """Smallest number of records kept, whatever their age."""
     max_bytes: int = 16 * 1024 * 1024
-    """Older ones go earlier than `milliseconds` when the ring is larger."""
+    """Older ones are deleted before `milliseconds` when the ring is larger."""
     quarantine_bytes: int = QUARANTINE_BYTES
 
 
 class Outbox:
-    """SenderSpool on the spool's file. Raises SpoolBusy, SpoolFull, SpoolDamaged."""
+    """Implements `ports.SenderSpool` on the spool file. Raises SpoolBusy, SpoolFull, SpoolDamaged."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, encoder: Encoder, ring: Ring) -> None:
-        """`connection` as made by `spool.connect`."""
+        """Take a `connection` opened by `spool.database.connect`."""
         self._connection = connection
         self._path = path
         self._encoder = encoder
         self._ring = ring
         self._file = _inode(path)
 
-    # ------------------------------------------------------------------------------- out
+    # -------------------------------------------------------------------------- to the collector
 
     def number_pending(self, limit: int) -> int:
-        """Encode, number and chain unnumbered rows while fewer than `limit` are unacknowledged; how many were."""
+        """Encode, number and chain rows while fewer than `limit` are unacknowledged.
+
+        Return the number of rows.
+        """
         with self._transaction() as db:
             seq, chain = self._tip(db)
-            room = limit - (seq - _acknowledged(db))
+            room = limit - (seq - _acknowledged_seq(db))
             if room <= 0:
                 return 0
             rows = db.execute("SELECT id, body FROM pending ORDER BY id LIMIT ?", (room,)).fetchall()
             drops: dict[str, int] = {}
             numbered: list[tuple[int, bytes]] = []
-            if rows:  # first, so that the file need not grow
+            if rows:  # delete first, so that the file need not grow
                 db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
             for _, body in rows:
                 seq += 1
-                wire = self._encoded(db, seq, body, drops)
+                wire = self._encode(db, seq, body, drops)
                 chain = chain_next(chain, wire)
                 db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
                 numbered.append((seq, wire))
             _add_drops(db, drops)
-            self._note(db, numbered)
+            self._store_gap_counts(db, numbered)
         return len(rows)
 
     def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[WireRecord, ...]:
-        """A contiguous run after `after_seq`, at most `limit` records and `max_bytes` (at least one record)."""
+        """Return the records that follow `after_seq`: at most `limit` and `max_bytes`, but at least one."""
         run: list[WireRecord] = []
         size = 0
-        with self._reading() as db:
+        with self._translate_errors() as db:
             rows = db.execute(
                 "SELECT seq, wire, chain FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
             )
@@ -110,10 +118,10 @@ class Outbox:
                 run.append(WireRecord(seq, wire, chain))
         return tuple(run)
 
-    # ---------------------------------------------------------------------------- answers
+    # ------------------------------------------------------------------------- from the collector
 
     def acknowledge(self, seq: int, now_unix_milliseconds: int) -> None:
-        """Everything up to `seq` is durable on the collector: it moves to the ring, which is trimmed."""
+        """Move the records up to `seq`, now durable on the collector, to the ring, and trim the ring."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE outbox SET acknowledged_unix_milliseconds = ?"
@@ -123,38 +131,44 @@ class Outbox:
             self._trim(db, now_unix_milliseconds)
 
     def rewind(self, seq: int) -> bool:
-        """The collector went back to `seq`: un-acknowledge what the ring has after it; False when it lacks some."""
+        """Un-acknowledge the records after `seq`, to which the collector went back;
+
+        False when the ring lacks some.
+        """
         with self._transaction() as db:
-            if _oldest(db) > seq + 1:
+            if _oldest_seq(db) > seq + 1:
                 return False
             db.execute("UPDATE outbox SET acknowledged_unix_milliseconds = NULL WHERE seq > ?", (seq,))
         return True
 
     def replace_with_gap(self, seq: int, reason: str, *, damaged: bool = False) -> None:
-        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows.
+        """Replace a record by a gap, quarantine the original, and re-chain the records after it.
 
-        `damaged`: its bytes are not what was numbered; Gap{spool_damaged}, for nothing in them can be believed.
+        The gap is Gap{refused}. It is Gap{spool_damaged} with `damaged`: the bytes are not those that were
+        numbered.
         """
         with self._transaction() as db:
             row = db.execute("SELECT wire FROM outbox WHERE seq = ?", (seq,)).fetchone()
             if row is None:
                 return
             self._quarantine(db, seq, row[0], reason)
-            gap = self._in_place_of_damaged(db, seq) if damaged else self._encoder.refused(row[0])
+            gap = self._encode_damage_gap(db, seq) if damaged else self._encoder.refused(row[0])
             _add_drops(db, {GapReason.SPOOL_DAMAGED if damaged else GapReason.REFUSED: 1})
             before = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq - 1,)).fetchone()
             if before is not None or seq == 1:
                 self._chain_again(db, seq, gap, chain_start(epoch_of(db)) if before is None else before[0])
-            else:  # the record before it left the ring: nothing to chain to but a new beginning
+            else:  # the record before it left the ring, so there is no chain: start a new epoch
                 db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (gap, seq))
                 self._renumber(db, [wire for wire, _ in self._sound(db)], left_at=seq - 1)
 
     def new_epoch(self, lost_after: int | None = None, former: Mapping[bytes, int] | None = None) -> None:
-        """Start a new epoch: everything kept, ring included, is numbered again from 1; the collector knows what it has.
+        """Start a new epoch: all kept records are numbered from 1; the collector skips those it has.
 
-        With `lost_after` the collector stands there, before the oldest that is kept: a Gap{ring_expired} comes first.
-        Without, an acknowledged gap of 0.1 without dates is left out: no collector could tell that it has it already.
-        `former`: where the collector stands in epochs left before; what it lacks of them is in that gap too, undated.
+        With `lost_after`, the collector has this epoch only up to there, before the oldest record kept. A
+        Gap{ring_expired} then comes first, for the records between. Without `lost_after`, an acknowledged gap
+        of 0.1 that has no dates is left out. No collector could recognise it as received. `former` maps
+        former epochs to the last number that the collector has. Records it lacks of them are added to that
+        gap, undated.
         """
         with self._transaction() as db:
             if lost_after is None:
@@ -163,15 +177,15 @@ class Outbox:
                     for wire, acknowledged in self._sound(db)
                     if acknowledged is None or not self._encoder.is_nameless_gap(wire)
                 ]
-                self._renumber(db, wires, left_at=_oldest(db) - 1)
+                self._renumber(db, wires, left_at=_oldest_seq(db) - 1)
                 return
             before, stands = former_epochs(db), former or {}
             first = sum(
                 records_between(db, epoch, stands.get(epoch, number) + 1, number)
                 for epoch, number in before.items()
             )
-            lost = records_between(db, epoch_of(db), lost_after + 1, _oldest(db) - 1)
-            spans = self._spans(db, lost_after + 1, _oldest(db) - 1)
+            lost = records_between(db, epoch_of(db), lost_after + 1, _oldest_seq(db) - 1)
+            spans = self._spans(db, lost_after + 1, _oldest_seq(db) - 1)
             wires = [wire for wire, _ in self._sound(db)]
             drops: dict[str, int] = {}
             if first + lost > 0:
@@ -184,7 +198,10 @@ class Outbox:
             _add_drops(db, drops)
 
     def new_stream(self) -> None:
-        """Start a new epoch under another identity: what was delivered under the former one is not sent again."""
+        """Start a new epoch under another identity.
+
+        Records delivered under the former one are not sent again.
+        """
         with self._transaction() as db:
             self._renumber(db, [wire for wire, acknowledged in self._sound(db) if acknowledged is None])
             set_former_epochs(db, {})
@@ -192,63 +209,63 @@ class Outbox:
     # ------------------------------------------------------------------------------ state
 
     def epoch(self) -> bytes:
-        """8 random bytes, made when the spool was created."""
-        with self._reading() as db:
+        """Return the present epoch, 8 random bytes."""
+        with self._translate_errors() as db:
             return epoch_of(db)
 
     def last_seq(self) -> int:
-        """Highest number given in this epoch, 0 when none."""
-        with self._reading() as db:
+        """Return the highest number given in this epoch, 0 if none."""
+        with self._translate_errors() as db:
             return self._tip(db)[0]
 
     def acknowledged_seq(self) -> int:
-        """Highest number acknowledged in this epoch, 0 when none."""
-        with self._reading() as db:
-            return _acknowledged(db)
+        """Return the highest number acknowledged in this epoch, 0 if none."""
+        with self._translate_errors() as db:
+            return _acknowledged_seq(db)
 
     def oldest_seq(self) -> int:
-        """Lowest number still kept, ring included; `last_seq` + 1 when none is."""
-        with self._reading() as db:
-            return _oldest(db)
+        """Return the lowest number still kept, ring included; `last_seq` + 1 if none."""
+        with self._translate_errors() as db:
+            return _oldest_seq(db)
 
     def former(self) -> dict[bytes, int]:
-        """Epochs left → number of the last record in it that was delivered and is not kept any more."""
-        with self._reading() as db:
+        """Return, per former epoch, the number of its last record delivered and no longer kept."""
+        with self._translate_errors() as db:
             return former_epochs(db)
 
     def chain_at(self, seq: int) -> bytes | None:
-        """The agent's own chain at `seq`, None when not kept any more."""
-        with self._reading() as db:
+        """Return the agent's own chain at `seq`, or None when it is no longer kept."""
+        with self._translate_errors() as db:
             if seq == 0:
                 return chain_start(epoch_of(db))
             row = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq,)).fetchone()
             return None if row is None else bytes(row[0])
 
-    def waiting(self) -> tuple[int, int]:
-        """(records not yet acknowledged, numbered or not; bytes of the spool's file)."""
-        with self._reading() as db:
+    def count_waiting(self) -> tuple[int, int]:
+        """Return (records not yet acknowledged, numbered or not; bytes of the spool file)."""
+        with self._translate_errors() as db:
             pending = db.execute("SELECT COUNT(*) FROM pending").fetchone()[0]
-            numbered = self._tip(db)[0] - _acknowledged(db)
+            numbered = self._tip(db)[0] - _acknowledged_seq(db)
         return pending + numbered, os.stat(self._path).st_size
 
-    def quarantined(self) -> int:
-        """Originals of refused records that are kept."""
-        with self._reading() as db:
+    def count_quarantined(self) -> int:
+        """Count the refused records whose originals are kept."""
+        with self._translate_errors() as db:
             return int(db.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
 
     def control(self, key: str) -> str | None:
-        """A control value."""
-        with self._reading() as db:
+        """Return a control value, or None."""
+        with self._translate_errors() as db:
             return control(db, key)
 
     def set_control(self, values: Mapping[str, str | None]) -> None:
-        """Set control keys (None deletes) in one transaction."""
+        """Set control keys in one transaction; None deletes a key."""
         with self._transaction() as db:
             for key, value in values.items():
                 set_control(db, key, value)
 
     def exchange(self, expected: Mapping[str, str | None], values: Mapping[str, str | None]) -> bool:
-        """Set control keys if those of `expected` stand as told, in one transaction; whether they did."""
+        """Set control keys if the keys of `expected` have the expected values; return whether they had."""
         with self._transaction() as db:
             if any(control(db, key) != value for key, value in expected.items()):
                 return False
@@ -259,16 +276,16 @@ class Outbox:
     # --------------------------------------------------------------------------- internals
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with translated(self._path):
+    def _translate_errors(self) -> Iterator[sqlite3.Connection]:
+        with translate_errors(self._path):
             yield self._connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with translated(self._path):
+        with translate_errors(self._path):
             if _inode(self._path) != self._file:
                 raise SpoolDamaged(
-                    f"the spool {self._path} was replaced meanwhile: this sender ends, the next one goes on"
+                    f"the spool {self._path} was replaced meanwhile: this sender ends, the next one continues"
                 )
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -283,7 +300,7 @@ class Outbox:
         row = db.execute("SELECT seq, chain FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
         return (0, chain_start(epoch_of(db))) if row is None else (row[0], bytes(row[1]))
 
-    def _encoded(self, db: sqlite3.Connection, seq: int, body: str, drops: dict[str, int]) -> bytes:
+    def _encode(self, db: sqlite3.Connection, seq: int, body: str, drops: dict[str, int]) -> bytes:
         try:
             wire = self._encoder.encode(body)
             if body.startswith('{"gap"'):
@@ -296,7 +313,7 @@ class Outbox:
         return wire
 
     def _trim(self, db: sqlite3.Connection, now_unix_milliseconds: int) -> None:
-        keep_from = _acknowledged(db) - max(self._ring.records, 1) + 1
+        keep_from = _acknowledged_seq(db) - max(self._ring.records, 1) + 1
         rows = db.execute(
             "SELECT seq, wire FROM outbox WHERE seq < ? AND acknowledged_unix_milliseconds <= ? ORDER BY seq",
             (keep_from, now_unix_milliseconds - self._ring.milliseconds),
@@ -320,7 +337,7 @@ class Outbox:
                 return
 
     def _forget(self, db: sqlite3.Connection, rows: Sequence[tuple[int, bytes]]) -> None:
-        """Let records leave the ring; when they were is kept a while longer."""
+        """Delete records from the ring, but keep their times for TRIMMED_ROWS more records."""
         if not rows:
             return
         db.execute(_TRIMMED)
@@ -334,7 +351,10 @@ class Outbox:
         db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _ in rows])
 
     def _chain_again(self, db: sqlite3.Connection, seq: int, gap: bytes, chain: bytes) -> None:
-        """Put `gap` at `seq`, after `chain`, and chain what follows anew; a gap too for what is not what its chain said."""
+        """Put `gap` at `seq` after `chain` and re-chain the records behind it.
+
+        A record that does not match its own chain becomes a gap too.
+        """
         rows = db.execute(
             "SELECT seq, wire, chain FROM outbox WHERE seq >= ? ORDER BY seq", (seq,)
         ).fetchall()
@@ -343,44 +363,44 @@ class Outbox:
             if number == seq:
                 wire = gap
             elif chain_next(former, wire) != own:
-                wire = self._in_place_of_damaged(db, number)
+                wire = self._encode_damage_gap(db, number)
                 _add_drops(db, {GapReason.SPOOL_DAMAGED: 1})
             former, chain = own, chain_next(chain, wire)
             db.execute("UPDATE outbox SET wire = ?, chain = ? WHERE seq = ?", (wire, chain, number))
 
     def _sound(self, db: sqlite3.Connection) -> list[tuple[bytes, int | None]]:
-        """(bytes, when acknowledged) in order. In place of what the chain shows to be damaged is a gap."""
+        """Return (bytes, time of acknowledgement) in order, with a gap for each damaged record."""
         found: list[tuple[bytes, int | None]] = []
         before = edge(db)
         rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")
         for seq, wire, chain, acknowledged in rows.fetchall():
             if seq == before[0] + 1 and chain_next(before[1], wire) != chain:
-                wire = self._in_place_of_damaged(db, seq)
+                wire = self._encode_damage_gap(db, seq)
             found.append((wire, acknowledged))
             before = (seq, chain)
         return found
 
-    def _in_place_of_damaged(self, db: sqlite3.Connection, seq: int) -> bytes:
-        """A gap without dates, for as many records as were numbered there."""
+    def _encode_damage_gap(self, db: sqlite3.Connection, seq: int) -> bytes:
+        """Encode an undated gap that covers the records of this number."""
         return self._encoder.lost(GapReason.SPOOL_DAMAGED, records_between(db, epoch_of(db), seq, seq))
 
-    def _note(self, db: sqlite3.Connection, numbered: Sequence[tuple[int, bytes]]) -> None:
-        """How many records the gaps among these stand for: still known when they are damaged, or not kept any more."""
-        if not gaps_are_noted(db):
+    def _store_gap_counts(self, db: sqlite3.Connection, numbered: Sequence[tuple[int, bytes]]) -> None:
+        """Store how many records the gaps among these cover, in case a gap is damaged or deleted."""
+        if not has_gap_counts(db):
             numbered = db.execute("SELECT seq, wire FROM outbox").fetchall()
         told = [(seq, self._encoder.records(wire)) for seq, wire in numbered]
-        note_gaps(db, {seq: records for seq, records in told if records > 1})
+        store_gap_counts(db, {seq: records for seq, records in told if records > 1})
 
     def _spans(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
-        """When the records first … last were, as far as it is known."""
+        """Return the times of the records first … last, as far as they are known."""
         db.execute(_TRIMMED)
         rows = db.execute("SELECT spans FROM trimmed WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last))
         return [row[0] for row in rows]
 
     def _renumber(self, db: sqlite3.Connection, wires: Sequence[bytes], left_at: int = 0) -> None:
-        """These records and no others, from 1 on under another epoch; none of them is acknowledged in it.
+        """Start a new epoch that holds exactly these records, numbered from 1, none acknowledged.
 
-        `left_at`: up to there the collector has this epoch, and what it has is not kept.
+        `left_at`: number up to which the collector has the present epoch and the records are not kept.
         """
         left = former_epochs(db) | {epoch_of(db): left_at}
         epoch = new_epoch()
@@ -395,7 +415,7 @@ class Outbox:
         for seq, wire in enumerate(wires, start=1):
             chain = chain_next(chain, wire)
             db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
-        self._note(db, list(enumerate(wires, start=1)))
+        self._store_gap_counts(db, list(enumerate(wires, start=1)))
 
     def _quarantine(self, db: sqlite3.Connection, seq: int, wire: bytes, reason: str) -> None:
         epoch = control(db, ControlKey.EPOCH) or ""
@@ -411,9 +431,9 @@ class Outbox:
 
 
 def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
-    """The spool under this identity: under a new one another stream, and what was delivered before is not sent again.
+    """Bind the spool to this identity; a new one starts a new stream without records delivered before.
 
-    Called at every contact too, so that an enrolment that was cut, or a spool that was lost, is mended by the next one.
+    It is called at every contact too, which repairs an interrupted enrolment or a lost spool.
     """
     if outbox.control(ControlKey.AGENT_ID) == agent_id.hex():
         return
@@ -440,7 +460,7 @@ def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
 
 
 def _used_bytes(db: sqlite3.Connection) -> int:
-    """Bytes of the file that hold something: cheap, unlike summing the rows."""
+    """Return the used bytes of the file; cheaper than summing the rows."""
     pages, free, size = (
         int(db.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_count", "freelist_count", "page_size")
@@ -448,7 +468,7 @@ def _used_bytes(db: sqlite3.Connection) -> int:
     return (pages - free) * size
 
 
-def _acknowledged(db: sqlite3.Connection) -> int:
+def _acknowledged_seq(db: sqlite3.Connection) -> int:
     row = db.execute(
         "SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL ORDER BY seq DESC LIMIT 1"
     ).fetchone()
@@ -459,21 +479,21 @@ def _acknowledged(db: sqlite3.Connection) -> int:
 
 
 def _inode(path: Path) -> int | None:
-    """Which file is there: another one after a damaged spool was set aside."""
+    """Return the inode of the file; it changes when a damaged spool is set aside."""
     try:
         return os.stat(path).st_ino
     except OSError:
         return None
 
 
-def _oldest(db: sqlite3.Connection) -> int:
+def _oldest_seq(db: sqlite3.Connection) -> int:
     first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
     return 1 if first is None else int(first)
 
 
 def _add_drops(db: sqlite3.Connection, drops: Mapping[str, int]) -> None:
     if drops:
-        totals = counted(control(db, ControlKey.DROPS))
+        totals = parse_counts(control(db, ControlKey.DROPS))
         for reason, records in drops.items():
             totals[reason] = totals.get(reason, 0) + records
         set_control(db, ControlKey.DROPS, json.dumps(totals, sort_keys=True))

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The resident's spool as it is opened: a damaged file is set aside, what can be read of it goes on in a new one. R14.
+"""Opens the resident's spool; a damaged file is set aside and its readable rows go into a new one. R14.
 
-The new one is complete before it takes the old one's place, so that a kill at any moment loses nothing that could be read.
+The new file is complete before it replaces the old one, so a kill at any moment loses no readable row.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from veilleuse.agent.spool.database import (
     SALVAGED,
     Bounds,
     FileSpool,
-    checked,
+    check_file,
     connect,
-    counted,
     gap_row,
+    parse_counts,
     set_aside,
-    translate,
+    to_spool_error,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -41,37 +42,37 @@ EPOCH_BYTES: Final = 8
 _BATCH: Final = 256
 _UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
 _OF_THE_STREAM: Final = (ControlKey.EPOCH, ControlKey.DROPS, ControlKey.EDGE)
-"""Control values that do not outlive the epoch."""
+"""Control values that are dropped when the epoch ends."""
 
 
 def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSpool:
-    """The resident's spool. A damaged file is set aside, what can be read of it is kept, a gap says so.
+    """Open the resident's spool. A damaged file is set aside, its readable rows are kept, and a gap is added.
 
     Raises SpoolBusy, SpoolFull or SpoolError (cannot be opened at all).
     """
-    for aside in set_aside(path):  # of an exchange that was cut between the two names
+    for aside in set_aside(path):  # left by an interrupted exchange
         if path.exists() and aside.samefile(path):
             aside.unlink()
-    checked(path)
+    check_file(path)
     if not path.exists() or path.stat().st_size:
         try:
-            return _checked(path, bounds)
+            return _open_and_check(path, bounds)
         except SpoolDamaged as error:
             log.error("damaged spool set aside", extra={"reason": str(error)})
     fresh = path.with_name(f"{path.name}.mending")
     for rest in (fresh, _journal(fresh)):
-        rest.unlink(missing_ok=True)  # of a start that was cut short
-    salvaged = _Salvaged(path)
+        rest.unlink(missing_ok=True)  # left by an interrupted start
+    salvaged = _Salvage(path)
     with contextlib.closing(FileSpool(connect(fresh), fresh, bounds)) as spool:
-        salvaged.into(spool)
+        salvaged.write_into(spool)
     aside = _exchange(path, fresh, now_unix_milliseconds)
     facts = {"set_aside": str(aside), "rows_kept": salvaged.kept, "rows_lost": salvaged.lost}
     log.error("new spool begun", extra=facts)
     return FileSpool(connect(path), path, bounds)
 
 
-def _checked(path: Path, bounds: Bounds) -> FileSpool:
-    """Opened and read through once. Raises SpoolDamaged when anything in it cannot be read."""
+def _open_and_check(path: Path, bounds: Bounds) -> FileSpool:
+    """Open the spool and read it through once. Raises SpoolDamaged when any row cannot be read."""
     connection = connect(path)
     try:
         result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -83,7 +84,7 @@ def _checked(path: Path, bounds: Bounds) -> FileSpool:
         raise
     except (sqlite3.DatabaseError, ValueError, KeyError) as error:
         connection.close()
-        busy = isinstance(error, sqlite3.DatabaseError) and isinstance(translate(error, path), SpoolBusy)
+        busy = isinstance(error, sqlite3.DatabaseError) and isinstance(to_spool_error(error, path), SpoolBusy)
         if busy:
             raise SpoolBusy(f"the spool {path} is held by another process: stop it and try again") from error
         raise SpoolDamaged(f"the spool {path} is damaged ({error}): {ASIDE}") from error
@@ -100,7 +101,7 @@ def _read_through(connection: sqlite3.Connection) -> None:
         "SELECT seq, epoch, reason FROM quarantine",
     ):
         for _ in connection.execute(statement):
-            pass  # a text that is not UTF-8 raises here
+            pass  # text that is not UTF-8 raises here
     row = connection.execute("SELECT value FROM control WHERE key = ?", (ControlKey.EPOCH,)).fetchone()
     if row is None or len(bytes.fromhex(row[0])) != EPOCH_BYTES:
         raise ValueError("no epoch")
@@ -111,11 +112,14 @@ def _journal(path: Path) -> Path:
 
 
 def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
-    """Put `fresh` in the place of `path`, which stays under another name with its journal; older such files go."""
+    """Put `fresh` in the place of `path`.
+
+    Set `path` and its journal aside, and delete older ones set aside.
+    """
     for older in path.parent.glob(f"{path.name}.damaged-*"):
         older.unlink(missing_ok=True)
-    aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // 1000}")
-    if _journal(path).exists():  # first of all: it must never be taken for the new file's
+    aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // MILLISECONDS_PER_SECOND}")
+    if _journal(path).exists():  # first: SQLite must never take it for the new file's journal
         _journal(path).rename(_journal(aside))
     try:
         os.link(path, aside)
@@ -126,8 +130,8 @@ def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
     return aside
 
 
-class _Salvaged:
-    """What can be read of a damaged spool. `kept` and `lost` count its rows once they have been read."""
+class _Salvage:
+    """Reads a damaged spool. `kept` and `lost` count its rows once they have been read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -137,8 +141,11 @@ class _Salvaged:
         self._spans: list[tuple[Period | None, int]] = []
         self._end: ClockPeriod | None = None
 
-    def into(self, spool: FileSpool) -> None:
-        """Everything readable, in order, then the gap for the rest. Raises SpoolError of `spool` alone."""
+    def write_into(self, spool: FileSpool) -> None:
+        """Write all readable rows in order, then the gap for the lost ones.
+
+        Raises only the SpoolError of `spool`.
+        """
         former: dict[str, str | None] = {}
         with contextlib.ExitStack() as stack:
             try:
@@ -161,7 +168,7 @@ class _Salvaged:
                         batch.clear()
                 spool.append(batch, {})
                 if epoch and self._delivered:
-                    left = counted(control.get(ControlKey.FORMER)) | {epoch: self._delivered}
+                    left = parse_counts(control.get(ControlKey.FORMER)) | {epoch: self._delivered}
                     former[ControlKey.FORMER] = json.dumps(left)
         gap = Gap(GapReason.SPOOL_DAMAGED, tuple(self._spans[:MAX_SPANS]), max(1, self.lost))
         spool.append([gap_row(gap)], former)
@@ -175,9 +182,10 @@ class _Salvaged:
         return found
 
     def _bodies(self, db: sqlite3.Connection, epoch: str) -> Iterator[str]:
-        """Numbered rows that nobody acknowledged, as bytes for the sender to check, then those without number.
+        """Yield numbered unacknowledged rows as bytes (the sender checks them), then unnumbered rows.
 
-        Some of the former may have arrived: a collector knows a record that comes again in another epoch.
+        Some numbered rows may have arrived: a collector recognises a record that comes again in another
+        epoch.
         """
         before: tuple[int, bytes] = (0, b"")
         for seq, wire, chain, acknowledged in _rows(
@@ -197,12 +205,12 @@ class _Salvaged:
             before = (seq, chain)
         last = 0
         for row, body in _rows(db, "id", "id, body", "pending"):
-            text = _readable(body)
+            text = _decode_body(body)
             if text is None or not isinstance(row, int):
                 continue
             missing = row - last - 1 if last else 0
             self.lost += missing
-            self._follow(text, hole=missing > 0)
+            self._track_period(text, hole=missing > 0)
             last = row
             self.kept += 1
             yield text
@@ -210,8 +218,11 @@ class _Salvaged:
             (highest,) = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pending'").fetchone()
             self.lost += max(0, int(highest) - last) if last else 0
 
-    def _follow(self, text: str, *, hole: bool) -> None:
-        """Clock periods touch: what is missing between two that can be read is when the rows between them were."""
+    def _track_period(self, text: str, *, hole: bool) -> None:
+        """Date the missing rows.
+
+        Clock periods adjoin, so a hole between two readable rows is their period.
+        """
         if text.startswith(SALVAGED):
             return
         body: Record | Gap = body_from_json(text)
@@ -220,12 +231,12 @@ class _Salvaged:
             start = self._end.start_unix_milliseconds + self._end.duration_milliseconds
             length = period.start_unix_milliseconds - start
             if length > 0:
-                self._spans.append((ClockPeriod(start, length, self._end.utc_offset_seconds), length))
+                self._spans.append((ClockPeriod(start, length), length))
         if period is not None or hole:
             self._end = period
 
 
-def _readable(body: Any) -> str | None:
+def _decode_body(body: Any) -> str | None:
     try:
         text = str(body.decode("utf-8"))
         if not text.startswith(SALVAGED):
@@ -236,7 +247,10 @@ def _readable(body: Any) -> str | None:
 
 
 def _rows(db: sqlite3.Connection, key: str, columns: str, table: str) -> Iterator[tuple[Any, ...]]:
-    """Rows in order: from the front as far as they can be read, then those that can be read from the back."""
+    """Yield rows in order.
+
+    Forward up to the first unreadable one, then those that can be read from the end.
+    """
     seen: int | None = None
     try:
         for row in db.execute(f"SELECT {columns} FROM {table} ORDER BY {key}"):

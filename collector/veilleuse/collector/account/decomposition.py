@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Decomposes the change of a figure between two periods into effects (pure, exact). METHOD.md §1.5.
+"""Decomposes the change of a figure between two periods into effects (pure, exact). docs/methodology.md §10.
 
 E = M · Σ_c s_c · Σ_s h_cs · w_cs, with M the fleet's machine time and s_c each class's share of it. h_cs is
 each state's share of the class's time, and w_cs the watts in that state. The effects are taken in that order,

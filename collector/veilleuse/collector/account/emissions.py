@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Computes emissions from energy and a factor, exactly,
-with the uncertainty of the product (pure). METHOD.md §2, §5.
+with the uncertainty of the product (pure). docs/methodology.md §6 and §8.
 
 Values are fractions: nothing is rounded until a file is written.
 """
@@ -21,10 +21,8 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
 from veilleuse.collector.ports import ChosenFactor, Factor
+from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH, MILLIJOULES_PER_UNIT
-
-Z95: Final = 1.959964
-"""Two-sided 95 % quantile of the normal law."""
 
 
 def kwh(energy_millijoules: int) -> Fraction:

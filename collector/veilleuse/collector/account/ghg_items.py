@@ -3,7 +3,7 @@
 """Assigns emissions to items of BEGES and GHG Protocol,
 with the home share and the kind of a factor change (pure).
 
-METHOD.md §1 and §2. BEGES: décret 2022-982, items of its regulatory method, version 5.
+docs/methodology.md §8. BEGES: décret 2022-982, items of its regulatory method, version 5.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEFAULT_MAPPING: Final = BilanMapping(
         ContextMapping(PowerContext.HOME, BilanItem("3.3", "3.7"), None, False, True, REMEMBERED),
     )
 )
-"""Mapping of METHOD.md §2, until a user confirms it."""
+"""Mapping of docs/methodology.md §8, until a user confirms it."""
 
 METHOD_CHANGE: Final = "factor + ADEME method change"
 FACTOR_CHANGE: Final = "factor"
@@ -169,7 +169,7 @@ def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:
 def factor_change(before: ChosenFactor, after: ChosenFactor) -> str | None:
     """Return the label of a factor change; None: nothing changed.
 
-    Across two series, the method changes too. METHOD.md §2: ADEME's annual series ends with 2023, the one
+    Across two series, the method changes too. docs/methodology.md §8: ADEME's annual series ends with 2023, the one
     smoothed over four years begins with 2024.
     """
     old, new = before.factor, after.factor

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Computes market-based emissions: covered energy at the contracts' factors,
-the rest at the grid's (pure). METHOD.md §2.
+the rest at the grid's (pure). docs/methodology.md §8.
 
 GHG Protocol, Scope 2 Guidance (2015), requires the residual mix where no contract covers. No residual mix is
 in our tables, so the location factor replaces it, and the result says so. Fractions: covered + rest = the

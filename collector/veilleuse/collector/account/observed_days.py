@@ -42,7 +42,7 @@ DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "mo
 """
 DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
-"""Time on above which a night counts: METHOD.md §6, I1."""
+"""Time on above which a night counts: docs/methodology.md §12, I1."""
 
 
 @dataclass(frozen=True, slots=True)

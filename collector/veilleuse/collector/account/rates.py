@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.model.figures import REST_STATES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, State
-
-if TYPE_CHECKING:
-    from veilleuse.collector.account.group_sums import Tally
 
 Rates: TypeAlias = tuple[tuple[State, float], ...]
 """Watts by state, in a fixed order."""
@@ -40,8 +37,21 @@ _ENOUGH_MILLISECONDS: Final = 60_000
 """Least time in a state to compute its watts."""
 
 
-def rates_of(tallies: Iterable[Tally]) -> Rates:
-    """Return the usual watts of each class in each state; for idle, of the machines known by a model only."""
+class HostShares(Protocol):
+    """Sums of a group by machine: see group_sums.Tally."""
+
+    @property
+    def spans(self) -> Mapping[tuple[Part, State], Counter[HostId]]: ...
+    @property
+    def draws(self) -> Mapping[tuple[Part, State], Counter[HostId]]: ...
+    @property
+    def classes(self) -> Mapping[HostId, DeviceClass]: ...
+    @property
+    def otherwise(self) -> Collection[HostId]: ...
+
+
+def rates_of(tallies: Iterable[HostShares]) -> Rates:
+    """The usual watts of each class in each state; while idle, of the machines that only a model knows."""
     found: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
     for tally in tallies:
         for host_id, (_, state), time, energy in spent_of(tally):
@@ -81,8 +91,8 @@ def _is_at(watts: float, time: int, energy: int) -> bool:
     return abs(energy - expected) <= SAME * expected + ROUNDING_MILLIJOULES
 
 
-def spent_of(tally: Tally) -> list[Spent]:
-    """Return the time and energy of all machines of a tally, by part and state."""
+def spent_of(tally: HostShares) -> list[Spent]:
+    """Of all its machines."""
     none = Counter[HostId]()
     found: list[Spent] = []
     for key in sorted(tally.spans.keys() | tally.draws.keys()):

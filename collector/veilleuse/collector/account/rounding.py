@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Formats a row for readers: rounded once, to the digits of its interval's half-width
-(pure). METHOD.md §5.
+(pure). docs/methodology.md §6.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from veilleuse.collector.fleet.estimate import SELECTION
 from veilleuse.collector.model.figures import EmissionsRow, Ends
 
 DIGITS = 2
-"""Digits of the half-width in a text, our choice: METHOD.md rounds ± 36,051.8 to 36,000."""
+"""Significant digits of the half-width in a text: ± 36,051.8 is written as ± 36,000."""
 
 
 def decimals(half_width: float) -> int:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the rows of the yearly export from a period's rows and factors (pure). METHOD.md §2, §5 and §7.
+"""Builds the rows of the yearly export from a period's rows and factors (pure). docs/methodology.md §6, §8 and §10.
 
 The factor enters once, on the sum of the row or total, and so does its uncertainty.
 """
@@ -24,6 +24,7 @@ from veilleuse.collector.account.pedigree import format_pedigree
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone
+from veilleuse.collector.fleet.estimate import ESTIMATED_ABOVE
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, Contract
 from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
@@ -31,8 +32,6 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.5"
 """Version of derivation and accounting together; raised when a figure of the same data would change."""
-ESTIMATED_ABOVE: Final = 0.20
-"""Imputed share above which a figure is labelled estimated. METHOD.md §4."""
 
 EFFECTS: Final = ("fleet", "mix", "hours", "watts")
 _COMPLETE: Final = (0.3, 0.6, 0.9)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Splits laptops' energy into on site and at home, by declared telework days (pure). METHOD.md §2.
+"""Splits laptops' energy into on site and at home, by declared telework days (pure). docs/methodology.md §8.
 
 A share is a declared number, the same for a whole stratum. It has no error of its own, and each part has the
 error of the whole. Every integer of a stratum (energy by method, imputed, extrapolated, time) is split

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.enrolment.register import ACCOUNT_REVOKED, RegisterEntry
 from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
@@ -25,10 +26,7 @@ from veilleuse.collector.model.accounts import (
     new_token,
     token_sha256,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
-
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ _EXPIRED_AT_ONCE: Final = 1_000
 
 
 def create(
-    operations: Operations,
+    context: AdminContext,
     *,
     name: str,
     role: str = Role.READER.value,
@@ -60,20 +58,20 @@ def create(
         raise UsageError("--entity is for readers: an admin sees the whole fleet")
     if not 0 < days <= MAX_DAYS:
         raise UsageError(f"--days must be more than 0 and at most {MAX_DAYS}, not {days:g}")
-    token, office = new_token(), operations.office
+    token, office = new_token(), context.office
     now = office.now_unix_milliseconds()
 
-    named = [one.name for one in operations.alone(operations.inventory.snapshot).entities] if scope else []
+    named = [one.name for one in context.alone(context.store.inventory.snapshot).entities] if scope else []
 
     def job() -> tuple[Account, list[str]]:
         if any(
             one.name == name and one.revoked_unix_milliseconds is None
-            for one in operations.accounts.accounts()
+            for one in context.store.accounts.accounts()
         ):
             raise UsageError(
                 f"there is an account '{name}': take another name, or 'veilleuse account revoke {name}'"
             )
-        made = operations.accounts.insert_account(
+        made = context.store.accounts.insert_account(
             name=name,
             role=wanted,
             entities=scope,
@@ -81,48 +79,48 @@ def create(
             created_unix_milliseconds=now,
             expires_unix_milliseconds=now + round(days * MILLISECONDS_PER_DAY),
         )
-        _note(operations, who, f"account {made.account_id} '{name}' created", why)
-        return made, _warnings(operations, scope, named)
+        _note(context, who, f"account {made.account_id} '{name}' created", why)
+        return made, _warnings(context, scope, named)
 
     made, warnings = office.commit(job)
     log.info("account created", extra={"account_id": made.account_id, "account": name, "role": wanted.value})
     return {**_described(made, now), "token": token, "warnings": warnings}
 
 
-def list_all(operations: Operations) -> list[dict[str, Any]]:
+def list_all(context: AdminContext) -> list[dict[str, Any]]:
     """All that ever were, oldest first; never their tokens."""
-    now = operations.office.now_unix_milliseconds()
-    return [_described(one, now) for one in operations.office.commit(operations.accounts.accounts)]
+    now = context.office.now_unix_milliseconds()
+    return [_described(one, now) for one in context.office.commit(context.store.accounts.accounts)]
 
 
-def show(operations: Operations, *, account: str) -> dict[str, Any]:
+def show(context: AdminContext, *, account: str) -> dict[str, Any]:
     """One of them, by name or number."""
-    now = operations.office.now_unix_milliseconds()
-    return _described(operations.office.commit(lambda: _find(operations, account)), now)
+    now = context.office.now_unix_milliseconds()
+    return _described(context.office.commit(lambda: _find(context, account)), now)
 
 
-def revoke(operations: Operations, *, account: str, who: str = "", why: str = "") -> dict[str, Any]:
+def revoke(context: AdminContext, *, account: str, who: str = "", why: str = "") -> dict[str, Any]:
     """End it: its next request is refused, also after a restored backup."""
-    office = operations.office
+    office = context.office
     now = office.now_unix_milliseconds()
 
     def job(note: RegisterEntry) -> Account:
-        found = _find(operations, account)
+        found = _find(context, account)
         day = office.now().date().isoformat()
         note(ACCOUNT_REVOKED, sha256=found.token_sha256.hex(), day=day)
-        operations.accounts.revoke_account(found.token_sha256, now)
-        _note(operations, who, f"account {found.account_id} '{found.name}' revoked", why)
-        ended = operations.accounts.account(found.account_id)
+        context.store.accounts.revoke_account(found.token_sha256, now)
+        _note(context, who, f"account {found.account_id} '{found.name}' revoked", why)
+        ended = context.store.accounts.account(found.account_id)
         assert ended is not None
         return ended
 
-    ended = office.commit_noted(job)
+    ended = office.commit_with_register(job)
     log.info("account revoked", extra={"account_id": ended.account_id, "account": ended.name})
     return _described(ended, now)
 
 
 def journal(
-    operations: Operations,
+    context: AdminContext,
     *,
     account: str | None = None,
     first: str | None = None,
@@ -136,24 +134,24 @@ def journal(
     until = _start("--to", end) if end else 2**62
 
     def job() -> list[dict[str, Any]]:
-        account_id = None if account is None else _find(operations, account).account_id
-        found = operations.accounts.accesses(since, until, account_id=account_id, limit=limit)
+        account_id = None if account is None else _find(context, account).account_id
+        found = context.store.accounts.accesses(since, until, account_id=account_id, limit=limit)
         return [{name: getattr(line, name) for name in line.__slots__} for line in found]
 
-    return operations.office.commit(job)
+    return context.office.commit(job)
 
 
 def note_access(
-    operations: Operations, *, account_id: int, route: str, query: str, status: int, rows: int
+    context: AdminContext, *, account_id: int, route: str, query: str, status: int, rows: int
 ) -> dict[str, Any]:
     """Of the web process: this account is about to be answered. Raises AdminError when it is no longer good."""
-    office, now = operations.office, operations.office.now_unix_milliseconds()
+    office, now = context.office, context.office.now_unix_milliseconds()
 
     def job() -> None:
-        found = operations.accounts.account(account_id)
+        found = context.store.accounts.account(account_id)
         if found is None or not found.is_good(now):
             raise AdminError(f"account {account_id} is not good any more")
-        operations.accounts.note_access(
+        context.store.accounts.note_access(
             account_id,
             now,
             route=route[:MAX_TEXT],
@@ -166,20 +164,20 @@ def note_access(
     return {"noted": True}
 
 
-def note_use(operations: Operations, *, account_id: int) -> dict[str, Any]:
+def note_use(context: AdminContext, *, account_id: int) -> dict[str, Any]:
     """Of the web process: this account was used for a page or /metrics today."""
-    office = operations.office
+    office = context.office
     now = office.now_unix_milliseconds()
-    office.commit(lambda: operations.accounts.note_use(account_id, now))
+    office.commit(lambda: context.store.accounts.note_use(account_id, now))
     return {"noted": True}
 
 
-def expire(operations: Operations) -> int:
+def expire(context: AdminContext) -> int:
     """Take lines of the journal out that are older than a year, some at a time; how many. Raises what the store raises."""
-    office = operations.office
+    office = context.office
     before = office.now_unix_milliseconds() - JOURNAL_DAYS * MILLISECONDS_PER_DAY
     gone = 0
-    while done := office.commit(lambda: operations.accounts.expire_accesses(before, _EXPIRED_AT_ONCE)):
+    while done := office.commit(lambda: context.store.accounts.expire_accesses(before, _EXPIRED_AT_ONCE)):
         gone += done
     if gone:
         log.info("access journal trimmed", extra={"lines": gone})
@@ -197,9 +195,9 @@ def _scope(entities: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _warnings(operations: Operations, scope: Sequence[str], named: Collection[str]) -> list[str]:
+def _warnings(context: AdminContext, scope: Sequence[str], named: Collection[str]) -> list[str]:
     """Entities of which there is nothing, nor below them; `named`: those of the inventory. In a job of the writer."""
-    registry = operations.office.registry
+    registry = context.office.registry
     known = {host.org_entity for host in registry.hosts()} | {token.org_entity for token in registry.tokens()}
     known |= set(named)
     above = {
@@ -218,9 +216,9 @@ def _warnings(operations: Operations, scope: Sequence[str], named: Collection[st
     return found
 
 
-def _find(operations: Operations, account: str) -> Account:
+def _find(context: AdminContext, account: str) -> Account:
     """By number, else by name: the one in force, else the newest that was. Raises AdminError."""
-    known = operations.accounts.accounts()
+    known = context.store.accounts.accounts()
     matches = [one for one in known if str(one.account_id) == account] or [
         one for one in known if one.name == account
     ]
@@ -245,10 +243,10 @@ def _described(account: Account, now: int) -> dict[str, Any]:
     }
 
 
-def _note(operations: Operations, who: str, what: str, why: str) -> None:
+def _note(context: AdminContext, who: str, what: str, why: str) -> None:
     """To the journal of identity.db, beside what else administrators did."""
-    operations.office.registry.write_journal(
-        now_unix_milliseconds=operations.office.now_unix_milliseconds(),
+    context.office.registry.write_journal(
+        now_unix_milliseconds=context.office.now_unix_milliseconds(),
         who=who[:128],
         what=what,
         why=why[:256],
@@ -260,16 +258,4 @@ def _start(option: str, text: str) -> int:
         day = date.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
-    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
-
-
-OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    "account_create": create,
-    "account_list": list_all,
-    "account_show": show,
-    "account_revoke": revoke,
-    "account_journal": journal,
-    "account_access": note_access,
-    "account_use": note_use,
-}
-"""Name on the socket → what it does."""
+    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * MILLISECONDS_PER_SECOND)

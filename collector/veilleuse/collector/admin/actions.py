@@ -1,19 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and lines of the REEN sheet, as an administrator brings them. Nothing is overwritten: decision 0037."""
+"""Actions and lines of the REEN sheet, as an administrator brings them. Nothing is overwritten: docs/reen.md."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.actions_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
 from veilleuse.collector.model.actions import ActionLine, ActionTable, LineChange
-
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +20,7 @@ _WHY: Final = 256
 
 
 def bring(
-    operations: Operations,
+    context: AdminContext,
     *,
     kind: str,
     lines: Sequence[Mapping[str, str]],
@@ -45,11 +43,11 @@ def bring(
         raise UsageError("a line is brought twice")
     said = (_text(name, _WHY), _text(who, _WHO), _text(why, _WHY))
     if kind == ACTIONS:
-        return _actions(operations, brought, said, replace=replace, dry_run=dry_run)
+        return _actions(context, brought, said, replace=replace, dry_run=dry_run)
     table = ActionTable(kind)
 
     def job() -> tuple[list[LineChange], dict[str, ActionLine]]:
-        known = {line.key: line for line in operations.follows.lines(table)}
+        known = {line.key: line for line in context.store.follows.lines(table)}
         changes = [
             LineChange(key, line.cells)
             for key, line in brought.items()
@@ -58,10 +56,10 @@ def bring(
         if replace:
             changes += [LineChange(key, None) for key in known if key not in brought]
         if changes and not dry_run:
-            operations.follows.put(table, changes, *said, operations.office.now_unix_milliseconds())
+            context.store.follows.put(table, changes, *said, context.office.now_unix_milliseconds())
         return changes, known
 
-    changes, known = operations.office.commit(job)
+    changes, known = context.office.commit(job)
     if changes and not dry_run:
         log.info("lines imported", extra={"table": table.value, "changed": len(changes)})
     gone = [one.key for one in changes if one.cells is None]
@@ -69,7 +67,7 @@ def bring(
 
 
 def _actions(
-    operations: Operations,
+    context: AdminContext,
     brought: Mapping[str, ActionLine],
     said: tuple[str, str, str],
     *,
@@ -80,7 +78,7 @@ def _actions(
     made = {key: action_of(line.cells) for key, line in brought.items()}
 
     def job() -> tuple[dict[str, Any], list[str], list[str]]:
-        sites = {site.site for site in operations.office.registry.sites()}
+        sites = {site.site for site in context.office.registry.sites()}
         for action in made.values():
             if unknown := [site for site in action.sites if site not in sites]:
                 raise UsageError(
@@ -88,19 +86,19 @@ def _actions(
                 )
         known = {
             kept.action.action_id: kept.action
-            for kept in operations.follows.actions()
+            for kept in context.store.follows.actions()
             if kept.withdrawn_unix_milliseconds is None
         }
         changed = [key for key, action in made.items() if known.get(key) != action]
         gone = [key for key in known if replace and key not in made]
-        now = operations.office.now_unix_milliseconds()
+        now = context.office.now_unix_milliseconds()
         if not dry_run:
-            operations.follows.enter([made[key] for key in changed], who, why, now)
+            context.store.follows.enter([made[key] for key in changed], who, why, now)
             for key in gone:
-                operations.follows.withdraw(key, who, why, now)
+                context.store.follows.withdraw(key, who, why, now)
         return known, changed, gone
 
-    known, changed, gone = operations.office.commit(job)
+    known, changed, gone = context.office.commit(job)
     if (changed or gone) and not dry_run:
         log.info("actions entered", extra={"changed": len(changed), "withdrawn": len(gone)})
     return _answer(ACTIONS, brought, known, changed, gone, dry_run)
@@ -125,11 +123,11 @@ def _answer(
     }
 
 
-def action_withdraw(operations: Operations, *, action_id: str, who: str, why: str) -> dict[str, Any]:
+def action_withdraw(context: AdminContext, *, action_id: str, who: str, why: str) -> dict[str, Any]:
     """From now on it counts no more. Raises AdminError."""
-    now = operations.office.now_unix_milliseconds()
-    operations.office.commit(
-        lambda: operations.follows.withdraw(action_id, _text(who, _WHO), _text(why, _WHY), now)
+    now = context.office.now_unix_milliseconds()
+    context.office.commit(
+        lambda: context.store.follows.withdraw(action_id, _text(who, _WHO), _text(why, _WHY), now)
     )
     log.info("action withdrawn")
     return {"action_id": action_id}
@@ -144,10 +142,3 @@ def _text(text: Any, characters: int) -> str:
     if not isinstance(text, str) or not text.isprintable():
         raise UsageError("a text with control characters")
     return text.strip()[:characters]
-
-
-OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    "follow_import": bring,
-    "action_withdraw": action_withdraw,
-}
-"""Name on the socket → what it does."""

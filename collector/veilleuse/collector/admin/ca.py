@@ -8,24 +8,22 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import root_key_files
 from veilleuse.collector.enrolment.ca_files import CaKeys, Phase, fingerprint
 from veilleuse.collector.enrolment.ca_rotation import Step
-from veilleuse.collector.enrolment.external_ca import read_brought, try_out
+from veilleuse.collector.enrolment.external_ca import read_external_ca, try_handshake
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
 from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.hosts import CertificateDates
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
-
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
 
 log = logging.getLogger(__name__)
 
@@ -42,36 +40,36 @@ class RotationProgress:
     """Of the others, those whose certificate is still good and is one of the old intermediate."""
 
 
-def show(operations: Operations) -> dict[str, Any]:
+def show(context: AdminContext) -> dict[str, Any]:
     """Phase, machines, and every certificate: role, subject, sha256, key, Unix ms of its beginning and end."""
-    office = operations.office
-    held, server = office.authority.holdings, office.authority.server_identity()
+    office = context.office
+    held, server = office.authority.keys, office.authority.server_identity()
     leaf = x509.load_pem_x509_certificates(server.chain_pem)[0]
     rows = [*_roles(held), ("server", leaf)]
     return {
         "phase": held.phase.value,
         "ca_sha256": office.authority.root_sha256,
         "cross_certificate": held.cross is not None,
-        "root_key_files": [str(path) for path in root_key_files(operations.settings.data_dir)],
+        "root_key_files": [str(path) for path in root_key_files(context.settings.data_dir)],
         "began_unix_milliseconds": held.began_unix_milliseconds,
         "switched_unix_milliseconds": held.switched_unix_milliseconds,
-        **asdict(census(operations)),
+        **asdict(census(context)),
         "certificates": [_described(role, certificate) for role, certificate in rows],
     }
 
 
-def rotate(operations: Operations, *, root_key_pem: str | None = None, cross: bool = True) -> dict[str, Any]:
+def rotate(context: AdminContext, *, root_key_pem: str | None = None, cross: bool = True) -> dict[str, Any]:
     """Begin a rotation: agents are given the next root beside the present one."""
-    return _made(operations, "rotate", ca_rotation.rotate(_bytes(root_key_pem), cross=cross))
+    return _made(context, "rotate", ca_rotation.rotate(_bytes(root_key_pem), cross=cross))
 
 
-def renew_intermediate(operations: Operations, *, root_key_pem: str | None = None) -> dict[str, Any]:
+def renew_intermediate(context: AdminContext, *, root_key_pem: str | None = None) -> dict[str, Any]:
     """A new intermediate under the present root."""
-    return _made(operations, "renew_intermediate", ca_rotation.renew_intermediate(_bytes(root_key_pem)))
+    return _made(context, "renew_intermediate", ca_rotation.renew_intermediate(_bytes(root_key_pem)))
 
 
 def bring(
-    operations: Operations,
+    context: AdminContext,
     *,
     certificate_pem: str,
     key_pem: str,
@@ -80,52 +78,54 @@ def bring(
     cross: bool = True,
 ) -> dict[str, Any]:
     """An organisation's own intermediate; another root than the present one begins a rotation."""
-    now = operations.office.authority.now
-    brought = read_brought(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
-    try_out(brought, operations.settings.pki.server_names, now)
-    return _made(operations, "import", ca_rotation.bring(brought, _bytes(root_key_pem), cross=cross))
+    now = context.office.authority.now
+    brought = read_external_ca(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
+    try_handshake(brought, context.settings.pki.server_names, now)
+    return _made(
+        context, "import", ca_rotation.import_intermediate(brought, _bytes(root_key_pem), cross=cross)
+    )
 
 
-def switch(operations: Operations, *, force: bool = False) -> dict[str, Any]:
+def switch(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
     """The next intermediate issues. Without cross certificate it is refused while machines do not have the new root."""
-    held = operations.office.authority.holdings
+    held = context.office.authority.keys
     if held.phase is Phase.OVERLAP and held.cross is None and not force:
-        missing = census(operations).hosts_without_new_root
+        missing = census(context).hosts_without_new_root
         if missing:
             raise AdminError(
                 f"{missing} machine(s) do not have the new root yet and, without a cross certificate, would never believe "
                 "this collector again: wait for them, or use --force"
             )
-    return _made(operations, "switch", ca_rotation.switch)
+    return _made(context, "switch", ca_rotation.switch)
 
 
-def retire(operations: Operations, *, force: bool = False) -> dict[str, Any]:
+def retire(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
     """The old root is trusted no more. Refused while machines would be lost, or shut out for a while."""
-    if operations.office.authority.holdings.phase is Phase.SWITCHED and not force:
-        found = census(operations)
+    if context.office.authority.keys.phase is Phase.SWITCHED and not force:
+        found = census(context)
         if found.hosts_without_new_root or found.hosts_with_old_intermediate:
             raise AdminError(
                 f"{found.hosts_without_new_root} machine(s) do not have the new root yet and would have to enrol again, and "
                 f"{found.hosts_with_old_intermediate} would be refused until they have noticed: wait for them "
                 "('veilleuse ca show'), or use --force"
             )
-    return _made(operations, "retire", ca_rotation.retire)
+    return _made(context, "retire", ca_rotation.retire)
 
 
-def cancel(operations: Operations) -> dict[str, Any]:
+def cancel(context: AdminContext) -> dict[str, Any]:
     """Give a rotation up before its switch."""
-    return _made(operations, "cancel", ca_rotation.cancel)
+    return _made(context, "cancel", ca_rotation.cancel)
 
 
-def forget(operations: Operations, *, sha256: str) -> dict[str, Any]:
+def forget(context: AdminContext, *, sha256: str) -> dict[str, Any]:
     """Recognise the certificates of an earlier intermediate no more."""
-    return _made(operations, "forget", ca_rotation.forget(sha256))
+    return _made(context, "forget", ca_rotation.forget(sha256))
 
 
-def census(operations: Operations) -> RotationProgress:
+def census(context: AdminContext) -> RotationProgress:
     """How far the active machines have followed. A job of the writer reads what was issued."""
-    office = operations.office
-    held, now = office.authority.holdings, unix_milliseconds(office.authority.now)
+    office = context.office
+    held, now = office.authority.keys, unix_milliseconds(office.authority.now)
     limit = now - round(EXPIRED_LIMIT.total_seconds()) * MILLISECONDS_PER_SECOND
     began, switched = held.began_unix_milliseconds, held.switched_unix_milliseconds
     dates = office.commit(lambda: list(office.registry.certificate_dates()))
@@ -135,7 +135,7 @@ def census(operations: Operations) -> RotationProgress:
         if max(each.not_after_unix_milliseconds for each in given) < limit:
             continue
         hosts += 1
-        standing = office.standings.get(agent_id)
+        standing = office.access_table.get(agent_id)
         shown = _shown(given, standing.used if standing is not None else 0)
         if began is not None and (shown is None or shown.issued_unix_milliseconds < began):
             without += 1
@@ -149,12 +149,12 @@ def _shown(given: list[CertificateDates], used: int) -> CertificateDates | None:
     return next((each for each in given if each.generation <= max(used, 1)), None)
 
 
-def _made(operations: Operations, word: str, step: Step) -> dict[str, Any]:
-    authority = operations.office.authority
+def _made(context: AdminContext, word: str, step: Step) -> dict[str, Any]:
+    authority = context.office.authority
     authority.change(step)
     authority.server_identity()  # now, so that a disk that is full says so to the operator
-    log.info("certificate authority changed", extra={"step": word, "phase": authority.holdings.phase.value})
-    return show(operations)
+    log.info("certificate authority changed", extra={"step": word, "phase": authority.keys.phase.value})
+    return show(context)
 
 
 def _roles(held: CaKeys) -> Iterator[tuple[str, x509.Certificate]]:

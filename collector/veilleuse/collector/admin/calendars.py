@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.sites import new_site
 from veilleuse.collector.calendars.compose import calendar_year, compose, declaration_of, first_day
 from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text, write_calendar
 from veilleuse.collector.calendars.school import (
@@ -36,11 +38,8 @@ from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
 from veilleuse.collector.model.hosts import Site
+from veilleuse.collector.model.years import PERIODS
 from veilleuse.wire.bands import Calendar, CalendarError
-
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
-
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class _Known:
 
 
 def bring(
-    operations: Operations,
+    context: AdminContext,
     *,
     site: str,
     text: str,
@@ -86,7 +85,7 @@ def bring(
     """Declare the days of a site: all of a file or nothing. `create`: a site that is not there is made. Raises UsageError."""
     if not create and (zone or time_zone):
         raise UsageError("--zone and --time-zone are for a new site: add --create")
-    known = _known(operations, site, create=create, zone=zone, time_zone=time_zone)
+    known = _known(context, site, create=create, zone=zone, time_zone=time_zone)
     for option, given, has in (
         ("--zone", zone, known.site.zone),
         ("--time-zone", time_zone, known.site.time_zone),
@@ -94,14 +93,14 @@ def bring(
         if given not in (None, has):
             raise UsageError(f"site '{site}' is there already, with {option} {has}: leave {option} out")
     declaration = read_calendar(text, name, known.declaration)
-    today = _today(operations, known.site)
+    today = _today(context, known.site)
     made = _version(known, declaration, today)
     after = replace(known, versions=_with(known, made))
     found = changes(known.declaration, declaration)
     distributed = known.is_new or made.calendar != known.versions[-1].calendar
     changed = bool(found) or distributed or made.year != known.versions[-1].year
     if changed and not dry_run:
-        _store(operations, known, after, who, why)
+        _store(context, known, after, who, why)
         log.info("calendar imported", extra={"site": site, "distributed": distributed})
     return {
         "site": site,
@@ -119,13 +118,13 @@ def bring(
     }
 
 
-def show(operations: Operations, *, site: str, year: int | None = None) -> dict[str, Any]:
+def show(context: AdminContext, *, site: str, year: int | None = None) -> dict[str, Any]:
     """A civil year of a site, what machines are told of update windows, and the calendars it had."""
-    known = _known(operations, site)
-    newest, today = known.versions[-1], _today(operations, known.site)
+    known = _known(context, site)
+    newest, today = known.versions[-1], _today(context, known.site)
     year = year or max(today, newest.from_day).year
-    if not 2000 <= year <= today.year + MAXIMUM_YEARS_AHEAD:
-        raise UsageError(f"--year {year}: use one from 2000 to {today.year + MAXIMUM_YEARS_AHEAD}")
+    if not PERIODS.first <= year <= today.year + MAXIMUM_YEARS_AHEAD:
+        raise UsageError(f"--year {year}: use one from {PERIODS.first} to {today.year + MAXIMUM_YEARS_AHEAD}")
     versions = known.versions
     if newest.declaration is not None and year > newest.year + 1:  # not given out yet: as it will be
         coming = compose(newest.declaration, known.site.time_zone, year)
@@ -156,20 +155,20 @@ def show(operations: Operations, *, site: str, year: int | None = None) -> dict[
     }
 
 
-def export(operations: Operations, *, site: str) -> dict[str, Any]:
+def export(context: AdminContext, *, site: str) -> dict[str, Any]:
     """What is declared of a site, as a file that `bring` takes."""
-    known = _known(operations, site)
+    known = _known(context, site)
     return {"site": site, "text": write_calendar(known.declaration, known.site.site)}
 
 
-def renew(operations: Operations, today: date) -> list[str]:
+def renew(context: AdminContext, today: date) -> list[str]:
     """Give every declared site the closures of the year that has turned (1 October); the sites whose calendar changed by it.
 
     The same day again changes nothing; a calendar changes at most once a year by it. Raises what the store raises.
     """
     renewed = []
-    for site in operations.office.commit(operations.office.registry.sites):
-        known = _known(operations, site.site)  # a job of the writer each: pushes come in between
+    for site in context.office.commit(context.office.registry.sites):
+        known = _known(context, site.site)  # a job of the writer each: pushes come in between
         newest = known.versions[-1]
         if newest.declaration is None or newest.year >= calendar_year(today):
             continue
@@ -178,7 +177,7 @@ def renew(operations: Operations, today: date) -> list[str]:
         except CalendarError as error:  # of another version's rules: one site never stops the others
             log.error("calendar not renewed", extra={"site": site.site, "reason": str(error)})
             continue
-        _store(operations, known, replace(known, versions=_with(known, made)))
+        _store(context, known, replace(known, versions=_with(known, made)))
         if made.calendar != newest.calendar:
             renewed.append(site.site)
             log.info(
@@ -192,7 +191,7 @@ def renew(operations: Operations, today: date) -> list[str]:
 
 
 def _known(
-    operations: Operations,
+    context: AdminContext,
     name: str,
     *,
     create: bool = False,
@@ -200,7 +199,7 @@ def _known(
     time_zone: str | None = None,
 ) -> _Known:
     """In a job of the writer. Raises UsageError when there is no such site, unless it may be made."""
-    office = operations.office
+    office = context.office
 
     def job() -> _Known | None:
         sites = {site.site: site for site in office.registry.sites()}
@@ -212,20 +211,19 @@ def _known(
             hint = f"did you mean '{near[0]}'?" if near else f"known: {known}"
             raise UsageError(f"no site '{name}': {hint}; 'veilleuse calendar import --create' makes one")
         site = sites[name]
-        calendars = operations.calendars
+        calendars = context.store.calendars
         return _Known(
             site, calendars.versions(site), calendars.has_machines(name), calendars.school_periods()
         )
 
     if (known := office.commit(job)) is not None:
         return known
-    from veilleuse.collector.admin.operations import new_site  # its table of operations names this module
 
     site = office.commit(
-        lambda: new_site(operations.settings, name, zone, time_zone, operations.known_factors.choose)
+        lambda: new_site(context.settings, name, zone, time_zone, context.known_factors.choose)
     )
     first = CalendarVersion(BEFORE_ALL, Calendar.from_json(site.calendar_json))
-    return _Known(site, (first,), False, office.commit(operations.calendars.school_periods), is_new=True)
+    return _Known(site, (first,), False, office.commit(context.store.calendars.school_periods), is_new=True)
 
 
 def _version(known: _Known, declaration: Declaration, today: date) -> CalendarVersion:
@@ -244,8 +242,8 @@ def _with(known: _Known, made: CalendarVersion) -> tuple[CalendarVersion, ...]:
     return (*(one for one in known.versions if one.from_day < made.from_day), made)
 
 
-def _store(operations: Operations, known: _Known, after: _Known, who: str = "", why: str = "") -> None:
-    office, calendars = operations.office, operations.calendars
+def _store(context: AdminContext, known: _Known, after: _Known, who: str = "", why: str = "") -> None:
+    office, calendars = context.office, context.store.calendars
     site = replace(known.site, calendar_json=after.versions[-1].calendar.to_json())
 
     def job(note: RegisterEntry) -> None:
@@ -264,11 +262,11 @@ def _store(operations: Operations, known: _Known, after: _Known, who: str = "", 
                 why=why[:256],
             )
 
-    office.commit_noted(job)
+    office.commit_with_register(job)
 
 
-def _today(operations: Operations, site: Site) -> date:
-    return operations.office.now().astimezone(ZoneInfo(site.time_zone)).date()
+def _today(context: AdminContext, site: Site) -> date:
+    return context.office.now().astimezone(ZoneInfo(site.time_zone)).date()
 
 
 # --- words
@@ -336,11 +334,11 @@ def _sha256(calendar: Calendar) -> str:
 
 
 def bring_school_holidays(
-    operations: Operations, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
+    context: AdminContext, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
 ) -> dict[str, Any]:
     """Over the span that a zone has in the file, the file counts; what was imported outside it stays. Raises UsageError."""
     brought = read_school_holidays(text, name)
-    office, calendars = operations.office, operations.calendars
+    office, calendars = context.office, context.store.calendars
 
     def job() -> bool:
         stored = calendars.school_periods()

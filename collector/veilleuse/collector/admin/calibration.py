@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calibration import Hardware, KeptFit, StoredFit, from_facts
-
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ BATTERY: Final = "battery"
 
 
 def put(
-    operations: Operations, *, fit: dict[str, Any], who: str, why: str = "", replace: bool = False
+    context: AdminContext, *, fit: dict[str, Any], who: str, why: str = "", replace: bool = False
 ) -> dict[str, Any]:
     """Put a fit into force for every machine of its model, past periods included. The same fit again changes nothing.
 
@@ -35,17 +33,17 @@ def put(
     kept = from_facts(fit)
 
     def job() -> tuple[int, bool, bool]:
-        before = operations.calibrations.in_force(kept.hardware, kept.fit.quantity)
+        before = context.store.calibrations.in_force(kept.hardware, kept.fit.quantity)
         if before is not None and before.kept == kept:
             return before.calibration_id, True, before.marking
         _may_replace(before, kept, replace=replace)
-        now = operations.office.now_unix_milliseconds()
-        made = operations.calibrations.put(kept, now)
-        _journal(operations, now, who, f"calibration {made} of {kept.hardware}: {kept.fit.quantity}", why)
+        now = context.office.now_unix_milliseconds()
+        made = context.store.calibrations.put(kept, now)
+        _journal(context, now, who, f"calibration {made} of {kept.hardware}: {kept.fit.quantity}", why)
         return made, False, True
 
-    calibration_id, already, marking = operations.office.commit(job)
-    hosts, periods = _derive_again(operations, calibration_id, kept.hardware, marking=marking)
+    calibration_id, already, marking = context.office.commit(job)
+    hosts, periods = _derive_again(context, calibration_id, kept.hardware, marking=marking)
     log.info(
         "calibration put into force",
         extra={"calibration_id": calibration_id, "already": already, "hosts": hosts, "periods": periods},
@@ -53,20 +51,20 @@ def put(
     return {"calibration_id": calibration_id, "already": already, "hosts": hosts, "periods": periods}
 
 
-def withdraw(operations: Operations, *, calibration_id: int, who: str, why: str = "") -> dict[str, Any]:
+def withdraw(context: AdminContext, *, calibration_id: int, who: str, why: str = "") -> dict[str, Any]:
     """Take a calibration out of force: its machines are derived with the prior of their class again."""
     if type(calibration_id) is not int:
         raise UsageError("calibration_id is no whole number")
 
     def job() -> Hardware:
-        now = operations.office.now_unix_milliseconds()
-        kept = operations.calibrations.withdraw(calibration_id, now).kept
+        now = context.office.now_unix_milliseconds()
+        kept = context.store.calibrations.withdraw(calibration_id, now).kept
         what = f"calibration {calibration_id} of {kept.hardware} withdrawn: {kept.fit.quantity}"
-        _journal(operations, now, who, what, why)
+        _journal(context, now, who, what, why)
         return kept.hardware
 
-    hardware = operations.office.commit(job)
-    hosts, periods = _derive_again(operations, calibration_id, hardware, marking=True)
+    hardware = context.office.commit(job)
+    hosts, periods = _derive_again(context, calibration_id, hardware, marking=True)
     log.info(
         "calibration withdrawn", extra={"calibration_id": calibration_id, "hosts": hosts, "periods": periods}
     )
@@ -85,16 +83,16 @@ def _may_replace(before: StoredFit | None, kept: KeptFit, *, replace: bool) -> N
 
 
 def _derive_again(
-    operations: Operations, calibration_id: int, hardware: Hardware, *, marking: bool
+    context: AdminContext, calibration_id: int, hardware: Hardware, *, marking: bool
 ) -> tuple[int, int]:
     """(machines of the model, periods marked): a job of the writer for each machine, so that no agent waits for all of them.
 
     What a crash cuts is still `marking`: the same command, given again, begins again here.
     """
     registry, calibrations, commit = (
-        operations.office.registry,
-        operations.calibrations,
-        operations.office.commit,
+        context.office.registry,
+        context.store.calibrations,
+        context.office.commit,
     )
     hosts = [host.host_id for host in commit(registry.hosts) if Hardware.of(host.facts) == hardware]
     periods = 0
@@ -102,11 +100,9 @@ def _derive_again(
         for host_id in hosts:
             periods += commit(partial(calibrations.mark_dirty, host_id))
         commit(partial(calibrations.end_marking, calibration_id))
-        operations.derive.wake()
+        context.derive.wake()
     return len(hosts), periods
 
 
-def _journal(operations: Operations, now: int, who: str, what: str, why: str) -> None:
-    operations.office.registry.write_journal(
-        now_unix_milliseconds=now, who=who[:128], what=what, why=why[:256]
-    )
+def _journal(context: AdminContext, now: int, who: str, what: str, why: str) -> None:
+    context.office.registry.write_journal(now_unix_milliseconds=now, who=who[:128], what=what, why=why[:256])

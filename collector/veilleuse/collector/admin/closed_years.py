@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.closed_years.frozen import NotAClosedYear, read_report
 from veilleuse.collector.closed_years.signatures import (
     known_public_key,
@@ -22,51 +22,48 @@ from veilleuse.collector.closed_years.verify import FOLDER, export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, PackedFile, YearState, sha256
 
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
-
 log = logging.getLogger(__name__)
 
 MAXIMUM_UPLOAD_BYTES: Final = 64 * 1024 * 1024
 """Compressed."""
 
 
-def part(operations: Operations, *, upload: str, number: int, data: str) -> dict[str, Any]:
+def part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
     """One piece of what is sent, base64."""
-    return {"bytes": operations.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
+    return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
 
 
-def put(operations: Operations, *, upload: str, report_bytes: int) -> dict[str, Any]:
+def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, Any]:
     """Sign and store what was sent before (`close_part`): the report, `report_bytes` long, then the statistics, each under zlib.
 
     It is then exported to `closed/` of the data directory. Raises UsageError for what is no closed year, AdminError when another
     revision came first.
     """
-    sent = operations.uploads.take(upload)
+    sent = context.uploads.take(upload)
     packed = PackedFile(sent[:report_bytes], sent[report_bytes:])
     try:
         file = packed.unpack()
         told, report = read_report(file.report, sha256(file.statistics), sha256(file.content))
     except (NotAClosedYear, ValueError) as error:
         raise UsageError(f"no closed year: {error}") from error
-    now = operations.office.now_unix_milliseconds()
+    now = context.office.now_unix_milliseconds()
     if told.state is YearState.CLOSED_DEFINITIVE and any(
         one["provisional"] for one in report["terms"]["factors"]
     ):
         raise AdminError("a factor is provisional: the year cannot be closed definitively")
     if abs(now - told.closed_unix_milliseconds) > _MOST_MILLISECONDS_AGO:
         raise AdminError("the clocks of the command and of the collector differ: set them, then close again")
-    data_dir = operations.settings.data_dir
-    if known_public_key(data_dir) is None and operations.office.commit(operations.closings.revisions):
+    data_dir = context.settings.data_dir
+    if known_public_key(data_dir) is None and context.office.commit(context.store.closings.revisions):
         raise AdminError(missing_key(data_dir))
     key = signing_key(data_dir)
-    signature = sign(file.content, key, operations.office.authority)
+    signature = sign(file.content, key, context.office.authority)
 
     def job() -> None:
-        _require_next(operations, told.year, report["previous_sha256"], told.state)
-        operations.closings.put(told, replace(packed, signature=signature))
+        _require_next(context, told.year, report["previous_sha256"], told.state)
+        context.store.closings.put(told, replace(packed, signature=signature))
 
-    operations.office.commit(job)
+    context.office.commit(job)
     log.info(
         "year closed",
         extra={"year": told.year, "revision": told.revision, "state": told.state.value},
@@ -81,13 +78,13 @@ def put(operations: Operations, *, upload: str, report_bytes: int) -> dict[str, 
         "report_id": told.report_id,
         "sha256": told.sha256,
         "public_key": public_hex(key.public_key()),
-        "root_sha256": operations.office.authority.root_sha256,
+        "root_sha256": context.office.authority.root_sha256,
         "exported": exported,
     }
 
 
 def keep(
-    operations: Operations,
+    context: AdminContext,
     *,
     year: int,
     day: str,
@@ -105,11 +102,11 @@ def keep(
     )
     packed: PackedFile | None = None
     if statistics_sha256 is not None:
-        sent = operations.uploads.take(upload)
+        sent = context.uploads.take(upload)
         packed = PackedFile(sent[:facts_bytes], sent[facts_bytes:])
         if sha256(packed.unpack().statistics) != statistics_sha256:
             raise UsageError("the statistics of the year are not those that were announced")
-    operations.office.commit(lambda: operations.closings.keep(one, packed))
+    context.office.commit(lambda: context.store.closings.keep(one, packed))
     facts = {"year": one.year, "day": day, "months_may_go": one.months_may_go}
     if packed is None:
         log.warning("months of a year had gone before its statistics could be kept", extra=facts)
@@ -121,9 +118,9 @@ def keep(
 _MOST_MILLISECONDS_AGO: Final = 600_000
 
 
-def _require_next(operations: Operations, year: int, previous: str | None, state: YearState) -> None:
+def _require_next(context: AdminContext, year: int, previous: str | None, state: YearState) -> None:
     """In the writer: nothing came between, and a definitive year stays one."""
-    revisions = operations.closings.revisions(year)
+    revisions = context.store.closings.revisions(year)
     if (revisions[-1].sha256 if revisions else None) != previous:
         raise AdminError(f"another revision of {year} was made meanwhile: close it again")
     if (
@@ -134,21 +131,12 @@ def _require_next(operations: Operations, year: int, previous: str | None, state
         raise AdminError(f"{year} is closed definitively: a revision of it is definitive too")
 
 
-def key(operations: Operations) -> dict[str, Any]:
+def key(context: AdminContext) -> dict[str, Any]:
     """The public half of the key that signs closed years; made when there is none."""
-    made = signing_key(operations.settings.data_dir)
-    until = operations.office.authority.document_chain(made.public_key())[0].not_valid_after_utc
+    made = signing_key(context.settings.data_dir)
+    until = context.office.authority.document_chain(made.public_key())[0].not_valid_after_utc
     return {
         "public_key": public_hex(made.public_key()),
-        "root_sha256": operations.office.authority.root_sha256,
+        "root_sha256": context.office.authority.root_sha256,
         "certified_until": datetime.fromtimestamp(until.timestamp(), UTC).date().isoformat(),
     }
-
-
-OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    "close_part": part,
-    "close_put": put,
-    "close_key": key,
-    "keep_put": keep,
-}
-"""Name on the socket → what it does."""

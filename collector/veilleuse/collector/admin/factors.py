@@ -1,19 +1,20 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Factors, contracts and the mapping, as an administrator brings them. Nothing is overwritten: METHOD.md §2."""
+"""Factors, contracts and the mapping, as an administrator brings them. Nothing is overwritten: docs/methodology.md §8."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Keyed
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_eple, with_line
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import (
@@ -37,9 +38,6 @@ from veilleuse.collector.model.factors import (
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.ports import Factor
 
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
-
 log = logging.getLogger(__name__)
 
 _WHO: Final = 128
@@ -52,7 +50,7 @@ _HIGHEST_KWH: Final = Decimal(10) ** 10
 
 
 def bring(
-    operations: Operations,
+    context: AdminContext,
     *,
     factors: Sequence[Keyed[str, Any]],
     file_name: str,
@@ -72,16 +70,16 @@ def bring(
     imported = FactorImport(_line(file_name, _TEXT), file_sha256, _line(who, _WHO), _line(why, _WHY))
 
     def job() -> tuple[FactorChange, ...]:
-        found = changes(brought, _shipped(), in_force(operations.factors.versions()))
+        found = changes(brought, _shipped(), in_force(context.store.factors.versions()))
         wanted = [one.factor for one in found if one.kind != "same"]
         if wanted and not dry_run:
-            operations.factors.put(wanted, imported, operations.office.now_unix_milliseconds())
+            context.store.factors.put(wanted, imported, context.office.now_unix_milliseconds())
         return found
 
-    found = operations.office.commit(job)
+    found = context.office.commit(job)
     changed = [one for one in found if one.kind != "same"]
     if changed and not dry_run:
-        operations.office.commit(operations.known_factors.forget)
+        context.office.commit(context.known_factors.forget)
         log.info("factors imported", extra={"factors": len(brought), "changed": len(changed)})
     return {
         "factors": len(brought),
@@ -91,11 +89,11 @@ def bring(
     }
 
 
-def withdraw(operations: Operations, *, factor_id: str, who: str, why: str) -> dict[str, Any]:
+def withdraw(context: AdminContext, *, factor_id: str, who: str, why: str) -> dict[str, Any]:
     """Take the imported version out of force: the one before rules again, imported or shipped. Raises AdminError."""
 
     def job() -> Factor:
-        versions = operations.factors.versions()
+        versions = context.store.factors.versions()
         current = in_force(versions).get(factor_id)
         if current is None:
             raise AdminError(f"no imported factor '{factor_id}' is in force: see 'veilleuse factors history'")
@@ -103,18 +101,18 @@ def withdraw(operations: Operations, *, factor_id: str, who: str, why: str) -> d
         origin = FactorImport("", "", "", "") if before is None else before.imported
         withdrawn = replace(current.factor, status=FactorStatus.WITHDRAWN)
         factor = withdrawn if before is None else before.factor
-        operations.factors.put(
+        context.store.factors.put(
             [factor],
             replace(origin, who=_line(who, _WHO), why=_line(why, _WHY)),
-            operations.office.now_unix_milliseconds(),
+            context.office.now_unix_milliseconds(),
             restores=None if before is None else before.version,
         )
         return factor
 
-    factor = operations.office.commit(job)
-    operations.office.commit(operations.known_factors.forget)
+    factor = context.office.commit(job)
+    context.office.commit(context.known_factors.forget)
     log.info("factor withdrawn", extra={"factor_id": factor_id})
-    ruling = operations.office.commit(lambda: _ruling(operations, factor_id))
+    ruling = context.office.commit(lambda: _ruling(context, factor_id))
     return {
         "factor_id": factor_id,
         "status": factor.status.value,
@@ -123,40 +121,42 @@ def withdraw(operations: Operations, *, factor_id: str, who: str, why: str) -> d
 
 
 def contract_add(
-    operations: Operations, *, contract: Keyed[str, Any], who: str, why: str = ""
+    context: AdminContext, *, contract: Keyed[str, Any], who: str, why: str = ""
 ) -> dict[str, Any]:
     """Enter a contract. Raises UsageError for what can be none."""
     made = _contract(contract)
 
     def job() -> int:
-        sites = {site.site for site in operations.office.registry.sites()}
+        sites = {site.site for site in context.office.registry.sites()}
         if made.site and made.site not in sites:
             raise UsageError(
                 f"no site '{made.site}', so that the contract would cover nothing: known are {', '.join(sorted(sites)[:20])}"
             )
-        known = [kept for kept in operations.factors.contracts() if kept.withdrawn_unix_milliseconds is None]
+        known = [
+            kept for kept in context.store.factors.contracts() if kept.withdrawn_unix_milliseconds is None
+        ]
         if same := [one for one in known if replace(one.contract, contract_id=0) == made]:
             raise AdminError(f"this is contract {same[0].contract.contract_id}, entered already")
-        return operations.factors.enter(
-            made, _line(who, _WHO), _line(why, _WHY), operations.office.now_unix_milliseconds()
+        return context.store.factors.enter(
+            made, _line(who, _WHO), _line(why, _WHY), context.office.now_unix_milliseconds()
         )
 
-    number = operations.office.commit(job)
+    number = context.office.commit(job)
     log.info("contract entered", extra={"contract_id": number})
     return {"contract_id": number}
 
 
-def contract_withdraw(operations: Operations, *, contract_id: int, who: str, why: str) -> dict[str, Any]:
+def contract_withdraw(context: AdminContext, *, contract_id: int, who: str, why: str) -> dict[str, Any]:
     """From now on it counts no more. Raises AdminError."""
-    now = operations.office.now_unix_milliseconds()
-    operations.office.commit(
-        lambda: operations.factors.withdraw_contract(contract_id, _line(who, _WHO), _line(why, _WHY), now)
+    now = context.office.now_unix_milliseconds()
+    context.office.commit(
+        lambda: context.store.factors.withdraw_contract(contract_id, _line(who, _WHO), _line(why, _WHY), now)
     )
     return {"contract_id": contract_id}
 
 
 def mapping_confirm(
-    operations: Operations,
+    context: AdminContext,
     *,
     who: str,
     why: str = "",
@@ -173,20 +173,20 @@ def mapping_confirm(
     }
 
     def job() -> BilanMapping:
-        kept = operations.factors.mappings()
+        kept = context.store.factors.mappings()
         mapping = _entered(kept[-1] if kept else DEFAULT_MAPPING, eple, entered)
         confirmed = replace(
             mapping,
-            confirmed_unix_milliseconds=operations.office.now_unix_milliseconds(),
+            confirmed_unix_milliseconds=context.office.now_unix_milliseconds(),
             confirmed_by=_line(who, _WHO),
             why=_line(why, _WHY),
         )
         if not kept or kept[-1].lines != confirmed.lines:
-            operations.factors.confirm(confirmed)
+            context.store.factors.confirm(confirmed)
             return confirmed
         return kept[-1]
 
-    mapping = operations.office.commit(job)
+    mapping = context.office.commit(job)
     log.info("mapping confirmed")
     return {"contexts": len(mapping.lines), "confirmed_by": mapping.confirmed_by}
 
@@ -214,8 +214,8 @@ def _entered(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, Bila
     return mapping
 
 
-def _ruling(operations: Operations, factor_id: str) -> Factor | None:
-    return {one.factor_id: one for one in operations.known_factors.book().factors()}.get(factor_id)
+def _ruling(context: AdminContext, factor_id: str) -> Factor | None:
+    return {one.factor_id: one for one in context.known_factors.book().factors()}.get(factor_id)
 
 
 def _shipped() -> dict[str, Factor]:
@@ -284,13 +284,3 @@ def _line(text: Any, characters: int) -> str:
     if not isinstance(text, str) or not text.isprintable():
         raise UsageError("a text with control characters")
     return text.strip()[:characters]
-
-
-OPERATIONS: Final[Keyed[str, Callable[..., Any]]] = {
-    "factors_import": bring,
-    "factors_withdraw": withdraw,
-    "factors_contract_add": contract_add,
-    "factors_contract_withdraw": contract_withdraw,
-    "factors_mapping_confirm": mapping_confirm,
-}
-"""Name on the socket → what it does."""

@@ -1,20 +1,21 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A machine's rights, as an administrator serves them: forget it, say what is known of it. PROMISES.md P9."""
+"""A machine's rights, as an administrator serves them: forget it, say what is known of it. docs/guarantees.md P9."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.enrolment.authorise import agent_id_sha256
-from veilleuse.collector.enrolment.register import FORGOTTEN, RegisterEntry
+from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, FORGOTTEN, RegisterEntry
 from veilleuse.collector.enrolment.register_replay import rewrite
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
@@ -22,17 +23,65 @@ from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.ports import HostEraser, Registry
 
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
-
-
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 30.0
 """Longest wait for readers of the old state: a page of the web process takes seconds at most."""
+ALLOWED_FROM: Final = {
+    HostStatus.ACTIVE: {HostStatus.PENDING, HostStatus.SUSPENDED, HostStatus.ACTIVE},
+    HostStatus.SUSPENDED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED},
+    HostStatus.REVOKED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED, HostStatus.REVOKED},
+}
+"""Revoked is for ever: its holder may be a thief. The machine enrols again under a new identity."""
 
 
-def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str, Any]:
+def change_status(context: AdminContext, *, host: str, status: str) -> dict[str, Any]:
+    """Suspend, revoke or (re)activate a host, named by its agent id or the beginning of it. Holds for its next call."""
+    wanted = HostStatus(status)
+
+    def job(note: RegisterEntry) -> Host:
+        found = one_host(context.office.registry.hosts(), host)
+        if found.status not in ALLOWED_FROM.get(wanted, set()):
+            raise AdminError(f"host {found.agent_id.hex()} is {found.status}: it cannot become {wanted}")
+        set_status(context, [found], wanted, note)
+        return found
+
+    found = context.office.commit_with_register(job)
+    log.info("host status set", extra={"agent_id": found.agent_id.hex(), "status": wanted.value})
+    return {"agent_id": found.agent_id.hex(), "before": found.status.value, "status": wanted.value}
+
+
+def read_name(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
+    """Return the name that a server gave, from identity.db; who asked and why goes to its journal."""
+    registry = context.office.registry
+
+    def job() -> dict[str, Any]:
+        found = one_host(context.office.registry.hosts(), host)
+        registry.write_journal(
+            now_unix_milliseconds=context.office.now_unix_milliseconds(),
+            who=who[:128],
+            what=f"name of {found.agent_id.hex()}",
+            why=why[:256],
+        )
+        return {"agent_id": found.agent_id.hex(), "host_name": registry.names().get(found.agent_id)}
+
+    return context.office.commit(job)
+
+
+def set_status(context: AdminContext, hosts: Sequence[Host], status: HostStatus, note: RegisterEntry) -> None:
+    """Set the status of each host; the changes go to the register together. Part of a job."""
+    kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
+    day = context.office.now().date().isoformat()
+    changed = [host.agent_id.hex() for host in hosts if host.status is not status]
+    note.add_all(kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed])
+    for host in hosts:
+        if status is HostStatus.ACTIVE:  # an operator has looked
+            context.office.registry.clear_conflicts(host.host_id)
+        context.office.registry.set_status(host.host_id, status)
+        context.office.access_table.set_status(host.agent_id, status)
+
+
+def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
     """Take everything of a machine out of the data directory; its certificate is refused as `forgotten` from now on.
 
     `swept`: whether the files were cleared of it too; else they are by the next checkpoint. `compact`: whether they were written anew,
@@ -41,13 +90,13 @@ def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str
     """
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
-    office, forgetting = operations.office, operations.forgetting
-    found = office.commit_noted(lambda note: _begin(operations, host, who, why, note))
+    office, forgetting = context.office, context.store.forgetting
+    found = office.commit_with_register(lambda note: _begin(context, host, who, why, note))
     slices = 0
     while office.commit(lambda: _step(forgetting, found)):
         slices += 1
-    operations.alone(lambda: rewrite(office.register, office.registry))
-    swept = _swept(operations)
+    context.alone(lambda: rewrite(office.register, office.registry))
+    swept = _swept(context)
     log.info("machine forgotten", extra={"population": found.population.value, "slices": slices})
     return {
         "agent_id_sha256": agent_id_sha256(found.agent_id).hex(),
@@ -57,12 +106,12 @@ def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str
     }
 
 
-def decide_copies(operations: Operations, *, original: str, status: str) -> dict[str, Any]:
+def decide_copies(context: AdminContext, *, original: str, status: str) -> dict[str, Any]:
     """Approve (`active`) or refuse (`revoked`) all that wait as copies of one machine. Raises AdminError, UsageError.
 
     Those of a machine that was put out are not approved all at once: a thief of its key may be among them.
     """
-    wanted, office = HostStatus(status), operations.office
+    wanted, office = HostStatus(status), context.office
     if wanted not in (HostStatus.ACTIVE, HostStatus.REVOKED):
         raise UsageError(f"copies are made active or revoked, not {wanted}")
 
@@ -77,10 +126,10 @@ def decide_copies(operations: Operations, *, original: str, status: str) -> dict
         waiting = [
             host for host in known if host.copy_of == found.host_id and host.status is HostStatus.PENDING
         ]
-        operations.set_status(waiting, wanted, note)
+        set_status(context, waiting, wanted, note)
         return found, waiting
 
-    found, waiting = office.commit_noted(job)
+    found, waiting = office.commit_with_register(job)
     log.info("copies decided", extra={"status": wanted.value, "hosts": len(waiting)})
     return {
         "copy_of": found.agent_id.hex(),
@@ -100,9 +149,9 @@ def forget_left(registry: Registry, forgetting: HostEraser) -> None:
         forgetting.sweep()
 
 
-def identity(operations: Operations, *, host: str, who: str, why: str) -> dict[str, Any]:
+def identity(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
     """What identity.db holds of a machine, for its export; who asked and why goes to its journal."""
-    office = operations.office
+    office = context.office
     registry = office.registry
 
     def job() -> dict[str, Any]:
@@ -126,15 +175,15 @@ def identity(operations: Operations, *, host: str, who: str, why: str) -> dict[s
     return office.commit(job)
 
 
-def _begin(operations: Operations, host: str, who: str, why: str, note: RegisterEntry) -> Host:
+def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterEntry) -> Host:
     """From here on it is refused; a start carries on from here."""
-    office = operations.office
+    office = context.office
     found = one_host(office.registry.hosts(), host)
     sha256, today = agent_id_sha256(found.agent_id), office.now().date()
     note(FORGOTTEN, agent_id_sha256=sha256.hex(), day=today.isoformat())
     office.registry.put_forgotten(sha256, today.toordinal())
     office.registry.set_status(found.host_id, HostStatus.FORGOTTEN)
-    office.standings.forget(found.agent_id)
+    office.access_table.forget(found.agent_id)
     office.registry.write_journal(
         now_unix_milliseconds=office.now_unix_milliseconds(),
         who=who[:128],
@@ -151,9 +200,9 @@ def _step(forgetting: HostEraser, host: Host) -> bool:
     return not forgetting.forget_host(host, agent_id_sha256(host.agent_id))
 
 
-def _swept(operations: Operations) -> bool:
+def _swept(context: AdminContext) -> bool:
     end = time.monotonic() + SWEEP_SECONDS
-    while not operations.alone(operations.forgetting.sweep):
+    while not context.alone(context.store.forgetting.sweep):
         if time.monotonic() > end:
             return False
         time.sleep(0.2)
@@ -165,7 +214,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read(
-    operations: Operations,
+    context: AdminContext,
     *,
     since: str | None = None,
     until: str | None = None,
@@ -185,15 +234,15 @@ def read(
         raise UsageError(f"--limit must be from 1 to {MAX_JOURNAL_LINES}, not {limit}")
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
-    zone = operations.settings.reporting.time_zone
+    zone = context.settings.reporting.time_zone
     first, end = _start(since, zone, 0), _start(until, zone, _END)
     if first >= end:
         raise UsageError(f"--until {until} must be after --since {since}: it is the day after the last")
 
     def job() -> list[dict[str, Any]]:
-        registry = operations.office.registry
+        registry = context.office.registry
         registry.write_journal(
-            now_unix_milliseconds=operations.office.now_unix_milliseconds(),
+            now_unix_milliseconds=context.office.now_unix_milliseconds(),
             who=reader[:128],
             what=_asked(since, until, who, wanted),
             why=why[:256],
@@ -205,19 +254,17 @@ def read(
                 for one in registry.journal(first, end, who=who, limit=limit + 1)
             )
         if Journal.API in wanted:
-            found += _of_api(operations, first, end, who, limit + 1)
+            found += _of_api(context, first, end, who, limit + 1)
         return sorted(found, key=lambda one: one["unix_milliseconds"], reverse=True)
 
-    found = operations.office.commit(job)
+    found = context.office.commit(job)
     lines = [{"time": _told(one["unix_milliseconds"], zone), **one} for one in found[:limit]]
     return {"lines": lines, "cut": len(found) > limit}
 
 
-def _of_api(
-    operations: Operations, first: int, end: int, who: str | None, limit: int
-) -> list[dict[str, Any]]:
+def _of_api(context: AdminContext, first: int, end: int, who: str | None, limit: int) -> list[dict[str, Any]]:
     """Filed under their last moment. Accounts that followed each other under one name are all of that name."""
-    accounts = operations.accounts
+    accounts = context.store.accounts
     ids = [None] if who is None else [one.account_id for one in accounts.accounts() if one.name == who]
     found: list[dict[str, Any]] = []
     for account_id in ids:
@@ -246,5 +293,17 @@ def _asked(since: str | None, until: str | None, who: str | None, wanted: Sequen
     return ", ".join(parts)[:512]
 
 
-OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {"journal": read}
-"""Name on the socket → what it does."""
+def note_query(context: AdminContext, *, sql: str, who: str, why: str) -> dict[str, Any]:
+    """Note in the access journal that an operator is about to query names, before they are read. Raises AdminError."""
+    if not why.strip():
+        raise AdminError("say why: it is kept in the access journal")
+    office = context.office
+    office.commit(
+        lambda: office.registry.write_journal(
+            now_unix_milliseconds=office.now_unix_milliseconds(),
+            who=who[:128],
+            what=f"query with names: {' '.join(sql.split())}"[:512],
+            why=why[:256],
+        )
+    )
+    return {}

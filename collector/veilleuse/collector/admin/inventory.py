@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.errors import AdminError, OvertakenImport, UsageError
 from veilleuse.collector.inventory.matching import match
 from veilleuse.collector.inventory.plan import Plan, plan
@@ -29,9 +30,6 @@ from veilleuse.collector.model.inventory import (
 )
 from veilleuse.wire.pseudonym import pseudonym
 
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
-
 log = logging.getLogger(__name__)
 
 MAXIMUM_UPLOAD_BYTES: Final = 48 * 1024 * 1024
@@ -44,7 +42,7 @@ TRIES: Final = 3
 
 
 def bring(
-    operations: Operations,
+    context: AdminContext,
     *,
     upload: str,
     who: str,
@@ -57,27 +55,27 @@ def bring(
 
     Refused rows stay out, the others come in. Then machines and assets are matched. Raises UsageError, AdminError.
     """
-    reading = from_document(_unpacked(operations.uploads.take(upload)))
-    key = bytes.fromhex(operations.fleet_key)
+    reading = from_document(_unpacked(context.uploads.take(upload)))
+    key = bytes.fromhex(context.fleet_key)
 
     def attempt() -> Plan:
-        kept = operations.alone(operations.inventory.snapshot)
+        kept = context.alone(context.store.inventory.snapshot)
         made = plan(
             reading,
             kept,
-            today(operations),
+            today(context),
             lambda text: pseudonym(key, text),
             retire_absent=retire_absent,
             correct=correct,
         )
         if made.change is not None and not dry_run:
-            _apply(operations, made.change, who, why)
+            _apply(context, made.change, who, why)
         return made
 
     made = _again(attempt)
     if made.absent and (dry_run or made.change is None):  # names are told, and nothing else is written down
-        _journal(operations, who, f"names of {len(made.absent)} absent assets", why)
-    matched = None if dry_run else rematch(operations)
+        _journal(context, who, f"names of {len(made.absent)} absent assets", why)
+    matched = None if dry_run else rematch(context)
     written = not dry_run and made.change is not None
     log.info(
         "inventory read", extra={"rows": reading.rows, "refused": reading.refused_count, "written": written}
@@ -121,15 +119,15 @@ def _report(reading: InventoryReading, made: Plan) -> dict[str, Any]:
     }
 
 
-def part(operations: Operations, *, upload: str, number: int, data: str) -> dict[str, Any]:
+def part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
     """A piece of a compressed reading, in base64; the first has number 0. Raises UsageError."""
-    return {"bytes": operations.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
+    return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
 
 
-def rematch(operations: Operations) -> dict[str, Any]:
+def rematch(context: AdminContext) -> dict[str, Any]:
     """Machines and assets, matched again; writes only what changed."""
-    kept, matching = _matching(operations)
-    changed = operations.alone(lambda: operations.inventory.put_matching(matching))
+    kept, matching = _matching(context)
+    changed = context.alone(lambda: context.store.inventory.put_matching(matching))
     return {
         "matched": len(matching.links),
         "links_changed": changed,
@@ -138,13 +136,13 @@ def rematch(operations: Operations) -> dict[str, Any]:
     }
 
 
-def review(operations: Operations, *, who: str, why: str = "") -> dict[str, Any]:
+def review(context: AdminContext, *, who: str, why: str = "") -> dict[str, Any]:
     """Matched again; then each doubt, with what its asset is called. Written to the journal."""
-    found = rematch(operations)
-    kept, matching = _matching(operations)
+    found = rematch(context)
+    kept, matching = _matching(context)
     by_id = {one.asset_id: one for one in kept.assets}
-    hosts = _agent_ids(operations)
-    _journal(operations, who, "review of the inventory", why)
+    hosts = _agent_ids(context)
+    _journal(context, who, "review of the inventory", why)
     return {
         **found,
         "review": [
@@ -160,50 +158,48 @@ def review(operations: Operations, *, who: str, why: str = "") -> dict[str, Any]
 
 
 def decide(
-    operations: Operations, *, asset: str, verdict: str, host: str | None = None, who: str, why: str = ""
+    context: AdminContext, *, asset: str, verdict: str, host: str | None = None, who: str, why: str = ""
 ) -> dict[str, Any]:
     """An operator's word on an asset, and a machine where it is about one: matched, ignored, or duplicate. Raises AdminError."""
-    kept = operations.alone(operations.inventory.snapshot)
+    kept = context.alone(context.store.inventory.snapshot)
     found = one_asset(kept, asset)
-    machine = (
-        None if host is None else one_host(operations.office.commit(operations.office.registry.hosts), host)
-    )
+    machine = None if host is None else one_host(context.office.commit(context.office.registry.hosts), host)
     if verdict == "duplicate":
         changed = replace(found, is_duplicate=True)
-        _apply(operations, InventoryChange(kept.generation + 1, today(operations), (changed,)), who, why)
+        _apply(context, InventoryChange(kept.generation + 1, today(context), (changed,)), who, why)
     else:
         word = MatchVerdict(verdict)
         if word is MatchVerdict.MATCHED and machine is None:
             raise UsageError("say which host the asset is: see 'veilleuse hosts list'")
         decision = Decision(found.asset_id, None if machine is None else machine.host_id, word)
-        operations.alone(lambda: operations.inventory.decide([decision]))
-        _journal(operations, who, f"asset {found.asset_id}: {verdict}", why)
-    return {"asset": _called(found), "host": machine and machine.agent_id.hex(), **rematch(operations)}
+        context.alone(lambda: context.store.inventory.decide([decision]))
+        _journal(context, who, f"asset {found.asset_id}: {verdict}", why)
+    return {"asset": _called(found), "host": machine and machine.agent_id.hex(), **rematch(context)}
 
 
-def accept(operations: Operations, *, kind: str, who: str, why: str = "") -> dict[str, Any]:
+def accept(context: AdminContext, *, kind: str, who: str, why: str = "") -> dict[str, Any]:
     """Match all pairs of one kind of doubt that are one asset and one machine: what contradicts them is the inventory's own."""
     wanted = DoubtKind(kind)
     if wanted not in (DoubtKind.MODEL_DISAGREES, DoubtKind.CLASS_DISAGREES):
         raise UsageError(
             f"{kind} needs a look at each: only model_disagrees and class_disagrees are matched together"
         )
-    _, matching = _matching(operations)
+    _, matching = _matching(context)
     pairs = [doubt for doubt in matching.doubts if doubt.kind is wanted]
-    operations.alone(
-        lambda: operations.inventory.decide(
+    context.alone(
+        lambda: context.store.inventory.decide(
             [Decision(doubt.asset_id, doubt.host_id, MatchVerdict.MATCHED) for doubt in pairs]
         )
     )
-    _journal(operations, who, f"matched all {kind}: {len(pairs)}", why)
-    return {"decided": len(pairs), **rematch(operations)}
+    _journal(context, who, f"matched all {kind}: {len(pairs)}", why)
+    return {"decided": len(pairs), **rematch(context)}
 
 
-def show(operations: Operations, *, asset: str, who: str, why: str = "") -> dict[str, Any]:
+def show(context: AdminContext, *, asset: str, who: str, why: str = "") -> dict[str, Any]:
     """All that is kept of an asset, what names it included. Written to the journal."""
-    kept = operations.alone(operations.inventory.snapshot)
+    kept = context.alone(context.store.inventory.snapshot)
     found = one_asset(kept, asset)
-    _journal(operations, who, f"asset {found.asset_id}", why)
+    _journal(context, who, f"asset {found.asset_id}", why)
     return {
         **_called(found),
         "item": found.item,
@@ -225,17 +221,17 @@ def show(operations: Operations, *, asset: str, who: str, why: str = "") -> dict
         ],
         "has_serial": bool(found.chassis_pseudonym),
         "has_uuid": bool(found.smbios_pseudonym),
-        "host": _agent_ids(operations).get(found.host_id or 0),
+        "host": _agent_ids(context).get(found.host_id or 0),
         "row": json.loads(found.raw or "{}"),
     }
 
 
-def names(operations: Operations, *, who: str, why: str) -> dict[str, Any]:
+def names(context: AdminContext, *, who: str, why: str) -> dict[str, Any]:
     """What every asset is called, for an export with names. Raises AdminError without a reason."""
     if not why.strip():
         raise AdminError("say why the names are needed: it is kept in the access journal")
-    kept = operations.alone(operations.inventory.snapshot)
-    _journal(operations, who, f"names of {len(kept.assets)} assets", why)
+    kept = context.alone(context.store.inventory.snapshot)
+    _journal(context, who, f"names of {len(kept.assets)} assets", why)
     return {str(one.asset_id): [one.source, one.key, one.name, one.inventory_number] for one in kept.assets}
 
 
@@ -253,35 +249,35 @@ def one_asset(kept: InventorySnapshot, text: str) -> AssetRecord:
     return matches[0]
 
 
-def today(operations: Operations) -> date:
+def today(context: AdminContext) -> date:
     """The civil day of the reporting zone."""
-    zone = ZoneInfo(operations.settings.reporting.time_zone)
-    now: datetime = operations.office.now()
+    zone = ZoneInfo(context.settings.reporting.time_zone)
+    now: datetime = context.office.now()
     return now.astimezone(zone).date()
 
 
-def _apply(operations: Operations, change: InventoryChange, who: str, why: str) -> None:
-    _journal(operations, who, f"import of the inventory: {len(change.assets)} assets", why)
-    operations.alone(lambda: operations.inventory.apply(change))
+def _apply(context: AdminContext, change: InventoryChange, who: str, why: str) -> None:
+    _journal(context, who, f"import of the inventory: {len(change.assets)} assets", why)
+    context.alone(lambda: context.store.inventory.apply(change))
 
 
-def _matching(operations: Operations) -> tuple[InventorySnapshot, AssetMatches]:
-    store = operations.inventory
+def _matching(context: AdminContext) -> tuple[InventorySnapshot, AssetMatches]:
+    store = context.store.inventory
 
     def job() -> tuple[InventorySnapshot, Any, Any]:
         return store.snapshot(), store.candidates(), store.decisions()
 
-    kept, machines, decisions = operations.alone(job)
-    return kept, match(kept.assets, machines, decisions, today(operations))
+    kept, machines, decisions = context.alone(job)
+    return kept, match(kept.assets, machines, decisions, today(context))
 
 
-def _agent_ids(operations: Operations) -> dict[int, str]:
-    hosts = operations.office.commit(operations.office.registry.hosts)
+def _agent_ids(context: AdminContext) -> dict[int, str]:
+    hosts = context.office.commit(context.office.registry.hosts)
     return {host.host_id: host.agent_id.hex() for host in hosts}
 
 
-def _journal(operations: Operations, who: str, what: str, why: str) -> None:
-    office = operations.office
+def _journal(context: AdminContext, who: str, what: str, why: str) -> None:
+    office = context.office
     office.commit(
         lambda: office.registry.write_journal(
             now_unix_milliseconds=office.now_unix_milliseconds(), who=who[:128], what=what, why=why[:256]
@@ -316,15 +312,3 @@ def _told(one: Refusal) -> dict[str, str]:
 
 def _iso(day: date | None) -> str | None:
     return None if day is None else day.isoformat()
-
-
-OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    "inventory_part": part,
-    "inventory_import": bring,
-    "inventory_review": review,
-    "inventory_decide": decide,
-    "inventory_accept": accept,
-    "inventory_show": show,
-    "inventory_names": names,
-}
-"""Name on the socket → what it does."""

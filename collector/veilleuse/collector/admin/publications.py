@@ -1,15 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the web process publishes is kept here, for it only reads; an operator may take a period back. docs/decisions/0042."""
+"""What the web process publishes is kept here, for it only reads; an operator may take a period back. docs/api.md."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from veilleuse.collector.admin.uploads import Uploads
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.publications import (
     MAXIMUM_BYTES,
@@ -20,30 +19,18 @@ from veilleuse.collector.model.publications import (
 )
 from veilleuse.collector.months.retention import months_before
 
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
-
 log = logging.getLogger(__name__)
 
 MAXIMUM_WORD: Final = 64
-PLACES: Final = 4
-"""Contents that come at once: of two web processes, each with a month for the API and one of indicators."""
-KEPT_SECONDS: Final = 10.0
-"""The pieces of one come one after the other: a web process that stops in between is dead."""
 
 
-def new_uploads() -> Uploads:
-    """Where contents come together, apart from imports: neither waits for the other."""
-    return Uploads(places=PLACES, kept_seconds=KEPT_SECONDS)
-
-
-def part(operations: Operations, *, upload: str, number: int, data: str) -> dict[str, Any]:
+def part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
     """A piece of a content (UTF-8), in base64; the first has number 0. Raises UsageError, AdminError."""
-    return {"bytes": operations.publishing.add(upload, number, data, MAXIMUM_BYTES)}
+    return {"bytes": context.publishing.add(upload, number, data, MAXIMUM_BYTES)}
 
 
 def publish(
-    operations: Operations,
+    context: AdminContext,
     *,
     kind: str,
     first: str,
@@ -62,23 +49,23 @@ def publish(
         int(format),
         int(k_anonymity),
         method_version[:MAXIMUM_WORD],
-        operations.office.now_unix_milliseconds(),
-        content_of(operations.publishing.take(upload)),
+        context.office.now_unix_milliseconds(),
+        content_of(context.publishing.take(upload)),
     )
-    least = operations.settings.reporting.k_anonymity
+    least = context.settings.reporting.k_anonymity
     if one.k_anonymity < least or one.format < 1:
         raise UsageError(f"{one.name}: reporting.k_anonymity is {least}, and formats are numbered from 1")
     if not 0 < (one.end - one.first).days <= MAXIMUM_DAYS:
         raise UsageError(f"{one.name}: a period has from 1 to {MAXIMUM_DAYS} days")
-    if one.end > operations.office.now().date() + timedelta(days=1):  # whatever the zone of the reports
+    if one.end > context.office.now().date() + timedelta(days=1):  # whatever the zone of the reports
         raise UsageError(f"{one.name}: it is not over")
-    kept = operations.office.commit(lambda: operations.publications.put(one))
+    kept = context.office.commit(lambda: context.store.publications.put(one))
     if kept:
         log.info("period published", extra={"period": one.name, "bytes": len(one.content)})
     return {"kept": kept}
 
 
-def list_all(operations: Operations) -> list[dict[str, Any]]:
+def list_all(context: AdminContext) -> list[dict[str, Any]]:
     """All that is kept, by period; not their content."""
     return [
         {
@@ -90,19 +77,19 @@ def list_all(operations: Operations) -> list[dict[str, Any]]:
             "published_unix_milliseconds": one.published_unix_milliseconds,
             "bytes": one.content_bytes,
         }
-        for one in operations.office.commit(operations.publications.summaries)
+        for one in context.office.commit(context.store.publications.summaries)
     ]
 
 
-def take_back(operations: Operations, *, first: str, end: str, who: str, why: str) -> dict[str, Any]:
+def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str) -> dict[str, Any]:
     """Keep nothing more of the periods inside [first, end): they are computed anew when they are next asked for. Raises AdminError."""
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
     since, until = date.fromisoformat(first), date.fromisoformat(end)
-    office = operations.office
+    office = context.office
 
     def job() -> int:
-        gone = operations.publications.take_back(since, until)
+        gone = context.store.publications.take_back(since, until)
         if not gone:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
         office.registry.write_journal(
@@ -118,21 +105,12 @@ def take_back(operations: Operations, *, first: str, end: str, who: str, why: st
     return {"periods": gone}
 
 
-def expire(operations: Operations, today: date) -> int:
+def expire(context: AdminContext, today: date) -> int:
     """Take out what is too old to be asked for: with the months of the machines; how many. Raises what the store raises."""
     # A day later than their machines' months: the web process counts days of the reports' zone.
-    until = months_before(today - timedelta(days=1), operations.settings.retention.pc_monthly_months)
+    until = months_before(today - timedelta(days=1), context.settings.retention.pc_monthly_months)
 
     def job() -> int:
-        return operations.publications.expire(until, operations.closings.definitive_years())
+        return context.store.publications.expire(until, context.store.closings.definitive_years())
 
-    return operations.office.commit(job)
-
-
-OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    "publish_part": part,
-    "publish": publish,
-    "published_list": list_all,
-    "published_take_back": take_back,
-}
-"""Name on the socket → what it does."""
+    return context.office.commit(job)

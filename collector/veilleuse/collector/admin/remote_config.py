@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.remote_config import (
     Rollout,
@@ -22,22 +23,19 @@ from veilleuse.collector.model.remote_config import (
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.vocabulary import Population
 
-if TYPE_CHECKING:
-    from veilleuse.collector.admin.operations import Operations
-
 log = logging.getLogger(__name__)
 
 
-def show(operations: Operations) -> list[dict[str, Any]]:
+def show(context: AdminContext) -> list[dict[str, Any]]:
     """Of each population: what is active, what is tried out, and where its machines stand."""
-    registry, now = operations.office.registry, operations.office.now_unix_milliseconds()
-    hosts = operations.office.commit(registry.hosts)
-    rollouts = [operations.configuring.rollout(population) for population in Population]
+    registry, now = context.office.registry, context.office.now_unix_milliseconds()
+    hosts = context.office.commit(registry.hosts)
+    rollouts = [context.configuring.rollout(population) for population in Population]
     return [_facts(rollout, stage_of(rollout, hosts, now)) for rollout in rollouts]
 
 
 def set_candidate(
-    operations: Operations,
+    context: AdminContext,
     *,
     population: str,
     who: str,
@@ -54,35 +52,35 @@ def set_candidate(
     def begin(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
         return start_candidate(rollout, candidate, hosts, now)
 
-    return _change(operations, population, begin, f"candidate {candidate.to_json()}", who, why)
+    return _change(context, population, begin, f"candidate {candidate.to_json()}", who, why)
 
 
 def advance(
-    operations: Operations, *, population: str, percent: int, who: str, why: str = "", force: bool = False
+    context: AdminContext, *, population: str, percent: int, who: str, why: str = "", force: bool = False
 ) -> dict[str, Any]:
     """Give the candidate to more machines."""
 
     def step(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
         return advance_candidate(rollout, percent, hosts, now, force=force)
 
-    return _change(operations, population, step, f"candidate to {percent} %", who, why, force=force)
+    return _change(context, population, step, f"candidate to {percent} %", who, why, force=force)
 
 
 def accept(
-    operations: Operations, *, population: str, who: str, why: str = "", force: bool = False
+    context: AdminContext, *, population: str, who: str, why: str = "", force: bool = False
 ) -> dict[str, Any]:
     """Make the candidate the active configuration."""
 
     def step(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
         return accept_candidate(rollout, hosts, now, force=force)
 
-    return _change(operations, population, step, "candidate accepted", who, why, force=force)
+    return _change(context, population, step, "candidate accepted", who, why, force=force)
 
 
-def withdraw(operations: Operations, *, population: str, who: str, why: str = "") -> dict[str, Any]:
+def withdraw(context: AdminContext, *, population: str, who: str, why: str = "") -> dict[str, Any]:
     """Take the candidate back: its machines get the active configuration again."""
     return _change(
-        operations,
+        context,
         population,
         lambda rollout, hosts, now: withdraw_candidate(rollout, now),
         "candidate withdrawn",
@@ -92,7 +90,7 @@ def withdraw(operations: Operations, *, population: str, who: str, why: str = ""
 
 
 def _change(
-    operations: Operations,
+    context: AdminContext,
     population: str,
     step: Callable[[Rollout, Sequence[Host], int], Rollout],
     what: str,
@@ -102,7 +100,7 @@ def _change(
     force: bool = False,
 ) -> dict[str, Any]:
     """One step of a rollout, in one job of the writer."""
-    whose, office, configuring = Population(population), operations.office, operations.configuring
+    whose, office, configuring = Population(population), context.office, context.configuring
     now = office.now_unix_milliseconds()
 
     def job() -> tuple[Rollout, Stage]:

@@ -17,6 +17,10 @@ from veilleuse.collector.errors import AdminError, UsageError
 
 KEPT_SECONDS: Final = 300.0
 """An upload that stops for longer makes room for another one."""
+PUBLICATION_PLACES: Final = 4
+"""Publications that come at once: of two web processes, each with a month for the API and one of indicators."""
+PUBLICATION_KEPT_SECONDS: Final = 10.0
+"""The pieces of one come one after the other: a web process that stops in between is dead."""
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -84,3 +88,8 @@ class Uploads:
         if len(self._uploads) >= self._places:
             raise AdminError("another upload is under way: try again in a moment")
         self._uploads[name] = _Upload(touched=self._now())
+
+
+def open_publication_uploads() -> Uploads:
+    """Make the uploads of publications, apart from those of imports: neither waits for the other."""
+    return Uploads(places=PUBLICATION_PLACES, kept_seconds=PUBLICATION_KEPT_SECONDS)

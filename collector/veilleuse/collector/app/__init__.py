@@ -10,22 +10,26 @@ from typing import Final
 from veilleuse.collector.settings import CollectorSettings
 
 ONLY_TLS_1_3: Final = "ECDHE-RSA-AES128-GCM-SHA256"
-"""gRPC's Python has no option for the lowest TLS version. Its cipher list binds TLS 1.2 only (RFC 8446 has its own), and
-this one wants an RSA certificate where ours is on P-256: a TLS 1.2 handshake finds no cipher, TLS 1.3 is untouched."""
+"""Cipher list that disables TLS 1.2, as gRPC's Python has no option for the lowest TLS version.
+
+The list applies to TLS 1.2 only: TLS 1.3 has its own (RFC 8446). This cipher needs an RSA certificate, and
+ours is on P-256. A TLS 1.2 handshake therefore finds no cipher.
+"""
 
 
 def serve(settings: CollectorSettings) -> int:
-    """Run the collector until SIGTERM or SIGINT; the exit code. Raises CollectorError when it cannot start."""
+    """Run the collector until SIGTERM or SIGINT; return the exit code. Raises CollectorError at the start."""
     prepare_transport(settings)
+    # imported only now: gRPC reads its environment when it is imported
     from veilleuse.collector.app.service import (
         run,
-    )  # only now: gRPC reads its environment when it is imported
+    )
 
     return run(settings)
 
 
 def prepare_transport(settings: CollectorSettings) -> None:
-    """Set what gRPC reads from the environment. Of no effect once grpc is imported."""
+    """Set the environment of gRPC. It has no effect once grpc is imported."""
     if settings.grpc.tls_minimum == "1.3":
         os.putenv("GRPC_SSL_CIPHER_SUITES", ONLY_TLS_1_3)
     if settings.log.level != "debug":

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A child process kept alive: the pages and the door, apart so that neither ever delays an acknowledgement."""
+"""Supervises a child process.
+
+The web pages and the gateway run in one, so that they never delay an acknowledgement.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,25 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-"""Wait before each restart in a row; the last one from then on."""
+"""Waits before successive restarts; the last one repeats."""
 STABLE_SECONDS: Final = 60.0
-"""A child that lived this long starts the row again."""
+"""A child that lived this long resets the waits."""
 STOP_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
-"""How often it is looked whether the service stops."""
+"""Interval between two checks for a stop of the service."""
 
 
-def leashed(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours, which ends with this process whatever ends it."""
+def leashed_command(module: str, *arguments: str) -> list[str]:
+    """Return the command for a module of ours that ends with this process, however this process ends."""
     return [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid()), module, *arguments]
 
 
-def output_of(
+def run_command(
     command: Sequence[str], environment: Mapping[str, str], stop: threading.Event, longest_seconds: float
 ) -> bytes:
-    """What a command writes until its end, while `stop` is not set. Raises OSError when it cannot be started, fails, is stopped or takes
-    too long; it runs no more then.
+    """Return the output of a command, unless `stop` is set.
+
+    Raises OSError when the command cannot start, fails, is stopped or takes too long. It has then ended.
     """
     process = subprocess.Popen(
         command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
@@ -55,7 +59,7 @@ def output_of(
 
 
 class Child:
-    """Starts a command, restarts it with growing delays when it dies, ends it with us."""
+    """Starts a command, restarts it with growing waits when it dies, and ends it with this process."""
 
     def __init__(
         self,
@@ -63,18 +67,19 @@ class Child:
         command: Sequence[str],
         environment: Mapping[str, str],
     ) -> None:
-        """Nothing is started yet."""
+        """Take the command; nothing is started yet."""
         self._name = name
         self._command = list(command)
         self._environment = dict(environment)
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        # The thread that starts the child lives as long as the service: a parent-death signal follows the thread.
+        # The thread that starts the child lives as long as the service: a parent-death signal follows the
+        # thread.
         self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start it and watch over it."""
+        """Start the child and supervise it."""
         self._thread.start()
 
     @property
@@ -84,7 +89,7 @@ class Child:
         return process.pid if process is not None and process.poll() is None else None
 
     def stop(self) -> None:
-        """End it: SIGTERM, and SIGKILL after 2 s."""
+        """End the child: SIGTERM, and SIGKILL after 2 s."""
         with self._lock:
             self._stop.set()
             process = self._process
@@ -114,7 +119,7 @@ class Child:
             self._stop.wait(delay_seconds)
 
     def _run_once(self) -> int | None:
-        """Run it to its end; its exit code, None when it could not be started."""
+        """Run the child to its end and return its exit code; None when it could not be started."""
         with self._lock:
             if self._stop.is_set():
                 return None
@@ -123,7 +128,7 @@ class Child:
                     self._command,
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
-                    process_group=0,  # Ctrl-C is for us; we end it in our own order
+                    process_group=0,  # Ctrl-C is for this process, which ends the child in its own order
                 )
             except OSError as error:
                 log.error("child process not started", extra={"child": self._name, "error": str(error)})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A data directory, made and opened: the parts that `serve` and the commands without it have in common."""
+"""Creates and opens a data directory, for `serve` and for the commands that work without it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from veilleuse.collector.admin.backup import Backups
+from veilleuse.collector.admin.context import AdminContext, ProcessFacts
 from veilleuse.collector.admin.hosts import forget_left
-from veilleuse.collector.admin.operations import Operations, new_site
+from veilleuse.collector.admin.operations import Operations
+from veilleuse.collector.admin.sites import new_site
+from veilleuse.collector.backup.copies import Backups
 from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import ca as certificate_authority
-from veilleuse.collector.enrolment.authorise import HostAccess, Standings
+from veilleuse.collector.enrolment.authorise import AccessTable, HostAccess
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.external_ca import ExternalCa
 from veilleuse.collector.enrolment.issuing import IssuingContext
@@ -34,23 +36,17 @@ from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ingest.writer import Writer
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, DOOR_INNER_FILE, SOCKET_FILE
+from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, GATEWAY_INNER_FILE, SOCKET_FILE
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import MonthWorker
-from veilleuse.collector.ports import Calendars, Calibrations, HostEraser, MeteringStore, Registry
+from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import (
-    DirectoryLock,
-    SqliteStore,
-    create_store,
-    make_directory,
-    open_store,
-)
-from veilleuse.collector.store.sqlite.directory import (
+from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store.directory import (
     DATA_FILE,
     FLEET_KEY_FILE,
     IDENTITY_FILE,
@@ -58,10 +54,13 @@ from veilleuse.collector.store.sqlite.directory import (
     NO_DATA_DIRECTORY,
     REPLACED_PREFIX,
     RESTORE_UNPACKED,
+    DirectoryLock,
+    make_directory,
     put_back,
     require_whole_directory,
 )
 from veilleuse.wire.files import read_owned, replace_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +69,8 @@ _OURS: Final = frozenset(
     {
         LOCK_FILE,
         SOCKET_FILE,
-        DOOR_FILE,
-        DOOR_INNER_FILE,
+        GATEWAY_FILE,
+        GATEWAY_INNER_FILE,
         certificate_authority.FOLDER,
         certificate_authority.DRAFT,
         RESTORE_UNPACKED,
@@ -79,21 +78,21 @@ _OURS: Final = frozenset(
         "lost+found",
     }
 )
-"""What a data directory may hold before `init`; lost+found when it is a disk of its own."""
+"""Names that a data directory may contain before `init`; lost+found when it is its own disk."""
 _OURS_WITH_ENDINGS: Final = (DATA_FILE, IDENTITY_FILE, FLEET_KEY_FILE, REGISTER_FILE, REPLACED_PREFIX)
-"""The same, with SQLite's or our own endings behind."""
+"""Further names, to which SQLite or this program may append an ending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """An open data directory: this process alone writes in it."""
+    """An open data directory, in which only this process writes."""
 
     settings: CollectorSettings
     simulated: bool
-    """Holds simulated data: fake sources are welcome, and every output says so."""
+    """True for simulated data: fake sources are accepted, and every output says so."""
     health: Health
     store: SqliteStore
-    """For jobs of the writer only, once it runs."""
+    """Used only in jobs of the writer, once the writer runs."""
     writer: Writer
     office: IssuingContext
     derive: DeriveWorker
@@ -107,17 +106,17 @@ class Collector:
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """What `init` made."""
+    """Result of `init`."""
 
     data_dir: Path
     root_key: Path | None
-    """None when the root is an organisation's own."""
+    """None when the root belongs to an organisation."""
     ca_sha256: str
     site: str | None
 
 
 def is_initialised(data_dir: Path) -> bool:
-    """Whether `init` has ended there once."""
+    """Return True when `init` has been completed there."""
     return all(
         (data_dir / name).exists() for name in (DATA_FILE, IDENTITY_FILE, certificate_authority.FOLDER)
     )
@@ -130,15 +129,15 @@ def initialise(
     zone: str | None = None,
     time_zone: str | None = None,
     simulated: bool = False,
-    brought: ExternalCa | None = None,
+    external: ExternalCa | None = None,
     new_data: bool = False,
 ) -> InitResult:
-    """Make the data directory: fleet key, both databases, a first site if named, and last the authority, or the one brought.
+    """Create the data directory: fleet key, both databases, a first site if named, and the authority last.
 
-    Until the authority is in place nothing counts: an init that was cut, at whatever moment, is carried on. Raises
-    DataDirectoryError when it exists already, holds other files or cannot be written; UsageError or UnknownZone for a
-    site that cannot be, before anything is written. `new_data`: where the data are lost and there is no backup, begin
-    without any under the authority that is there.
+    `external` is an external authority to use. Nothing counts before the authority is in place: an
+    interrupted init is continued. Raises DataDirectoryError when it exists already, holds other files or
+    cannot be written. Raises UsageError or UnknownZone for an invalid site, before anything is written.
+    `new_data` starts without data under the present authority, when the data are lost and there is no backup.
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
@@ -148,16 +147,16 @@ def initialise(
     make_directory(data_dir)
     with DirectoryLock(data_dir):
         _require_unfinished(data_dir, new_data=new_data)  # another init may have been faster
-        _make(settings, first_site, brought, simulated=simulated)
+        _create(settings, first_site, external, simulated=simulated)
     authority = Authority(data_dir, settings.pki)
     return InitResult(data_dir, certificate_authority.root_key_file(data_dir), authority.root_sha256, site)
 
 
 @contextmanager
 def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
-    """Lock the data directory and open all of it; on leaving, what waits is written and everything closed.
+    """Lock and open the data directory; on exit, write waiting work and close everything.
 
-    Raises DataDirectoryError (in use, not made yet, unwritable), StoreDamaged, StoreTooNew.
+    Raises DataDirectoryError (in use, not created yet, unwritable), StoreDamaged, StoreTooNew.
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
@@ -170,59 +169,43 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         store = open_store(data_dir, settings.store)
         cleanup.callback(store.close)
         register = _register(settings, store)
-        standings = Standings(_all_standings(store.registry), store.registry.forgotten())
+        access_table = AccessTable(_read_access(store.registry), store.registry.forgotten())
         configuring = PopulationConfigs(store.configurations)
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
-        writer = _started(settings, store, health, damaged, dirty)
+        writer = _start_writer(settings, store, health, damaged, dirty)
         cleanup.callback(writer.stop)
-        office = IssuingContext(authority, standings, store.registry, writer, register)
+        office = IssuingContext(authority, access_table, store.registry, writer, register)
         known_factors = KnownFactors(store.factors.versions)
         derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
         rolls = MonthWorker(writer, store.rolls, store.derive, store.registry, _site_calendars(store))
         cleanup.callback(rolls.stop)
-        operations = Operations(
+        addresses = Addresses.from_settings(settings)
+        context = AdminContext(
             settings,
+            ProcessFacts(product_version(), addresses, health),
             office,
-            store.derive,
-            derive,
-            health,
-            fleet_key,
-            product_version(),
-            Addresses.from_settings(settings),
-            Backups(data_dir, settings.store, store, writer),
-            configuring,
-            *_parts(store),
-            store.factors,
+            store,
             known_factors,
-            store.inventory,
-            rolls=rolls,
-            **_kept(store),
+            configuring,
+            derive,
+            rolls,
+            Backups(data_dir, settings.store, store, writer),
+            fleet_key,
         )
-        parts = (settings, store.kind.simulated, health, store, writer, office, derive)
+        parts = (settings, store.kind.simulated, health, store, writer, office, derive, addresses)
         kept = _retention(settings, store, writer)
-        yield Collector(*parts, operations.addresses, operations, damaged, rolls=rolls, retention=kept)
+        yield Collector(*parts, Operations(context), damaged, rolls=rolls, retention=kept)
 
 
-def _kept(store: SqliteStore) -> dict[str, Any]:
-    """What operations add rows to, by the name of their argument."""
-    return {
-        "follows": store.follows,
-        "accounts": store.accounts,
-        "closings": store.closings,
-        "intensities": store.intensities,
-        "publications": store.publications,
-    }
-
-
-def _started(
+def _start_writer(
     settings: CollectorSettings,
     store: SqliteStore,
     health: Health,
     damaged: threading.Event,
     dirty: threading.Event,
 ) -> Writer:
-    """The writer, from now on the only one that uses the store."""
+    """Start the writer, from now on the only user of the store."""
     writer = Writer(
         store,
         health,
@@ -232,11 +215,6 @@ def _started(
     )
     writer.start()
     return writer
-
-
-def _parts(store: SqliteStore) -> tuple[HostEraser, Calibrations, MeteringStore, Calendars]:
-    """Of the store, as Operations takes them; for jobs of the writer."""
-    return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
 def _site_calendars(store: SqliteStore) -> SiteCalendars:
@@ -276,7 +254,7 @@ def _derive_worker(
 
 
 def read_fleet_key(data_dir: Path) -> str:
-    """The fleet key, 64 hexadecimal digits. Raises DataDirectoryError."""
+    """Return the fleet key, 64 hexadecimal digits. Raises DataDirectoryError."""
     path = data_dir / FLEET_KEY_FILE
     try:
         text = read_owned(path, 4096).decode("ascii").strip()
@@ -295,14 +273,17 @@ def _require_initialised(data_dir: Path) -> None:
 
 
 def what_is_missing(data_dir: Path) -> tuple[str, str]:
-    """Of a directory where `init` has not ended, or that lost a part since: what it is, and the remedy."""
+    """Describe the fault and the remedy of a directory without completed `init`, or with a lost part."""
     has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
     lost = [name for name in (DATA_FILE, IDENTITY_FILE) if not (data_dir / name).exists()]
     if has_ca and lost:
         nothing = "no data" if DATA_FILE in lost else "no name of a machine, and no access journal"
         return (
             f"{data_dir} has lost {' and '.join(lost)}",
-            f"{put_back(*(data_dir / name for name in lost))}; where there is none, 'veilleuse init --new-data' begins with {nothing}",
+            (
+                f"{put_back(*(data_dir / name for name in lost))}; where there is none, 'veilleuse init "
+                f"--new-data' begins with {nothing}"
+            ),
         )
     if has_data and not has_ca and not (data_dir / certificate_authority.DRAFT).exists():
         return (
@@ -313,7 +294,10 @@ def what_is_missing(data_dir: Path) -> tuple[str, str]:
 
 
 def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
-    """Raises DataDirectoryError when an init ended here once: a second authority would disown every agent."""
+    """Raise DataDirectoryError when an init was completed here.
+
+    A second authority would disown every agent.
+    """
     if is_initialised(data_dir):
         raise DataDirectoryError(
             f"{data_dir} is a data directory already: use --if-missing, or another data_dir"
@@ -324,25 +308,29 @@ def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
         raise DataDirectoryError(": ".join(what_is_missing(data_dir)))
     if new_data and not has_ca:
         raise DataDirectoryError(
-            f"{data_dir} has no {certificate_authority.FOLDER} to go on with: leave out --new-data"
+            f"{data_dir} has no {certificate_authority.FOLDER} to continue with: leave out --new-data"
         )
 
 
 def require_ours(data_dir: Path) -> None:
-    """Raises DataDirectoryError when it is somebody else's: its mode would become 0700, and `purge` would take all."""
+    """Raise DataDirectoryError for a directory with other files.
+
+    Its mode would become 0700, and `purge` would delete all.
+    """
     try:
         names = [path.name for path in data_dir.iterdir()]
     except OSError:
-        return  # not there yet; whatever else is wrong, making it will say
+        return  # absent; other faults appear when it is created
     foreign = sorted(name for name in names if name not in _OURS and not name.startswith(_OURS_WITH_ENDINGS))
     if foreign:
         raise DataDirectoryError(
-            f"{data_dir} holds other files ({', '.join(foreign[:3])}): set data_dir to an empty or a new directory"
+            f"{data_dir} holds other files ({', '.join(foreign[:3])}): set data_dir to an empty or a new "
+            "directory"
         )
 
 
-def _make(
-    settings: CollectorSettings, site: Site | None, brought: ExternalCa | None, *, simulated: bool
+def _create(
+    settings: CollectorSettings, site: Site | None, external: ExternalCa | None, *, simulated: bool
 ) -> None:
     data_dir, now = settings.data_dir, time.time()
     has_authority = (data_dir / certificate_authority.FOLDER).exists()
@@ -352,9 +340,14 @@ def _make(
     except OSError as error:
         raise DataDirectoryError(f"cannot write in {data_dir}: {error.strerror or error}") from error
     if not has_authority:
-        certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC), brought)
+        certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC), external)
     with closing(
-        create_store(data_dir, settings.store, simulated=simulated, now_unix_milliseconds=round(now * 1000))
+        create_store(
+            data_dir,
+            settings.store,
+            simulated=simulated,
+            now_unix_milliseconds=round(now * MILLISECONDS_PER_SECOND),
+        )
     ) as store:
         if site is not None and site.site not in {known.site for known in store.registry.sites()}:
             store.registry.put_site(site)
@@ -363,14 +356,14 @@ def _make(
 
 
 def _register(settings: CollectorSettings, store: SqliteStore) -> Register:
-    """The register, after what it knows of newer events was brought in, and who was forgotten taken out again."""
+    """Open the register, after its newer events were applied and forgotten machines were removed again."""
     path = register_file(settings.data_dir, settings.pki.register_file)
     replay(path, store.registry, store.transaction)
     forget_left(store.registry, store.forgetting)
     return open_register(path, store.registry)
 
 
-def _all_standings(registry: Registry) -> Iterator[tuple[AgentId, HostAccess]]:
+def _read_access(registry: Registry) -> Iterator[tuple[AgentId, HostAccess]]:
     for host in registry.hosts():
         latest = registry.latest_certificate(host.host_id)
         yield (

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The gRPC server of :8641, which asks for client certificates. That of :8642 is veilleuse.collector.app.gateway."""
+"""The gRPC server of :8641, with client certificates. veilleuse.collector.app.gateway serves :8642."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ CHECK_SECONDS: Final = 3600.0
 
 
 class ServerCertificate:
-    """Made again by the authority when its end is near; shown on :8641, and by the door on :8642. Thread-safe."""
+    """Certificate shown on :8641, and by the gateway on :8642; renewed near its end. Thread-safe."""
 
     def __init__(self, authority: Authority) -> None:
-        """Raises DataDirectoryError."""
+        """Load the certificate. Raises DataDirectoryError."""
         self._authority = authority
-        self._holdings = authority.holdings
+        self._keys = authority.keys
         self._identity = authority.server_identity()
         self._checked = time.monotonic()
         self._lock = threading.Lock()
 
     def present(self) -> ServerIdentity:
-        """What to show now. A step of a rotation is noticed at once, the end of the certificate within the hour."""
+        """Return the present certificate.
+
+        A rotation is noticed at once, the end of the certificate within the hour.
+        """
         with self._lock:
-            rotated = self._authority.holdings is not self._holdings
+            rotated = self._authority.keys is not self._keys
             if rotated or time.monotonic() - self._checked >= CHECK_SECONDS:
                 self._checked = time.monotonic()
-                self._holdings = self._authority.holdings
+                self._keys = self._authority.keys
                 try:
                     self._identity = self._authority.server_identity()
-                except CollectorError as error:  # the present one is good for weeks yet
+                except CollectorError as error:  # the present one is still valid for weeks
                     log.warning("server certificate not renewed", extra={"error": str(error)})
             return self._identity
 
@@ -57,18 +60,22 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_connection_age_ms", 60 * 60_000),
     ("grpc.max_connection_age_grace_ms", 5 * 60_000),
     ("grpc.http2.max_ping_strikes", 2),
-    ("grpc.so_reuseport", 0),  # a port in use is an error, not a share of the calls
+    ("grpc.so_reuseport", 0),  # a port in use is an error; calls are not shared
 )
 GRACE_SECONDS: Final = 1.5
-"""Time calls under way have to end when we stop; the whole stop takes less than 5 s."""
+"""Time for calls in progress to end at a stop; the whole stop takes less than 5 s."""
 
 
 TELEMETRY_MESSAGE_BYTES: Final = MAX_PUSH_BYTES + 16 * 1024
-"""The largest push there can be, its framing included: half of what PROMISES.md §2.3 allows, so that 100 callers at once make us
-hold half as much (S8)."""
+"""Largest possible push with its framing.
+
+It is half of MAX_MESSAGE_BYTES, so that 100 callers at once make us hold half as much (S8).
+"""
 MOST_PENDING: Final = 3_000
-"""Calls that came and that Python has not taken yet. gRPC's own number is 1,000: a fleet that calls at one moment was cancelled in part,
-without being told when to come back. More are cancelled: each holds memory."""
+"""Largest number of calls that Python has not taken yet; further calls are cancelled, as each takes memory.
+
+gRPC's default is 1,000. A fleet calling at one moment was then partly cancelled, without a wait to respect.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +84,14 @@ class Listener:
 
     server: grpc.Server
     address: str
-    """host:port, with the port that was got."""
+    """host:port, with the assigned port."""
 
 
 def listen(address: str, setting_name: str, certificate: ServerCertificate) -> Listener:
-    """Bind :8641, for callers with a certificate of ours. Raises AddressUnavailable with the setting to change."""
-    require_free(address, setting_name)  # gRPC would write a line of its own beside ours
+    """Bind :8641 for callers with a certificate of ours. Raises AddressUnavailable that names the setting."""
+    require_free(address, setting_name)  # gRPC would print its own line as well
     server = grpc.server(
-        ThreadPoolExecutor(1),  # of no use: each method has its own (veilleuse.collector.ingest.call_queue)
+        ThreadPoolExecutor(1),  # unused: each method has its own (veilleuse.collector.ingest.call_queue)
         options=(
             *OPTIONS,
             ("grpc.max_receive_message_length", TELEMETRY_MESSAGE_BYTES),
@@ -92,9 +99,9 @@ def listen(address: str, setting_name: str, certificate: ServerCertificate) -> L
             ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
         ),
     )
-    shown = _Shown(certificate)
+    shown = _CertificateSource(certificate)
     credentials = grpc.dynamic_ssl_server_credentials(
-        shown.configuration(), shown.renewed, require_client_authentication=True
+        shown.configuration(), shown.renew_certificate, require_client_authentication=True
     )
     try:
         port = server.add_secure_port(address, credentials)
@@ -107,7 +114,7 @@ def listen(address: str, setting_name: str, certificate: ServerCertificate) -> L
 
 
 def require_free(address: str, setting_name: str) -> None:
-    """Raises AddressUnavailable when nobody could listen on this host:port."""
+    """Raise AddressUnavailable when this host:port cannot be listened on."""
     host, _, port = address.rpartition(":")
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -121,26 +128,27 @@ def require_free(address: str, setting_name: str) -> None:
 
 
 def unavailable(address: str, setting_name: str) -> AddressUnavailable:
-    """The line for an address that cannot be listened on."""
+    """Return the error for an address that cannot be listened on."""
     return AddressUnavailable(
-        f"cannot listen on {address} (in use, or not an address of this machine): stop what uses it, or set {setting_name}"
+        f"cannot listen on {address} (in use, or not an address of this machine): stop what uses it, or set "
+        f"{setting_name}"
     )
 
 
-class _Shown:
-    """What gRPC shows, asked for again at each handshake."""
+class _CertificateSource:
+    """Certificate that gRPC asks for again at each handshake."""
 
     def __init__(self, certificate: ServerCertificate) -> None:
         self._certificate = certificate
         self._identity = certificate.present()
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """As gRPC wants it; the roots are what client certificates must hang on."""
+        """Return the certificate in gRPC's form; client certificates must chain to its roots."""
         pair = (self._identity.key_pem, self._identity.chain_pem)
         return grpc.ssl_server_certificate_configuration([pair], self._identity.roots_pem)
 
-    def renewed(self) -> Any:
-        """A new one, or None to keep the present one. Called from any thread."""
+    def renew_certificate(self) -> Any:
+        """Return a new certificate, or None to keep the present one. Called from any thread."""
         present = self._certificate.present()
         if present == self._identity:
             return None

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.app.leash PID MODULE …`: runs a module that dies with the process PID that started it.
+"""`python -m veilleuse.collector.app.leash PID MODULE …`: runs a module that dies with its parent PID.
 
-A collector that is killed must not leave its web process behind on the port: the next start would find it in use.
+A collector that is killed must not leave its web process on the port: the next start would find the port in
+use.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import sys
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
-"""linux/prctl.h. The signal comes when the *thread* that started us ends: Child's lives as long as the service."""
+"""Source: linux/prctl.h. The signal comes when the *thread* that started us ends;
+
+Child's lasts like the service.
+"""
 
 
 def main() -> None:
-    """Tie ourselves to the parent, then become the module."""
+    """Bind this process to its parent, then run the module."""
     parent, module = int(sys.argv[1]), sys.argv[2]
-    prctl = getattr(
-        ctypes.CDLL(None), "prctl", None
-    )  # Linux only; elsewhere the service manager ends the group
+    # Linux only; elsewhere the service manager ends the group
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    if os.getppid() != parent:  # it died before we were tied
+    if os.getppid() != parent:  # the parent died before the call
         sys.exit(1)
     sys.argv = sys.argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a process asks of the system before gRPC is imported, which reads its environment then: descriptors and memory arenas."""
+"""Limits of a process, set before gRPC is imported and reads its environment.
+
+Descriptors and memory arenas.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import resource
 from typing import Final
 
 WANTED: Final = 65_536
-"""10,000 agents that come back together, and as many strangers that say nothing (S9)."""
+"""Enough for 10,000 agents that come back together, and as many silent strangers (S9)."""
 _M_ARENA_MAX: Final = -8
 """malloc.h of glibc."""
 ARENAS: Final = 2
@@ -19,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def raise_descriptor_limit() -> None:
-    """Lift the soft limit, 1,024 under many service managers, as far as the hard one allows. Never raises."""
+    """Raise the soft limit, 1,024 under many service managers, up to the hard limit. Never raises."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -31,7 +34,10 @@ def raise_descriptor_limit() -> None:
 
 
 def bound_arenas() -> None:
-    """At most two arenas for all threads. Before any thread is started; nothing where the C library has no such thing."""
+    """Use at most two arenas for all threads; no effect on C libraries without arenas.
+
+    Call it before any thread is started.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, ARENAS)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Save what the process still sees of a database whose file was removed, before the process ends."""
+"""Saves the open content of a database whose file was removed, before the process ends."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from typing import Final
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost
-from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, put_back
+from veilleuse.collector.store.directory import FLEET_KEY_FILE, put_back
 
 log = logging.getLogger(__name__)
 
 RESCUE_SECONDS: Final = 30.0
-"""Between two tries, while there is no folder or no room for the copy: nothing is acknowledged meanwhile."""
+"""Wait between two tries, while there is no folder or no room for the copy.
+
+Nothing is acknowledged meanwhile.
+"""
 _SETTLE_SECONDS: Final = 1.0
-"""What takes one file away often takes the next ones too, and a copy that was just written."""
+"""Wait for further removals: what removes one file often removes the next, and a fresh copy."""
 
 
-def rescued(collector: Collector) -> bool:
-    """Whether the process may end: there is nothing to save, or it is saved. Else the log says what is wanting."""
+def rescue(collector: Collector) -> bool:
+    """Return True when the process may end: nothing is left to save. Else the log names the obstacle."""
     writer, store = collector.writer, collector.store
 
     def between() -> None:
-        writer.serve_waiting()  # who waits is told at once that nothing is stored
+        writer.serve_waiting()  # waiting calls learn at once that nothing is stored
 
     try:
         if store.files.lost is not None:
@@ -34,7 +37,7 @@ def rescued(collector: Collector) -> bool:
         while copies := writer.submit(lambda: store.rescue(between), alone=True).result():
             log.error("rescued a lost database", extra={"files": ", ".join(map(str, copies))})
             time.sleep(_SETTLE_SECONDS)
-    except QueueFull:  # somebody stops the service meanwhile
+    except QueueFull:  # the service is being stopped
         return True
     except (CollectorError, OSError) as error:
         remedy = (
@@ -45,8 +48,11 @@ def rescued(collector: Collector) -> bool:
     return True
 
 
-def told(collector: Collector, lost: StoreLost) -> StoreDamaged:
-    """The one line about what was lost: each database that was saved, how to put it back, and what is in a backup only."""
+def describe_loss(collector: Collector, lost: StoreLost) -> StoreDamaged:
+    """Return one line about the loss.
+
+    Each saved database and how to restore it, and what only a backup has.
+    """
     data_dir, saved = collector.settings.data_dir, collector.store.rescued
     if not saved:
         return lost
@@ -55,5 +61,8 @@ def told(collector: Collector, lost: StoreLost) -> StoreDamaged:
         line += f"; {' and '.join(others)} was lost too"
     wanted = (data_dir / FOLDER, data_dir / FLEET_KEY_FILE, collector.office.register.path)
     if gone := [path.name for path in wanted if not path.exists()]:
-        line += f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then the next steps"
+        line += (
+            f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then "
+            "the next steps"
+        )
     return StoreDamaged(f"{line}; {put_back(*saved)}")

@@ -1,8 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`, and which share
-of the PCs was heard of; gives sites the closures of a year that has turned; matches machines and assets; keeps the statistics of years
-that nobody has closed; takes out what is older than may be kept.
+"""Daily tasks of the running collector:
+
+- notes the size of its databases, for `veilleuse doctor`, and the share of the PCs that were heard of;
+- gives sites the closures of a new year, and matches machines with assets;
+- keeps the statistics of years that nobody has closed;
+- removes data older than the retention allows.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import random
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import Final, TypeAlias
 
@@ -21,47 +24,46 @@ from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.inventory import rematch
 from veilleuse.collector.admin.publications import expire as expire_published
-from veilleuse.collector.app.child import leashed, output_of
+from veilleuse.collector.app.child import leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.keep_years import due
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.diagnostics import note_size, ran_since
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store import open_reader
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 3600.0
-"""How often it looks whether a new day has begun."""
+"""Interval between two checks for a new day."""
 STOP_SECONDS: Final = 1.0
 KEEPING_SECONDS: Final = 30 * 60.0
-"""Of all years that are due together: then it is tried again an hour later."""
+"""Time limit for all due years together; a later try follows an hour later."""
 Keep: TypeAlias = Callable[[Collector, date, threading.Event], dict[int, str]]
-"""Keeps the years that are due on a day; year → why it could not be kept. Raises OSError, ValueError, CollectorError."""
+"""Keeps the years that are due on a day; returns year → reason why it could not be kept.
+
+Raises OSError, ValueError, CollectorError.
+"""
 
 
 def keep_apart(collector: Collector, day: date, stop: threading.Event) -> dict[int, str]:
-    """In a process of its own, so that no acknowledgement waits for it."""
-    command = leashed("veilleuse.collector.app.year_keeper", day.isoformat())
+    """Keep the years in a separate process, so that no acknowledgement waits for it."""
+    command = leashed_command("veilleuse.collector.app.year_keeper", day.isoformat())
     environment = child_environment(collector.settings)
-    told = json.loads(output_of(command, environment, stop, KEEPING_SECONDS))
+    told = json.loads(run_command(command, environment, stop, KEEPING_SECONDS))
     return {int(year): str(reason) for year, reason in told.items()}
 
 
 @contextmanager
-def upkeep(
+def run_daily_tasks(
     collector: Collector,
     *,
     keep: Keep = keep_apart,
     today: Callable[[], date] = lambda: datetime.now(UTC).date(),
     look_seconds: float = LOOK_SECONDS,
 ) -> Iterator[None]:
-    """At once and at each new UTC day, while the block runs."""
+    """Run the daily tasks at once and at each new UTC day, while the block runs."""
     stop = threading.Event()
 
     def watch() -> None:
@@ -70,7 +72,7 @@ def upkeep(
             day = today()
             if (
                 day != noted
-                and _note(collector, day)
+                and _note_size(collector, day)
                 and note_presence(collector, day)
                 and _renew(collector, day)
                 and _trim(collector, day)
@@ -89,10 +91,10 @@ def upkeep(
         thread.join(STOP_SECONDS)
 
 
-def _note(collector: Collector, day: date) -> bool:
-    """False when it could not be written: the next look tries again."""
+def _note_size(collector: Collector, day: date) -> bool:
+    """Note the size; False when it could not be written: the next check tries again."""
     try:
-        collector.office.commit(lambda: note_size(collector.store.data, day))
+        collector.office.commit(lambda: collector.store.note_size(day))
     except CollectorError as error:
         log.warning("size of the databases not noted", extra={"error": str(error)})
         return False
@@ -100,22 +102,23 @@ def _note(collector: Collector, day: date) -> bool:
 
 
 def note_presence(collector: Collector, day: date) -> bool:
-    """Likewise: that the collector runs on this day, and which share of the PCs was heard of."""
+    """Note that the collector runs on this day, and the share of the PCs heard of; False to try again."""
     try:
-        with closing(SqliteReader(collector.settings.data_dir)) as reader:
-            operations = collector.operations
-            past = Past.from_json(reader.data_kind().extra.get(PRESENCE))
+        with open_reader(collector.settings.data_dir) as store:
+            past = Past.from_json(store.data.data_kind().extra.get(PRESENCE))
             if past.since is None:  # of a version that did not note it
-                past = Past(_ran_since(collector, day), day)
-            listening = operations.health.listening_since(operations.started_unix_milliseconds)
+                past = Past(store.data.ran_since(day), day)
+            listening = collector.operations.context.process.listening_since()
             judge = Judge(
                 collector.office.now_unix_milliseconds(),
                 listening,
                 past,
                 collector.settings.reporting.k_anonymity,
             )
-            windows = open_days(reader.sites(), SiteCalendars(reader.calendars, reader.school_periods), day)
-            hosts = reader.contacts()
+            windows = open_days(
+                store.data.sites(), SiteCalendars(store.data.calendars, store.data.school_periods), day
+            )
+            hosts = store.data.contacts()
             text = judge.noted(counted(hosts, windows), day, heard_before(hosts, listening)).to_json()
         collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
     except CollectorError as error:
@@ -124,15 +127,10 @@ def note_presence(collector: Collector, day: date) -> bool:
     return True
 
 
-def _ran_since(collector: Collector, day: date) -> date:
-    with closing(Database(collector.settings.data_dir / DATA_FILE, writing=False)) as database:
-        return ran_since(database, day)
-
-
 def _renew(collector: Collector, day: date) -> bool:
-    """Likewise."""
+    """Renew the calendars; False to try again."""
     try:
-        renew(collector.operations, day)
+        renew(collector.operations.context, day)
     except CollectorError as error:
         log.warning("calendars not renewed", extra={"error": str(error)})
         return False
@@ -140,10 +138,10 @@ def _renew(collector: Collector, day: date) -> bool:
 
 
 def _trim(collector: Collector, day: date) -> bool:
-    """Likewise: the access journal is kept for a year, what was published until it is too old to be asked for."""
+    """Trim the access journal to a year, and old publications; False to try again."""
     try:
-        expire_accesses(collector.operations)
-        expire_published(collector.operations, day)
+        expire_accesses(collector.operations.context)
+        expire_published(collector.operations.context, day)
     except CollectorError as error:
         log.warning("access journal or published periods not trimmed", extra={"error": str(error)})
         return False
@@ -151,9 +149,9 @@ def _trim(collector: Collector, day: date) -> bool:
 
 
 def _rematch(collector: Collector) -> bool:
-    """Likewise: machines that enrolled since the inventory came."""
+    """Match machines that enrolled after the inventory was imported; False to try again."""
     try:
-        rematch(collector.operations)
+        rematch(collector.operations.context)
     except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
         log.warning("inventory not matched", extra={"error": str(error)})
         return False
@@ -161,17 +159,20 @@ def _rematch(collector: Collector) -> bool:
 
 
 def run_day(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:
-    """Keep the years that are due, then take out what may go. Likewise."""
+    """Keep the years that are due, then remove expired data; False to try again."""
     kept = _keep_years(collector, day, stop, keep)
     return _expire(collector, day, stop) and kept
 
 
 def _keep_years(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:
-    """False where a year could not be kept: retention takes nothing of it, and the next look tries again."""
+    """Keep the due years; False when one could not be kept.
+
+    Retention then removes nothing of that year, and the next check tries again.
+    """
     found: dict[int, str] = {}
     try:
         if years := _due(collector, day):
-            reasons = _kept(collector, day, stop, keep, years)
+            reasons = _run_keeper(collector, day, stop, keep, years)
             found = {year: reasons.get(year, "it was not kept") for year in _due(collector, day)}
     except CollectorError as error:
         log.warning("not known whether a year is to be kept", extra={"error": str(error)})
@@ -184,7 +185,7 @@ def _keep_years(collector: Collector, day: date, stop: threading.Event, keep: Ke
     return not found
 
 
-def _kept(
+def _run_keeper(
     collector: Collector, day: date, stop: threading.Event, keep: Keep, years: Sequence[int]
 ) -> dict[int, str]:
     try:
@@ -194,12 +195,12 @@ def _kept(
 
 
 def _due(collector: Collector, day: date) -> list[int]:
-    with closing(SqliteClosingsReader(collector.settings.data_dir)) as reader:
-        return [one.year for one in due(reader, collector.settings.retention, day)]
+    with open_reader(collector.settings.data_dir) as store:
+        return [one.year for one in due(store.closings, collector.settings.retention, day)]
 
 
 def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:
-    """Likewise: also while days wait for their month to be kept."""
+    """Remove expired rows; False also while days wait for their month to be kept."""
     try:
         done = collector.retention.run(day, stop)
     except CollectorError as error:
@@ -209,15 +210,15 @@ def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:
 
 
 FIRST_SECONDS: Final = (10.0, 90.0)
-"""Before the first one: a collector that restarts in a loop would else ask each time."""
+"""Range of the wait before the first poll: a collector that restarts in a loop would else poll each time."""
 LONGEST_SECONDS: Final = 15 * 60.0
-"""Of one poll, all of it: then it is ended."""
+"""Longest duration of one poll; then it is ended."""
 POLL_STOP_SECONDS: Final = 2.0
 _SPREAD: Final = 0.1
 
 
 class PollSchedule:
-    """A thread that starts the command at each interval, and waits for its end. What it says is in the log."""
+    """Starts the command at each interval in a thread, and waits for its end. Its output goes to the log."""
 
     def __init__(
         self,
@@ -227,7 +228,7 @@ class PollSchedule:
         first_seconds: float,
         longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
-        """Nothing is started yet."""
+        """Take the command; nothing is started yet."""
         self._command = list(command)
         self._environment = dict(environment)
         self._interval = interval_seconds
@@ -236,15 +237,16 @@ class PollSchedule:
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        # The thread that starts the child lives as long as the service: a parent-death signal follows the thread.
+        # The thread that starts the child lives as long as the service: a parent-death signal follows the
+        # thread.
         self._thread = threading.Thread(target=self._run, name="intensity", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End what runs, and start no more."""
+        """End a running poll, and start no more."""
         with self._lock:
             self._stop.set()
             process = self._process
@@ -256,12 +258,11 @@ class PollSchedule:
     def _run(self) -> None:
         wait = self._first
         while not self._stop.wait(wait):
-            self._once()
-            wait = self._interval * random.uniform(
-                1 - _SPREAD, 1 + _SPREAD
-            )  # no secret: it spreads collectors
+            self._poll_once()
+            # no secret: it spreads the polls of several collectors
+            wait = self._interval * random.uniform(1 - _SPREAD, 1 + _SPREAD)
 
-    def _once(self) -> None:
+    def _poll_once(self) -> None:
         with self._lock:
             if self._stop.is_set():
                 return
@@ -294,13 +295,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def polling(settings: CollectorSettings) -> Iterator[None]:
-    """While the block runs; nothing at all unless a connector is on."""
+def run_polls(settings: CollectorSettings) -> Iterator[None]:
+    """Poll while the block runs; do nothing unless a connector is enabled."""
     if not settings.intensity.polled:
         yield
         return
     found = PollSchedule(
-        leashed("veilleuse.collector.grid"),
+        leashed_command("veilleuse.collector.grid"),
         child_environment(settings),
         settings.intensity.poll_minutes * 60.0,
         random.uniform(*FIRST_SECONDS),

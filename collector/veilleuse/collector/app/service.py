@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The running collector: the gRPC server of the agents, derivation, the administration socket, the door, the web process."""
+"""The running collector.
+
+GRPC server of the agents, derivation, administration socket, gateway and web process.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from types import FrameType
 from typing import Any, Final
 
 from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.child import Child, leashed
+from veilleuse.collector.app.child import Child, leashed_command
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.gateway.backend import doorway
+from veilleuse.collector.app.gateway.backend import run_gateway
 from veilleuse.collector.app.grpc_server import (
     GRACE_SECONDS,
     Listener,
@@ -26,8 +29,8 @@ from veilleuse.collector.app.grpc_server import (
     require_free,
 )
 from veilleuse.collector.app.process_limits import bound_arenas, raise_descriptor_limit
-from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued, told
-from veilleuse.collector.app.schedule import polling, upkeep
+from veilleuse.collector.app.rescue import RESCUE_SECONDS, describe_loss, rescue
+from veilleuse.collector.app.schedule import run_daily_tasks, run_polls
 from veilleuse.collector.counters import Count
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
 from veilleuse.collector.enrolment.clones import CloneEnrolment
@@ -48,7 +51,7 @@ from veilleuse.collector.web.access import open_door
 
 
 def notify(state: str) -> None:
-    """Tell systemd, e.g. `READY=1`; nothing when it did not start us. Never raises."""
+    """Notify systemd, e.g. `READY=1`; does nothing when systemd did not start us. Never raises."""
     address = notify_socket()
     if not address:
         return
@@ -66,10 +69,11 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """A context manager, in the main thread: while it is open, signals set it. A second SIGINT ends at once, as people expect.
+    """Context manager for the main thread: while it is open, signals set it. A second SIGINT ends at once.
 
-    Not a threading.Event: after SIGCONT the kernel may give a signal to any thread, and the main one, which runs the handlers, would
-    sleep on in `Event.wait`. It reads a socket, into which Python writes for whichever thread a signal comes to.
+    A threading.Event is unsuitable. After SIGCONT the kernel may give a signal to any thread. The main
+    thread, which runs the handlers, would then sleep on in `Event.wait`. This class reads a socket, to which
+    Python writes whichever thread a signal comes to.
     """
 
     def __init__(self) -> None:
@@ -90,13 +94,13 @@ class Stop:
         self._writer.close()
 
     def set(self) -> None:
-        """End `wait`; from any thread."""
+        """End `wait`; callable from any thread."""
         self._is_set = True
-        with suppress(OSError):  # full of what wakes, or closed by now
+        with suppress(OSError):  # full of wake-ups, or closed by now
             self._writer.send(b"\0")
 
     def wait(self) -> None:
-        """Returns once it is set."""
+        """Return once it is set."""
         while not self._is_set:
             self._reader.recv(64)
 
@@ -109,17 +113,20 @@ class Stop:
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0
-"""How long a database that nobody writes in may be lost before it is noticed."""
+"""Longest time before the loss of an idle database is noticed."""
 
 
 def run(settings: CollectorSettings) -> int:
-    """Serve until a signal; 0 after a clean stop. Raises CollectorError at start, StoreDamaged when a database is damaged or lost."""
+    """Serve until a signal; return 0 after a clean stop.
+
+    Raises CollectorError at the start, StoreDamaged when a database is damaged or lost.
+    """
     configure(settings)
     raise_descriptor_limit()
     bound_arenas()
     with open_collector(settings) as collector, Stop() as stop:
         _end_on_damage(collector, stop)
-        with serving(collector) as addresses:
+        with run_servers(collector) as addresses:
             log.info("collector serves", extra=addresses)
             settle()
             notify("READY=1")
@@ -127,8 +134,8 @@ def run(settings: CollectorSettings) -> int:
             notify("STOPPING=1")
             log.info("collector stops")
         if lost := collector.store.files.lost:
-            rescued(collector)  # once more: what went while it stopped
-            raise told(collector, lost)
+            rescue(collector)  # once more, for a loss during the stop
+            raise describe_loss(collector, lost)
         if collector.damaged.is_set():
             raise StoreDamaged(
                 f"a database in {settings.data_dir} is damaged: run 'veilleuse doctor', restore a backup"
@@ -137,8 +144,8 @@ def run(settings: CollectorSettings) -> int:
 
 
 @contextmanager
-def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any]]:
-    """Serve while the block runs; gives the addresses, with the ports that were got. Raises CollectorError."""
+def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any]]:
+    """Serve while the block runs; yield the addresses, with the assigned ports. Raises CollectorError."""
     settings, office, health = collector.settings, collector.office, collector.health
 
     def count_refusal(reason: str, number: int = 1) -> None:
@@ -148,9 +155,8 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
     renewal = Renewal(office, challenges, lambda: health.count(Count.RENEWALS, "expired"))
     with ExitStack() as cleanup:
         if web:
-            open_door(
-                settings.http
-            )  # plain HTTP off loopback without a token is refused here, not in a child's log
+            # plain HTTP off loopback without a token is refused here, not in the log of a child
+            open_door(settings.http)
             require_free(settings.http.address, "http.address")
         certificate = ServerCertificate(office.authority)
         servicer = TelemetryServicer(
@@ -159,7 +165,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             renewer=renewal,
             registry=collector.store.registry,
             ingest=collector.store.ingest,
-            configuring=collector.operations.configuring,
+            configuring=collector.operations.context.configuring,
             health=health,
             queue_pushes=settings.grpc.admitted_pushes,
             allow_fake=collector.simulated,
@@ -168,16 +174,16 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
         telemetry = cleanup.enter_context(_listener(settings, certificate))
         servicer.add_to(telemetry.server)
         joining = _enrolment(collector, renewal, challenges, count_refusal)
-        enrolment = cleanup.enter_context(doorway(settings, joining, certificate, count_refusal))
-        cleanup.callback(telemetry.server.stop, GRACE_SECONDS)  # while the door ends its calls, not after
+        enrolment = cleanup.enter_context(run_gateway(settings, joining, certificate, count_refusal))
+        cleanup.callback(telemetry.server.stop, GRACE_SECONDS)  # while the gateway ends its calls, not after
         collector.addresses.telemetry = settings.grpc.advertised_address or telemetry.address
         collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment
         cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
         telemetry.server.start()
-        collector.derive.start(lambda: servicer.pressed)
+        collector.derive.start(lambda: servicer.is_overloaded)
         collector.rolls.start()
-        cleanup.enter_context(upkeep(collector))
-        cleanup.enter_context(polling(settings))
+        cleanup.enter_context(run_daily_tasks(collector))
+        cleanup.enter_context(run_polls(settings))
         if web:
             cleanup.enter_context(_web(settings))
         yield {
@@ -190,11 +196,11 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
 
 
 def _authoriser(collector: Collector) -> CertificateAuthoriser:
-    """Asked on every call of :8641."""
+    """Return the authoriser for every call of :8641."""
     office, health = collector.office, collector.health
     return CertificateAuthoriser(
         office.authority,
-        office.standings,
+        office.access_table,
         now=office.now,
         on_collector_behind=lambda: health.count(Count.COLLECTOR_BEHIND, "certificate"),
         on_conflict=_conflicts(collector),
@@ -204,7 +210,7 @@ def _authoriser(collector: Collector) -> CertificateAuthoriser:
 def _enrolment(
     collector: Collector, renewal: Renewal, challenges: Challenges, count_refusal: Callable[[str], None]
 ) -> EnrolmentServicer:
-    """All that :8642 answers with."""
+    """Return the service of :8642."""
     office, health, limiter = collector.office, collector.health, FailureLimiter()
     joining = Enroller(
         office, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
@@ -217,7 +223,7 @@ def _enrolment(
 
 @contextmanager
 def _listener(settings: CollectorSettings, certificate: ServerCertificate) -> Iterator[Listener]:
-    """The server of :8641, bound; stopped on leaving."""
+    """Bind the server of :8641; stop it on exit."""
     listener = listen(settings.grpc.address, "grpc.address", certificate)
     try:
         yield listener
@@ -226,23 +232,26 @@ def _listener(settings: CollectorSettings, certificate: ServerCertificate) -> It
 
 
 def _conflicts(collector: Collector) -> Callable[[HostAccess, AgentId], None]:
-    """What is done about a holder of an older certificate than one in use: counted, and noted on the host now and then."""
+    """Return the reaction to a certificate older than one in use.
+
+    Count it, and note it on the host now and then.
+    """
     noted, registry = conflict_buckets(), collector.store.registry
 
-    def on_conflict(standing: HostAccess, agent_id: AgentId) -> None:
+    def on_conflict(access: HostAccess, agent_id: AgentId) -> None:
         collector.health.count(Count.IDENTITY_CONFLICTS, "generation")
         if noted.take(agent_id):
-            log.warning("a replaced certificate is in use", extra=log_facts(standing.population, agent_id))
+            log.warning("a replaced certificate is in use", extra=log_facts(access.population, agent_id))
             with suppress(QueueFull):  # it is stopping
-                collector.writer.submit(lambda: registry.note_conflict(standing.host_id))
+                collector.writer.submit(lambda: registry.note_conflict(access.host_id))
 
     return on_conflict
 
 
 @contextmanager
 def _web(settings: CollectorSettings) -> Iterator[None]:
-    """The web process, on read-only connections, so that no page ever delays an acknowledgement."""
-    child = Child("web", leashed("veilleuse.collector.web"), child_environment(settings))
+    """Run the web process, on read-only connections, so that no page ever delays an acknowledgement."""
+    child = Child("web", leashed_command("veilleuse.collector.web"), child_environment(settings))
     child.start()
     try:
         yield
@@ -251,14 +260,14 @@ def _web(settings: CollectorSettings) -> Iterator[None]:
 
 
 def _end_on_damage(collector: Collector, stop: Stop) -> None:
-    """Stop serving as soon as a database is found damaged or lost; of a lost one, first save what can be saved."""
+    """Stop serving as soon as a database is damaged or lost; of a lost one, first save what can be saved."""
 
     def watch() -> None:
         while not collector.damaged.wait(LOOK_SECONDS):
-            collector.health.listening_since(0)  # a pause is noticed by its end
-            with suppress(QueueFull):  # it is stopping
-                collector.writer.submit(lambda: None)  # a commit of nothing looks at the files too
-        while not rescued(collector):
+            collector.health.listening_since(0)  # detects the end of a pause
+            with suppress(QueueFull):  # the writer is stopping
+                collector.writer.submit(lambda: None)  # an empty commit checks the files too
+        while not rescue(collector):
             time.sleep(RESCUE_SECONDS)
         stop.set()
 

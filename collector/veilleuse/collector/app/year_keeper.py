@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.closed_years DAY`: keeps the years that are due, beside `veilleuse serve`, which starts it each day.
+"""`python -m veilleuse.collector.app.year_keeper DAY`: keeps the years that are due on a day.
 
-A process of its own: computing a year of 10,000 machines takes seconds, and no acknowledgement waits for them. Standard output: JSON,
-year → why it could not be kept. Exit codes 0, 1, 2.
+`veilleuse serve` starts it each day. It is a separate process because a year of 10,000 machines takes
+seconds, and no acknowledgement may wait. Standard output is JSON: year → reason why it could not be kept.
+Exit codes 0, 1, 2.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.reports.keep_years import keep_due
 from veilleuse.collector.settings import read_settings
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.process import finish
 
 _NICE: Final = 10
@@ -26,7 +28,10 @@ _ASK_SECONDS: Final = 120.0
 
 
 def main(day: str) -> int:
-    """0 = all that was due is kept, or told why not; 1 = nothing could be looked at; 2 = wrong configuration."""
+    """0 = all due years are kept, or reported with a reason; 1 = nothing could be read;
+
+    2 = wrong configuration.
+    """
     return finish("veilleuse closing", partial(_keep, day))
 
 
@@ -37,7 +42,8 @@ def _keep(day: str) -> int:
     def perform(operation: str, arguments: Mapping[str, Any]) -> Any:
         return ask(settings.data_dir, operation, timeout_seconds=_ASK_SECONDS, **arguments)
 
-    failed = keep_due(settings, date.fromisoformat(day), perform)
+    with open_reader(settings.data_dir) as store:
+        failed = keep_due(store, settings, date.fromisoformat(day), perform)
     sys.stdout.write(json.dumps(failed))
     return 0
 

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One file from a folder of copies, and back: a tar, its manifest first; sealed when there is a key."""
+"""Packs a folder of copies into one tar file, manifest first, and unpacks it.
+
+Encrypted when there is a key.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,13 @@ from typing import IO, Any, Final
 from veilleuse.collector.backup.encryption import MAGIC, SealingFile, UnsealingFile, Writable, is_sealed
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, StoreTooNew
+from veilleuse.collector.store.directory import DATA_FILE, FLEET_KEY_FILE, IDENTITY_FILE
 from veilleuse.collector.store.sqlite.connection import Database, quick_check
-from veilleuse.collector.store.sqlite.directory import DATA_FILE, FLEET_KEY_FILE, IDENTITY_FILE
 from veilleuse.collector.store.sqlite.inspect import table_counts
 from veilleuse.collector.store.sqlite.migrations import check_schema
 from veilleuse.collector.store.sqlite.registry_rows import read_data_kind
 from veilleuse.wire.files import FileRefused, make_own_folder, open_named, open_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
@@ -41,17 +45,17 @@ _NEEDED: Final = frozenset({DATA_FILE, IDENTITY_FILE, FLEET_KEY_FILE, f"{FOLDER}
 
 @dataclass(frozen=True, slots=True)
 class BackupFile:
-    """One file of the set."""
+    """One file of the backup."""
 
     name: str
-    """Its place below the data directory, with `/`."""
+    """Path below the data directory, with `/`."""
     bytes: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything there is to know before anything is put back."""
+    """Description of a backup, read before anything is restored."""
 
     product: str
     """Version of veilleuse that made it."""
@@ -65,28 +69,29 @@ class Manifest:
 
     @property
     def created(self) -> str:
-        """For people, UTC."""
-        return datetime.fromtimestamp(self.created_unix_milliseconds / 1000, UTC).strftime(
+        """Time of creation for people, UTC."""
+        return datetime.fromtimestamp(self.created_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
             "%Y-%m-%d %H:%M:%S UTC"
         )
 
     def to_json(self) -> bytes:
-        """As it stands in the file."""
+        """Return the JSON of the manifest in the file."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode() + b"\n"
 
     @property
     def sha256(self) -> str:
-        """Names this backup."""
+        """SHA-256 that names this backup."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
 
 def manifest_from_json(text: bytes) -> Manifest:
-    """Raises BackupUnusable for what is none, is of a later format, or names files that are not ours to write."""
+    """Parse a manifest. Raises BackupUnusable: invalid, of a later format, or with foreign file names."""
     try:
         told: dict[str, Any] = json.loads(text)
         if told["format"] != FORMAT:
             raise BackupUnusable(
-                f"its format is {told['format']!r}, this program knows {FORMAT}: use the version of veilleuse that made it"
+                f"its format is {told['format']!r}, this program knows {FORMAT}: use the version of "
+                "veilleuse that made it"
             )
         manifest = Manifest(
             product=str(told["product"]),
@@ -112,7 +117,7 @@ def _require_sound(manifest: Manifest) -> None:
     names = [file.name for file in manifest.files]
     foreign = [name for name in names if not _NAME.fullmatch(name)]
     if foreign:
-        raise BackupUnusable(f"it holds {foreign[0]!r}, which is no file of a collector")
+        raise BackupUnusable(f"it holds {foreign[0]!r}, which is not a file of a collector")
     missing = _NEEDED - set(names)
     if missing:
         raise BackupUnusable(f"it lacks {', '.join(sorted(missing))}")
@@ -121,7 +126,7 @@ def _require_sound(manifest: Manifest) -> None:
 
 
 def file_facts(folder: Path, name: str) -> BackupFile:
-    """Size and SHA-256 of a file. Raises OSError."""
+    """Return the size and SHA-256 of a file. Raises OSError."""
     with os.fdopen(open_owned(folder / name, os.O_RDONLY), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return BackupFile(name, file.tell(), digest)
@@ -131,7 +136,10 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def describe_copies(folder: Path, *, product: str, created_unix_milliseconds: int) -> Manifest:
-    """Look at every copy: both databases whole, their rows, sizes, hashes. Raises BackupUnusable when one is damaged."""
+    """Check all copies and describe them: both databases, their rows, sizes, hashes.
+
+    Raises BackupUnusable when one is damaged.
+    """
     schema, rows, simulated = {}, {}, False
     for name, kind in DATABASES.items():
         with closing(Database(folder / name, writing=False)) as database:
@@ -146,7 +154,7 @@ def describe_copies(folder: Path, *, product: str, created_unix_milliseconds: in
 
 
 def require_whole(database: Database) -> None:
-    """Raises BackupUnusable unless `PRAGMA quick_check` finds the copy whole."""
+    """Raise BackupUnusable unless `PRAGMA quick_check` finds the copy intact."""
     try:
         found = quick_check(database)
     except CollectorError as error:
@@ -177,7 +185,7 @@ def _write_tar(folder: Path, manifest: Manifest, target: Any) -> None:
 def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, 0o600
-    member.mtime = manifest.created_unix_milliseconds // 1000
+    member.mtime = manifest.created_unix_milliseconds // MILLISECONDS_PER_SECOND
     return member
 
 
@@ -185,25 +193,25 @@ class Archive:
     """A backup being read: first `manifest`, then `extract` once."""
 
     def __init__(self, below: Any, tar: tarfile.TarFile) -> None:
-        """`below` is what `tar` reads from. Raises BackupUnusable."""
+        """`below` is the file that `tar` reads. Raises BackupUnusable."""
         self._below, self._tar = below, tar
         self.manifest = self._read_manifest()
 
     def extract(self, folder: Path) -> None:
-        """Write every file below `folder`, 0600 and durable, each with the size and hash that the manifest tells.
+        """Write every file below `folder`, 0600 and durable, and check it against the manifest.
 
-        Raises BackupUnusable when one differs or lacks, StoreFull or OSError from the disk.
+        Raises BackupUnusable when a file differs or is missing, StoreFull or OSError from the disk.
         """
         missing = {file.name: file for file in self.manifest.files}
         while (member := self._tar.next()) is not None:
             told = missing.pop(member.name, None)
             if told is None or not member.isreg() or member.size != told.bytes:
-                raise BackupUnusable(f"it holds {member.name!r}, other than its manifest says")
+                raise BackupUnusable(f"it holds {member.name!r}, which differs from its manifest")
             _make_folders(folder, Path(told.name).parent)
             self._extract(member, told, folder / told.name)
         if missing:
             raise BackupUnusable(f"it lacks {min(missing)}: it was cut short")
-        while self._below.read(_BLOCK_BYTES):  # the seal of the end is worth as much as the others
+        while self._below.read(_BLOCK_BYTES):  # the last chunk must be authenticated too
             pass
 
     def _read_manifest(self) -> Manifest:
@@ -227,7 +235,7 @@ class Archive:
             file.flush()
             os.fsync(file.fileno())
         if digest.hexdigest() != told.sha256:
-            raise BackupUnusable(f"its {told.name} is damaged: the hash is not the one of the manifest")
+            raise BackupUnusable(f"its {told.name} is damaged: its hash differs from the manifest")
 
 
 def _make_folders(folder: Path, below: Path) -> None:
@@ -238,13 +246,13 @@ def _make_folders(folder: Path, below: Path) -> None:
 
 @contextmanager
 def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Archive]:
-    """A backup, and every later complaint about it with its name in front. `key_of` is asked for the key of a sealed one.
+    """Open a backup; later errors about it start with its name. `key_of` returns the key of a sealed one.
 
-    Raises BackupUnusable, or what `key_of` raises.
+    Raises BackupUnusable, or the errors of `key_of`.
     """
     try:
         with os.fdopen(open_named(path), "rb") as file:
-            below = _opened(file, key_of)
+            below = _open_source(file, key_of)
             with tarfile.open(fileobj=below, mode="r|", bufsize=_BLOCK_BYTES) as tar:
                 yield Archive(below, tar)
     except BackupUnusable as error:
@@ -259,7 +267,10 @@ def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Arc
 
 
 def require_usable(folder: Path, manifest: Manifest) -> None:
-    """Both databases of an extracted backup are whole and known to this program. Raises BackupUnusable."""
+    """Check that both databases of an extracted backup are intact and of a known schema.
+
+    Raises BackupUnusable.
+    """
     for name, kind in DATABASES.items():
         with closing(Database(folder / name, writing=False)) as database:
             require_whole(database)
@@ -267,7 +278,8 @@ def require_usable(folder: Path, manifest: Manifest) -> None:
                 version = check_schema(database, kind)
             except StoreTooNew as error:
                 raise BackupUnusable(
-                    f"its {name} has a newer schema than this program knows: install veilleuse {manifest.product} or newer"
+                    f"its {name} has a newer schema than this program knows: install veilleuse "
+                    f"{manifest.product} or newer"
                 ) from error
             if version != manifest.schema[name]:
                 raise BackupUnusable(
@@ -275,8 +287,8 @@ def require_usable(folder: Path, manifest: Manifest) -> None:
                 )
 
 
-def _opened(file: IO[bytes], key_of: Callable[[], bytes | None]) -> Any:
-    """What the tar is read from."""
+def _open_source(file: IO[bytes], key_of: Callable[[], bytes | None]) -> Any:
+    """Return the file that the tar is read from, decrypted if sealed."""
     sealed = is_sealed(file.read(len(MAGIC)))
     file.seek(0)
     if not sealed:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where a backup goes: its name, its room, its rights, and how many of them are kept."""
+"""Destination of a backup: its name, room and mode, and the number of backups kept."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from typing import Final
 
 from veilleuse.collector.backup.encryption import Writable
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
-from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
+from veilleuse.collector.store.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
 from veilleuse.wire.files import FileRefused, open_owned, sync_folder
 
 SYNC_BYTES: Final = 8 << 20
-"""As much as is on its way to the disk at once."""
+"""Bytes that may be on their way to the disk at once."""
 _ENDING: Final = ".backup"
 _PART: Final = ".part"
 _KIND: Final = {False: "", True: "simulated-"}
@@ -31,16 +31,19 @@ _STAMP: Final = r"\d{8}T\d{6}Z"
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A file to be made; in a directory, one of ours among others."""
+    """File to create; in a directory, one of several backups."""
 
     path: Path
     simulated: bool
     is_named: bool
-    """Named by the operator; else by us, in a directory."""
+    """True when the operator named the file; else its name is generated, in a directory."""
 
 
 def destination(wanted: Path, *, simulated: bool, now: datetime) -> Destination:
-    """DEST as a file: itself, or in a directory `veilleuse-<UTC time>.backup`. Raises UsageError when it exists."""
+    """Return DEST as a file: itself, or `veilleuse-<UTC time>.backup` in a directory.
+
+    Raises UsageError if it exists.
+    """
     is_directory = wanted.is_dir()
     name = f"veilleuse-{_KIND[simulated]}{now.astimezone(UTC):%Y%m%dT%H%M%SZ}{_ENDING}"
     path = wanted / name if is_directory else wanted
@@ -52,22 +55,22 @@ def destination(wanted: Path, *, simulated: bool, now: datetime) -> Destination:
 
 
 def require_outside(target: Destination, data_dir: Path) -> None:
-    """Raises UsageError for a backup that would be lost with what it is a backup of."""
+    """Raise UsageError for a backup inside the data directory, with which it would be lost."""
     if target.path.parent.resolve().is_relative_to(data_dir.resolve()):
         raise UsageError(
             f"{target.path} is in the data directory and would be lost with it: choose another place"
         )
 
 
-class _Steady:
-    """Writes through to the disk bit by bit: one sync of the whole at the end would hold up the collector's commits."""
+class _SyncedFile:
+    """Syncs to the disk in parts: one sync of the whole at the end would delay the collector's commits."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
         self._unsynced = 0
 
     def write(self, data: bytes) -> int:
-        """All of it."""
+        """Write all of `data`."""
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
@@ -80,9 +83,9 @@ class _Steady:
 
 @contextmanager
 def new_backup(target: Destination) -> Iterator[Writable]:
-    """A file, 0600, that appears under its name when the block ends well, durable; otherwise nothing is left.
+    """Yield a file, 0600, that gets its name durably when the block succeeds; otherwise nothing is left.
 
-    Parts that a killed backup left beside it are removed first. Raises CollectorError for what the disk says.
+    Parts left by a killed backup are removed first. Raises CollectorError for errors of the disk.
     """
     part = target.path.with_name(f".{target.path.name}{_PART}")
     try:
@@ -91,9 +94,9 @@ def new_backup(target: Destination) -> Iterator[Writable]:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
-                with suppress(OSError):  # not every network share knows locks: parts left there stay
+                with suppress(OSError):  # not every network share supports locks: parts left there stay
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield _Steady(file)
+                yield _SyncedFile(file)
                 os.fsync(descriptor)
                 if target.path.exists():
                     raise UsageError(f"{target.path} exists: choose another name, or a directory")
@@ -110,7 +113,10 @@ def new_backup(target: Destination) -> Iterator[Writable]:
 
 
 def require_room(target: Destination, needed_bytes: int, *, beside: Path) -> None:
-    """Raises DataDirectoryError unless its disk has room for it, and for the copies in `beside` if that is the same disk."""
+    """Raise DataDirectoryError when the disk lacks room for the backup.
+
+    The copies in `beside` count too, if they are on the same disk.
+    """
     parent = target.path.parent
     disk = os.statvfs(parent)
     same = parent.stat().st_dev == beside.stat().st_dev
@@ -118,13 +124,17 @@ def require_room(target: Destination, needed_bytes: int, *, beside: Path) -> Non
     if free < needed:
         raise DataDirectoryError(
             f"a backup needs {needed / 2**20:.0f} MiB under {parent}"
-            f"{' (the copies and the file are on one disk)' if same else ''}, {free / 2**20:.0f} MiB are free: "
+            f"{' (the copies and the file are on one disk)' if same else ''}, {free / 2**20:.0f} MiB are "
+            "free: "
             "free some space, or choose another place"
         )
 
 
 def rotate(target: Destination, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` ≥ 1 backups of this kind that carry our names; those removed. Raises OSError."""
+    """Delete all but the newest `keep` ≥ 1 backups of this kind with generated names.
+
+    Returns the deleted ones. Raises OSError.
+    """
     pattern = re.compile(rf"veilleuse-{_KIND[target.simulated]}{_STAMP}{re.escape(_ENDING)}")
     ours = sorted(path for path in target.path.parent.iterdir() if pattern.fullmatch(path.name))
     removed = ours[: max(0, len(ours) - keep)]
@@ -135,27 +145,28 @@ def rotate(target: Destination, keep: int) -> list[Path]:
 
 @contextmanager
 def only_backup(data_dir: Path) -> Iterator[None]:
-    """Hold the right to make a backup of this directory. Raises DataDirectoryError when another one is being made.
+    """Hold the right to make a backup of this directory. Raises DataDirectoryError during another backup.
 
-    A lock on the fleet key, which every backup has in it: the one on the folder is the collector's.
+    The lock is on the fleet key, which every backup contains: the lock on the folder is the collector's.
     """
     try:
         descriptor = open_owned(data_dir / FLEET_KEY_FILE, os.O_RDONLY)
     except OSError as error:
-        remedy = "" if isinstance(error, FileRefused) else f"; {NO_DATA_DIRECTORY}"  # that says one itself
+        # FileRefused contains its own remedy
+        remedy = "" if isinstance(error, FileRefused) else f"; {NO_DATA_DIRECTORY}"
         raise DataDirectoryError(
             f"cannot open {data_dir / FLEET_KEY_FILE}: {error.strerror}{remedy}"
         ) from error
     try:
-        if not _locked(descriptor):
+        if not _take_lock(descriptor):
             raise DataDirectoryError(f"another backup of {data_dir} is being made: wait for its end")
         yield
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
-    """False when somebody holds it for longer than `is_being_made` does."""
+def _take_lock(descriptor: int) -> bool:
+    """Take the lock; False when another process holds it for longer than `is_in_progress` does."""
     for wait_seconds in (0.05, 0.2, 0.0):
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,8 +175,8 @@ def _locked(descriptor: int) -> bool:
     return False
 
 
-def is_being_made(data_dir: Path) -> bool:
-    """Whether somebody holds the right to make a backup just now."""
+def is_in_progress(data_dir: Path) -> bool:
+    """Return True while a backup is being made."""
     try:
         with only_backup(data_dir):
             return False
@@ -174,7 +185,7 @@ def is_being_made(data_dir: Path) -> bool:
 
 
 def _remove_parts(directory: Path) -> None:
-    """Those of backups that were killed; one that is being written is locked."""
+    """Remove parts of killed backups; a part being written is locked."""
     for path in directory.glob(f".*{_ENDING}{_PART}"):
         with suppress(OSError), os.fdopen(open_owned(path, os.O_RDONLY), "rb") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,13 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A file nobody can read or change without its key: AES-256-GCM over chunks of 1 MiB, in constant memory.
+"""Encrypts a file, so that nobody can read or change it without its key. AES-256-GCM, chunks of 1 MiB.
 
-The STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár, "Online Authenticated-Encryption and its Nonce-Reuse
-Misuse-Resistance", CRYPTO 2015): chunk i has the nonce (i, last?), so that chunks cut off, swapped or repeated do not
-open. Each file has a key of its own, HKDF-SHA256(key, salt of the file): a nonce is never used twice under one.
+It uses the STREAM construction in constant memory (Hoang, Reyhanitabar, Rogaway, Vizár, "Online
+Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", CRYPTO 2015). Chunk i has the nonce (i,
+last?), so that removed, swapped or repeated chunks are rejected. Each file has its own key, HKDF-SHA256(key,
+salt of the file): no nonce is used twice with one key.
 
-Layout: MAGIC, salt (16), name of the key (8), then the chunks, each with its tag of 16 bytes; every chunk but the last
-is full. The header is part of what each chunk authenticates.
+Layout: MAGIC, salt (16), name of the key (8), then the chunks, each with its tag of 16 bytes. Every chunk but
+the last is full. Each chunk also authenticates the header.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _HEADER_BYTES: Final = len(MAGIC) + _SALT_BYTES + _NAME_BYTES
 
 
 def new_key_file(path: Path) -> None:
-    """Make a key file, 0600: 64 hexadecimal digits. Raises UsageError when there is one, or it cannot be written."""
+    """Create a key file, 0600: 64 hexadecimal digits. Raises UsageError if it exists or cannot be written."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -52,7 +53,10 @@ def new_key_file(path: Path) -> None:
 
 
 def read_key_file(path: Path) -> bytes:
-    """The 32 bytes. Raises ConfigurationError when it cannot be read, is no key, or others can read it."""
+    """Read the 32 bytes of a key.
+
+    Raises ConfigurationError for an unreadable or invalid key, or one others can read.
+    """
     try:
         content, found = read_with_status(path, KEY_FILE_BYTES, regular=True)
         if found.st_mode & 0o077:
@@ -73,19 +77,22 @@ def read_key_file(path: Path) -> bytes:
 
 
 def is_sealed(beginning: bytes) -> bool:
-    """Whether a file that begins like that, with at least len(MAGIC) bytes, is one of ours."""
+    """Return True when a file that begins with these bytes, at least len(MAGIC), is a sealed backup."""
     return beginning.startswith(MAGIC)
 
 
 class Writable(Protocol):
-    """What a backup is written to."""
+    """Target of a backup."""
 
     def write(self, data: bytes, /) -> int:
-        """All of it."""
+        """Write all of `data`."""
 
 
 class SealingFile:
-    """Write to it; `close` ends the file below, which stays open. Bytes that never saw `close` do not open again."""
+    """Encrypts what is written to it; `close` writes the last chunk, and the file below stays open.
+
+    A file without that chunk is rejected when read.
+    """
 
     def __init__(self, below: Writable, key: bytes) -> None:
         self._below = below
@@ -97,15 +104,15 @@ class SealingFile:
         below.write(self._header)
 
     def write(self, data: bytes) -> int:
-        """Any number of bytes."""
+        """Write any number of bytes."""
         self._waiting += data
-        while len(self._waiting) > CHUNK_BYTES:  # the last one is never empty, but of an empty file
+        while len(self._waiting) > CHUNK_BYTES:  # the last chunk is never empty, except in an empty file
             self._seal(bytes(self._waiting[:CHUNK_BYTES]), last=False)
             del self._waiting[:CHUNK_BYTES]
         return len(data)
 
     def close(self) -> None:
-        """Seal what waits as the last chunk."""
+        """Write the waiting bytes as the last chunk."""
         self._seal(bytes(self._waiting), last=True)
         self._waiting.clear()
 
@@ -115,10 +122,13 @@ class SealingFile:
 
 
 class UnsealingFile:
-    """Read from it. Only authenticated bytes come out; the end is an end only when it was sealed as one."""
+    """Decrypts a file.
+
+    It only returns authenticated bytes; the file must end with a chunk marked as the last.
+    """
 
     def __init__(self, below: IO[bytes], key: bytes) -> None:
-        """Raises BackupUnusable when it was sealed with another key, or is no sealed file."""
+        """Read the header. Raises BackupUnusable for another key, or an unsealed file."""
         self._below = below
         self._header = below.read(_HEADER_BYTES)
         if len(self._header) < _HEADER_BYTES or not is_sealed(self._header):
@@ -133,7 +143,7 @@ class UnsealingFile:
         self._ended = False
 
     def read(self, size: int) -> bytes:
-        """`size` bytes, fewer at the end only. Raises BackupUnusable where the file was changed or cut."""
+        """Read `size` bytes, fewer only at the end. Raises BackupUnusable for a changed or cut file."""
         found = bytearray()
         while len(found) < size and (self._open or self._next()):
             piece = self._open[: size - len(found)]
@@ -150,14 +160,15 @@ class UnsealingFile:
             self._open = self._cipher.decrypt(_nonce(self._chunk, last=self._ended), chunk, self._header)
         except (InvalidTag, ValueError) as error:
             raise BackupUnusable(
-                f"it was changed or cut short near byte {_HEADER_BYTES + self._chunk * (CHUNK_BYTES + _TAG_BYTES)}"
+                "it was changed or cut short near byte "
+                f"{_HEADER_BYTES + self._chunk * (CHUNK_BYTES + _TAG_BYTES)}"
             ) from error
         self._chunk += 1
         return bool(self._open)
 
 
 def _cipher_of(key: bytes, salt: bytes) -> tuple[AESGCM, bytes]:
-    """The file's own cipher, and a name of the key that tells nothing of it."""
+    """Return the cipher of the file, and a name of the key that reveals nothing of it."""
     made = HKDF(SHA256(), KEY_BYTES + _NAME_BYTES, salt, MAGIC).derive(key)
     return AESGCM(made[:KEY_BYTES]), made[KEY_BYTES:]
 

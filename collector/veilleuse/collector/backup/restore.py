@@ -1,14 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A backup put in place of what a data directory holds, whatever moment it is cut at.
+"""Restores a backup into a data directory; the restore may be interrupted at any time.
 
-Three folders of the data directory, each renamed into the next when its step is whole and durable:
-`restore.unpacked` (being unpacked and looked at: thrown away by the next restore), `restore.taking` (decided: the old files
-go to `replaced-<UTC time>/` one by one), `restore.placing` (the new ones come in one by one). Every move is a rename within
-the directory and may be done twice. While one of the last two exists nothing opens the directory
-(directory.require_whole_directory), and `carry_on` ends what was begun.
+It uses three folders of the data directory. Each is renamed to the next when its step is complete and
+durable:
 
-The register of enrolments and revocations is not in the set: it stays where it is, and is replayed at every start.
+- `restore.unpacked`: being unpacked and checked; the next restore deletes it.
+- `restore.taking`: decided; the old files are moved to `replaced-<UTC time>/` one by one.
+- `restore.placing`: the new files are moved in one by one.
+
+Every move is a rename within the directory and may be repeated. While one of the last two folders exists,
+nothing opens the directory (directory.require_whole_directory). `complete_restore` completes an interrupted
+restore. The register of enrolments and revocations is not in the backup: it stays, and is replayed at every
+start.
 """
 
 from __future__ import annotations
@@ -36,8 +40,7 @@ from veilleuse.collector.backup.archive import (
 )
 from veilleuse.collector.enrolment.ca import DRAFT, FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import (
+from veilleuse.collector.store.directory import (
     DATA_FILE,
     FLEET_KEY_FILE,
     IDENTITY_FILE,
@@ -48,6 +51,7 @@ from veilleuse.collector.store.sqlite.directory import (
     DirectoryLock,
     make_directory,
 )
+from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.registry_rows import read_data_kind
 from veilleuse.wire.files import (
     make_own_folder,
@@ -58,12 +62,13 @@ from veilleuse.wire.files import (
     replace_owned,
     sync_folder,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 RESTORES_COUNT: Final = "restores"
-"""Key in the table meta: how often this data was put back from a backup."""
+"""Key in the table meta: number of times that this data was restored from a backup."""
 RESTORE_NOTE: Final = "last_restore_unix_milliseconds"
 RESTORED_BACKUP_NOTE: Final = "restored_backup_unix_milliseconds"
-"""When the backup was made that was put back last."""
+"""Key in the table meta: creation time of the backup that was restored last."""
 _PLAN_FILE: Final = "plan.json"
 _FILES: Final = "files"
 _ENDINGS: Final = ("-wal", "-shm", "-journal", "")
@@ -77,27 +82,28 @@ _REPLACED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """A restore that came to its end."""
+    """Result of a completed restore."""
 
     manifest: Manifest
     replaced: Path | None
-    """Where what was there is now; None when there was nothing."""
+    """Folder with the former files; None when there were none."""
 
 
 def restore(
     data_dir: Path, file: Path | None, key_of: Callable[[], bytes | None], now: datetime
 ) -> tuple[RestoreResult, bool]:
-    """Put `file` in place, and whether that carried on an earlier, cut restore of it; None: only carry on.
+    """Restore `file`; return whether this only completed an interrupted restore of it.
 
-    `key_of` is asked for the key of a sealed backup. Raises DataDirectoryError while a collector runs, BackupUnusable with
-    nothing touched, UsageError when there is neither a file nor something to carry on, StoreFull or OSError from the disk.
+    With `file` None, only an interrupted restore is completed. `key_of` returns the key of a sealed backup.
+    Raises DataDirectoryError while a collector runs, BackupUnusable with nothing changed, StoreFull or
+    OSError from the disk. Raises UsageError when there is neither a file nor a restore to complete.
     """
     make_directory(data_dir)
     with DirectoryLock(data_dir):
-        begun = carry_on(data_dir)
+        begun = complete_restore(data_dir)
         if file is None:
             if begun is None:
-                raise UsageError("no restore was cut here: name the backup, veilleuse restore FILE")
+                raise UsageError("there is no interrupted restore: name the backup, 'veilleuse restore FILE'")
             return begun, True
         with open_archive(file, key_of) as archive:
             if begun is not None and begun.manifest == archive.manifest:
@@ -107,9 +113,12 @@ def restore(
 
 
 def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
-    """Everything but touching: extract, look at every file and at what is in place. Raises BackupUnusable. Under the lock."""
+    """Extract and check all files without changing any in place; the caller holds the lock.
+
+    Raises BackupUnusable.
+    """
     folder = data_dir / RESTORE_UNPACKED
-    throw_away_unpacked(data_dir)
+    delete_unpacked(data_dir)
     manifest = archive.manifest
     _require_kind(data_dir, manifest)
     _require_room(data_dir, manifest)
@@ -120,28 +129,31 @@ def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
         archive.extract(files)
         require_usable(files, manifest)
         _require_same_collector(data_dir, files)
-        _note(files / DATA_FILE, manifest, now)
+        _record_restore(files / DATA_FILE, manifest, now)
         replace_owned(folder / MANIFEST_FILE, manifest.to_json())
-        plan = {"replaced": _new_replaced(data_dir, now)}
+        plan = {"replaced": _new_replaced_name(data_dir, now)}
         replace_owned(folder / _PLAN_FILE, json.dumps(plan).encode())
-        hand_over(folder, data_dir)
+        give_to_owner(folder, data_dir)
         _sync_tree(folder)
     except BaseException:
-        throw_away_unpacked(data_dir)
+        delete_unpacked(data_dir)
         raise
 
 
 def put_in_place(data_dir: Path) -> RestoreResult:
-    """Take away what is there, put in what `unpack` left. Cut at any line, `carry_on` ends it. Raises OSError."""
+    """Replace the present files by those of `unpack`. Raises OSError.
+
+    `complete_restore` completes an interruption.
+    """
     rename_owned(data_dir / RESTORE_UNPACKED, data_dir / RESTORE_TAKING)
     sync_folder(data_dir)
-    restored = carry_on(data_dir)
+    restored = complete_restore(data_dir)
     assert restored is not None
     return restored
 
 
-def carry_on(data_dir: Path) -> RestoreResult | None:
-    """End a restore that was cut; None when there is none. Under the directory's lock. Raises OSError."""
+def complete_restore(data_dir: Path) -> RestoreResult | None:
+    """Complete an interrupted restore, under the directory's lock; None if there is none. Raises OSError."""
     taking, placing = data_dir / RESTORE_TAKING, data_dir / RESTORE_PLACING
     if taking.exists():
         _take_away(data_dir, _replaced_folder(data_dir, taking))
@@ -154,15 +166,15 @@ def carry_on(data_dir: Path) -> RestoreResult | None:
         rename_owned(path, data_dir / path.name)
     sync_folder(data_dir)
     manifest = manifest_from_json(read_owned(placing / MANIFEST_FILE, MANIFEST_BYTES_MAXIMUM))
-    throw_away_unpacked(data_dir)
-    rename_owned(placing, data_dir / RESTORE_UNPACKED)  # from here it counts as done; what is left is rubbish
+    delete_unpacked(data_dir)
+    rename_owned(placing, data_dir / RESTORE_UNPACKED)  # the restore is now complete; the rest is deleted
     sync_folder(data_dir)
-    throw_away_unpacked(data_dir)
+    delete_unpacked(data_dir)
     return RestoreResult(manifest, replaced if replaced.exists() else None)
 
 
-def throw_away_unpacked(data_dir: Path) -> None:
-    """Remove what a restore unpacked that never came to touch anything. Raises OSError."""
+def delete_unpacked(data_dir: Path) -> None:
+    """Delete the files that a restore unpacked without changing anything in place. Raises OSError."""
     if (folder := data_dir / RESTORE_UNPACKED).exists():
         shutil.rmtree(folder)
 
@@ -179,23 +191,23 @@ def _take_away(data_dir: Path, replaced: Path) -> None:
 
 
 def _replaced_folder(data_dir: Path, folder: Path) -> Path:
-    """As the plan says. Raises DataDirectoryError when somebody changed it."""
+    """Return the folder named in the plan. Raises DataDirectoryError when the plan was changed."""
     plan: Any = json.loads(read_owned(folder / _PLAN_FILE, 4096))
     name = str(plan["replaced"])
     if not name.startswith(REPLACED_PREFIX) or "/" in name:
-        raise DataDirectoryError(f"{folder / _PLAN_FILE} is not what a restore writes: look at it by hand")
+        raise DataDirectoryError(f"{folder / _PLAN_FILE} was not written by a restore: examine it")
     return data_dir / name
 
 
-def _new_replaced(data_dir: Path, now: datetime) -> str:
-    """A name nobody has: what one restore took away is never written over by another."""
+def _new_replaced_name(data_dir: Path, now: datetime) -> str:
+    """Return an unused name, so that no restore overwrites the files of an earlier one."""
     name = f"{REPLACED_PREFIX}{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
     return next(name for name in names if not (data_dir / name).exists())
 
 
 def _require_kind(data_dir: Path, manifest: Manifest) -> None:
-    """Simulated data never take the place of real ones, nor the other way round. Raises BackupUnusable."""
+    """Raise BackupUnusable when simulated data would replace real data, or the reverse."""
     path = data_dir / DATA_FILE
     if not path.exists() or path.stat().st_size == 0:
         return
@@ -203,7 +215,8 @@ def _require_kind(data_dir: Path, manifest: Manifest) -> None:
         with closing(Database(path, writing=False)) as database:
             simulated = read_data_kind(database.connection).simulated
     except (CollectorError, sqlite3.Error, ValueError):
-        return  # it cannot tell any more: that may be why somebody restores, and it is kept as it is
+        # unreadable: perhaps the reason of the restore; it is kept as it is
+        return
     if simulated is not manifest.simulated:
         words = {False: "real", True: "simulated"}
         raise BackupUnusable(
@@ -213,9 +226,9 @@ def _require_kind(data_dir: Path, manifest: Manifest) -> None:
 
 
 def _require_same_collector(data_dir: Path, files: Path) -> None:
-    """Another collector's backup never takes the place of one that machines know: they would not believe it.
+    """Raise BackupUnusable for another collector's backup, when machines know the present collector.
 
-    Raises BackupUnusable. Whether it is another one tells the fleet key, which a collector has from its `init` to its end.
+    They would refuse another one. The fleet key distinguishes collectors: it stays the same from `init` on.
     """
     path = data_dir / DATA_FILE
     try:
@@ -225,10 +238,12 @@ def _require_same_collector(data_dir: Path, files: Path) -> None:
         with closing(Database(path, writing=False)) as database:
             (machines,) = database.connection.execute("SELECT count(*) FROM hosts").fetchone()
     except (OSError, CollectorError, sqlite3.Error, ValueError):
-        return  # nothing is there, or it cannot tell any more: that may be why somebody restores
+        # absent or unreadable: perhaps the reason of the restore
+        return
     if machines:
         raise BackupUnusable(
-            f"it is of another collector than the one in {data_dir}, whose {machines} machine(s) would refuse it: "
+            f"it is of another collector than the one in {data_dir}, whose {machines} machine(s) would "
+            "refuse it: "
             "set data_dir to another directory, or move what is in this one away first"
         )
 
@@ -238,17 +253,18 @@ def _require_room(data_dir: Path, manifest: Manifest) -> None:
     needed, free = sum(file.bytes for file in manifest.files), disk.f_bavail * disk.f_frsize
     if free < needed:
         raise BackupUnusable(
-            f"it needs {needed / 2**20:.1f} MiB under {data_dir}, {free / 2**20:.1f} MiB are free: free some space"
+            f"it needs {needed / 2**20:.1f} MiB under {data_dir}, {free / 2**20:.1f} MiB are free: free some "
+            "space"
         )
 
 
-def _note(path: Path, manifest: Manifest, now: datetime) -> None:
-    """In the data themselves: that they were put back, how often, and of when they are."""
+def _record_restore(path: Path, manifest: Manifest, now: datetime) -> None:
+    """Record the restore in the data: that it happened, how often, and the age of the data."""
     with closing(Database(path, writing=True)) as database:
         with database.transaction() as connection:
             notes = {
                 RESTORES_COUNT: str(int(read_data_kind(connection).extra.get(RESTORES_COUNT, "0")) + 1),
-                RESTORE_NOTE: str(round(now.timestamp() * 1000)),
+                RESTORE_NOTE: str(round(now.timestamp() * MILLISECONDS_PER_SECOND)),
                 RESTORED_BACKUP_NOTE: str(manifest.created_unix_milliseconds),
             }
             connection.executemany(
@@ -262,8 +278,11 @@ def _key_text(folder: Path) -> str:
     return read_owned(folder / FLEET_KEY_FILE, 4096).decode("ascii").strip()
 
 
-def hand_over(folder: Path, data_dir: Path) -> None:
-    """All below `folder` belongs to whom the data directory belongs to: root may restore for the service. Raises OSError."""
+def give_to_owner(folder: Path, data_dir: Path) -> None:
+    """Give all below `folder` to the owner of the data directory: root may restore for the service.
+
+    Raises OSError.
+    """
     if os.geteuid() != 0:
         return
     owner = data_dir.stat()

@@ -5,7 +5,7 @@ the weekly timetable, and dated closures for three years.
 
 Closures range from last year to next year; the calendar year changes on 1 October. So machines always have
 the holidays of the next 15 months. A running collector changes a site's calendar once a year and in time.
-Agents use a new one from the next 1st of a month (DESIGN.md §3). A machine that was off for long can still
+Agents use a new one from the next 1st of a month (docs/calendars.md). A machine that was off for long can still
 classify the days it missed. Decision 0028.
 """
 

@@ -15,12 +15,10 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import CalendarVersion, in_force
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
+from veilleuse.collector.model.years import PERIODS
 from veilleuse.wire.bands import day_segments
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, Population
-
-FIRST_YEAR: Final = 2000
-LAST_YEAR: Final = 2200
-"""Years allowed in a period: a date outside is a typing error."""
 
 _WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
@@ -62,7 +60,10 @@ def _next_month(day: date) -> date:
 @lru_cache(maxsize=65_536)
 def day_start_unix_milliseconds(day: date, time_zone: str) -> int:
     """Return local midnight in Unix milliseconds."""
-    return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).timestamp() * 1000)
+    return round(
+        datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).timestamp()
+        * MILLISECONDS_PER_SECOND
+    )
 
 
 def evening_of(hour_start_unix_milliseconds: int, time_zone: str) -> date:
@@ -138,8 +139,8 @@ class WeekShares:
 
 def check_day(option: str, day: date) -> date:
     """Return the day. Raises UsageError outside the allowed years."""
-    if not FIRST_YEAR <= day.year <= LAST_YEAR:
-        raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+    if not PERIODS.holds(day.year):
+        raise UsageError(f"{option} {day} must be between the years {PERIODS.first} and {PERIODS.last}")
     return day
 
 

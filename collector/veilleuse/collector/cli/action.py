@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import getpass
-from contextlib import closing
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +21,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.inventory.actions_csv import ACTIONS, SITES_SEPARATOR, checked
 from veilleuse.collector.model.actions import StoredAction
-from veilleuse.collector.store.sqlite import SqliteFollowReader
+from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
 
@@ -66,8 +65,8 @@ def add(
 @app.command(name="list")
 def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List actions, withdrawn and replaced ones too."""
-    with closing(SqliteFollowReader(settings_of(config).data_dir)) as reader:
-        found = [_facts(kept) for kept in reader.actions()]
+    with open_reader(settings_of(config).data_dir) as store:
+        found = [_facts(kept) for kept in store.follows.actions()]
     if as_json:
         print_json(found)
         return

@@ -36,8 +36,9 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.directory import database_bytes, require_whole_directory
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.directory import database_bytes, require_whole_directory
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 app = typer.Typer(**APP)
 
@@ -122,7 +123,7 @@ def _make(settings: CollectorSettings, dest: Path, key: bytes | None, keep: int 
             raise UsageError("--keep is for a directory of backups: DEST is a file")
         require_room(target, database_bytes(data_dir), beside=data_dir)
         with _copies(settings) as copies:
-            now_unix_milliseconds = round(datetime.now(UTC).timestamp() * 1000)
+            now_unix_milliseconds = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
             manifest = describe_copies(
                 Path(copies["folder"]),
                 product=copies["version"],
@@ -150,11 +151,8 @@ def _write(target: Destination, folder: Path, manifest: Manifest, key: bytes | N
 
 
 def _is_simulated(data_dir: Path) -> bool:
-    reader = SqliteReader(data_dir)
-    try:
-        return reader.data_kind().simulated
-    finally:
-        reader.close()
+    with open_reader(data_dir) as store:
+        return store.data.data_kind().simulated
 
 
 def _facts(made: _Made, *, sealed: bool) -> dict[str, Any]:

@@ -37,10 +37,10 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.derive.calibration.acceptance import Outcome
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.calibration import WALL, facts_of
+from veilleuse.collector.model.calibration import THOUSAND, WALL, facts_of
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.calibration import ReferenceReader
+from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
 
@@ -295,7 +295,9 @@ def _amount(where: dict[str, Any]) -> str:
     units = f"{where['units']} unit{'s' * (where['units'] != 1)}"
     spread = where["degrees_of_freedom_milli"]
     known = (
-        f"{spread / 1000:.1f} degrees of freedom" if spread else "spread between units from the prior, 10 %"
+        f"{spread / THOUSAND:.1f} degrees of freedom"
+        if spread
+        else "spread between units from the prior, 10 %"
     )
     return f"{units}, {where['samples']:,} samples, {where['hours']:,} h, {where['first_day']} to {where['last_day']}; {known}"
 
@@ -313,8 +315,7 @@ def _state(one: dict[str, Any]) -> str:
 
 
 def _stored(settings: CollectorSettings) -> list[dict[str, Any]]:
-    reader = ReferenceReader(settings.data_dir)
-    try:
+    with open_reader(settings.data_dir) as store:
         return [
             {
                 "calibration_id": one.calibration_id,
@@ -323,7 +324,5 @@ def _stored(settings: CollectorSettings) -> list[dict[str, Any]]:
                 "ended_unix_milliseconds": one.ended_unix_milliseconds,
                 "ended_by": one.ended_by,
             }
-            for one in reader.calibrations.stored()
+            for one in store.references.stored()
         ]
-    finally:
-        reader.close()

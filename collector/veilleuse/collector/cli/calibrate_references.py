@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -46,11 +46,11 @@ from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import Grain
+from veilleuse.collector.ports import ReferenceReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.calibration import ReferenceReader
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population
 
 DEFAULT_DAYS: Final = 28
@@ -145,7 +145,9 @@ def from_readings(
     samples = Samples()
     try:
         found = parse_readings(
-            content, zone=_zone(time_zone), now_unix_milliseconds=time.time_ns() // 1_000_000
+            content,
+            zone=_zone(time_zone),
+            now_unix_milliseconds=time.time_ns() // NANOSECONDS_PER_MILLISECOND,
         )
         if strange := sorted(set(names) - set(found)):
             raise UsageError(f"--unit {strange[0]}: the file has no such unit")
@@ -176,16 +178,16 @@ def planned(settings: CollectorSettings, outcome: Outcome) -> dict[str, Any]:
     """What an --apply would derive again: `hosts` and `periods`."""
     with _open(settings) as (reader, hosts):
         mine = [host.host_id for host in hosts if Hardware.of(host.facts) == outcome.hardware]
-        return {"hosts": len(mine), "periods": reader.calibrations.periods(mine)}
+        return {"hosts": len(mine), "periods": reader.periods(mine)}
 
 
 @contextmanager
 def _open(settings: CollectorSettings) -> Iterator[tuple[ReferenceReader, tuple[Host, ...]]]:
     """The reference reader, and the hosts as they stand."""
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        hosts = reader.hosts()
-    with closing(ReferenceReader(settings.data_dir)) as references:
-        yield references, hosts
+    with open_reader(settings.data_dir) as store:
+        hosts = store.data.hosts()
+    with open_reader(settings.data_dir) as store:
+        yield store.references, hosts
 
 
 def _modelled(hosts: Sequence[Host], asked: ReferenceQuery) -> Iterator[tuple[Host, Hardware]]:

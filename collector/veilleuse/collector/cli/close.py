@@ -10,14 +10,12 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.calendars.periods import FIRST_YEAR, LAST_YEAR
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -35,10 +33,12 @@ from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
+from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
-from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 app = typer.Typer(**APP)
 
@@ -50,7 +50,9 @@ _TEXT: Final = 256
 def close(
     year: Annotated[
         int | None,
-        typer.Argument(metavar="YEAR", min=FIRST_YEAR, max=LAST_YEAR, help="a calendar year that is over"),
+        typer.Argument(
+            metavar="YEAR", min=PERIODS.first, max=PERIODS.last, help="a calendar year that is over"
+        ),
     ] = None,
     definitive: Annotated[
         bool,
@@ -85,14 +87,15 @@ def _order(year: int, definitive: bool, why: str) -> ClosingOrder:
     why = why.strip()
     if not why.isprintable() or len(why) > _TEXT:
         raise UsageError(f"--why is one line of at most {_TEXT} characters")
-    now = time.time_ns() // 1_000_000
-    today = datetime.fromtimestamp(now / 1000, UTC).date()
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, UTC).date()
     return ClosingOrder(year, definitive, getpass.getuser()[:128], why, now, today)
 
 
 def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_json: bool) -> None:
     try:
-        with opened(settings.data_dir, settings.reporting) as sources:
+        with open_reader(settings.data_dir) as store:
+            sources = sources_of(store, settings.reporting)
             made = propose(sources, settings, order)
     except NotAClosedYear as error:
         raise AdminError(
@@ -200,9 +203,11 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
 
 
 def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
-    with closing(SqliteClosingsReader(settings.data_dir)) as reader:
-        revisions = reader.revisions(year)
-        kept = [one for one in reader.kept_years() if year in (None, one.year) and one.statistics_sha256]
+    with open_reader(settings.data_dir) as store:
+        revisions = store.closings.revisions(year)
+        kept = [
+            one for one in store.closings.kept_years() if year in (None, one.year) and one.statistics_sha256
+        ]
         if to is not None:
             public_key = known_public_key(settings.data_dir)
             if not revisions:
@@ -210,7 +215,7 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
             if public_key is None:
                 raise CollectorError(missing_key(settings.data_dir))
             for told in revisions:
-                print(export(to, told, reader.file(told), public_key, give=False), file=sys.stderr)
+                print(export(to, told, store.closings.file(told), public_key, give=False), file=sys.stderr)
     if as_json:
         print_json([_row(told) for told in revisions])
     else:

@@ -14,6 +14,7 @@ from veilleuse.collector.account.rounding import round_interval
 from veilleuse.collector.cli.factor_contracts import OnOption, book
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model.years import CONVERTED
 from veilleuse.collector.ports import ChosenFactor
 
 app = typer.Typer(**APP)
@@ -32,7 +33,8 @@ def convert(
         str | None, typer.Option(help="grid zone, e.g. FR, DE, BEL (default: reporting.zone)")
     ] = None,
     year: Annotated[
-        int | None, typer.Option(min=1990, max=2200, help="year of the energy (default: this year)")
+        int | None,
+        typer.Option(min=CONVERTED.first, max=CONVERTED.last, help="year of the energy (default: this year)"),
     ] = None,
     factor: Annotated[str | None, typer.Option(help="a factor by name, instead of --zone and --year")] = None,
     on: OnOption = None,

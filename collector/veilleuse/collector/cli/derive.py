@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing
 from datetime import date
 from typing import Annotated, Final
 
@@ -14,8 +13,9 @@ import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, plural, print_json, settings_of
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
+from veilleuse.collector.ports import DataReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
 
@@ -53,16 +53,16 @@ def _in_the_collector(settings: CollectorSettings, everything: bool) -> int:
     """Ask the running collector, then watch today's marks go, and those that their derivation made: a meter's hour marks the
     machines on it. What comes in later is not waited for. How many there were at first."""
     answer = ask(settings.data_dir, "derive_all" if everything else "ping")
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        periods = int(answer["periods"]) if everything else reader.dirty_count()
+    with open_reader(settings.data_dir) as store:
+        periods = int(answer["periods"]) if everything else store.data.dirty_count()
         for _ in range(_ROUNDS):
-            _watch(settings, reader)
+            _watch(settings, store.data)
         _progress(0)
-        _watch_months(settings, reader)
+        _watch_months(settings, store.data)
         return periods
 
 
-def _watch(settings: CollectorSettings, reader: SqliteReader) -> None:
+def _watch(settings: CollectorSettings, reader: DataReader) -> None:
     """Until the marks that are there now have gone."""
     newest = (reader.dirty_span() or (0, 0))[1]
     before = 0
@@ -74,7 +74,7 @@ def _watch(settings: CollectorSettings, reader: SqliteReader) -> None:
         ask(settings.data_dir, "ping")  # raises when the collector has gone: nobody derives any more
 
 
-def _watch_months(settings: CollectorSettings, reader: SqliteReader) -> None:
+def _watch_months(settings: CollectorSettings, reader: DataReader) -> None:
     """Until the months that may be kept are, or none more will be: one that derive holds up waits for the next time."""
     before = date.fromisoformat(ask(settings.data_dir, "roll")["before"])
     left, looks = reader.months_due(before), 0

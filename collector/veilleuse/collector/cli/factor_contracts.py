@@ -7,7 +7,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,16 +23,15 @@ from veilleuse.collector.cli.shared import (
     print_table,
     settings_of,
 )
-from veilleuse.collector.errors import CollectorError, ConfigurationError, UnknownZone, UsageError
+from veilleuse.collector.errors import CollectorError, ConfigurationError, UsageError
 from veilleuse.collector.factors.base_carbone_rows import french_decimal
-from veilleuse.collector.factors.boavizta import CRITERIA, LABEL, other_criteria
-from veilleuse.collector.factors.book import FactorBook, book_of, factor_book
-from veilleuse.collector.factors.static import alpha3_of
+from veilleuse.collector.factors.book import FactorBook, book_of
 from veilleuse.collector.inventory.cells import is_ambiguous
 from veilleuse.collector.model.factors import FactorVersion, StoredContract
+from veilleuse.collector.ports import FactorReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.directory import DATA_FILE
 
 OnOption = Annotated[
     str | None,
@@ -41,10 +40,10 @@ OnOption = Annotated[
 
 
 @contextmanager
-def factor_reader(settings: CollectorSettings) -> Iterator[SqliteFactorsReader]:
+def factor_reader(settings: CollectorSettings) -> Iterator[FactorReader]:
     """What is kept in the data directory. Raises DataDirectoryError when there is none."""
-    with closing(SqliteFactorsReader(settings.data_dir)) as reader:
-        yield reader
+    with open_reader(settings.data_dir) as store:
+        yield store.factors
 
 
 def versions_of(config: Path | None) -> tuple[FactorVersion, ...]:
@@ -201,53 +200,3 @@ def _facts(kept: StoredContract) -> dict[str, Any]:
         "withdrawn_by": kept.withdrawn_by,
         "withdrawn_why": kept.withdrawn_why,
     }
-
-
-def boavizta(
-    url: Annotated[str, typer.Option(help="https://… anywhere, or http:// on this machine")],
-    zone: Annotated[str | None, typer.Option(help="country, e.g. FR (default: reporting.zone)")] = None,
-    kwh: Annotated[float, typer.Option(min=0, help="how much electricity")] = 1.0,
-    ca: Annotated[
-        Path | None, typer.Option("--ca", metavar="FILE", help="authority of the server, PEM")
-    ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=60, help="seconds, for all of it")] = 10.0,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Other criteria of electricity: metals, primary energy, water. Indicative, not part of the official figure."""
-    code = factor_book().normalise(zone or settings_of(config).reporting.zone)
-    country = alpha3_of(code)
-    if country is None:
-        raise UnknownZone(f"'{zone or code}' is no country of BoaviztAPI; its values are of whole countries")
-    found = other_criteria(url, country, timeout_seconds=timeout, ca_file=ca)
-    if as_json:
-        print_json(
-            {
-                "label": LABEL,
-                "official": False,
-                "zone": code,
-                "kwh": kwh,
-                "boaviztapi_version": found.api_version,
-                "criteria": [
-                    {
-                        "criterion": one.criterion,
-                        "value": one.per_kwh * kwh,
-                        "per_kwh": one.per_kwh,
-                        "unit_per_kwh": one.unit,
-                        "lowest_per_kwh": one.lowest,
-                        "highest_per_kwh": one.highest,
-                        "source": one.source,
-                    }
-                    for one in found.criteria
-                ],
-            }
-        )
-        return
-    print(f"{LABEL} (BoaviztAPI {found.api_version}, {country}, {kwh:.12g} kWh)")
-    known = {one.criterion: one for one in found.criteria}
-    for name, unit, words in CRITERIA.values():
-        if name in known:
-            one = known[name]
-            print(f"  {words:<26} {one.per_kwh * kwh:.4g} {unit.removesuffix('/kWh')}  ({one.source})")
-        else:
-            print(f"  {words:<26} not known there")

@@ -24,7 +24,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.directory import DATA_FILE
 
 app = typer.Typer(**APP)
 

@@ -36,7 +36,6 @@ app.add_typer(factor_contracts.app, name="contract", help="Electricity contracts
 app.add_typer(
     factor_mapping.app, name="mapping", help="What energy is for the bilan carbone, by power context."
 )
-app.command("boavizta")(factor_contracts.boavizta)
 
 Described = dict[str, Any]
 

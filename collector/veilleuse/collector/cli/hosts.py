@@ -34,9 +34,8 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.directory import REPLACED_PREFIX
-from veilleuse.collector.store.sqlite.host_data import export_host
+from veilleuse.collector.store import export_host, open_reader
+from veilleuse.collector.store.directory import REPLACED_PREFIX
 from veilleuse.wire.limits import AGENT_ID_DIGITS, AGENT_ID_DIGITS_MINIMUM
 from veilleuse.wire.vocabulary import Population
 
@@ -291,11 +290,8 @@ def _set_or_decide(
 
 
 def _read(settings: CollectorSettings) -> tuple[Host, ...]:
-    reader = SqliteReader(settings.data_dir)
-    try:
-        return reader.hosts()
-    finally:
-        reader.close()
+    with open_reader(settings.data_dir) as store:
+        return store.data.hosts()
 
 
 def _facts(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def init(
         zone=zone,
         time_zone=time_zone,
         simulated=simulated,
-        brought=brought,
+        external=brought,
         new_data=new_data,
     )
     _print(made, as_json)
@@ -115,11 +115,11 @@ def _brought(
             raise UsageError("--ca-certificate, --ca-key and --ca-root go together: give all three, or none")
         return None
     from veilleuse.collector.cli.output import read_key, read_pem
-    from veilleuse.collector.enrolment.external_ca import read_brought, try_out
+    from veilleuse.collector.enrolment.external_ca import read_external_ca, try_handshake
 
     now = datetime.now(UTC)
-    brought = read_brought(
+    brought = read_external_ca(
         read_pem(certificate).encode(), read_key(key).encode(), read_pem(root).encode(), now
     )
-    try_out(brought, settings.pki.server_names, now)
+    try_handshake(brought, settings.pki.server_names, now)
     return brought

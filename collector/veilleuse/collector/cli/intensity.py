@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -44,8 +43,13 @@ from veilleuse.collector.model.grid import (
 )
 from veilleuse.collector.ports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+    NANOSECONDS_PER_MILLISECOND,
+)
 
 app = typer.Typer(**APP)
 
@@ -118,8 +122,8 @@ def show(
 ) -> None:
     """Show the series, or each day of one. With --from and --to: its values, its gaps, what was replaced."""
     settings = settings_of(config)
-    with closing(SqliteReader(settings.data_dir)) as store:
-        reader = store.intensities()
+    with open_reader(settings.data_dir) as store:
+        reader = store.data.intensities()
         if first is None and end is None:
             _show_series(reader, as_json)
             return
@@ -187,7 +191,9 @@ def _days(
     reader: IntensityReader, zone: str, series: str, first: date, end: date
 ) -> Iterator[dict[str, Any]]:
     while first < end:
-        start = round(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)
+        start = round(
+            datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * MILLISECONDS_PER_SECOND
+        )
         values = list(reader.values(zone, series, start, start + MILLISECONDS_PER_DAY))
         covered = sum(one.minutes for one in values)
         grams = [one.milligrams_per_kwh / MILLIGRAMS_PER_GRAM for one in values]
@@ -233,4 +239,4 @@ def _told(stored: IntensityImport, left: Counter[str]) -> str:
 
 
 def _now() -> int:
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // NANOSECONDS_PER_MILLISECOND

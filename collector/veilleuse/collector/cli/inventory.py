@@ -13,7 +13,6 @@ import os
 import secrets
 import sys
 import zlib
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -51,7 +50,7 @@ from veilleuse.collector.inventory.plain_csv import template as template_of
 from veilleuse.collector.inventory.rows import InventoryReading, to_document
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteInventoryReader, SqliteReader
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 app = typer.Typer(**APP)
@@ -181,9 +180,9 @@ def show(
             print_table([{"": name, "value": _shown(value)} for name, value in found.items()], empty="")
         return
     today = datetime.now(ZoneInfo(settings.reporting.time_zone)).date()
-    with closing(SqliteInventoryReader(settings.data_dir)) as reader:
-        assets, imported = reader.assets(), reader.inventory_imported_on()
-        doubts = len(reader.doubts())
+    with open_reader(settings.data_dir) as store:
+        assets, imported = store.inventory.assets(), store.inventory.inventory_imported_on()
+        doubts = len(store.inventory.doubts())
     counts: dict[tuple[str, str], list[int]] = {}
     for one in assets:
         count = counts.setdefault((one.placements[-1].entity, one.device_class), [0, 0, 0, 0])
@@ -232,8 +231,8 @@ def export(
     known: dict[str, list[str]] = {}
     if names:
         known = perform(settings, "inventory_names", timeout_seconds=SECONDS, who=getpass.getuser(), why=why)
-    with closing(SqliteInventoryReader(settings.data_dir)) as reader:
-        text = csv_of(reader.assets(), known)
+    with open_reader(settings.data_dir) as store:
+        text = csv_of(store.inventory.assets(), known)
     if output is None:
         print(text, end="")
         return
@@ -370,8 +369,8 @@ def _perform_all(settings: CollectorSettings, parts: list[dict[str, Any]], last:
 
 
 def _words(settings: CollectorSettings, mapping: Path | None, entity: str) -> InventoryMapping:
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        sites = [site.site for site in reader.sites()]
+    with open_reader(settings.data_dir) as store:
+        sites = [site.site for site in store.data.sites()]
     if mapping is None:
         words = InventoryMapping(sites=frozenset(sites))
     else:

@@ -73,10 +73,16 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "ca": ("veilleuse.collector.cli.ca", "show the certificate authority; replace its root"),
     "backup": ("veilleuse.collector.cli.backup", "copy everything a collector is into one file"),
     "restore": ("veilleuse.collector.cli.restore", "put a backup back in place"),
+    "query": ("veilleuse.collector.cli.query", "read the database with SQL; changes nothing"),
     "doctor": ("veilleuse.collector.cli.doctor", "say what is wrong, and the remedy"),
     "version": ("veilleuse.collector.cli.version", "print the version"),
 }
 """Name → (module with `app`, one line of help)."""
+
+RETIRED: Final[Mapping[str, str]] = {
+    "factors boavizta": "it was no part of any figure; ask that BoaviztAPI itself for metals, primary energy and water",
+}
+"""Command of an earlier version → why it is gone since 0.3, and what to do."""
 
 _CLICK_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[
     2
@@ -148,6 +154,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")  # `serve` sets its own
+    for name, why in RETIRED.items():
+        if arguments[: name.count(" ") + 1] == name.split():
+            return say("veilleuse", f"'veilleuse {name}' is gone since 0.3: {why}", 2)
     try:
         code = get_command(app).main(arguments, prog_name="veilleuse", standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -17,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.shared import (
     APP,
@@ -50,14 +50,12 @@ from veilleuse.collector.model.meters import (
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
 from veilleuse.collector.reports.fleet_year import YearQuestion, servers_in_rooms
-from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.reports.rooms import balance_of, room_warnings
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.civil_days import civil_day
-from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 app = typer.Typer(**APP)
 
@@ -113,12 +111,9 @@ def import_file(
 def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List meters, with what is declared of them. And those that agents read but nobody has declared."""
     settings = settings_of(config)
-    with (
-        closing(SqliteMeteringReader(settings.data_dir)) as reader,
-        closing(SqliteReader(settings.data_dir)) as hosts,
-    ):
-        declared, read = reader.declarations(), reader.last_read()
-        agents = {host.host_id: host.agent_id.hex() for host in hosts.hosts()}
+    with open_reader(settings.data_dir) as store:
+        declared, read = store.metering.declarations(), store.metering.last_read()
+        agents = {host.host_id: host.agent_id.hex() for host in store.data.hosts()}
     shares: defaultdict[str, list[MeterShare]] = defaultdict(list)
     for share in declared.shares:
         shares[share.meter].append(share)
@@ -166,7 +161,8 @@ def show(
     since, until = date_of("--from", first), date_of("--to", end)
     if not since < until <= since + timedelta(days=_LONGEST_DAYS):
         raise UsageError(f"--from {since} must be before --to {until}, by at most {_LONGEST_DAYS} days")
-    with opened(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sources_of(store, settings.reporting)
         servers = servers_in_rooms(sources, YearQuestion(since, until, (), 1, today()))
         declared = servers.declared
         inside = [meter for meter in declared.meters if meter.room == room]
@@ -212,7 +208,8 @@ def _servers_notes(room: str, since: date, until: date, found: RoomServers, *, p
 
 
 def _warn_of_servers(settings: CollectorSettings) -> None:
-    with opened(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sources_of(store, settings.reporting)
         names = servers_in_no_room_on(sources, today())
         without = list(rooms_without_meter(sources.metering.declarations(), today()))
     for text, _ in without:
@@ -352,7 +349,7 @@ def _print(balance: RoomBalance, since: date, until: date) -> None:
 
 def _utc(hour: int | None) -> str | None:
     """The beginning of an hour, in UTC."""
-    return None if hour is None else datetime.fromtimestamp(hour / 1000, UTC).isoformat()
+    return None if hour is None else datetime.fromtimestamp(hour / MILLISECONDS_PER_SECOND, UTC).isoformat()
 
 
 def _kwh(millijoules: int | None) -> str:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse published list|take-back`: periods whose figures stay as they were published. docs/decisions/0042."""
+"""`veilleuse published list|take-back`: periods whose figures stay as they were published. docs/api.md."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import getpass
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -30,7 +29,7 @@ from veilleuse.collector.inventory.actions_csv import KINDS, ActionsFile, read
 from veilleuse.collector.inventory.actions_csv import template as template_of
 from veilleuse.collector.inventory.cells import shown
 from veilleuse.collector.model.actions import ActionTable
-from veilleuse.collector.store.sqlite import SqliteFollowReader
+from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
 
@@ -98,8 +97,8 @@ def list_lines(
     """List the lines of one kind in force. Actions: `veilleuse action list`."""
     if name not in set(ActionTable):
         raise UsageError(f"no lines '{name}': use {', '.join(ActionTable)}")
-    with closing(SqliteFollowReader(settings_of(config).data_dir)) as reader:
-        lines = [dict(line.cells) for line in reader.lines(ActionTable(name))]
+    with open_reader(settings_of(config).data_dir) as store:
+        lines = [dict(line.cells) for line in store.follows.lines(ActionTable(name))]
     if as_json:
         print_json(lines)
         return

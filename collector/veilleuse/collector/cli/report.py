@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -43,10 +42,10 @@ from veilleuse.collector.reports.emissions import emissions_report_of, for_publi
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import indicator_rows
-from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
 app = typer.Typer(**APP)
 
@@ -107,7 +106,8 @@ def emissions(
         current_tree=tree == "now",
     )
     write = _writer(form, language, output)
-    with opened(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sources_of(store, settings.reporting)
         made = emissions_report_of(sources, question, random_roll_out=settings.reporting.random_roll_out)
     made = for_publication(made) if public else made
     write(made.document)
@@ -171,11 +171,11 @@ def indicative(
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         series or settings.intensity.series,
-        time.time_ns() // 1_000_000,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
     write = _writer(form, language, output)
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        found, document = indicative_report_of(reader, question)
+    with open_reader(settings.data_dir) as store:
+        found, document = indicative_report_of(store.data, question)
     write(document)
     _warn(document.head, len(found.ledger.withheld))
 
@@ -194,8 +194,10 @@ def attribution(
     settings = settings_of(config)
     write = _writer(form, language, output)
     since, until = date_of("--from", first), date_of("--to", end)
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        document = attribution_document(reader, host, since, until, time.time_ns() // 1_000_000)
+    with open_reader(settings.data_dir) as store:
+        document = attribution_document(
+            store.data, host, since, until, time.time_ns() // NANOSECONDS_PER_MILLISECOND
+        )
     write(document)
 
 
@@ -203,9 +205,9 @@ def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Pat
     """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed. Raises UsageError where days are gone."""
     settings = settings_of(config)
     question = _question(settings, *asked)
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        gathered = gather_kept(reader, Periods(reader), question)
-        head = _head(reader, question)
+    with open_reader(settings.data_dir) as store:
+        gathered = gather_kept(store.data, Periods(store.data), question)
+        head = _head(store.data, question)
     write(make(gathered, settings, head))
     _warn(head, len(gathered.withheld))
 
@@ -222,7 +224,7 @@ def _question(settings: CollectorSettings, first: str, end: str, group_by: str) 
         date_of("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
-        time.time_ns() // 1_000_000,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
 
 

@@ -11,16 +11,18 @@ from veilleuse.collector.documents.document import Document
 from veilleuse.collector.model.figures import Thresholds
 from veilleuse.collector.reports.emissions import today
 from veilleuse.collector.reports.indicators import SobrietyQuestion, sobriety_of
-from veilleuse.collector.reports.inputs import opened_for_sobriety, targets_of
+from veilleuse.collector.reports.inputs import sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import server_rows
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.reports.sobriety_document import row, servers_document, with_rows, withheld_row
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 
 
 def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
     """The indicators report of I1, I2 and I13 with the others; what was asked stands in its head."""
-    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
         found = sobriety_of(sources, _question(document, settings), targets_of(settings.indicators))
     data = str(document.head["data"])
     rows = [row(one.meta, one.scope, one.figure, data=data) for one in found.found]
@@ -29,7 +31,8 @@ def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
 
 def servers_of(document: Document, settings: CollectorSettings) -> Document:
     """The same question, server by server."""
-    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
         targets = targets_of(settings.indicators)
         found = sobriety_of(sources, _question(document, settings), targets)
     rows = server_rows(found.machines, targets, data=str(document.head["data"]))
@@ -41,7 +44,8 @@ def servers_of(document: Document, settings: CollectorSettings) -> Document:
 
 def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
     """The follow-up sheet. Raises UsageError, UnknownZone."""
-    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
         return reen_document(
             sources,
             first,

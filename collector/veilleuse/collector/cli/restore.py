@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilleuse.collector.app.data_directory import open_collector, require_ours
-from veilleuse.collector.backup.restore import RestoreResult, hand_over
+from veilleuse.collector.backup.restore import RestoreResult, give_to_owner
 from veilleuse.collector.backup.restore import restore as put_back
 from veilleuse.collector.cli.backup import KeyFileOption, key_of
 from veilleuse.collector.cli.shared import (
@@ -26,12 +26,13 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import HostStatus
-from veilleuse.collector.store.sqlite.directory import DATA_FILE, is_half_restored
+from veilleuse.collector.store.directory import DATA_FILE, is_half_restored
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 app = typer.Typer(**APP)
 
 RING_HOURS: Final = 72
-"""How far back agents keep what was acknowledged: PROMISES.md §2.2."""
+"""How far back agents keep what was acknowledged: docs/wire.md §2."""
 
 
 @app.command()
@@ -55,11 +56,14 @@ def restore(
     has_register = register.exists()
     with open_collector(settings) as collector:  # migrates, replays the register, and proves that it opens
         standing = _standing(collector.store.registry.hosts())
-    hand_over(data_dir, data_dir)
+    give_to_owner(data_dir, data_dir)
     facts = {
         "data_dir": str(data_dir),
         "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,
-        "age_hours": round((now.timestamp() - restored.manifest.created_unix_milliseconds / 1000) / 3600, 2),
+        "age_hours": round(
+            (now.timestamp() - restored.manifest.created_unix_milliseconds / MILLISECONDS_PER_SECOND) / 3600,
+            2,
+        ),
         "simulated": restored.manifest.simulated,
         "carried_on": carried_on,
         "replaced": str(restored.replaced) if restored.replaced else None,

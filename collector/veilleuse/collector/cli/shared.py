@@ -23,6 +23,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.files import TooLong, read_named
 from veilleuse.wire.limits import AGENT_ID_DIGITS
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 APP: Final[dict[str, Any]] = {
     "add_completion": False,
@@ -164,7 +165,9 @@ def moment(unix_milliseconds: int | None) -> str:
     """A UTC time for people; "never" for None."""
     if unix_milliseconds is None:
         return "never"
-    return datetime.fromtimestamp(unix_milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
+        "%Y-%m-%d %H:%M UTC"
+    )
 
 
 def day(unix_milliseconds: int | None) -> str:

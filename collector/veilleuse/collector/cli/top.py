@@ -22,21 +22,22 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
+from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import SumRow
+from veilleuse.collector.ports import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import SilenceLevel
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.silence import SilenceLevel, sentence_of
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
 from veilleuse.collector.web.metrics.released_month import MonthView, energy_of, last_month, month_view
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
 from veilleuse.collector.web.publications import PublicationCache
-from veilleuse.collector.web.text import PageText, words
 from veilleuse.wire.limits import AGENT_ID_DIGITS
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population, State
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ STATE_WORDS: Final = {
     State.OFF: "off",
     State.UNKNOWN: "unknown",
 }
-DASH: Final = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +116,22 @@ def top(
 ) -> None:
     """Watch the collector live. Ctrl-C stops."""
     settings = settings_of(config)
-    reader, published = SqliteReader(settings.data_dir), SqlitePublicationReader(settings.data_dir)
     until = None if seconds is None else time.monotonic() + seconds
     zone = ZoneInfo(settings.reporting.time_zone)
-    month = _published_month(settings, published, lambda: datetime.now(zone).date())
-    outlook = SnapshotCache(reader, settings, month=month)
-    screens = _screens(outlook, settings, interval, until)
-    try:
+    with open_reader(settings.data_dir) as store:
+        month = _published_month(settings, store.publications, lambda: datetime.now(zone).date())
+        outlook = SnapshotCache(store.data, settings, month=month)
+        screens = _screens(outlook, settings, interval, until)
         with contextlib.suppress(KeyboardInterrupt):
             if plain or not sys.stdout.isatty():
                 _plain(screens)
             else:
                 _live(screens)
-    finally:
-        published.close()
-        reader.close()
 
 
 def _published_month(
     settings: CollectorSettings,
-    published: SqlitePublicationReader,
+    published: PublicationReader,
     today: Callable[[], date],
 ) -> Callable[[], MonthView | None]:
     """Reads the newest month as it was published, however often it is asked; publishes nothing."""
@@ -164,7 +160,7 @@ def _screens(
         time.sleep(interval_seconds if left is None else min(interval_seconds, left))
 
 
-def screen(look: Snapshot, settings: CollectorSettings, w: PageText) -> Screen:
+def screen(look: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
     """A look as text (pure)."""
     base = f"http://{settings.http.address}/"
     watts = {power.host.host_id: power.watts for power in look.fleet.power}
@@ -182,7 +178,7 @@ def screen(look: Snapshot, settings: CollectorSettings, w: PageText) -> Screen:
     )
 
 
-def _headline(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
+def _headline(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
     for virtual, name in ((False, "servers"), (True, "virtual machines")):
         energy, grams = energy_today(look, virtual=virtual)
         power = [p.watts for p in look.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
@@ -202,7 +198,7 @@ def _headline(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
 
 
 def _rows(
-    look: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: PageText
+    look: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words
 ) -> Iterable[ServerRow]:
     wanted = {host.host_id for host in shown}
     energy: dict[HostId, int] = {}
@@ -226,7 +222,7 @@ def _rows(
         )
 
 
-def _cpu(sums: Iterable[SumRow], w: PageText) -> str:
+def _cpu(sums: Iterable[SumRow], w: Words) -> str:
     """Mean CPU over what was covered today."""
     covered = [row.cell for row in sums if row.cell.cpu_covered_milliseconds]
     whole = sum(cell.cpu_covered_milliseconds or 0 for cell in covered)
@@ -247,11 +243,11 @@ def _contact(look: Snapshot, host: Host) -> str:
     if host.last_contact_unix_milliseconds is None:
         return "never"
     zone = ZoneInfo(look.fleet.time_zone)
-    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / 1000, zone)
+    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
     return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
 
 
-def _others(look: Snapshot, w: PageText) -> Iterable[str]:
+def _others(look: Snapshot, w: Words) -> Iterable[str]:
     numbers = Counter(host.population for host in look.fleet.active)
     kinds = (Population.WORKSTATION, Population.CLASSROOM)
     told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
@@ -261,7 +257,7 @@ def _others(look: Snapshot, w: PageText) -> Iterable[str]:
         yield from _of_month(look, kind, w)
 
 
-def _of_month(look: Snapshot, kind: Population, w: PageText) -> Iterable[str]:
+def _of_month(look: Snapshot, kind: Population, w: Words) -> Iterable[str]:
     """The rows of a population's physical machines, as one line."""
     if look.month is None:
         return
@@ -279,7 +275,7 @@ def _of_month(look: Snapshot, kind: Population, w: PageText) -> Iterable[str]:
         yield text if missing else f"{text} = {w.grams(grams)}"
 
 
-def _warnings(look: Snapshot, w: PageText) -> Iterable[str]:
+def _warnings(look: Snapshot, w: Words) -> Iterable[str]:
     if look.fleet.kind.simulated:
         yield "simulated data: no figure comes from a real machine"
     if look.health is None:
@@ -288,7 +284,7 @@ def _warnings(look: Snapshot, w: PageText) -> Iterable[str]:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
     for one in look.silence:
         if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED):
-            yield w.silence(one) + (f" {names_of(one.hosts)}." if one.hosts else "")
+            yield sentence_of(one, w) + (f" {names_of(one.hosts)}." if one.hosts else "")
     for _, chosen in look.factors_now():
         if chosen.provisional:
             yield f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}"

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,7 +20,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.closed_years.signatures import parse_public_key
 from veilleuse.collector.closed_years.verify import Verification, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_named
 
 app = typer.Typer(**APP)
@@ -51,8 +50,8 @@ def verify(
         if key:
             raise UsageError("--key is for a file: a year is held against the key of its data directory")
         settings = settings_of(config)
-        with closing(SqliteClosingsReader(settings.data_dir)) as reader:
-            found = verify_year(reader, settings.data_dir, int(what))
+        with open_reader(settings.data_dir) as store:
+            found = verify_year(store.closings, settings.data_dir, int(what))
     else:
         found = [verify_file(Path(what), _key(key) if key else None)]
     if as_json:

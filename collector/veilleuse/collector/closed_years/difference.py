@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Decomposes the difference between two revisions by cause:
-method, perimeter, late data, factor (pure, exact). METHOD.md §7.
+method, perimeter, late data, factor (pure, exact). docs/methodology.md §11.
 
 The causes are applied in that order, each on the result of the previous ones. Method: the old machines in the
 old fleet under the new method and assumptions. Perimeter: the old machines in the new fleet. Late data: the

@@ -39,7 +39,7 @@ from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 
 GROUPING: Final = ("entity", "device_class")
-"""Grouping of the frozen rows: METHOD.md §7."""
+"""Grouping of the frozen rows: docs/methodology.md §10."""
 DIGITS: Final = 12
 _LAST_DIGIT: Final = 1.5e-11
 """Relative tolerance: one unit of the twelfth digit, at most."""

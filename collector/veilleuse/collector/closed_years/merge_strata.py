@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Merges strata and cells below k machines (pure). DESIGN.md §6 and §7.
+"""Merges strata and cells below k machines (pure). docs/methodology.md §11.
 
 A stratum below k merges with its siblings: first the sites of an entity, then the entities of a class. Next
 come the classes of a population, then the populations of a zone. Each step applies the rule of

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Lists the reasons why a year cannot be closed, or not definitively,
-with the remedy for each. METHOD.md §7.
+with the remedy for each. docs/closing.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.ports.readers import PendingMonths
+from veilleuse.collector.ports.publications import PendingMonths
 from veilleuse.wire.vocabulary import DeviceClass
 
 MEASURABLE: Final = frozenset(one.value for one in DeviceClass) - {

@@ -32,8 +32,9 @@ from veilleuse.collector.closed_years.signatures import (
 )
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
-from veilleuse.collector.ports.readers import ClosedYearReader
+from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.wire.files import make_own_folder, read_owned, read_with_status, replace_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 FOLDER: Final = "closed"
 """Folder within the data directory."""
@@ -172,7 +173,7 @@ def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Ver
         closed = read_closed(report, statistics, sha256(content))
         if ClosedFile(report, statistics, b"").content != content:
             raise NotAClosedYear("it is not written as this program writes it")
-        moment = datetime.fromtimestamp(closed.told.closed_unix_milliseconds / 1000, UTC)
+        moment = datetime.fromtimestamp(closed.told.closed_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC)
         verdict.signed = check(content, signature, moment)
     except (NotAClosedYear, SignatureWrong, ValueError, OverflowError, OSError) as error:
         verdict.wrong.append(str(error))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Defines the permanent statistics of a closed year: sums over ten machines or more, no machine (pure).
-DESIGN.md §6; decision 0039.
+docs/methodology.md §11; decision 0039.
 
 Each cell (place, class, hardware, age) has n, Σv by day type and band, and Σwwᵀ. Here v are the columns of
 vectors, and w is one machine's year stacked by day type. Wall and load models are linear in w, so the year

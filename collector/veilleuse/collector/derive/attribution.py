@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Attributes a server's energy to its services and guests (pure, integers only).
-SENSORS.md, Attribution; docs/attribution.md.
+docs/attribution.md.
 
 Each hour is attributed separately. Its energy while on is an idle part, which no workload causes, and a
 dynamic part. The dynamic part is shared in proportion to the CPU time of that hour. This is a convention, not

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Selects the points of a cell that measure the whole machine, before any model (pure).
-METHOD.md §3, SENSORS.md.
+docs/methodology.md §1, docs/sources.md.
 
 Points nest and overlap: one meter is selected, one kind of counters, and only disjoint parts are summed.
 """
@@ -251,7 +251,7 @@ def _component(point: Point) -> str:
 
 def _select_package(found: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
     """Select the package where one is metered; else the clusters of processors without a package.
-    SENSORS.md.
+    docs/sources.md.
     """
     package = found.get("package") or found.get("cluster")
     return {name: parts for name, parts in (("package", package), ("psys", found.get("psys"))) if parts}

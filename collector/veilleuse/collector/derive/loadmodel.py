@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Models wall energy from state and load alone, for time without an energy counter (pure). METHOD.md §3."""
+"""Models wall energy from state and load alone, for time without an energy counter (pure). docs/methodology.md §2."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _standby(
     calibration: Calibration | None,
 ) -> tuple[WallEnergy, ...]:
     """Model off or asleep: the power calibrated for the model, else the class's.
-    METHOD.md §7 counts both as modelled.
+    docs/methodology.md §1 counts both as modelled.
     """
     method, u_ppm = Method.LOAD_MODELLED, priors.STATE_POWER_U_PPM
     fit = calibration.standby(cell.state) if calibration is not None else None

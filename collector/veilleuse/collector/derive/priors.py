@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Holds every constant of the derivation before calibration. Integers: microwatts and parts per million.
 
-Source: METHOD.md §3, marked [P] there (our own choice, documented in docs/methodology.md) unless a line says
+Source: docs/methodology.md §1 to §3, marked [P] there (our own choice) unless a line says
 otherwise.
 """
 
@@ -69,13 +69,13 @@ STATE_POWERS: Final = {
     DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
     DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
     DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
-    # No screen, so one rest power. 475 W is full load (idle/max 0.21). METHOD.md's 175 and 300 W are levels
+    # No screen, so one rest power. 475 W is full load (idle/max 0.21). 175 and 300 W of docs/methodology.md §2 are levels
     # of service, which the curve reaches at 13 % and 41 % of load.
     DeviceClass.SERVER: _powers(8, None, 100, 100, 475),
     # Desktop TEC median (56.5 kWh/year), equal to the SFF row.
     DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
 }
-"""METHOD.md §3, table of state powers. A virtual machine has none: its host has the energy."""
+"""docs/methodology.md §2, table of state powers. A virtual machine has none: its host has the energy."""
 
 STATE_POWER_U_PPM: Final = u_ppm(1.5)
 """Uncertainty of state powers until calibration."""
@@ -101,7 +101,7 @@ MODULE_CLASSES: Final = frozenset(
 )
 
 BATTERY_TO_WALL_PPM: Final = round(MILLION / 0.84)
-"""Discharged energy to wall: 0.95 battery × 0.88 adapter = 0.84, [M] in METHOD.md §3."""
+"""Discharged energy to wall: 0.95 battery × 0.88 adapter = 0.84, [M] in docs/methodology.md §1."""
 BATTERY_U_PPM: Final = u_ppm(1.2)
 
 METER_U_PPM: Final = u_ppm_of_percent(2)
@@ -137,7 +137,7 @@ PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
 """psys contains the platform: only the supply's loss is added (0.88), no base; our choice."""
 
 PSYS_DISCHARGE_PPM: Final = 1_200_000
-"""psys is trusted up to 1.2 × the battery's discharge. SENSORS.md: 12.2 W against 9.3 W on one Kaby Lake."""
+"""psys is trusted up to 1.2 × the battery's discharge. docs/methodology.md §1: 12.2 W against 9.3 W on one Kaby Lake."""
 PSYS_CHECK_MILLISECONDS: Final = 600_000
 """Least time on battery for that check: 10 minutes, our choice."""
 
@@ -152,7 +152,7 @@ SENSITIVITY_PUE_PPM: Final = 1_550_000
 SCREEN_MICROWATTS: Final = (microwatts(11), microwatts(12.5), microwatts(17), microwatts(12.5))
 """External screen that is on, in the order of wire.limits.DISPLAY_SIZES.
 
-22-27 inches: METHOD.md §3. Other sizes: p25 and p75 of device_tec_percentiles.csv (35.5 and 54.1 kWh a year),
+22-27 inches: docs/methodology.md §3. Other sizes: p25 and p75 of device_tec_percentiles.csv (35.5 and 54.1 kWh a year),
 at 35 % on and 0.3 W otherwise. An unknown size uses the middle value.
 """
 SCREEN_U_PPM: Final = (u_ppm(1.5), u_ppm(1.5), u_ppm(1.5), UNKNOWN_U_PPM)

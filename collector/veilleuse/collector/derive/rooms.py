@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Balances the meter tree of a room over a period:
-machines, UPS loss, overhead, remainder (pure). METHOD.md §3.
+machines, UPS loss, overhead, remainder (pure). docs/methodology.md §3.
 
 Hour by hour, in integers: a meter's energy = its children's energy + its machines' energy + the residual.
 """
@@ -30,7 +30,7 @@ Hours = Mapping[str, Mapping[int, MeterReading]]
 """Meter → hour (Unix ms) → its reading."""
 
 RESIDUAL_ERROR_PPM: Final = -50_000
-"""Least residual of a correct tree: children above it measure over 5 % more than their meter. METHOD.md §3.
+"""Least residual of a correct tree: children above it measure over 5 % more than their meter. docs/methodology.md §3.
 """
 _LOSS_NOT_KNOWN: Final = "{}: the loss of the UPS is not known"
 

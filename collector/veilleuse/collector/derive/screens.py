@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Derives the energy of external screens, separate from the machine's (pure). METHOD.md §3.
+"""Derives the energy of external screens, separate from the machine's (pure). docs/methodology.md §3.
 
 Internal panels belong to the machine. Only time reported by agents is derived: the time that screens are on.
 No agent sees a screen that is off. That standby energy (0.3 W, some 2 kWh a year each) is added to the

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Derives the wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
+"""Derives the wall energy of a cell by the ladder of docs/methodology.md §1 (pure, integers only).
 
 meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class
 default. The best method gives the milliseconds that it covers, the next one those that remain, the load model
-the rest: docs/decisions/0008 and 0026. Points nest and are never summed across methods.
+the rest: docs/decisions/0026. Points nest and are never summed across methods.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ PRESSED_SLICE_SECONDS: Final = 0.005
 """Slice while more calls wait than are served: storing goes first, and later derivation handles more records
 at once.
 
-It is never zero: decision 0044.
+It is never zero: docs/wire.md §3.
 """
 GATHER_SECONDS: Final = 0.5
 """Wait between the first stored record and the derivation: records that arrive together are derived together.

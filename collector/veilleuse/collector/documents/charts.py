@@ -1,15 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A Chart as SVG text, for HTML and PDF: no script, every text escaped, colours as attributes that a style sheet may override.
+"""Draw charts as SVG text, for reports and pages: no script, every text escaped. Pure.
 
-Pure. A drawing never stands alone: a table with the same values follows it (view.chart_grid).
+`draw` is for HTML and PDF files: its colours and fonts are attributes, which a style sheet may override. `columns` and `shares` are
+for pages, whose style sheet has all of them. A drawing never stands alone: a table with the same values follows it.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,13 +48,13 @@ def nice_ticks(maximum: float, count: int = 4) -> list[float]:
 
 
 WIDTH: Final = 720
+LEFT: Final = 88
+"""Room for a vertical axis."""
 MARGIN: Final = 16
 BAR: Final = 16
 LABEL: Final = 20
 """Room for the label above the bars of a category."""
 AXIS: Final = 34
-LEFT: Final = 88
-"""Room for the axis of a line."""
 HEIGHT: Final = 260
 LONGEST: Final = 90
 """Characters of a label; the table beside the chart has the whole one."""
@@ -79,10 +80,8 @@ def draw(document: Document, number: int, chart: Chart, w: Words) -> Markup:
     identifier = f"chart-{number}"
     body, height = _line(names, series, w) if chart.kind == "line" else _bars(names, series, chart.kind, w)
     alternative = escape(w("page.chart_alternative", title=title))
-    return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{identifier}" '
-        f'xmlns="http://www.w3.org/2000/svg" font-family="DejaVu Sans, sans-serif" font-size="12">'
-        f'<title id="{identifier}">{alternative}</title>{"".join(body)}</svg>'
+    return _svg(
+        identifier, alternative, height, body, ' font-family="DejaVu Sans, sans-serif" font-size="12"'
     )
 
 
@@ -202,11 +201,23 @@ def _tick(x: float, bottom: float, text: str, *, is_zero: bool) -> str:
     )
 
 
-def _rectangle(colour: int, x: float, y: float, width: float, height: float) -> str:
-    return (
-        f'<rect class="c{colour % 8}" fill="{COLOURS[colour % 8]}" x="{x:.2f}" y="{y:.2f}" '
-        f'width="{max(width, 0.5):.2f}" height="{height:.2f}"/>'
+def _svg(identifier: str, title: str, height: int, parts: Iterable[str], attributes: str = "") -> Markup:
+    """Frame a drawing; `identifier` is its title's, by which it is named."""
+    name = escape(identifier)
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}" '
+        f'xmlns="http://www.w3.org/2000/svg"{attributes}><title id="{name}">{escape(title)}</title>'
+        f"{''.join(parts)}</svg>"
     )
+
+
+def _rectangle(colour: int, x: float, y: float, width: float, height: float) -> str:
+    return f'<rect class="c{colour % 8}" fill="{COLOURS[colour % 8]}" {_box(x, y, width, height)}/>'
+
+
+def _box(x: float, y: float, width: float, height: float) -> str:
+    """Place a rectangle; what is there is seen, however little."""
+    return f'x="{x:.2f}" y="{y:.2f}" width="{max(width, 0.5):.2f}" height="{max(height, 0.5):.2f}"'
 
 
 def _category(document: Document, chart: Chart, row: Row, w: Words) -> str:
@@ -221,3 +232,105 @@ def _figure(row: Row, name: str) -> float | None:
 
 def _short(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+# --- pages: colours, lines and letters are the style sheet's
+
+COLUMNS_HEIGHT: Final = 290
+RIGHT: Final = 8
+TOP: Final = 16
+UNIT: Final = 28
+"""Room for the unit above an axis."""
+BOTTOM: Final = 30
+SHARE_BAR: Final = 34
+SHARE_LABEL: Final = 30
+"""Room for the label above a bar: its text is larger on narrow screens."""
+SHARE_LONGEST: Final = 54
+"""Characters that fit above a bar on a narrow screen: 720 ÷ (24 × 0.55)."""
+SEPARATOR: Final = " · "
+"""Between the parts of a label."""
+
+
+def columns(
+    identifier: str,
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    write: Callable[[float], str],
+    *,
+    unit: str = "",
+    every: int = 1,
+) -> Markup:
+    """Stacked columns over time. `write` formats the axis; `unit` is written above it; every `every`-th label is written."""
+    totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
+    ticks = nice_ticks(max(totals, default=0.0))
+    top = TOP + (UNIT if unit else 0)
+    plot_width, plot_height = WIDTH - LEFT - RIGHT, COLUMNS_HEIGHT - top - BOTTOM
+    step = plot_width / max(1, len(labels))
+    scale = plot_height / ticks[-1]
+    parts = [_patterns(identifier)]
+    if unit:
+        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{TOP + 6}">{escape(unit)}</text>')
+    for tick in ticks:
+        y = top + plot_height - tick * scale
+        parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick))}</text>')
+    for i, label in enumerate(labels):
+        x, y = LEFT + i * step, float(top + plot_height)
+        for one in series:
+            value = one.values[i]
+            if value is None or value <= 0:
+                continue
+            height = value * scale
+            y -= height
+            parts.append(_bar(identifier, one, x + step * 0.12, y, step * 0.76, height))
+        if i % every == 0:
+            parts.append(
+                f'<text class="axis middle" x="{x + step / 2:.1f}" y="{COLUMNS_HEIGHT - 10}">{escape(label)}</text>'
+            )
+    return _svg(f"{identifier}-title", title, COLUMNS_HEIGHT, parts)
+
+
+def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
+    """One full-width bar per label, cut by each series' share of it. A label without any value has no bar."""
+    height = TOP + len(labels) * (SHARE_BAR + SHARE_LABEL)
+    parts = [_patterns(identifier)]
+    for i, label in enumerate(labels):
+        top = TOP + i * (SHARE_BAR + SHARE_LABEL)
+        parts += [
+            f'<text class="{kind}" x="0" y="{top + 14}">{escape(text)}</text>' for kind, text in _above(label)
+        ]
+        total = sum(one.values[i] or 0.0 for one in series)
+        x = 0.0
+        for one in series:
+            value = one.values[i]
+            if value is None or value <= 0 or total <= 0:
+                continue
+            width = value / total * WIDTH
+            parts.append(_bar(identifier, one, x, top + 22, width, SHARE_BAR))
+            x += width
+    return _svg(f"{identifier}-title", title, height, parts)
+
+
+def _above(label: str) -> list[tuple[str, str]]:
+    """(class, text) of what stands above a bar. A long label has a shorter one for narrow screens, without its first part: the
+    table beside the chart has it whole."""
+    short = label.partition(SEPARATOR)[2]
+    if len(label) <= SHARE_LONGEST or not short:
+        return [("axis", label)]
+    return [("axis long", label), ("axis short", short)]
+
+
+def _patterns(identifier: str) -> str:
+    return (
+        f'<defs><pattern id="{escape(identifier)}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect class="stripe" width="2" height="6"/></pattern></defs>'
+    )
+
+
+def _bar(identifier: str, one: Series, x: float, y: float, width: float, height: float) -> str:
+    box = _box(x, y, width, height)
+    drawn = f'<rect class="c{one.colour % 8}" {box}/>'
+    if one.hatched:
+        drawn += f'<rect fill="url(#{escape(identifier)}-hatch)" {box}/>'
+    return drawn

@@ -3,7 +3,7 @@
 """One file per report and one per format; no arithmetic here.
 
 A report is a Document: tables of plain values, None left out. A format turns a Document into bytes. What columns are called,
-in which unit and what they say is in columns.toml, for all formats; docs/decisions/0034.
+in which unit and what they say is in columns.toml, for all formats; docs/reports.md.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ BINARY: Final = frozenset({"xlsx", "pdf"})
 
 
 def renderer(name: str) -> Callable[[Document], bytes]:
-    """The function of a format: the same clean texts for all (PROMISES.md S14-S16). Raises KeyError.
+    """The function of a format: the same clean texts for all (docs/guarantees.md S14 to S16). Raises KeyError.
 
     The function raises UsageError when a format cannot be had here, or cannot hold so much.
     """

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a report says to people, in French and English. Pure but for reading locale/.
+"""Words, numbers and dates in French and English, of reports, pages and the terminal. Pure but for reading locale/.
 
-No figure is computed here. One that the account did not round (report.SHOWN) is written with three significant digits.
+No figure is computed here. One that the account did not round (document.SHOWN) is written with three significant digits.
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
 from veilleuse.collector.documents.document import LANGUAGES, SHOWN, UNDER_WAY_UNTIL, Row, Text, Value
+from veilleuse.wire.units import (
+    GRAMS_PER_KILOGRAM,
+    MILLIJOULES_PER_KWH,
+    MILLIJOULES_PER_UNIT,
+    MILLISECONDS_PER_SECOND,
+    WATTS_PER_KILOWATT,
+)
 
 SIGNIFICANT: Final = 3
 HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, "inventory_imported_on")
@@ -39,9 +47,21 @@ class Words:
 
     def __call__(self, key: str, /, **values: object) -> str:
         """The text of a dotted key, filled in. Raises KeyError on an unknown key."""
-        section, _, name = key.partition(".")
-        found = self.texts[section][name] if name else self.texts[section]
-        return str(found).format(**values) if values else str(found)
+        found = str(self._find(key))
+        return found.format(**values) if values else found
+
+    def has(self, key: str) -> bool:
+        """Tell if there is such a text."""
+        try:
+            return isinstance(self._find(key), str)
+        except KeyError:
+            return False
+
+    def count(self, key: str, number: int, **values: object) -> str:
+        """Fill in the singular or the plural; French says singular for 0 and 1, English for 1 alone."""
+        one, many = self._find(key)
+        single = number == 1 or (number == 0 and self.language == "fr")
+        return str(one if single else many).format(n=self.number(number), **values)
 
     def get(self, section: str, name: str) -> str:
         """The text of a name that may have none: the name itself then, with spaces."""
@@ -78,19 +98,61 @@ class Words:
         written = digits.replace("-", "−") + (f"{self('decimal')}{decimals}" if point else "")
         return f"{written} × 10^{int(exponent)}" if exponent else written
 
+    def tick(self, value: float) -> str:
+        """Write a round step of an axis, without useless zeros."""
+        return self.plain_number(f"{value:.6f}".rstrip("0").rstrip("."))
+
     def percent(self, ratio: float) -> str:
-        """A ratio 0 to 1."""
-        return self("percent", number=self.plain_number(f"{ratio:.1%}"[:-1]))
+        """Write a ratio 0 to 1. 0 and 100 are exactly that: something is not nothing, and what lacks a little is not whole."""
+        mark, shown = "", f"{100 * ratio:.1f}"
+        if ratio > 0 and shown == "0.0":
+            mark, shown = f"<{NO_BREAK}", "0.1"
+        elif ratio < 1 and shown == "100.0":
+            mark, shown = f">{NO_BREAK}", "99.9"
+        elif shown in ("0.0", "100.0"):
+            shown = shown.removesuffix(".0")
+        return self("percent", number=mark + self.plain_number(shown))
+
+    def energy(self, energy_millijoules: int) -> str:
+        """Write kWh, or Wh when small, or MWh when large."""
+        scale, unit = energy_unit(energy_millijoules)
+        return f"{self.number(energy_millijoules / scale)}{NO_BREAK}{unit}"
+
+    def grams(self, grams: Fraction) -> str:
+        """Write gCO2e, or mg, kg, t."""
+        if grams == 0:
+            return f"0{NO_BREAK}gCO₂e"
+        units = ((1_000_000, "t"), (GRAMS_PER_KILOGRAM, "kg"), (1, "g"))
+        scale, unit = next(
+            ((Fraction(scale), unit) for scale, unit in units if grams >= scale),
+            (Fraction(1, GRAMS_PER_KILOGRAM), "mg"),
+        )
+        return f"{self.number(float(grams / scale))}{NO_BREAK}{unit}CO₂e"
+
+    def watts(self, watts: float) -> str:
+        """Write W, or kW from 10,000 W on."""
+        if watts >= 10_000:
+            return f"{self.number(watts / WATTS_PER_KILOWATT)}{NO_BREAK}kW"
+        return f"{self.number(watts)}{NO_BREAK}W"
 
     def day(self, text: str) -> str:
         """An ISO date in full; what is none, as it is."""
         try:
-            day = date.fromisoformat(text)
+            return self._day("format", date.fromisoformat(text))
         except ValueError:
             return text
-        first = day.day == 1 and self.language == "fr"
-        months: Sequence[str] = self.texts["day"]["months"]
-        return self("day.format", day="1er" if first else day.day, month=months[day.month - 1], year=day.year)
+
+    def long_day(self, day: date) -> str:
+        """Write a day with its weekday, in full."""
+        return self._day("long", day)
+
+    def short_day(self, day: date) -> str:
+        """Write a day as briefly as the language can."""
+        return self("day.short", day=day.day, number=day.month, year=day.year)
+
+    def month(self, day: date) -> str:
+        """Write the month of a day, in full, and its year."""
+        return f"{self.texts['day']['months'][day.month - 1]} {day.year}"
 
     def time(self, unix_milliseconds: int) -> str:
         """To the minute, UTC."""
@@ -135,13 +197,29 @@ class Words:
             column = Column(name, kind, "", {}, {}, words=name)
         return self.value(column, value, {})
 
+    def _day(self, form: str, day: date) -> str:
+        words: Mapping[str, Any] = self.texts["day"]
+        return self(
+            f"day.{form}",
+            weekday=words["weekdays"][day.weekday()],
+            day="1er" if day.day == 1 and self.language == "fr" else day.day,
+            month=words["months"][day.month - 1],
+            year=day.year,
+        )
+
+    def _find(self, key: str) -> Any:
+        found: Any = self.texts
+        for part in key.split("."):
+            found = found[part]
+        return found
+
     def _share(self, share: float | str | Mapping[str, str]) -> str:
         return self.percent(share) if isinstance(share, (int, float)) else self.text(share)[0]
 
 
 def instant(unix_milliseconds: int) -> datetime:
     """UTC, to the second."""
-    return datetime.fromtimestamp(unix_milliseconds // 1000, UTC)
+    return datetime.fromtimestamp(unix_milliseconds // MILLISECONDS_PER_SECOND, UTC)
 
 
 def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
@@ -163,8 +241,23 @@ def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
     }
 
 
+def energy_unit(energy_millijoules: int) -> tuple[int, str]:
+    """Choose a unit for an amount: (mJ per unit, unit)."""
+    if energy_millijoules >= MILLIJOULES_PER_UNIT["MWh"]:
+        return MILLIJOULES_PER_UNIT["MWh"], "MWh"
+    if energy_millijoules >= MILLIJOULES_PER_KWH // 10:
+        return MILLIJOULES_PER_KWH, "kWh"
+    return MILLIJOULES_PER_UNIT["Wh"], "Wh"
+
+
 @cache
 def words(language: str) -> Words:
-    """The words of `fr` or `en`."""
-    text = files("veilleuse.collector.documents").joinpath("locale", f"{language}.toml").read_text("utf-8")
-    return Words(tomllib.loads(text))
+    """Read the words of `fr` or `en`: of reports, of pages, and under `api` those of the page about the API."""
+    reports, pages, api = (texts_of(f"{part}{language}.toml") for part in ("", "pages.", "api."))
+    return Words({**reports, **pages, "api": api})
+
+
+def texts_of(file: str) -> dict[str, Any]:
+    """Read the texts of one file of locale/."""
+    folder = files("veilleuse.collector.documents").joinpath("locale")
+    return tomllib.loads(folder.joinpath(file).read_text("utf-8"))

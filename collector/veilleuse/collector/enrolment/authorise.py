@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who may call, decided on every call: gRPC keeps serving a connection whose certificate has expired or was revoked.
+"""Authorises every call: gRPC keeps a connection open after its certificate has expired or was revoked.
 
-Nothing is read from disk here: certificates are parsed once per PEM, and what the registry says of each host is kept
-in memory, refreshed by whoever changes it (`put`).
+Nothing is read from disk here. Certificates are parsed once per PEM. The access of each host is kept in
+memory, and updated by each change of the registry (`put`).
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ _ADVICE = {
     HostStatus.FORGOTTEN: "this machine was forgotten: enrol it again with a new join file",
 }
 _CONFLICT = (
-    "a newer certificate of this machine was used already: it is a copy, or was set back; enrol it again with a new "
+    "a newer certificate of this machine was used already: it is a copy, or was set back; enrol it again "
+    "with a new "
     "join file"
 )
-"""Two holders of one identity are never served both: PROMISES.md §2.6.6."""
+"""Two machines with one identity are never both served: docs/wire.md §6."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostAccess:
-    """What the registry says of one agent."""
+    """Access of one agent, as recorded in the registry."""
 
     host_id: HostId
     population: Population
@@ -48,44 +49,44 @@ class HostAccess:
     generation: int
     """Highest generation issued, as far as this registry knows; 0 when none."""
     used: int = 0
-    """Highest generation a call came with; 0 when none. The registry keeps those of Hellos across a restart."""
+    """Highest generation shown in a call; 0 when none. The registry keeps that of Hellos across a restart."""
 
 
 _FORGOTTEN: Final = HostAccess(HostId(0), Population.WORKSTATION, HostStatus.FORGOTTEN, 0)
-"""Of whom it was, nothing is known any more."""
+"""Access of a forgotten machine, of which only the hash of its id is left."""
 
 
 def agent_id_sha256(agent_id: bytes) -> bytes:
-    """All that is left of a forgotten machine; 32 bytes."""
+    """Return the hash that is kept of a forgotten machine; 32 bytes."""
     return hashlib.sha256(agent_id).digest()
 
 
-class Standings:
-    """The in-memory map of all agents. Thread-safe: each entry is replaced as a whole."""
+class AccessTable:
+    """Table of the access of all agents, in memory. Thread-safe: each entry is replaced as a whole."""
 
     def __init__(
         self, entries: Iterable[tuple[AgentId, HostAccess]] = (), forgotten: Iterable[bytes] = ()
     ) -> None:
-        """`entries`: all that the registry knows at start; `forgotten`: hashes of agent ids, as `agent_id_sha256`."""
+        """`entries`: all agents of the registry at start; `forgotten`: results of `agent_id_sha256`."""
         self._entries = dict(entries)
         self._forgotten = set(forgotten)
         self._lock = threading.Lock()
 
     def get(self, agent_id: AgentId) -> HostAccess | None:
-        """None for an agent nobody enrolled here."""
+        """Return the access of an agent; None for an agent that was never enrolled here."""
         known = self._entries.get(agent_id)
         if known is None and agent_id_sha256(agent_id) in self._forgotten:
             return _FORGOTTEN
         return known
 
     def forget(self, agent_id: AgentId) -> None:
-        """Nothing but the hash of its id is left; inside the writer's job that forgets it."""
+        """Keep only the hash of the agent's id; called in the writer's job that forgets the agent."""
         with self._lock:
             self._forgotten.add(agent_id_sha256(agent_id))
             self._entries.pop(agent_id, None)
 
     def add_host(self, host: Host, generation: int) -> None:
-        """Inside the writer's job that enrols it, like `set_status`: a revocation that follows finds it here."""
+        """Add a host in the writer's job that enrols it, so that a following revocation finds it here."""
         with self._lock:
             self._entries.setdefault(
                 host.agent_id, HostAccess(host.host_id, host.population, host.status, generation)
@@ -93,9 +94,10 @@ class Standings:
         self.raise_generation(host.agent_id, generation)
 
     def set_status(self, agent_id: AgentId, status: HostStatus) -> None:
-        """Inside the writer's job that stores it, so that the order of changes is the store's.
+        """Set a status in the writer's job that stores it, so that changes keep the order of the store.
 
-        Should the commit fail, memory is ahead of the store until the next start, and the operator was told of the failure.
+        If the commit fails, memory is ahead of the store until the next start. The operator is told of the
+        failure.
         """
         with self._lock:
             known = self._entries.get(agent_id)
@@ -103,14 +105,14 @@ class Standings:
                 self._entries[agent_id] = replace(known, status=status)
 
     def note_use(self, agent_id: AgentId, generation: int) -> None:
-        """A call came with a certificate of this generation."""
+        """Record that a call showed a certificate of this generation."""
         with self._lock:
             known = self._entries.get(agent_id)
             if known is not None and generation > known.used:
                 self._entries[agent_id] = replace(known, used=generation)
 
     def raise_generation(self, agent_id: AgentId, generation: int) -> None:
-        """After a certificate was issued, or a newer one was seen."""
+        """Record the generation of a certificate that was issued, or of a newer one that was shown."""
         with self._lock:
             known = self._entries.get(agent_id)
             if known is not None and generation > known.generation:
@@ -118,21 +120,23 @@ class Standings:
 
 
 class CertificateAuthoriser:
-    """ports.Authoriser from the certificate authority and the standings."""
+    """Implements ports.Authoriser with the certificate authority and the access table."""
 
     def __init__(
         self,
         authority: Authority,
-        standings: Standings,
+        access_table: AccessTable,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_collector_behind: Callable[[], None] = lambda: None,
-        on_conflict: Callable[[HostAccess, AgentId], None] = lambda standing, agent_id: None,
+        on_conflict: Callable[[HostAccess, AgentId], None] = lambda access, agent_id: None,
     ) -> None:
-        """`on_collector_behind`: called once per agent whose certificate is newer than this registry. `on_conflict`: on
-        every call of a holder whose certificate is older than one in use."""
+        """`on_collector_behind` is called once per agent whose certificate is newer than this registry.
+
+        `on_conflict` is called on every call with a certificate older than one in use.
+        """
         self._authority = authority
-        self._standings = standings
+        self._access_table = access_table
         self._now = now
         self._on_collector_behind = on_collector_behind
         self._on_conflict = on_conflict
@@ -147,33 +151,36 @@ class CertificateAuthoriser:
             raise NotAuthorised("expired", "the certificate has expired: renew it")
         if now < certificate.not_before:
             raise NotAuthorised("not_yet_valid", "the certificate is not valid yet: check the clocks")
-        standing = check_standing(self._standings.get(certificate.agent_id))
-        if certificate.generation < standing.used:
-            self._on_conflict(standing, certificate.agent_id)
+        access = check_access(self._access_table.get(certificate.agent_id))
+        if certificate.generation < access.used:
+            self._on_conflict(access, certificate.agent_id)
             raise NotAuthorised("identity_conflict", _CONFLICT)
-        if certificate.generation > standing.used:
-            self._standings.note_use(certificate.agent_id, certificate.generation)
-        if certificate.generation > standing.generation:
+        if certificate.generation > access.used:
+            self._access_table.note_use(certificate.agent_id, certificate.generation)
+        if certificate.generation > access.generation:
             self._behind(certificate)
         return Caller(
-            standing.host_id,
+            access.host_id,
             certificate.agent_id,
-            standing.population,
+            access.population,
             certificate.serial,
             certificate.generation,
         )
 
     def _behind(self, certificate: AgentCertificate) -> None:
-        # Signed by us, yet newer than all we remember: this registry was restored from a backup (§2.6.6).
-        self._standings.raise_generation(certificate.agent_id, certificate.generation)
+        # Signed by us, but newer than the registry: the registry was restored from a backup (docs/wire.md §6).
+        self._access_table.raise_generation(certificate.agent_id, certificate.generation)
         self._on_collector_behind()
         log.warning("certificate newer than the registry", extra={"generation": certificate.generation})
 
 
-def check_standing(standing: HostAccess | None) -> HostAccess:
-    """The standing, when it is active. Raises NotAuthorised: unknown_agent, pending, suspended, revoked, forgotten."""
-    if standing is None:
+def check_access(access: HostAccess | None) -> HostAccess:
+    """Return the access if it is active.
+
+    Raises NotAuthorised: unknown_agent, pending, suspended, revoked, forgotten.
+    """
+    if access is None:
         raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
-    if standing.status is not HostStatus.ACTIVE:
-        raise NotAuthorised(standing.status.value, _ADVICE[standing.status])
-    return standing
+    if access.status is not HostStatus.ACTIVE:
+        raise NotAuthorised(access.status.value, _ADVICE[access.status])
+    return access

@@ -1,14 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The certificate authority: agents' certificates, the collector's own, and the authority's own files.
+"""The certificate authority: certificates of agents, of the collector, and of the authority itself.
 
-What lies in `<data_dir>/ca` is told by veilleuse.collector.enrolment.ca_files. The root key signs an intermediate, and
-may be moved off-line at once: until the next one nothing else needs it. An organisation's own intermediate does as well.
+veilleuse.collector.enrolment.ca_files describes the files in `<data_dir>/ca`. The root key signs an
+intermediate. It may then be moved off-line: only the next intermediate needs it. An organisation's own
+intermediate works as well.
 
-Usages bound what each key can do: the root signs certificates only (path length 1), the intermediate signs leaves
-only (path length 0, client and server authentication), an agent's leaf is a client only, so that a stolen one can
-never pose as the collector. There are no X.509 name constraints: those on URIs constrain a host name (RFC 5280
-§4.2.1.10), and `urn:veilleuse:agent:` has none, so that verifiers refuse the whole chain. Clients trust this root
+Key usages limit each key. The root signs certificates only (path length 1). The intermediate signs leaves
+only (path length 0, client and server authentication). An agent's leaf is a client only, so a stolen one can
+never pose as the collector.
+
+There are no X.509 name constraints. Constraints on URIs constrain a host name (RFC 5280 §4.2.1.10).
+`urn:veilleuse:agent:` has no host name, so verifiers would refuse the whole chain. Clients trust this root
 for this collector only.
 """
 
@@ -60,14 +63,14 @@ FOLDER: Final = "ca"
 DRAFT: Final = "ca.new"
 SERVER_LIFE: Final = timedelta(days=90)
 DOCUMENT_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
-"""id-kp-documentSigning, RFC 9336: no TLS peer takes it for its own."""
+"""id-kp-documentSigning, RFC 9336: no TLS peer accepts it."""
 SERVER_RENEWAL: Final = timedelta(days=30)
-"""The collector's own certificate is made again when less than this is left."""
+"""The collector's own certificate is replaced when less than this is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
-    """A new certificate of an agent."""
+    """New certificate of an agent."""
 
     certificate_der: bytes
     facts: AgentCertificate
@@ -75,35 +78,36 @@ class IssuedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What the collector shows to agents, and what it asks of theirs."""
+    """Certificate that the collector shows to agents, and roots that it accepts."""
 
     key_pem: bytes = field(repr=False)
     chain_pem: bytes
-    """Leaf, then what hangs it on a root."""
+    """Leaf, then the certificates that link it to a root."""
     not_after: datetime
     roots_pem: bytes
-    """Agents' certificates must hang on one of them."""
+    """Certificates of agents must chain to one of these roots."""
 
 
-def create(data_dir: Path, now: datetime, brought: ExternalCa | None = None) -> Path | None:
-    """Make `<data_dir>/ca` with a new root and intermediate, or with one brought; all or nothing.
+def create(data_dir: Path, now: datetime, external: ExternalCa | None = None) -> Path | None:
+    """Create `<data_dir>/ca` with a new root and intermediate, or with an external one; all or nothing.
 
-    Returns the path of the root's key, when it was made here. Raises DataDirectoryError when there is one already or it
-    cannot be written.
+    Returns the path of the root key, when it was created here. Raises DataDirectoryError when an authority
+    exists already, or cannot be written.
     """
-    draft(data_dir, now, brought)
+    draft(data_dir, now, external)
     return adopt(data_dir)
 
 
-def draft(data_dir: Path, now: datetime, brought: ExternalCa | None = None) -> None:
-    """Write a new authority into `<data_dir>/ca.new`, where it is none until `adopt`. Raises DataDirectoryError."""
+def draft(data_dir: Path, now: datetime, external: ExternalCa | None = None) -> None:
+    """Write a new authority into `<data_dir>/ca.new`; `adopt` activates it. Raises DataDirectoryError."""
     folder, made = data_dir / FOLDER, data_dir / DRAFT
     if folder.exists():
         raise DataDirectoryError(f"{folder} exists already: a second authority would disown every agent")
-    files = _own_files(now) if brought is None else _brought_files(brought)
+    files = _own_files(now) if external is None else _external_files(external)
     try:
         make_own_folder(made)
-        for leftover in made.iterdir():  # of an init that was cut; the folder itself says so and stays
+        # left by an interrupted init; the folder itself marks the interruption and stays
+        for leftover in made.iterdir():
             remove_owned(leftover)
         for name, content in files.items():
             replace_owned(made / name, content)
@@ -112,7 +116,10 @@ def draft(data_dir: Path, now: datetime, brought: ExternalCa | None = None) -> N
 
 
 def adopt(data_dir: Path) -> Path | None:
-    """Put the draft in place, durably. Returns the path of the root's key, if it is there. Raises DataDirectoryError."""
+    """Move the draft into place, durably, and return the path of the root key, if present.
+
+    Raises DataDirectoryError.
+    """
     folder = data_dir / FOLDER
     try:
         rename_owned(data_dir / DRAFT, folder)
@@ -123,13 +130,13 @@ def adopt(data_dir: Path) -> Path | None:
 
 
 def root_key_file(data_dir: Path) -> Path | None:
-    """Where the root's key lies, as long as nobody moved it off-line."""
+    """Return the path of the root key, as long as it was not moved off-line."""
     path = data_dir / FOLDER / "root.key"
     return path if path.exists() else None
 
 
 def root_key_files(data_dir: Path) -> list[Path]:
-    """The keys of roots, old, present and next, that nobody moved off-line yet."""
+    """Return the keys of old, present and next roots that were not moved off-line yet."""
     return sorted((data_dir / FOLDER).glob("*root.key"))
 
 
@@ -145,93 +152,94 @@ def _own_files(now: datetime) -> dict[str, bytes]:
     }
 
 
-def _brought_files(brought: ExternalCa) -> dict[str, bytes]:
+def _external_files(external: ExternalCa) -> dict[str, bytes]:
     return {
-        "root.pem": pem(brought.root),
-        "intermediate.pem": b"".join(map(pem, brought.chain)),
-        "intermediate.key": key_pem(brought.key),
+        "root.pem": pem(external.root),
+        "intermediate.pem": b"".join(map(pem, external.chain)),
+        "intermediate.key": key_pem(external.key),
     }
 
 
 class Authority:
-    """Issues and recognises certificates. Safe to share between threads: what it holds is replaced as a whole."""
+    """Issues and recognises certificates. Thread-safe: its state is replaced as a whole."""
 
     def __init__(
         self, data_dir: Path, pki: Pki, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """Finishes a step that was cut. Raises DataDirectoryError when the authority's files are missing or damaged."""
+        """Finish an interrupted change. Raises DataDirectoryError when files are missing or damaged."""
         self._folder = Folder(data_dir / FOLDER)
         self._pki = pki
         self._now = now
         self._making = threading.Lock()
-        self._hold(load(self._folder, now()))
+        self._set_keys(load(self._folder, now()))
 
-    def _hold(self, holdings: CaKeys) -> None:
-        self.holdings = holdings
-        self._recognise = lru_cache(maxsize=8192)(holdings.recognise)
+    def _set_keys(self, keys: CaKeys) -> None:
+        self.keys = keys
+        self._recognise = lru_cache(maxsize=8192)(keys.recognise)
 
     @property
     def root(self) -> x509.Certificate:
-        """The root that the issuing intermediate hangs on."""
-        return self.holdings.current.root
+        """Root above the issuing intermediate."""
+        return self.keys.current.root
 
     @property
     def intermediate(self) -> x509.Certificate:
-        """The one that issues."""
-        return self.holdings.current.certificate
+        """Intermediate that issues certificates."""
+        return self.keys.current.certificate
 
     @property
     def root_pem(self) -> bytes:
-        """The root, for join files."""
+        """Root as PEM, for join files."""
         return pem(self.root)
 
     @property
     def intermediate_der(self) -> bytes:
-        """The issuing intermediate, DER."""
+        """Issuing intermediate, DER."""
         return self.intermediate.public_bytes(Encoding.DER)
 
     @property
     def root_sha256(self) -> str:
-        """SHA-256 of the root's DER, hexadecimal: the `ca_sha256` agents pin."""
+        """SHA-256 of the root's DER, hexadecimal: the `ca_sha256` that agents pin."""
         return fingerprint(self.root)
 
     @property
     def now(self) -> datetime:
-        """This authority's clock."""
+        """Time of this authority's clock."""
         return self._now()
 
     def change(self, step: Step) -> CaKeys:
-        """Make a step of a rotation: on disk at once or not at all, then for everyone who asks. What is held now.
+        """Apply a step of a rotation on disk, all or nothing, then in memory; return the new keys.
 
-        Raises DataDirectoryError, or UsageError or AdminError when the step cannot be made.
+        Raises DataDirectoryError; UsageError or AdminError when the step is not possible.
         """
         with self._making:
-            self._folder.change(step(self._folder, self.holdings, self._now()))
-            self._hold(load(self._folder, self._now()))
-            return self.holdings
+            self._folder.change(step(self._folder, self.keys, self._now()))
+            self._set_keys(load(self._folder, self._now()))
+            return self.keys
 
     def bundle(self, certificate_der: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        """(intermediates, roots), DER, that go to an agent with its certificate.
+        """Return (intermediates, roots), DER, that an agent gets with its certificate.
 
-        After a switch the cross certificate is among them: an agent takes no root that those it trusts do not vouch for.
+        After a switch they include the cross certificate: an agent only accepts roots that its trusted roots
+        vouch for.
         """
-        held = self.holdings
+        held = self.keys
         chain = held.chain_above(x509.load_der_x509_certificate(certificate_der))
         if chain is None or chain == held.current.chain:
             chain = held.full_chain
         return _ders(chain), _ders(held.roots)
 
     def is_current(self, certificate_der: bytes) -> bool:
-        """Whether the intermediate that issues now made it."""
-        held = self.holdings
+        """Return True when the present intermediate issued the certificate."""
+        held = self.keys
         return held.chain_above(x509.load_der_x509_certificate(certificate_der)) == held.current.chain
 
     def issue(
         self, key: ec.EllipticCurvePublicKey, agent_id: AgentId, population: Population, generation: int
     ) -> IssuedCertificate:
-        """A certificate for an agent's key: 24 h on servers, 7 days elsewhere (PROMISES.md §2.6.4).
+        """Issue a certificate for an agent's key: 24 h on servers, 7 days elsewhere (docs/wire.md §6).
 
-        Workstations and classroom PCs get whole UTC days, so that a certificate tells no time of day.
+        Workstations and classroom PCs get whole UTC days, so that a certificate reveals no time of day.
         """
         now = self._now()
         if population is Population.SERVER:
@@ -249,8 +257,8 @@ class Authority:
         not_before: datetime,
         not_after: datetime,
     ) -> IssuedCertificate:
-        """A certificate for an agent's key, valid for exactly this span (whole seconds)."""
-        held = self.holdings
+        """Issue a certificate for an agent's key, valid for exactly this span (whole seconds)."""
+        held = self.keys
         builder = self._leaf(
             held, x509.Name([]), key, (not_before, not_after), ExtendedKeyUsageOID.CLIENT_AUTH
         )
@@ -260,11 +268,12 @@ class Authority:
         return IssuedCertificate(certificate.public_bytes(Encoding.DER), read_certificate(certificate))
 
     def document_chain(self, key: Ed25519PublicKey) -> tuple[x509.Certificate, ...]:
-        """A certificate for the key that signs closed years, what hangs it on its root, and that root. Good for documents alone.
+        """Issue a certificate for the key that signs closed years; return it with its chain and root.
 
-        Raises DataDirectoryError when nobody would accept it now.
+        The certificate is valid for documents only. Raises DataDirectoryError when nobody would accept it
+        now.
         """
-        held, now = self.holdings, self._now()
+        held, now = self.keys, self._now()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse closed years")])
         validity = (now - CLOCK_SKEW, held.current.not_after)
         certificate = self._leaf(held, subject, key, validity, DOCUMENT_SIGNING).sign(
@@ -273,19 +282,21 @@ class Authority:
         return (certificate, *held.current.chain, held.current.root)
 
     def recognise(self, certificate: bytes) -> AgentCertificate:
-        """What a certificate (PEM or DER) signed by this authority says, expired or not, of an earlier intermediate too.
+        """Read a certificate (PEM or DER) signed by this authority, expired or not.
 
-        Raises NotAuthorised (not_an_agent, not_ours). Results are remembered: a connection shows the same PEM on every call.
+        Certificates of earlier intermediates are accepted. Raises NotAuthorised (not_an_agent, not_ours).
+        Results are cached: a connection shows the same PEM on every call.
         """
         return self._recognise(certificate)
 
     def server_identity(self) -> ServerIdentity:
-        """The collector's own key and certificate, made again when near its end or when `pki.server_names` changed.
+        """Return the collector's own key and certificate.
 
-        Raises DataDirectoryError.
+        Both are replaced near the end of the certificate, or when `pki.server_names` changed. Raises
+        DataDirectoryError.
         """
-        with self._making:  # asked for by both servers and by `health`, from any thread
-            held = self.holdings
+        with self._making:  # both servers and `health` call this, from any thread
+            held = self.keys
             return self._existing_server_identity(held) or self._new_server_identity(held)
 
     def _new_server_identity(self, held: CaKeys) -> ServerIdentity:
@@ -315,10 +326,10 @@ class Authority:
             key = load_pem_private_key(key_pem or b"", None)
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except (DataDirectoryError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
-            return None  # missing or damaged: nothing but its own key is lost by making it again
+            return None  # missing or damaged: only the collector's own key is lost by replacing it
         same_key = key.public_key() == leaf.public_key() and tuple(above) == held.current.chain
         same_names = list(names) == general_names(self._pki.server_names)
-        now = self._now()  # before its beginning: it was made while the clock was ahead
+        now = self._now()  # before its beginning: it was created while the clock was ahead
         fresh = leaf.not_valid_before_utc <= now and leaf.not_valid_after_utc - now > SERVER_RENEWAL
         if not (same_key and same_names and fresh) or key_pem is None:
             return None
@@ -348,16 +359,18 @@ class Authority:
         return issued_by(builder, issuer.certificate)
 
     def _require_valid_now(self, held: CaKeys) -> None:
-        """Raises DataDirectoryError when nobody would accept what this authority signs at this moment."""
+        """Raise DataDirectoryError when nobody would accept a certificate signed at this moment."""
         now, first, last = self._now(), held.current.not_before, held.current.not_after
         if now < first:
             raise DataDirectoryError(
                 f"the clock says {now:%Y-%m-%d %H:%M} UTC, the authority in {self._folder.path} begins on "
-                f"{first:%Y-%m-%d %H:%M}: set the clock, or make the data directory again if it was wrong then"
+                f"{first:%Y-%m-%d %H:%M}: set the clock, or make the data directory again if it was wrong "
+                "then"
             )
         if now >= last:
             raise DataDirectoryError(
-                f"the intermediate in {self._folder.path} ended on {last:%Y-%m-%d}: set the clock, or make a new one with "
+                f"the intermediate in {self._folder.path} ended on {last:%Y-%m-%d}: set the clock, or make a "
+                "new one with "
                 "'veilleuse ca renew-intermediate'"
             )
 

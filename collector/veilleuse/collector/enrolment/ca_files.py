@@ -1,14 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the authority holds: the issuer at work, the one to come, what is still recognised. Immutable; replaced as a whole.
+"""Keys and certificates of the authority: present, next and earlier issuers. Immutable, replaced as a whole.
 
 Files of `<data_dir>/ca` (0700, each 0600):
-- root.pem, intermediate.pem, intermediate.key: at work. intermediate.pem goes up to the root, without it.
-- root.key: until the operator moves it off-line. server.pem, server.key: the collector's own.
-- next-root.pem, next-intermediate.pem, next-intermediate.key, next-root.key, cross.pem: to come, in the overlap of a rotation.
+
+- root.pem, intermediate.pem, intermediate.key: in use. intermediate.pem goes up to the root, without it.
+- root.key: until the operator moves it off-line. server.pem, server.key: of the collector itself.
+- next-root.pem, next-intermediate.pem, next-intermediate.key, next-root.key, cross.pem: next, during the
+  overlap.
 - old-root.pem, old-root.key, cross.pem: after the switch, until the old root is retired.
-- rotation.json: when the rotation began, and switched.
-- previous-*.pem: intermediates that issue no more; whose leaves are still recognised.
+- rotation.json: times of the start of the rotation, and of the switch.
+- previous-*.pem: intermediates that no longer issue, but whose leaves are still recognised.
 """
 
 from __future__ import annotations
@@ -37,22 +39,23 @@ from veilleuse.collector.enrolment.x509 import (
 )
 from veilleuse.collector.errors import DataDirectoryError, NotAuthorised
 from veilleuse.wire.files import read_owned, remove_owned, replace_owned, sync_folder
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 CHANGE_FILE: Final = "change.json"
 MOST_BYTES: Final = 4 << 20
-"""Of a file of the authority; the journal of a change holds a dozen others."""
+"""Largest size of a file of the authority; the journal of a change holds a dozen others."""
 
 
 class Folder:
-    """PEM files by name, flat. The caller holds the data directory's lock, and lets one thread at a time change something."""
+    """Flat folder of PEM files by name. The caller holds the data directory's lock and serialises changes."""
 
     def __init__(self, path: Path) -> None:
-        """Finishes the change that a killed process had begun. Raises DataDirectoryError."""
+        """Finish the change of a killed process. Raises DataDirectoryError."""
         self.path = path
-        self._settle()
+        self._finish_change()
 
     def names(self, beginning: str) -> list[str]:
-        """The names that begin so, sorted. Raises DataDirectoryError."""
+        """Return the names with this prefix, sorted. Raises DataDirectoryError."""
         try:
             return sorted(path.name for path in self.path.iterdir() if path.name.startswith(beginning))
         except OSError as error:
@@ -61,7 +64,7 @@ class Folder:
             ) from error
 
     def read(self, name: str) -> bytes | None:
-        """The content; None when there is no such file. Raises DataDirectoryError."""
+        """Return the content; None when there is no such file. Raises DataDirectoryError."""
         try:
             return read_owned(self.path / name, MOST_BYTES)
         except FileNotFoundError:
@@ -70,11 +73,12 @@ class Folder:
             raise unreadable(self.path / name, error.strerror or str(error)) from error
 
     def change(self, files: Mapping[str, bytes | None]) -> None:
-        """Write these contents, and remove the files that have None: all or nothing, durable. Raises DataDirectoryError.
+        """Write these contents, and remove files with None: all or nothing, durably.
 
-        When it raises, nothing was changed, or the rest will be at the next change or start.
+        Raises DataDirectoryError. After an error, either nothing was changed, or the next change or start
+        completes it.
         """
-        self._settle()
+        self._finish_change()
         plain = {
             name: None if content is None else content.decode("ascii") for name, content in files.items()
         }
@@ -84,9 +88,9 @@ class Folder:
             raise DataDirectoryError(
                 f"cannot write {self.path}: {error.strerror or error}; nothing was changed"
             ) from error
-        self._settle()
+        self._finish_change()
 
-    def _settle(self) -> None:
+    def _finish_change(self) -> None:
         journal = self.read(CHANGE_FILE)
         if journal is None:
             return
@@ -96,41 +100,45 @@ class Folder:
                     remove_owned(self.path / name)
                 else:
                     replace_owned(self.path / name, content.encode("ascii"))
-            sync_folder(self.path)  # what was removed must be before the journal is
+            sync_folder(self.path)  # removals must be durable before the journal is removed
             remove_owned(self.path / CHANGE_FILE)
             sync_folder(self.path)
         except (ValueError, AttributeError) as error:
             raise unreadable(self.path / CHANGE_FILE, "damaged") from error
         except OSError as error:
             raise DataDirectoryError(
-                f"cannot write {self.path}: {error.strerror or error}; the change is finished at the next start"
+                f"cannot write {self.path}: {error.strerror or error}; the change is finished at the next "
+                "start"
             ) from error
 
 
 def unreadable(path: Path, what: str) -> DataDirectoryError:
-    """A file of the authority that cannot be used."""
+    """Create the error for an unusable file of the authority."""
     return DataDirectoryError(f"cannot read {path} ({what}): restore it from a backup")
 
 
 PREVIOUS_KEPT: Final = timedelta(days=460)
-"""An intermediate that issues no more is recognised so long: the longest leaf (`pki.pc_leaf_days`, 60) and 400 days."""
+"""Time for which an intermediate is recognised after it stopped issuing.
+
+It is the longest leaf (`pki.pc_leaf_days`, 60) and 400 days.
+"""
 _REPLACED = re.compile(rb"^replaced-unix-milliseconds: (\d+)$", re.MULTILINE)
 
 
 class Phase(StrEnum):
-    """Where a rotation of the root stands."""
+    """Phase of a rotation of the root."""
 
     STEADY = "steady"
-    """None is under way."""
+    """No rotation is in progress."""
     OVERLAP = "overlap"
-    """Agents are given both roots; the present intermediate issues."""
+    """Agents get both roots; the present intermediate issues."""
     SWITCHED = "switched"
     """The new intermediate issues; both roots are trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """An intermediate, and what hangs it on its root."""
+    """An intermediate and its chain up to the root."""
 
     chain: tuple[x509.Certificate, ...]
     """The intermediate first, then those between it and the root; without the root."""
@@ -138,74 +146,76 @@ class Issuer:
 
     @property
     def certificate(self) -> x509.Certificate:
-        """The intermediate."""
+        """Certificate of the intermediate."""
         return self.chain[0]
 
     @property
     def not_before(self) -> datetime:
-        """From when on its whole chain is valid."""
+        """Start of the time when its whole chain is valid."""
         return max(each.not_valid_before_utc for each in (*self.chain, self.root))
 
     @property
     def not_after(self) -> datetime:
-        """Until when its whole chain is valid."""
+        """End of the time when its whole chain is valid."""
         return min(each.not_valid_after_utc for each in (*self.chain, self.root))
 
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """An intermediate that issues no more."""
+    """An intermediate that no longer issues."""
 
     chain: tuple[x509.Certificate, ...]
-    """As an Issuer's."""
+    """Chain as in Issuer."""
     replaced_unix_milliseconds: int
-    """When it stopped."""
+    """Time when it stopped issuing."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaKeys:
-    """All of it."""
+    """All keys and certificates of the authority."""
 
     current: Issuer
     key: AuthorityKey = field(repr=False)
-    """Of the current intermediate."""
+    """Key of the current intermediate."""
     coming: Issuer | None
-    """In the overlap only."""
+    """Next issuer; during the overlap only."""
     old_root: x509.Certificate | None
-    """After the switch only."""
+    """Old root; after the switch only."""
     cross: x509.Certificate | None
-    """The newer root's name and key, signed by the older; None when its key was not at hand."""
+    """Name and key of the newer root, signed by the older; None when the older key was not available."""
     began_unix_milliseconds: int | None
     """Certificates issued from then on came with both roots."""
     switched_unix_milliseconds: int | None
-    """Certificates issued from then on are of the new intermediate."""
+    """Certificates issued from then on come from the new intermediate."""
     previous: tuple[Previous, ...]
     """Newest first."""
 
     @property
     def phase(self) -> Phase:
-        """Where a rotation stands."""
+        """Phase of the rotation."""
         if self.coming is not None:
             return Phase.OVERLAP
         return Phase.STEADY if self.old_root is None else Phase.SWITCHED
 
     @property
     def roots(self) -> tuple[x509.Certificate, ...]:
-        """Trusted by agents and for their certificates: the present root first."""
+        """Roots that agents trust, and that their certificates chain to; the present root first."""
         other = self.coming.root if self.coming is not None else self.old_root
         return (self.current.root,) if other is None else (self.current.root, other)
 
     @property
     def full_chain(self) -> tuple[x509.Certificate, ...]:
-        """What follows a certificate of the current intermediate: after the switch with the cross certificate, for who has the
-        old root alone."""
+        """Chain below the root, sent after a certificate of the current intermediate.
+
+        After the switch it includes the cross certificate, for agents that only have the old root.
+        """
         crossed = self.cross if self.phase is Phase.SWITCHED else None
         return self.current.chain if crossed is None else (*self.current.chain, crossed)
 
     def chain_above(self, certificate: x509.Certificate) -> tuple[x509.Certificate, ...] | None:
-        """The intermediate of ours that signed it, and those above; None when none did.
+        """Return our intermediate that signed a certificate and the chain above it; None when none did.
 
-        The next one is among them before it issues: this may be a backup of before its switch.
+        The next intermediate counts before it issues: this may be a backup from before its switch.
         """
         try:
             value = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
@@ -220,7 +230,7 @@ class CaKeys:
         return None
 
     def recognise(self, certificate: bytes) -> AgentCertificate:
-        """What an agent's certificate (PEM or DER) of ours says, expired or not. Raises NotAuthorised."""
+        """Read one of our agents' certificates (PEM or DER), expired or not. Raises NotAuthorised."""
         try:
             is_pem = certificate.startswith(b"-----")
             load = x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate
@@ -237,7 +247,10 @@ class CaKeys:
 
 
 def load(folder: Folder, now: datetime) -> CaKeys:
-    """What the folder holds. Raises DataDirectoryError when a file is missing or damaged, or two do not belong together."""
+    """Load the keys from the folder.
+
+    Raises DataDirectoryError when a file is missing or damaged, or two do not belong together.
+    """
     root, chain = _one(folder, "root.pem"), _chain(folder, "intermediate.pem")
     current = Issuer(chain, root)
     key = _key(folder, "intermediate.key")
@@ -263,7 +276,7 @@ def load(folder: Folder, now: datetime) -> CaKeys:
 
 
 def parse_key(key_pem: bytes) -> AuthorityKey:
-    """A private key of a kind an authority may have. Raises ValueError (what is wrong), TypeError when it is encrypted."""
+    """Parse a private key of an accepted kind. Raises ValueError with the fault, TypeError when encrypted."""
     try:
         key = load_pem_private_key(key_pem, None)
     except UnsupportedAlgorithm as error:
@@ -274,7 +287,7 @@ def parse_key(key_pem: bytes) -> AuthorityKey:
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether the issuer's name and key signed it."""
+    """Return True when the issuer's name and key signed it."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
@@ -283,18 +296,18 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the DER, 64 hexadecimal digits."""
+    """Return the SHA-256 of the DER, 64 hexadecimal digits."""
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 def previous_name(certificate: x509.Certificate) -> str:
-    """The file under which an intermediate is kept that issues no more."""
+    """Return the file name for an intermediate that no longer issues."""
     return f"previous-{fingerprint(certificate)[:16]}.pem"
 
 
 def previous_content(issuer: Issuer, now: datetime) -> bytes:
-    """What that file holds, of one that issues no more from now on."""
-    head = f"replaced-unix-milliseconds: {round(now.timestamp() * 1000)}\n".encode()
+    """Return the content of that file, for an issuer that stops now."""
+    head = f"replaced-unix-milliseconds: {round(now.timestamp() * MILLISECONDS_PER_SECOND)}\n".encode()
     return head + b"".join(map(pem, issuer.chain))
 
 
@@ -306,7 +319,7 @@ def _previous(folder: Folder, now: datetime) -> tuple[Previous, ...]:
         if moment is None:
             raise unreadable(folder.path / name, "damaged")
         replaced = int(moment[1])
-        if now - datetime.fromtimestamp(replaced / 1000, UTC) < PREVIOUS_KEPT:
+        if now - datetime.fromtimestamp(replaced / MILLISECONDS_PER_SECOND, UTC) < PREVIOUS_KEPT:
             found.append(Previous(_chain(folder, name), replaced))
     return tuple(sorted(found, key=lambda kept: kept.replaced_unix_milliseconds, reverse=True))
 

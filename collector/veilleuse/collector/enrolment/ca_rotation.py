@@ -1,10 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The steps of a rotation: each says which files of the authority's folder change. `Authority.change` makes them so.
+"""Steps of a rotation: each returns the files to change in the authority's folder.
 
-The root is replaced in three steps, with months between them: `rotate` (agents are given both roots), `switch` (the new
-intermediate issues; the cross certificate leads who has the old root alone to the new one), `retire` (the old root is
-trusted no more). See docs/decisions/0012.
+`Authority.change` writes them. The root is replaced in three steps, with months between them. See
+docs/decisions/0012.
+
+- `rotate`: agents get both roots.
+- `switch`: the new intermediate issues. The cross certificate links it to the old root, for agents that only
+  have that.
+- `retire`: the old root is no longer trusted.
 """
 
 from __future__ import annotations
@@ -38,12 +42,16 @@ from veilleuse.collector.enrolment.x509 import (
     pem,
 )
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 Changes: TypeAlias = Mapping[str, bytes | None]
 Step: TypeAlias = Callable[[Folder, CaKeys, datetime], Changes]
 
 ANSWERS_UNDER_WAY: Final = timedelta(minutes=1)
-"""A certificate issued in the moment of a step may still leave with what came before it: the step counts from later on."""
+"""Allowance for certificates issued during a step, which may be sent with the former roots.
+
+The step counts later.
+"""
 _NO_CROSS: Final = "; when nobody has it, --no-cross makes the rotation wait for every machine instead"
 _IMPORT: Final = "; under an organisation's root: 'veilleuse ca import' of its next intermediate"
 _NEXT: Final = (
@@ -57,9 +65,10 @@ _OLD: Final = ("old-root.pem", "old-root.key", "cross.pem")
 
 
 def rotate(root_key_pem: bytes | None, *, cross: bool = True) -> Step:
-    """Make the next root and intermediate; agents are given both roots from now on.
+    """Create the next root and intermediate; agents get both roots from now on.
 
-    `root_key_pem`: the present root's key, when it is not in the folder any more; not needed without `cross`.
+    `root_key_pem` is the present root's key, when it is no longer in the folder. It is not needed without
+    `cross`.
     """
 
     def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
@@ -70,14 +79,14 @@ def rotate(root_key_pem: bytes | None, *, cross: bool = True) -> Step:
         intermediate = authority_certificate(
             INTERMEDIATE_NAME, key, (root, newer_key), now, INTERMEDIATE_LIFE
         )
-        begun = _begin(held, Issuer((intermediate,), root), key, older_key, now)
+        begun = _start_rotation(held, Issuer((intermediate,), root), key, older_key, now)
         return {**begun, "next-root.key": key_pem(newer_key)}
 
     return step
 
 
 def renew_intermediate(root_key_pem: bytes | None) -> Step:
-    """A new intermediate under the present root, which issues at once; the old one's leaves stay good."""
+    """Create an intermediate under the present root, which issues at once; old leaves stay valid."""
 
     def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
         signer, key = root_key(folder, held, root_key_pem, _IMPORT), new_key()
@@ -88,30 +97,34 @@ def renew_intermediate(root_key_pem: bytes | None) -> Step:
     return step
 
 
-def bring(brought: ExternalCa, root_key_pem: bytes | None, *, cross: bool = True) -> Step:
-    """An intermediate made elsewhere. Under the present root it issues at once; another root begins a rotation to it."""
+def import_intermediate(external: ExternalCa, root_key_pem: bytes | None, *, cross: bool = True) -> Step:
+    """Import an external intermediate.
+
+    Under the present root it issues at once; another root starts a rotation to it.
+    """
 
     def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
-        issuer = Issuer(brought.chain, brought.root)
-        if brought.root == held.current.root:
-            if brought.chain[0] == held.current.certificate:
+        issuer = Issuer(external.chain, external.root)
+        if external.root == held.current.root:
+            if external.chain[0] == held.current.certificate:
                 raise UsageError("this intermediate is the one that issues already: nothing to do")
-            return _issue_from(held, issuer, key_pem(brought.key), now)
+            return _issue_from(held, issuer, key_pem(external.key), now)
         _require(held, Phase.STEADY)
         older_key = root_key(folder, held, root_key_pem, _NO_CROSS) if cross else None
-        return _begin(held, issuer, brought.key, older_key, now)
+        return _start_rotation(held, issuer, external.key, older_key, now)
 
     return step
 
 
 def switch(folder: Folder, held: CaKeys, now: datetime) -> Changes:
-    """The next intermediate issues, and signs the collector's own certificate."""
+    """Let the next intermediate issue certificates and sign the collector's own."""
     _require(held, Phase.OVERLAP)
     if held.coming is None or held.began_unix_milliseconds is None:
         raise UsageError("no rotation is under way: begin one with 'veilleuse ca rotate'")
     if not held.coming.not_before <= now < held.coming.not_after:
         raise UsageError(
-            f"the next intermediate is valid from {held.coming.not_before:%Y-%m-%d} to {held.coming.not_after:%Y-%m-%d}, and now "
+            f"the next intermediate is valid from {held.coming.not_before:%Y-%m-%d} to "
+            f"{held.coming.not_after:%Y-%m-%d}, and now "
             f"it is {now:%Y-%m-%d}: set the clock, or begin again with 'veilleuse ca cancel'"
         )
     moments = {
@@ -130,19 +143,19 @@ def switch(folder: Folder, held: CaKeys, now: datetime) -> Changes:
 
 
 def retire(folder: Folder, held: CaKeys, now: datetime) -> Changes:
-    """The old root is trusted no more, and its key, when it is still in the folder, is removed."""
+    """Stop trusting the old root, and remove its key if it is still in the folder."""
     _require(held, Phase.SWITCHED)
     return {**dict.fromkeys(_OLD), "rotation.json": None}
 
 
 def cancel(folder: Folder, held: CaKeys, now: datetime) -> Changes:
-    """Give up what `rotate` or `bring` began; only before the switch."""
+    """Cancel what `rotate` or `import_intermediate` started; only before the switch."""
     _require(held, Phase.OVERLAP)
     return {**dict.fromkeys(_NEXT), "rotation.json": None}
 
 
 def forget(sha256: str) -> Step:
-    """Recognise the leaves of an earlier intermediate no more: its key was stolen."""
+    """Stop recognising the leaves of an earlier intermediate whose key was stolen."""
 
     def step(folder: Folder, held: CaKeys, now: datetime) -> Changes:
         wanted = sha256.lower().replace(":", "")
@@ -162,7 +175,7 @@ def forget(sha256: str) -> Step:
 
 
 def root_key(folder: Folder, held: CaKeys, given_pem: bytes | None, hint: str) -> AuthorityKey:
-    """The present root's key: the one given, else the folder's. Raises UsageError."""
+    """Return the present root's key: the given one, else that of the folder. Raises UsageError."""
     key_pem = given_pem if given_pem is not None else folder.read("root.key")
     if key_pem is None:
         raise UsageError(
@@ -178,12 +191,13 @@ def root_key(folder: Folder, held: CaKeys, given_pem: bytes | None, hint: str) -
         ) from error
     if key.public_key() != held.current.root.public_key():
         raise UsageError(
-            f"this is not the key of the present root (SHA-256 {fingerprint(held.current.root)}): give that one's"
+            f"this is not the key of the present root (SHA-256 {fingerprint(held.current.root)}): give that "
+            "one's"
         )
     return key
 
 
-def _begin(
+def _start_rotation(
     held: CaKeys, issuer: Issuer, key: AuthorityKey, older_key: AuthorityKey | None, now: datetime
 ) -> dict[str, bytes | None]:
     older = held.current.root
@@ -215,11 +229,12 @@ def _require(held: CaKeys, wanted: Phase) -> None:
         return
     hint = {
         Phase.STEADY: "no rotation is under way: begin one with 'veilleuse ca rotate'",
-        Phase.OVERLAP: "a rotation is under way: go on with 'veilleuse ca switch', or give it up with 'veilleuse ca cancel'",
+        Phase.OVERLAP: "a rotation is under way: go on with 'veilleuse ca switch', or give it up with "
+        "'veilleuse ca cancel'",
         Phase.SWITCHED: "a rotation is under way: end it with 'veilleuse ca retire'",
     }
     raise AdminError(hint[held.phase])
 
 
 def _from_now(now: datetime) -> int:
-    return round((now + ANSWERS_UNDER_WAY).timestamp() * 1000)
+    return round((now + ANSWERS_UNDER_WAY).timestamp() * MILLISECONDS_PER_SECOND)

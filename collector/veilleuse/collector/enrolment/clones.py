@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An identity of its own for a machine that was copied from an enrolled one: PROMISES.md §2.7, decision 0017.
+"""Gives a clone of an enrolled machine its own identity: docs/wire.md §7, decision 0017.
 
-It holds the original's key, and that is all it can prove, as a thief of that key could: it waits for an operator, unless
-the original's token was made to admit copies, and is put where the original is, and nowhere else.
+The clone holds the original's key and can prove no more than a thief of that key could. It therefore waits
+for an operator, unless the original's token was created to admit clones. It is placed where the original is,
+and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.authorise import check_standing
+from veilleuse.collector.enrolment.authorise import check_access
 from veilleuse.collector.enrolment.enrol import Application, EnrolResult, HostPlacement
 from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.register import RegisterEntry
@@ -31,17 +32,20 @@ from veilleuse.wire.renewal import copy_of_message
 log = logging.getLogger(__name__)
 
 MAX_PENDING_COPIES: Final = 1_000
-"""Of one original: whoever stole its key fills no list."""
+"""Limit per original: a thief of its key must not fill the list."""
 
 
 def copy_buckets() -> Buckets:
-    """Per original: a classroom of a hundred started from one image at once, then one a second."""
+    """Return buckets per original.
+
+    A hundred at once (a classroom started from one image), then one a second.
+    """
     return Buckets(100, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class CopyProof:
-    """That the caller holds an enrolled machine's key: telemetry.proto, CopyOf."""
+    """Proof that the caller holds an enrolled machine's key: telemetry.proto, CopyOf."""
 
     agent_id: AgentId
     nonce: bytes
@@ -50,20 +54,22 @@ class CopyProof:
 
 
 class CloneEnrolment:
-    """Enrols copies. Safe to share between threads."""
+    """Enrols clones. Thread-safe."""
 
     def __init__(
         self,
-        office: IssuingContext,
+        context: IssuingContext,
         limiter: FailureLimiter,
         challenges: Challenges,
         on_failure: Callable[[str], None] = lambda reason: None,
         on_joined: Callable[[str], None] = lambda outcome: None,
     ) -> None:
-        """`limiter`: the one of Joining. `on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh,
-        again, pending."""
-        self._office = office
-        self._placing = HostPlacement(office)
+        """`limiter` is that of Enroller. `on_failure` counts rejections by reason.
+
+        `on_joined` counts answers by outcome: fresh, again, pending.
+        """
+        self._context = context
+        self._placing = HostPlacement(context)
         self._limiter = limiter
         self._challenges = challenges
         self._buckets = copy_buckets()
@@ -71,41 +77,43 @@ class CloneEnrolment:
         self._on_joined = on_joined
 
     def join(self, proof: CopyProof, application: Application) -> EnrolResult:
-        """The identity. Idempotent on (the original's token, public key), as Joining is.
+        """Enrol a clone. Idempotent on (the original's token, public key), like Enroller.
 
-        Raises EnrolmentRefused (rate_limited, bad_request, bad_nonce, key_reused, used_token, too_many_copies, suspended,
-        revoked) or NotAuthorised (not_an_agent, not_ours, other_agent, bad_signature, expired_too_long, unknown_agent,
-        pending, suspended, revoked, forgotten). Raises StoreFull or StoreFailing when nothing could be written.
+        Raises EnrolmentRefused: rate_limited, bad_request, bad_nonce, key_reused, used_token,
+        too_many_copies, suspended, revoked. Raises NotAuthorised: not_an_agent, not_ours, other_agent,
+        bad_signature, expired_too_long, unknown_agent, pending, suspended, revoked, forgotten. Raises
+        StoreFull or StoreFailing when nothing could be written.
         """
         try:
             self._require_try(proof, application)
-            key = self._checked(proof, application)
-            joined = self._office.commit_noted(
+            key = self._verify_proof(proof, application)
+            joined = self._context.commit_with_register(
                 lambda note: self._join(proof.agent_id, application, key, note)
             )
         except (EnrolmentRefused, NotAuthorised) as error:
             self._on_failure(error.reason)
             if error.reason != "rate_limited":
-                self._limiter.failed(application.address)
+                self._limiter.count_failure(application.address)
             raise
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
 
     def _require_try(self, proof: CopyProof, application: Application) -> None:
-        """Raises EnrolmentRefused (rate_limited) where the address has no try left and nobody here is the original.
+        """Raise EnrolmentRefused (rate_limited) when the address has no try left and the original is unknown.
 
-        Who names an enrolled machine is heard: its signature is looked at, as it is in RenewExpired.
+        A caller that names an enrolled machine is allowed to try: its signature is checked, as in
+        RenewExpired.
         """
         try:
             self._limiter.check(application.address)
         except EnrolmentRefused:
-            if self._office.standings.get(proof.agent_id) is None:
+            if self._context.access_table.get(proof.agent_id) is None:
                 raise
 
-    def _checked(self, proof: CopyProof, application: Application) -> ec.EllipticCurvePublicKey:
-        """The new key, once the caller has proved to hold the original's."""
+    def _verify_proof(self, proof: CopyProof, application: Application) -> ec.EllipticCurvePublicKey:
+        """Return the new key, after the caller proved that it holds the original's."""
         key = read_request(application.certificate_request_der)
-        held = self._office.authority.recognise(proof.certificate_der)
+        held = self._context.authority.recognise(proof.certificate_der)
         if held.agent_id != proof.agent_id:
             raise NotAuthorised("other_agent", "the certificate is another machine's")
         message = copy_of_message(proof.nonce, application.certificate_request_der)
@@ -114,7 +122,7 @@ class CloneEnrolment:
         if not self._buckets.take(proof.agent_id):
             raise EnrolmentRefused("rate_limited", "too many copies of this machine at once: wait a minute")
         self._challenges.redeem(proof.agent_id, proof.nonce)
-        if self._office.now() > held.not_after + EXPIRED_LIMIT:
+        if self._context.now() > held.not_after + EXPIRED_LIMIT:
             raise NotAuthorised(
                 "expired_too_long", "the certificate ended more than 400 days ago: enrol this machine again"
             )
@@ -125,14 +133,14 @@ class CloneEnrolment:
     def _join(
         self, agent_id: AgentId, application: Application, key: ec.EllipticCurvePublicKey, note: RegisterEntry
     ) -> EnrolResult:
-        """One job of the writer: everything below is committed together, or not at all."""
-        registry = self._office.registry
+        """Run in one job of the writer: all changes below are committed together, or not at all."""
+        registry = self._context.registry
         original = registry.host_by_agent_id(agent_id)
         token = registry.token_of_host(original.host_id) if original else None
         bound = registry.certificate_by_token(token.token_id, public_key_sha256(key)) if token else None
         if bound is not None:
-            return self._placing.again(bound, key)
-        check_standing(self._office.standings.get(agent_id))
+            return self._placing.answer_again(bound, key)
+        check_access(self._context.access_table.get(agent_id))
         if original is None or token is None:
             raise StoreFailing("the registry does not have this host yet: try again")
         status = self._status(token, original, application.address)
@@ -144,10 +152,12 @@ class CloneEnrolment:
         return joined
 
     def _status(self, token: Token, original: Host, address: Address | None) -> HostStatus:
-        """At once where the original's token admits copies, and is good: one use of it is counted. Else an operator decides,
-        and nothing is used up: whoever stole a key shall not empty a token."""
-        registry = self._office.registry
-        if token.admit_copies and not token.approve and self._used(token, address):
+        """Return ACTIVE when the original's token admits clones and is valid, and count one use of it.
+
+        Else return PENDING for an operator, and use nothing up: a thief of a key must not exhaust a token.
+        """
+        registry = self._context.registry
+        if token.admit_copies and not token.approve and self._use_token(token, address):
             return HostStatus.ACTIVE
         if registry.count_copies(original.host_id, HostStatus.PENDING) >= MAX_PENDING_COPIES:
             raise EnrolmentRefused(
@@ -155,11 +165,11 @@ class CloneEnrolment:
             )
         return HostStatus.PENDING
 
-    def _used(self, token: Token, address: Address | None) -> bool:
-        """Whether the token let it in."""
-        now = self._office.now_unix_milliseconds()
+    def _use_token(self, token: Token, address: Address | None) -> bool:
+        """Return True when the token admitted the clone, and count the use."""
+        now = self._context.now_unix_milliseconds()
         try:
             check_token(token, address, now)
         except EnrolmentRefused:
             return False
-        return self._office.registry.use_token(token.token_id, now)
+        return self._context.registry.use_token(token.token_id, now)

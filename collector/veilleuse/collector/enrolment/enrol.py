@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A machine's first identity, against a token. The token's use, the host and its certificate are one transaction."""
+"""Enrols a machine with a token. The use of the token, the host and its certificate are one transaction."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from veilleuse.collector.errors import CollectorError, EnrolmentRefused, StoreFa
 from veilleuse.collector.model.hosts import Certificate, CertificateChain, Host, HostStatus, Token
 from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population
 
-PENDING_RETRY_MILLISECONDS: Final = 15 * 60 * 1000
+PENDING_RETRY_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 PSEUDONYM_BYTES: Final = 32
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a machine asks with."""
+    """Request data of a machine that enrols."""
 
     token: str = field(repr=False)
-    """Empty for a copy of an enrolled machine."""
+    """Empty for a clone of an enrolled machine."""
     certificate_request_der: bytes
     address: Address | None
-    """Where it calls from; compared with the token's networks, then forgotten."""
+    """Address of the caller; compared with the token's networks, then discarded."""
     chassis_pseudonym: bytes = b""
     smbios_pseudonym: bytes = b""
     """Each 32 bytes, or empty."""
@@ -53,7 +54,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class EnrolResult:
-    """The identity given."""
+    """Result of an enrolment."""
 
     host: Host
     chain: CertificateChain | None
@@ -63,71 +64,72 @@ class EnrolResult:
 
     @property
     def retry_after_milliseconds(self) -> int:
-        """When to ask again; 0 when there is nothing to wait for."""
+        """Wait before the next request; 0 when there is nothing to wait for."""
         return 0 if self.chain is not None else PENDING_RETRY_MILLISECONDS
 
 
 class Enroller:
-    """Enrols machines. Safe to share between threads."""
+    """Enrols machines. Thread-safe."""
 
     def __init__(
         self,
-        office: IssuingContext,
+        context: IssuingContext,
         limiter: FailureLimiter,
         on_failure: Callable[[str], None] = lambda reason: None,
         on_joined: Callable[[str], None] = lambda outcome: None,
     ) -> None:
-        """`on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh, again, pending."""
-        self._office = office
-        self._placing = HostPlacement(office)
+        """`on_failure` counts rejections by reason, `on_joined` answers by outcome: fresh, again, pending."""
+        self._context = context
+        self._placing = HostPlacement(context)
         self._limiter = limiter
         self._on_failure = on_failure
         self._on_joined = on_joined
 
     def join(self, application: Application) -> EnrolResult:
-        """The identity. Idempotent on (token, public key) for 10 minutes.
+        """Enrol a machine. Idempotent on (token, public key) for 10 minutes.
 
-        Raises EnrolmentRefused: rate_limited, bad_request, unknown_token, revoked_token, wrong_network, expired_token,
-        used_token, suspended, revoked, forgotten. Raises StoreFull or StoreFailing when nothing could be written.
+        Raises EnrolmentRefused: rate_limited, bad_request, unknown_token, revoked_token, wrong_network,
+        expired_token, used_token, suspended, revoked, forgotten. Raises StoreFull or StoreFailing when
+        nothing could be written.
         """
         try:
             self._require_try(application)
             key = read_request(application.certificate_request_der)
-            joined = self._office.commit_noted(lambda note: self._join(application, key, note))
+            joined = self._context.commit_with_register(lambda note: self._join(application, key, note))
         except EnrolmentRefused as error:
             self._on_failure(error.reason)
             if error.reason != "rate_limited":
-                self._limiter.failed(application.address)
+                self._limiter.count_failure(application.address)
             raise
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
 
     def _require_try(self, application: Application) -> None:
-        """Raises EnrolmentRefused (rate_limited) where the address has no try left and its token opens nothing from there.
+        """Raise EnrolmentRefused (rate_limited) when the address has no try left and the token is invalid.
 
-        A whole college enrols from one address: a token that is known is no guess, whoever guessed before. All that a
-        guess costs by then is one look by its hash.
+        A whole college enrols from one address: a known token is no guess, whoever guessed before. A guess
+        then costs only one look-up by its hash.
         """
         try:
             self._limiter.check(application.address)
         except EnrolmentRefused as limited:
-            hashed, registry = token_sha256(application.token), self._office.registry
-            found = self._office.commit(lambda: registry.token_by_hash(hashed))
+            hashed, registry = token_sha256(application.token), self._context.registry
+            found = self._context.commit(lambda: registry.token_by_hash(hashed))
             try:
-                check_token(found, application.address, self._office.now_unix_milliseconds(), known_key=True)
+                check_token(found, application.address, self._context.now_unix_milliseconds(), known_key=True)
             except EnrolmentRefused:
                 raise limited from None
 
     def _join(
         self, application: Application, key: ec.EllipticCurvePublicKey, note: RegisterEntry
     ) -> EnrolResult:
-        """One job of the writer: everything below is committed together, or not at all."""
-        registry, now = self._office.registry, self._office.now_unix_milliseconds()
+        """Run in one job of the writer: all changes below are committed together, or not at all."""
+        registry, now = self._context.registry, self._context.now_unix_milliseconds()
         found = registry.token_by_hash(token_sha256(application.token))
         bound = registry.certificate_by_token(found.token_id, public_key_sha256(key)) if found else None
         token = check_token(found, application.address, now, known_key=bound is not None)
         if bound is not None:
-            return self._placing.again(bound, key)
+            return self._placing.answer_again(bound, key)
         if not registry.use_token(token.token_id, now):
             raise used_token()
         status = HostStatus.PENDING if token.approve else HostStatus.ACTIVE
@@ -135,10 +137,10 @@ class Enroller:
 
 
 class HostPlacement:
-    """Puts a machine where a token says. For jobs of the writer."""
+    """Places a machine according to its token. Used in jobs of the writer."""
 
-    def __init__(self, office: IssuingContext) -> None:
-        self._office = office
+    def __init__(self, context: IssuingContext) -> None:
+        self._context = context
 
     def place(
         self,
@@ -149,19 +151,19 @@ class HostPlacement:
         note: RegisterEntry,
         original: Host | None = None,
     ) -> EnrolResult:
-        """A new host with its first certificate, which a pending one gets once it is approved."""
-        registry = self._office.registry
+        """Create a host with its first certificate, which a pending host receives after approval."""
+        registry = self._context.registry
         host = self._new_host(application, token, status, original)
-        certificate = self._office.issue(key, host, 1, token_id=token.token_id)
+        certificate = self._context.issue(key, host, 1, token_id=token.token_id)
         used = registry.token_of_host(host.host_id) or token
         note(HOST, **host_facts(host, used, original))
-        # Last: identity.db is another file, and what it was told cannot be undone with the rest of this job.
+        # Last: identity.db is another file, and its changes cannot be undone with the rest of this job.
         self._keep_identity(host.agent_id, host.population, application)
-        return self._joined(host, certificate, fresh=True)
+        return self._make_result(host, certificate, fresh=True)
 
-    def again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> EnrolResult:
-        """The same machine once more: its answer was lost, or it comes back for its approval."""
-        registry = self._office.registry
+    def answer_again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> EnrolResult:
+        """Answer the same machine again: its answer was lost, or it comes back after its approval."""
+        registry = self._context.registry
         host, latest = registry.host(bound.host_id), registry.latest_certificate(bound.host_id)
         if host is None or latest is None:
             raise StoreFailing("the registry lost a host: run 'veilleuse doctor'")
@@ -170,29 +172,29 @@ class HostPlacement:
                 host.status.value, f"this machine is {host.status.value}: ask the collector's operator"
             )
         same_key = latest.public_key_sha256 == bound.public_key_sha256
-        recent = same_key and self._office.is_recent(latest, host.population)
+        recent = same_key and self._context.is_recent(latest, host.population)
         if host.status is HostStatus.ACTIVE and not recent:
-            # Only a machine that waited for its approval never got its first certificate: it gets one now.
-            if not (self._waited(host) and latest.serial == bound.serial):
+            # Only a machine that waited for approval never got its first certificate: it gets one now.
+            if not (self._needed_approval(host) and latest.serial == bound.serial):
                 raise used_token()
-            latest = self._office.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
-        return self._joined(host, latest, fresh=False)
+            latest = self._context.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
+        return self._make_result(host, latest, fresh=False)
 
-    def _waited(self, host: Host) -> bool:
-        """Whether an operator may have had to approve it."""
-        token = self._office.registry.token_of_host(host.host_id)
+    def _needed_approval(self, host: Host) -> bool:
+        """Return True when an operator may have had to approve the host."""
+        token = self._context.registry.token_of_host(host.host_id)
         return host.copy_of is not None or (token is not None and token.approve)
 
-    def _joined(self, host: Host, certificate: Certificate, *, fresh: bool) -> EnrolResult:
-        self._office.standings.add_host(host, certificate.generation)
-        chain = self._office.chain(certificate) if host.status is HostStatus.ACTIVE else None
+    def _make_result(self, host: Host, certificate: Certificate, *, fresh: bool) -> EnrolResult:
+        self._context.access_table.add_host(host, certificate.generation)
+        chain = self._context.chain(certificate) if host.status is HostStatus.ACTIVE else None
         return EnrolResult(host, chain, fresh)
 
     def _new_host(
         self, application: Application, token: Token, status: HostStatus, original: Host | None
     ) -> Host:
-        """Where the token says; a copy, where its original is."""
-        registry, agent_id = self._office.registry, AgentId(secrets.token_bytes(AGENT_ID_BYTES))
+        """Create the host where the token places it; a clone where its original is."""
+        registry, agent_id = self._context.registry, AgentId(secrets.token_bytes(AGENT_ID_BYTES))
         placement = token if original is None else original
         host_id = registry.insert_host(
             agent_id=agent_id,
@@ -201,7 +203,7 @@ class HostPlacement:
             site=placement.site,
             population=placement.population,
             status=status,
-            enrolled_on=self._office.now().date(),
+            enrolled_on=self._context.now().date(),
             facts_wire=application.facts_wire,
             copy_of=original.host_id if original else None,
         )
@@ -211,8 +213,11 @@ class HostPlacement:
         return host
 
     def _keep_identity(self, agent_id: AgentId, population: Population, application: Application) -> None:
-        """Names and pseudonyms, to identity.db. A workstation's or classroom PC's name is dropped here at the latest."""
-        registry = self._office.registry
+        """Store names and pseudonyms in identity.db.
+
+        The name of a workstation or classroom PC is dropped here.
+        """
+        registry = self._context.registry
         chassis, smbios = (
             pseudonym if len(pseudonym) == PSEUDONYM_BYTES else b""
             for pseudonym in (application.chassis_pseudonym, application.smbios_pseudonym)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What enrolment and renewal share: the registry's side of issuing, and the writer's."""
+"""Shared parts of enrolment and renewal: issuing in the registry, and jobs of the writer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.authorise import Standings
+from veilleuse.collector.enrolment.authorise import AccessTable
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.register import Register, RegisterEntry
 from veilleuse.collector.errors import StoreFailing
@@ -24,36 +24,36 @@ from veilleuse.wire.vocabulary import Population
 T = TypeVar("T")
 
 COMMIT_SECONDS: Final = 15.0
-"""Longest wait for the writer: the deadline of a call (PROMISES.md §2.3)."""
+"""Longest wait for the writer: the deadline of a call (docs/wire.md §3)."""
 IDEMPOTENCE_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 
 
 @dataclass(frozen=True, slots=True)
 class IssuingContext:
-    """All that issuing needs. Safe to share between threads."""
+    """Dependencies of issuing. Thread-safe."""
 
     authority: Authority
-    standings: Standings
+    access_table: AccessTable
     registry: Registry
-    """Used inside jobs of the writer only."""
+    """Used only in jobs of the writer."""
     writer: Committer
     register: Register
-    """Appended to inside jobs of the writer only."""
+    """Appended to only in jobs of the writer."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def now_unix_milliseconds(self) -> int:
-        """Now."""
+        """Return the present Unix time in milliseconds."""
         return unix_milliseconds(self.now())
 
     def commit(self, job: Callable[[], T]) -> T:
-        """Run a job in the writer's thread and wait until it is durable. Raises what it raises, or StoreFailing."""
+        """Run a job in the writer's thread and wait until it is durable. Raises its error or StoreFailing."""
         try:
             return self.writer.submit(job).result(COMMIT_SECONDS)
         except (TimeoutError, CancelledError) as error:
             raise StoreFailing("the store did not answer in time: try again") from error
 
-    def commit_noted(self, job: Callable[[RegisterEntry], T]) -> T:
-        """The same for a job that lets somebody in, or puts somebody out: it notes each in the register, before the commit."""
+    def commit_with_register(self, job: Callable[[RegisterEntry], T]) -> T:
+        """Run a job that admits or excludes machines; it notes each in the register before the commit."""
         notes = RegisterEntry(self.register, self.registry.put_meta)
         result = self.commit(lambda: job(notes))
         notes.confirm()
@@ -68,7 +68,7 @@ class IssuingContext:
         token_id: int | None = None,
         previous_serial: str | None = None,
     ) -> Certificate:
-        """A new certificate, recorded. Part of a job."""
+        """Issue and record a certificate. Call it in a job of the writer."""
         issued = self.authority.issue(key, host.agent_id, host.population, generation)
         certificate = Certificate(
             serial=issued.facts.serial,
@@ -85,19 +85,25 @@ class IssuingContext:
         return certificate
 
     def chain(self, certificate: Certificate) -> CertificateChain:
-        """A certificate as it is handed out."""
+        """Return a certificate with its chain, as sent to an agent."""
         intermediates, roots = self.authority.bundle(certificate.certificate_der)
         return CertificateChain(certificate.certificate_der, intermediates, roots)
 
     def is_good(self, certificate: Certificate) -> bool:
-        """Whether it may be handed out again: it has not ended, and no rotation of the authority has overtaken it."""
+        """Return True when a certificate may be sent again.
+
+        Not expired, and from the present intermediate.
+        """
         return (
             certificate.not_after_unix_milliseconds > self.now_unix_milliseconds()
             and self.authority.is_current(certificate.certificate_der)
         )
 
     def is_recent(self, certificate: Certificate, population: Population) -> bool:
-        """Whether it is young enough to be handed out again: 10 minutes; the same UTC day where only the day is kept."""
+        """Return True when a certificate is recent enough to be sent again.
+
+        The limit is 10 minutes, or the same UTC day where only the day is stored.
+        """
         now = self.now_unix_milliseconds()
         if population is Population.SERVER:
             return now - certificate.issued_unix_milliseconds <= IDEMPOTENCE_MILLISECONDS
@@ -105,12 +111,12 @@ class IssuingContext:
 
 
 def unix_milliseconds(moment: datetime) -> int:
-    """Unix time of an aware moment."""
+    """Return the Unix time of an aware datetime."""
     return round(moment.timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def store_moment(moment_unix_milliseconds: int, population: Population) -> int:
-    """A moment as the store may keep it: the UTC day alone, but on servers (PROMISES.md §3.2)."""
+    """Return a time as the store may keep it: only the UTC day, except on servers (docs/privacy.md §1)."""
     if population is Population.SERVER:
         return moment_unix_milliseconds
     return moment_unix_milliseconds - moment_unix_milliseconds % MILLISECONDS_PER_DAY

@@ -1,17 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The register: a file outside the backups that remembers who was let in and who was put out. PROMISES.md §2.6.7, decision 0013.
+"""The register: a file outside the backups that records admissions and exclusions.
 
-One JSON object a line, appended and fsynced before the commit of what it tells, so that a collector restored from a
-backup learns what came after it. A line:
-- `n`: its number, only ever higher. The registry keeps the number of the last line it holds the effect of, and its hash: a
-  line above is news to it, one below is not looked at. When that very line is not there, this is not the file it wrote to
-  last (it was put back, or lost its end): then numbers tell nothing, and all lines are looked at.
-- `of`: the data directory it belongs to. Another one's lines are left alone.
-- `kind`: one of those below, with its facts. No name, no hour: a day at most.
+Sources: docs/wire.md §6, decision 0013. It has one JSON object per line, appended and fsynced before the
+commit of the change. A collector restored from a backup thus learns of later changes. Fields of a line:
 
-A job that is undone leaves its line behind. What lets somebody in (`PERMISSIVE`) is therefore believed only once a line
-`done` says that it was committed; what puts somebody out is believed at once.
+- `n`: its number, which only grows. The registry keeps the number and hash of the last line that it contains.
+  A higher line is new to the registry, a lower one is skipped. If that line is absent, this is another file:
+  it was restored, or lost its end. Its numbers then mean nothing, and all lines are read.
+- `of`: the data directory to which it belongs. Lines of other directories are left alone.
+- `kind`: one of those below, with its facts. No name, no time finer than a day.
+
+A job that is undone leaves its line behind. A line that admits (`PERMISSIVE`) therefore only counts after a
+`done` line, which says that it was committed. A line that excludes counts at once.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ log = logging.getLogger(__name__)
 
 FILE: Final = "register.jsonl"
 MOST_BYTES: Final = 512 << 20
-"""Of it: some two million lines; it is written anew as it grows."""
+"""Largest size: some two million lines; the file is rewritten as it grows."""
 NUMBER_NOTE: Final = "register_line"
-"""Key in the table meta: `number:hash` of the last line whose effect the registry holds; see `known_line`."""
+"""Key in the table meta: `number:hash` of the last line contained in the registry; see `known_line`."""
 DONE: Final = "done"
 SITE, TOKEN, TOKEN_REVOKED = "site", "token", "token_revoked"
 HOST, ADMITTED, EXCLUDED, FORGOTTEN = "host", "admitted", "excluded", "forgotten"
@@ -50,16 +51,16 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a register file holds for one data directory."""
+    """Content of a register file for one data directory."""
 
     lines: tuple[Line, ...] = ()
-    """In order, `done` ones left out."""
+    """Lines in order, without `done` lines."""
     done: frozenset[int] = frozenset()
-    """Numbers of those that are known to be committed."""
+    """Numbers of lines that are known to be committed."""
     others: tuple[str, ...] = ()
-    """Of another data directory, as they are."""
+    """Lines of other data directories, unchanged."""
     unreadable: int = 0
-    """Lines that are none, a torn last one apart."""
+    """Number of invalid lines, without a torn last one."""
     missing: bool = False
 
     @property
@@ -68,7 +69,7 @@ class Contents:
         return max((int(line["n"]) for line in self.lines), default=0)
 
     def is_continued(self, known: int, line_hash: str) -> bool:
-        """Whether this is the file whose line `known` a registry holds the effect of, or one written anew since."""
+        """Return True when this file contains the registry's line `known`, or was rewritten since."""
         if not self.lines:
             return known == 0
         return int(self.lines[0]["n"]) > known or any(
@@ -77,30 +78,33 @@ class Contents:
 
 
 def hash_of(line: Line) -> str:
-    """Tells a line from every other of its number; 16 hexadecimal digits."""
+    """Return a hash that distinguishes lines of the same number; 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def known_line(note: str) -> tuple[int, str]:
-    """(number, hash) of the note NUMBER_NOTE; (0, "") when there is none. The hash is empty when something was not noted."""
+    """Parse NUMBER_NOTE into (number, hash); (0, "") when absent.
+
+    The hash is empty when a change was not noted.
+    """
     number, _, line_hash = note.partition(":")
     return (int(number), line_hash) if number.isdecimal() else (0, "")
 
 
 def read(path: Path, of: int) -> Contents:
-    """The lines of a data directory. Never raises for what is in the file; OSError when it cannot be read."""
+    """Read the lines of a data directory. Invalid content never raises; an unreadable file OSError."""
     try:
         text = read_owned(path, MOST_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return Contents(missing=True)
     whole = text.split("\n")
-    torn = whole.pop()  # empty when the last line was written whole
+    torn = whole.pop()  # empty when the last line is complete
     lines: list[Line] = []
     done: list[tuple[int, int]] = []
     others: list[str] = []
     unreadable = 0
     for one in filter(None, whole):
-        parsed = _parsed(one)
+        parsed = _parse_line(one)
         if parsed is None:
             unreadable += 1
         elif parsed["of"] != of:
@@ -112,15 +116,18 @@ def read(path: Path, of: int) -> Contents:
     if torn:
         log.warning("register ends in the middle of a line", extra={"path": str(path)})
     lines.sort(key=_number)
-    return Contents(tuple(lines), _within(lines, done), tuple(others), unreadable)
+    return Contents(tuple(lines), _numbers_within(lines, done), tuple(others), unreadable)
 
 
 class Register:
-    """The file, appended to. Safe to share between threads."""
+    """Appends to the register file. Thread-safe."""
 
     def __init__(self, path: Path, of: int, last: int, *, complete: bool = True, trouble: str = "") -> None:
-        """`of`: when the data directory was made, Unix ms. `last`: no number up to it is given again. `complete`: whether it holds
-        all that the registry does. `trouble`: why it could not be read; nothing is then appended to lines that nobody saw."""
+        """`of`: creation time of the data directory, Unix ms. `last`: numbers up to it are not given again.
+
+        `complete`: the file contains all changes of the registry. `trouble`: reason why the file was
+        unreadable; then nothing is appended to lines that were not read.
+        """
         self.path = path
         self._of = of
         self._last = last
@@ -131,35 +138,42 @@ class Register:
 
     @property
     def note(self) -> str:
-        """For NUMBER_NOTE, after lines were appended. Without hash when the next start has to look at all of it, and complete it."""
+        """Value for NUMBER_NOTE after an append.
+
+        Without hash when the next start has to read and complete the file.
+        """
         return f"{self._last}:{self._last_hash if self._complete else ''}"
 
-    def missed(self) -> None:
-        """Something holds that is not in the file."""
+    def mark_incomplete(self) -> None:
+        """Record that a change is missing in the file."""
         self._complete = False
 
     def append(self, lines: Iterable[Line]) -> tuple[int, int]:
-        """Durable when it returns: the numbers of the first and the last. Raises StoreFailing with nothing promised."""
+        """Append lines durably and return the numbers of the first and the last. Raises StoreFailing."""
         with self._lock:
             numbered = [
                 {"n": number, "of": self._of, **line} for number, line in enumerate(lines, self._last + 1)
             ]
             if self._trouble:
                 raise StoreFailing(
-                    f"the register {self.path} could not be read at the start: {self._trouble}; look at its disk and rights, then start again"
+                    f"the register {self.path} could not be read at the start: {self._trouble}; look at its "
+                    "disk and rights, then start again"
                 )
             self._write(numbered)
             first, self._last = self._last + 1, self._last + len(numbered)
             self._last_hash = hash_of(numbered[-1])
             return first, self._last
 
-    def done(self, span: tuple[int, int]) -> None:
-        """What those lines tell was committed. A failure is logged: the lines are then doubtful after a restore."""
+    def confirm(self, span: tuple[int, int]) -> None:
+        """Record that these lines were committed.
+
+        A failure is logged: the lines are doubtful after a restore.
+        """
         with self._lock, suppress(StoreFailing):
             self._write([{"n": span[0], "last": span[1], "of": self._of, "kind": DONE}])
 
     def rewrite(self, lines: Iterable[Line], others: Iterable[str]) -> None:
-        """Replace the file, at once or not at all, by lines that are all committed. Raises StoreFailing."""
+        """Replace the file, all or nothing, by lines that are all committed. Raises StoreFailing."""
         with self._lock:
             first = self._last + 1
             numbered = [{"n": number, "of": self._of, **line} for number, line in enumerate(lines, first)]
@@ -174,19 +188,20 @@ class Register:
                 rename_owned(draft, self.path)
                 sync_folder(self.path.parent)
             except OSError as error:
-                raise self._failing(error) from error
+                raise self._write_error(error) from error
             self._last, self._last_hash, self._complete = last, last_hash, True
 
     def _write(self, lines: Sequence[Line]) -> None:
         try:
             self._put(self.path, _text(lines), os.O_APPEND)
         except OSError as error:
-            raise self._failing(error) from error
+            raise self._write_error(error) from error
 
-    def _failing(self, error: OSError) -> StoreFailing:
+    def _write_error(self, error: OSError) -> StoreFailing:
         log.error("register cannot be written", extra={"path": str(self.path), "error": error.strerror})
         return StoreFailing(
-            f"cannot write the register {self.path} ({error.strerror}): look at its disk and rights, or set pki.register_file"
+            f"cannot write the register {self.path} ({error.strerror}): look at its disk and rights, or set "
+            "pki.register_file"
         )
 
     @staticmethod
@@ -194,9 +209,8 @@ class Register:
         descriptor = open_owned(path, os.O_RDWR | os.O_CREAT | flag)
         try:
             size = os.fstat(descriptor).st_size
-            if (
-                size and os.pread(descriptor, 1, size - 1) != b"\n"
-            ):  # a line was torn: it stays one of its own
+            # a line was torn: keep it on its own line
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 text = "\n" + text
             data = text.encode()
             while data:
@@ -209,7 +223,7 @@ class Register:
 
 
 class RegisterEntry:
-    """The lines of one job: written while it runs, confirmed once it is committed."""
+    """Writes the lines of one job while it runs, and confirms them after the commit."""
 
     def __init__(self, register: Register, put_meta: Callable[[str, str], None]) -> None:
         """`put_meta`: ports.Registry.put_meta."""
@@ -218,11 +232,14 @@ class RegisterEntry:
         self._spans: list[tuple[int, int]] = []
 
     def __call__(self, kind: str, **facts: Any) -> None:
-        """One line more. Raises StoreFailing for what lets somebody in; nobody stays in because a file cannot be written."""
-        self.all(kind, [facts])
+        """Append one line.
 
-    def all(self, kind: str, lines: Sequence[Mapping[str, Any]]) -> None:
-        """So many lines more, of one kind, on the disk at once; as above."""
+        Raises StoreFailing for one that admits; an exclusion never fails because of the file.
+        """
+        self.add_all(kind, [facts])
+
+    def add_all(self, kind: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Append lines of one kind in one write. Raises like `__call__`."""
         if not lines:
             return
         try:
@@ -230,20 +247,22 @@ class RegisterEntry:
         except StoreFailing:
             if kind in PERMISSIVE:
                 raise
-            self._register.missed()
+            self._register.mark_incomplete()
         else:
             self._spans.append(span)
         self._put_meta(NUMBER_NOTE, self._register.note)
 
     def confirm(self) -> None:
-        """After the commit."""
+        """Confirm the lines after the commit."""
         if self._spans:
-            self._register.done((self._spans[0][0], self._spans[-1][1]))
+            self._register.confirm((self._spans[0][0], self._spans[-1][1]))
 
 
 def register_file(data_dir: Path, setting: str) -> Path:
-    """Where the register is. `setting`: pki.register_file, where a link of the operator's is followed: the file is replaced,
-    never the link."""
+    """Return the path of the register. `setting` is pki.register_file.
+
+    A link there is followed, so that the file is replaced, never the link.
+    """
     return Path(os.path.realpath(setting)) if setting else data_dir / FILE
 
 
@@ -251,8 +270,8 @@ def _number(line: Line) -> int:
     return int(line["n"])
 
 
-def _within(lines: list[Line], spans: list[tuple[int, int]]) -> frozenset[int]:
-    """The numbers of `lines`, in order, that lie in one of the spans."""
+def _numbers_within(lines: list[Line], spans: list[tuple[int, int]]) -> frozenset[int]:
+    """Return the numbers of the sorted `lines` that lie in one of the spans."""
     numbers = list(map(_number, lines))
     return frozenset(
         number
@@ -261,8 +280,8 @@ def _within(lines: list[Line], spans: list[tuple[int, int]]) -> frozenset[int]:
     )
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
-    """A line of whatever data directory; None when it is none."""
+def _parse_line(text: str) -> dict[str, Any] | None:
+    """Parse a line of any data directory; None when it is invalid."""
     try:
         line = json.loads(text)
         numbers = (line["n"], line["of"], line.get("last", 0))

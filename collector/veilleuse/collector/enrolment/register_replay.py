@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The register, brought back into a registry that may have been restored from a backup; and written again from it.
+"""Replays the register into a registry that may have been restored from a backup, and rewrites the register.
 
-Idempotent, at every start: a line whose number the registry knows already is not looked at.
+It runs at every start and is idempotent: lines that the registry contains already are skipped.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from veilleuse.wire.vocabulary import Population
 log = logging.getLogger(__name__)
 
 GROWN: Final = 4
-"""The file is written again when it has so many times the lines that its content needs."""
+"""The file is rewritten when it has this many times the lines that its content needs."""
 SPARE_LINES: Final = 256
 _OF_A_STATUS: Final = (HOST, ADMITTED, EXCLUDED)
 
 
 @dataclass(slots=True)
 class ReplayResult:
-    """What a replay brought back."""
+    """Result of a replay."""
 
     hosts: int = 0
     tokens: int = 0
@@ -60,18 +60,18 @@ class ReplayResult:
     """Approvals, suspensions, activations, revocations, uses of tokens."""
     forgotten: int = 0
     doubtful: int = 0
-    """Lines of jobs that were perhaps undone, and let nobody in."""
+    """Lines that admit, from jobs that were perhaps undone; they are ignored."""
     unusable: int = 0
 
 
 def replay(
     path: Path, registry: Registry, transaction: Callable[[], AbstractContextManager[None]]
 ) -> ReplayResult:
-    """Bring news into the registry, in one transaction; hosts that are to be forgotten get the status FORGOTTEN.
+    """Apply new lines to the registry in one transaction; machines to forget get the status FORGOTTEN.
 
-    Before the writer starts, or inside one of its jobs. Whatever is wrong with the file is a warning: never raises for it.
+    Call it before the writer starts, or in one of its jobs. Faults of the file are logged, and never raise.
     """
-    of, known, line_hash = _belongs_to(registry)
+    of, known, line_hash = _known_position(registry)
     try:
         contents = read(path, of)
     except OSError as error:
@@ -87,7 +87,7 @@ def replay(
         return ReplayResult()
     with transaction():
         done = _Replay(registry, in_order=continued).run(news, contents.done)
-        if continued:  # else it is not what this registry knows: `open_register` writes it anew
+        if continued:  # else it is another file: `open_register` rewrites it
             registry.put_meta(NUMBER_NOTE, f"{contents.last}:{hash_of(contents.lines[-1])}")
     log.warning(
         "register replayed: this registry was behind it",
@@ -97,21 +97,21 @@ def replay(
 
 
 def open_register(path: Path, registry: Registry) -> Register:
-    """The register, for what comes; written again when it is missing, is not what was written last, has grown, or still names
-    who was forgotten.
+    """Open the register for appending, after `replay`.
 
-    After `replay`. A failure is logged: it will be tried again at the next start.
+    It is rewritten when it is missing, is another file, has grown, or names a forgotten machine. A failure is
+    logged, and the next start tries again.
     """
-    of, known, line_hash = _belongs_to(registry)
+    of, known, line_hash = _known_position(registry)
     try:
         contents = read(path, of)
     except OSError as error:
         trouble = error.strerror or str(error)
-        return Register(path, of, known, complete=False, trouble=trouble)  # said already
+        return Register(path, of, known, complete=False, trouble=trouble)  # logged already
     complete = not contents.missing and contents.is_continued(known, line_hash)
     register = Register(path, of, max(known, contents.last), complete=complete)
     forgotten = registry.forgotten()
-    names = any(_names(line, forgotten) for line in contents.lines)
+    names = any(_names_forgotten(line, forgotten) for line in contents.lines)
     needed = len(registry.hosts()) + len(registry.tokens()) + len(registry.sites()) + len(forgotten)
     if not complete or names or len(contents.lines) > GROWN * needed + SPARE_LINES:
         with suppress(StoreFailing):
@@ -120,14 +120,14 @@ def open_register(path: Path, registry: Registry) -> Register:
 
 
 def rewrite(register: Register, registry: Registry) -> None:
-    """The register anew, from what is committed in the registry: outside any transaction. Raises StoreFailing."""
-    others = read(register.path, _belongs_to(registry)[0]).others
+    """Rewrite the register from the committed registry, outside any transaction. Raises StoreFailing."""
+    others = read(register.path, _known_position(registry)[0]).others
     register.rewrite(_all_lines(registry), others)
     registry.put_meta(NUMBER_NOTE, register.note)
 
 
 def site_facts(site: Site) -> dict[str, Any]:
-    """Of a line SITE."""
+    """Return the fields of a SITE line."""
     return {
         "site": site.site,
         "zone": site.zone,
@@ -137,7 +137,7 @@ def site_facts(site: Site) -> dict[str, Any]:
 
 
 def token_facts(token: Token) -> dict[str, Any]:
-    """Of a line TOKEN."""
+    """Return the fields of a TOKEN line."""
     return {
         "sha256": token.token_sha256.hex(),
         "created": token.created_unix_milliseconds,
@@ -155,7 +155,7 @@ def token_facts(token: Token) -> dict[str, Any]:
 
 
 def host_facts(host: Host, token: Token, original: Host | None) -> dict[str, Any]:
-    """Of a line HOST. `token`: after the use that this enrolment was, if any."""
+    """Return the fields of a HOST line. `token` is read after the use by this enrolment, if any."""
     copy = {} if original is None else {"copy_of": original.agent_id.hex()}
     return {
         "agent_id": host.agent_id.hex(),
@@ -198,11 +198,13 @@ def _all_lines(registry: Registry) -> Iterator[Line]:
 
 
 class _Replay:
-    """One run over lines, inside the caller's transaction."""
+    """Applies lines once, in the caller's transaction."""
 
     def __init__(self, registry: Registry, *, in_order: bool) -> None:
-        """`in_order`: all lines came after what the registry knows. Else the last status that they tell of a machine counts, and
-        ends no suspension."""
+        """`in_order`: all lines are newer than the registry.
+
+        Else the last status in the lines counts for each machine, and does not end a suspension.
+        """
         self._registry = registry
         self._in_order = in_order
         self._result = ReplayResult()
@@ -267,7 +269,7 @@ class _Replay:
         self._registry.revoke_token(token.token_id)
 
     def _account_revoked(self, line: Line) -> None:
-        """One that was made after the backup is not there, and stays so."""
+        """Revoke an account; one created after the backup is absent, and stays absent."""
         day = date.fromisoformat(line["day"]).toordinal()
         self._result.changes += self._registry.revoke_account(bytes.fromhex(line["sha256"]), day)
 
@@ -339,7 +341,7 @@ class _Replay:
 
 
 def _with_last_status(lines: Sequence[Line]) -> Iterator[Line]:
-    """Lines, of each machine with the last status that any of them tells."""
+    """Yield the lines, each with the last status of its machine."""
     told = {str(line.get("agent_id")): line.get("status") for line in lines if line["kind"] in _OF_A_STATUS}
     for line in lines:
         if line["kind"] not in _OF_A_STATUS:
@@ -350,22 +352,22 @@ def _with_last_status(lines: Sequence[Line]) -> Iterator[Line]:
         yield {**line, "kind": kind, "status": status}
 
 
-def _belongs_to(registry: Registry) -> tuple[int, int, str]:
-    """(which data directory this is, number and hash of the last line the registry knows)."""
+def _known_position(registry: Registry) -> tuple[int, int, str]:
+    """Return (creation time of this data directory, number and hash of the last line in the registry)."""
     kind = registry.data_kind()
     return kind.created_unix_milliseconds, *known_line(kind.extra.get(NUMBER_NOTE, ""))
 
 
 def _agent_id(line: Line) -> AgentId:
-    """Raises KeyError or ValueError."""
+    """Return the agent id of a line. Raises KeyError or ValueError."""
     agent_id = bytes.fromhex(str(line["agent_id"]))
     if len(agent_id) != AGENT_ID_BYTES:
         raise ValueError("no agent id")
     return AgentId(agent_id)
 
 
-def _names(line: Line, forgotten: Container[bytes]) -> bool:
-    """Whether it tells the id of somebody who was forgotten."""
+def _names_forgotten(line: Line, forgotten: Container[bytes]) -> bool:
+    """Return True when the line contains the id of a forgotten machine."""
     try:
         return agent_id_sha256(_agent_id(line)) in forgotten
     except (KeyError, ValueError):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The enrolment service of :8642: protobuf in, protobuf out, refusals as status codes. PROMISES.md §2.6."""
+"""The enrolment service of :8642: protobuf in and out, rejections as status codes. docs/wire.md §6."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ _CODES: Final = {
     "too_many_copies": Code.RESOURCE_EXHAUSTED,
 }
 RETRY_MILLISECONDS: Final = 60_000
-"""When a call that could not be served may come again; the window of the failed tries too."""
+"""Wait before a rejected call may be repeated; also the window of failed tries."""
 CleanFacts = Callable[[pb.Facts], bytes]
 """Facts as an agent sent them → encoded Facts within the alphabet and ranges of telemetry.proto."""
 
 
 class Call(Protocol):
-    """What is asked of a call: a part of grpc.ServicerContext."""
+    """Part of grpc.ServicerContext that the servicer uses."""
 
     def peer(self) -> str:
-        """Who calls, as gRPC writes an address."""
+        """Return the address of the caller, in gRPC's form."""
 
     def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str], ...]) -> None:
-        """What goes with its end."""
+        """Set the metadata that ends the call."""
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
-        """End it. Raises what nobody but the caller of the servicer catches."""
+        """End the call. Raises an exception that only gRPC catches."""
 
 
 class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
-    """For agents without a valid certificate."""
+    """Serves agents without a valid certificate."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
         clean_facts: CleanFacts,
         on_failure: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """`on_failure`: counts refusals of RenewExpired, by reason."""
+        """`on_failure` counts rejections of RenewExpired, by reason."""
         self._joining = joining
         self._copying = copying
         self._renewal = renewal
@@ -74,7 +74,7 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
         self._on_failure = on_failure
 
     def Enrol(self, request: pb.EnrolRequest, context: Call) -> pb.EnrolResponse:
-        """First identity, against a token; or one of its own for a copy, against its original's key."""
+        """Give a first identity for a token; or, to a clone, for its original's key."""
         return _answer(context, lambda: self._enrol(request, context.peer()))
 
     def _enrol(self, request: pb.EnrolRequest, peer: str) -> pb.EnrolResponse:
@@ -95,11 +95,11 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
         return _enrol_response(joined)
 
     def Challenge(self, request: pb.ChallengeRequest, context: Call) -> pb.ChallengeResponse:
-        """A nonce to sign. Says nothing about whether the agent exists."""
+        """Return a nonce to sign, whether or not the agent exists."""
         return _answer(context, lambda: pb.ChallengeResponse(nonce=self._challenges.issue(request.agent_id)))
 
     def RenewExpired(self, request: pb.RenewExpiredRequest, context: Call) -> pb.RenewExpiredResponse:
-        """A new certificate against the signed nonce."""
+        """Return a new certificate for the signed nonce."""
         return _answer(context, lambda: self._renew_expired(request), self._on_failure)
 
     def _renew_expired(self, request: pb.RenewExpiredRequest) -> pb.RenewExpiredResponse:
@@ -114,7 +114,7 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
 
 
 def issued_certificate(chain: CertificateChain) -> pb.IssuedCertificate:
-    """A chain on the wire."""
+    """Return a chain in its wire form."""
     return pb.IssuedCertificate(
         certificate_der=chain.certificate_der,
         intermediates_der=chain.intermediates_der,
@@ -147,9 +147,8 @@ def _log_joined(joined: EnrolResult) -> None:
         "site": host.site,
         "population": host.population.value,
     }
-    if (
-        host.population is Population.SERVER
-    ):  # elsewhere a log line's time would tell when one machine was used
+    # elsewhere, the time of a log line would reveal when one machine was used
+    if host.population is Population.SERVER:
         facts["agent_id"] = host.agent_id.hex()
     log.info("agent enrolled" if joined.fresh else "agent enrolled again", extra=facts)
 
@@ -159,10 +158,10 @@ def _answer(
     call: Callable[[], T],
     on_failure: Callable[[str], None] = lambda reason: None,
 ) -> T:
-    """Refusals as status codes with one clear line; trouble with the store as UNAVAILABLE.
+    """Turn rejections into status codes with one clear line, and store errors into UNAVAILABLE.
 
-    The call is aborted after the error was let go: one that holds it keeps the stream open until Python collects its garbage,
-    and a connection has four.
+    The call is aborted after the error was released: a held error keeps the stream open until the garbage
+    collector runs, and a connection has four.
     """
     try:
         return call()
@@ -174,7 +173,8 @@ def _answer(
         code, reason = Code.UNAVAILABLE, "put_off"
         message = "the collector cannot do this now: try again later"
         log.warning("enrolment call put off", extra={"error": str(error)})
-    except Exception:  # the servicer's outermost call: a stranger is told nothing of our inside
+    except Exception:
+        # the outermost call of the servicer: a stranger learns nothing of internal errors
         code, reason, message = Code.INTERNAL, "internal", "the collector failed: its log says why"
         on_failure(reason)
         log.exception("enrolment call failed")

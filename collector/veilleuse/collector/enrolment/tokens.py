@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Enrolment tokens: what makes one good, and how many wrong tries an address has. PROMISES.md §2.6.2."""
+"""Enrolment tokens: validity, and limits of failed tries per address. docs/wire.md §6."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ MAX_NAME_CHARACTERS: Final = 128
 FAILED_TRIES: Final = 10
 FAILED_TRIES_SECONDS: Final = 60.0
 MAX_ADDRESSES: Final = 10_000
-"""Addresses whose failures are remembered; the oldest go first."""
+"""Largest number of addresses whose failures are kept; the oldest are dropped first."""
 
 Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOrder:
-    """A token an administrator asks for. Raises UsageError on values out of range."""
+    """Token that an administrator asks for. Raises UsageError on values out of range."""
 
     org_entity: str
     site: str
@@ -46,10 +46,10 @@ class TokenOrder:
     hours: float = DEFAULT_HOURS
     """Life from now; at most 30 days."""
     networks: tuple[str, ...] = ()
-    """CIDR networks it may be used from; empty = any."""
+    """CIDR networks from which it may be used; empty = any."""
     approve: bool = False
     admit_copies: bool = False
-    """Copies of its machines get in by themselves: whoever stole a key of one does, too."""
+    """Clones of its machines are admitted without approval; so is a thief of such a machine's key."""
 
     def __post_init__(self) -> None:
         checked_name("entity", self.org_entity)
@@ -58,7 +58,8 @@ class TokenOrder:
             raise UsageError(f"--uses must be a whole number from 1 to {MAX_USES}, not {self.uses}")
         if not 0 < self.hours <= MAX_DAYS * 24:
             raise UsageError(
-                f"--hours must be more than 0 and at most {MAX_DAYS * 24} ({MAX_DAYS} days), not {self.hours:g}"
+                f"--hours must be more than 0 and at most {MAX_DAYS * 24} ({MAX_DAYS} days), not "
+                f"{self.hours:g}"
             )
         if self.approve and self.admit_copies:
             raise UsageError("--approve and --admit-copies exclude each other: leave out one of them")
@@ -69,14 +70,15 @@ class TokenOrder:
                 raise UsageError(f"--network {network}: {error}; write it like 192.0.2.0/24") from error
 
     def expires_unix_milliseconds(self, now_unix_milliseconds: int) -> int:
-        """When it ends."""
+        """Return the time when the token expires."""
         return now_unix_milliseconds + round(self.hours * MILLISECONDS_PER_HOUR)
 
 
 def checked_name(word: str, text: str) -> str:
-    """The name of an entity or a site in NFC, so that it is one name however it was typed. `word` says which.
+    """Normalise the name of an entity or a site to NFC, so that it is one name however it was typed.
 
-    Raises UsageError unless it is 1 to 128 printable characters: no control, no bidi character (PROMISES.md S16).
+    `word` says which of the two it is. Raises UsageError unless it has 1 to 128 printable characters: no
+    control, no bidi character (docs/guarantees.md S16).
     """
     name = unicodedata.normalize("NFC", text)
     if not (0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and name == name.strip()):
@@ -85,22 +87,22 @@ def checked_name(word: str, text: str) -> str:
 
 
 def new_token() -> str:
-    """256 random bits as 43 URL-safe characters."""
+    """Return 256 random bits as 43 URL-safe characters."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def token_sha256(token: str) -> bytes:
-    """What is stored of a token; 32 bytes. A plain hash: 256 random bits cannot be guessed from it."""
+    """Return the stored hash of a token; 32 bytes. A plain hash suffices for 256 random bits."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def check_token(
     token: Token | None, address: Address | None, now_unix_milliseconds: int, *, known_key: bool = False
 ) -> Token:
-    """The token, when this address may use it now. Whether uses are left is decided by the store, atomically.
+    """Return the token if this address may use it now. The store decides atomically whether uses are left.
 
-    `known_key`: the machine's key is bound to this token already, so that its end or its last use does not matter.
-    Raises EnrolmentRefused: unknown_token, revoked_token, wrong_network, expired_token, used_token.
+    With `known_key`, the machine's key is bound to this token already: its expiry and its last use do not
+    matter. Raises EnrolmentRefused: unknown_token, revoked_token, wrong_network, expired_token, used_token.
     """
     if token is None:
         raise EnrolmentRefused("unknown_token", "the token is not known here: ask for a new join file")
@@ -118,21 +120,21 @@ def check_token(
 
 
 def used_token() -> EnrolmentRefused:
-    """The refusal of a token with no use left."""
+    """Return the rejection of a token with no use left."""
     return EnrolmentRefused("used_token", "the token was used already: ask for a new join file")
 
 
 def in_networks(address: Address | None, networks: Sequence[str]) -> bool:
-    """Whether an address lies in one of the networks; any address does when there are none."""
+    """Return True when an address lies in one of the networks, or when there are no networks."""
     if not networks:
         return True
     return address is not None and any(address in ip_network(network) for network in networks)
 
 
 def peer_address(peer: str) -> Address | None:
-    """The address of a gRPC peer, e.g. `ipv4:192.0.2.1:5000` or `ipv6:%5B::1%5D:5000`; None for anything else.
+    """Parse a gRPC peer, e.g. `ipv4:192.0.2.1:5000` or `ipv6:%5B::1%5D:5000`; None for anything else.
 
-    An IPv4 address mapped into IPv6 comes out as IPv4, so that networks are compared in their own family.
+    An IPv4 address mapped into IPv6 is returned as IPv4, so that networks are compared in their own family.
     """
     family, _, rest = unquote(peer).partition(":")
     host = rest.rpartition(":")[0]
@@ -147,10 +149,10 @@ def peer_address(peer: str) -> Address | None:
 
 
 class FailureLimiter:
-    """Counts failed tries per address: after 10 within a minute, guesses are refused unread until one ages out.
+    """Counts failed tries per address: after 10 within a minute, tries are refused until one ages out.
 
-    It bounds what guesses cost, not their luck: tokens have 256 bits. Only failures count, and a token that is known is let
-    in all the same: a whole college enrols from behind one address. IPv6 is counted per /64. Thread-safe.
+    It limits the cost of guesses, not their success: tokens have 256 bits. Only failures count, and a known
+    token is admitted anyway: a whole college enrols from one address. IPv6 is counted per /64. Thread-safe.
     """
 
     def __init__(self, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
@@ -160,7 +162,7 @@ class FailureLimiter:
         self._lock = threading.Lock()
 
     def check(self, address: Address | None) -> None:
-        """Raises EnrolmentRefused (rate_limited) while the address has no try left."""
+        """Raise EnrolmentRefused (rate_limited) while the address has no try left."""
         with self._lock:
             failures = self._failures.get(_bucket(address))
             if failures is None:
@@ -171,7 +173,7 @@ class FailureLimiter:
                     "rate_limited", "too many failed tries from this address: wait a minute"
                 )
 
-    def failed(self, address: Address | None) -> None:
+    def count_failure(self, address: Address | None) -> None:
         """Count a failure."""
         key = _bucket(address)
         with self._lock:
@@ -194,14 +196,14 @@ def _forget(failures: deque[float], before: float) -> None:
 
 @dataclass(slots=True)
 class Addresses:
-    """host:port agents are told; `serve` replaces port 0 with the port it got."""
+    """host:port for agents; `serve` replaces port 0 with the assigned port."""
 
     telemetry: str
     enrolment: str
 
     @classmethod
     def from_settings(cls, settings: CollectorSettings) -> Addresses:
-        """The advertised ones, else those listened on."""
+        """Return the advertised addresses, else those listened on."""
         grpc = settings.grpc
         return cls(
             grpc.advertised_address or grpc.address,

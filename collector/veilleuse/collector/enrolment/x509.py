@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The forms of keys and certificates: builders without state."""
+"""Formats of keys and certificates: builders without state."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES, MAX_CERTIFICATE_REQUEST_BYTES
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
-"""How far behind another clock may be and still find a new certificate valid."""
+"""Largest lag of another clock that still finds a new certificate valid."""
 ROOT_NAME: Final = "Veilleuse root"
-"""Of every root made here: a cross certificate between two of one name is self-issued, and no step of a path (RFC 5280 §4.2.1.9)."""
+"""Name of every root created here.
+
+A cross certificate between two roots of one name is self-issued, and does not count in a path (RFC 5280
+§4.2.1.9).
+"""
 INTERMEDIATE_NAME: Final = "Veilleuse intermediate"
 ROOT_LIFE: Final = timedelta(days=3653)
 INTERMEDIATE_LIFE: Final = timedelta(days=1826)
 
 AuthorityKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-"""Of a root or an intermediate. P-256 when made here."""
+"""Key of a root or an intermediate; P-256 when created here."""
 
 
 def authority_certificate(
@@ -41,9 +45,9 @@ def authority_certificate(
     now: datetime,
     life: timedelta,
 ) -> x509.Certificate:
-    """A root (`issuer` None, path length 1) or an intermediate (path length 0): keys that sign certificates and nothing else.
+    """Create a root (`issuer` None, path length 1) or an intermediate (path length 0).
 
-    An intermediate does not outlive its root.
+    Their keys sign certificates and nothing else. An intermediate does not outlive its root.
     """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     begin, end = now - CLOCK_SKEW, now + life
@@ -66,9 +70,10 @@ def cross_certificate(
     older_key: AuthorityKey,
     now: datetime,
 ) -> x509.Certificate:
-    """The name and key of the newer root, signed by the older one: who trusts the older alone can verify what hangs on the newer.
+    """Sign the name and key of the newer root with the older one.
 
-    `chain_length`: certificates between the newer root and a leaf. Ends with the first of the two roots.
+    A client that only trusts the older root can then verify certificates under the newer. `chain_length`:
+    number of certificates between the newer root and a leaf. Ends with the first of the two roots.
     """
     key = newer.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
@@ -81,13 +86,19 @@ def cross_certificate(
 
 
 def issued_by(builder: x509.CertificateBuilder, issuer: x509.Certificate) -> x509.CertificateBuilder:
-    """Names the issuer and its key, by the very identifier that its certificate gives it: verifiers compare the two."""
+    """Name the issuer and its key, with the identifier of the issuer's certificate.
+
+    Verifiers compare the two.
+    """
     key_id = x509.AuthorityKeyIdentifier(subject_key_id(issuer), None, None)
     return builder.issuer_name(issuer.subject).add_extension(key_id, critical=False)
 
 
 def subject_key_id(certificate: x509.Certificate) -> bytes:
-    """What identifies a certificate's key: its own extension, else the SHA-1 of the key (RFC 5280 §4.2.1.2)."""
+    """Return the identifier of a certificate's key.
+
+    Its extension, else the SHA-1 of the key (RFC 5280 §4.2.1.2).
+    """
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
@@ -95,7 +106,7 @@ def subject_key_id(certificate: x509.Certificate) -> bytes:
 
 
 def digest(key: AuthorityKey) -> hashes.SHA256 | hashes.SHA384:
-    """As strong as the key: SHA-384 with P-384, SHA-256 with the others."""
+    """Return a digest as strong as the key: SHA-384 with P-384, SHA-256 with the others."""
     long = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1)
     return hashes.SHA384() if long else hashes.SHA256()
 
@@ -122,7 +133,7 @@ def _authority(
 
 
 def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """Signs certificates and revocation lists, or handshakes: never both."""
+    """Return the usage of a CA (certificates and revocation lists) or of a leaf (handshakes): never both."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,
@@ -137,7 +148,7 @@ def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def general_names(names: Sequence[str]) -> list[x509.GeneralName]:
-    """IP addresses as such, anything else as a DNS name; in order."""
+    """Return IP addresses as such and anything else as a DNS name, in order."""
     result: list[x509.GeneralName] = []
     for name in names:
         try:
@@ -148,30 +159,33 @@ def general_names(names: Sequence[str]) -> list[x509.GeneralName]:
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    """P-256."""
+    """Create a P-256 key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def pem(certificate: x509.Certificate) -> bytes:
-    """A certificate as PEM."""
+    """Encode a certificate as PEM."""
     return certificate.public_bytes(Encoding.PEM)
 
 
 def key_pem(key: AuthorityKey) -> bytes:
-    """A key as PKCS#8 PEM, not encrypted: its file's mode guards it."""
+    """Encode a key as PKCS#8 PEM, not encrypted: its file mode protects it."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 AGENT_URI_PREFIX: Final = "urn:veilleuse:agent:"
 """Followed by the agent id, 32 lower-case hexadecimal digits."""
 GENERATION_OID: Final = x509.ObjectIdentifier("2.25.216499113030546141442279570288783169625")
-"""Private extension: the generation, a DER INTEGER ≥ 1. The arc is the UUID version 5 of the URL
-"urn:veilleuse:certificate-generation" under 2.25 (ITU-T X.667: no registration needed)."""
+"""Private extension: the generation, a DER INTEGER ≥ 1.
+
+The arc is the UUID version 5 of the URL "urn:veilleuse:certificate-generation" under 2.25 (ITU-T X.667: no
+registration needed).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentCertificate:
-    """An agent's certificate as read; its signature is another matter (Authority.signed)."""
+    """Fields of an agent's certificate; its signature is checked elsewhere (CaKeys.recognise)."""
 
     agent_id: AgentId
     serial: str
@@ -187,19 +201,19 @@ class AgentCertificate:
 
 
 def public_key_sha256(key: ec.EllipticCurvePublicKey) -> bytes:
-    """SHA-256 of the key's SubjectPublicKeyInfo; 32 bytes."""
+    """Return the SHA-256 of the key's SubjectPublicKeyInfo; 32 bytes."""
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
 def serial_text(serial: int) -> str:
-    """A serial number as the store and the logs write it: lower-case hexadecimal."""
+    """Return a serial number in the form of the store and the logs: lower-case hexadecimal."""
     return f"{serial:x}"
 
 
 def read_request(certificate_request_der: bytes) -> ec.EllipticCurvePublicKey:
-    """The key that a request asks a certificate for; nothing else of the request is used.
+    """Return the key for which a request asks a certificate; nothing else of the request is used.
 
-    Raises EnrolmentRefused (bad_request) unless it is DER, at most 4 KiB, on P-256, and signed by that very key.
+    Raises EnrolmentRefused (bad_request) unless it is DER, at most 4 KiB, on P-256, and signed by that key.
     """
     if not 0 < len(certificate_request_der) <= MAX_CERTIFICATE_REQUEST_BYTES:
         raise _bad_request(f"must be 1 to {MAX_CERTIFICATE_REQUEST_BYTES} bytes long")
@@ -218,7 +232,7 @@ def read_request(certificate_request_der: bytes) -> ec.EllipticCurvePublicKey:
 
 
 def read_certificate(certificate: x509.Certificate) -> AgentCertificate:
-    """What an agent's certificate says. Raises NotAuthorised (not_an_agent) when it is none."""
+    """Read an agent's certificate. Raises NotAuthorised (not_an_agent) when it is none."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -242,7 +256,7 @@ def read_certificate(certificate: x509.Certificate) -> AgentCertificate:
 
 
 def agent_extensions(agent_id: AgentId, generation: int) -> tuple[tuple[x509.ExtensionType, bool], ...]:
-    """What tells an agent's certificate from any other: (extension, critical)."""
+    """Return the extensions that mark an agent's certificate: (extension, critical)."""
     uri = x509.UniformResourceIdentifier(AGENT_URI_PREFIX + agent_id.hex())
     return (
         (x509.SubjectAlternativeName([uri]), True),
@@ -251,7 +265,7 @@ def agent_extensions(agent_id: AgentId, generation: int) -> tuple[tuple[x509.Ext
 
 
 def verify_signature(key: ec.EllipticCurvePublicKey, signature_der: bytes, message: bytes) -> bool:
-    """Whether `key` made this ECDSA-SHA256 signature of `message`."""
+    """Return True when `key` made this ECDSA-SHA256 signature of `message`."""
     try:
         key.verify(signature_der, message, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
@@ -270,9 +284,8 @@ def _agent_id(uri: str) -> AgentId:
 
 
 def _encode_generation(generation: int) -> bytes:
-    body = generation.to_bytes(
-        generation.bit_length() // 8 + 1, "big"
-    )  # a leading zero bit: DER integers are signed
+    # a leading zero bit: DER integers are signed
+    body = generation.to_bytes(generation.bit_length() // 8 + 1, "big")
     return bytes((0x02, len(body))) + body
 
 

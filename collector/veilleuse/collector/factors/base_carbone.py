@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads electricity factors from an export of ADEME's Base Carbone (pure). METHOD.md §2.
+"""Reads electricity factors from an export of ADEME's Base Carbone (pure). docs/factors.md.
 
 The file is the CSV as downloaded: Latin-1, `;`, decimal comma, one `Elément` row and one `Poste` row a
 component, 67 columns found by name. UTF-8 and `,` are accepted too. Factors in kgCO2e/kWh of Electricité,

@@ -74,7 +74,7 @@ _ADDS_UP: Final = Decimal("0.02")
 _CEILING_KGCO2E_PER_KWH: Final = 3
 """Above any grid: an old lignite plant emits some 1.2 [P]."""
 _FIRST_SMOOTHED: Final = 2024
-"""First year of the mainland whose ADEME value is a mean of four years. METHOD.md §2."""
+"""First year of the mainland whose ADEME value is a mean of four years. docs/methodology.md §8."""
 _YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DATES: Final = ("%d/%m/%Y", "%Y-%m-%d")
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Chooses the factor of a zone and a year. METHOD.md §2."""
+"""Chooses the factor of a zone and a year. docs/methodology.md §8."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SHARES_2022: Final = (
     ("upstream", Decimal("0.259")),
     ("losses", Decimal("0.091")),
 )
-"""Components of ADEME's factor of 2022, for years of which ADEME publishes the total only. METHOD.md §2."""
+"""Components of ADEME's factor of 2022, for years of which ADEME publishes the total only. docs/methodology.md §8."""
 
 
 OWID_CHART: Final = "carbon-intensity-electricity"
@@ -107,14 +107,6 @@ def zone_names() -> dict[str, str]:
         names[row["iso3"].lower()] = row["iso2"]
         names[fold(row["entity"])] = row["iso2"]
     return names
-
-
-def alpha3_of(zone: str) -> str | None:
-    """Return the ISO 3166-1 alpha-3 code of a zone; None when it is no country."""
-    return next(
-        (row["iso3"] for row in load_table("electricity_factors_owid_ember").rows if row["iso2"] == zone),
-        None,
-    )
 
 
 def _read_on(day: str) -> str:

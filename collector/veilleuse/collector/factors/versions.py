@@ -16,6 +16,7 @@ from typing import Any, Final
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.factors import COMPONENTS, FactorBasis, FactorStatus, FactorVersion
 from veilleuse.collector.ports import Factor
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAXIMUM_FACTORS: Final = 1_000
 """Factors in one import: some 15 zones and 30 years, with a margin."""
@@ -165,7 +166,7 @@ class InForce:
 def end_of_day_unix_milliseconds(day: date) -> int:
     """Return the first millisecond of the next day, UTC."""
     following = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    return round(following.timestamp() * 1000)
+    return round(following.timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def in_force(versions: Iterable[FactorVersion], day: date | None = None) -> dict[str, FactorVersion]:

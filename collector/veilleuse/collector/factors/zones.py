@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Knows the French grid zones: the mainland, and islands and territories with their own grids.
 
-METHOD.md §2.
+docs/methodology.md §8.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 """Gives the default mean power of device classes,
 for `Assumptions.class_microwatts` (pure, except the shipped table).
 
-A device that only an inventory knows takes its class default, GSD² 2.0 (METHOD.md §3). The figures and their
+A device that only an inventory knows takes its class default, GSD² 2.0 (docs/methodology.md §7). The figures and their
 sources, class by class, are in data/inventory_class_defaults.csv. A class that is not there has no default:
 `other`, virtual machines, rooms. Such a class stays without energy and is listed as such.
 """

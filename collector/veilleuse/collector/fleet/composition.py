@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Post-stratifies a class by model × age, and tests the sample's composition against the fleet's (pure).
 
-METHOD.md §5. Each machine's energy is divided by its cell's scale, which gives the energy of a mean machine.
+docs/methodology.md §6. Each machine's energy is divided by its cell's scale, which gives the energy of a mean machine.
 The stratum's mean is then multiplied by the mean scale of the composition that the inventory reports. Cells
 with few machines are merged.
 """
@@ -20,7 +20,7 @@ from veilleuse.collector.fleet.strata import Rates, StratumPart
 from veilleuse.collector.quantiles import chi_square99
 
 FEWEST_OF_CELL: Final = 10
-"""Machines of a cell in the class's sample: METHOD.md's bound for a mean."""
+"""Machines of a cell in the class's sample: docs/methodology.md §6's bound for a mean."""
 FEWEST_EXPECTED: Final = 5.0
 """Least expected number of machines in a cell for the χ² law to hold: the usual rule."""
 _ANY: Final = "*"

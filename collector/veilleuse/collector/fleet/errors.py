@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Models errors that a larger sample does not reduce: priors, calibrations, meters (pure). METHOD.md §5.
+"""Models errors that a larger sample does not reduce: priors, calibrations, meters (pure). docs/methodology.md §6.
 
 Prior errors correlate 1 within a hardware model, 0.5 between models of a class, 0 between classes. A
 calibration's error, gᵀΣg, is its model's own; the gain of its meter is common to all fits made with the
@@ -22,11 +22,11 @@ from veilleuse.collector.fleet.samples import Alike, CalibratedWall, HardwareMod
 from veilleuse.wire.ladder import MEASURED, Method
 
 BETWEEN_MODELS: Final = 0.5
-"""Correlation of prior errors of two hardware models of a class. METHOD.md §5."""
+"""Correlation of prior errors of two hardware models of a class. docs/methodology.md §6."""
 DEFAULT_U: Final = math.log(2.0) / 2
-"""Standard uncertainty of a class default, log scale: GSD² 2.0, METHOD.md §3."""
+"""Standard uncertainty of a class default, log scale: GSD² 2.0, docs/methodology.md §7."""
 STANDBY_U: Final = math.log(1.5) / 2
-"""Standard uncertainty of a power by state, log scale: GSD² 1.5, METHOD.md §3."""
+"""Standard uncertainty of a power by state, log scale: GSD² 1.5, docs/methodology.md §2."""
 CLASS_DEFAULT: Final = ""
 """Key that replaces the hardware model where a class default was used."""
 

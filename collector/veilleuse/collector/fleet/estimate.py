@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Holds the estimate of the fleet's energy: parts, coverage, uncertainty, interval,
-representativeness (pure). METHOD.md §5, §7.
+representativeness (pure). docs/methodology.md §6 and §10.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Estimate:
 
     @property
     def is_estimated(self) -> bool:
-        """True above 20 % of imputed energy: the figure is labelled as estimated. METHOD.md §4."""
+        """True above 20 % of imputed energy: the figure is labelled as estimated. docs/methodology.md §4."""
         return (self.imputed_share or 0.0) > ESTIMATED_ABOVE
 
     @property

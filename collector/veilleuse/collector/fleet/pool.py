@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Estimates means, spreads and the share always on from a class's whole sample, for thin strata (pure).
 
-METHOD.md §5, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
+docs/methodology.md §6, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from veilleuse.collector.fleet.samples import Alike, Days, sum_groups
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, MachineKind, Rates, StratumPart, merge_kinds
 
 THIN: Final = 60
-"""Number of machines below which a stratum's spread is its class's. METHOD.md §5."""
+"""Number of machines below which a stratum's spread is its class's. docs/methodology.md §6."""
 FEWEST: Final = 10
 """Number of machines below which a stratum's mean is its class's too."""
 DRAWS: Final = 2_000
@@ -221,7 +221,7 @@ class Pool:
 
     @cached_property
     def spread(self) -> Spread:
-        """Variance between machines of one stratum, for both kinds together: METHOD.md's pooled s².
+        """Variance between machines of one stratum, for both kinds together: docs/methodology.md §6's pooled s².
 
         It serves where strata do not separate kinds.
         """

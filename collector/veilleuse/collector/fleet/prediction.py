@@ -3,7 +3,7 @@
 """Predicts the energy of a stratum's unobserved machine time,
 with variance terms that add up over strata (pure).
 
-METHOD.md §5, decision 0030. A stratum uses its own mean; the class's mean where the stratum is thin; the
+docs/methodology.md §6, decision 0030. A stratum uses its own mean; the class's mean where the stratum is thin; the
 class default where nothing was observed.
 """
 
@@ -287,7 +287,7 @@ def _noise(part: StratumPart, time: _Time, n: int, length: float) -> float:
     """Return the factor of the variance between machines, ms².
 
     It covers the stratum's own mean and the unobserved machines themselves. With the stratum's own mean of
-    all kinds, it is METHOD.md's (1 − f)·M²/n, M scaled.
+    all kinds, it is docs/methodology.md §6's (1 − f)·M²/n, M scaled.
     """
     found = length * time.pooled / part.machines_fleet
     if time.own:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sums similar machines: all that the fleet estimate needs of them (pure). METHOD.md §5, DESIGN.md §6.
+"""Sums similar machines: all that the fleet estimate needs of them (pure). docs/methodology.md §6 and §11.
 
 x is the period of one machine by day type: its energies, then the times of these energies. Each group holds
 n, Σx and Σxxᵀ, exactly. An open year is computed from machines and a closed year from stored sums, both with
@@ -31,7 +31,7 @@ AGE_EDGES_YEARS: Final = (3, 5, 8)
 
 
 class Stratum(NamedTuple):
-    """Device class × entity. METHOD.md §5."""
+    """Device class × entity. docs/methodology.md §6."""
 
     device_class: str
     entity: str
@@ -71,7 +71,7 @@ class SampleMachine:
     energy_millijoules: Days
     """Energy at the wall, with imputed energy."""
     accounted_milliseconds: Days
-    """Time of this energy, derived or imputed. METHOD.md's m."""
+    """Time of this energy, derived or imputed. docs/methodology.md §6's m."""
     methods: Mapping[Method, EnergySums]
     """Derived energy, its time and its k = 1 uncertainty, summed linearly."""
     imputed_millijoules: int = 0
@@ -84,7 +84,7 @@ class SampleMachine:
     """Time between its first and its last day without data and without imputation."""
     counters_milliseconds: int = 0
     counters_millijoules: int = 0
-    """Input of a wall model: METHOD.md's g = (Σ t_on, Σ C)."""
+    """Input of a wall model: docs/methodology.md §6's g = (Σ t_on, Σ C)."""
     age_years: float | None = None
     refurbished: bool | None = None
 
@@ -123,7 +123,7 @@ class SampleMachine:
 
     @property
     def measured_millijoules(self) -> int:
-        """Metered, battery and counter_calibrated energy. METHOD.md §7."""
+        """Metered, battery and counter_calibrated energy. docs/methodology.md §1."""
         return sum(sums.energy_millijoules for method, sums in self.methods.items() if method in MEASURED)
 
 
@@ -135,15 +135,15 @@ class InService:
 
     stratum: Stratum
     machines: int
-    """Machines in service at some time of the period. METHOD.md's N."""
+    """Machines in service at some time of the period. docs/methodology.md §6's N."""
     milliseconds: Days
-    """Machine time in service by day type, METHOD.md's M.
+    """Machine time in service by day type, docs/methodology.md §6's M.
     Machines that join late or leave count for their days.
     """
     cells: Mapping[SampleCell, int] = field(default_factory=dict)
     """Machines by model and age; empty: not known."""
     standby_milliseconds: int = 0
-    """Time in service of external screens while they are not on: the rest of N·T in METHOD.md §3."""
+    """Time in service of external screens while they are not on: the rest of N·T in docs/methodology.md §1."""
     default_milliseconds: Days = (0,) * len(DAY_TYPES)
     """Machine time at the class default, in addition to `milliseconds`: no sample represents it."""
 

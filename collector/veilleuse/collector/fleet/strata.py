@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sums observed machines by stratum, and computes mean power per day type (pure). METHOD.md §5.
+"""Sums observed machines by stratum, and computes mean power per day type (pure). docs/methodology.md §6.
 
 Units: millijoules and milliseconds; mean power in millijoules per millisecond, which are watts. Floating
 point sums go through math.fsum, so that the order of machines does not matter.
@@ -67,7 +67,7 @@ class MachineKind:
         """Return Σ d², d = e·n/M: squared deviations of the machines' mean power from `around`.
 
         Mean power is in the fleet's mix of day types. A machine observed for longer weighs more, as in
-        METHOD.md's e.
+        docs/methodology.md §6's e.
         """
         whole = sum(fleet)
         weights = [
@@ -96,7 +96,7 @@ class KnownSums:
     """Exact sums of the observed machines of a stratum."""
 
     machines: int = 0
-    """METHOD.md's n."""
+    """docs/methodology.md §6's n."""
     energy_millijoules: int = 0
     measured_millijoules: int = 0
     imputed_millijoules: int = 0

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Computes the sampling variance, degrees of freedom and interval of a group of strata (pure).
-METHOD.md §5, decision 0030.
+docs/methodology.md §6, decision 0030.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.process import finish
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger("veilleuse.collector.grid")
 
@@ -66,7 +67,7 @@ def _poll(settings: CollectorSettings) -> int:
 
 
 def _now() -> int:
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // NANOSECONDS_PER_MILLISECOND
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Electricity Maps v3, an optional connector: answers → values (pure). Its values are not ours to ship or to pass on.
+"""Electricity Maps v3, an optional connector: its token, and answers → values (pure). Its values are not ours to ship or to pass on.
 
 `/v3/carbon-intensity/history?zone=FR` (header `auth-token`): `{zone, history: [{zone, carbonIntensity, datetime, …, isEstimated}]}`,
-the last 24 hours, hourly; `/latest` is one such row. Life-cycle intensity of what is consumed. METHOD.md §2; samples of
+the last 24 hours, hourly; `/latest` is one such row. Life-cycle intensity of what is consumed. docs/indicative.md; samples of
 pluginsGLPI/carbon@cdca124.
 """
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -23,11 +25,34 @@ from veilleuse.collector.grid.values import (
     step_minutes,
     unix_milliseconds,
 )
+from veilleuse.collector.http_client.address import FetchError
 from veilleuse.collector.model.grid import ELECTRICITY_MAPS, GridIntensity, IntensityKind, IntensityStatus
+from veilleuse.wire.files import TooLong, read_with_status
 
 DATASET: Final = "electricity-maps-v3"
 TOKEN_HEADER: Final = "auth-token"
 _HOUR_MINUTES: Final = 60
+_TOKEN_BYTES: Final = 4096
+
+
+def read_token(path: str) -> str:
+    """Read a token from a file that its owner alone can read. Raises FetchError, not_configured."""
+    try:
+        raw, found = read_with_status(Path(path), _TOKEN_BYTES)
+        mode = stat.S_IMODE(found.st_mode)
+    except TooLong as error:
+        why = f"{path} does not hold a token: {error.strerror}"
+        raise FetchError("not_configured", why) from error
+    except OSError as error:
+        raise FetchError("not_configured", f"cannot read {path}: {error.strerror or error}") from error
+    if mode & 0o077:
+        raise FetchError(
+            "not_configured", f"{path} has mode {mode:04o}: others can read it; chmod 600 {path}"
+        )
+    token = raw.strip().decode("ascii", "replace")
+    if not token or not token.isprintable() or " " in token or "\ufffd" in token:
+        raise FetchError("not_configured", f"{path} does not hold a token: one line of ASCII, without spaces")
+    return token
 
 
 def history_path(zone: str) -> str:

@@ -32,6 +32,7 @@ from veilleuse.collector.model.grid import (
     IntensityStatus,
     check_value,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAXIMUM_BYTES: Final = 128 * 2**20
 """Largest file in bytes: ODRÉ's whole consolidated table since 2012 is some 60 MB."""
@@ -182,4 +183,5 @@ def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> GridVal
 
 def _moment_of(one: GridIntensity) -> str:
     """Return its start, for people."""
-    return datetime.fromtimestamp(one.start_unix_milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    start = datetime.fromtimestamp(one.start_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC)
+    return start.strftime("%Y-%m-%dT%H:%MZ")

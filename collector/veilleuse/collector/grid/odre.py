@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """ODRÉ's answers → values (pure); and how it is asked: Opendatasoft Explore v2.1.
 
-Shapes: METHOD.md §2, and the client and the samples of pluginsGLPI/carbon@cdca124 (tests/fixtures/intensity/PROVENANCE.md).
+Shapes: docs/indicative.md, and the client and the samples of pluginsGLPI/carbon@cdca124 (tests/fixtures/intensity/PROVENANCE.md).
 Traps: null or 0 is missing; some numbers are texts; rows lie in the future; the last hour is not whole; an instant comes
 twice when the clocks change; half of the consolidated rows (:15, :45) may hold nothing, because their step is 30 minutes.
 """
@@ -25,6 +25,7 @@ from veilleuse.collector.grid.values import (
     unix_milliseconds,
 )
 from veilleuse.collector.model.grid import ODRE_ZONE, Dataset, GridIntensity, IntensityStatus
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 PAGE_ROWS: Final = 100
 """`limit` of /records; more is refused."""
@@ -56,7 +57,7 @@ def _path(dataset: Dataset, what: str, start: int, end: int, more: Mapping[str, 
 
 
 def _iso(unix: int) -> str:
-    return datetime.fromtimestamp(unix / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(unix / MILLISECONDS_PER_SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def page_of(answer: Any) -> tuple[Sequence[Any], int]:

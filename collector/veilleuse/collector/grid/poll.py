@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from veilleuse.collector.grid import electricity_maps, odre
-from veilleuse.collector.grid.http_client import FetchError, Way, get_json, read_token
 from veilleuse.collector.grid.values import Unreadable
+from veilleuse.collector.http_client.address import FetchError
+from veilleuse.collector.http_client.client import Route, get_json
 from veilleuse.collector.model.grid import (
     CONNECTORS,
     CONSOLIDATED,
@@ -102,13 +103,13 @@ def due(state: PollState | None, connector: str, poll_minutes: int, now: int, ji
 
 def poll(settings: Settings, ledger: PollStore, connectors: Sequence[str], now: Now) -> Iterator[PollResult]:
     """Ask each of them, and write down what came and how it went. Raises only what the ledger does."""
-    way = Way(settings.timeout_seconds, settings.proxy, settings.ca_file)
+    route = Route(settings.timeout_seconds, settings.proxy, settings.ca_file)
     for connector in connectors:
         if connector == ELECTRICITY_MAPS:
-            done = _electricity_maps(settings, way, ledger, now)
+            done = _electricity_maps(settings, route, ledger, now)
         else:
             of = IntensityStatus.CONSOLIDATED if connector == CONSOLIDATED else IntensityStatus.REALTIME
-            done = _odre(settings, way, ledger, connector, of, now)
+            done = _odre(settings, route, ledger, connector, of, now)
         ledger.note(connector, done.outcome)
         yield done
 
@@ -129,7 +130,7 @@ def window(dataset: Dataset, states: Sequence[SeriesState], backfill_days: int, 
 
 
 def _odre(
-    settings: Settings, way: Way, ledger: PollStore, connector: str, of: IntensityStatus, now: Now
+    settings: Settings, route: Route, ledger: PollStore, connector: str, of: IntensityStatus, now: Now
 ) -> PollResult:
     stored, left = IntensityImport(), Counter[str]()
     failed: FetchError | None = None
@@ -140,7 +141,7 @@ def _odre(
         try:
             start, end = window(dataset, states, settings.backfill_days, now())
             for first in range(start, end, CHUNK_MILLISECONDS):
-                rows = _rows(settings, way, ledger, dataset, first, min(end, first + CHUNK_MILLISECONDS))
+                rows = _rows(settings, route, ledger, dataset, first, min(end, first + CHUNK_MILLISECONDS))
                 found = _understood(odre.read, dataset, rows, now())
                 stored += ledger.put(found.values)
                 left += found.left
@@ -153,17 +154,17 @@ def _odre(
 
 
 def _rows(
-    settings: Settings, way: Way, ledger: PollStore, dataset: Dataset, start: int, end: int
+    settings: Settings, route: Route, ledger: PollStore, dataset: Dataset, start: int, end: int
 ) -> list[Any]:
     """Of a short window page by page, of a longer one in one call."""
     if end - start > odre.PAGE_ROWS * _QUARTER:
         _count(ledger, ODRE)
-        answer = get_json(settings.odre_url, odre.export_path(dataset, start, end), way)
+        answer = get_json(settings.odre_url, odre.export_path(dataset, start, end), route)
         return list(_understood(odre.rows_of, answer))
     rows: list[Any] = []
     for _ in range(_MOST_PAGES):
         _count(ledger, ODRE)
-        page = get_json(settings.odre_url, odre.records_path(dataset, start, end, len(rows)), way)
+        page = get_json(settings.odre_url, odre.records_path(dataset, start, end, len(rows)), route)
         more, total = _understood(odre.page_of, page)
         rows += more
         if not more or len(rows) >= total:
@@ -171,15 +172,15 @@ def _rows(
     raise FetchError("not_understood", f"{dataset.name} has more rows in a window than it can have")
 
 
-def _electricity_maps(settings: Settings, way: Way, ledger: PollStore, now: Now) -> PollResult:
+def _electricity_maps(settings: Settings, route: Route, ledger: PollStore, now: Now) -> PollResult:
     zone = settings.electricity_maps_zone
     try:
-        token = read_token(settings.electricity_maps_token_file)
+        token = electricity_maps.read_token(settings.electricity_maps_token_file)
         _count(ledger, ELECTRICITY_MAPS)
         answer = get_json(
             settings.electricity_maps_url,
             electricity_maps.history_path(zone),
-            way,
+            route,
             {electricity_maps.TOKEN_HEADER: token},
         )
         found = _understood(electricity_maps.read, zone, answer, now())

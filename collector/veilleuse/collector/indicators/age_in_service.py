@@ -12,7 +12,7 @@ from veilleuse.collector.model.figures import IndicatorMeta
 from veilleuse.collector.model.indicators import Detail, Figure, IndicatorDevice, SobrietyGroup, Targets
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
-"""5, 6 and 8: METHOD.md §6; 10: where the duty to have equipment reused stops (décret 2023-266)."""
+"""5, 6 and 8: docs/methodology.md §12; 10: where the duty to have equipment reused stops (décret 2023-266)."""
 
 
 class AgeInService:

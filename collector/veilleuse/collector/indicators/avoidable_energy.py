@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from veilleuse.collector.disclosure import MIXED
 from veilleuse.collector.indicators.comatose_server import verdict
-from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS, IndicatorMeta
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS, GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
@@ -28,6 +29,8 @@ from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
+CAUSES: Final = ("closed_bands", "open_idle", "screens", "comatose_servers")
+"""As details name them."""
 OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
 MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
 
@@ -84,6 +87,20 @@ class AvoidableEnergy:
         whole = contributions((one, sum(by.get(one.host_id, 0) for by in by_cause.values())) for one in known)
         figure = _figure(known, whole, by_cause)
         yield replace(figure, n=len(machines), details={**figure.details, **_apart(apart, targets)})
+
+    def parts(self, figure: Figure) -> GaugeParts:
+        """The energy by cause."""
+        return (kwh_by_cause(figure),)
+
+
+def kwh_by_cause(figure: Figure) -> dict[str, float]:
+    """Cause → kWh. One sum, `mixed`, where a cause has too few machines behind it to be shown apart."""
+    parts = {
+        cause: float(figure.details[f"{cause}_kwh"]) for cause in CAUSES if f"{cause}_kwh" in figure.details
+    }
+    if parts or figure.value is None:
+        return parts
+    return {MIXED: figure.value}
 
 
 def _apart(servers: list[IndicatorMachine], targets: Targets) -> dict[str, Detail]:

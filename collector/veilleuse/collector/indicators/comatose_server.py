@@ -11,19 +11,22 @@ from typing import Final
 from veilleuse.collector.indicators.server_loads import (
     COMATOSE_DAYS,
     SUSPECT_DAYS,
+    by_verdict,
     cpu_p95_below,
     is_measured,
     network_p95_below,
     observed,
 )
-from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
     Detail,
     Figure,
     IndicatorMachine,
+    Pair,
     ServerVerdict,
     SobrietyGroup,
     Targets,
+    judged,
 )
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
@@ -57,7 +60,7 @@ class ComatoseServer:
             return
         verdicts = {one.host_id: verdict(one, targets) for one in servers}
         counts = Counter(verdicts.values())
-        judged = sum(counts[kind] for kind in _ALIVE)
+        alive = sum(counts[kind] for kind in _ALIVE)
         details: dict[str, Detail] = {
             "suspects": counts[ServerVerdict.SUSPECT],
             "excluded": counts[ServerVerdict.EXCLUDED],
@@ -71,12 +74,22 @@ class ComatoseServer:
         if any(one.bands for one in servers):
             details["kwh"] = sum(drawn) / MILLIJOULES_PER_KWH
         yield Figure(
-            counts[ServerVerdict.COMATOSE] / judged if judged else None,
+            counts[ServerVerdict.COMATOSE] / alive if alive else None,
             len(servers),
             counts[ServerVerdict.COMATOSE],
-            judged,
+            alive,
             details=details,
         )
+
+    def parts(self, figure: Figure) -> GaugeParts:
+        """Servers by verdict."""
+        names = ServerVerdict.COMATOSE.value, ServerVerdict.IN_SERVICE.value
+        return (by_verdict(figure, *names, suspects=ServerVerdict.SUSPECT.value),)
+
+    def pair(self, machine: IndicatorMachine, targets: Targets) -> Pair:
+        """Whether it is comatose."""
+        found = verdict(machine, targets)
+        return judged(found is ServerVerdict.COMATOSE if found in _ALIVE else None)
 
 
 def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:

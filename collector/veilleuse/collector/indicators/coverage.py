@@ -4,14 +4,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from veilleuse.collector.model.figures import (
     Detail,
+    GaugeParts,
     GroupKey,
     GroupSums,
     IndicatorFigure,
     IndicatorMeta,
     Thresholds,
+    known_part,
 )
+
+STATES: Final = "states"
+ENERGY: Final = "energy"
 
 
 class Coverage:
@@ -43,3 +50,10 @@ class Coverage:
             if enrolled:
                 details["coverage_energy"] = sums.derived_milliseconds / enrolled
         return IndicatorFigure(observed / enrolled if enrolled else None, observed, enrolled, details)
+
+    def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
+        """Of states and of energy."""
+        if figure is None:
+            return ({},)
+        energy = known_part(figure.details.get("coverage_energy"), ENERGY)
+        return ({**known_part(figure.value, STATES), **energy},)

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from veilleuse.collector.model.figures import (
     ON_STATES,
+    GaugeParts,
     GroupKey,
     GroupSums,
     IndicatorFigure,
     IndicatorMeta,
     Thresholds,
+    known_part,
 )
+from veilleuse.collector.model.indicators import IndicatorMachine, Pair, Targets
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, State
 
@@ -57,3 +60,12 @@ class IdleWhileOn:
         if energy is not None:
             details["kwh"] = energy / MILLIJOULES_PER_KWH
         return IndicatorFigure(idle / on if on else None, idle, on, details)
+
+    def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
+        """The ratio, and the kWh."""
+        return (known_part(figure.value), known_part(figure.details.get("kwh"))) if figure else ({}, {})
+
+    def pair(self, machine: IndicatorMachine, _targets: Targets) -> Pair:
+        """Milliseconds idle, and on."""
+        use = machine.use()
+        return use.on_idle_milliseconds, use.on_milliseconds

@@ -22,7 +22,7 @@ from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
 LEAST_WEEKS: Final = 8
-"""Of each side: METHOD.md §6."""
+"""Of each side: docs/methodology.md §12."""
 LEAST_SITES: Final = 2
 """Of each arm: one site alone tells nothing of how much sites differ."""
 

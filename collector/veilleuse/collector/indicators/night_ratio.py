@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final
 
-from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta, known_part
 from veilleuse.collector.model.indicators import Figure, SobrietyGroup, Targets
 from veilleuse.wire.vocabulary import Band
 
@@ -54,3 +54,7 @@ class NightRatio:
                 for energy in (attrgetter("derived_millijoules"), attrgetter("on_millijoules"))
             ),
         )
+
+    def parts(self, figure: Figure) -> GaugeParts:
+        """The ratio."""
+        return (known_part(figure.value),)

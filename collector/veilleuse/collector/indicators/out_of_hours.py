@@ -9,12 +9,15 @@ from typing import Final
 from veilleuse.collector.model.figures import (
     KNOWN_STATES,
     ON_STATES,
+    GaugeParts,
     GroupKey,
     GroupSums,
     IndicatorFigure,
     IndicatorMeta,
     Thresholds,
+    known_part,
 )
+from veilleuse.collector.model.indicators import IndicatorMachine, Pair, Targets
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population
 
@@ -57,3 +60,12 @@ class OutOfHours:
             details["nights_on"] = sums.nights
             details["nights_are"] = sums.nights_are
         return IndicatorFigure(on / whole if whole else None, on, whole, details)
+
+    def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
+        """The ratio, and the kWh."""
+        return (known_part(figure.value), known_part(figure.details.get("kwh"))) if figure else ({}, {})
+
+    def pair(self, machine: IndicatorMachine, _targets: Targets) -> Pair:
+        """Milliseconds on, and known, outside opening hours."""
+        use = machine.use(*_OUTSIDE)
+        return use.on_milliseconds, use.known_milliseconds

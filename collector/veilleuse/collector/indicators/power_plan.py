@@ -7,14 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.model.figures import IndicatorMeta
+from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta, known_part
 from veilleuse.collector.model.indicators import (
     PCS,
     Figure,
     IndicatorMachine,
+    Pair,
     SobrietyGroup,
     Targets,
     contributions,
+    judged,
 )
 
 _MINUTE_SECONDS: Final = 60
@@ -55,6 +57,14 @@ class PowerPlanCompliance:
             details={"not_known": len(machines) - known},
             behind=(contributions((one, 1) for one in min(good, bad, key=len)),),
         )
+
+    def parts(self, figure: Figure) -> GaugeParts:
+        """The share."""
+        return (known_part(figure.value),)
+
+    def pair(self, machine: IndicatorMachine, targets: Targets) -> Pair:
+        """Whether its plan complies."""
+        return judged(complies(machine, targets))
 
 
 def complies(machine: IndicatorMachine, targets: Targets) -> bool | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilleuse.collector.model.indicators import IndicatorMachine, Load
+from veilleuse.collector.model.indicators import Figure, IndicatorMachine, Load
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     MEMORY_BUCKET_EDGES_PERCENT,
@@ -64,3 +64,19 @@ def observed(machine: IndicatorMachine, days: int, least: float) -> Load | None:
 def is_measured(buckets: Sequence[int], load: Load, least: float) -> bool:
     """Whether a list of buckets covers enough of the time on."""
     return sum(buckets) >= least * load.on_milliseconds
+
+
+def by_verdict(figure: Figure, found: str, other: str, suspects: str | None = None) -> dict[str, float]:
+    """Verdict → servers: `found` of those that the indicator is about, `other` of the other ones that could be judged, `suspects` of those
+    between. Where none could be judged only how many could not: nobody knows that none is found."""
+    counts = {
+        name: float(figure.details[name]) for name in ("excluded", "not_judged") if name in figure.details
+    }
+    if figure.value is None or figure.numerator is None or figure.denominator is None:
+        return counts
+    between = int(figure.details.get("suspects", 0))
+    if suspects is not None:
+        counts[suspects] = between
+    counts[found] = round(figure.numerator)
+    counts[other] = round(figure.denominator - figure.numerator) - between
+    return counts

@@ -6,9 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from veilleuse.collector.indicators.server_loads import UNDERUSED_DAYS, cpu_p95_below, observed
-from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Figure, IndicatorMachine, SobrietyGroup, Targets
+from veilleuse.collector.indicators.server_loads import UNDERUSED_DAYS, by_verdict, cpu_p95_below, observed
+from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
+from veilleuse.collector.model.indicators import (
+    Figure,
+    IndicatorMachine,
+    Pair,
+    SobrietyGroup,
+    Targets,
+    judged,
+)
 from veilleuse.wire.vocabulary import Population
 
 
@@ -33,15 +40,23 @@ class UnderusedServer:
         if not servers:
             return
         verdicts = [is_underused(one, targets) for one in servers]
-        judged = sum(one is not None for one in verdicts)
+        known = sum(one is not None for one in verdicts)
         found = sum(one is True for one in verdicts)
         yield Figure(
-            found / judged if judged else None,
+            found / known if known else None,
             len(servers),
             found,
-            judged,
-            details={"not_judged": len(servers) - judged},
+            known,
+            details={"not_judged": len(servers) - known},
         )
+
+    def parts(self, figure: Figure) -> GaugeParts:
+        """Servers by verdict."""
+        return (by_verdict(figure, "underused", "in_use"),)
+
+    def pair(self, machine: IndicatorMachine, targets: Targets) -> Pair:
+        """Whether it is found."""
+        return judged(is_underused(machine, targets))
 
 
 def is_underused(machine: IndicatorMachine, targets: Targets) -> bool | None:

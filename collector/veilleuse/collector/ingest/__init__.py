@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The calls of agents: admit, validate, queue, write, acknowledge."""
+"""Calls of agents: admit, validate, queue, write, acknowledge."""

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who is served now, and who is told to come back. PROMISES.md §2.3, decision 0018.
+"""Admits calls, or asks agents to come back later. docs/wire.md §3.
 
-Shed first: backlog, told from live data by its size before anything is parsed; then live data. Hello, Renew and refusals
-take no place here: workers are left for them (settings.Grpc.admitted_pushes).
+Backlog is rejected first, then live data. The size of a push tells the two apart before parsing. Hello, Renew
+and rejections take no place here: workers are reserved for them (settings.Grpc.admitted_pushes).
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ MAX_BUCKETS: Final = 10_000
 
 
 class Buckets:
-    """A token bucket per agent id: bounds what one identity can make the collector write or issue. Thread-safe."""
+    """Token bucket per agent id: limits writes and certificates caused by one identity. Thread-safe."""
 
     def __init__(
         self, capacity: int, seconds_each: float, monotonic_seconds: Callable[[], float] = time.monotonic
     ) -> None:
-        """`capacity` ≥ 1 at once, then one each `seconds_each` > 0."""
+        """Allow `capacity` ≥ 1 at once, then one each `seconds_each` > 0."""
         self._capacity = capacity
         self._seconds_each = seconds_each
         self._now = monotonic_seconds
         self._empty_until: OrderedDict[bytes, float] = OrderedDict()
-        """When a bucket will be full again; a full one is not kept."""
+        """Time when a bucket will be full again; full buckets are not kept."""
         self._lock = threading.Lock()
 
     def take(self, agent_id: bytes) -> bool:
-        """Whether there was one left. The fullest-longest buckets are forgotten when there are more than 10,000."""
+        """Take a token and return True if one was left.
+
+        Above 10,000 buckets, the oldest ones are deleted.
+        """
         with self._lock:
             now = self._now()
             full_at = max(self._empty_until.pop(agent_id, now), now) + self._seconds_each
@@ -49,23 +52,29 @@ class Buckets:
 
 
 def conflict_buckets() -> Buckets:
-    """For what a conflict writes: ten at once, then one a minute."""
+    """Return buckets for the rows that a conflict writes: ten at once, then one a minute."""
     return Buckets(10, 60.0)
 
 
 BACKLOG_BYTES: Final = 32 * 1024
-"""A longer push is backlog. A contact's live data are 15 records of 0.5 kB (a server's 15 min) or less; a drain sends 256."""
+"""A longer push is backlog. The live data of a contact are at most 15 records of 0.5 kB (15 min of a server).
+
+An agent that sends its backlog pushes 256 records.
+"""
 CALLS_AT_ONCE: Final = 3_000
 CALLS_A_SECOND: Final = 64
-"""Of one agent, over all calls. 43,200 records are 169 pushes, a held sender makes one every 2.5 s, an agent on loopback some
-200 a second for a while. One that never stops is left about a sixtieth of what a collector can do."""
+"""Rate limit of one agent, over all calls.
+
+43,200 records are 169 pushes. A held sender makes one push every 2.5 s, an agent on loopback some 200 a
+second for a while. An agent that never stops gets about a sixtieth of the capacity of a collector.
+"""
 
 
 class Admission:
-    """Bounds what is under way at once. Safe from any thread."""
+    """Limits the calls in progress. Thread-safe."""
 
     def __init__(self, pushes: int, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
-        """`pushes` ≥ 1 under way at once, from before they are parsed until they are answered."""
+        """Allow `pushes` ≥ 1 in progress at once, from before they are parsed until they are answered."""
         self._most = pushes
         self._most_backlog = max(1, pushes // 2)
         self._buckets = Buckets(CALLS_AT_ONCE, 1 / CALLS_A_SECOND, monotonic_seconds)
@@ -76,9 +85,10 @@ class Admission:
 
     @contextmanager
     def call(self, caller: Caller, method: str) -> Iterator[None]:
-        """Count a call; while the block runs, its message is read. Raises QueueFull (too_many_calls, one_at_a_time).
+        """Count a call; its message is read while the block runs.
 
-        Each that is read holds a worker: who begins messages and does not end them holds one.
+        Raises QueueFull (too_many_calls, one_at_a_time). Each message being read holds a worker: an agent
+        that never completes its messages holds one.
         """
         if not self._buckets.take(caller.agent_id):
             raise QueueFull("this machine calls too often: come back later", "too_many_calls")
@@ -98,7 +108,10 @@ class Admission:
 
     @contextmanager
     def push(self, caller: Caller, size_bytes: int) -> Iterator[None]:
-        """A place for a push while the block runs. Raises QueueFull (one_at_a_time, backlog_full, queue_full)."""
+        """Hold a place for a push while the block runs.
+
+        Raises QueueFull (one_at_a_time, backlog_full, queue_full).
+        """
         backlog = size_bytes > BACKLOG_BYTES
         with self._lock:
             self._require_place(caller.host_id, backlog)
@@ -112,8 +125,8 @@ class Admission:
                 self._backlog -= backlog
 
     @property
-    def behind(self) -> bool:
-        """True when more than half of the places are taken: agents that wait a little are a help."""
+    def is_behind(self) -> bool:
+        """True when more than half of the places are taken: agents should then wait a little."""
         return len(self._hosts) > self._most // 2
 
     def _require_place(self, host_id: HostId, backlog: bool) -> None:

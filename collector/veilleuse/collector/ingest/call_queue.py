@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where calls wait before a worker takes them: one line each for Push, Hello and Renew, so that none stands behind another's.
+"""Queues of calls in front of the workers: one each for Push, Hello and Renew, so that none delays another.
 
-gRPC hands each call to an executor as soon as its headers are here; ThreadPoolExecutor keeps as many as come. A line keeps a bounded
-number for a bounded time. A worker then looks at who calls, and reads the message for a bounded time too. Decision 0021.
+gRPC gives each call to an executor as soon as its headers arrive, and ThreadPoolExecutor accepts any number.
+A queue keeps a limited number of calls for a limited time. A worker then authorises the caller, and reads the
+message for a limited time too. docs/wire.md §3.
 """
 
 from __future__ import annotations
@@ -22,18 +23,27 @@ import grpc
 from veilleuse.collector.errors import MalformedRequest
 
 MOST_WAITING: Final = 512
-"""Of one line. Each holds some 20 kB: what gRPC knows of the call, and what the kernel has of its message."""
+"""Largest number of calls in one queue. Each takes some 20 kB.
+
+GRPC's state, and the message in the kernel.
+"""
 LONGEST_SECONDS: Final = 2.5
-"""In line. With the second or so that those before it take once they are served, less than the 5 s of R17."""
+"""Longest wait in a queue. Earlier calls add about a second once served.
+
+Together less than the 5 s of R17.
+"""
 
 AWAY_SECONDS: Final = 12.0
-"""To send a call away, in a collector that is full: a caller that does not heed when to come back can do no more meanwhile.
-Less than the 15 s that an agent waits: it is told (decision 0044)."""
+"""Delay of a rejection in a full collector, in seconds.
+
+A caller that ignores the requested wait can do no more meanwhile. It is less than the 15 s that an agent
+waits for the answer (docs/wire.md §3).
+"""
 MOST_AWAY: Final = 4_096
 _LOOK_SECONDS: Final = 0.1
 
 Reader = Callable[[float], bytes]
-"""Line.message of one call: until when → its message."""
+"""`CallQueue.message` of one call: deadline → its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,42 +55,42 @@ class _Call:
 
 
 class CallQueue(ThreadPoolExecutor):
-    """Workers with a line before them. One thread more sends away whoever has waited too long, should all workers be held."""
+    """Workers with a queue. One more thread rejects late calls, even if all workers are busy."""
 
     def __init__(
         self, workers: int, name: str, longest_seconds: float = LONGEST_SECONDS, most: int = MOST_WAITING
     ) -> None:
-        """`workers` ≥ 1; `longest_seconds` > 0 in line, `most` ≥ 1 waiting."""
+        """`workers` ≥ 1; `longest_seconds` > 0 in the queue; `most` ≥ 1 waiting calls."""
         super().__init__(workers, thread_name_prefix=name)
         self._workers = workers
         self._longest_seconds = longest_seconds
         self._most = most
         self._calls: deque[_Call] = deque()
         self._read: dict[Any, float] = {}
-        """Until when, of each call whose message is being read; time.monotonic() seconds."""
+        """Deadline of each call whose message is being read; time.monotonic() seconds."""
         self._lock = threading.Lock()
         self._waits = threading.Event()
         self._served = threading.local()
         self._ended = False
-        threading.Thread(target=self._send_away, name=f"{name} late", daemon=True).start()
+        threading.Thread(target=self._reject_late, name=f"{name} late", daemon=True).start()
 
     @property
     def full(self) -> bool:
-        """True while a call that came now would not find a place."""
+        """True while a new call would find no place."""
         return len(self._calls) >= self._most
 
     @property
-    def pressed(self) -> bool:
+    def is_overloaded(self) -> bool:
         """True while more calls wait than are served."""
         return len(self._calls) > self._workers
 
     @property
     def too_late(self) -> bool:
-        """Whether the call that this thread serves has waited too long."""
+        """Return True when the call that this thread serves has waited too long."""
         return bool(getattr(self._served, "late", False))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Stand in line; called by gRPC, in its one serving thread."""
+        """Queue a call; gRPC calls this in its one serving thread."""
         call = _Call(time.monotonic(), partial(fn, *args, **kwargs), Future())
         with self._lock:
             self._calls.append(call)
@@ -89,34 +99,35 @@ class CallQueue(ThreadPoolExecutor):
         return call.future
 
     def message(self, requests: Iterator[bytes], context: Any, until: float) -> bytes:
-        """The message of a call; one that does not send it until then (time.monotonic() seconds) is cancelled.
+        """Read the message of a call; cancel a call that is not complete by `until` (time.monotonic() s).
 
-        Raises TimeoutError when it is, or was by its caller; MalformedRequest when the call ends without any.
+        Raises TimeoutError when the call is cancelled here or by its caller. Raises MalformedRequest when the
+        call ends without a message.
         """
         self._read[context] = until
         self._watch()
         try:
             return next(requests)
         except StopIteration:
-            if time.monotonic() >= until:  # a call that is cancelled is seen to end, or to be cancelled
+            # a cancelled call ends the iteration, or raises RpcError
+            if time.monotonic() >= until:
                 raise TimeoutError from None
             raise MalformedRequest("not_a_message", "a call without a message") from None
         except grpc.RpcError as error:
-            error.__traceback__ = (
-                None  # gRPC keeps it with the call, and its frames keep the call: the stream stayed open
-            )
+            # gRPC keeps the error with the call, and its frames keep the call: the stream would stay open
+            error.__traceback__ = None
             raise TimeoutError from None
         finally:
             del self._read[context]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As of any executor."""
+        """See ThreadPoolExecutor."""
         self._ended = True
         self._waits.set()
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def _next(self) -> None:
-        """The first in line; nobody when it was sent away meanwhile."""
+        """Serve the first call of the queue, if it was not rejected meanwhile."""
         with self._lock:
             call = self._calls.popleft() if self._calls else None
         if call is not None:
@@ -124,14 +135,14 @@ class CallQueue(ThreadPoolExecutor):
 
     def _serve(self, call: _Call) -> None:
         self._served.late = time.monotonic() - call.came > self._longest_seconds
-        call.run()  # gRPC's: it raises nothing
+        call.run()  # a function of gRPC: it raises nothing
         call.future.set_result(None)
 
     def _watch(self) -> None:
         if not self._waits.is_set():
             self._waits.set()
 
-    def _send_away(self) -> None:
+    def _reject_late(self) -> None:
         while self._waits.wait() and not self._ended:
             time.sleep(_LOOK_SECONDS)
             while (call := self._first_late()) is not None:
@@ -152,9 +163,9 @@ class CallQueue(ThreadPoolExecutor):
 
 
 class DelayedRejection(ThreadPoolExecutor):
-    """Sends calls away, `seconds` after they came: a caller that does not heed when to come back is slowed down by it.
+    """Rejects calls `seconds` after they came, to slow down callers that ignore the requested wait.
 
-    For what never waits by itself. More than `most` at once go away at once.
+    It is for calls that never wait otherwise. Calls above `most` are rejected at once.
     """
 
     def __init__(self, seconds: float = AWAY_SECONDS, most: int = MOST_AWAY) -> None:
@@ -168,17 +179,17 @@ class DelayedRejection(ThreadPoolExecutor):
         threading.Thread(target=self._run, name="way out", daemon=True).start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Called by gRPC, in its one serving thread."""
+        """Queue a call; gRPC calls this in its one serving thread."""
         call = _Call(time.monotonic(), partial(fn, *args, **kwargs), Future())
         if len(self._calls) < self._most:
             self._calls.append(call)
             self._came.release()
         else:
-            _away(call)
+            _reject(call)
         return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As of any executor."""
+        """See ThreadPoolExecutor."""
         self._ended = True
         self._came.release()
         super().shutdown(wait, cancel_futures=cancel_futures)
@@ -190,16 +201,19 @@ class DelayedRejection(ThreadPoolExecutor):
                 return
             call = self._calls[0]
             time.sleep(max(0.0, call.came + self._seconds - time.monotonic()))
-            _away(self._calls.popleft())
+            _reject(self._calls.popleft())
 
 
-def _away(call: _Call) -> None:
+def _reject(call: _Call) -> None:
     call.run()
     call.future.set_result(None)
 
 
-class Methods(grpc.GenericRpcHandler):
-    """gRPC asks it for each call, in its serving thread: into the method's line, or on the way out when that is full."""
+class QueuedMethods(grpc.GenericRpcHandler):
+    """Handler that gRPC asks for each call, in its serving thread.
+
+    It queues the call, or rejects it when full.
+    """
 
     def __init__(
         self,
@@ -209,55 +223,56 @@ class Methods(grpc.GenericRpcHandler):
         most_waiting: int = MOST_WAITING,
         away_seconds: float = AWAY_SECONDS,
     ) -> None:
-        """`send_away(context)` ends a call by context.abort, without waiting for anything."""
+        """`send_away(context)` ends a call by context.abort, without any wait."""
         self._service = service
-        self._send_away = send_away
+        self._end_call = send_away
         self._methods: dict[str, tuple[CallQueue, Any]] = {}
         self._most_waiting = most_waiting
-        self._way_out = DelayedRejection(away_seconds)
-        # As a stream nothing of the message is waited for.
+        self._rejection = DelayedRejection(away_seconds)
+        # With a stream handler, gRPC does not wait for the message.
         self._away: Any = grpc.stream_unary_rpc_method_handler(
-            _in_pool(self._way_out, lambda requests, context: send_away(context))
+            _in_pool(self._rejection, lambda requests, context: send_away(context))
         )
 
     def add(self, name: str, workers: int, behaviour: Callable[[Reader, Any], Any], answer: Any) -> None:
-        """`behaviour(read, context)` runs in one of so many workers; `answer`: the class of what it gives."""
-        line = CallQueue(workers, name, most=self._most_waiting)
+        """Run `behaviour(read, context)` in one of `workers` workers; `answer` is the class of its result."""
+        queue = CallQueue(workers, name, most=self._most_waiting)
 
         def run(requests: Iterator[bytes], context: Any) -> Any:
             return (
-                self._send_away(context)
-                if line.too_late
-                else behaviour(partial(line.message, requests, context), context)
+                self._end_call(context)
+                if queue.too_late
+                else behaviour(partial(queue.message, requests, context), context)
             )
 
-        # As a stream, which on the wire is the same: a worker begins before the message is there, and reads it itself.
+        # A stream handler is the same on the wire: a worker starts before the message is there, and reads it
+        # itself.
         handler: Any = grpc.stream_unary_rpc_method_handler(
-            _in_pool(line, run), response_serializer=answer.SerializeToString
+            _in_pool(queue, run), response_serializer=answer.SerializeToString
         )
-        self._methods[f"/{self._service}/{name}"] = (line, handler)
+        self._methods[f"/{self._service}/{name}"] = (queue, handler)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """What to do with a call; None when there is no such method."""
+        """Return the handler of a call; None when there is no such method."""
         found = self._methods.get(handler_call_details.method)
         if found is None:
             return None
-        line, handler = found
-        return self._away if line.full else handler
+        queue, handler = found
+        return self._away if queue.full else handler
 
     @property
-    def pressed(self) -> bool:
-        """True while more calls wait in a line than are served."""
-        return any(line.pressed for line, _ in self._methods.values())
+    def is_overloaded(self) -> bool:
+        """True while more calls wait in a queue than are served."""
+        return any(queue.is_overloaded for queue, _ in self._methods.values())
 
     def close(self) -> None:
-        """Once the server has stopped."""
-        for line, _ in self._methods.values():
-            line.shutdown(wait=False)
-        self._way_out.shutdown(wait=False)
+        """End the threads, once the server has stopped."""
+        for queue, _ in self._methods.values():
+            queue.shutdown(wait=False)
+        self._rejection.shutdown(wait=False)
 
 
 def _in_pool(pool: ThreadPoolExecutor, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """A behaviour that gRPC runs in `pool` (tests/unit/collector/ingest/test_lines.py says when it does not)."""
+    """Make gRPC run a behaviour in `pool` (exceptions: tests/unit/collector/ingest/test_lines.py)."""
     run.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return run

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Hello: where the stream stands, who is speaking, and what the agent should know. PROMISES.md §2.2 item 1."""
+"""Hello: the position in the stream, the identity check, and documents for the agent.
+
+docs/wire.md §2 item 1.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from veilleuse.collector.model.records import StreamPosition
 from veilleuse.collector.model.remote_config import OWN_FILE, Rollout, sha256_of
 from veilleuse.collector.ports import Committer, Configurations, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health
-from veilleuse.collector.validate.messages import check_hello, parsed
+from veilleuse.collector.validate.messages import check_hello, parse_message
 from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.limits import MAX_HELLO_BYTES
@@ -47,30 +50,33 @@ _STATES = {
 
 
 class PopulationConfigs:
-    """What is set for each population. `answer` from any thread; `note` and `put` inside jobs of the writer only."""
+    """Configuration of each population.
+
+    `answer` may be called from any thread; `note` and `put` only in jobs of the writer.
+    """
 
     def __init__(self, store: Configurations) -> None:
-        """Loads. Raises StoreDamaged."""
+        """Load the configurations. Raises StoreDamaged."""
         self._store = store
         self._rollouts = {rollout.population: rollout for rollout in store.rollouts()}
 
     def rollout(self, population: Population) -> Rollout:
-        """What is set for a population; nothing, when nothing ever was."""
+        """Return the configuration of a population; an empty one if none was ever set."""
         return self._rollouts.get(population) or Rollout(population)
 
     def put(self, rollout: Rollout) -> None:
-        """From the next Hello on."""
+        """Store a configuration; it applies from the next Hello on."""
         self._store.put(rollout)
         self._rollouts = {**self._rollouts, rollout.population: rollout}
 
     def note(self, caller: Caller, status: Any) -> None:
-        """Keep the DocumentStatus of a Hello."""
-        self._store.note(caller.host_id, _said(status))
+        """Store the DocumentStatus of a Hello."""
+        self._store.note(caller.host_id, _parse_status(status))
 
     def answer(self, caller: Caller, status: Any) -> Any:
-        """The RemoteConfiguration for a Hello that came with this DocumentStatus; None when the agent names it already.
+        """Return the RemoteConfiguration for a Hello with this DocumentStatus; None when the agent has it.
 
-        So one that the agent has named as failed is not sent again before another one is wanted.
+        A configuration that the agent named as failed is thus not sent again, until another one is wanted.
         """
         wanted = self.rollout(caller.population).wanted(caller.agent_id)
         said: bytes = status.sha256
@@ -79,8 +85,8 @@ class PopulationConfigs:
         return _message(wanted)
 
 
-def _said(status: Any) -> AppliedConfiguration | None:
-    """None too for a state that we do not know: a newer agent's."""
+def _parse_status(status: Any) -> AppliedConfiguration | None:
+    """Return the status; None also for an unknown state from a newer agent."""
     state = _STATES.get(status.state)
     return AppliedConfiguration(status.sha256, state) if status.sha256 and state is not None else None
 
@@ -97,8 +103,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Greeting:
-    """What the writer found while it noted a Hello."""
+class _HelloResult:
+    """Result of the writer's job for a Hello."""
 
     meeting: NonceVerdict
     nonce: bytes
@@ -108,7 +114,7 @@ class _Greeting:
 
 
 class HelloHandler:
-    """Answers Hello. Safe to share between threads."""
+    """Answers Hello. Thread-safe."""
 
     def __init__(
         self,
@@ -120,7 +126,7 @@ class HelloHandler:
         health: Health,
         now_unix_milliseconds: Callable[[], int],
     ) -> None:
-        """`registry` and `ingest` are used inside the writer's jobs only."""
+        """`registry` and `ingest` are used only in the writer's jobs."""
         self._committer = committer
         self._registry = registry
         self._ingest = ingest
@@ -129,40 +135,44 @@ class HelloHandler:
         self._now = now_unix_milliseconds
         self._noted = conflict_buckets()
 
-    def greet(
+    def handle(
         self, wire: bytes, caller: Caller, until: float
     ) -> tuple[pb.HelloResponse, DeviceClass, NonceVerdict]:
-        """The answer, but for when to come back; the caller's device class; what its nonce told.
+        """Return the answer without `next_send_after`, the caller's device class, and the verdict on its
+        nonce.
 
-        `until`: time.monotonic() seconds. Raises MalformedRequest, NotAuthorised (unknown_agent, identity_conflict),
-        OlderInstance, and what the writer raises.
+        `until`: time.monotonic() seconds. Raises MalformedRequest, NotAuthorised (unknown_agent,
+        identity_conflict), OlderInstance, and the errors of the writer.
         """
-        request = parsed(pb.HelloRequest, wire, MAX_HELLO_BYTES)
+        request = parse_message(pb.HelloRequest, wire, MAX_HELLO_BYTES)
         protocol = check_hello(request)
         facts = clean_facts(request.facts) if request.HasField("facts") else None
         health = clean_health(request.health) if request.HasField("health") else None
-        greeting = waited(
+        result = wait_for_result(
             self._committer.submit(lambda: self._note_hello(request, caller, facts, health)), until
         )
-        if isinstance(greeting, NonceVerdict):
-            self._refuse(greeting, caller)
-        self._health.count(Count.HELLOS, greeting.meeting.value)
-        sha256, calendar = calendar_message(greeting.calendar_json)
+        if isinstance(result, NonceVerdict):
+            self._refuse(result, caller)
+        self._health.count(Count.HELLOS, result.meeting.value)
+        sha256, calendar = calendar_message(result.calendar_json)
         answer = pb.HelloResponse(
-            mark=greeting.position.mark,
-            chain=greeting.position.chain,
+            mark=result.position.mark,
+            chain=result.position.chain,
             protocol=protocol,
-            next_instance_id=greeting.nonce,
+            next_instance_id=result.nonce,
             configuration=self._configuring.answer(caller, request.configuration),
             calendar=None if request.calendar.sha256 == sha256 else calendar,
             collector_version=VERSION,
         )
-        return answer, greeting.device_class, greeting.meeting
+        return answer, result.device_class, result.meeting
 
     def _note_hello(
         self, request: Any, caller: Caller, facts: bytes | None, health: bytes | None
-    ) -> _Greeting | NonceVerdict:
-        """In the writer's thread, one transaction. The meeting alone for who is not served, of whom nothing is noted."""
+    ) -> _HelloResult | NonceVerdict:
+        """Record a Hello, in the writer's thread and in one transaction.
+
+        For a caller that is not served, nothing is recorded and only the verdict is returned.
+        """
         host = self._registry.host(caller.host_id)
         if host is None:
             raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
@@ -191,8 +201,8 @@ class HelloHandler:
             now_unix_milliseconds=self._now(),
         )
         self._configuring.note(caller, request.configuration)
-        host = self._registry.host(caller.host_id) or host  # with the facts just told
-        return _Greeting(
+        host = self._registry.host(caller.host_id) or host  # with the facts of this Hello
+        return _HelloResult(
             meeting,
             holders.current,
             self._ingest.position(caller.host_id, request.epoch),
@@ -201,11 +211,15 @@ class HelloHandler:
         )
 
     def _refuse(self, meeting: NonceVerdict, caller: Caller) -> NoReturn:
-        """It waits, or is a copy: another machine was heard under this identity while it waited."""
+        """Reject a caller that has to wait, or is a clone.
+
+        Another machine called under this identity meanwhile.
+        """
         if meeting is NonceVerdict.WAITS:
             days = wait_milliseconds(caller.population) // MILLISECONDS_PER_DAY
             raise OlderInstance(
-                "this machine shows an older state than the one that was served last: it is a copy, or was set back; "
+                "this machine shows an older state than the one that was served last: it is a copy, or was "
+                "set back; "
                 f"what it measures is kept, and delivered once nobody else called for {days} day(s) "
                 "(at once after `veilleuse hosts activate` on the collector)",
                 look_again_milliseconds(caller.population),
@@ -213,22 +227,23 @@ class HelloHandler:
         self._health.count(Count.IDENTITY_CONFLICTS, "instance")
         raise NotAuthorised(
             "identity_conflict",
-            "another machine uses this identity, with the same certificate: this one is a copy, or was copied; it "
+            "another machine uses this identity, with the same certificate: this one is a copy, or was "
+            "copied; it "
             "needs an identity of its own",
         )
 
 
-def waited(future: Future[T], until: float) -> T:
-    """The result of a job of the writer, waited for until then (time.monotonic() seconds) and a second more."""
+def wait_for_result(future: Future[T], until: float) -> T:
+    """Wait for the result of a writer's job until `until` (time.monotonic() seconds) and a second more."""
     try:
         return future.result(timeout=max(0.0, until - time.monotonic()) + 1.0)
     finally:
-        del future  # its error holds this frame: neither would go before the garbage collector comes by
+        del future  # its error refers to this frame: the cycle would live until the garbage collector runs
 
 
 @lru_cache(maxsize=256)
 def calendar_message(calendar_json: str) -> tuple[bytes, Any]:
-    """(SHA-256 that names it, the message)."""
+    """Return (SHA-256 that names the calendar, its message)."""
     calendar = Calendar.from_json(calendar_json)
     message = pb.Calendar(
         time_zone=calendar.time_zone,

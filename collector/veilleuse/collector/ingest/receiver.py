@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The gRPC service of :8641: authorise, validate, hand to the writer, answer after the commit. PROMISES.md §2.
+"""gRPC service of :8641: authorise, validate, pass to the writer, answer after the commit. docs/wire.md.
 
-A caller is authorised before its message is read; the message arrives as bytes, and is measured before it is parsed.
+A caller is authorised before its message is read. The message arrives as bytes, and its size is checked
+before parsing.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from veilleuse.collector.errors import (
     StoreFull,
 )
 from veilleuse.collector.ingest.admission import Admission
-from veilleuse.collector.ingest.call_queue import Methods, Reader
-from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, waited
+from veilleuse.collector.ingest.call_queue import QueuedMethods, Reader
+from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, wait_for_result
 from veilleuse.collector.model.clones import NonceVerdict
 from veilleuse.collector.model.hosts import Caller, CertificateChain
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId, StreamPosition
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
 from veilleuse.collector.validate import MachineLimits, check_push
-from veilleuse.collector.validate.messages import parsed, parsed_push
+from veilleuse.collector.validate.messages import parse_message, parse_push
 from veilleuse.wire import metadata
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -50,21 +51,21 @@ T = TypeVar("T")
 
 SERVICE: Final = "veilleuse.wire.v1.TelemetryService"
 DEADLINE_SECONDS: Final = 15.0
-"""Longest a call may take, whatever its client allows: PROMISES.md §2.3."""
+"""Longest duration of a call, whatever its client allows: docs/wire.md §3."""
 RENEWAL_WORKERS: Final = 2
-"""They sign for some milliseconds: 200 renewals a second."""
+"""Number of workers. One signature takes some milliseconds: 200 renewals a second."""
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024
 
-_FULL_LINE: Final = "too many calls at once: come back later"
+_FULL_QUEUE: Final = "too many calls at once: come back later"
 _BUSY_MILLISECONDS: Final = (5_000, 30_000)
 _ONE_AT_A_TIME_MILLISECONDS: Final = (1_000, 5_000)
 _FULL_MILLISECONDS: Final = (3_000, 7_000)
 _MORNING_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
-"""How long after midnight UTC those who are told to come back tomorrow are spread."""
+"""Callers told to come back tomorrow are spread over this time after midnight UTC."""
 _SPREAD_MILLISECONDS: Final = (30_000, 120_000)
 
 _AUTHORISATION_CODES: Final = {
-    # What a certificate can mend is UNAUTHENTICATED: the agent renews. The rest is an operator's decision.
+    # UNAUTHENTICATED where a new certificate helps: the agent renews. The rest is an operator's decision.
     "no_certificate": grpc.StatusCode.UNAUTHENTICATED,
     "not_an_agent": grpc.StatusCode.UNAUTHENTICATED,
     "not_ours": grpc.StatusCode.UNAUTHENTICATED,
@@ -80,7 +81,7 @@ _OUTCOMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """How a call that gets no answer ends."""
+    """End of a call that gets no answer."""
 
     code: grpc.StatusCode
     reason: str
@@ -89,7 +90,7 @@ class _Refusal:
 
 
 class TelemetryServicer:
-    """Hello, Push and Renew. `add_to(server)`, before the server starts."""
+    """Hello, Push and Renew. Call `add_to(server)` before the server starts."""
 
     def __init__(
         self,
@@ -103,10 +104,13 @@ class TelemetryServicer:
         health: Health,
         queue_pushes: int,
         allow_fake: bool,
-        now_unix_milliseconds: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_unix_milliseconds: Callable[[], int] = lambda: time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     ) -> None:
-        """`registry` and `ingest` are used inside the writer's jobs only. `queue_pushes` ≥ 1 are served at once, and half as many
-        Hellos. `allow_fake`: simulated data, or a test."""
+        """`registry` and `ingest` are used only in the writer's jobs.
+
+        `allow_fake` permits simulated data, or a test. `queue_pushes` ≥ 1 pushes are served at once, and half
+        as many Hellos.
+        """
         self._committer = committer
         self._authoriser = authoriser
         self._renewer = renewer
@@ -116,7 +120,7 @@ class TelemetryServicer:
         self._allow_fake = allow_fake
         self._now = now_unix_milliseconds
         self._admission = Admission(queue_pushes)
-        self._greeter = HelloHandler(
+        self._hello_handler = HelloHandler(
             committer=committer,
             registry=registry,
             ingest=ingest,
@@ -125,72 +129,75 @@ class TelemetryServicer:
             now_unix_milliseconds=now_unix_milliseconds,
         )
         self._device_classes: dict[HostId, DeviceClass] = {}
-        self._greeted: dict[HostId, str] = {}
-        """Connection of the last Hello, where one ever passed another's nonce over: no other connection may push."""
-        self._methods = Methods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_LINE)))
+        self._hello_connections: dict[HostId, str] = {}
+        """Connection of the last Hello of machines that once presented another nonce.
+
+        Other connections may not push.
+        """
+        self._methods = QueuedMethods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_QUEUE)))
         self._methods.add("Hello", max(1, queue_pushes // 2), self.Hello, pb.HelloResponse)
         self._methods.add("Push", queue_pushes, self.Push, pb.PushResponse)
         self._methods.add("Renew", RENEWAL_WORKERS, self.Renew, pb.RenewResponse)
 
     def add_to(self, server: grpc.Server) -> None:
-        """Serve the three calls on `server`, each in a line of its own."""
+        """Serve the three calls on `server`, each with its own queue."""
         server.add_generic_rpc_handlers([self._methods])
 
     @property
-    def pressed(self) -> bool:
-        """True while more calls wait than are served: what can be done later should be."""
-        return self._methods.pressed
+    def is_overloaded(self) -> bool:
+        """True while more calls wait than are served: deferrable work should then wait."""
+        return self._methods.is_overloaded
 
     def close(self) -> None:
-        """Its threads end; once the server has stopped."""
+        """End the threads, once the server has stopped."""
         self._methods.close()
 
     # --- the three calls
 
     def Hello(self, read: Reader, context: grpc.ServicerContext) -> pb.HelloResponse:
-        """Opens an exchange."""
+        """Open an exchange."""
         return self._answer("Hello", read, context, partial(self._hello, context.peer()))
 
     def Push(self, read: Reader, context: grpc.ServicerContext) -> pb.PushResponse:
-        """A contiguous run of records, acknowledged after the commit."""
+        """Store a contiguous run of records, and acknowledge it after the commit."""
         return self._answer("Push", read, context, partial(self._push, context.peer()))
 
     def Renew(self, read: Reader, context: grpc.ServicerContext) -> pb.RenewResponse:
-        """A new certificate, from the enrolment."""
+        """Issue a new certificate."""
         return self._answer("Renew", read, context, self._renew)
 
-    # --- what they do
+    # --- their implementation
 
     def _hello(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.HelloResponse:
-        answer, device_class, meeting = self._greeter.greet(wire, caller, until)
-        if meeting is not NonceVerdict.CURRENT or caller.host_id in self._greeted:
-            self._greeted[caller.host_id] = peer
+        answer, device_class, meeting = self._hello_handler.handle(wire, caller, until)
+        if meeting is not NonceVerdict.CURRENT or caller.host_id in self._hello_connections:
+            self._hello_connections[caller.host_id] = peer
         self._device_classes[caller.host_id] = device_class
         answer.next_send_after_milliseconds = self._next_send()
         return answer
 
     def _push(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.PushResponse:
-        if self._greeted.get(caller.host_id, peer) != peer:
+        if self._hello_connections.get(caller.host_id, peer) != peer:
             raise QueueFull(
                 "this machine said Hello on another connection since: say it again", "hello_again"
             )
         with self._admission.push(caller, len(wire)):
-            request = parsed_push(wire)
+            request = parse_push(wire)
             machine = MachineLimits(
                 caller.population, self._device_class(caller.host_id, until), self._allow_fake
             )
             checked = check_push(request, caller.host_id, machine, self._now())
             if isinstance(checked, tuple):
                 self._health.count(Count.PUSHES, AppendResult.REFUSED.value)
-                position = waited(
+                position = wait_for_result(
                     self._committer.submit(lambda: self._ingest.position(caller.host_id, request.epoch)),
                     until,
                 )
-                return self._refused(position, tuple((seq, reason.value) for seq, reason in checked))
-            outcome = waited(self._committer.append(checked, until), until)
-        return self._pushed(outcome)
+                return self._refusal_response(position, tuple((seq, reason.value) for seq, reason in checked))
+            outcome = wait_for_result(self._committer.append(checked, until), until)
+        return self._push_response(outcome)
 
-    def _pushed(self, outcome: AppendOutcome) -> pb.PushResponse:
+    def _push_response(self, outcome: AppendOutcome) -> pb.PushResponse:
         if outcome.result is AppendResult.FAILED:
             raise StoreFailing("the database refused this push")
         if outcome.result is AppendResult.TOO_MANY_EPOCHS:
@@ -200,7 +207,7 @@ class TelemetryServicer:
         if outcome.result is AppendResult.CONFLICT:
             log.warning("push conflicts with the stored chain")
         if outcome.result is AppendResult.REFUSED:
-            return self._refused(StreamPosition(outcome.mark, outcome.chain), outcome.refusals)
+            return self._refusal_response(StreamPosition(outcome.mark, outcome.chain), outcome.refusals)
         return pb.PushResponse(
             outcome=_OUTCOMES[outcome.result],
             mark=outcome.mark,
@@ -208,8 +215,10 @@ class TelemetryServicer:
             next_send_after_milliseconds=self._next_send(),
         )
 
-    def _refused(self, position: StreamPosition, refusals: tuple[tuple[int, str], ...]) -> pb.PushResponse:
-        """Nothing of the push is stored: the agent puts a gap in the place of each refused record."""
+    def _refusal_response(
+        self, position: StreamPosition, refusals: tuple[tuple[int, str], ...]
+    ) -> pb.PushResponse:
+        """Answer that nothing of the push is stored: the agent replaces each refused record by a gap."""
         reasons = Counter(reason for _, reason in refusals)
         for reason, number in reasons.items():
             self._health.count(Count.RECORDS_REFUSED, reason, number)
@@ -223,7 +232,7 @@ class TelemetryServicer:
         )
 
     def _renew(self, wire: bytes, caller: Caller, until: float) -> pb.RenewResponse:
-        request = parsed(pb.RenewRequest, wire, MAXIMUM_RENEW_BYTES)
+        request = parse_message(pb.RenewRequest, wire, MAXIMUM_RENEW_BYTES)
         chain: CertificateChain = self._renewer.renew(caller, request.certificate_request_der)
         return pb.RenewResponse(
             certificate=pb.IssuedCertificate(
@@ -234,18 +243,21 @@ class TelemetryServicer:
         )
 
     def _device_class(self, host_id: HostId, until: float) -> DeviceClass:
-        """As the last Hello told; after a restart, a Push on a connection that stayed asks the registry once."""
+        """Return the device class of the last Hello.
+
+        After a restart, a Push on a connection that stayed open reads it once from the registry.
+        """
         known = self._device_classes.get(host_id)
         if known is None:
-            host = waited(self._committer.submit(lambda: self._registry.host(host_id)), until)
+            host = wait_for_result(self._committer.submit(lambda: self._registry.host(host_id)), until)
             known = self._device_classes[host_id] = host.facts.device_class if host else DeviceClass.UNKNOWN
         return known
 
     def _next_send(self) -> int:
-        """0 = as configured; later when the writer is behind."""
-        return random.randint(*_SPREAD_MILLISECONDS) if self._admission.behind else 0
+        """Return the wait before the next contact: 0 = as configured; longer when the writer is behind."""
+        return random.randint(*_SPREAD_MILLISECONDS) if self._admission.is_behind else 0
 
-    # --- the boundary
+    # --- errors
 
     def _answer(
         self,
@@ -254,12 +266,13 @@ class TelemetryServicer:
         context: grpc.ServicerContext,
         call: Callable[[bytes, Caller, float], T],
     ) -> T:
-        """Authorise, read, run, answer; whatever goes wrong becomes a status code with one clear line."""
+        """Authorise, read, run and answer; each error becomes a status code with one clear line."""
         left = _seconds_left(context)
         until = time.monotonic() + left
         try:
             if left <= 0:
-                raise TimeoutError  # it waited for a worker: nobody waits for the answer any more
+                # it waited too long for a worker: the caller no longer waits for the answer
+                raise TimeoutError
             caller = self._authoriser.authorise(_certificate(context))
             with self._admission.call(caller, name):
                 wire = read(until)
@@ -268,7 +281,7 @@ class TelemetryServicer:
             self._refuse(context, error)
 
     def _refuse(self, context: grpc.ServicerContext, error: Exception) -> NoReturn:
-        """Count it, and end the call with its status."""
+        """Count the rejection, and end the call with its status."""
         refusal = _refusal(error)
         self._health.count(Count.CALLS_REFUSED, refusal.reason)
         context.set_trailing_metadata(
@@ -281,7 +294,7 @@ class TelemetryServicer:
 
 
 def _certificate(context: Any) -> bytes | None:
-    """The peer's certificate, PEM; None when it showed none."""
+    """Return the peer's certificate, PEM; None when it showed none."""
     certificates: list[bytes] = context.auth_context().get("x509_pem_cert", [])
     return certificates[0] if certificates else None
 
@@ -291,16 +304,16 @@ def _seconds_left(context: Any) -> float:
     return DEADLINE_SECONDS if remaining is None else min(DEADLINE_SECONDS, remaining)
 
 
-def _come_back_milliseconds(reason: str) -> int:
-    """When a caller that was not served may come again: at random, so that they do not come together again."""
+def _retry_milliseconds(reason: str) -> int:
+    """Return a random wait for a rejected caller, so that callers do not come back together."""
     if reason == AppendResult.TOO_MANY_EPOCHS:
-        tomorrow = MILLISECONDS_PER_DAY - time.time_ns() // 1_000_000 % MILLISECONDS_PER_DAY
+        tomorrow = MILLISECONDS_PER_DAY - time.time_ns() // NANOSECONDS_PER_MILLISECOND % MILLISECONDS_PER_DAY
         return tomorrow + random.randrange(_MORNING_MILLISECONDS)
     return random.randint(*_ONE_AT_A_TIME_MILLISECONDS if reason == "one_at_a_time" else _BUSY_MILLISECONDS)
 
 
 def _refusal(error: Exception) -> _Refusal:
-    """The status of each error; what we did not foresee is logged whole and told as INTERNAL."""
+    """Map each error to its status; an unforeseen one is logged in full and reported as INTERNAL."""
     code = grpc.StatusCode
     match error:
         case NotAuthorised():
@@ -323,7 +336,7 @@ def _refusal(error: Exception) -> _Refusal:
             return _Refusal(code.RESOURCE_EXHAUSTED, error.reason, str(error), error.retry_after_milliseconds)
         case QueueFull():
             return _Refusal(
-                code.RESOURCE_EXHAUSTED, error.reason, str(error), _come_back_milliseconds(error.reason)
+                code.RESOURCE_EXHAUSTED, error.reason, str(error), _retry_milliseconds(error.reason)
             )
         case StoreFull():
             return _wait(code.UNAVAILABLE, "store_full", "the collector's disk is full: come back later")

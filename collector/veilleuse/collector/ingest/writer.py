@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The one thread that writes. It commits whatever waits as soon as it is free; answers leave after the commit's fsync."""
+"""The only thread that writes.
+
+It commits all waiting work as soon as it is free, and answers after the fsync.
+"""
 
 from __future__ import annotations
 
@@ -25,34 +28,37 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GROUP_PUSHES: Final = 64
-"""Most pushes of one commit: PROMISES.md §2.2."""
+"""Largest number of pushes in one commit: docs/wire.md §2."""
 GROUP_RECORDS: Final = 1_024
-"""Most records of one commit, unless one push has more: a tenth of a second or so. A Hello waits for the commit under way and its own:
-with 28 backlogs of 256 records in each that was a second and a half, and live data did not get through (R8)."""
+"""Largest number of records in one commit, unless one push has more; it takes about a tenth of a second.
+
+A Hello waits for the commit in progress and its own. With 28 backlogs of 256 records in each, that was a
+second and a half, and live data did not get through (R8).
+"""
 GROUP_JOBS: Final = 64
-"""Most small jobs of one commit."""
+"""Largest number of small jobs in one commit."""
 
 
 class WritableStore(Protocol):
-    """What the writer needs of a store."""
+    """Store operations of the writer."""
 
     @property
     def ingest(self) -> IngestStore:
-        """The hot path."""
+        """Store of the pushes."""
 
     @property
     def changes(self) -> int:
-        """Rows written since it was opened: the same before and after a transaction that only read."""
+        """Rows written since the store was opened: unchanged by a transaction that only read."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """One durable transaction; inside another one, undone alone."""
+        """Run one durable transaction; a nested one can be undone alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Push:
     push: ValidPush
     deadline: float | None
-    """time.monotonic() after which nobody waits any more."""
+    """time.monotonic() after which the caller no longer waits."""
     future: Future[AppendOutcome]
 
 
@@ -63,12 +69,12 @@ class _Job:
     alone: bool
 
 
-_Settled: TypeAlias = tuple[Future[Any], Any, BaseException | None]
-"""A future with its result or its exception, to be told after the commit."""
+_JobResult: TypeAlias = tuple[Future[Any], Any, BaseException | None]
+"""A future with its result or its exception, set after the commit."""
 
 
 class Writer:
-    """ports.Committer. `start`, then `append` and `submit` from any thread, then `stop`."""
+    """Implements ports.Committer. Call `start`, then `append` and `submit` from any thread, then `stop`."""
 
     def __init__(
         self,
@@ -79,8 +85,11 @@ class Writer:
         on_damage: Callable[[StoreDamaged], None] = lambda error: None,
         on_stored: Callable[[], None] = lambda: None,
     ) -> None:
-        """Both are called in the writer's thread: `on_damage` when the process should end with the error's one line,
-        `on_stored` after a commit that stored records."""
+        """Both callbacks run in the writer's thread.
+
+        `on_damage` is called when the process should end with the one line of the error. `on_stored` is
+        called after a commit that stored records.
+        """
         self._store = store
         self._health = health
         self._queue_pushes = queue_pushes
@@ -93,11 +102,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer")
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Take nothing new, write what waits, end. Returns when it has ended."""
+        """Reject new work, write waiting work, and return when the thread has ended."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -131,19 +140,20 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """Pushes in the queue."""
+        """Number of pushes in the queue."""
         return len(self._pushes)
 
     def serve_waiting(self) -> bool:
-        """For a long `alone` job, in the writer's thread, between two of its steps: commit one group of what waits.
+        """Commit one group of waiting work, between two steps of a long `alone` job.
 
-        False once the writer is stopping: the job should give up.
+        That job calls this in the writer's thread. Returns False once the writer is stopping: the job should
+        give up.
         """
         with self._changed:
             stopping = self._stopping
             waiting, self._jobs = self._jobs, deque[_Job]()
             jobs: list[_Job] = []
-            for job in waiting:  # another long one waits for the end of this one, small ones behind it do not
+            for job in waiting:  # another long job waits for the end of this one; small jobs behind it do not
                 (self._jobs if job.alone or len(jobs) == GROUP_JOBS else jobs).append(job)
             pushes = self._take_pushes()
         self._serve(jobs, pushes)
@@ -160,12 +170,14 @@ class Writer:
                     return
                 alone, jobs = self._take_jobs()
                 pushes = self._take_pushes()
-            self._serve(jobs, pushes)  # before the long one: they would wait for all of it
+            self._serve(jobs, pushes)  # before the long job: they would else wait for all of it
             if alone is not None and alone.future.set_running_or_notify_cancel():
-                self._settle([(alone.future, *_outcome(alone.run))])
+                self._set_results([(alone.future, *_outcome(alone.run))])
 
     def _serve(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> None:
-        self._group([job for job in jobs if job.future.set_running_or_notify_cancel()], self._in_time(pushes))
+        self._group(
+            [job for job in jobs if job.future.set_running_or_notify_cancel()], self._drop_expired(pushes)
+        )
 
     def _take_pushes(self) -> list[_Push]:
         pushes: list[_Push] = []
@@ -179,7 +191,7 @@ class Writer:
         return pushes
 
     def _take_jobs(self) -> tuple[_Job | None, list[_Job]]:
-        """Either the one at the head that wants no transaction, or those before the next such one."""
+        """Return either a leading job that wants no transaction, or the jobs before the next such one."""
         if self._jobs and self._jobs[0].alone:
             return self._jobs.popleft(), []
         jobs: list[_Job] = []
@@ -187,7 +199,7 @@ class Writer:
             jobs.append(self._jobs.popleft())
         return None, jobs
 
-    def _in_time(self, pushes: Sequence[_Push]) -> list[_Push]:
+    def _drop_expired(self, pushes: Sequence[_Push]) -> list[_Push]:
         now = time.monotonic()
         kept = []
         for push in pushes:
@@ -199,41 +211,44 @@ class Writer:
         return kept
 
     def _group(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> None:
-        """One transaction for all; a job that raises is undone alone, so are the pushes together."""
+        """Run one transaction for all.
+
+        A job that raises is undone alone, and the pushes are undone together.
+        """
         if not jobs and not pushes:
             return
         began, changes = time.monotonic(), self._store.changes
         settled, error = _outcome(lambda: self._commit(jobs, pushes))
-        if settled is None:  # nothing of it is durable, whatever its parts had said
-            self._failed(error)
+        if settled is None:  # nothing of the group is durable, whatever its parts returned
+            self._count_store_error(error)
             futures = [*(job.future for job in jobs), *(waiting.future for waiting in pushes)]
             settled = [(future, None, error) for future in futures]
         elif self._store.changes != changes:
             self._health.commit(time.monotonic() - began)
-        self._settle(settled)
+        self._set_results(settled)
 
-    def _commit(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> list[_Settled]:
+    def _commit(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> list[_JobResult]:
         with self._store.transaction():
-            settled: list[_Settled] = [(job.future, *_outcome(self._undoable(job.run))) for job in jobs]
+            settled: list[_JobResult] = [(job.future, *_outcome(self._undo_alone(job.run))) for job in jobs]
             if pushes:
                 settled += self._append(pushes)
         return settled
 
-    def _append(self, pushes: Sequence[_Push]) -> list[_Settled]:
+    def _append(self, pushes: Sequence[_Push]) -> list[_JobResult]:
         outcomes, error = _outcome(lambda: self._store.ingest.append([waiting.push for waiting in pushes]))
         if outcomes is None:  # the jobs go on: a revocation needs a page, not the reserve
-            self._failed(error)
+            self._count_store_error(error)
             return [(waiting.future, None, error) for waiting in pushes]
         return [(waiting.future, outcome, None) for waiting, outcome in zip(pushes, outcomes, strict=True)]
 
-    def _undoable(self, run: Callable[[], T]) -> Callable[[], T]:
+    def _undo_alone(self, run: Callable[[], T]) -> Callable[[], T]:
         def inside() -> T:
             with self._store.transaction():
                 return run()
 
         return inside
 
-    def _failed(self, error: BaseException | None) -> None:
+    def _count_store_error(self, error: BaseException | None) -> None:
         kind = (
             "full"
             if isinstance(error, StoreFull)
@@ -248,11 +263,11 @@ class Writer:
         if isinstance(error, StoreDamaged):
             self._on_damage(error)
 
-    def _settle(self, settled: Sequence[_Settled]) -> None:
+    def _set_results(self, settled: Sequence[_JobResult]) -> None:
         if any(isinstance(result, AppendOutcome) and result.stored_records for _, result, _ in settled):
             self._on_stored()
         for told in {id(error): error for _, _, error in settled if error is not None}.values():
-            _without_frames(told)
+            _drop_frames(told)
         for future, result, error in settled:
             if isinstance(result, AppendOutcome):
                 self._count(result)
@@ -271,9 +286,12 @@ class Writer:
             self._health.count(Count.RECORDS, "replayed", outcome.replayed_records)
 
 
-def _without_frames(error: BaseException) -> None:
-    """The frames of a traceback hold the very futures that the error is set on, and through them the calls that wait: these would keep
-    their streams, of which a connection has four, until the garbage collector comes by. What we did not foresee keeps it as text."""
+def _drop_frames(error: BaseException) -> None:
+    """Remove the frames from an error, because they hold the futures on which the error is set.
+
+    Through these futures they hold waiting calls and their streams, of which a connection has four. All would
+    live until the garbage collector runs. An unforeseen error keeps its frames as text.
+    """
     if not isinstance(error, CollectorError):
         error.add_note("in the writer:\n" + "".join(format_tb(error.__traceback__)).rstrip())
     link: BaseException | None = error
@@ -283,8 +301,8 @@ def _without_frames(error: BaseException) -> None:
 
 
 def _outcome(run: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """What `run` gave or raised: the caller's, carried to the caller's thread."""
+    """Return the result of `run`, or its error, for the thread of the caller."""
     try:
         return run(), None
-    except Exception as error:  # noqa: BLE001  # not handled here: set on the future of whoever submitted it
+    except Exception as error:  # noqa: BLE001  # not handled here: set on the caller's future
         return None, error

@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.indicators import COVERAGE, ON_THE_SHEET, SERVER_KWH, USE_PHASE
 from veilleuse.collector.inventory.cells import (
     CellError,
     boolean_of,
@@ -32,11 +33,10 @@ from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.plain_csv import without_notes
 from veilleuse.collector.inventory.rows import Refusal
 from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLine, ActionTable, Cells, key_of
+from veilleuse.collector.model.years import ENTERED
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"
-MEASURED: Final = (*(f"I{number}" for number in range(1, 14)), "server_kwh", "use_phase_kgco2e")
-"""Indicators that the product computes: a current value is never entered for these."""
 STATUSES: Final = ("planned", "under_way", "done", "late", "stopped")
 PARTS: Final = ("whole", "use", "manufacture", "network", "cloud", "end_of_life", "other")
 _IN_FRENCH: Final = {
@@ -55,7 +55,6 @@ _IN_FRENCH: Final = {
 """French words that a file may use instead of ours."""
 SITES_SEPARATOR: Final = "|"
 MAXIMUM_LINES: Final = 2_000
-FIRST_YEAR, LAST_YEAR = 1990, 2099
 _LARGEST: Final = Decimal(10) ** 12
 _TEXT: Final = 200
 
@@ -84,9 +83,9 @@ def _text(cell: str) -> str:
 
 
 def _year(cell: str) -> str:
-    year = integer_of(cell, LAST_YEAR)
-    if year < FIRST_YEAR:
-        raise CellError(f"{year} is no year here", f"write {FIRST_YEAR} to {LAST_YEAR}")
+    year = integer_of(cell, ENTERED.last)
+    if not ENTERED.holds(year):
+        raise CellError(f"{year} is no year here", f"write {ENTERED.first} to {ENTERED.last}")
     return str(year)
 
 
@@ -162,7 +161,7 @@ KINDS: Final[Mapping[str, Mapping[str, ActionsColumn]]] = {
     ActionTable.OBJECTIVES.value: {
         "objective": ActionsColumn("1 to 6: CGCT D.2311-15-1", _objective, required=True),
         "indicator": ActionsColumn(
-            f"{MEASURED[0]} to I13, server_kwh or use_phase_kgco2e: computed; any other name: yours",
+            f"{ON_THE_SHEET[0]} to {COVERAGE}, {SERVER_KWH} or {USE_PHASE}: computed; any other name: yours",
             _text,
             required=True,
         ),
@@ -341,7 +340,7 @@ def _line(kind: str, cells: Mapping[str, str]) -> ActionLine:
 
 
 def _check_objective(found: Mapping[str, str]) -> None:
-    if found["indicator"] in MEASURED:
+    if found["indicator"] in ON_THE_SHEET:
         for name in (
             "current_year",
             "current_value",

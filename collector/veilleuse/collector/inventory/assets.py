@@ -27,7 +27,7 @@ from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import AssetRow, EntityRow, InventoryReading, Refusal, Value
 from veilleuse.collector.model.inventory import PowerContext, ServerRole
-from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid
 from veilleuse.wire.vocabulary import Population
 
 MAXIMUM_DISPLAYS: Final = 32
@@ -100,7 +100,7 @@ def add_asset(reading: InventoryReading, words: InventoryMapping, found: AssetFi
 def _keys(found: AssetFields) -> tuple[str, ...]:
     """Return the keys by which a refused row may be known: such an asset is not absent from the file."""
     told = [found.cells.get(name, "").strip()[:200] for name in ("key", "inventory_number")]
-    serial = normalised_serial(found.cells.get("serial", "")[:200])
+    serial = normalise_serial(found.cells.get("serial", "")[:200])
     return tuple(one for one in (*told, serial) if one)
 
 
@@ -110,7 +110,7 @@ def _values(reading: InventoryReading, words: InventoryMapping, found: AssetFiel
     for name in _TEXT_FIELDS:
         if name in cells:
             values[name] = _cell(found, name, lambda cell: _said(cell, name_of))
-    for name, normalised in (("serial", normalised_serial), ("uuid", normalised_uuid)):
+    for name, normalised in (("serial", normalise_serial), ("uuid", normalise_uuid)):
         if name in cells:
             values[name] = normalised(_cell(found, name, name_of)) or ""
     for name in ("in_service_on", "out_of_service_on"):

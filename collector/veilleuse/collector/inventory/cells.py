@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 MAXIMUM_CHARACTERS: Final = 128
-"""Longest name, in characters: PROMISES.md S16."""
+"""Longest name, in characters: docs/guarantees.md S16."""
 MAXIMUM_PATH_CHARACTERS: Final = 512
 """Longest path of an entity with its parents, in characters."""
 EARLIEST: Final = date(1980, 1, 1)

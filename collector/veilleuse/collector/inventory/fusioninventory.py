@@ -20,7 +20,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.assets import AssetFields, add_asset
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import InventoryReading
-from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid
 
 SOURCE: Final = "fusioninventory"
 MAXIMUM_BYTES: Final = 32 * 1024 * 1024
@@ -73,7 +73,7 @@ def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: 
         raise UsageError(f"{name} is no inventory of a machine: it has neither HARDWARE nor BIOS")
     serial, uuid = _serial(bios), hardware.get("UUID", "")
     cells = {
-        "key": "" if normalised_serial(serial) or normalised_uuid(uuid) else _lasting(machine.device_id),
+        "key": "" if normalise_serial(serial) or normalise_uuid(uuid) else _lasting(machine.device_id),
         "name": hardware.get("NAME", ""),
         "serial": serial,
         "uuid": uuid,
@@ -87,7 +87,7 @@ def read(reading: InventoryReading, words: InventoryMapping, data: bytes, name: 
         if said not in words.tags:
             reading.not_known("tag", said)
         cells["entity"] = words.tags.get(said, "")
-    if (asset_tag := normalised_serial(bios.get("ASSETTAG", ""))) and asset_tag not in _NO_TAG:
+    if (asset_tag := normalise_serial(bios.get("ASSETTAG", ""))) and asset_tag not in _NO_TAG:
         cells["inventory_number"] = asset_tag
     if machine.count("MONITORS"):
         cells["displays"] = str(_external(machine.count("MONITORS"), cells["type"]))
@@ -108,7 +108,7 @@ def _lasting(device_id: str) -> str:
 
 def _serial(bios: dict[str, str]) -> str:
     """Return the serial number of the machine, else of its board, in the order that GLPI uses."""
-    return next((text for key in ("SSN", "MSN") if normalised_serial(text := bios.get(key, ""))), "")
+    return next((text for key in ("SSN", "MSN") if normalise_serial(text := bios.get(key, ""))), "")
 
 
 def _external(monitors: int, chassis: str) -> int:

@@ -1,39 +1,40 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How GLPI's REST API is spoken to: verified TLS, no redirects, no proxies, bounded in time and size; tokens in no message.
+"""Read a list of GLPI through its REST API: sessions, pages, tries; tokens in no message.
 
 Source: GLPI's apirest.md.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import re
-import ssl
 import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from veilleuse.collector.errors import CollectorError, UsageError
+from veilleuse.collector.http_client.address import FetchError, checked_address
+from veilleuse.collector.http_client.client import HttpClient, Route
 from veilleuse.collector.inventory import glpi_files
 from veilleuse.collector.inventory.cells import CellError, entity_of
 from veilleuse.collector.inventory.glpi_json import add_item
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import MAXIMUM_ROWS, EntityRow, InventoryReading, Refusal
-from veilleuse.wire.files import FileRefused, read_authorities, read_with_status
+from veilleuse.wire.files import FileRefused, read_with_status
 from veilleuse.wire.settings_file import parse_toml
 
 MAXIMUM_ANSWER_BYTES: Final = 32 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
-"""Of each read from the network."""
+"""Longest silence of GLPI."""
+ANSWER_WAITS: Final = 4
+"""A whole answer takes at most so many silences."""
 WHOLE_SECONDS: Final = 1_800.0
 """Of a whole pull."""
 _PAUSES_SECONDS: Final = (1.0, 2.0, 4.0)
@@ -102,38 +103,15 @@ def read_credentials(path: Path) -> Credentials:
     tokens = (document["user_token"], document.get("app_token", ""))
     if not all(token.isascii() and token.isprintable() and len(token) <= 512 for token in tokens):
         raise UsageError(f"{path}: a token is letters, digits and signs, as GLPI shows it")
-    checked_url(document["url"])
+    try:
+        checked_address(document["url"], "url")
+    except FetchError as error:
+        raise UsageError(f"{path}: {error}") from error
     return Credentials(**document)
 
 
-def checked_url(url: str) -> tuple[bool, str, int, str]:
-    """(is https, host, port, path). Plain http to this machine only: tokens would be read on the way. Raises UsageError."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError as error:
-        raise UsageError(
-            f"GLPI's url must be https://HOST/…/apirest.php, with a port from 1 to 65535 if any: {error}"
-        ) from error
-    host = parts.hostname or ""
-    if parts.scheme not in ("https", "http") or not host or parts.username or parts.query or parts.fragment:
-        raise UsageError("GLPI's url must be https://HOST/…/apirest.php")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise UsageError(
-            "GLPI's url must begin with https://: over http everybody on the way reads its tokens"
-        )
-    return parts.scheme == "https", host, port, parts.path.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class Wire:
-    """Single GETs to one GLPI; a new connection each, so that nothing hangs on the last one."""
+    """Single GETs to one GLPI, through the collector's HTTP client; no proxy is used."""
 
     def __init__(
         self,
@@ -145,23 +123,25 @@ class Wire:
     ) -> None:
         """Raises UsageError for a url or an authority that cannot be."""
         self._credentials = credentials
-        self._https, self._host, self._port, self._path = checked_url(credentials.url)
-        self._timeout, self._sleep = timeout_seconds, sleep
-        self._end = time.monotonic() + whole_seconds
+        route = Route(
+            ANSWER_WAITS * timeout_seconds,
+            ca_file=credentials.ca_file,
+            silence_seconds=timeout_seconds,
+            maximum_bytes=MAXIMUM_ANSWER_BYTES,
+        )
         try:
-            authorities = read_authorities(Path(credentials.ca_file)) if credentials.ca_file else None
-            self._context = ssl.create_default_context(cadata=authorities)
-        except (OSError, ssl.SSLError) as error:
-            why = getattr(error, "reason", None) or error.strerror or error
-            raise UsageError(
-                f"ca_file {credentials.ca_file}: {why}; name a file of certificates in PEM"
-            ) from error
+            self._client = HttpClient(credentials.url, route)
+        except FetchError as error:
+            raise UsageError(f"GLPI: {error}") from error
+        self._sleep = sleep
+        self._end = time.monotonic() + whole_seconds
 
     def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> GlpiResponse:
         """One answer, whatever its status but what may pass: 429 and 5xx are tried again, as GLPI asks or ever later.
 
-        Raises GlpiFailed when there is none, when it is too large, or when time is up.
+        Raises GlpiError when there is none, when it is too large, or when time is up.
         """
+        server = self._client.server
         for wait in _PAUSES_SECONDS:
             answer = self._once(path, query, headers)
             if answer.status not in _PASSING or answer.error:
@@ -169,67 +149,30 @@ class Wire:
             asked = answer.headers.get("retry-after", "")
             pause = float(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else wait
             if pause > LONGEST_WAIT_SECONDS or time.monotonic() + pause > self._end:
-                raise GlpiError(f"GLPI at {self._host} asks to come back in {pause:g} s: do so")
+                raise GlpiError(f"GLPI at {server} asks to come back in {pause:g} s: do so")
             self._sleep(pause)
         answer = self._once(path, query, headers)
         if answer.status in _PASSING and not answer.error:
             busy = "is asked too often" if answer.status == 429 else "has a fault"
             tries = len(_PAUSES_SECONDS) + 1
             raise GlpiError(
-                f"GLPI at {self._host} {busy} ({answer.status}, {tries} times): look at its logs, try later"
+                f"GLPI at {server} {busy} ({answer.status}, {tries} times): look at its logs, try later"
             )
         return answer
 
     def _once(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> GlpiResponse:
         if time.monotonic() > self._end:
-            raise GlpiError(f"GLPI at {self._host} is too slow: nothing was imported; import an export of it")
-        target = f"{self._path}/{path}" + (f"?{urlencode(query)}" if query else "")
-        sent = {"Accept": "application/json", "Content-Type": "application/json", **headers}
+            raise GlpiError(
+                f"GLPI at {self._client.server} is too slow: nothing was imported; import an export of it"
+            )
+        sent = {"Content-Type": "application/json", **headers}
         if self._credentials.app_token:
             sent["App-Token"] = self._credentials.app_token
-        connection = self._connection()
         try:
-            connection.request("GET", target, headers=sent)
-            response = connection.getresponse()
-            body = self._body(response)
-            told = {name.lower(): value for name, value in response.getheaders()}
-            return GlpiResponse(response.status, told, _json(body))
-        except ssl.SSLCertVerificationError as error:
-            raise GlpiError(
-                f"the certificate of {self._host} is not trusted ({error.verify_message}): set ca_file to the PEM of its authority"
-            ) from error
-        except TimeoutError as error:
-            raise GlpiError(
-                f"GLPI at {self._host} did not answer within {self._timeout:g} s: try later"
-            ) from error
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            what = getattr(error, "strerror", None) or type(error).__name__
-            raise GlpiError(
-                f"cannot reach GLPI at {self._host}:{self._port} ({what}): look at url and the network"
-            ) from error
-        finally:
-            connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        if self._https:
-            return http.client.HTTPSConnection(
-                self._host, self._port, timeout=self._timeout, context=self._context
-            )
-        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
-
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
-        """All of it, piece by piece: a peer that sends a byte from time to time is cut as well."""
-        end = time.monotonic() + 4 * self._timeout
-        received = bytearray()
-        while piece := response.read1(65_536):
-            received += piece
-            if len(received) > MAXIMUM_ANSWER_BYTES:
-                raise GlpiError(
-                    f"GLPI at {self._host} answers with more than {MAXIMUM_ANSWER_BYTES} bytes: this is none"
-                )
-            if time.monotonic() > end:
-                raise TimeoutError
-        return bytes(received)
+            answer = self._client.get(f"/{path}" + (f"?{urlencode(query)}" if query else ""), sent)
+        except FetchError as error:
+            raise GlpiError(f"GLPI: {error}") from error
+        return GlpiResponse(answer.status, answer.headers, _json(answer.body))
 
 
 def _json(body: bytes) -> Any:
@@ -282,7 +225,7 @@ class Glpi:
                 log.info("session of glpi not ended", extra={"error": str(error)})
 
     def items(self, item_type: str, *, names: bool = True) -> list[dict[str, Any]]:
-        """All of a type, in GLPI's order, each once. `names`: of what they point to, instead of numbers. Raises GlpiFailed.
+        """All of a type, in GLPI's order, each once. `names`: of what they point to, instead of numbers. Raises GlpiError.
 
         When items came or went meanwhile, so that pages do not fit together, all is read once more.
         """
@@ -336,7 +279,7 @@ class Glpi:
 
 
 def pull(reading: InventoryReading, words: InventoryMapping, session: Glpi, items: Iterable[str]) -> None:
-    """These items, the tree of entities, the days of service and the monitors of each computer. Raises GlpiFailed."""
+    """These items, the tree of entities, the days of service and the monitors of each computer. Raises GlpiError."""
     _entities(reading, session)
     days = _days(reading, session)
     for item in items:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Matches assets and agents' machines by pseudonyms (PROMISES.md §2.6), and lists what is doubtful. Pure.
+"""Matches assets and agents' machines by pseudonyms (docs/wire.md §6), and lists what is doubtful. Pure.
 
 A pair is linked only where one asset and one machine have each other's pseudonym and nothing contradicts it.
 An operator decides on the rest, and that decision stands. A revoked machine is linked to the only asset with

@@ -41,14 +41,14 @@ from veilleuse.collector.model.inventory import (
     Purchase,
     Retirement,
 )
-from veilleuse.wire.pseudonym import normalised_serial
+from veilleuse.collector.model.years import ENTERED
+from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
 SOURCE: Final = "plain"
 TOLD: Final = frozenset({"asset", "absent_since", "matched"})
 """Columns of `veilleuse inventory export` that an import does not read."""
 MAXIMUM_UNITS: Final = 1_000_000
-FIRST_YEAR, LAST_YEAR = 1990, 2099
 
 T = TypeVar("T")
 
@@ -359,9 +359,9 @@ def _units(cell: str) -> int:
 
 
 def _year(cell: str) -> int:
-    year = integer_of(cell, LAST_YEAR)
-    if year < FIRST_YEAR:
-        raise CellError(f"{year} is no year of a purchase", f"write {FIRST_YEAR} to {LAST_YEAR}")
+    year = integer_of(cell, ENTERED.last)
+    if not ENTERED.holds(year):
+        raise CellError(f"{year} is no year of a purchase", f"write {ENTERED.first} to {ENTERED.last}")
     return year
 
 
@@ -387,5 +387,5 @@ _ADD: Final[Mapping[str, Callable[[InventoryReading, InventoryMapping, _Row], No
 
 def asset_key(text: str) -> tuple[str, ...]:
     """Return the keys that a retirement may name: the text itself, or the text as a serial number."""
-    serial = normalised_serial(text)
+    serial = normalise_serial(text)
     return (text, serial) if serial else (text,)

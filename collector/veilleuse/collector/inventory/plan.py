@@ -4,7 +4,7 @@
 
 Pure: a dry run writes nothing.
 
-A changed entity or site is a move, which takes effect on the 1st of the next month (METHOD.md §7). An asset
+A changed entity or site is a move, which takes effect on the 1st of the next month (docs/methodology.md §5). An asset
 that a file does not name stays, and is listed as absent; it is retired only on request.
 """
 
@@ -30,7 +30,7 @@ from veilleuse.collector.model.inventory import (
     StoredPurchase,
     StoredRetirement,
 )
-from veilleuse.wire.pseudonym import normalised_serial
+from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
 T = TypeVar("T")
@@ -416,7 +416,7 @@ class _Finder:
     def of(self, row: RetirementRow) -> AssetRecord | None:
         if not row.asset:
             return None
-        serial = normalised_serial(row.asset)
+        serial = normalise_serial(row.asset)
         by_serial = self._by_mark.get(self._assets.pseudonym(serial)) if serial else None
         return self._by_text.get(row.asset) or by_serial
 

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The Unix socket between commands and the running collector."""
+"""Unix socket between commands and the running collector."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sockets in the data directory, mode 0600, over which processes of the same account speak to the running collector."""
+"""Sockets in the data directory, mode 0600, over which processes of the same account call the collector."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ from veilleuse.wire.limits import AGENT_ID_DIGITS_MINIMUM
 log = logging.getLogger(__name__)
 
 Conversation: TypeAlias = Callable[[BufferedIOBase, BufferedIOBase], None]
-"""Reads what a caller says from the first, answers on the second; the connection is closed when it returns."""
-DOOR_FILE: Final = "door.sock"
-"""Of veilleuse.collector.app.gateway: on it the collector answers."""
-DOOR_INNER_FILE: Final = "door-inner.sock"
-"""The same: on it the door's own gRPC listens."""
+"""Reads the caller's message from the first, answers on the second.
+
+The connection is closed when it returns.
+"""
+GATEWAY_FILE: Final = "door.sock"
+"""Socket on which the collector answers veilleuse.collector.app.gateway."""
+GATEWAY_INNER_FILE: Final = "door-inner.sock"
+"""Socket on which gRPC listens inside the gateway."""
 IDLE_SECONDS: Final = 10.0
-"""A caller that is silent for so long is cut: its read raises TimeoutError."""
+"""A caller that is silent for this time is cut: its read raises TimeoutError."""
 STOP_SECONDS: Final = 1.0
 _PATH_BYTES: Final = 100
-"""The kernel takes 108: unix(7)."""
+"""The limit of the kernel is 108: unix(7)."""
 
 
 @contextmanager
 def socket_path(data_dir: Path, name: str) -> Iterator[str]:
-    """A name of the socket short enough for the kernel, however long the data directory's is."""
+    """Yield a path of the socket that is short enough for the kernel, whatever the data directory's path."""
     path = str(data_dir / name)
     if len(os.fsencode(path)) < _PATH_BYTES:
         yield path
@@ -55,7 +58,10 @@ def socket_path(data_dir: Path, name: str) -> Iterator[str]:
 
 
 def connect(connection: socket.socket, data_dir: Path, name: str) -> None:
-    """Connect to a socket of the data directory: one of its owner's or root's, never where a link leads. Raises OSError."""
+    """Connect to a socket of the data directory, owned by its owner or root; links are not followed.
+
+    Raises OSError.
+    """
     descriptor = os.open(data_dir / name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found, folder = os.fstat(descriptor), data_dir.stat()
@@ -69,12 +75,13 @@ def connect(connection: socket.socket, data_dir: Path, name: str) -> None:
 
 
 class PrivateServer:
-    """Listens on `<data_dir>/<name>` while it is open: a thread a connection, within bounds."""
+    """Listens on `<data_dir>/<name>` while it is open: one thread per connection, within limits."""
 
     def __init__(self, data_dir: Path, name: str, conversation: Conversation, *, places: int) -> None:
-        """Listens at once. The caller holds the directory's lock, so a socket found there is of a dead process.
+        """Listen at once.
 
-        `places`: connections at once, the next one is closed. Raises DataDirectoryError.
+        The caller holds the directory's lock, so an existing socket belongs to a dead process. `places`:
+        connections at once, the next one is closed. Raises DataDirectoryError.
         """
         self._data_dir, self._name = data_dir, name
         self._path = data_dir / name
@@ -92,7 +99,7 @@ class PrivateServer:
         """Stop listening and remove the socket."""
         self._closing.set()
         with (
-            suppress(OSError),  # somebody removed the socket: the thread ends with us
+            suppress(OSError),  # the socket may have been removed: the thread ends with the process
             socket.socket(socket.AF_UNIX) as waking,
         ):
             waking.settimeout(STOP_SECONDS)
@@ -102,7 +109,10 @@ class PrivateServer:
         self._path.unlink(missing_ok=True)
 
     def _serve(self) -> None:
-        """One connection after the other; asleep in between, where serve_forever would look twice a second."""
+        """Handle one connection after the other.
+
+        It sleeps in between, while serve_forever would wake twice a second.
+        """
         while not self._closing.is_set():
             self._server.handle_request()
 
@@ -120,7 +130,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """One thread per connection, within bounds."""
+        """Start one thread per connection, within limits."""
         if self.places.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
@@ -133,7 +143,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             self.places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that went away is nothing to print a traceback about."""
+        """Log an error; a caller that went away needs no traceback."""
         kind, error, trace = sys.exc_info()
         if isinstance(error, OSError):
             log.debug("connection on a private socket broken", extra={"error": str(error)})
@@ -146,27 +156,28 @@ class _Handler(socketserver.StreamRequestHandler):
     timeout = IDLE_SECONDS
 
     def handle(self) -> None:
-        """Hand both directions to the conversation."""
+        """Pass both directions to the conversation."""
         self.server.conversation(self.rfile, self.wfile)
 
 
 SOCKET_FILE: Final = "admin.sock"
 MAX_REQUEST_BYTES: Final = 1024 * 1024
-"""A file of meters goes through it; the socket is its owner's alone."""
+"""A file of meters fits; only the owner can use the socket."""
 PIECE_BYTES: Final = 512 * 1024
-"""Of what is sent in pieces, before base64."""
+"""Size of a piece of a longer upload, before base64."""
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 5.0
 
 
 class CollectorNotRunning(AdminError):
-    """Nobody listens on the data directory's socket."""
+    """No process listens on the data directory's socket."""
 
 
 def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECONDS, **arguments: Any) -> Any:
-    """The result of an operation of the running collector, as JSON gives it.
+    """Return the result of an operation of the running collector, as JSON values.
 
-    Raises CollectorNotRunning, UsageError or AdminError with the collector's own line; UnicodeEncodeError for what is no text.
+    Raises CollectorNotRunning; UsageError or AdminError with the collector's own line; UnicodeEncodeError for
+    invalid text.
     """
     request = json.dumps({"op": operation, **arguments}, ensure_ascii=False).encode() + b"\n"
     try:
@@ -189,19 +200,28 @@ def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECO
 
 
 def pieces_of(upload: str, data: bytes) -> Iterator[dict[str, Any]]:
-    """The arguments of each request that sends a piece of it, in their order. `upload`: its name, 32 hexadecimal digits of chance."""
+    """Yield the arguments of each request that uploads a piece of `data`, in order.
+
+    `upload`: name of the upload, 32 random hexadecimal digits.
+    """
     for number, start in enumerate(range(0, len(data), PIECE_BYTES)):
         piece = base64.b64encode(data[start : start + PIECE_BYTES]).decode()
         yield {"upload": upload, "number": number, "data": piece}
 
 
 def one_host(known: Iterable[Host], beginning: str) -> Host:
-    """The host whose agent id begins like that, AGENT_ID_DIGITS_MINIMUM or more of its digits. Raises AdminError unless it is one."""
+    """Return the host whose agent id begins with these digits, at least AGENT_ID_DIGITS_MINIMUM.
+
+    Raises AdminError unless there is exactly one.
+    """
     matches = [host for host in known if beginning and host.agent_id.hex().startswith(beginning.lower())]
     if not matches:
         what = f"no host '{beginning}'"
     elif len(beginning) < AGENT_ID_DIGITS_MINIMUM:
-        what = f"'{beginning}' is too short to name a host: give {AGENT_ID_DIGITS_MINIMUM} digits of its agent id or more"
+        what = (
+            f"'{beginning}' is too short to name a host: give {AGENT_ID_DIGITS_MINIMUM} digits of its agent "
+            "id or more"
+        )
     elif len(matches) > 1:
         what = f"{len(matches)} hosts begin with '{beginning}': give more digits"
     else:
@@ -229,7 +249,10 @@ def _result(data_dir: Path, answer: bytes) -> Any:
         failure = UsageError if parsed["exit_code"] == UsageError.exit_code else AdminError
         line = str(parsed["error"])
         if line.startswith("unknown operation"):  # commands are updated before the service is restarted
-            line = f"the collector on {data_dir} is of another version than this command: restart 'veilleuse serve'"
+            line = (
+                f"the collector on {data_dir} is of another version than this command: restart 'veilleuse "
+                "serve'"
+            )
             failure = AdminError
     except (ValueError, KeyError, TypeError) as error:
         raise AdminError(f"the collector on {data_dir} gave no answer: look at its log") from error

@@ -16,6 +16,7 @@ Cells: TypeAlias = Mapping[str, str]
 
 OBJECTIVES: Final = ("1", "2", "3", "4", "5", "6")
 """CGCT D.2311-15-1 (décret 2022-1084 of 29 July 2022): subjects of a strategy's objectives, 1° to 6°."""
+ECO_DESIGN: Final = "3"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines calibrations of hardware models, and their application. Integers only, no I/O. METHOD.md §3.
+"""Defines calibrations of hardware models, and their application. Integers only, no I/O. docs/calibration.md.
 
 A fit exists per hardware model and quantity: the wall line of one sum of counters (`wall:package+dram`), the
 power off, the power asleep. veilleuse.collector.derive.calibration computes it.
@@ -17,7 +17,10 @@ from typing import Any, Final, NamedTuple
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.wire.vocabulary import DeviceClass, State
 
+THOUSAND: Final = 1_000
+"""As in `_milli`."""
 MILLION: Final = 1_000_000
+"""As in `_ppm`."""
 WALL: Final = "wall:"
 """Prefix of the quantity of a wall line; the names of the summed counters follow."""
 _LARGEST: Final = 2**62

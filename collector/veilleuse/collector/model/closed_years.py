@@ -22,7 +22,7 @@ MAXIMUM_BYTES: Final = 512 * 1024 * 1024
 
 
 class YearState(Word):
-    """State of a year's figure. METHOD.md §7."""
+    """State of a year's figure. docs/closing.md."""
 
     OPEN = "open"
     CLOSED_PROVISIONAL = "closed_provisional"

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Defines emission factors, their versions, contracts and items of the bilan carbone:
-data, no I/O. METHOD.md §2.
+data, no I/O. docs/methodology.md §8.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.wire.vocabulary import Word
 
 INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)
-"""Uncertainty where the source gives none: METHOD.md §2. Flagged `uncertainty_inherited`."""
+"""Uncertainty where the source gives none: docs/methodology.md §8. Flagged `uncertainty_inherited`."""
 PROVISIONAL_U: Final = 0.108
-"""Log-scale uncertainty of using another year's factor: rms of the last yearly log steps, METHOD.md §2."""
+"""Log-scale uncertainty of using another year's factor: rms of the last yearly log steps, docs/methodology.md §8."""
 COMPONENTS: Final = ("combustion", "upstream", "losses")
 
 
@@ -84,7 +84,7 @@ class Factor:
 
     @property
     def u(self) -> float:
-        """Standard uncertainty on the log scale, k = 1, as published: ln(1 + p)/2. METHOD.md §5."""
+        """Standard uncertainty on the log scale, k = 1, as published: ln(1 + p)/2. docs/methodology.md §8."""
         return math.log(1 + float(self.uncertainty_percent) / 100) / 2
 
     @property
@@ -201,7 +201,7 @@ class ContextMapping:
     in_beges_energie: bool
     in_bilan_numerique: bool
     origin: str
-    """Origin of the default: read, remembered or entered. METHOD.md §2."""
+    """Origin of the default: read, remembered or entered. docs/methodology.md §8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 REST_STATES: Final = frozenset({State.ASLEEP, State.OFF})
 KNOWN_STATES: Final = ON_STATES | REST_STATES
 SCREEN_STANDBY_MICROWATTS: Final = 300_000
-"""Standby power of an external screen, off or asleep: 0.3 W, METHOD.md §3."""
+"""Standby power of an external screen, off or asleep: 0.3 W, docs/methodology.md §6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +283,19 @@ class IndicatorFigure:
     details: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
+GaugeParts: TypeAlias = tuple[Mapping[str, float], ...]
+"""Gauge by gauge, value of the label that parts it ("" where none does) → amount, in kWh where the gauge is in joules. What is not known
+is absent."""
+
+
+def known_part(value: float | str | None, label: str = "") -> dict[str, float]:
+    """The only part of a gauge; none where it is not known."""
+    return {} if value is None else {label: float(value)}
+
+
 @dataclass(frozen=True, slots=True)
 class EmissionsRow:
-    """One row of the yearly export: METHOD.md §7's columns, in its order. None = absent, never zero."""
+    """One row of the yearly export: docs/methodology.md §10's columns, in its order. None = absent, never zero."""
 
     period_from: str
     period_to: str
@@ -318,7 +328,7 @@ class EmissionsRow:
     ghg_category_upstream: str | None = None
     """Scope of these likewise, e.g. 3.3."""
     n_fleet: int | None = None
-    """METHOD.md's N: machines in service; without an inventory, enrolled ones."""
+    """docs/methodology.md §6's N: machines in service; without an inventory, enrolled ones."""
     machine_days_fleet: float | None = None
     days_observed: float | None = None
     """Days of the period that k of its machines cover (for servers, one); None for rooms."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Defines grid intensities over time, for the indicative ledger alone. No I/O.
 
-METHOD.md §1.2 and the end of §2. An intensity is never a factor: it is in no official figure.
+docs/methodology.md §9. An intensity is never a factor: it is in no official figure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from veilleuse.wire.units import (
 from veilleuse.wire.vocabulary import Population
 
 LABEL: Final = "indicatif, hors bilan"
-"""Label of every figure of this ledger, in every language: METHOD.md §1.2."""
+"""Label of every figure of this ledger, in every language: docs/methodology.md §9."""
 MILLIGRAMS_PER_GRAM: Final = 1_000
 HIGHEST_MILLIGRAMS_PER_KWH: Final = 3_000_000
 """3 kgCO2e/kWh: above lignite with losses; a higher value has a wrong unit."""
@@ -73,7 +73,7 @@ ODRE_CONSUMPTION: Final = "odre_consumption"
 ECO2MIX_COMBUSTION: Final = "eco2mix_combustion"
 ELECTRICITY_MAPS: Final = "electricity_maps"
 PREFERRED: Final = (ODRE_CONSUMPTION, ECO2MIX_COMBUSTION, ELECTRICITY_MAPS)
-"""Series, best first: METHOD.md §2 prefers consumption."""
+"""Series, best first: docs/methodology.md §9 prefers consumption."""
 DATASETS: Final = (
     Dataset(
         "part-enr-intensite-ges-conso-tr",

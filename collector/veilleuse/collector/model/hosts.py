@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from veilleuse.collector.model.records import AgentId, HostId, Point
+from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.wire.vocabulary import (
     DeviceClass,
     GapReason,
@@ -35,14 +35,11 @@ class MachineFacts:
     model: str | None = None
     cpu_model: str | None = None
     cpu_count: int | None = None
-    cpu_sockets: int | None = None
     memory_bytes: int | None = None
     memory_modules: int | None = None
     hard_disks: int | None = None
     solid_state_disks: int | None = None
     virtualisation: str | None = None
-    agent_version: str | None = None
-    points: tuple[Point, ...] = ()
     display_off_ac_seconds: int | None = None
     """Power plan on mains: time until the display goes off; 0 = never."""
     sleep_ac_seconds: int | None = None
@@ -215,3 +212,12 @@ class Site:
     time_zone: str
     calendar_json: str
     """veilleuse.wire.bands.Calendar.to_json()."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatestCertificate:
+    """The newest certificate of an active machine."""
+
+    population: Population
+    issued_unix_milliseconds: int
+    not_after_unix_milliseconds: int

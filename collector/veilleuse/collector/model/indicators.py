@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines inputs and results of the sobriety indicators I3 to I12. METHOD.md §6. No I/O.
+"""Defines inputs and results of the sobriety indicators I3 to I12. docs/methodology.md §12. No I/O.
 
 I1, I2 and I13 use sums of groups (figures.GroupSums); these use each machine's and each asset's data.
 """
@@ -23,6 +23,8 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supp
 Contributions: TypeAlias = Mapping[int, int]
 """Machine or asset → its contribution to a figure, ≥ 0: the input of the disclosure rule."""
 Detail: TypeAlias = "float | int | str"
+Pair: TypeAlias = tuple[float, float]
+"""(part, whole) of a ratio, of one machine."""
 
 PCS: Final = frozenset({Population.WORKSTATION, Population.CLASSROOM})
 PC_CLASSES: Final = frozenset(
@@ -120,7 +122,7 @@ assert len(METHOD_COLUMNS) == 3 * len(Method), "one triple of columns per method
 
 
 def use_of(vector: Vector) -> BandUse:
-    """Return the use of a stored vector's band, without imputed time and energy: METHOD.md §4, rule 4."""
+    """Return the use of a stored vector's band, without imputed time and energy: docs/methodology.md §4, rule 4."""
 
     def total(places: Sequence[int]) -> int:
         return sum([vector[place] for place in places])
@@ -343,6 +345,11 @@ class Figure:
     """Contributions to the value: each must be empty, or of at least k machines."""
     behind_details: Mapping[str, Contributions] = field(default_factory=dict)
     """Contributions to details; a detail without an entry is withheld with the value."""
+
+
+def judged(found: bool | None) -> Pair:
+    """A machine that could be judged, or could not."""
+    return (0.0, 0.0) if found is None else (float(found), 1.0)
 
 
 def contributions(pairs: Iterable[tuple[IndicatorMachine, int]]) -> Contributions:

@@ -19,7 +19,7 @@ from veilleuse.wire.vocabulary import Population, Word
 
 class PowerContext(Word):
     """Owner of an asset's electricity meter, which determines its item of the bilan carbone.
-    METHOD.md §1 and §2.
+    docs/methodology.md §8.
     """
 
     OWN_SITE = "own_site"
@@ -31,7 +31,7 @@ class PowerContext(Word):
 
 
 class InventoryClass(Word):
-    """Device classes without an agent, known only by an inventory. METHOD.md §3."""
+    """Device classes without an agent, known only by an inventory. docs/methodology.md §1."""
 
     SWITCH = "switch"
     WIFI_ACCESS_POINT = "wifi_access_point"
@@ -45,7 +45,7 @@ class InventoryClass(Word):
 
 
 class ServerRole(Word):
-    """Roles that exclude a server from I6. METHOD.md §6."""
+    """Roles that exclude a server from I6. docs/methodology.md §12."""
 
     STANDBY = "standby"
     BATCH = "batch"
@@ -71,7 +71,7 @@ class Placement:
     """Place of an asset from a day on."""
 
     from_day: date
-    """The 1st of a month, except for the first: an entity's move takes effect on the next 1st. METHOD.md §7.
+    """The 1st of a month, except for the first: an entity's move takes effect on the next 1st. docs/methodology.md §5.
     """
     entity: str
     site: str
@@ -158,7 +158,7 @@ class Headcount:
     from_day: date
     users: int
     telework_days_per_week: Decimal | None = None
-    """Declared, for the home share: never reported by a machine. METHOD.md §2."""
+    """Declared, for the home share: never reported by a machine. docs/methodology.md §8."""
 
 
 RETIREMENT_DESTINATIONS: Final = ("reuse", "recycling", "destruction", "return", "other")
@@ -184,7 +184,7 @@ class AssetRecord:
     name: str = ""
     inventory_number: str = ""
     chassis_pseudonym: bytes = b""
-    """Pseudonym of the serial number: 32 bytes, or empty. PROMISES.md §2.6."""
+    """Pseudonym of the serial number: 32 bytes, or empty. docs/wire.md §6."""
     smbios_pseudonym: bytes = b""
     raw: str = ""
     """Source row as JSON: its recognised cells, without the serial number and the UUID."""

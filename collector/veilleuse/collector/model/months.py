@@ -22,7 +22,7 @@ from veilleuse.wire.vocabulary import Band, State, Supply, Word
 
 
 class DayType(Word):
-    """Type of one civil day of a site. METHOD.md §5."""
+    """Type of one civil day of a site. docs/methodology.md §4."""
 
     OPEN = "open"
     SCHOOL_HOLIDAY = "school_holiday"
@@ -65,7 +65,7 @@ IMPUTED_COLUMNS: Final = (
     "imputed_energy_millijoules",
     "unobserved_milliseconds",
 )
-"""METHOD.md §4: imputed time, imputed energy, and unobserved time between the machine's first and last day.
+"""docs/methodology.md §4: imputed time, imputed energy, and unobserved time between the machine's first and last day.
 
 Imputed time has no known state and uses this machine's own history. Imputed energy includes that of time on
 without any energy.
@@ -75,7 +75,7 @@ NIGHT_COLUMNS: Final = ("nights_on", "update_window_energy_millijoules")
 wall energy in declared update windows.
 """
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
-"""METHOD.md §6, I1."""
+"""docs/methodology.md §12, I1."""
 
 COLUMNS: Final = (
     *STATE_COLUMNS,

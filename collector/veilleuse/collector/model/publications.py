@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Defines stored publications of machines under the disclosure rule: written once, never changed.
-docs/decisions/0042. No I/O.
+docs/api.md. No I/O.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Publication:
     k_anonymity: int
     """Fewest machines of a group."""
     method_version: str
-    """METHOD.md's version at publication."""
+    """docs/methodology.md §6's version at publication."""
     published_unix_milliseconds: int
     content: str
     """JSON of strings and integers, without a machine."""

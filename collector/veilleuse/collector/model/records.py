@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import IntEnum, StrEnum
 from typing import NewType, TypeAlias
 
@@ -66,13 +67,7 @@ class Cell:
     idle_beyond_15_minutes_milliseconds: int | None = None
     idle_beyond_30_minutes_milliseconds: int | None = None
     idle_beyond_60_minutes_milliseconds: int | None = None
-    disk_read_bytes: int | None = None
-    disk_written_bytes: int | None = None
-    network_received_bytes: int | None = None
-    network_sent_bytes: int | None = None
     network_rate_milliseconds: tuple[int, ...] = ()
-    gpu_busy_milliseconds: int | None = None
-    agent_cpu_milliseconds: int | None = None
     update_window_milliseconds: int | None = None
     """Time inside declared update windows; None = the calendar declares none, or this grain does not report
     them.
@@ -182,3 +177,12 @@ class DataKind:
     created_unix_milliseconds: int = 0
     schema_version: int = 0
     extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DaySize:
+    """The databases on one day."""
+
+    day: date
+    data_bytes: int
+    records: int

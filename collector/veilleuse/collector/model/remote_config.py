@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines remote configurations and their staged roll-out: PROMISES.md §2.4, decision 0019. Pure.
+"""Defines remote configurations and their staged roll-out: docs/wire.md §4. Pure.
 
 A population has an active configuration and at most one candidate, which reaches 1 %, 10 %, then 100 % of its
 machines.
@@ -45,7 +45,7 @@ CEILINGS: Final = {
     Population.CLASSROOM: Configuration(10_000, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_HOUR),
     Population.SERVER: Configuration(10_000, 5 * MILLISECONDS_PER_MINUTE, 15 * MILLISECONDS_PER_MINUTE),
 }
-"""Defaults of each population; only coarser or rarer values can be set. DESIGN.md §3.
+"""Defaults of each population; only coarser or rarer values can be set. docs/privacy.md §1.
 
 Workstations have no period: theirs is the day and the week.
 """
@@ -165,7 +165,7 @@ def check_for(population: Population, configuration: Configuration) -> Configura
     Raises UsageError when no agent could accept it, or it is finer than the population's default.
     """
     try:
-        configuration.checked()
+        configuration.check()
     except ConfigurationOutOfBounds as error:
         raise UsageError(str(error)) from error
     for name, own in CEILINGS[population]._asdict().items():

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Imputes missing time of one machine's month (pure). METHOD.md §4.
+"""Imputes missing time of one machine's month (pure). docs/methodology.md §4.
 
 Missing time is time of a band in the calendar without a report, or reported as `unknown`. Silence of up to 72
 h is imputed from the machine's own history over 8 weeks. It gets the mean power over all states, for the same
@@ -27,7 +27,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 SILENCE_MILLISECONDS: Final = 72 * MILLISECONDS_PER_HOUR
-"""METHOD.md §4, rule 3."""
+"""docs/methodology.md §4, rule 3."""
 
 Imputed: TypeAlias = tuple[int, int, int]
 """vectors.IMPUTED_COLUMNS: imputed milliseconds, imputed millijoules, unobserved milliseconds."""

@@ -1,42 +1,47 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines every seam of the collector with its contract:
-`core` for the data path, `months`, and `readers` for reports.
-"""
+"""Every seam between a stage and the store, with its contract."""
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor
-from veilleuse.collector.ports.core import (
-    Authoriser,
-    Calendars,
-    Calibrations,
-    Committer,
-    Configurations,
-    DeriveStore,
-    HostEraser,
-    Indicator,
-    IngestStore,
-    MeteringStore,
-    Reader,
-    Registry,
-    Renewer,
-)
-from veilleuse.collector.ports.months import MonthReader, MonthStore
-from veilleuse.collector.ports.readers import (
-    AccountReader,
-    Accounts,
+from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
+from veilleuse.collector.ports.imports import (
     ActionReader,
     ActionStore,
     FactorReader,
     Factors,
     FactorSource,
-    HourReader,
     Intensities,
     IntensityReader,
     InventoryReader,
     InventoryStore,
+)
+from veilleuse.collector.ports.indicators import (
+    GaugedIndicator,
+    Indicator,
     LoadReader,
-    PeriodReader,
+    MachineRatio,
     SobrietyIndicator,
+)
+from veilleuse.collector.ports.ingest import Authoriser, Committer, IngestStore, Renewer
+from veilleuse.collector.ports.months import MonthReader, MonthStore
+from veilleuse.collector.ports.publications import ClosedYearReader, PublicationReader
+from veilleuse.collector.ports.readers import (
+    BoundedReader,
+    DataReader,
+    HourReader,
+    MeteringReader,
+    PeriodReader,
+    QueryReader,
+    Reader,
+    ReferenceReader,
+)
+from veilleuse.collector.ports.registry import (
+    AccountReader,
+    Accounts,
+    Calendars,
+    Configurations,
+    HostEraser,
+    Registry,
 )
 
 __all__ = [
@@ -45,16 +50,20 @@ __all__ = [
     "ActionReader",
     "ActionStore",
     "Authoriser",
+    "BoundedReader",
     "Calendars",
     "Calibrations",
     "ChosenFactor",
+    "ClosedYearReader",
     "Committer",
     "Configurations",
+    "DataReader",
     "DeriveStore",
     "Factor",
     "FactorReader",
     "FactorSource",
     "Factors",
+    "GaugedIndicator",
     "HostEraser",
     "HourReader",
     "Indicator",
@@ -64,11 +73,16 @@ __all__ = [
     "InventoryReader",
     "InventoryStore",
     "LoadReader",
+    "MachineRatio",
+    "MeteringReader",
     "MeteringStore",
     "MonthReader",
     "MonthStore",
     "PeriodReader",
+    "PublicationReader",
+    "QueryReader",
     "Reader",
+    "ReferenceReader",
     "Registry",
     "Renewer",
     "SobrietyIndicator",

@@ -18,7 +18,7 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 HISTORY_DAYS: Final = 56
-"""8 weeks up to the end of the month: METHOD.md §4, rule 1."""
+"""8 weeks up to the end of the month: docs/methodology.md §4, rule 1."""
 AFTER_DAYS: Final = 4
 """Days after a month that show whether a silence is longer than 72 h."""
 CARRIED_COLUMNS: Final = (*IDLE_COLUMNS, *CPU_COLUMNS, *SCREEN_COLUMNS[:-3])

@@ -1,128 +1,122 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines the seams of reports: closed years, periods, inventory, accounts, factors, grid, actions,
-publications. docs/decisions/0039.
-"""
+"""Ports of the outlets: read-only queries of machines, beside the writer and in any process."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import date
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from veilleuse.collector.model.accounts import Access, Account, Role
-from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange, StoredAction
-from veilleuse.collector.model.calibration import CalibrationBook
-from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile
-from veilleuse.collector.model.factors import (
-    BilanMapping,
-    Contract,
-    Factor,
-    FactorImport,
-    FactorVersion,
-    StoredContract,
+from veilleuse.collector.model.attribution import HostHour
+from veilleuse.collector.model.calendars import CalendarVersion
+from veilleuse.collector.model.calibration import StoredFit
+from veilleuse.collector.model.factors import FactorVersion
+from veilleuse.collector.model.figures import (
+    BalanceRow,
+    EnergySums,
+    StateSums,
 )
-from veilleuse.collector.model.figures import EnergySums, IndicatorMeta
-from veilleuse.collector.model.grid import (
-    GridIntensity,
-    IntensityImport,
-    PollState,
-    ReplacedValue,
-    SeriesState,
+from veilleuse.collector.model.hosts import (
+    Host,
+    LastRecord,
+    LatestCertificate,
+    Site,
 )
-from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.indicators import Figure, Load, SobrietyGroup, Targets
-from veilleuse.collector.model.inventory import (
-    Asset,
-    AssetMatches,
-    Candidate,
-    Decision,
-    Entity,
-    Headcount,
-    InventoryChange,
-    InventorySnapshot,
-    Purchase,
-    Retirement,
-)
+from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.model.records import HostId
-from veilleuse.wire.vocabulary import Population
+from veilleuse.collector.model.records import (
+    Cell,
+    DataKind,
+    DaySize,
+    Grain,
+    HostId,
+)
+from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.model.sums import (
+    DerivedRow,
+    LedgerEntry,
+    PointSumRow,
+    SumRow,
+    UnitSumRow,
+)
+from veilleuse.collector.ports.imports import IntensityReader
+from veilleuse.collector.ports.months import MonthReader, OldestKept
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State
 
 
-class PendingMonths(NamedTuple):
-    """Data of a year that its figure does not contain yet."""
+class Reader(Protocol):
+    """Read-only queries of metrics, pages and reports. Any number of readers, in any process."""
 
-    periods: int
-    """Hours, days and weeks that wait to be derived."""
-    months: int
-    """(machine, month) not stored, or out of date."""
+    def data_kind(self) -> DataKind: ...
+    def hosts(self) -> tuple[Host, ...]: ...
+    def sites(self) -> tuple[Site, ...]: ...
+    def calendars(self, site: Site) -> tuple[CalendarVersion, ...]: ...  # as Calendars.versions
+    def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
+        """Yield sums with start ≤ key < end (key as in Grain)."""
 
+    def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]: ...
+    def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]: ...
+    def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
+        """Yield derived cells; DAY covers clock records too (by civil day of the site)."""
 
-class MayGo(NamedTuple):
-    """Data of an expired year that may be deleted, because the year is closed or its statistics are
-    stored.
-    """
+    def state_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
+        """Yield `sums` added up over start ≤ key < end: a year is one row per host, band and state."""
 
-    months: frozenset[int] | None = None
-    """Years whose months of machines may be deleted; None: all."""
-    readings_until: int | None = None
-    """Readings of shared meters from this moment on (Unix ms) stay; None: none does."""
+    def energy_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        """Yield `derived` added up likewise."""
 
+    def screen_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        """Yield the energy of external screens, in display-milliseconds; it is in no other sum."""
 
-class ClosedYearReader(Protocol):
-    """Closed years, read-only, in any process."""
+    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
+        """Yield (host, count) of DAY keys with start ≤ key < end whose `night` cells are on for longer."""
 
-    def revisions(self, year: int | None = None) -> tuple[ClosedYear, ...]:
-        """Return all revisions, or one year's, by year and revision."""
+    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
+        """Yield (host, hour, ms on in its `night` cells > 0) of HOUR keys with start ≤ key < end."""
 
-    def file(self, one: ClosedYear) -> ClosedFile:
-        """Return the content of a revision. Raises StoreDamaged."""
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        """Return the totals since the data directory was created, per key."""
 
-    def waiting(self, year: int) -> PendingMonths:
-        """Return the pending data of the year."""
+    def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
+        """Return (host, reason, records, milliseconds)."""
 
-    def kept_years(self) -> tuple[KeptYear, ...]:
-        """Return the years with stored statistics that are not closed, in order."""
+    def balance(self, first_day: date, last_day: date, *, by_hour: bool = True) -> Iterator[BalanceRow]:
+        """Yield stored, declared lost and missing time per host and whole period (R18).
 
-    def kept_file(self, one: KeptYear) -> ClosedFile:
-        """Return the terms (`report`) and statistics of a kept year, without a signature.
-        Raises StoreDamaged.
+        Periods are in [first_day, last_day], both included. Servers and classroom PCs by civil day of the
+        site, workstations by ISO week. Only periods between the days of the host's first and last record
+        count, both excluded. In (start, host) order. `by_hour`: an hour reported twice does not hide a
+        missing one on the same day. Without it, a year of a fleet is read in seconds.
         """
 
-    def first_year(self) -> int | None:
-        """Return the first year with a stored month of a machine or reading of a meter;
-        None = there is none.
+    def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
+        """Return the newest derived clock record of each host, in an hour begun since then."""
+
+    def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
+        """Return (host, state, milliseconds) of all records ever stored: updated on insert, never scanned."""
+
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """Return the same as Configurations.rollouts."""
+
+    def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
+        """Return (entity, site, state, milliseconds) of forgotten servers, which counters still include."""
+
+    def record_count(self) -> int: ...
+    def dirty_count(self) -> int: ...
+    def dirty_span(self) -> tuple[int, int] | None:
+        """Return the sequence numbers of the oldest and newest waiting mark, of hours if there are any.
+
+        The numbers restart when none was left.
         """
-
-    def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:
-        """Return whether a month that begins in [first, end) is stored of any machine of these
-        populations.
-        """
-
-    def has_readings(self, first: date, end: date) -> bool:
-        """Return whether a reading of any meter is stored of an hour that begins in these UTC days."""
-
-
-class ClosedYears(ClosedYearReader, Protocol):
-    """Closed years with writes. Used like the Registry."""
-
-    def put(self, one: ClosedYear, file: PackedFile) -> None:
-        """Store the next revision of its year; statistics kept while it was open are deleted.
-
-        Raises AdminError when it is not the next.
-        """
-
-    def keep(self, one: KeptYear, file: PackedFile | None) -> None:
-        """Replace the kept statistics of the year; None: it cannot be kept.
-        Raises AdminError when it is closed.
-        """
-
-    def may_go(self, today: date) -> MayGo:
-        """Return the data of ended years that retention may delete."""
-
-    def definitive_years(self) -> frozenset[int]:
-        """Return the years with a definitive revision: their months of PCs may be deleted."""
 
 
 class PeriodReader(Protocol):
@@ -141,193 +135,6 @@ class PeriodReader(Protocol):
 
         Both are firsts of a month (ValueError otherwise).
         """
-
-
-class InventoryReader(Protocol):
-    """Inventory as last imported; read-only, in any process. All empty without an import."""
-
-    def assets(self) -> tuple[Asset, ...]:
-        """Return all assets ever imported, in order of import."""
-
-    def entities(self) -> tuple[Entity, ...]:
-        """Return the current tree, parents first."""
-
-    def purchases(self, year: int) -> tuple[Purchase, ...]: ...
-    def retirements(self, first: date, end: date) -> tuple[Retirement, ...]: ...
-    def headcounts(self) -> tuple[Headcount, ...]:
-        """Return the headcounts by entity and day."""
-
-    def inventory_imported_on(self) -> date | None:
-        """Return the UTC date of the last import with a change;
-        None: no inventory, the fleet is the enrolled machines.
-        """
-
-
-class Accounts(Protocol):
-    """Accounts and their access journal. In the writer's thread; one job is one transaction."""
-
-    def insert_account(
-        self,
-        *,
-        name: str,
-        role: Role,
-        entities: Sequence[str],
-        token_sha256: bytes,
-        created_unix_milliseconds: int,
-        expires_unix_milliseconds: int,
-    ) -> Account: ...
-    def accounts(self) -> tuple[Account, ...]:
-        """Return all accounts ever created, in order of creation."""
-
-    def account(self, account_id: int) -> Account | None: ...
-    def revoke_account(self, token_sha256: bytes, now_unix_milliseconds: int) -> bool:
-        """Revoke an account; False when none has this token."""
-
-    def note_use(self, account_id: int, now_unix_milliseconds: int) -> None: ...
-    def note_access(
-        self, account_id: int, now_unix_milliseconds: int, *, route: str, query: str, status: int, rows: int
-    ) -> None:
-        """Add a journal line, or one to the count of this hour's line."""
-
-    def accesses(
-        self,
-        since_unix_milliseconds: int,
-        until_unix_milliseconds: int,
-        *,
-        account_id: int | None,
-        limit: int,
-    ) -> tuple[Access, ...]:
-        """Return the newest first."""
-
-    def expire_accesses(self, before_unix_milliseconds: int, limit: int) -> int:
-        """Delete old lines, at most `limit`; return their number."""
-
-
-class AccountReader(Protocol):
-    """Accounts, read-only, in the web process."""
-
-    def account_by_hash(self, token_sha256: bytes) -> Account | None:
-        """Return the account as it is now."""
-
-    def close(self) -> None: ...
-
-
-class InventoryStore(Protocol):
-    """Inventory, in the writer's thread, outside any transaction: `writer.submit(job, alone=True)`.
-
-    Each call is durable when it returns.
-    """
-
-    def snapshot(self) -> InventorySnapshot:
-        """Return the whole inventory with names: the caller writes the reason of the access to the
-        journal.
-        """
-
-    def apply(self, change: InventoryChange) -> None:
-        """Write an import, completely or not at all, even if the process dies.
-        Raises OvertakenImport after another import.
-        """
-
-    def candidates(self) -> tuple[Candidate, ...]:
-        """Return the enrolled machines with their matching data, including those revoked since."""
-
-    def decisions(self) -> tuple[Decision, ...]:
-        """Return the operators' decisions in force."""
-
-    def decide(self, decisions: Iterable[Decision]) -> None:
-        """Add decisions; a match ends those in force of its asset and of its machine."""
-
-    def put_matching(self, matching: AssetMatches) -> int:
-        """Replace links and doubts; return the number of changed links.
-        Without a change, nothing is written.
-        """
-
-
-class FactorSource(Protocol):
-    """Source of factors."""
-
-    name: str
-
-    def factors(self) -> Iterable[Factor]:
-        """Return all its factors. Raises ConfigurationError when its table lacks licence metadata or cannot
-        be read.
-        """
-
-
-class FactorReader(Protocol):
-    """Imported and entered factors, contracts and mappings; read-only, in any process. All empty at first."""
-
-    def versions(self) -> tuple[FactorVersion, ...]:
-        """Return all versions ever imported, in order. Raises StoreDamaged."""
-
-    def contracts(self) -> tuple[StoredContract, ...]:
-        """Return all contracts ever entered, withdrawn ones too."""
-
-    def mappings(self) -> tuple[BilanMapping, ...]:
-        """Return all mappings ever confirmed, oldest first; the last is in force."""
-
-
-class Factors(FactorReader, Protocol):
-    """Factors with writes. Used like the Registry. Nothing is ever overwritten: each write adds rows."""
-
-    def put(
-        self,
-        factors: Sequence[Factor],
-        imported: FactorImport,
-        now_unix_milliseconds: int,
-        restores: int | None = None,
-    ) -> tuple[int, ...]:
-        """Store a version of each, in force from now on in place of the previous one; return their numbers.
-
-        `restores`: the earlier version that returns after a withdrawal.
-        """
-
-    def enter(self, contract: Contract, who: str, why: str, now_unix_milliseconds: int) -> int:
-        """Enter a new contract, ignoring its own number; return its number."""
-
-    def withdraw_contract(self, contract_id: int, who: str, why: str, now_unix_milliseconds: int) -> None:
-        """Withdraw a contract from now on. Raises AdminError for an unknown or withdrawn one."""
-
-    def confirm(self, mapping: BilanMapping) -> None:
-        """Put a mapping into force from now on."""
-
-
-class IntensityReader(Protocol):
-    """Published grid intensities; read-only, in any process. All empty without an import."""
-
-    def values(self, zone: str, series: str, start: int, end: int) -> Iterator[GridIntensity]:
-        """Yield the values that overlap [start, end), Unix ms, in order; unpublished values are absent."""
-
-    def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[ReplacedValue]:
-        """Yield the replaced values that began in [start, end), in order."""
-
-    def states(self) -> tuple[SeriesState, ...]:
-        """Return the state of each series and status with a value."""
-
-    def polls(self) -> tuple[PollState, ...]:
-        """Return the state of each connector that ever tried."""
-
-    def calls(self, connector: str, month: int) -> int:
-        """Return the counted calls of a UTC month (year × 12 + month − 1)."""
-
-
-class Intensities(IntensityReader, Protocol):
-    """Grid intensities with writes. Used like the Registry."""
-
-    def put(self, values: Sequence[GridIntensity], now_unix_milliseconds: int) -> IntensityImport:
-        """Store values in place of those they overlap, which go to the log.
-
-        A value is left out where a more final one exists. Raises ValueError for an invalid value, AdminError
-        for a dataset that is not its series'.
-        """
-
-    def count_call(self, connector: str, month: int, at_most: int) -> bool:
-        """Count one more call, before it is made; False, without a count,
-        when the month has had `at_most`.
-        """
-
-    def note(self, connector: str, outcome: str, now_unix_milliseconds: int) -> None:
-        """Store the outcome of a poll."""
 
 
 class HourReader(Protocol):
@@ -353,107 +160,102 @@ class HourReader(Protocol):
         """Return the grid intensities of the same store; for the calling thread."""
 
 
-class SobrietyIndicator(Protocol):
-    """An `Indicator` of machines and assets. Its docstring has the formula, period, unit, threshold,
-    direction and owner.
-    """
+class DataReader(Reader, MonthReader, HourReader, Protocol):
+    """All queries of data.db but those of tables that have a reader of their own. Safe from any thread."""
 
-    meta: IndicatorMeta
+    def contacts(self) -> tuple[Host, ...]:
+        """Return all machines without their facts and health: quick, also in the process that receives."""
 
-    def figures(self, group: SobrietyGroup, targets: Targets, /) -> Iterable[Figure]:
-        """Return its figures for one group; none when it does not apply to this kind of group. Pure."""
+    def factor_versions(self) -> tuple[FactorVersion, ...]:
+        """FactorReader.versions."""
 
+    def calibrations(self) -> tuple[StoredFit, ...]:
+        """Calibrations.stored."""
 
-class LoadReader(Protocol):
-    """Inputs of I4 and I6 to I8 in addition to months; read-only, in any process."""
+    def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
+        """Yield the stored hours of one machine that begin in [start, end), Unix ms, for attribution."""
 
-    def server_loads(self, end: date, days: Sequence[int]) -> Mapping[HostId, Mapping[int, Load]]:
-        """Return server → days → its load over the last `days` civil days of its site before `end`."""
+    def oldest(self, population: Population, ended_by: date) -> OldestKept:
+        """Return the age of the oldest rows of a population, and how many months that ended by then are not kept yet."""
 
-    def book(self) -> CalibrationBook:
-        """Return the calibrations in force."""
+    def months_due(self, before: date) -> int:
+        """Count months of machines that ended by then (the 1st of a month) and are not kept as they are."""
 
+    def sizes(self) -> tuple[DaySize, ...]:
+        """Return the sizes of all days, oldest first."""
 
-class ActionReader(Protocol):
-    """Actions, and imported lines of the REEN sheet."""
+    def ran_since(self, today: date) -> date:
+        """Return the first of the consecutive days up to `today` on which `serve` ran."""
 
-    def actions(self) -> tuple[StoredAction, ...]:
-        """Return all actions ever entered, withdrawn and replaced ones too, in order. Raises StoreDamaged."""
-
-    def lines(self, table: ActionTable) -> tuple[ActionLine, ...]:
-        """Return the lines in force, in order of their keys. Raises StoreDamaged."""
-
-
-class ActionStore(ActionReader, Protocol):
-    """Actions with writes. Used like the Registry. Rows are added, never changed."""
-
-    def enter(self, actions: Sequence[Action], who: str, why: str, now_unix_milliseconds: int) -> None:
-        """Enter new actions, or new versions of actions with a known id."""
-
-    def withdraw(self, action_id: str, who: str, why: str, now_unix_milliseconds: int) -> None:
-        """Withdraw an action from now on. Raises AdminError when none is in force."""
-
-    def put(
-        self,
-        table: ActionTable,
-        changes: Sequence[LineChange],
-        file_name: str,
-        who: str,
-        why: str,
-        now_unix_milliseconds: int,
-    ) -> None:
-        """Put lines into force from now on, and end the keys that no longer are."""
+    def latest_certificates(self) -> tuple[LatestCertificate, ...]:
+        """Return the newest certificate of each active machine that has one."""
 
 
-class PublicationSummary(NamedTuple):
-    """A publication without its content."""
+class BoundedReader(DataReader, Protocol):
+    """A DataReader whose queries have a time limit, for requests over HTTP."""
 
-    kind: PublicationKind
-    first: date
-    end: date
-    """Exclusive."""
-    format: int
-    k_anonymity: int
-    method_version: str
-    published_unix_milliseconds: int
-    content_bytes: int
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Interrupt queries of this thread that take longer. Raises QueryTooSlow."""
 
+    def to_its_end(self) -> AbstractContextManager[None]:
+        """Suspend the limit of `within` for this thread."""
 
-class PublicationReader(Protocol):
-    """Publications, read-only, in any process and thread."""
-
-    def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
-        """Return the summary of a period's publication, None without one.
-        Cheap, however large the content.
-        """
-
-    def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
-        """Return a publication as published; None without one."""
-
-    def waits(self, first: date, end: date) -> bool:
-        """Return whether records of machines under the disclosure rule,
-        of days in [first, end), wait to be derived.
-        """
+    def check_time(self) -> None:
+        """Raise QueryTooSlow when the limit of `within` has passed."""
 
 
-class Publications(Protocol):
-    """Publications with writes, in the writer's thread;
-    each write is a transaction, or part of the caller's.
-    """
+class MeteringReader(Protocol):
+    """Meters that several machines share, read-only, any process."""
 
-    def put(self, one: Publication) -> bool:
-        """Store a publication where its kind and period have none. False: one exists and stays.
+    def declarations(self) -> MeterDeclarations:
+        """All of it, by name."""
 
-        Raises AdminError when there is no room.
-        """
+    def hours(self, meters: Iterable[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
+        """Meter → hour → its best reading, of hours with start ≤ hour < end (Unix ms)."""
 
-    def summaries(self) -> tuple[PublicationSummary, ...]:
-        """Return the summaries of all, by period and kind."""
+    def first_read(self) -> int | None:
+        """The oldest hour of any meter that is kept (Unix ms); None = none was read."""
 
-    def take_back(self, first: date, end: date) -> int:
-        """Delete the publications inside [first, end); return their number."""
+    def last_read(self) -> dict[str, int]:
+        """Every meter that an agent has read, declared or not → the newest hour of it (Unix ms)."""
 
-    def expire(self, until: date, years: Collection[int]) -> int:
-        """Delete the publications that ended by `until`, or began in one of the years;
-        return their number.
-        """
+
+class ReferenceReader(Protocol):
+    """Records of reference units, for calibration; for one thread."""
+
+    def stored(self) -> tuple[StoredFit, ...]:
+        """Calibrations.stored."""
+
+    def periods(self, hosts: Iterable[HostId]) -> int:
+        """Count the periods of these hosts that a calibration would derive again."""
+
+    def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
+        """Those that ever sent a point of the machine itself of one of these kinds."""
+
+    def records(
+        self, host_id: HostId, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
+        """(start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in the order of time."""
+
+
+class QueryAnswer(NamedTuple):
+    """Rows of a query."""
+
+    rows: list[dict[str, Any]]
+    cut: bool
+    """True when there were more rows than asked for."""
+    withheld: tuple[str, ...]
+    """`table.column` of each column that was read as NULL."""
+
+
+class QueryReader(Protocol):
+    """SQL of an administrator, read-only and bounded; secrets are read as NULL."""
+
+    def attach_names(self) -> None:
+        """Open identity.db too, as schema `identity`."""
+
+    def tables(self) -> list[dict[str, str]]:
+        """Each column of each table, by table: `table`, `column`, `type`, `key`, `note`."""
+
+    def ask(self, sql: str, *, seconds: float, rows: int) -> QueryAnswer:
+        """The first `rows` rows of one statement. Raises UsageError for wrong SQL, QueryTooSlow after `seconds`."""

@@ -15,9 +15,9 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, Why
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.ports import DataReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS, CONTAINERS
-from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH
+from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 COLUMNS: Final = (
@@ -88,7 +88,7 @@ def document(found: Attribution, head: dict[str, Value | list[str] | None], *, m
 def _rows(found: Attribution) -> list[Row]:
     rows: list[Row] = []
     for (method, basis), energy in sorted(found.idle.items()):
-        watts = found.powers[method].microwatts / MICROWATTS_PER_MILLIWATT / 1_000
+        watts = found.powers[method].microwatts / MICROWATTS_PER_MILLIWATT / MILLIWATTS_PER_WATT
         words = {"method": method.value, "basis": basis.value, "idle_power_watts": watts}
         rows.append({"part": "idle", **_energy(found, energy), **words})
     ordered = sorted(found.units.items(), key=lambda one: (-one[1].energy_millijoules, one[0]))
@@ -144,7 +144,7 @@ LONGEST_DAYS: Final = 400
 
 
 def attribution_document(
-    reader: SqliteReader, beginning: str, first: date, end: date, now_unix_milliseconds: int
+    reader: DataReader, beginning: str, first: date, end: date, now_unix_milliseconds: int
 ) -> Document:
     """The report of the server whose agent id begins so, over the civil days [first, end) of its site.
 

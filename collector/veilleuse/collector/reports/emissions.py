@@ -21,6 +21,7 @@ from veilleuse.collector.account.publishable import round_for_publication
 from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, slices
 from veilleuse.collector.closed_years.published_rows import closed_figures, require_publishable
 from veilleuse.collector.documents.document import (
@@ -51,7 +52,7 @@ from veilleuse.collector.reports.fleet_year import (
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import statistics_of
 from veilleuse.collector.reports.rooms import in_no_room, room_warnings
-from veilleuse.collector.store.sqlite.civil_days import civil_day
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import DeviceClass
 
 IN_NO_ROOM: Final = "servers_in_no_room"
@@ -355,7 +356,7 @@ def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Valu
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.reader.dirty_count(),
         "unexplained_milliseconds": _unexplained_milliseconds(sources, question),
-        "generated_unix_milliseconds": time.time_ns() // 1_000_000,
+        "generated_unix_milliseconds": time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     }
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The emissions report: a statement as a Document, with METHOD.md §7's column names, in its order."""
+"""The emissions report: a statement as a Document, with docs/methodology.md §10's column names, in its order."""
 
 from __future__ import annotations
 

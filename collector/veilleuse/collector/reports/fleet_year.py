@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure of any period: what is stored → PeriodFigures. METHOD.md §5."""
+"""The fleet's figure of any period: what is stored → PeriodFigures. docs/methodology.md §6."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import groupby
 
 from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
-from veilleuse.collector.calendars.periods import FIRST_YEAR, Slice, check_period, slices
+from veilleuse.collector.calendars.periods import Slice, check_period, slices
 from veilleuse.collector.closed_years.published_rows import load_closed, require_publishable
 from veilleuse.collector.closed_years.reduce import reduce_year
 from veilleuse.collector.closed_years.restate import restate_year
@@ -32,6 +32,7 @@ from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
@@ -246,7 +247,7 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
 def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
     def kind(site: str, population: Population | None, day: date) -> DayType:
         found = known.sites.get(site)
-        if found is None:  # nothing is known of its days: METHOD.md's open days are Monday to Friday
+        if found is None:  # its days are not known: docs/methodology.md §5
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
         return known.site_calendars.days(found, population or Population.SERVER).kind(day)
 
@@ -311,7 +312,7 @@ def is_whole_year(question: YearQuestion) -> bool:
 
 def before(question: YearQuestion) -> YearQuestion | None:
     """The same stretch of the year before; None where that lies nowhere, or is 29 February alone."""
-    if question.first.year - 1 < FIRST_YEAR:
+    if question.first.year - 1 < PERIODS.first:
         return None
     first, end = _year_before(question.first), _year_before(question.end)
     return replace(question, first=first, end=end) if first < end else None

@@ -21,6 +21,7 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.ports import HourReader, Reader
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 INDICATIVE: Final = "indicative"
@@ -140,7 +141,7 @@ def _notes(found: Hourly, series: str) -> list[Text]:
             }
         )
     for population, start in sorted(found.hours_from.items()):
-        day = datetime.fromtimestamp(start / 1000, UTC).date().isoformat()
+        day = datetime.fromtimestamp(start / MILLISECONDS_PER_SECOND, UTC).date().isoformat()
         notes.append(
             {
                 "fr": f"Les heures gardées ({_words(population, 'fr')}) commencent le {day} ; ce qui est plus ancien n’est pas dans ce rapport.",
@@ -222,7 +223,9 @@ def _state(one: SeriesState) -> Row:
 
 
 def _instant(unix_milliseconds: int) -> str:
-    return datetime.fromtimestamp(unix_milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
+        "%Y-%m-%dT%H:%MZ"
+    )
 
 
 def _withheld(key: GroupKey) -> Row:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I12 and I14 of any period, as every outlet gives them: what is stored → groups → figures that may be shown."""
+"""Indicators of any period, as every outlet gives them: what is stored → groups → figures that may be shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, is_safe, publish
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
+from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load, load_sobriety, made_of
 from veilleuse.collector.model.figures import AUTRES, Group, IndicatorMeta, Thresholds
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
@@ -36,14 +36,11 @@ from veilleuse.wire.vocabulary import Population
 
 DIMENSIONS: Final = ("entity", "site", "device_class")
 """Of those of a report, what these figures are divided by; population always divides, months and years never."""
-OF_MACHINES: Final = ("I3", "I4", "I5", "I6", "I7", "I8")
-OF_DEVICES: Final = ("I9",)
-OF_FLEET: Final = ("I10", "I11")
-OF_USERS: Final = ("I12",)
-OF_ACTIONS: Final = ("I14",)
-OF_MONTHS: Final = frozenset({"I4", "I5"})
-"""Summed over machines' months: where some are gone, there is no value."""
-assert {*OF_MACHINES, *OF_DEVICES, *OF_FLEET, *OF_USERS, *OF_ACTIONS} == SOBRIETY.keys()
+OF_MACHINES: Final = made_of(IndicatorInput.MACHINES)
+OF_DEVICES: Final = made_of(IndicatorInput.DEVICES)
+OF_FLEET: Final = made_of(IndicatorInput.FLEET)
+OF_USERS: Final = made_of(IndicatorInput.USERS)
+OF_ACTIONS: Final = made_of(IndicatorInput.ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: T
 def figures_of_machines(
     machines: Iterable[IndicatorMachine], question: SobrietyQuestion, targets: Targets
 ) -> tuple[GroupFigure, ...]:
-    """I3 to I8 of these machines alone, as they may be shown."""
+    """Indicators made of machines, of these alone, as they may be shown."""
     k = question.k_anonymity
     kept, _ = fit_to_show(_by_scope(question, machines, ()), k)
     return _may_be_shown([(OF_MACHINES, group) for group in kept], targets, k)
@@ -140,12 +137,12 @@ def _may_be_shown(
     """In the order of the indicators; `cut`: populations of which months are gone."""
     found = (
         one._replace(figure=Figure(None, one.figure.n))
-        if one.meta.indicator in OF_MONTHS and one.scope.population in cut
+        if TABLE[one.meta.indicator].is_of_months and one.scope.population in cut
         else one
         for identifiers, group in groups
         for one in figures_of(identifiers, group, targets)
     )
-    order = {identifier: place for place, identifier in enumerate(SOBRIETY)}
+    order = {identifier: place for place, identifier in enumerate(TABLE)}
     return tuple(
         sorted(
             (one._replace(figure=disclosed(one.figure, one.scope, k)) for one in found),
@@ -198,7 +195,7 @@ def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[Sob
 
 
 def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
-    """Without what fewer than k machines or assets of people stand behind: PROMISES.md P4, P5.
+    """Without what fewer than k machines or assets of people stand behind: docs/guarantees.md P4, P5.
 
     Details that are parts of one sum fall together: what is left would tell the one that was taken out.
     """
@@ -289,9 +286,9 @@ def _order(group: SobrietyGroup) -> tuple[str, str, str, str, bool, bool]:
 def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: str) -> list[Row]:
     """Every built-in indicator of every group it applies to, with the group's coverage; `data`: real or simulated."""
     thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
-    coverage, chosen = load("I13"), tuple(groups)
+    coverage, chosen = load(COVERAGE), tuple(groups)
     rows: list[Row] = []
-    for indicator in map(load, BUILTIN):
+    for indicator in map(load, made_of(IndicatorInput.SUMS)):
         for group in chosen:
             figure = indicator.figure(group.key, group.sums)
             covered = coverage.figure(group.key, group.sums)

@@ -1,33 +1,31 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What reports read of a data directory, opened together and closed together; beside a running collector."""
+"""Readers of a data directory, as reports use them beside a running collector."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from pathlib import Path
 
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import ActionReader, FactorReader, LoadReader, PeriodReader
-from veilleuse.collector.ports.readers import ClosedYearReader
+from veilleuse.collector.ports import (
+    ActionReader,
+    DataReader,
+    FactorReader,
+    InventoryReader,
+    LoadReader,
+    MeteringReader,
+    PeriodReader,
+)
+from veilleuse.collector.ports.publications import ClosedYearReader
+from veilleuse.collector.ports.store import ReadStore
 from veilleuse.collector.reports.savings import moved
 from veilleuse.collector.settings import Indicators, ReportingSettings
-from veilleuse.collector.store.sqlite import (
-    SqliteFactorsReader,
-    SqliteFollowReader,
-    SqliteInventoryReader,
-    SqliteLoadReader,
-    SqliteReader,
-)
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
-from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
 from veilleuse.wire.vocabulary import Population
 
 
@@ -35,11 +33,11 @@ from veilleuse.wire.vocabulary import Population
 class Sources:
     """All read-only; used by one thread, for one report."""
 
-    reader: SqliteReader
+    reader: DataReader
     periods: PeriodReader
-    inventory: SqliteInventoryReader
+    inventory: InventoryReader
     factors: FactorReader
-    metering: SqliteMeteringReader
+    metering: MeteringReader
     closings: ClosedYearReader
     reporting: ReportingSettings = field(default_factory=ReportingSettings)
     """Its zones are those of devices whose site nobody declared."""
@@ -55,20 +53,20 @@ class Sources:
         return self.inventory.assets()
 
 
-@contextmanager
-def opened(
-    directory: Path, reporting: ReportingSettings, with_reader: SqliteReader | None = None
-) -> Iterator[Sources]:
-    """`with_reader`: one that is open, and stays so; None: one of its own. Raises DataDirectoryError when there is no database or an
-    old one, StoreTooNew, StoreDamaged."""
-    with (
-        closing(SqliteReader(directory)) if with_reader is None else nullcontext(with_reader) as reader,
-        closing(SqliteInventoryReader(directory)) as inventory,
-        closing(SqliteFactorsReader(directory)) as factors,
-        closing(SqliteMeteringReader(directory)) as metering,
-        closing(SqliteClosingsReader(directory)) as closings,
-    ):
-        yield Sources(reader, Periods(reader), inventory, factors, metering, closings, reporting)
+def sources_of(
+    store: ReadStore, reporting: ReportingSettings, with_reader: DataReader | None = None
+) -> Sources:
+    """Gather the readers of a report; `with_reader` takes the place of `store.data`. Raises what opening a reader raises."""
+    reader = store.data if with_reader is None else with_reader
+    return Sources(
+        reader,
+        Periods(reader),
+        store.inventory,
+        store.factors,
+        store.metering,
+        store.closings,
+        reporting,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +78,9 @@ class SobrietySources:
     follows: ActionReader
 
 
-@contextmanager
-def opened_for_sobriety(directory: Path, reporting: ReportingSettings) -> Iterator[SobrietySources]:
-    """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
-    with (
-        opened(directory, reporting) as base,
-        closing(SqliteLoadReader(directory)) as loads,
-        closing(SqliteFollowReader(directory)) as follows,
-    ):
-        yield SobrietySources(base, loads, follows)
+def sobriety_sources_of(store: ReadStore, reporting: ReportingSettings) -> SobrietySources:
+    """Gather the readers of an indicators report. Raises as sources_of."""
+    return SobrietySources(sources_of(store, reporting), store.loads, store.follows)
 
 
 def targets_of(settings: Indicators) -> Targets:

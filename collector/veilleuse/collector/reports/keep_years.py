@@ -17,8 +17,9 @@ from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.ipc.unix_socket import pieces_of
 from veilleuse.collector.model.closed_years import KeptYear, pack, sha256
 from veilleuse.collector.months.retention import month_limit, months_before
-from veilleuse.collector.ports.readers import ClosedYearReader
-from veilleuse.collector.reports.inputs import Sources, opened
+from veilleuse.collector.ports.publications import ClosedYearReader
+from veilleuse.collector.ports.store import ReadStore
+from veilleuse.collector.reports.inputs import Sources, sources_of
 from veilleuse.collector.reports.kept_years import kept_file
 from veilleuse.collector.reports.year_basis import are_gone, of_kept, of_machines
 from veilleuse.collector.settings import CollectorSettings, RetentionSettings
@@ -67,15 +68,15 @@ def _month_goes(
     return first < limit and reader.has_months(first, limit, (population,))
 
 
-def keep_due(settings: CollectorSettings, today: date, perform: Perform) -> dict[int, str]:
+def keep_due(store: ReadStore, settings: CollectorSettings, today: date, perform: Perform) -> dict[int, str]:
     """Keep what is due. Year → why it could not be kept; nothing of it may go today. Raises CollectorError when nothing can be read."""
     failed: dict[int, str] = {}
-    with opened(settings.data_dir, settings.reporting) as sources:
-        for one in tuple(due(sources.closings, settings.retention, today)):
-            try:
-                _keep(sources, settings, one, today, perform)
-            except CollectorError as error:
-                failed[one.year] = str(error)
+    sources = sources_of(store, settings.reporting)
+    for one in tuple(due(sources.closings, settings.retention, today)):
+        try:
+            _keep(sources, settings, one, today, perform)
+        except CollectorError as error:
+            failed[one.year] = str(error)
     return failed
 
 

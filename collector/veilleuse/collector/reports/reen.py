@@ -22,13 +22,20 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.actions import OBJECTIVES, ActionTable, Cells
+from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE
+from veilleuse.collector.model.actions import ECO_DESIGN, OBJECTIVES, ActionTable, Cells
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import sample_notes
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.indicators import SobrietyQuestion, action_groups, disclosed, figures_of
+from veilleuse.collector.reports.indicators import (
+    OF_ACTIONS,
+    SobrietyQuestion,
+    action_groups,
+    disclosed,
+    figures_of,
+)
 from veilleuse.collector.reports.inputs import SobrietySources
 from veilleuse.collector.reports.inventory_groups import year_of
 from veilleuse.collector.reports.reen_values import (
@@ -40,6 +47,7 @@ from veilleuse.collector.reports.reen_values import (
     year_values,
 )
 from veilleuse.collector.reports.savings import moved
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Population
 
 OBJECTIVE_COLUMNS: Final = (
@@ -167,21 +175,16 @@ def sheet_document(
 
 
 SERVES: Final[Mapping[str, tuple[str, ...]]] = {
-    "1": ("I8", "I10"),
-    "2": ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I9", "I11"),
-    "3": ("server_kwh",),
-    "4": (),
-    "5": (),
-    "6": (),
+    objective: (
+        *(one for one, line in TABLE.items() if line.objective == objective),
+        *((SERVER_KWH,) if objective == ECO_DESIGN else ()),
+    )
+    for objective in OBJECTIVES
 }
-"""METHOD.md §6: objective → indicators; 3°, eco-design, is read from what servers draw."""
-assert tuple(SERVES) == OBJECTIVES
-NO_HISTORY: Final = frozenset({"I3"})
-"""As machines say now: nothing of it can be restated."""
-SUMS: Final = frozenset({"I4", "server_kwh", "use_phase_kgco2e"})
-"""Of a whole period: baselines and targets are of a year, so that these are compared with them over twelve months alone."""
-AGES: Final = frozenset({"I9"})
-"""Their threshold is a lifetime, which no median of what is in service has to reach: a fleet kept for 8 years is 4 in the middle."""
+"""docs/reen.md: objective → indicators; 3°, eco-design, is read from what servers draw."""
+NO_HISTORY: Final = frozenset(one for one, line in TABLE.items() if not line.has_history)
+SUMS: Final = frozenset({*(one for one, line in TABLE.items() if line.is_sum), SERVER_KWH, USE_PHASE})
+AGES: Final = frozenset(one for one, line in TABLE.items() if not line.is_threshold_a_goal)
 _NUMBERS: Final = (
     "baseline_value",
     "target_value",
@@ -243,7 +246,7 @@ def reen_document(
         "data": data,
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.base.reader.dirty_count(),
-        "generated_unix_milliseconds": time.time_ns() // 1_000_000,
+        "generated_unix_milliseconds": time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     }
     yesterday = today - timedelta(days=1)
     until = {UNDER_WAY_UNTIL: yesterday.isoformat()} if end > today else {}
@@ -323,7 +326,7 @@ def _place(objective: str, indicator: str) -> int:
 
 def _rows(made: _Sheet, cells: Cells) -> Iterator[Row]:
     population = Population(cells["population"]) if "population" in cells else None
-    is_ours = cells["indicator"] in _COMPUTED
+    is_ours = cells["indicator"] in ON_THE_SHEET
     values = made.now.of(cells["indicator"], population) if is_ours else ()
     if not is_ours:
         yield _entered(cells)
@@ -465,7 +468,7 @@ def _measures(made: _Sheet) -> Iterator[Row]:
 def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
     asked = made.now.question
     for group in action_groups(made.sources, asked, made.sources.base.reader.hosts()):
-        for one in figures_of(("I14",), group, made.targets):
+        for one in figures_of(OF_ACTIONS, group, made.targets):
             figure = disclosed(one.figure, one.scope, asked.k_anonymity)
             low, high = figure.interval or (None, None)
             yield (
@@ -485,10 +488,3 @@ def _items(made: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
     """Lines of the user's file; the civil year that the sheet is of, and its total."""
     lines = [line.cells for line in made.sources.follows.lines(ActionTable.OTHER_ITEMS)]
     return lines, year_of(made.now.question.scope), made.now.total
-
-
-_COMPUTED: Final = frozenset({one for many in SERVES.values() for one in many}) | {
-    "I12",
-    "I13",
-    "use_phase_kgco2e",
-}

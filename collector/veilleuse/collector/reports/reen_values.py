@@ -5,18 +5,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
-from veilleuse.collector.indicators import SOBRIETY, load, load_sobriety
-from veilleuse.collector.indicators.comatose_server import verdict
-from veilleuse.collector.indicators.oversized_server import is_oversized
-from veilleuse.collector.indicators.power_plan import complies
-from veilleuse.collector.indicators.underused_server import is_underused
+from veilleuse.collector.indicators import (
+    COVERAGE,
+    SERVER_KWH,
+    SERVERS,
+    TABLE,
+    USE_PHASE,
+    IndicatorInput,
+    load,
+    load_sobriety,
+    made_of,
+)
 from veilleuse.collector.model.actions import Cells
 from veilleuse.collector.model.figures import (
     SAMPLE_INTERVAL,
@@ -32,35 +38,27 @@ from veilleuse.collector.model.indicators import (
     BandUse,
     IndicatorDevice,
     IndicatorMachine,
-    ServerVerdict,
+    Pair,
     SobrietyGroup,
     Targets,
 )
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.ports import MachineRatio
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, disclosed, figures_of
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.kept_years import alone
 from veilleuse.collector.reports.machines import machines_of
+from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
 
-SERVERS: Final = frozenset({Population.SERVER})
-POPULATIONS: Final = {
-    **dict.fromkeys(("I1", "I2", "I3", "I4", "I5", "I13"), PCS),
-    **dict.fromkeys(("I6", "I7", "I8", "server_kwh"), SERVERS),
-}
-"""What each is of unless a line says otherwise; the others are of the whole inventory or fleet."""
-_OF_ALL: Final = frozenset({"I2", "I4", "I5", "I9", "I13"})
-"""Those that a line may ask of any population."""
-OF_MONTHS: Final = frozenset({"I1", "I2", "I4", "I5"})
-"""Summed over machines' months: where some are gone, there is no value."""
-OF_THE_ESTIMATOR: Final = frozenset({"I13", "server_kwh", "use_phase_kgco2e"})
+OF_MONTHS: Final = frozenset(one for one, line in TABLE.items() if line.is_of_months)
+OF_THE_ESTIMATOR: Final = frozenset({COVERAGE, SERVER_KWH, USE_PHASE})
 """Of the emissions report: a closed or kept year has them when its months are gone."""
 _DEMONSTRATED: Final = (Representativeness.CENSUS.value, Representativeness.DEMONSTRATED.value)
-_OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
-Pair = tuple[float, float]
-"""Of one machine: (part, whole) of a ratio of sums."""
+_OF_SUMS: Final = made_of(IndicatorInput.SUMS)
+_OF_GROUPS: Final = (*made_of(IndicatorInput.FLEET), *made_of(IndicatorInput.USERS))
 
 
 class SheetValue(NamedTuple):
@@ -102,26 +100,26 @@ class YearValues:
     cache: dict[tuple[str, str], tuple[SheetValue, ...]] = field(default_factory=dict)
 
     def of(self, indicator: str, population: Population | None = None) -> tuple[SheetValue, ...]:
-        """Its figures: none where there is nothing to say, one a category of I10."""
+        """Its figures: none where there is nothing to say, one a category of purchases."""
         key = (indicator, population.value if population else "")
         if key not in self.cache:
             self.cache[key] = tuple(self._of(indicator, population))
         return self.cache[key]
 
     def _of(self, indicator: str, population: Population | None) -> Iterable[SheetValue]:
-        if indicator == "server_kwh":
+        if indicator == SERVER_KWH:
             return self._energy_of_servers()
-        if indicator == "use_phase_kgco2e":
+        if indicator == USE_PHASE:
             return _emitted(self.total)
-        if indicator in ("I10", "I11", "I12"):
-            groups = self.users if indicator == "I12" else self.groups
+        if indicator in _OF_GROUPS:
+            groups = self.users if TABLE[indicator].made_of is IndicatorInput.USERS else self.groups
             found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
             return [_of_inventory(one, self.question.k_anonymity) for one in found]
         wanted = _wanted(indicator, population)
         if indicator in OF_MONTHS and not self.cut.isdisjoint(wanted):
             return (_no_value(indicator),)
         machines = [one for one in self.machines if one.population in wanted and not one.is_virtual]
-        if indicator in ("I1", "I2", "I13"):
+        if indicator in _OF_SUMS:
             return self._of_sums(indicator, machines, wanted)
         return self._of_group(indicator, machines, wanted, population)
 
@@ -138,21 +136,20 @@ class YearValues:
         wanted: Collection[Population],
         population: Population | None,
     ) -> Iterable[SheetValue]:
-        devices = self.devices if indicator == "I9" else ()
+        devices = self.devices if TABLE[indicator].made_of is IndicatorInput.DEVICES else ()
         if population is not None:
             devices = tuple(one for one in devices if one.population is population)
         scope = replace(self.question.scope, population=Population.SERVER if wanted == SERVERS else None)
-        group = SobrietyGroup(scope, tuple(machines), devices)
+        group, made = SobrietyGroup(scope, tuple(machines), devices), load_sobriety(indicator)
         for one in figures_of((indicator,), group, self.targets):
             figure = disclosed(one.figure, scope, self.question.k_anonymity)
             if self._is_told_apart(wanted):
                 figure = replace(figure, value=None, interval=None, withheld=True)
             interval = figure.interval
-            pairs = _PAIRS.get(indicator)
             covered = self.coverage(wanted) if machines else None
-            is_share = bool(pairs) and interval is None
-            if pairs and is_share and figure.value is not None:
-                interval = ratio_interval([pairs(one, self.targets) for one in machines], covered)
+            is_share = isinstance(made, MachineRatio) and interval is None
+            if isinstance(made, MachineRatio) and is_share and figure.value is not None:
+                interval = ratio_interval([made.pair(one, self.targets) for one in machines], covered)
             yield SheetValue(
                 one.meta.name,
                 one.meta.unit,
@@ -170,17 +167,17 @@ class YearValues:
     ) -> Iterable[SheetValue]:
         made, covered = load(indicator), self.coverage(wanted)
         meta = made.meta
-        if indicator == "I13":
+        if indicator == COVERAGE:
             if covered is not None:
                 yield SheetValue(meta.name, meta.unit, meta.direction, covered, coverage_states=covered)
             return
         seen = [one for one in machines if one.bands]
-        if not seen:
+        if not seen or not isinstance(made, MachineRatio):
             return
         question = self.question
         key = GroupKey(question.first, question.end, "", Population.WORKSTATION, memo=False)
         figure = made.figure(key, GroupSums(len(seen), 0, _states(seen)))
-        pairs = [_OF_SUMS[indicator](one) for one in seen]
+        pairs = [made.pair(one, self.targets) for one in seen]
         behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
         if not self._may_show(seen, behind) or self._is_told_apart(wanted):
             yield SheetValue(meta.name, meta.unit, meta.direction, None, withheld=True)
@@ -273,14 +270,17 @@ def year_values(
 
 def _wanted(indicator: str, population: Population | None) -> frozenset[Population]:
     """Whose machines its figure is of."""
-    wanted = POPULATIONS.get(indicator, frozenset(Population))
-    if population is None:
-        return wanted
-    return frozenset({population}) & (frozenset(Population) if indicator in _OF_ALL else wanted)
+    if indicator == SERVER_KWH:
+        wanted = also_of = SERVERS
+    elif indicator == USE_PHASE:
+        wanted = also_of = frozenset(Population)
+    else:
+        wanted, also_of = TABLE[indicator].populations, TABLE[indicator].also_of
+    return wanted if population is None else frozenset({population}) & (wanted | also_of)
 
 
 def _no_value(indicator: str) -> SheetValue:
-    meta = load_sobriety(indicator).meta if indicator in SOBRIETY else load(indicator).meta
+    meta = (load if indicator in _OF_SUMS else load_sobriety)(indicator).meta
     return SheetValue(meta.name, meta.unit, meta.direction, None)
 
 
@@ -301,7 +301,7 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
     """95 % of Σ part ÷ Σ whole over machines as drawn from the fleet, linearised; `sampled`: observed share of the fleet.
 
     None for fewer than 2 machines, where the share is not known, and where all machines seen are alike: ten idle ones of a thousand do not
-    say that the others are. METHOD.md §5, without pooling.
+    say that the others are. docs/methodology.md §6, without pooling.
     """
     pairs = [one for one in pairs if one[1] > 0]
     whole, count = sum(one[1] for one in pairs), len(pairs)
@@ -314,39 +314,6 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
     variance = max(0.0, 1 - sampled) * count / (count - 1) * errors / whole**2
     spread = quantile95(count - 1) * math.sqrt(variance)
     return max(0.0, ratio - spread), min(1.0, ratio + spread)
-
-
-def _outside(one: IndicatorMachine) -> Pair:
-    use = one.use(*_OUTSIDE)
-    return use.on_milliseconds, use.known_milliseconds
-
-
-def _idle(one: IndicatorMachine) -> Pair:
-    use = one.use()
-    return use.on_idle_milliseconds, use.on_milliseconds
-
-
-def _judged(verdict_of: bool | None) -> Pair:
-    return (0.0, 0.0) if verdict_of is None else (float(verdict_of), 1.0)
-
-
-def _comatose(one: IndicatorMachine, targets: Targets) -> Pair:
-    found = verdict(one, targets)
-    known = (
-        None
-        if found in (ServerVerdict.NOT_JUDGED, ServerVerdict.EXCLUDED)
-        else found is ServerVerdict.COMATOSE
-    )
-    return _judged(known)
-
-
-_OF_SUMS: Final[dict[str, Callable[[IndicatorMachine], Pair]]] = {"I1": _outside, "I2": _idle}
-_PAIRS: Final[dict[str, Callable[[IndicatorMachine, Targets], Pair]]] = {
-    "I3": lambda one, targets: _judged(complies(one, targets)),
-    "I6": _comatose,
-    "I7": lambda one, targets: _judged(is_underused(one, targets)),
-    "I8": lambda one, targets: _judged(is_oversized(one, targets)),
-}
 
 
 def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
@@ -394,7 +361,6 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-KG_PER_TONNE: Final = 1000.0
 WHOLE: Final = "whole"
 _ENDS: Final = tuple(
     f"kgco2e_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")
@@ -452,7 +418,7 @@ def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
 
 
 def _kilograms(cells: Cells) -> float:
-    return float(cells["tco2e"]) * KG_PER_TONNE
+    return float(cells["tco2e"]) * KILOGRAMS_PER_TONNE
 
 
 def number_of(cells: Cells, name: str) -> float | None:

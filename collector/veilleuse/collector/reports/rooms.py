@@ -11,6 +11,7 @@ from datetime import date
 from functools import partial
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.derive.rooms import Hours, ServersBalance, whole_hours, with_servers
 from veilleuse.collector.fleet.census import FleetDevice
@@ -21,7 +22,6 @@ from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, Serv
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""METHOD.md's worked answers, asked of the product's own functions: those of §8, and what has numbers in §1, §2, §3 and §5.
+"""The worked answers of docs/methodology.md §13, asked of the product's own functions, with others that have numbers in §1, §2, §6, §8 and §10.
 
 Expected values are written as the method writes them and come from outside this program; nothing here computes but through the
 functions that reports use. They are called by their modules, so that what a report would call is what is asked.
@@ -20,7 +20,7 @@ from veilleuse.collector import quantiles
 from veilleuse.collector.account import emissions, pedigree, rounding
 from veilleuse.collector.derive import loadmodel, priors, wall
 from veilleuse.collector.derive.priors import MILLION, StatePowers
-from veilleuse.collector.factors import book as choose
+from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, SampleMachine, Stratum
@@ -31,6 +31,7 @@ from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire import units
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import KILOGRAMS_PER_TONNE, WATTS_PER_KILOWATT
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
 
 EU_617_2013: Final = "EU 617/2013 and ENERGY STAR 5.2"
@@ -39,7 +40,6 @@ NOTEBOOK: Final = "notebook"
 DESKTOP: Final = "desktop/integrated desktop"
 HOURS_PER_YEAR: Final = 8_760
 """Both schemes': 365 days."""
-_WATTS_PER_KILOWATT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def tec_kwh_per_year(
         + duty.long_idle * Fraction(long_idle)
         + duty.short_idle * Fraction(short_idle)
     )
-    return watts * HOURS_PER_YEAR / _WATTS_PER_KILOWATT
+    return watts * HOURS_PER_YEAR / WATTS_PER_KILOWATT
 
 
 def tec_of(powers: StatePowers, duty: Duty) -> Fraction:
@@ -104,7 +104,7 @@ class WorkedExample:
     """One worked answer beside what this version says."""
 
     section: str
-    """Of METHOD.md."""
+    """Of docs/methodology.md."""
     what: str
     inputs: str
     unit: str
@@ -116,7 +116,7 @@ class WorkedExample:
 
 
 def answers() -> Iterator[WorkedExample]:
-    """All of them, section 8 first. Raises ConfigurationError for a damaged table, UnknownZone for a missing factor."""
+    """All of them, section 13 first. Raises ConfigurationError for a damaged table, UnknownZone for a missing factor."""
     yield from _energies_and_emissions()
     yield from _tec()
     yield from _pedigree()
@@ -154,18 +154,18 @@ def _written(expected: str) -> tuple[Fraction, Fraction]:
     return Fraction(number) - spread, Fraction(number) + spread
 
 
-# --- §8
+# --- §13
 
 
 def _energies_and_emissions() -> Iterator[WorkedExample]:
     energy = units.millijoules_from_watts(65, 900 * units.MILLISECONDS_PER_SECOND)
     got = units.kwh_from_millijoules(round(energy))
     yield _answer("8", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
-    book = choose.factor_book()
+    book = factor_book()
     owid = emissions.emissions(Fraction(10), book.named("OWID-FRA-2023"))
-    yield _exact("8", "OWID table", "10 kWh, FR 2023", "0.55275", owid.total_kgco2e, "kgCO2e")
+    yield _exact("13", "OWID table", "10 kWh, FR 2023", "0.55275", owid.total_kgco2e, "kgCO2e")
     product = emissions.kgco2e(Fraction(10), Decimal("0.056039"))
-    yield _exact("8", "plain product", "10 kWh × 56.039 g", "0.56039", product, "kgCO2e")
+    yield _exact("13", "plain product", "10 kWh × 56.039 g", "0.56039", product, "kgCO2e")
     bill = emissions.emissions(Fraction(10_000), book.choose(_ZONE, 2022).factor)
     rest = (bill.upstream_kgco2e or Fraction(0)) + (bill.losses_kgco2e or Fraction(0))
     for what, expected, part in (
@@ -174,21 +174,21 @@ def _energies_and_emissions() -> Iterator[WorkedExample]:
         ("upstream + losses", "182.4", rest),
         ("residual", "-0.4", bill.split_residual_kgco2e),
     ):
-        yield _exact("8", f"ADEME 2022, {what}", "10,000 kWh", expected, part or Fraction(0), "kgCO2e")
+        yield _exact("13", f"ADEME 2022, {what}", "10,000 kWh", expected, part or Fraction(0), "kgCO2e")
     bill = emissions.emissions(Fraction(12_500), book.choose(_ZONE, 2021).factor)
-    yield _exact("8", "ADEME 2021", "12,500 kWh", "711.25", bill.total_kgco2e, "kgCO2e")
+    yield _exact("13", "ADEME 2021", "12,500 kWh", "711.25", bill.total_kgco2e, "kgCO2e")
 
 
 def _tec() -> Iterator[WorkedExample]:
     duty = duties()[EU_617_2013, NOTEBOOK]
     got = tec_kwh_per_year(duty, Decimal(1), Decimal("1.7"), Decimal(0), Decimal(10))
     inputs = "off 1 W, sleep 1.7, idle 10; 0.60/0.10/0.30"
-    yield _exact("8", "TEC, notebook, EU 617/2013", inputs, "33.0252", got, "kWh/year")
+    yield _exact("13", "TEC, notebook, EU 617/2013", inputs, "33.0252", got, "kWh/year")
 
 
 def _pedigree() -> Iterator[WorkedExample]:
     got = pedigree.gsd2({})
-    yield _answer("8", "pedigree, nothing known", "all scores null", "2.5163566012590954", got)
+    yield _answer("13", "pedigree, nothing known", "all scores null", "2.5163566012590954", got)
 
 
 _STRATA: Final = (
@@ -215,7 +215,7 @@ def _stratified_mean() -> Iterator[WorkedExample]:
         (", lower end", "1088520", low, "kWh"),
         (", upper end", "1160636", high, "kWh"),
     ):
-        yield _answer("8", f"stratified mean{what}", inputs, expected, got, unit)
+        yield _answer("13", f"stratified mean{what}", inputs, expected, got, unit)
 
 
 def _stratified_total() -> Estimate:
@@ -247,22 +247,22 @@ def _days(value: int) -> tuple[int, ...]:
     return (value, *(0 for _ in DAY_TYPES[1:]))
 
 
-# --- §1 and §2
+# --- §8 and §10
 
 
 _ADEME: Final = ((2021, "0.0569"), (2022, "0.0520"), (2023, "0.0580"), (2024, "0.0519"), (2025, "0.0461"))
 
 
 def _factors() -> Iterator[WorkedExample]:
-    book = choose.factor_book()
+    book = factor_book()
     for year, expected in _ADEME:
         got = Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh)
-        yield _exact("2", f"ADEME {year}", "mainland, average mix", expected, got, "kgCO2e/kWh")
+        yield _exact("8", f"ADEME {year}", "mainland, average mix", expected, got, "kgCO2e/kWh")
     old, new = (Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh) for year in (2024, 2025))
-    yield _answer("1", "fall of the factor", "2024 to 2025", "11.2", 100 * (1 - new / old), "%")
+    yield _answer("10", "fall of the factor", "2024 to 2025", "11.2", 100 * (1 - new / old), "%")
     of_2022 = book.choose(_ZONE, 2022).factor
     parts = sum((Fraction(value) for _, value in of_2022.components), Fraction(0))
-    yield _exact("2", "ADEME 2022, sum of its parts", "as published", "0.05204", parts, "kgCO2e/kWh")
+    yield _exact("8", "ADEME 2022, sum of its parts", "as published", "0.05204", parts, "kgCO2e/kWh")
     estimated = emissions.emissions(Fraction(1), book.choose(_ZONE, 2021).factor)
     for name, expected, part in (
         ("combustion", "65.0", estimated.combustion_kgco2e),
@@ -271,15 +271,15 @@ def _factors() -> Iterator[WorkedExample]:
     ):
         got = 100 * (part or Fraction(0)) / estimated.total_kgco2e
         yield _answer(
-            "2", f"share of {name}, estimated", "ADEME 2021, by the parts of 2022", expected, got, "%"
+            "8", f"share of {name}, estimated", "ADEME 2021, by the parts of 2022", expected, got, "%"
         )
     last = book.choose(_ZONE, 2025)
     waiting = book.choose(_ZONE, last.factor.valid_to.year + 1)
     added = math.sqrt(emissions.factor_u(waiting) ** 2 - emissions.factor_u(last) ** 2)
-    yield _answer("2", "u of a year not published yet", "added in quadrature", "0.108", added)
+    yield _answer("8", "u of a year not published yet", "added in quadrature", "0.108", added)
 
 
-# --- §3
+# --- §1 and §2
 
 
 _HOUR: Final = units.MILLISECONDS_PER_HOUR
@@ -299,9 +299,9 @@ def _walls() -> Iterator[WorkedExample]:
         hard, solid = disks
         facts = MachineFacts(device_class, hard_disks=hard, solid_state_disks=solid)
         got = _watts(wall.wall_energy(cell, facts), Method.COUNTER_MODELLED)
-        yield _answer("3", f"wall model, {device_class}", inputs, expected, got, "W")
+        yield _answer("1", f"wall model, {device_class}", inputs, expected, got, "W")
     drained = wall.wall_energy(_on(Supply.BATTERY, _BATTERY, 8), MachineFacts(DeviceClass.LAPTOP))
-    yield _answer("3", "battery discharge", "8 W ÷ 0.84", "9.524", _watts(drained, Method.BATTERY), "W")
+    yield _answer("1", "battery discharge", "8 W ÷ 0.84", "9.524", _watts(drained, Method.BATTERY), "W")
     yield from _state_powers()
 
 
@@ -311,13 +311,13 @@ def _state_powers() -> Iterator[WorkedExample]:
     found = {one: tec_of(priors.STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
     for device_class in (DeviceClass.MINI_PC, DeviceClass.SFF):
         bounds = (Fraction(28), Fraction(50), found[device_class])
-        yield _within("3", f"TEC, {device_class}", inputs, "28 to 50", bounds, "kWh/year")
-    yield _answer("3", "TEC, tower", inputs, "95", found[DeviceClass.TOWER], "kWh/year")
-    yield _answer("3", "TEC, all_in_one", inputs, "96", found[DeviceClass.ALL_IN_ONE], "kWh/year")
+        yield _within("2", f"TEC, {device_class}", inputs, "28 to 50", bounds, "kWh/year")
+    yield _answer("2", "TEC, tower", inputs, "95", found[DeviceClass.TOWER], "kWh/year")
+    yield _answer("2", "TEC, all_in_one", inputs, "96", found[DeviceClass.ALL_IN_ONE], "kWh/year")
     server = MachineFacts(DeviceClass.SERVER, cpu_model="known", cpu_count=16)
     idle = loadmodel.rest_microwatts(server, State.ON_IDLE) or 0
     full = priors.STATE_POWERS[DeviceClass.SERVER].active_microwatts
-    yield _answer("3", "server, idle over full load", "100 W, 475 W", "0.21", Fraction(idle, full))
+    yield _answer("2", "server, idle over full load", "100 W, 475 W", "0.21", Fraction(idle, full))
 
 
 _COMPARED: Final = frozenset(
@@ -337,11 +337,11 @@ def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
     return Fraction(energy, _HOUR)
 
 
-# --- §5
+# --- §6
 
 
 def _uncertainty() -> Iterator[WorkedExample]:
-    last = choose.factor_book().choose(_ZONE, 2022)
+    last = factor_book().choose(_ZONE, 2022)
     yield _answer("5", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
     gsd2 = priors.u_ppm(1.5) / priors.MILLION
     yield _answer("5", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
@@ -351,18 +351,18 @@ def _uncertainty() -> Iterator[WorkedExample]:
     for what, expected, text in zip(
         ("value", "lower end", "upper end"), ("1124000", "1089000", "1161000"), shown, strict=True
     ):
-        yield _exact("5", f"rounded for people, {what}", "half-width 36,058", expected, int(text), "kWh")
+        yield _exact("6", f"rounded for people, {what}", "half-width 36,058", expected, int(text), "kWh")
 
 
 def _sober_about_size() -> Iterator[WorkedExample]:
-    factor = choose.factor_book().choose(_ZONE, 2024).factor
+    factor = factor_book().choose(_ZONE, 2024).factor
     fleet_kgco2e = emissions.emissions(Fraction(13_000 * 70), factor).total_kgco2e
     inputs = "13,000 PCs × 70 kWh, 2024"
-    yield _answer("5", "sober about size", inputs, "47", fleet_kgco2e / 1_000, "tCO2e")
+    yield _answer("5", "sober about size", inputs, "47", fleet_kgco2e / KILOGRAMS_PER_TONNE, "tCO2e")
     yield _answer("5", "sober about size, share", f"{inputs}; of 2,103 t", "2", fleet_kgco2e / 21_030, "%")
-    back = emissions.emissions(Fraction(40_500_000), factor).total_kgco2e / 1_000
+    back = emissions.emissions(Fraction(40_500_000), factor).total_kgco2e / KILOGRAMS_PER_TONNE
     yield _within(
-        "5",
+        "8",
         "sober about size, back",
         "40.5 GWh, 2024",
         "2103",

@@ -23,7 +23,7 @@ from veilleuse.wire.limits import (
     NETWORK_RATE_EDGES_BYTES_PER_SECOND,
     bucket_index,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
@@ -190,16 +190,11 @@ def _traffic(sums: CellSums) -> dict[str, Any]:
     """Return a server's traffic in proportion to its load, so that an idle server has almost none."""
     load = sums.busy / sums.milliseconds
     rate = _QUIET_BYTES_PER_SECOND + round(load * load * _BYTES_PER_SECOND_AT_FULL_LOAD)
-    carried = rate * sums.milliseconds // MILLISECONDS_PER_SECOND
     rates, memory = [0] * _RATE_BUCKETS, [0] * _MEMORY_BUCKETS
     rates[bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND)] = sums.milliseconds
     memory[_MEMORY_BUCKETS // 2] = sums.milliseconds
     return {
         "any_core_busy_milliseconds": sums.milliseconds if load > BUSY_CORE_RATIO / 2 else 0,
         "memory_bucket_milliseconds": memory,
-        "disk_read_bytes": carried // 4,
-        "disk_written_bytes": carried // 4,
-        "network_received_bytes": carried // 2,
-        "network_sent_bytes": carried // 2,
         "network_rate_milliseconds": rates,
     }

@@ -43,10 +43,11 @@ from veilleuse.collector.simulate.truth import OTHER_ROOM, Truth
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 PUSH_RECORDS: Final = 256
-"""Records of a push, as a sender reads them from its spool: DESIGN.md §4."""
+"""Records of a push, as a sender reads them from its spool: docs/architecture.md §2."""
 IN_FLIGHT: Final = 8
 
 
@@ -148,7 +149,7 @@ def _require_empty(collector: Collector) -> None:
             f"{where} is for real data, and is never both: set data_dir to a new directory, or "
             "make one with 'veilleuse init --simulated'"
         )
-    if collector.operations.office.commit(collector.store.registry.hosts):
+    if collector.office.commit(collector.store.registry.hosts):
         raise DataDirectoryError(f"{where} holds a fleet already: set data_dir to a new directory")
 
 
@@ -166,14 +167,14 @@ class _Run:
         }
         self._room = ServerRoom(order, self._fleet, self._timetables[ROOM], self._physics)
         self._truth = Truth(order, len(self._fleet))
-        now = round(datetime.now(UTC).timestamp() * 1000)
+        now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
         self._pushes = Pushes(collector.writer, now, collector.settings.grpc.admitted_pushes)
 
     def fill(self) -> Truth:
-        """Declare, enrol, send, derive, aggregate."""
-        operations = self._collector.operations
-        put_sites(operations, self._timetables)
-        hosts = enrol(operations, self._order, self._fleet, self._room.poller)
+        """Declare, enrol, tell, derive, keep."""
+        context = self._collector.operations.context
+        put_sites(context, self._timetables)
+        hosts = enrol(context, self._order, self._fleet)
         self._declare()
         # The room first: machines with a shared meter are then derived once, after the meter's readings are
         # stored.

@@ -78,11 +78,11 @@ MOST_DAYS: Final = 1_100
 SERVER_SHARE: Final = 0.05
 CLASSROOM_SHARE: Final = 0.17
 ROOM_MACHINES: Final = 10
-"""Fewest classroom PCs of a college: DESIGN.md §3."""
+"""Fewest classroom PCs of a college: docs/privacy.md §1."""
 VIRTUAL_FROM: Final = 4
 """Number of servers from which one of them is a virtual machine."""
 ALWAYS_ON: Final = 0.1
-"""Share of the machines that are not carried home: METHOD.md §5."""
+"""Share of the machines that are not carried home: docs/methodology.md §14."""
 SERIAL: Final = "SIMULATED{:06}"
 
 
@@ -280,7 +280,7 @@ def _troubles(
     order: SimulationOrder, draw: random.Random, agents: Sequence[SimulatedDevice]
 ) -> Iterator[Trouble | None]:
     """Yield the trouble of every second machine: some for a day, some for up to a week,
-    beyond the limit of METHOD.md §4.
+    beyond the limit of docs/methodology.md §4.
     """
     for index, device in enumerate(agents):
         first = device.agent_from or order.first

@@ -3,7 +3,7 @@
 """Computes the true power of simulated machines, and their sensors' readings (pure).
 
 Truth = the priors of the derivation × errors that are drawn once. The errors have the size and correlations
-of METHOD.md §5: common to a hardware model, half common within a class. So a report's interval should contain
+of docs/methodology.md §6: common to a hardware model, half common within a class. So a report's interval should contain
 the truth in 95 of 100 simulations. For metered or battery energy, the sensor has the error and the truth has
 none.
 """
@@ -26,7 +26,7 @@ from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 _MILLION: Final = priors.MILLION
 _HALF: Final = math.sqrt(0.5)
-"""Correlation 0.5 between two models of a class: METHOD.md §5."""
+"""Correlation 0.5 between two models of a class: docs/methodology.md §6."""
 CALIBRATED_U: Final = 0.03
 """Relative standard uncertainty of the simulated calibration."""
 UNIT_U: Final = 0.06

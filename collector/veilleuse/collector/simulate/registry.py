@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.admin.operations import Operations
+from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.sites import put
 from veilleuse.collector.enrolment.issuing import store_moment
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.figures import EnergyClass
@@ -20,9 +21,7 @@ from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.ports import Registry
-from veilleuse.collector.simulate.agent_stream import points_of
 from veilleuse.collector.simulate.calendars import TIME_ZONE, Timetable
-from veilleuse.collector.simulate.cells import SCREEN_SIZE
 from veilleuse.collector.simulate.fleet import (
     COLLEGES,
     DIRECTIONS,
@@ -33,11 +32,10 @@ from veilleuse.collector.simulate.fleet import (
     SimulatedDevice,
     SimulationOrder,
 )
-from veilleuse.collector.simulate.server_room import METERS
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import AGENT_ID_BYTES
-from veilleuse.wire.pseudonym import normalised_serial, pseudonym
+from veilleuse.wire.pseudonym import normalise_serial, pseudonym
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -154,18 +152,18 @@ _DISPLAY_OFF_SECONDS: Final = 900
 _SLEEP_SECONDS: Final = 1_800
 
 
-def put_sites(operations: Operations, timetables: dict[EntitySite, Timetable]) -> None:
-    """Store each site with all calendars that it had."""
+def put_sites(context: AdminContext, timetables: dict[EntitySite, Timetable]) -> None:
+    """Each with all the calendars that it had."""
     for place in PLACES:
-        operations.perform("site_put", {"site": place.site, "zone": ZONE, "time_zone": TIME_ZONE})
+        put(context, site=place.site, zone=ZONE, time_zone=TIME_ZONE)
         versions = timetables[place].versions
 
         def job(place: EntitySite = place, versions: Any = versions) -> None:
-            site: Site = operations.office.registry.site(place.site)
-            operations.office.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
-            operations.calendars.put(place.site, versions)
+            site: Site = context.office.registry.site(place.site)
+            context.office.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
+            context.store.calendars.put(place.site, versions)
 
-        operations.office.commit(job)
+        context.office.commit(job)
 
 
 def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
@@ -175,23 +173,20 @@ def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
 
 
 def enrol(
-    operations: Operations,
-    order: SimulationOrder,
-    fleet: Sequence[SimulatedDevice],
-    poller: SimulatedDevice | None,
+    context: AdminContext, order: SimulationOrder, fleet: Sequence[SimulatedDevice]
 ) -> dict[int, HostId]:
-    """Enrol every machine with an agent; return device number → host."""
-    registry = operations.office.registry
+    """Device number → host of every machine with an agent."""
+    registry = context.office.registry
 
     def job() -> dict[int, HostId]:
         tokens = {place: _token(registry, order, place) for place in PLACES}
         return {
-            device.number: _host(operations, order, device, tokens[device.place], polls=device is poller)
+            device.number: _host(context, order, device, tokens[device.place])
             for device in fleet
             if device.agent_from is not None
         }
 
-    return operations.office.commit(job)
+    return context.office.commit(job)
 
 
 def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int:
@@ -210,11 +205,9 @@ def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int
     )
 
 
-def _host(
-    operations: Operations, order: SimulationOrder, device: SimulatedDevice, token_id: int, *, polls: bool
-) -> HostId:
-    registry, place = operations.office.registry, device.place
-    agent_id, facts = agent_id_of(order, device), _facts(device, polls=polls)
+def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice, token_id: int) -> HostId:
+    registry, place = context.office.registry, device.place
+    agent_id, facts = agent_id_of(order, device), _facts(device)
     health = pb.Health(agent_version=product_version(), spool_records=0, spool_bytes=20_480)
     host_id = registry.insert_host(
         agent_id=agent_id,
@@ -232,8 +225,8 @@ def _host(
         health_wire=clean_health(health),
         now_unix_milliseconds=store_moment(_unix_milliseconds(order, order.days), place.population),
     )
-    serial = normalised_serial(device.serial) or ""
-    registry.put_pseudonyms(agent_id, pseudonym(bytes.fromhex(operations.fleet_key), serial), b"")
+    serial = normalise_serial(device.serial) or ""
+    registry.put_pseudonyms(agent_id, pseudonym(bytes.fromhex(context.fleet_key), serial), b"")
     if place.population is Population.SERVER:
         registry.put_name(agent_id, key_of(device).lower())
     return host_id
@@ -248,9 +241,8 @@ _EPOCH_DAY: Final = 719_163
 """date(1970, 1, 1).toordinal()."""
 
 
-def _facts(device: SimulatedDevice, *, polls: bool) -> bytes:
+def _facts(device: SimulatedDevice) -> bytes:
     model = device.model
-    points, _ = points_of(device, METERS if polls else {})
     form: Any = number(model.device_class)
     facts = pb.Facts(
         device_class=form,
@@ -258,21 +250,12 @@ def _facts(device: SimulatedDevice, *, polls: bool) -> bytes:
         model=model.name,
         cpu_model=model.cpu_model,
         cpu_count=model.cpu_count,
-        cpu_sockets=1,
         memory_bytes=model.memory_gibibytes * _GIBIBYTE,
         memory_modules=2,
         hard_disks=model.hard_disks,
         solid_state_disks=model.solid_state_disks,
-        os_type="linux" if device.place.population is Population.SERVER else "windows",
-        host_arch="amd64",
         virtualisation="kvm" if model is VIRTUAL else "none",
-        firmware_year=min(device.in_service_on.year, 2200),
         display_off_ac_seconds=_NEVER_SECONDS if device.always_on else _DISPLAY_OFF_SECONDS,
         sleep_ac_seconds=_NEVER_SECONDS if device.always_on else _SLEEP_SECONDS,
-        points=points,
-        agent_version=product_version(),
     )
-    if device.screens:
-        size: Any = SCREEN_SIZE
-        facts.displays.add(size=size, count=device.screens)
     return clean_facts(facts)

@@ -3,7 +3,7 @@
 """Generates the daily states of simulated machines: in use, left on, asleep, off (pure).
 Each has its own habits, drawn once.
 
-The habits are invented, within published ranges (one machine in ten never sleeps, METHOD.md §5; four weeks of
+The habits are invented, within published ranges (one machine in ten never sleeps, docs/methodology.md §14; four weeks of
 summer).
 """
 

@@ -81,7 +81,7 @@ class ServerRoom:
         return watts * MILLISECONDS_PER_HOUR
 
     def declaration(self, agent_ids: Mapping[int, str]) -> str:
-        """Return the file for `veilleuse meters import`; its shares have the uncertainty of METHOD.md."""
+        """Return the file for `veilleuse meters import`; its shares have the uncertainty SHARE_U_PPM."""
         draw = random.Random(f"{self._order.seed}/shares")
         u = SHARE_U_PPM / MILLION
         weights = [round(self._shares[one.number] * exp(u * draw.gauss(0, 1))) for one in self.on_pdu]

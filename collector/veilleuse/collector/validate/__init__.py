@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wire bytes → DecodedRecord, or a refusal of one word. Every field is checked here, whatever the agent promised.
+"""Turns wire bytes into a DecodedRecord, or a refusal of one word. Every field is checked here.
 
-Unknown fields pass: a newer agent may send them. Unknown enum values do not: nothing could be done with them.
+Unknown fields pass: a newer agent may send them. Unknown enum values are refused: they could not be
+interpreted.
 """
 
 from __future__ import annotations

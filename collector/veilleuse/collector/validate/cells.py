@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sums of a measurement: each field on its own, then against the others."""
+"""Checks the sums of a measurement: each field on its own, then against the others."""
 
 from __future__ import annotations
 
@@ -34,43 +34,33 @@ from veilleuse.wire.limits import (
     MAX_UNITS_PER_CELL,
     UNIT_PATTERN,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State
 
 SUBJECT_PATTERN: Final = re.compile(r"machine|meter:[A-Za-z0-9 ._-]{1,58}")
 SOURCE_PATTERN: Final = re.compile(r"[a-z0-9_]{0,64}")
 
 SERVER_CEILING_WATTS: Final = 5_000
-"""Of a machine that enrolled with a server's token. No machine draws more, at any point; project values, 2026: twice the
-largest power supply sold."""
+"""Ceiling of a machine that enrolled with a server's token. No machine draws more at any point.
+
+Project values, 2026: twice the largest power supply sold.
+"""
 CEILING_WATTS: Final = {DeviceClass.LAPTOP: 300}
-"""Of the others, by the class they say they are; none can lift its own above OTHER_CEILING_WATTS."""
+"""Ceilings of other machines by their declared class; no class lifts a ceiling above OTHER_CEILING_WATTS."""
 OTHER_CEILING_WATTS: Final = 1_500
 METER_CEILING_WATTS: Final = 200_000
-"""A meter shared by a room: a 200 kVA UPS."""
+"""Ceiling of a meter shared by a room: a 200 kVA UPS."""
 CEILING_SLACK_MILLIJOULES: Final = 1_000
 """A counter's step at the edge of a cell: an agent that splits a tick may leave some mJ that cover 0 ms."""
-MAXIMUM_BYTES_PER_MILLISECOND: Final = 100_000_000
-"""100 GB/s."""
-MAXIMUM_AGENT_CPU_MILLISECONDS: Final = MILLISECONDS_PER_DAY
 MAXIMUM_LIST: Final = 64
 
 _NOT_ON: Final = frozenset({State.ASLEEP, State.OFF, State.UNKNOWN})
 _METERS: Final = frozenset({PointKind.UPS, PointKind.PDU, PointKind.PLUG, PointKind.BMC})
 _BATTERIES: Final = frozenset({PointKind.BATTERY_OUT, PointKind.BATTERY_IN})
 _NOT_ON_FIELDS: Final = frozenset({"band", "state", "supply", "milliseconds", "energies"})
-_DISK_AND_NETWORK: Final = (
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-)
-_NOT_ON_WORKSTATIONS: Final = frozenset({*_DISK_AND_NETWORK, "network_rate_milliseconds"})
 _IDLE_RUNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in IDLE_RUN_EDGES_MINUTES)
 _CPU_BUCKETS: Final = CELL_BUCKETS["cpu_bucket_milliseconds"]
 _RARE: Final = frozenset(
     {
-        "gpu_busy_milliseconds",
         "update_window_milliseconds",
         "update_window_energies",
         "displays",
@@ -82,14 +72,14 @@ _DISPLAY_SIZES: Final = range(1, len(DISPLAY_SIZES) + 1)
 
 @dataclass(frozen=True, slots=True)
 class MachineLimits:
-    """Whose measurement it is."""
+    """Limits of the machine that sent a measurement."""
 
     population: Population
     device_class: DeviceClass
     allow_fake: bool
 
     def ceiling_watts(self, point: Point) -> int:
-        """Power this point can never exceed."""
+        """Return the power that this point can never exceed."""
         if point.subject != "machine":
             return METER_CEILING_WATTS
         if self.population is Population.SERVER:
@@ -98,7 +88,7 @@ class MachineLimits:
 
 
 def check_points(messages: Sequence[Any], machine: MachineLimits) -> list[Point]:
-    """The points of a measurement. Raises RecordRefused."""
+    """Check the points of a measurement. Raises RecordRefused."""
     if len(messages) > MAX_POINTS_PER_RECORD:
         raise RecordRefused(Reason.TOO_MANY_POINTS)
     points: list[Point] = []
@@ -114,7 +104,10 @@ def check_points(messages: Sequence[Any], machine: MachineLimits) -> list[Point]
 
 @lru_cache(maxsize=4096)
 def _point(kind: int, domain: str, boundary: int, subject: str) -> Point:
-    """Remembered: a fleet has few, and each comes with every record. A refused one is not."""
+    """Check one point.
+
+    The cache helps as a fleet has few points, sent with each record; errors are not cached.
+    """
     if kind not in POINT_KINDS or boundary not in BOUNDARIES:
         raise RecordRefused(Reason.POINT_UNKNOWN)
     if not FACT_PATTERN.fullmatch(domain) or not SUBJECT_PATTERN.fullmatch(subject):
@@ -129,7 +122,7 @@ def check_cells(
     period_kind: str,
     longest_milliseconds: int,
 ) -> tuple[Cell, ...]:
-    """The cells of a measurement; together not longer than its period. Raises RecordRefused."""
+    """Check the cells of a measurement; together they may not exceed its period. Raises RecordRefused."""
     if not messages:
         raise RecordRefused(Reason.CELLS_MISSING)
     if len(messages) > MAX_CELLS_PER_RECORD:
@@ -140,16 +133,15 @@ def check_cells(
     if sum(cell.milliseconds for cell in cells) > longest_milliseconds:
         raise RecordRefused(Reason.CELLS_EXCEED_PERIOD)
     if period_kind != "clock" and any((cell.band is Band.OPEN) is (period_kind == "date") for cell in cells):
-        raise RecordRefused(
-            Reason.BAND_NOT_OF_PERIOD
-        )  # the open band comes by the week, the others by the day
+        # the open band is reported by the week, the others by the day
+        raise RecordRefused(Reason.BAND_NOT_OF_PERIOD)
     return cells
 
 
 def check_sensor_gaps(
     messages: Sequence[Any], longest_milliseconds: int
 ) -> tuple[tuple[GapReason, str, int], ...]:
-    """(reason, source, milliseconds) of what a source failed to cover. Raises RecordRefused."""
+    """Return (reason, source, milliseconds) of the time that a source did not cover. Raises RecordRefused."""
     if len(messages) > MAXIMUM_LIST:
         raise RecordRefused(Reason.SENSOR_GAPS)
     gaps: dict[tuple[GapReason, str], int] = {}
@@ -191,7 +183,7 @@ def _check_cell(message: Any, points: list[Point], machine: MachineLimits) -> Ce
 def _check_population(names: KeysView[str], population: Population) -> None:
     if population is Population.SERVER:
         return
-    if population is Population.WORKSTATION and not names.isdisjoint(_NOT_ON_WORKSTATIONS):
+    if population is Population.WORKSTATION and "network_rate_milliseconds" in names:
         raise RecordRefused(Reason.NOT_ON_WORKSTATIONS)
     if "units" in names:
         raise RecordRefused(Reason.SERVERS_ONLY)
@@ -210,7 +202,7 @@ def _works_alone(point: Point) -> bool:
 def _check_energies(
     energies: Sequence[Any], points: list[Point], machine: MachineLimits, milliseconds: int
 ) -> dict[int, int]:
-    """{point index: millijoules}."""
+    """Check the energies and return {point index: millijoules}."""
     if len(energies) > len(points):
         raise RecordRefused(Reason.ENERGY_REPEATED)
     seen: dict[int, int] = {}
@@ -251,18 +243,9 @@ def _check_load(fields: dict[str, Any], milliseconds: int) -> None:
         if beyond > longer:
             raise RecordRefused(Reason.IDLE_RUNS)
         longer = beyond
-    most = MAXIMUM_BYTES_PER_MILLISECOND * milliseconds
-    for name in _DISK_AND_NETWORK:
-        if name in fields and fields[name] > most:
-            raise RecordRefused(Reason.BYTES_OUT_OF_RANGE)
-    # Not bounded by the cell: the sender's time is known when it ends, which may be in a shorter cell.
-    if fields.get("agent_cpu_milliseconds", 0) > MAXIMUM_AGENT_CPU_MILLISECONDS:
-        raise RecordRefused(Reason.AGENT_CPU_OUT_OF_RANGE)
 
 
 def _check_rare(fields: dict[str, Any], milliseconds: int, energies: dict[int, int]) -> None:
-    if fields.get("gpu_busy_milliseconds", 0) > milliseconds:
-        raise RecordRefused(Reason.GPU_EXCEEDS)
     if fields.get("update_window_milliseconds", 0) > milliseconds:
         raise RecordRefused(Reason.UPDATE_WINDOW)
     windows = fields.get("update_window_energies", ())

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How many sub-messages are there, asked of the bytes: a parser would make an object of each first. PROMISES.md S8.
+"""Counts sub-messages in the bytes, before a parser makes an object of each. docs/guarantees.md S8.
 
-A megabyte of empty sub-messages is half a million objects, some hundred MiB. Only messages too long to be ordinary are
-looked at. Source of the format: protobuf.dev/programming-guides/encoding.
+A megabyte of empty sub-messages is half a million objects, some hundred MiB. Only messages of unusual length
+are counted. Source of the format: protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ from veilleuse.wire.limits import (
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 ORDINARY_BYTES: Final = 8 * 1024
-"""What fits in here is parsed as it is: at most some thousand objects."""
+"""Shorter messages are parsed without a count: at most some thousand objects."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-def crowded(wire: bytes, most: Mapping[int, int]) -> int | None:
-    """Number of the first field that occurs more often than `most` says; None when none does, or the bytes end early."""
+def find_crowded_field(wire: bytes, most: Mapping[int, int]) -> int | None:
+    """Return the number of the first field that occurs more often than `most` allows.
+
+    Returns None when there is none, or the bytes end early.
+    """
     return _count(wire, 0, len(wire), most, Counter())
 
 
-def crowded_inside(wire: bytes, outer: int, most: Mapping[int, int]) -> int | None:
-    """The same of the fields inside the sub-messages `outer`, all of them together."""
+def find_crowded_inside(wire: bytes, outer: int, most: Mapping[int, int]) -> int | None:
+    """Do the same for the fields inside all sub-messages `outer` together."""
     counts: Counter[int] = Counter()
     for number, start, end in _fields(wire, 0, len(wire)):
         if number == outer and (found := _count(wire, start, end, most, counts)) is not None:
@@ -56,7 +59,7 @@ def _count(wire: bytes, start: int, end: int, most: Mapping[int, int], counts: C
 
 
 def _fields(wire: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(field number, start, end of its content); stops where the bytes make no sense: the parser will say so."""
+    """Yield (field number, start, end of its content); stop at invalid bytes, which the parser reports."""
     while position < end:
         tag, position = _varint(wire, position, end)
         kind, start = tag & 7, position
@@ -68,14 +71,14 @@ def _fields(wire: bytes, position: int, end: int) -> Iterator[tuple[int, int, in
         elif kind in (_FIXED64, _FIXED32):
             position += 8 if kind == _FIXED64 else 4
         else:
-            return  # groups: none of ours
+            return  # groups: not in our messages
         if position > end:
             return
         yield tag >> 3, start, position
 
 
 def _varint(wire: bytes, position: int, end: int) -> tuple[int, int]:
-    """(value, position after it); a position beyond `end` when it does not end."""
+    """Return (value, position after it); a position beyond `end` when the varint does not end."""
     value = shift = 0
     while position < end and shift < 70:
         byte = wire[position]
@@ -91,8 +94,8 @@ MAXIMUM_FEATURES: Final = 32
 _RECORDS: Final = pb.PushRequest.RECORDS_FIELD_NUMBER
 
 
-def parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
-    """The message of that kind. Raises MalformedRequest: message_too_large, not_a_message."""
+def parse_message(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
+    """Parse a message of this kind. Raises MalformedRequest: message_too_large, not_a_message."""
     if len(wire) > maximum_bytes:
         raise MalformedRequest(
             "message_too_large", f"a {kind.__name__} has at most {maximum_bytes} bytes, not {len(wire)}"
@@ -103,15 +106,15 @@ def parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
         raise MalformedRequest("not_a_message", f"this is no {kind.__name__}") from error
 
 
-def parsed_push(wire: bytes) -> Any:
-    """A PushRequest. Raises MalformedRequest: message_too_large, record_count, not_a_message."""
-    if len(wire) > ORDINARY_BYTES and crowded(wire, {_RECORDS: MAX_RECORDS_PER_PUSH}) is not None:
+def parse_push(wire: bytes) -> Any:
+    """Parse a PushRequest. Raises MalformedRequest: message_too_large, record_count, not_a_message."""
+    if len(wire) > ORDINARY_BYTES and find_crowded_field(wire, {_RECORDS: MAX_RECORDS_PER_PUSH}) is not None:
         raise MalformedRequest("record_count", f"a push has 1 to {MAX_RECORDS_PER_PUSH} records")
-    return parsed(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
+    return parse_message(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
 
 
 def check_hello(request: Any) -> int:
-    """The protocol version to speak. Raises MalformedRequest."""
+    """Check a Hello and return the protocol version to speak. Raises MalformedRequest."""
     if len(request.epoch) != EPOCH_BYTES:
         raise MalformedRequest("epoch_length", f"the epoch has {EPOCH_BYTES} bytes, not {len(request.epoch)}")
     if len(request.instance_id) not in (0, INSTANCE_ID_BYTES):

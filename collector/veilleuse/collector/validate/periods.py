@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""When a record is of: kind, range and alignment, by population. DESIGN.md §3."""
+"""Checks the period of a record: kind, range and alignment, by population. docs/privacy.md §1."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from veilleuse.wire.vocabulary import Population
 
 MINIMUM_PERIOD_MILLISECONDS: Final = 10_000
 EARLIEST: Final = date(2020, 1, 1)
-"""Before the first line of this program: a clock that was never set."""
+"""Before the first line of this program: such a clock was never set."""
 EARLIEST_UNIX_MILLISECONDS: Final = 1_577_836_800_000
 FUTURE_DAYS: Final = 2
 """How far ahead an agent's clock may be; the agent files what it thinks implausible as a gap."""
-MAXIMUM_OFFSET_SECONDS: Final = 50_400
 LONGEST_DAY_MILLISECONDS: Final = MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
 LONGEST_WEEK_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
 LONGEST_GAP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
@@ -29,9 +28,9 @@ _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 def check_period(
     period: Any, population: Population, now_unix_milliseconds: int, *, gap: bool = False
 ) -> int:
-    """Longest a record of this period may be, in ms. `gap`: a clock span may be longer than an hour and unaligned.
+    """Return the longest duration of a record of this period, in ms.
 
-    Raises RecordRefused.
+    With `gap`, a clock span may be longer than an hour and unaligned. Raises RecordRefused.
     """
     kind = period.WhichOneof("kind")
     if kind is None:
@@ -69,8 +68,6 @@ def _check_clock(clock: Any, population: Population, now_unix_milliseconds: int,
         raise RecordRefused(Reason.PERIOD_TOO_OLD)
     if start + duration > now_unix_milliseconds + FUTURE_DAYS * MILLISECONDS_PER_DAY:
         raise RecordRefused(Reason.PERIOD_IN_FUTURE)
-    if abs(clock.utc_offset_seconds) > MAXIMUM_OFFSET_SECONDS:
-        raise RecordRefused(Reason.OFFSET_OUT_OF_RANGE)
     # Whole seconds inside one UTC hour: an agent joins periods of its grain while it sleeps, 12 s of them or 300.
     whole = start % 1_000 == 0 and duration % 1_000 == 0
     if not gap and not (whole and start % MILLISECONDS_PER_HOUR + duration <= MILLISECONDS_PER_HOUR):

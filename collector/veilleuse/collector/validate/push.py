@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A Push: its shape, then each record, with the chain recomputed from `chain_before`."""
+"""Checks a Push: its shape, then each record; the chain is recomputed from `chain_before`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from veilleuse.collector.validate.cells import (
     check_points,
     check_sensor_gaps,
 )
-from veilleuse.collector.validate.messages import ORDINARY_BYTES, crowded_inside
+from veilleuse.collector.validate.messages import ORDINARY_BYTES, find_crowded_inside
 from veilleuse.collector.validate.periods import LONGEST_GAP_MILLISECONDS, check_period
 from veilleuse.collector.validate.reasons import Reason
 from veilleuse.collector.wire_codec import GAP_REASONS, gap_spans, record_period
@@ -39,10 +39,9 @@ from veilleuse.wire.vocabulary import Population
 MAXIMUM_SEQ: Final = 2**62
 MAXIMUM_GAP_SPANS: Final = 1_024
 MAXIMUM_GAP_RECORDS: Final = 2**32
-"""Of 10 s each, more than a thousand years."""
+"""At 10 s each, this is more than a thousand years."""
 MAXIMUM_GAP_MILLISECONDS: Final = 10 * 366 * MILLISECONDS_PER_DAY
 """All spans of a record, and all dated ones of a push: ten years."""
-MAXIMUM_RSS_BYTES: Final = 2**44
 MAXIMUM_IDLE_RULE: Final = 1_000
 _MOST_OF_MEASUREMENT: Final = {
     pb.Measurement.POINTS_FIELD_NUMBER: MAX_POINTS_PER_RECORD,
@@ -59,15 +58,15 @@ _CROWDED: Final = {
 def check_push(
     request: Any, host_id: HostId, machine: MachineLimits, now_unix_milliseconds: int
 ) -> ValidPush | tuple[tuple[int, Reason], ...]:
-    """The push ready for the store, or (seq, reason) of each record that can never be stored.
+    """Return the push for the store, or (seq, reason) of each record that can never be stored.
 
-    Raises MalformedRequest when it is no push at all.
+    Raises MalformedRequest when it is not a push.
     """
     _check_shape(request)
     records: list[DecodedRecord] = []
     refusals: list[tuple[int, Reason]] = []
     chain = request.chain_before
-    reach = 0  # of the gaps: each day of it is a row of the store
+    reach = 0  # of the gaps: the store has a row for each day of it
     for seq, wire in enumerate(request.records, request.first_seq):
         chain = chain_next(chain, wire)
         try:
@@ -86,7 +85,7 @@ def check_push(
 def check_record(
     seq: int, wire: bytes, chain: bytes, machine: MachineLimits, now_unix_milliseconds: int
 ) -> DecodedRecord:
-    """One record. Raises RecordRefused."""
+    """Check one record. Raises RecordRefused."""
     if len(wire) > ORDINARY_BYTES:
         _check_long(wire)
     try:
@@ -102,12 +101,12 @@ def check_record(
 
 
 def _check_long(wire: bytes) -> None:
-    """A record of no ordinary length, before anything is parsed. Raises RecordRefused."""
+    """Check a record of unusual length before it is parsed. Raises RecordRefused."""
     if len(wire) > MAX_RECORD_BYTES:
         raise RecordRefused(Reason.RECORD_TOO_LARGE)
-    if found := crowded_inside(wire, pb.Record.MEASUREMENT_FIELD_NUMBER, _MOST_OF_MEASUREMENT):
+    if found := find_crowded_inside(wire, pb.Record.MEASUREMENT_FIELD_NUMBER, _MOST_OF_MEASUREMENT):
         raise RecordRefused(_CROWDED[found])
-    if crowded_inside(wire, pb.Record.GAP_FIELD_NUMBER, {pb.Gap.SPANS_FIELD_NUMBER: MAXIMUM_GAP_SPANS}):
+    if find_crowded_inside(wire, pb.Record.GAP_FIELD_NUMBER, {pb.Gap.SPANS_FIELD_NUMBER: MAXIMUM_GAP_SPANS}):
         raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
 
 
@@ -139,8 +138,6 @@ def _check_measurement(
         raise RecordRefused(Reason.CALENDAR_HASH_LENGTH)
     if not 1 <= measurement.idle_rule_version <= MAXIMUM_IDLE_RULE:
         raise RecordRefused(Reason.IDLE_RULE_OUT_OF_RANGE)
-    if measurement.max_rss_bytes > MAXIMUM_RSS_BYTES:
-        raise RecordRefused(Reason.RSS_OUT_OF_RANGE)
     points = check_points(measurement.points, machine)
     cells = check_cells(measurement.cells, points, machine, measurement.period.WhichOneof("kind"), longest)
     return DecodedRecord(

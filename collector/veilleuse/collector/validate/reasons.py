@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why a record is refused: a closed list, labels of a counter. docs/wire.md explains each, held complete by a test."""
+"""Reasons for refusing a record: a closed list, labels of a counter.
+
+A test checks that docs/wire.md explains each.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,15 @@ class Reason(StrEnum):
     PERIOD_IN_FUTURE = "period_in_future"
     PERIOD_NOT_ALIGNED = "period_not_aligned"
     PERIOD_FULL = "period_full"
-    """Only the store can tell: it knows what the machine sent before."""
+    """Checked by the store, which knows the earlier records of the machine."""
     TOO_MANY_POINTS_OF_HOST = "too_many_points_of_host"
-    """Idem: 256 in all, over the years."""
+    """Checked by the store: 256 points in all, over the years."""
     NOT_STORABLE = "not_storable"
-    """The database itself would not have it."""
+    """The database itself rejects the record."""
     DURATION_OUT_OF_RANGE = "duration_out_of_range"
     GRAIN_TOO_FINE = "grain_too_fine"
-    OFFSET_OUT_OF_RANGE = "offset_out_of_range"
     CALENDAR_HASH_LENGTH = "calendar_hash_length"
     IDLE_RULE_OUT_OF_RANGE = "idle_rule_out_of_range"
-    RSS_OUT_OF_RANGE = "rss_out_of_range"
     TOO_MANY_POINTS = "too_many_points"
     POINT_UNKNOWN = "point_unknown"
     POINT_TEXT = "point_text"
@@ -54,9 +55,6 @@ class Reason(StrEnum):
     BUCKETS_LENGTH = "buckets_length"
     BUCKETS_SUM = "buckets_sum"
     IDLE_RUNS = "idle_runs"
-    BYTES_OUT_OF_RANGE = "bytes_out_of_range"
-    GPU_EXCEEDS = "gpu_exceeds"
-    AGENT_CPU_OUT_OF_RANGE = "agent_cpu_out_of_range"
     UPDATE_WINDOW = "update_window"
     DISPLAYS = "displays"
     UNITS = "units"

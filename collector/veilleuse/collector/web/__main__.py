@@ -19,8 +19,7 @@ import uvicorn
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
-from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth, open_door
 from veilleuse.collector.web.api.wiring import open_desk, publisher
 from veilleuse.collector.web.app import make_app
@@ -70,15 +69,14 @@ def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
     configure(settings)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
     with ExitStack() as cleanup:
-        reader = SqliteReader(settings.data_dir)
-        cleanup.callback(reader.close)
-        desk, admission = open_desk(settings, door, product_version(), cleanup)
-        published = SqlitePublicationReader(settings.data_dir)
-        cleanup.callback(published.close)
-        indicators = MachineIndicators(settings, published, publisher(settings))
+        open_store = partial(open_reader, settings.data_dir)
+        # Two, so that an answer of the API and the indicators' thread do not wait for each other.
+        store, api_store = cleanup.enter_context(open_store()), cleanup.enter_context(open_store())
+        desk, admission = open_desk(settings, door, product_version(), api_store, open_store)
+        indicators = MachineIndicators(settings, open_store, store.publications, publisher(settings))
         cleanup.callback(indicators.stop)
         outlook = SnapshotCache(
-            reader,
+            store.data,
             settings,
             machine_figures=indicators.machine_figures,
             month=indicators.month,

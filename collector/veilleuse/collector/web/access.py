@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-import ipaddress
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -26,13 +25,13 @@ from veilleuse.collector.model.accounts import TOKEN_PREFIX, Account, Role, day_
 from veilleuse.collector.ports import AccountReader
 from veilleuse.collector.settings import Http
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
-from veilleuse.wire.address import split_address
+from veilleuse.wire.address import is_loopback, split_address
 from veilleuse.wire.files import read_named
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MINIMUM_TOKEN_CHARACTERS: Final = 16
 TOKEN_BYTES: Final = 4096
 """Of the file that holds it."""
-_LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +100,6 @@ def secret_of(authorization: str | None) -> str | None:
     if scheme.lower() == "bearer":
         return rest.strip() or None
     return _password(rest.strip()) if scheme.lower() == "basic" else None
-
-
-def is_loopback(host: str) -> bool:
-    """127.0.0.0/8, ::1 or a name that means them."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in _LOOPBACK_NAMES
 
 
 def _password(encoded: str) -> str | None:
@@ -236,7 +227,7 @@ class AccessControl:
             self._limiter.check(address)
         except EnrolmentRefused:
             return False
-        self._limiter.failed(address)
+        self._limiter.count_failure(address)
         return True
 
     def _account(self, secret: str) -> Account | None:
@@ -252,11 +243,11 @@ class AccessControl:
         # Looked up by its hash, of which nobody can choose a byte; compared in constant time all the same.
         if found is None or not hmac.compare_digest(found.token_sha256, given):
             return None
-        return found if found.is_good(round(self._clock() * 1000)) else None
+        return found if found.is_good(round(self._clock() * MILLISECONDS_PER_SECOND)) else None
 
     def _note(self, account: Account) -> None:
         """That it was used today; nothing is refused when that cannot be written."""
-        today = day_number(round(self._clock() * 1000))
+        today = day_number(round(self._clock() * MILLISECONDS_PER_SECOND))
         if self._note_use is None or self._used.get(account.account_id) == today:
             return
         self._used[account.account_id] = today

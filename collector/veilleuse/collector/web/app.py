@@ -14,14 +14,6 @@ from importlib.resources import files
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    Summary,
-    disable_created_metrics,
-)
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,21 +21,22 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from veilleuse.collector.documents.document import LANGUAGES
+from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
+from veilleuse.collector.exposition.prometheus import CONTENT_TYPE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.handlers import ApiContext
-from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
-from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.samples import hosts_exposition
+from veilleuse.collector.web.metrics.scrape import MetricsWriter
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.collector.web.middleware import ErrorPage, SecurityMiddleware
-from veilleuse.collector.web.pages.api import api_page, api_words
+from veilleuse.collector.web.pages.api import api_page
 from veilleuse.collector.web.pages.first_page import first_page, no_month
 from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.problems import of_status
-from veilleuse.collector.web.text import PageText, choose_language
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +52,7 @@ class Outlets:
     version: str
     reading: Executor
     templates: Environment
-    registry: CollectorRegistry
-    render_seconds: float | None = None
-    rendered: tuple[Snapshot, bytes] | None = None
-    """/metrics of the last look: 300 who ask within a second have one text."""
+    metrics: MetricsWriter
 
     async def look(self) -> Snapshot:
         """In the reading thread."""
@@ -78,17 +68,13 @@ def make_app(
     admission: AccessControl | None = None,
 ) -> ASGIApp:
     """The whole application, closed by `door` and by `admission`'s accounts. `desk` None: without /api."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
     outlets = Outlets(
         outlook,
         settings,
         version,
         ThreadPoolExecutor(1, "reading"),
         _templates(),
-        registry,
+        MetricsWriter(outlook, version, settings.reporting.k_anonymity),
     )
     routes = [
         Route("/", _first(outlets)),
@@ -109,8 +95,7 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False  # behind a proxy it would lead out of TLS, the token with it
-    durations = Summary(c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=registry)
-    return SecurityMiddleware(app, door, durations, _error_page(outlets), admission)
+    return SecurityMiddleware(app, door, outlets.metrics.durations, _error_page(outlets), admission)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -147,27 +132,12 @@ def _api(outlets: Outlets) -> Handler:
 
 
 def _metrics(outlets: Outlets) -> Handler:
-    def render(began: float) -> bytes:
-        look = outlets.outlook.look()
-        if outlets.rendered is not None and outlets.rendered[0] is look:
-            return outlets.rendered[1]
-        k = outlets.settings.reporting.k_anonymity
-        out = fleet_exposition(look, outlets.version, k)
-        registry = look.day_start if look.pcs_are_few(k) else look.fleet
-        out.add(c.SERIES_BOUND, (), series_bound(registry, look.month))
-        out.add(c.SERIES, (), out.series() + 1)
-        if outlets.render_seconds is not None:
-            out.add(c.RENDER, (), outlets.render_seconds)
-        text = (out.render() + render_registry(outlets.registry)).encode()
-        outlets.rendered = (look, text)
-        outlets.render_seconds = time.perf_counter() - began
-        return text
-
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         """The catalogue, then this process."""
+        accept, began = request.headers.get("accept", ""), time.perf_counter()
         loop = asyncio.get_running_loop()
-        text = await loop.run_in_executor(outlets.reading, render, time.perf_counter())
-        return Response(text, media_type=CONTENT_TYPE)
+        text, content_type = await loop.run_in_executor(outlets.reading, outlets.metrics.write, accept, began)
+        return Response(text, media_type=content_type, headers={"vary": "Accept"})
 
     return metrics
 
@@ -176,7 +146,7 @@ def _hosts_metrics(outlets: Outlets) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
         """Servers, one by one."""
         look = await outlets.look()
-        return Response(hosts_exposition(look).render(c.PER_HOST), media_type=CONTENT_TYPE)
+        return Response(hosts_exposition(look).text(c.PER_HOST), media_type=CONTENT_TYPE)
 
     return hosts_metrics
 
@@ -212,12 +182,36 @@ def _templates() -> Environment:
     )
 
 
-def _words(request: Request) -> PageText:
+def _words(request: Request) -> Words:
     accept = request.headers.get("accept-language", "")
-    return api_words(choose_language(request.query_params.get("lang"), accept))
+    return words(choose_language(request.query_params.get("lang"), accept))
 
 
-def _html(outlets: Outlets, template: str, w: PageText, code: int = 200, **values: object) -> Response:
+def choose_language(asked: str | None, accept_language: str) -> str:
+    """`?lang=` if known, else the best of Accept-Language, else French."""
+    if asked in LANGUAGES:
+        return asked
+    best, best_quality = LANGUAGES[0], 0.0
+    for part in accept_language.split(",")[:20]:
+        tag, _, rest = part.strip().partition(";")
+        language = tag.split("-")[0].lower()
+        quality = _quality(rest)
+        if language in LANGUAGES and quality > best_quality:
+            best, best_quality = language, quality
+    return best
+
+
+def _quality(text: str) -> float:
+    name, _, value = text.strip().partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return min(1.0, max(0.0, float(value)))
+    except ValueError:
+        return 0.0
+
+
+def _html(outlets: Outlets, template: str, w: Words, code: int = 200, **values: object) -> Response:
     body = outlets.templates.get_template(template).render(w=w, version=outlets.version, code=code, **values)
     headers = {
         "content-language": w("lang"),
@@ -234,7 +228,7 @@ def _error_page(outlets: Outlets) -> ErrorPage:
             return of_status(code).response(request.url.path)
         key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
-            return PlainTextResponse(api_words("en")(key) + "\n", code)
+            return PlainTextResponse(words("en")(key) + "\n", code)
         return _html(outlets, "error.html", w, code, text=w(key))
 
     return page

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the web process has published, and how it has more kept: it only reads, the running collector writes. docs/decisions/0042."""
+"""What the web process has published, and how it has more kept: it only reads, the running collector writes. docs/api.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.ports.readers import PublicationReader, PublicationSummary
+from veilleuse.collector.ports.publications import PublicationReader, PublicationSummary
 
 T = TypeVar("T")
 Publish = Callable[[Publication], None]

@@ -183,22 +183,20 @@ class Record(_message.Message):
     def __init__(self, measurement: _Optional[_Union[Measurement, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ...) -> None: ...
 
 class Measurement(_message.Message):
-    __slots__ = ("period", "calendar_sha256", "idle_rule_version", "points", "cells", "gaps", "max_rss_bytes")
+    __slots__ = ("period", "calendar_sha256", "idle_rule_version", "points", "cells", "gaps")
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     CALENDAR_SHA256_FIELD_NUMBER: _ClassVar[int]
     IDLE_RULE_VERSION_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
     GAPS_FIELD_NUMBER: _ClassVar[int]
-    MAX_RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
     period: Period
     calendar_sha256: bytes
     idle_rule_version: int
     points: _containers.RepeatedCompositeFieldContainer[Point]
     cells: _containers.RepeatedCompositeFieldContainer[Cell]
     gaps: _containers.RepeatedCompositeFieldContainer[GapTotal]
-    max_rss_bytes: int
-    def __init__(self, period: _Optional[_Union[Period, _Mapping]] = ..., calendar_sha256: _Optional[bytes] = ..., idle_rule_version: _Optional[int] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., cells: _Optional[_Iterable[_Union[Cell, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[GapTotal, _Mapping]]] = ..., max_rss_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, period: _Optional[_Union[Period, _Mapping]] = ..., calendar_sha256: _Optional[bytes] = ..., idle_rule_version: _Optional[int] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., cells: _Optional[_Iterable[_Union[Cell, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[GapTotal, _Mapping]]] = ...) -> None: ...
 
 class Period(_message.Message):
     __slots__ = ("clock", "date", "week")
@@ -211,14 +209,12 @@ class Period(_message.Message):
     def __init__(self, clock: _Optional[_Union[ClockPeriod, _Mapping]] = ..., date: _Optional[_Union[LocalDate, _Mapping]] = ..., week: _Optional[_Union[IsoWeek, _Mapping]] = ...) -> None: ...
 
 class ClockPeriod(_message.Message):
-    __slots__ = ("start_unix_milliseconds", "duration_milliseconds", "utc_offset_seconds")
+    __slots__ = ("start_unix_milliseconds", "duration_milliseconds")
     START_UNIX_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     DURATION_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
-    UTC_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     start_unix_milliseconds: int
     duration_milliseconds: int
-    utc_offset_seconds: int
-    def __init__(self, start_unix_milliseconds: _Optional[int] = ..., duration_milliseconds: _Optional[int] = ..., utc_offset_seconds: _Optional[int] = ...) -> None: ...
+    def __init__(self, start_unix_milliseconds: _Optional[int] = ..., duration_milliseconds: _Optional[int] = ...) -> None: ...
 
 class LocalDate(_message.Message):
     __slots__ = ("year", "month", "day")
@@ -251,7 +247,7 @@ class Point(_message.Message):
     def __init__(self, kind: _Optional[_Union[PointKind, str]] = ..., domain: _Optional[str] = ..., boundary: _Optional[_Union[Boundary, str]] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class Cell(_message.Message):
-    __slots__ = ("band", "state", "supply", "milliseconds", "energies", "cpu_covered_milliseconds", "cpu_busy_milliseconds", "cpu_bucket_milliseconds", "memory_bucket_milliseconds", "any_core_busy_milliseconds", "idle_beyond_15_minutes_milliseconds", "idle_beyond_30_minutes_milliseconds", "idle_beyond_60_minutes_milliseconds", "disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes", "network_rate_milliseconds", "gpu_busy_milliseconds", "update_window_milliseconds", "update_window_energies", "displays", "units", "agent_cpu_milliseconds")
+    __slots__ = ("band", "state", "supply", "milliseconds", "energies", "cpu_covered_milliseconds", "cpu_busy_milliseconds", "cpu_bucket_milliseconds", "memory_bucket_milliseconds", "any_core_busy_milliseconds", "idle_beyond_15_minutes_milliseconds", "idle_beyond_30_minutes_milliseconds", "idle_beyond_60_minutes_milliseconds", "network_rate_milliseconds", "update_window_milliseconds", "update_window_energies", "displays", "units")
     BAND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SUPPLY_FIELD_NUMBER: _ClassVar[int]
@@ -265,17 +261,11 @@ class Cell(_message.Message):
     IDLE_BEYOND_15_MINUTES_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     IDLE_BEYOND_30_MINUTES_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     IDLE_BEYOND_60_MINUTES_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
-    DISK_READ_BYTES_FIELD_NUMBER: _ClassVar[int]
-    DISK_WRITTEN_BYTES_FIELD_NUMBER: _ClassVar[int]
-    NETWORK_RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    NETWORK_SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     NETWORK_RATE_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
-    GPU_BUSY_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     UPDATE_WINDOW_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     UPDATE_WINDOW_ENERGIES_FIELD_NUMBER: _ClassVar[int]
     DISPLAYS_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
-    AGENT_CPU_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     band: Band
     state: State
     supply: Supply
@@ -289,18 +279,12 @@ class Cell(_message.Message):
     idle_beyond_15_minutes_milliseconds: int
     idle_beyond_30_minutes_milliseconds: int
     idle_beyond_60_minutes_milliseconds: int
-    disk_read_bytes: int
-    disk_written_bytes: int
-    network_received_bytes: int
-    network_sent_bytes: int
     network_rate_milliseconds: _containers.RepeatedScalarFieldContainer[int]
-    gpu_busy_milliseconds: int
     update_window_milliseconds: int
     update_window_energies: _containers.RepeatedCompositeFieldContainer[PointEnergy]
     displays: _containers.RepeatedCompositeFieldContainer[DisplayTime]
     units: _containers.RepeatedCompositeFieldContainer[UnitTime]
-    agent_cpu_milliseconds: int
-    def __init__(self, band: _Optional[_Union[Band, str]] = ..., state: _Optional[_Union[State, str]] = ..., supply: _Optional[_Union[Supply, str]] = ..., milliseconds: _Optional[int] = ..., energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., cpu_covered_milliseconds: _Optional[int] = ..., cpu_busy_milliseconds: _Optional[int] = ..., cpu_bucket_milliseconds: _Optional[_Iterable[int]] = ..., memory_bucket_milliseconds: _Optional[_Iterable[int]] = ..., any_core_busy_milliseconds: _Optional[int] = ..., idle_beyond_15_minutes_milliseconds: _Optional[int] = ..., idle_beyond_30_minutes_milliseconds: _Optional[int] = ..., idle_beyond_60_minutes_milliseconds: _Optional[int] = ..., disk_read_bytes: _Optional[int] = ..., disk_written_bytes: _Optional[int] = ..., network_received_bytes: _Optional[int] = ..., network_sent_bytes: _Optional[int] = ..., network_rate_milliseconds: _Optional[_Iterable[int]] = ..., gpu_busy_milliseconds: _Optional[int] = ..., update_window_milliseconds: _Optional[int] = ..., update_window_energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., displays: _Optional[_Iterable[_Union[DisplayTime, _Mapping]]] = ..., units: _Optional[_Iterable[_Union[UnitTime, _Mapping]]] = ..., agent_cpu_milliseconds: _Optional[int] = ...) -> None: ...
+    def __init__(self, band: _Optional[_Union[Band, str]] = ..., state: _Optional[_Union[State, str]] = ..., supply: _Optional[_Union[Supply, str]] = ..., milliseconds: _Optional[int] = ..., energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., cpu_covered_milliseconds: _Optional[int] = ..., cpu_busy_milliseconds: _Optional[int] = ..., cpu_bucket_milliseconds: _Optional[_Iterable[int]] = ..., memory_bucket_milliseconds: _Optional[_Iterable[int]] = ..., any_core_busy_milliseconds: _Optional[int] = ..., idle_beyond_15_minutes_milliseconds: _Optional[int] = ..., idle_beyond_30_minutes_milliseconds: _Optional[int] = ..., idle_beyond_60_minutes_milliseconds: _Optional[int] = ..., network_rate_milliseconds: _Optional[_Iterable[int]] = ..., update_window_milliseconds: _Optional[int] = ..., update_window_energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., displays: _Optional[_Iterable[_Union[DisplayTime, _Mapping]]] = ..., units: _Optional[_Iterable[_Union[UnitTime, _Mapping]]] = ...) -> None: ...
 
 class PointEnergy(_message.Message):
     __slots__ = ("point_index", "energy_millijoules", "covered_milliseconds")
@@ -359,58 +343,32 @@ class GapSpan(_message.Message):
     def __init__(self, period: _Optional[_Union[Period, _Mapping]] = ..., milliseconds: _Optional[int] = ...) -> None: ...
 
 class Facts(_message.Message):
-    __slots__ = ("device_class", "vendor", "model", "cpu_model", "cpu_count", "cpu_sockets", "memory_bytes", "memory_modules", "hard_disks", "solid_state_disks", "gpus", "displays", "os_type", "os_version", "host_arch", "virtualisation", "firmware_year", "display_off_ac_seconds", "sleep_ac_seconds", "points", "agent_version")
+    __slots__ = ("device_class", "vendor", "model", "cpu_model", "cpu_count", "memory_bytes", "memory_modules", "hard_disks", "solid_state_disks", "virtualisation", "display_off_ac_seconds", "sleep_ac_seconds")
     DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
     VENDOR_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CPU_MODEL_FIELD_NUMBER: _ClassVar[int]
     CPU_COUNT_FIELD_NUMBER: _ClassVar[int]
-    CPU_SOCKETS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MODULES_FIELD_NUMBER: _ClassVar[int]
     HARD_DISKS_FIELD_NUMBER: _ClassVar[int]
     SOLID_STATE_DISKS_FIELD_NUMBER: _ClassVar[int]
-    GPUS_FIELD_NUMBER: _ClassVar[int]
-    DISPLAYS_FIELD_NUMBER: _ClassVar[int]
-    OS_TYPE_FIELD_NUMBER: _ClassVar[int]
-    OS_VERSION_FIELD_NUMBER: _ClassVar[int]
-    HOST_ARCH_FIELD_NUMBER: _ClassVar[int]
     VIRTUALISATION_FIELD_NUMBER: _ClassVar[int]
-    FIRMWARE_YEAR_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_OFF_AC_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SLEEP_AC_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    POINTS_FIELD_NUMBER: _ClassVar[int]
-    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     device_class: DeviceClass
     vendor: str
     model: str
     cpu_model: str
     cpu_count: int
-    cpu_sockets: int
     memory_bytes: int
     memory_modules: int
     hard_disks: int
     solid_state_disks: int
-    gpus: int
-    displays: _containers.RepeatedCompositeFieldContainer[DisplayCount]
-    os_type: str
-    os_version: str
-    host_arch: str
     virtualisation: str
-    firmware_year: int
     display_off_ac_seconds: int
     sleep_ac_seconds: int
-    points: _containers.RepeatedCompositeFieldContainer[Point]
-    agent_version: str
-    def __init__(self, device_class: _Optional[_Union[DeviceClass, str]] = ..., vendor: _Optional[str] = ..., model: _Optional[str] = ..., cpu_model: _Optional[str] = ..., cpu_count: _Optional[int] = ..., cpu_sockets: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_modules: _Optional[int] = ..., hard_disks: _Optional[int] = ..., solid_state_disks: _Optional[int] = ..., gpus: _Optional[int] = ..., displays: _Optional[_Iterable[_Union[DisplayCount, _Mapping]]] = ..., os_type: _Optional[str] = ..., os_version: _Optional[str] = ..., host_arch: _Optional[str] = ..., virtualisation: _Optional[str] = ..., firmware_year: _Optional[int] = ..., display_off_ac_seconds: _Optional[int] = ..., sleep_ac_seconds: _Optional[int] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., agent_version: _Optional[str] = ...) -> None: ...
-
-class DisplayCount(_message.Message):
-    __slots__ = ("size", "count")
-    SIZE_FIELD_NUMBER: _ClassVar[int]
-    COUNT_FIELD_NUMBER: _ClassVar[int]
-    size: DisplaySize
-    count: int
-    def __init__(self, size: _Optional[_Union[DisplaySize, str]] = ..., count: _Optional[int] = ...) -> None: ...
+    def __init__(self, device_class: _Optional[_Union[DeviceClass, str]] = ..., vendor: _Optional[str] = ..., model: _Optional[str] = ..., cpu_model: _Optional[str] = ..., cpu_count: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_modules: _Optional[int] = ..., hard_disks: _Optional[int] = ..., solid_state_disks: _Optional[int] = ..., virtualisation: _Optional[str] = ..., display_off_ac_seconds: _Optional[int] = ..., sleep_ac_seconds: _Optional[int] = ...) -> None: ...
 
 class Health(_message.Message):
     __slots__ = ("agent_version", "spool_records", "spool_bytes", "drops", "sources", "resident_cpu_milliseconds", "resident_rss_bytes", "quarantine_records")

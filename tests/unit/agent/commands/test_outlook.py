@@ -15,7 +15,7 @@ from tests.support.fakes.agent import Agent, energies, record
 from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import Remote, Trial
+from veilleuse.agent.remote_config import RemoteConfig, Trial
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.version import VERSION
 
@@ -83,7 +83,7 @@ def test_versions_that_are_too_far_apart(agent, doctor, collector, skew, warned)
 
 def test_how_the_configuration_stands(agent, doctor):
     """None, pulled, on trial, confirmed, failed, refused by the local file."""
-    remote = Remote("ab" * 32, Configuration(period_milliseconds=600_000))
+    remote = RemoteConfig("ab" * 32, Configuration(period_milliseconds=600_000))
 
     def stands(**control: str | None) -> tuple[str, dict[str, int]]:
         keys = dict.fromkeys(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent prepare-image`: nothing of this machine is left, and what the clones need is there. PROMISES.md §2.7."""
+"""`veilleuse-agent prepare-image`: nothing of this machine is left, and what the clones need is there. docs/wire.md §7."""
 
 from __future__ import annotations
 

@@ -60,7 +60,6 @@ class Bench:
             None,
             default_supply=Supply.AC,
             tick_milliseconds=TICK,
-            usage=lambda: (0, 0),
         )
 
     def pass_time(self, milliseconds: int, watts: int, *, asleep: bool = False) -> None:

@@ -79,7 +79,7 @@ def test_a_suspend_waits_for_the_sign_of_life():
     assert announced.wait(PATIENCE_SECONDS)
     thread.join(0.05)
     assert thread.is_alive()
-    watch.written()
+    watch.confirm_written()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     announced.clear()
@@ -90,14 +90,14 @@ def test_a_suspend_waits_for_the_sign_of_life():
 def test_a_suspend_is_not_held_up_for_long():
     """A resident that hangs cannot keep the machine awake."""
     began = time.monotonic()
-    SuspendWatch(lambda: None, answer_seconds=0.05).told(SUSPEND)
+    SuspendWatch(lambda: None, answer_seconds=0.05).handle_event(SUSPEND)
     assert 0.04 < time.monotonic() - began < PATIENCE_SECONDS / 2
 
 
 # ------------------------------------------------------------------------------------------- facts
 
 
-def machine(**keys: str) -> FakeWindows:
+def machine() -> FakeWindows:
     """A PC with two disks of its own and a stick."""
     windows = FakeWindows()
     windows.table = smbios(
@@ -121,43 +121,23 @@ def machine(**keys: str) -> FakeWindows:
     }
     windows.keys = {
         (windows_facts.PROCESSOR_KEY, "ProcessorNameString"): "Intel(R) Core(TM) i5-10400T CPU @ 2.00GHz",
-        (windows_facts.ENVIRONMENT_KEY, "PROCESSOR_ARCHITECTURE"): "AMD64",
-        (windows_facts.SYSTEM_KEY, "ProductName"): keys.get("product", "Windows 10 Pro"),
-        (windows_facts.SYSTEM_KEY, "CurrentBuildNumber"): keys.get("build", "22631"),
-        (windows_facts.SYSTEM_KEY, "DisplayVersion"): keys.get("release", "23H2"),
     }
     return windows
 
 
 def test_what_a_pc_is():
-    """Maker, name, form, processor, memory, disks inside it, year; no serial number anywhere."""
+    """Maker, name, form, processor, memory, disks inside it; no serial number anywhere."""
     windows = machine()
     found = windows_facts.detect(windows)
     assert (found.vendor, found.model) == ("LENOVO", "ThinkCentre M70q")
     assert found.device_class is DeviceClass.MINI_PC
     assert (found.virtualisation, found.has_battery) == ("none", False)
     assert found.cpu_model == "Intel_R_ Core_TM_ i5-10400T CPU _ 2.00GHz"
-    assert (found.cpu_sockets, found.firmware_year) == (1, 2022)
     assert (found.hard_disks, found.solid_state_disks) == (1, 1)
-    assert (found.os_type, found.os_version, found.host_arch) == ("windows", "Windows 11 23H2", "amd64")
     assert (found.memory_bytes or 0) > 2**28
     assert windows_facts.memory_modules(windows) == 1
     assert "CANARY" not in repr(found)
     assert not windows.handles
-
-
-@pytest.mark.parametrize(
-    ("product", "build", "release", "expected"),
-    [
-        ("Windows 10 Enterprise", "19045", "22H2", "Windows 10 22H2"),
-        ("Windows 10 Éducation", "22000", "21H2", "Windows 11 21H2"),
-        ("Windows Server 2022 Standard", "20348", "21H2", "Windows Server 2022 21H2"),
-        ("", "", "", None),
-    ],
-)
-def test_os_version(product, build, release, expected):
-    """Without edition; the registry calls Windows 11 Windows 10."""
-    assert windows_facts.detect(machine(product=product, build=build, release=release)).os_version == expected
 
 
 def test_a_virtual_machine_has_no_disks_of_its_own():
@@ -176,6 +156,6 @@ def test_nothing_can_be_read():
     windows = FakeWindows()
     windows.status = b""
     found = windows_facts.detect(windows)
-    assert (found.vendor, found.model, found.cpu_model, found.cpu_sockets) == (None, None, None, None)
+    assert (found.vendor, found.model, found.cpu_model) == (None, None, None)
     assert found.device_class is DeviceClass.UNKNOWN
     assert windows_facts.detect(windows, device_class="tower").device_class is DeviceClass.TOWER

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copied state directory: what it notices, what it sets aside, how it comes to an identity of its own. PROMISES.md §2.7."""
+"""A copied state directory: what it notices, what it sets aside, how it comes to an identity of its own. docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fakes.collector import FakeCollector
 from tests.support.killing import run_program
 from veilleuse.agent.errors import AlreadyRunning, IdentityError
 from veilleuse.agent.identity import reset
-from veilleuse.agent.identity.clone import CONFLICT, REKEY_MILLISECONDS, Copies, Mark
+from veilleuse.agent.identity.clone import CONFLICT, REKEY_MILLISECONDS, CloneDetector, Mark
 from veilleuse.agent.identity.store import IdentityStore
 from veilleuse.agent.model import Gap, body_from_json
 from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
@@ -81,11 +81,11 @@ def gaps(agent: Agent) -> list[Gap]:
 
 def test_two_ids_that_changed_make_a_copy(tmp_path):
     """One is a repair and is taken over; one that cannot be read any more is kept; nothing of them is in the clear."""
-    copies = Copies(tmp_path)
+    copies = CloneDetector(tmp_path)
     known = {"machine-id": "a", "smbios-uuid": "b", "board-serial": "c", "first-mac": "d"}
     copies.keep(known)
     assert not copies.is_other_hardware(known)
-    assert copies.changed(known | {"first-mac": "new card"}) == ("first-mac",)
+    assert copies.changed_ids(known | {"first-mac": "new card"}) == ("first-mac",)
     copies.keep(known | {"first-mac": "new card"})
     assert not copies.is_other_hardware({"machine-id": "a", "first-mac": "new card"})
     assert not copies.is_other_hardware(known | {"first-mac": "new card", "board-serial": "new"})
@@ -98,7 +98,7 @@ def test_a_machine_that_is_itself_goes_on(machine, collector):
     identity = machine.enrol(collector)
     machine.measure(record(0))
     for _ in range(2):
-        assert not reset.settle(machine.settings)
+        assert not reset.reset_if_clone(machine.settings)
     assert machine.identity == identity
     assert len(waiting(machine)) == 1
     assert not (machine.state / "original").exists()
@@ -108,7 +108,7 @@ def test_an_image_that_has_not_started_measures_and_says_so(machine, monkeypatch
     """An empty machine-id: `run` is not refused, enrolling is."""
     (tmp_path / "machine-id").write_text("uninitialized\n")
     monkeypatch.setattr(reset, "MACHINE_ID", tmp_path / "machine-id")
-    assert not reset.settle(machine.settings)
+    assert not reset.reset_if_clone(machine.settings)
     assert "measured and kept, not enrolled" in caplog.text
     assert "uninitialized" not in str(sorted((machine.state / "id").iterdir()))
 
@@ -121,7 +121,7 @@ def test_a_second_service_is_told_before_anything_is_touched(machine, collector,
         ProcessLock(copy.state, RUN_LOCK, what="x"),
         pytest.raises(AlreadyRunning, match="veilleuse-agent run"),
     ):
-        reset.settle(copy.settings)
+        reset.reset_if_clone(copy.settings)
     assert (copy.state / "id/certificate.pem").exists()
 
 
@@ -133,7 +133,7 @@ def test_a_copy_begins_in_a_spool_of_its_own(machine, collector, tmp_path):
     original = machine.enrol(collector)
     machine.measure(record(0), record(1))
     copy = cloned(machine, tmp_path / "copy")
-    assert reset.settle(copy.settings)
+    assert reset.reset_if_clone(copy.settings)
     assert not IdentityStore(copy.state).is_enrolled()
     assert waiting(copy) == []
     control = copy.control()
@@ -161,11 +161,11 @@ def test_the_originals_key_goes_once_it_has_its_own(machine, collector, tmp_path
     """No secret of the other machine is left; the copy is never taken for one again."""
     secret = machine.enrol(collector).key_pem
     copy = cloned(machine, tmp_path / "copy")
-    reset.settle(copy.settings)
+    reset.reset_if_clone(copy.settings)
     assert copy.send()
     assert not (copy.state / "original").exists()
     assert not [file for file in copy.state.rglob("*") if file.is_file() and secret in file.read_bytes()]
-    assert not reset.settle(copy.settings)
+    assert not reset.reset_if_clone(copy.settings)
     assert copy.send()
 
 
@@ -174,14 +174,14 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
     machine.enrol(collector)
     collector.approve = True
     first = cloned(machine, tmp_path / "first")
-    reset.settle(first.settings)
+    reset.reset_if_clone(first.settings)
     assert not first.send()
     assert "waits for an operator's approval" in first.control()["standing"]
     due = int(first.control()["next_send"]) - 900_000
     assert due > EPOCH_START  # not before the time the collector asked for
     other = {"product_uuid": "6e6e6e44-0042-3510-8052-b4c04f4a4e32", "board_serial": "THIRD99"}
     second = cloned(first, tmp_path / "second", other)
-    assert reset.settle(second.settings)
+    assert reset.reset_if_clone(second.settings)
     collector.approve = False
     assert first.send()
     assert second.send()
@@ -190,10 +190,10 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
 
 def test_fifty_copies_of_one_that_was_never_enrolled(machine, tmp_path):
     """What was measured on the template is the template's: its spool is set aside on other hardware all the same."""
-    reset.settle(machine.settings)
+    reset.reset_if_clone(machine.settings)
     machine.measure(record(0))
     copy = cloned(machine, tmp_path / "copy")
-    assert reset.settle(copy.settings)
+    assert reset.reset_if_clone(copy.settings)
     assert waiting(copy) == []
     assert waiting(machine) != []
 
@@ -202,7 +202,7 @@ def test_a_refused_copy_says_what_to_do_and_asks_rarely(machine, collector, tmp_
     """Its original was revoked: four tries an hour at most, and the way out in the standing."""
     collector.forbidden.add(machine.enrol(collector).agent_id)
     copy = cloned(machine, tmp_path / "copy")
-    reset.settle(copy.settings)
+    reset.reset_if_clone(copy.settings)
     now = EPOCH_START
     assert not copy.send(clock=lambda: now)
     control = copy.control()
@@ -215,7 +215,7 @@ def test_a_lost_answer_gives_a_copy_one_identity(machine, collector, tmp_path):
     """The same key asks again."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
-    reset.settle(copy.settings)
+    reset.reset_if_clone(copy.settings)
     collector.lose_replies = 1
     assert not copy.send()
     assert copy.send()
@@ -226,7 +226,7 @@ def test_a_join_file_comes_before_the_proof(machine, collector, tmp_path):
     """A token places the copy and needs no approval; the file is deleted."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
-    reset.settle(copy.settings)
+    reset.reset_if_clone(copy.settings)
     collector.token = "u" * 43
     collector.join_file(copy.state / "join.json")
     assert copy.send()
@@ -239,7 +239,7 @@ def test_a_join_file_that_is_no_good_leaves_the_proof(machine, collector, tmp_pa
     """The token was used up by others: it comes in as a copy."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
-    reset.settle(copy.settings)
+    reset.reset_if_clone(copy.settings)
     collector.join_file(copy.state / "join.json")
     assert copy.send()
     assert "as a copy then" in caplog.text
@@ -270,7 +270,7 @@ def test_hardware_that_moves_while_it_runs(machine, collector, tmp_path):
     assert "copy of another machine" in machine.control()["standing"]
     assert (machine.state / "id/copied").exists()
     with ProcessLock(machine.state, SEND_LOCK, what="x"), ProcessLock(machine.state, RUN_LOCK, what="y"):
-        reset.begin_again(machine.settings)
+        reset.reset_identity(machine.settings)
     assert machine.send()
 
 
@@ -297,7 +297,7 @@ def test_a_conflict_makes_an_identity_of_its_own(machine, collector):
     agent.with_outbox(lambda outbox: outbox.number_pending(1))
     now = EPOCH_START
     assert not agent.send(clock=lambda: now)
-    assert reset.settle(agent.settings)
+    assert reset.reset_if_clone(agent.settings)
     left = gaps(agent)
     assert {gap.reason for gap in left} == {GapReason.REFUSED}
     assert sum(gap.records for gap in left) == 3
@@ -318,7 +318,7 @@ def test_two_that_fight_do_so_once_an_hour(machine, collector):
     now = [EPOCH_START]
     clock = lambda: now[0]  # noqa: E731
     assert not machine.send(clock=clock)
-    reset.begin_again(machine.settings)
+    reset.reset_identity(machine.settings)
     assert machine.send()
     first = machine.identity.agent_id
     collector.conflicting.add(bytes.fromhex(machine.control()["instance_id"]))
@@ -328,7 +328,7 @@ def test_two_that_fight_do_so_once_an_hour(machine, collector):
     assert "used already" in machine.control()["standing"]
     now[0] += 1
     assert not machine.send(clock=clock)
-    reset.begin_again(machine.settings)
+    reset.reset_identity(machine.settings)
     assert machine.send()
     assert machine.identity.agent_id != first
 
@@ -336,9 +336,9 @@ def test_two_that_fight_do_so_once_an_hour(machine, collector):
 def test_a_damaged_spool_is_no_reason_to_go_on_with_it(machine, collector):
     """What cannot be read is set aside with an undated gap."""
     contested(machine, collector)
-    Copies(machine.state).mark(Mark(CONFLICT, EPOCH_START))
+    CloneDetector(machine.state).mark(Mark(CONFLICT, EPOCH_START))
     machine.path.write_bytes(b"\xff" * 8192)
-    assert reset.settle(machine.settings)
+    assert reset.reset_if_clone(machine.settings)
     assert [(gap.reason, gap.spans) for gap in gaps(machine)] == [(GapReason.SPOOL_DAMAGED, ())]
 
 
@@ -388,7 +388,7 @@ from tests.support.fakes.agent import Agent, record
 from tests.support.killing import dies_at, in_child, lines_of
 from tests.unit.agent.identity.test_copies import COPY, ORIGINAL, become
 from veilleuse.agent.identity import reset
-from veilleuse.agent.identity.clone import CONFLICT, Copies, Mark
+from veilleuse.agent.identity.clone import CONFLICT, CloneDetector, Mark
 from veilleuse.agent.identity.store import IdentityStore
 from veilleuse.agent.model import Gap, body_from_json
 
@@ -398,19 +398,19 @@ OURS = ("/agent/identity/reset.py", "/agent/identity/clone.py")
 def prepare(folder, conflict):
     become(folder, ORIGINAL)
     agent = Agent(folder / "state", **{"paths.sysfs": str(folder / "sys")})
-    reset.settle(agent.settings)
+    reset.reset_if_clone(agent.settings)
     for name in ("certificate.pem", "key.pem", "agent_id"):
         IdentityStore(agent.state).write(name, b"the original's")
     agent.measure(record(0), record(1))
     if conflict:
-        Copies(agent.state).mark(Mark(CONFLICT, 1_000))
+        CloneDetector(agent.state).mark(Mark(CONFLICT, 1_000))
     else:
         become(folder, COPY)
     return agent
 
 
 def settled(agent):
-    reset.settle(agent.settings)
+    reset.reset_if_clone(agent.settings)
 
 
 def sound(agent, conflict):
@@ -424,7 +424,7 @@ def sound(agent, conflict):
     with closing(__import__("sqlite3").connect(aside)) as db:
         assert db.execute("SELECT count(*) FROM pending").fetchone()[0] == 2
     assert not list(agent.state.glob("spool.db.new*"))
-    assert not reset.settle(agent.settings)
+    assert not reset.reset_if_clone(agent.settings)
 
 
 folder = Path(sys.argv[1])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The identity on disk and how it comes there: PROMISES.md §2.6, §2.7, §2.8, S5, S20."""
+"""The identity on disk and how it comes there: docs/wire.md §6, §7 and §8, docs/guarantees.md S5, S20."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from veilleuse.agent.errors import CollectorAway, IdentityError, NotEnrolled, Re
 from veilleuse.agent.host.hardware_ids import require_machine_id
 from veilleuse.agent.identity import keys
 from veilleuse.agent.identity.store import IdentityStore, ders_of, pem_of
-from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid, pseudonym
+from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid, pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
@@ -249,12 +249,12 @@ def test_the_host_name_is_for_servers_that_allow_it(tmp_path, collector, populat
 )
 def test_serials_are_compared_as_people_write_them(text, normal):
     """Case, spaces and dashes do not count; a maker's placeholder is no serial."""
-    assert normalised_serial(text) == normal
+    assert normalise_serial(text) == normal
 
 
 def test_dummy_uuids_are_no_uuid():
     """All equal, not hexadecimal, or known to be everywhere."""
-    assert normalised_uuid("4C4C4544-0042-3510-8052-B4C04F4A4E32") == "4c4c4544004235108052b4c04f4a4e32"
+    assert normalise_uuid("4C4C4544-0042-3510-8052-B4C04F4A4E32") == "4c4c4544004235108052b4c04f4a4e32"
     for dummy in (
         "03000200-0400-0500-0006-000700080009",
         "0" * 32,
@@ -262,7 +262,7 @@ def test_dummy_uuids_are_no_uuid():
         "x",
         "",
     ):
-        assert normalised_uuid(dummy) is None
+        assert normalise_uuid(dummy) is None
 
 
 # --------------------------------------------------------------------------------------- renewal

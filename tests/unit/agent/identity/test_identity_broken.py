@@ -201,7 +201,7 @@ from pathlib import Path
 from tests.support.fakes.authority import DER, TestAuthority
 from tests.support.killing import dies_at, in_child, lines_of
 from veilleuse.agent.identity import certificates, keys
-from veilleuse.agent.identity.clone import HARDWARE, Copies, Mark
+from veilleuse.agent.identity.clone import HARDWARE, CloneDetector, Mark
 from veilleuse.agent.identity.store import IdentityStore, Placement
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -248,11 +248,11 @@ def enrol(state):
 def enrol_copy(state):
     if IdentityStore(state).is_enrolled():
         return
-    original = Copies(state).original()
+    original = CloneDetector(state).original()
     words = certificates.Introduction("", pb.Facts())
     trust = certificates.Trust(original.roots_pem)
     certificates.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE, trust, original)
-    Copies(state).drop_original()
+    CloneDetector(state).drop_original()
 
 
 def renew(state):
@@ -291,7 +291,7 @@ def enrolled(state):
 
 def copied(state):
     enrolled(state)
-    Copies(state).begin_again(Mark(HARDWARE, 0))
+    CloneDetector(state).reset_identity(Mark(HARDWARE, 0))
 
 
 folder = Path(sys.argv[1])

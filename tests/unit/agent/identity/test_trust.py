@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which certificates and CAs an agent takes from its collector: PROMISES.md §2.6, S24, docs/decisions/0014."""
+"""Which certificates and CAs an agent takes from its collector: docs/wire.md §6, docs/guarantees.md S24, docs/decisions/0014."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def test_a_certificate_for_another_key_is_refused():
         authority.root.certificate.not_valid_after_utc,
     ).public_bytes(DER)
     chain, roots = [authority.intermediate.der], [authority.root.der]
-    assert keys.checked_validity(leaf, chain, roots, mine, roots)[1] > 0
+    assert keys.check_validity(leaf, chain, roots, mine, roots)[1] > 0
     with pytest.raises(IdentityError, match="another key"):
-        keys.checked_validity(leaf, chain, roots, another, roots)
-    with pytest.raises(IdentityError, match="does not hang"):
-        keys.checked_validity(leaf, chain, [other.root.der], mine, roots)
-    with pytest.raises(IdentityError, match="does not hang"):
-        keys.checked_validity(leaf, [other.intermediate.der], roots, mine, roots)
+        keys.check_validity(leaf, chain, roots, another, roots)
+    with pytest.raises(IdentityError, match="does not chain"):
+        keys.check_validity(leaf, chain, [other.root.der], mine, roots)
+    with pytest.raises(IdentityError, match="does not chain"):
+        keys.check_validity(leaf, [other.intermediate.der], roots, mine, roots)
     with pytest.raises(IdentityError, match="cannot be read"):
-        keys.checked_validity(b"x", chain, roots, mine, roots)
+        keys.check_validity(b"x", chain, roots, mine, roots)
 
 
 def rotation() -> tuple[TestAuthority, TestAuthority, bytes, bytes]:
@@ -90,12 +90,12 @@ def test_a_new_ca_is_trusted_on_the_old_ones_word_only():
     leaf, between = leaf_of(new, key), [new.intermediate.der]
     both = [new.root.der, old.root.der]
     for chain in ([*between, cross], [cross, *between]):
-        assert keys.checked_validity(leaf, chain, both, key, [old.root.der])[1] > 0
-        assert keys.checked_validity(leaf, chain, [new.root.der], key, [old.root.der])[1] > 0
-    assert keys.checked_validity(leaf, between, [new.root.der], key, both)[1] > 0
+        assert keys.check_validity(leaf, chain, both, key, [old.root.der])[1] > 0
+        assert keys.check_validity(leaf, chain, [new.root.der], key, [old.root.der])[1] > 0
+    assert keys.check_validity(leaf, between, [new.root.der], key, both)[1] > 0
     for roots in (both, [new.root.der]):
-        with pytest.raises(IdentityError, match="not vouched for"):
-            keys.checked_validity(leaf, between, roots, key, [old.root.der])
+        with pytest.raises(IdentityError, match="not signed by a CA that this machine trusts"):
+            keys.check_validity(leaf, between, roots, key, [old.root.der])
 
 
 def test_an_agents_own_certificate_signs_nothing():
@@ -115,8 +115,8 @@ def test_an_agents_own_certificate_signs_nothing():
         .public_bytes(DER)
     )
     chain, roots = [agents.public_bytes(DER), authority.intermediate.der], [authority.root.der]
-    with pytest.raises(IdentityError, match="does not hang"):
-        keys.checked_validity(forged, chain, roots, victim, roots)
+    with pytest.raises(IdentityError, match="does not chain"):
+        keys.check_validity(forged, chain, roots, victim, roots)
 
 
 def test_a_pinned_ca_needs_no_other_word(agent, collector):
@@ -143,12 +143,12 @@ def test_a_pinned_ca_needs_no_other_word(agent, collector):
         return call
 
     own = cast("certificates.Keys", keys)
-    with pytest.raises(IdentityError, match="not vouched for"):
+    with pytest.raises(IdentityError, match="not signed by a CA that this machine trusts"):
         certificates.renew(answers([new.root.der], new), own, store)
     pinned = fingerprints(f"{'AB' * 32} , {hashlib.sha256(new.root.der).hexdigest()}")
     certificates.renew(answers([new.root.der], new), own, store, pinned)
     assert ders_of(agent.identity.roots_pem) == [new.root.der]
-    with pytest.raises(IdentityError, match="not vouched for"):
+    with pytest.raises(IdentityError, match="not signed by a CA that this machine trusts"):
         certificates.renew(answers([old.root.der], old), own, store, pinned)
 
 

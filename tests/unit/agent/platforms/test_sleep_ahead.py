@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.waiting import PATIENCE_SECONDS, comes, in_time, until
 from veilleuse.agent.commands.main import main
-from veilleuse.agent.platforms.locks import RUN_LOCK, holder
+from veilleuse.agent.platforms.locks import RUN_LOCK, lock_holder
 from veilleuse.agent.service.systemd import SystemdNotifier
 from veilleuse.agent.spool.database import FILE_NAME
 
@@ -109,7 +109,7 @@ def test_without_a_service_there_is_nothing_to_write(tmp_path, capsys):
     gone.wait()
     for text in ("", "x", f"{gone.pid}\n"):
         (tmp_path / "state" / RUN_LOCK).write_text(text)
-        assert holder(tmp_path / "state", RUN_LOCK) is None
+        assert lock_holder(tmp_path / "state", RUN_LOCK) is None
         assert main(command) == 0
     assert "no service runs here" in capsys.readouterr().out
 

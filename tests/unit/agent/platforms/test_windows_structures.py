@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes.windows import Disk, Meter, smbios, wide
-from veilleuse.agent.host.smbios import dmi_texts, processor_sockets, structures, table_of_windows
+from veilleuse.agent.host.smbios import dmi_texts, structures, table_of_windows
 from veilleuse.agent.platforms.windows import api
 from veilleuse.agent.platforms.windows import structures as layout
 from veilleuse.agent.platforms.windows.calls import WindowsCallError
@@ -193,11 +193,10 @@ MACHINE = smbios(
 
 
 def test_what_the_firmware_names():
-    """Makers, names, date, chassis without its lock bit, populated sockets; no serial number, tag or UUID."""
+    """Makers, names, chassis without its lock bit; no serial number, tag or UUID."""
     table = table_of_windows(MACHINE)
     assert dmi_texts(table) == {
         "bios_vendor": "Dell Inc.",
-        "bios_date": "07/15/2021",
         "sys_vendor": "Dell Inc.",
         "product_name": "OptiPlex 7090",
         "product_version": "V1",
@@ -205,7 +204,6 @@ def test_what_the_firmware_names():
         "board_name": "0J37VM",
         "chassis_type": "3",
     }
-    assert processor_sockets(table) == 1
     assert "CANARY" not in repr(dmi_texts(table))
 
 
@@ -226,7 +224,6 @@ def test_a_real_table_of_a_virtual_machine():
     table = table_of_windows((FIXTURES / "smbios_wine.bin").read_bytes())
     assert [one.kind for one in structures(table)] == [0, 1, 3, 2, 4, 32]
     assert dmi_texts(table) == {"chassis_type": "2"}
-    assert processor_sockets(table) == 1
 
 
 @given(
@@ -235,10 +232,9 @@ def test_a_real_table_of_a_virtual_machine():
     )
 )
 def test_soup_of_firmware(soup):
-    """Any bytes are texts and numbers, or nothing; it ends."""
+    """Any bytes are texts, or nothing; it ends."""
     table = table_of_windows(soup)
     assert all(isinstance(text, str) for text in dmi_texts(table).values())
-    assert processor_sockets(table) != 0
     list(structures(soup))
 
 

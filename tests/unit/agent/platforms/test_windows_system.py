@@ -28,7 +28,7 @@ from tests.support.waiting import PATIENCE_SECONDS, comes, in_time
 from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
 from veilleuse.agent.platforms import clock
-from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, holder
+from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, lock_holder
 from veilleuse.agent.platforms.windows import clock as windows_clock
 from veilleuse.agent.platforms.windows import system as windows_system
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
@@ -144,7 +144,7 @@ def test_where_a_suspend_is_not_announced_measuring_goes_on(windows, monkeypatch
 
     monkeypatch.setattr(windows, "on_power_event", refused)
     watch = windows_system.on_sleep_ahead(lambda: None)
-    watch.written()
+    watch.confirm_written()
     watch.close()
     assert "a suspend is not announced here" in caplog.text
 
@@ -261,7 +261,7 @@ def test_the_lock_of_this_very_system(tmp_path):
     with ProcessLock(tmp_path, RUN_LOCK, what="one"):
         with pytest.raises(AlreadyRunning, match=f"process {os.getpid()} holds"):
             ProcessLock(tmp_path, RUN_LOCK, what="another")
-        assert holder(tmp_path, RUN_LOCK) == os.getpid()
+        assert lock_holder(tmp_path, RUN_LOCK) == os.getpid()
     with ProcessLock(tmp_path, RUN_LOCK, what="a third"):
         pass
 
@@ -376,7 +376,7 @@ def test_a_closed_spool_is_begun_anew(tmp_path):
     """It is closed before another takes its place, since Windows renames nothing that is open; when that fails, it is tried again."""
     spool = FileSpool(connect(tmp_path / FILE_NAME), tmp_path / FILE_NAME, Bounds(8 << 20, 0))
     spool.close()
-    with pytest.raises(SpoolDamaged, match="another is begun"):
+    with pytest.raises(SpoolDamaged, match="a new one replaces it"):
         spool.append(("{}",), {})
 
 

@@ -19,7 +19,7 @@ from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
 from veilleuse.agent.platforms.clock import SystemClock
-from veilleuse.agent.polling.process import PollingProcess, compose, jobs_of, look
+from veilleuse.agent.polling.process import PollingProcess, compose, jobs_of, poll_once
 from veilleuse.agent.polling.worker import INCOMPLETE_READS, READS_BEFORE_OPENING, SourceStatus, Worker
 from veilleuse.agent.resident.poller_child import Poller, health_rows, something_to_poll
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
@@ -50,11 +50,11 @@ def test_a_turn_opens_and_reads(source):
     """Points, one reading with the time before it was asked for, and ok; opened once for many turns."""
     clock = FakeClock(boottime=7_000)
     worker = Worker(job(source), now=clock.now)
-    assert not worker.tried
+    assert not worker.has_tried
     worker.attempt()
     clock.advance(10_000)
     worker.attempt()
-    seen = worker.seen()
+    seen = worker.status()
     assert (seen.points, source.opened, source.reads) == ((POINT,), 1, 2)
     assert seen.readings == (SnapshotReading(PowerGauge(POINT, 40_000), 17_000, 10_000),)
     assert seen.outcome == Outcome("scripted desk", "ok", "", "", 2, 0)
@@ -69,13 +69,13 @@ def test_what_is_not_available_is_said_and_tried_later(source):
         worker.attempt()
         waits.append(worker.wait_seconds(time.time()))
     assert waits == [60, 120, 240, 300, 300, 300]
-    assert worker.seen().outcome == Outcome(
+    assert worker.status().outcome == Outcome(
         "scripted desk", "no_permission", "cannot read it", "chmod it", 0, 6
     )
     assert source.closed == source.opened, "what could not be opened is given back"
     source.opening = None
     worker.attempt()
-    assert worker.seen().outcome.word == "ok"
+    assert worker.status().outcome.word == "ok"
 
 
 def test_a_device_that_is_away_at_first_is_asked_at_its_interval(source):
@@ -85,7 +85,7 @@ def test_a_device_that_is_away_at_first_is_asked_at_its_interval(source):
     for _ in range(4):
         worker.attempt()
     assert worker.wait_seconds(time.time()) == 10
-    assert worker.seen().outcome.word == "failed"
+    assert worker.status().outcome.word == "failed"
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_reads_that_fail_open_again_after_three(source, error, reason):
     for _ in range(READS_BEFORE_OPENING):
         assert source.opened == 1
         worker.attempt()
-    assert (source.closed, worker.seen().outcome.reason) == (1, reason)
-    assert worker.seen().readings[0].reading == PowerGauge(POINT, 40_000)
+    assert (source.closed, worker.status().outcome.reason) == (1, reason)
+    assert worker.status().readings[0].reading == PowerGauge(POINT, 40_000)
     source.reading = None
     worker.attempt()
-    assert (source.opened, worker.seen().outcome.word) == (2, "ok")
+    assert (source.opened, worker.status().outcome.word) == (2, "ok")
 
 
 def test_a_point_that_stays_away_has_the_device_opened_again():
@@ -121,7 +121,7 @@ def test_a_point_that_stays_away_has_the_device_opened_again():
     source.points = (POINT,)
     worker.attempt()
     assert source.opened == 2
-    assert worker.seen().points == (POINT, OTHER)
+    assert worker.status().points == (POINT, OTHER)
 
 
 @pytest.mark.parametrize(
@@ -139,20 +139,20 @@ def test_what_cannot_be_published_costs_its_source_alone(source, nonsense):
     source.readings = (nonsense,)
     worker = Worker(job(source))
     worker.attempt()
-    assert (worker.seen().readings, worker.seen().outcome.word) == ((), "failed")
+    assert (worker.status().readings, worker.status().outcome.word) == ((), "failed")
     source.readings = (nonsense, PowerGauge(POINT, 1))
     worker.attempt()
-    assert [one.reading for one in worker.seen().readings] == [PowerGauge(POINT, 1)]
+    assert [one.reading for one in worker.status().readings] == [PowerGauge(POINT, 1)]
 
 
 def test_a_counter_is_read_every_20_seconds_at_least(source):
     """However its meter is set: the ticker would not wait for the next value. A gauge keeps its minute."""
     worker = Worker(job(source, every_seconds=60))
     worker.attempt()
-    assert worker.seen().readings[0].every_milliseconds == 60_000
+    assert worker.status().readings[0].every_milliseconds == 60_000
     source.readings = (EnergyCounter(POINT, 1, None, 10.0),)
     worker.attempt()
-    assert worker.seen().readings[0].every_milliseconds == 20_000
+    assert worker.status().readings[0].every_milliseconds == 20_000
     assert worker.wait_seconds(1_000_000_000.0) <= 1.2 * 20
 
 
@@ -177,12 +177,12 @@ def test_a_source_that_hangs_is_reported_while_it_hangs(source):
     source.gate.clear()
     thread = threading.Thread(target=worker.attempt)
     thread.start()
-    until(lambda: worker.seen().outcome.word == "failed")
-    assert worker.seen().outcome.reason.startswith("no answer for")
-    assert len(worker.seen().readings) == 1
+    until(lambda: worker.status().outcome.word == "failed")
+    assert worker.status().outcome.reason.startswith("no answer for")
+    assert len(worker.status().readings) == 1
     source.gate.set()
     thread.join()
-    assert worker.seen().outcome.word == "ok"
+    assert worker.status().outcome.word == "ok"
 
 
 # -------------------------------------------------------------------------------------- polling
@@ -276,7 +276,7 @@ def test_the_same_point_twice_counts_once():
     for name in ("shelly_plug desk", "tasmota_plug desk"):
         worker = Worker(job(ScriptedSource(), name))
         worker.attempt()
-        seen.append(worker.seen())
+        seen.append(worker.status())
     said = compose(seen, "b")
     assert len(said.readings) == len(said.points) == 1
     assert [outcome.word for outcome in said.outcomes] == ["ok", "failed"]
@@ -294,7 +294,7 @@ def test_look_waits_for_nobody_for_ever(monkeypatch):
     )
     monkeypatch.setattr("veilleuse.agent.polling.process.jobs_of", lambda _: jobs)
     began = time.monotonic()
-    first, second = look(AgentSettings())
+    first, second = poll_once(AgentSettings())
     assert time.monotonic() - began < PATIENCE_SECONDS / 2
     assert (first.outcome.word, quick.closed) == ("ok", 1)
     assert (second.outcome.word, slow.closed) == ("failed", 0)
@@ -445,7 +445,7 @@ def test_the_pipe_alone_ends_it(bench):
     """Deaf to SIGTERM, it sees its input end: as when its parent was killed."""
     bench.step()
     until(bench.starts)
-    child = bench.poller._child
+    child = bench.poller._child._process
     assert child is not None
     bench.poller.stop()
     assert child.returncode == 0, "it was killed after 5 s"
@@ -483,6 +483,6 @@ def test_health_tells_sources_not_meters(tmp_path):
 
 def test_seen_is_what_it_says():
     """A Seen of a worker that was never turned: failed, with no reading."""
-    seen = Worker(job(ScriptedSource())).seen()
+    seen = Worker(job(ScriptedSource())).status()
     assert isinstance(seen, SourceStatus)
     assert seen.outcome == Outcome("scripted desk", "failed", "not read yet")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A collector that changes the calendar of a workstation learns no time of day from it: DESIGN.md §3, decision 0028."""
+"""A collector that changes the calendar of a workstation learns no time of day from it: docs/calendars.md, decision 0028."""
 
 from __future__ import annotations
 

@@ -25,16 +25,13 @@ MONDAY = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp()) * 1000 - HOUR  # 00
 SPRING = int(datetime(2026, 3, 28, 20, tzinfo=UTC).timestamp()) * 1000  # the night of 23 hours
 AUTUMN = int(datetime(2026, 10, 24, 20, tzinfo=UTC).timestamp()) * 1000  # the night of 25 hours
 WINDOWS = (OpenSpan(3, 11 * 60 + 7, 12 * 60 + 1), OpenSpan(4, 60, 300), OpenSpan(7, 90, 270))
-BYTE_NAMES = ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes")
 
 
 def on(start: int, length: int, *, state: State = State.ON_IDLE, **fields: Any) -> Tick:
     """An awake tick with a load."""
-    fields.setdefault("load", LoadDelta(0.013, 0.9, 0.5, 1_001, 2_003, 3_005, 4_007))
+    fields.setdefault("load", LoadDelta(0.013, 0.9, 0.5, 3_004, 7_012))
     fields.setdefault("energies", (PointEnergy(PACKAGE, 12_345, length), PointEnergy(METER, 40_007, length)))
-    return Tick(
-        start, length, state, Supply.AC, agent_cpu_milliseconds=3, agent_rss_bytes=20_000_000, **fields
-    )
+    return Tick(start, length, state, Supply.AC, **fields)
 
 
 def full(start: int, length: int, state: State, energy: int, moved: int, ratio: float) -> Tick:
@@ -43,11 +40,10 @@ def full(start: int, length: int, state: State, energy: int, moved: int, ratio: 
         start,
         length,
         state=state,
-        load=LoadDelta(ratio, ratio, 0.4, moved, None, moved, 7),
+        load=LoadDelta(ratio, ratio, 0.4, moved, moved + 7),
         energies=(PointEnergy(PACKAGE, energy, length),),
         gaps=(("linux_hwmon", length),),
         displays_on=(0, moved % 3, 2, 0),
-        gpu_busy_ratio=ratio,
         units=(("unit:nginx", moved % 100_003), ("guest:7", 3)),
     )
 
@@ -130,17 +126,12 @@ def test_parts_sum_to_the_whole(rows, start, grain, restart, windows):
             expected["package-0"] += energy
             expected["package-0", "covered"] += milliseconds
             expected["cpu_busy_milliseconds"] += round(ratio * milliseconds)
-            expected["agent_cpu_milliseconds"] += 3
-            expected["gpu_busy_milliseconds"] += round(ratio * milliseconds)
             expected["display_milliseconds", 1] += moved % 3 * milliseconds
             expected["display_milliseconds", 2] += 2 * milliseconds
             if population is Population.SERVER:
                 expected["unit:nginx"] += moved % 100_003
                 expected["guest:7"] += 3
             expected[GapReason.SENSOR_LOST, "linux_hwmon"] += milliseconds
-            if population is not Population.WORKSTATION:
-                expected["disk_read_bytes"] += moved
-                expected["network_sent_bytes"] += 7
         else:
             tick = silent(start, milliseconds, state)
         expected[state] += milliseconds
@@ -238,13 +229,12 @@ def check_shape(records: list[Record], population: Population, period: int) -> N
             assert cell.sums.get("cpu_busy_milliseconds", 0) <= cell.sums.get("cpu_covered_milliseconds", 0)
             buckets = cell.buckets.get("cpu_bucket_milliseconds", [0])
             assert sum(buckets) == cell.sums.get("cpu_covered_milliseconds", 0)
-            assert cell.sums.get("gpu_busy_milliseconds", 0) <= cell.milliseconds
             assert cell.sums.get("update_window_milliseconds", 0) <= cell.milliseconds
             assert not cell.units or population is Population.SERVER
             if population is Population.WORKSTATION:
                 assert band is not Band.OPEN or "update_window_milliseconds" not in cell.sums
                 assert isinstance(record.period, WeekPeriod if band is Band.OPEN else DatePeriod)
-                assert not set(BYTE_NAMES) & set(cell.sums)
+                assert "network_rate_milliseconds" not in cell.buckets
                 assert "network_rate_milliseconds" not in cell.buckets
         if isinstance(record.period, ClockPeriod):
             start, length = record.period.start_unix_milliseconds, record.period.duration_milliseconds
@@ -294,13 +284,12 @@ def test_periods_of_a_server():
     start = NOON + 123_000
     records = [record for number in range(60) for record in fold.add(on(start + number * 10_000, 10_000))]
     assert [r.period for r in records] == [
-        ClockPeriod(NOON, 300_000, 3600),
-        ClockPeriod(NOON + 300_000, 300_000, 3600),
+        ClockPeriod(NOON, 300_000),
+        ClockPeriod(NOON + 300_000, 300_000),
     ]
     assert totals(records[:1])[State.UNKNOWN] == 123_000
     assert totals(records[1:])["milliseconds"] == 300_000
     assert totals(records[1:])["package-0"] == 30 * 12_345
-    assert records[0].max_rss_bytes == 20_000_000
 
 
 def test_thirty_days_off_are_720_records():
@@ -322,8 +311,8 @@ def test_a_silence_over_a_band_edge_is_not_two_records_of_one_time():
     fold = Fold(Population.SERVER, 60_000, SiteCalendar(calendar, "aa"))
     records = fold_all(fold, [silent(NOON, 2 * HOUR)])
     assert [r.period for r in records] == [
-        ClockPeriod(NOON, HOUR, 3600),
-        ClockPeriod(NOON + HOUR, HOUR, 3600),
+        ClockPeriod(NOON, HOUR),
+        ClockPeriod(NOON + HOUR, HOUR),
     ]
     assert {band for band, _, _ in records[0].cells} == {Band.CLOSED, Band.OPEN}
 
@@ -348,15 +337,13 @@ def test_absent_is_not_zero():
         [on(NOON, 10_000, load=None, state=State.ON_ACTIVE), silent(NOON + 10_000, 10_000, State.ASLEEP)],
     )
     awake = record.cells[Band.OPEN, State.ON_ACTIVE, Supply.AC]
-    assert set(awake.sums) == {"agent_cpu_milliseconds"}
-    assert awake.buckets == {}
+    assert (awake.sums, awake.buckets) == ({}, {})
     asleep = record.cells[Band.OPEN, State.ASLEEP, Supply.AC]
     assert (asleep.sums, asleep.buckets, asleep.energies) == ({}, {}, {})
-    load = LoadDelta(0.5, 0.5, None, None, None, None, None)
+    load = LoadDelta(0.5, 0.5, None, None, None)
     (record,) = fold_all(Fold(Population.SERVER, HOUR), [on(NOON, 10_000, load=load, state=State.ON_ACTIVE)])
     cell = record.cells[Band.OPEN, State.ON_ACTIVE, Supply.AC]
     assert set(cell.buckets) == {"cpu_bucket_milliseconds"}
-    assert not set(BYTE_NAMES) & set(cell.sums)
 
 
 @pytest.mark.parametrize("jump", [-HOUR, -400_000, -7_000, HOUR, DAY, -DAY, 10 * 365 * DAY])
@@ -407,7 +394,7 @@ def test_a_change_of_grain_closes_what_is_open():
     fold = Fold(Population.SERVER, 300_000)
     assert list(fold.add(on(NOON, 10_000))) == []
     again, finished = Fold.from_json(fold.to_json(), Population.WORKSTATION, HOUR)
-    assert [record.period for record in finished] == [ClockPeriod(NOON, 300_000, 3600)]
+    assert [record.period for record in finished] == [ClockPeriod(NOON, 300_000)]
     assert again.flush() == ()
 
 

@@ -78,18 +78,10 @@ def test_displays_are_counted_in_time():
 @pytest.mark.parametrize("state", [State.ASLEEP, State.OFF, State.UNKNOWN])
 def test_who_is_not_on_shows_nothing(state):
     """The collector refuses load while not on: such cells carry time and energy only."""
-    tick = on(NOON, state=state, displays_on=(1, 1, 1, 1), gpu_busy_ratio=0.5, units=(("unit:a", 5),))
+    tick = on(NOON, state=state, displays_on=(1, 1, 1, 1), units=(("unit:a", 5),))
     (record,) = fold_all(Fold(Population.SERVER, HOUR, site(OpenSpan(WEDNESDAY, 0, 1_440))), [tick])
     cell = record.cells[Band.OPEN, state, Supply.AC]
     assert (cell.buckets, cell.sums, cell.units, cell.window_energies) == ({}, {}, {}, {})
-
-
-def test_gpu_time_is_a_ratio_of_the_tick():
-    """Half of ten seconds; unknown is absent."""
-    (record,) = fold_all(Fold(Population.SERVER, HOUR), [on(NOON, gpu_busy_ratio=0.5), on(NOON + 10_000)])
-    assert record.cells[ON_KEY].sums["gpu_busy_milliseconds"] == 5_000
-    (record,) = fold_all(Fold(Population.SERVER, HOUR), [on(NOON)])
-    assert "gpu_busy_milliseconds" not in record.cells[ON_KEY].sums
 
 
 def test_without_windows_nothing_is_said_of_them():
@@ -258,7 +250,7 @@ def test_a_record_with_units_everywhere_fits():
                 cell = cells[band, state, supply] = Cell(HOUR)
                 for number in range(200):
                     cell.add_unit(f"unit:{number:058}", 2**40 + number)
-    record = Record(ClockPeriod(NOON, HOUR, 3600), "", 1, cells, {})
+    record = Record(ClockPeriod(NOON, HOUR), "", 1, cells, {})
     wire = encode_record(record)
     assert len(wire) < MAX_RECORD_BYTES - 16_000
     sent = sum(u.cpu_milliseconds for c in pb.Record.FromString(wire).measurement.cells for u in c.units)
@@ -269,7 +261,7 @@ def test_a_row_of_an_older_agent_and_a_row_for_one():
     """A spool survives the upgrade: rows without the new parts are read; new parts stand beside what an older program reads."""
     old = (
         '{"period":["date","2026-11-25"],"calendar":"","rule":1,"points":[["rapl","package-0","component","machine"]],'
-        '"cells":[["night","on_idle","ac",10000,[[0,5,10000]],{"cpu_busy_milliseconds":3},{}]],"gaps":[],"rss":7}'
+        '"cells":[["night","on_idle","ac",10000,[[0,5,10000]],{"cpu_busy_milliseconds":3},{}]],"gaps":[],"rss":0}'
     )
     record = body_from_json(old)
     assert isinstance(record, Record)

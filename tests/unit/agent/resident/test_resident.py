@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.fakes.measuring import NOON, FakeClock
 from tests.support.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.commands.once import once
+from veilleuse.agent.commands.once import measure_once
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
@@ -142,9 +142,7 @@ def test_records_come_period_by_period(life):
     """Every minute one row, filled to its length, in the spool as soon as the minute is over; the manager is told."""
     life.begin()
     life.steps(13)
-    assert [r.period for r in life.records()] == [
-        ClockPeriod(NOON + n * 60_000, 60_000, 3600) for n in range(2)
-    ]
+    assert [r.period for r in life.records()] == [ClockPeriod(NOON + n * 60_000, 60_000) for n in range(2)]
     assert sum(states(life.records()).values()) == 120_000
     life.end()
     assert life.manager.said[:2] == ["ready", "alive"]
@@ -363,12 +361,11 @@ def test_the_local_file_is_a_ceiling(tmp_path):
 
 
 def test_health_is_left_for_the_sender(life):
-    """Sources with outcomes and points, own cost: what Hello and `doctor` tell."""
+    """Sources with outcomes, own cost: what Hello and `doctor` tell."""
     life.begin()
     life.steps(7)
     said = json.loads(life.control(ControlKey.SOURCES))
     assert {row["name"] for row in said["sources"]} == {"fake", "utilisation"}
-    assert said["sources"][0]["points"] == [["fake", "fake", "wall", "machine"]]
     assert said["rss_bytes"] > 1_000_000
     life.end()
 
@@ -404,7 +401,7 @@ def test_a_reference_unit_is_fine_until_its_last_day():
 
 def test_once(life):
     """Two polls: what was read, what is not here and why, one record; no file is written."""
-    glance = once(life.settings, 2.0, life.clock)
+    glance = measure_once(life.settings, 2.0, life.clock)
     assert [name for name, _ in glance.readings] == ["fake"]
     assert sum(cell.milliseconds for cell in glance.records[0].cells.values()) == 2_000
     assert not list(life.state.iterdir())

@@ -42,7 +42,7 @@ DAY = 24 * HOUR
 
 def load(cpu: float, moved: int | None = 0) -> LoadDelta:
     """Two processors at one load, moving bytes twice."""
-    return LoadDelta(cpu, cpu, 0.3, moved, 0, 0, moved)
+    return LoadDelta(cpu, cpu, 0.3, moved, moved)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,6 @@ def test_clocks_that_drift_apart_cut_no_record_in_two(ppm, population):
         load,
         default_supply=Supply.AC,
         tick_milliseconds=60_000,
-        usage=lambda: (0, 0),
     )
     ticker.tick()
     fold, line = Fold(population, HOUR), Timeline()

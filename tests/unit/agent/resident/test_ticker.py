@@ -34,14 +34,12 @@ class Bench:
     def __init__(self, *sources: Source, supply: Supply = Supply.AC) -> None:
         self.clock = FakeClock()
         self.load = FakeLoad()
-        self.cpu = 0
         self.ticker = Ticker(
             self.clock,
             tuple((source, source.open()) for source in sources),
             self.load,
             default_supply=supply,
             tick_milliseconds=TICK,
-            usage=lambda: (self.cpu, 20_000_000),
         )
         self.ticker.tick()
 
@@ -50,7 +48,6 @@ class Bench:
             self.clock.advance(asleep, asleep=True)
         self.clock.advance(milliseconds)
         self.load.use(milliseconds, (load, load))
-        self.cpu += 1
         return self.ticker.tick()[1]
 
 
@@ -392,15 +389,15 @@ def test_supply_and_idle_runs():
 def test_load_is_a_difference():
     """Ratios over the tick, bytes as differences; a count that steps back is unknown; processors that come are too."""
     bench = Bench()
-    bench.load.use(0, (0.0, 0.0), (1_000, 0, 0, 500))
+    bench.load.use(0, (0.0, 0.0), (1_000, 500))
     (tick,) = bench.step(load=0.25)
     assert tick.load is not None
     assert tick.load.cpu_busy_ratio == pytest.approx(0.25)
-    assert (tick.load.disk_read_bytes, tick.load.network_sent_bytes) == (1_000, 500)
+    assert (tick.load.disk_bytes, tick.load.network_bytes) == (1_000, 500)
     bench.load.bytes[0] = 0
     (tick,) = bench.step()
     assert tick.load is not None
-    assert tick.load.disk_read_bytes is None
+    assert tick.load.disk_bytes is None
     bench.load.total.append(5)
     bench.load.busy.append(5)
     bench.clock.advance(TICK)
@@ -411,10 +408,3 @@ def test_load_is_a_difference():
     bench.clock.advance(TICK)
     assert bench.ticker.tick()[1][0].load is None
     assert bench.ticker.load_failures == 1
-
-
-def test_own_cost():
-    """CPU time of the agent is a difference, its memory is the value."""
-    bench = Bench()
-    (tick,) = bench.step()
-    assert (tick.agent_cpu_milliseconds, tick.agent_rss_bytes) == (1, 20_000_000)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fakes.measuring import CounterSource, FakeClock, FakeLoad, GaugeSource
+from tests.support.fakes.measuring import CounterSource, FakeClock, FakeLoad
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.model import DisplaysReading, GpuBusyReading, Point, Reading, Tick, UnitReading
+from veilleuse.agent.model import DisplaysReading, Point, Reading, Tick, UnitReading
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.wire.vocabulary import State, Supply
@@ -47,7 +47,6 @@ class Bench:
             self.load,
             default_supply=Supply.AC,
             tick_milliseconds=TICK,
-            usage=lambda: (0, 0),
         )
         self.ticker.tick()
 
@@ -78,18 +77,6 @@ def test_what_no_desk_has_is_not_counted(counts):
     assert Bench(Telling(DisplaysReading(counts))).step()[0].displays_on is None
 
 
-def test_gpus_are_averaged():
-    """Over all sources that tell; a ratio is one, and not a number is not."""
-    one, two = Telling(GpuBusyReading(0.2)), Telling(GpuBusyReading(0.6))
-    bench = Bench(one, GaugeSource(), two)
-    assert bench.step()[0].gpu_busy_ratio == pytest.approx(0.4)
-    one.readings = (GpuBusyReading(1.0004),)
-    two.readings = (GpuBusyReading(float("nan")),)
-    assert bench.step()[0].gpu_busy_ratio == 1.0
-    one.readings = ()
-    assert bench.step()[0].gpu_busy_ratio is None
-
-
 def test_units_are_differences():
     """From the second poll on; a poll that fails loses nothing; two sources are added."""
     services, guests = Telling(UnitReading("unit:nginx", 5_000)), Telling(UnitReading("guest:7", 70))
@@ -105,16 +92,11 @@ def test_units_are_differences():
 
 def test_units_are_not_followed_over_a_suspend():
     """Counters are dropped, as those of energy are: nobody knows what they did. The sleep itself tells of nothing."""
-    services = Telling(UnitReading("unit:nginx", 5_000), DisplaysReading((1, 0, 0, 0)), GpuBusyReading(0.5))
+    services = Telling(UnitReading("unit:nginx", 5_000), DisplaysReading((1, 0, 0, 0)))
     bench = Bench(services)
     services.readings = (UnitReading("unit:nginx", 5_900),)
     asleep, awake = bench.step(asleep=60_000)
-    assert (asleep.state, asleep.displays_on, asleep.gpu_busy_ratio, asleep.units) == (
-        State.ASLEEP,
-        None,
-        None,
-        (),
-    )
+    assert (asleep.state, asleep.displays_on, asleep.units) == (State.ASLEEP, None, ())
     assert awake.units == ()
     services.readings = (UnitReading("unit:nginx", 5_901),)
     assert bench.step()[0].units == (("unit:nginx", 1),)

@@ -58,7 +58,7 @@ cells = st.dictionaries(points, st.tuples(amounts, amounts), max_size=4).flatmap
     )
 )
 periods: st.SearchStrategy[Period] = st.one_of(
-    st.builds(ClockPeriod, st.integers(0, 2**42), st.integers(1, 3_600_000), st.integers(-50_400, 50_400)),
+    st.builds(ClockPeriod, st.integers(0, 2**42), st.integers(1, 3_600_000)),
     st.builds(DatePeriod, st.dates(date(2000, 1, 1), date(2200, 12, 31))),
     st.builds(WeekPeriod, st.integers(2000, 2200), st.integers(1, 53)),
 )
@@ -73,7 +73,6 @@ records = st.builds(
     st.dictionaries(
         st.tuples(st.sampled_from(GapReason), st.sampled_from(["", "linux_rapl"])), lengths, max_size=3
     ),
-    amounts,
 )
 gaps = st.builds(
     Gap,
@@ -89,9 +88,7 @@ def decoded_period(period: pb.Period) -> Period:
     match period.WhichOneof("kind"):
         case "clock":
             clock = period.clock
-            return ClockPeriod(
-                clock.start_unix_milliseconds, clock.duration_milliseconds, clock.utc_offset_seconds
-            )
+            return ClockPeriod(clock.start_unix_milliseconds, clock.duration_milliseconds)
         case "date":
             return DatePeriod(date(period.date.year, period.date.month, period.date.day))
         case _:
@@ -148,7 +145,6 @@ def decoded(wire: bytes) -> Record:
             (GapReason(word(pb.GapReason, "GAP_REASON_", gap.reason)), gap.source): gap.milliseconds
             for gap in message.gaps
         },
-        message.max_rss_bytes,
     )
 
 
@@ -189,21 +185,27 @@ def test_the_bytes_do_not_depend_on_the_order_of_growth(one, chance):
         one.idle_rule_version,
         {key: one.cells[key] for key in keys},
         dict(reversed(one.gaps.items())),
-        one.max_rss_bytes,
     )
     assert encode_record(shuffled) == encode_record(one)
 
 
 def test_absent_is_not_zero():
     """What was never measured is not on the wire; a measured zero is."""
-    cell = Cell(1_000, {}, {"disk_read_bytes": 0}, {})
+    cell = Cell(1_000, {}, {"any_core_busy_milliseconds": 0}, {})
     one = Record(DatePeriod(date(2026, 3, 2)), "", 1, {(Band.OPEN, State.ON_IDLE, Supply.AC): cell}, {})
     message = pb.Record.FromString(encode_record(one)).measurement.cells[0]
-    assert message.HasField("disk_read_bytes")
-    assert not message.HasField("disk_written_bytes")
+    assert message.HasField("any_core_busy_milliseconds")
     assert not message.HasField("cpu_busy_milliseconds")
     assert not message.energies
     assert not message.cpu_bucket_milliseconds
+
+
+def test_a_row_of_0_1_is_sent_without_what_is_no_longer_told():
+    """It waits in the spool over the upgrade with sums that the contract has not any more: the others are delivered."""
+    cell = Cell(1_000, {}, {"cpu_busy_milliseconds": 5}, {})
+    now = Record(DatePeriod(date(2026, 3, 2)), "", 1, {(Band.OPEN, State.ON_IDLE, Supply.AC): cell}, {})
+    before = now.to_json().replace('{"cpu_busy', '{"disk_read_bytes":7,"agent_cpu_milliseconds":3,"cpu_busy')
+    assert encode_record(Record.from_json(before.replace('"rss":0', '"rss":19000000'))) == encode_record(now)
 
 
 def test_the_built_in_calendar_is_named_by_its_hash():

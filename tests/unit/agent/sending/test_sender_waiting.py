@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""When the sender comes back: PROMISES.md §2.3."""
+"""When the sender comes back: docs/wire.md §3."""
 
 from __future__ import annotations
 

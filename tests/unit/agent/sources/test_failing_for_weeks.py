@@ -94,6 +94,7 @@ class Stuck:
     """A child in the kernel's hands: a file system that does not answer. No signal ends it."""
 
     pid = 4_711
+    stdin = None
 
     def __init__(self) -> None:
         self.waits: list[float | None] = []
@@ -116,7 +117,7 @@ class Stuck:
 def test_a_sender_that_nothing_ends_does_not_hold_up_the_measuring(tmp_path, caplog):
     """It is left to itself, and said; it holds its lock, so that no second one sends beside it."""
     contacts, child = Contacts(tmp_path, None, 0), Stuck()
-    contacts._child = child  # type: ignore[assignment]  # what Popen would have given
+    contacts._child._process = child  # type: ignore[assignment]  # what Popen would have given
     contacts.stop()
     assert not contacts.running
     assert sum(wait or 0 for wait in child.waits) <= 11
@@ -136,4 +137,4 @@ def test_a_disk_that_does_not_tell_its_room_keeps_the_rows_with_the_caller(tmp_p
             with pytest.raises(SpoolFull, match="Input/output error"):
                 spool.append([row], {})
         spool.append([row], {})
-        assert spool.pending() == 1
+        assert spool.count_pending() == 1

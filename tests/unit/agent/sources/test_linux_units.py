@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.trees import put
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.identity.clone import Copies
+from veilleuse.agent.identity.clone import CloneDetector
 from veilleuse.agent.model import UnitReading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.resident.open_sources import open_sources, source_context
@@ -364,7 +364,7 @@ def test_the_salt_is_the_one_beside_the_key(tmp_path):
     """What the sender makes before its first Hello is what guests are named with: one file, two processes."""
     state = tmp_path / "state"
     settings = read_settings(None, {}, {"paths.state": str(state)})
-    Copies(state).keep({"machine-id": "0123"})
+    CloneDetector(state).keep({"machine-id": "0123"})
     assert len(Path(source_context(settings).salt).read_bytes()) == 32
 
 

@@ -23,13 +23,13 @@ from tests.support.metering import context_of, secret_file
 from tests.support.trees import TREES
 from tests.support.waiting import until
 from veilleuse.agent.commands.doctor import MACHINE, _no_meter, _source_lines, ladder
-from veilleuse.agent.commands.poll import Slow, rows
+from veilleuse.agent.commands.poll import PollResult, rows
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.host.machine import detect
 from veilleuse.agent.model import Point
 from veilleuse.agent.polling.worker import Job, Worker
 from veilleuse.agent.ports import Source
-from veilleuse.agent.sources import POLLED, OpenedSource, Sources, polled_factory
+from veilleuse.agent.sources import OpenedSource, Sources, polled_factory
 from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.nut_ups import NutUps
 from veilleuse.agent.sources.readings import unreached
@@ -37,7 +37,7 @@ from veilleuse.agent.sources.redfish import Redfish
 from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.snmp_meter import SnmpMeter
 from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
-from veilleuse.wire.vocabulary import Boundary, PointKind
+from veilleuse.wire.vocabulary import POLLED_SOURCES, Boundary, PointKind
 
 METER = '[[meter]]\nname = "ups-1"\nsource = "nut_ups"\naddress = "192.0.2.7"\n'
 STATUS_8 = Path(__file__).parents[3] / "fixtures" / "plugs" / "tasmota_status8.json"
@@ -144,11 +144,11 @@ def test_a_meter_that_fails_is_logged_once_and_its_return_too(caplog):
     worker = Worker(job(source)._replace(every_seconds=1))
     worker.wait_seconds = lambda unix_seconds: 0.01  # type: ignore[method-assign]
     worker.start()
-    until(lambda: worker.seen().outcome.failures > 5)
+    until(lambda: worker.status().outcome.failures > 5)
     source.opening = SourceUnavailable("no_permission", "cannot read it", "chmod it")
-    until(lambda: worker.seen().outcome.word == "no_permission")
+    until(lambda: worker.status().outcome.word == "no_permission")
     source.opening = None
-    until(lambda: worker.seen().outcome.successes > 5)
+    until(lambda: worker.status().outcome.successes > 5)
     worker.stop(5)
     told = [(one.levelname, one.message, vars(one).get("reason")) for one in caplog.records]
     assert told == [
@@ -168,7 +168,7 @@ def test_what_is_not_on_this_machine_is_no_warning(caplog):
     assert not caplog.records
     worker = Worker(mine)
     worker.start()
-    until(lambda: worker.tried)
+    until(lambda: worker.has_tried)
     worker.stop()
     assert [(one.levelname, one.message) for one in caplog.records] == [("INFO", "source not available here")]
 
@@ -204,10 +204,10 @@ def test_the_polling_process_does_not_lock_an_account(tmp_path):
         for _ in range(5):
             worker.attempt()
         assert service.logins == 1
-        assert "not tried again for 5 minutes" in worker.seen().outcome.reason
+        assert "not tried again for 5 minutes" in worker.status().outcome.reason
         credentials_file(tmp_path)
         worker.attempt()
-        assert (worker.seen().outcome.word, service.logins) == ("ok", 2)
+        assert (worker.status().outcome.word, service.logins) == ("ok", 2)
         worker.close()
 
 
@@ -228,7 +228,7 @@ def test_a_shared_meter_does_not_see_this_machine_whole():
 
 def test_doctor_says_the_same_reason_once():
     """Five sources that nothing is configured for are one line, which names the file they would be in."""
-    slow = Slow((), tuple(POLLED), "", "/etc/veilleuse/meters.toml")
+    slow = PollResult((), tuple(POLLED_SOURCES), "", "/etc/veilleuse/meters.toml")
     lines = list(_source_lines(rows(slow)))
     (line,) = (line for line in lines if "snmp_meter" in line)
     assert line == (

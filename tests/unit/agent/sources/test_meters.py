@@ -12,9 +12,8 @@ import pytest
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.polling.process import options_of
 from veilleuse.agent.ports import MeterSpec
-from veilleuse.agent.sources import POLLED
 from veilleuse.agent.sources.meters_file import MAX_METERS, read_credentials, read_meters
-from veilleuse.wire.vocabulary import Boundary
+from veilleuse.wire.vocabulary import POLLED_SOURCES, Boundary
 
 OPTIONS: dict[str, dict[str, type]] = {
     "nut_ups": {"ups": str},
@@ -192,7 +191,7 @@ def test_credentials_that_are_not_there(read, tmp_path):
         read_credentials(str(missing))
 
 
-@pytest.mark.parametrize("source", sorted(POLLED))
+@pytest.mark.parametrize("source", sorted(POLLED_SOURCES))
 def test_every_source_tells_its_keys(source):
     """OPTIONS of each polled source holds texts, whole numbers and truths only, none of which is a common key."""
     told = options_of(source) or {}  # None where its library is not installed

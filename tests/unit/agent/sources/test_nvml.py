@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.nvidia_nvml import NvidiaNvml
 from veilleuse.wire.vocabulary import Boundary, PointKind
@@ -54,14 +54,12 @@ def gpus(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_energy_is_counted_where_the_board_counts(gpus):
-    """mJ → µJ, no range, a ceiling of twice the board's limit; load averaged over the boards."""
+    """mJ → µJ, no range, a ceiling of twice the board's limit."""
     source = gpus.source()
     assert source.open() == (FIRST, SECOND)
-    gpus.second.busy_percent = 100
     assert source.read() == (
         EnergyCounter(FIRST, 5_000_000_000, None, 600.0),
         EnergyCounter(SECOND, 5_000_000_000, None, 600.0),
-        GpuBusyReading(0.7),
     )
 
 
@@ -93,14 +91,14 @@ def test_one_falls_off_the_bus(gpus):
     source = gpus.source()
     source.open()
     gpus.first.error = LOST
-    assert [getattr(one, "point", None) for one in source.read()] == [SECOND, None]
+    assert [one.point for one in source.read()] == [SECOND]
     gpus.second.error = LOST
     with pytest.raises(ReadFailed, match="GPU is lost"):
         source.read()
     gpus.first.error = gpus.second.error = 0
     source.close()
     assert source.open() == (FIRST, SECOND)
-    assert len(source.read()) == 3
+    assert len(source.read()) == 2
 
 
 def test_a_gpu_keeps_its_name_when_numbers_move(gpus):
@@ -119,7 +117,7 @@ def test_a_lost_gpu_that_the_driver_still_names_is_offered(gpus):
     gpus.first.error = LOST
     source = gpus.source()
     assert source.open() == (FIRST, SECOND)
-    assert [getattr(one, "point", None) for one in source.read()] == [SECOND, None]
+    assert [one.point for one in source.read()] == [SECOND]
 
 
 def test_a_container_is_shown_its_own_gpu_only(gpus):
@@ -155,28 +153,14 @@ def test_a_gpu_that_sleeps_is_not_woken(gpus, status):
     assert gpus.source().open() == (SECOND,)
 
 
-def test_mig(gpus):
-    """A board cut into MIG instances: the board's energy as a whole, no load; the average is of the others."""
-    gpus.first.busy_percent = None
-    source = gpus.source()
-    source.open()
-    assert source.read()[-1] == GpuBusyReading(0.4)
-    gpus.second.busy_percent = None
-    assert all(isinstance(one, EnergyCounter) for one in source.read())
-
-
 def test_vgpu(gpus):
-    """A virtual GPU tells its load at most: no point, its energy is its host's; one that tells nothing is not here."""
+    """A virtual GPU tells no energy: it is its host's, and the source is not here."""
     for gpu in (gpus.first, gpus.second):
         gpu.energy_millijoules = gpu.power_milliwatts = None
-    source = gpus.source("kvm")
-    assert source.open() == ()
-    assert source.read() == (GpuBusyReading(0.4),)
-    gpus.first.busy_percent = gpus.second.busy_percent = None
     with pytest.raises(SourceUnavailable, match="its host's") as caught:
         gpus.source("kvm").open()
     assert caught.value.word == "virtual_machine"
-    assert gpus.table.sessions == 1, "the refused one gave its session back"
+    assert gpus.table.sessions == 0, "it gave its session back"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +197,7 @@ def test_a_limit_that_is_not_told(gpus):
     source.open()
     assert source.read()[0] == EnergyCounter(FIRST, 5_000_000_000, None, 3_000.0)
     gpus.first.energy_millijoules = 2**64 - 1
-    assert [getattr(one, "point", None) for one in source.read()] == [SECOND, None]
+    assert [one.point for one in source.read()] == [SECOND]
 
 
 PROGRAM = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.fakes.measuring import CounterSource, FakeClock
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading, Tick
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading, Tick
 from veilleuse.agent.ports import Source, SourceContext
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.polled import PolledSources
@@ -116,8 +116,8 @@ def test_a_counter_is_given_once(seam):
 
 
 def test_a_gauge_holds_for_three_intervals(seam):
-    """A BMC is asked every 30 s: its word stands in between, and not for ever; the GPUs' load likewise."""
-    readings = (PowerGauge(BMC, 180_000), GpuBusyReading(0.5))
+    """A BMC is asked every 30 s: its word stands in between, and not for ever."""
+    readings = (PowerGauge(BMC, 180_000),)
     seam.publish(*readings, age=0, every=30_000)
     seam.source.open()
     for _ in range(10):
@@ -248,7 +248,6 @@ def ticker(seam: Seam, *others: Source, tick_milliseconds: int = 10_000) -> Tick
         None,
         default_supply=Supply.AC,
         tick_milliseconds=tick_milliseconds,
-        usage=lambda: (0, 0),
     )
 
 
@@ -291,8 +290,8 @@ def test_two_counters_out_of_step_lose_nothing(seam):
     assert sum(tick.duration_milliseconds for tick in ticks) == 390_000
 
 
-def test_points_that_come_later_are_in_the_health(seam):
-    """`doctor`, facts and the collector see them from then on; opening again is no failure."""
+def test_points_that_come_later_are_polled(seam):
+    """Their energy is counted from then on; opening again is no failure."""
     loop = ticker(seam)
     loop.tick()
     seam.publish(PowerGauge(BMC, 180_000), points=(BMC,))
@@ -300,7 +299,7 @@ def test_points_that_come_later_are_in_the_health(seam):
     loop.tick()
     (row,) = loop.health()
     assert (row["name"], row["successes"], row["failures"]) == ("polled", 2, 0)
-    assert row["points"] == [["bmc", "bmc", "wall", "machine"]]
+    assert loop.polled[0].points == (BMC,)
 
 
 def test_a_source_that_is_added_is_polled(seam):

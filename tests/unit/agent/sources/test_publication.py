@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, SupplyReading
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
 from veilleuse.agent.sources.snapshot import (
     LARGEST_BYTES,
     Outcome,
@@ -31,7 +31,6 @@ WHOLE = st.integers(0, 2**63 - 1)
 READINGS = st.one_of(
     st.builds(EnergyCounter, st.sampled_from([PLUG, RACK]), WHOLE, st.none() | WHOLE, st.floats(0.001, 1e9)),
     st.builds(PowerGauge, st.sampled_from([PLUG, RACK]), WHOLE),
-    st.builds(GpuBusyReading, st.floats(0, 1)),
 )
 
 
@@ -81,14 +80,17 @@ def plain(**changes: object) -> dict[str, object]:
 
 
 def test_the_good_one_is_good(tmp_path):
-    """What the wrong ones below differ from; also as an older writer leaves it, without boot and counts."""
+    """What the wrong ones below differ from; also as an older writer leaves it: no boot, no counts, the load of GPUs."""
     path = tmp_path / "published.json"
     path.write_text(json.dumps(plain()))
     assert read_publication(str(path)).readings[0].reading == PowerGauge(PLUG, 40_000)
-    old = plain(outcomes=[["shelly_plug desk-3", "ok", "", ""]])
+    readings = [["gpu_busy", 1_000, 10_000, 0.5], ["gauge", 1_000, 10_000, 0, 40_000]]
+    old = plain(outcomes=[["shelly_plug desk-3", "ok", "", ""]], readings=readings)
     del old["boot"]
     path.write_text(json.dumps(old))
-    assert read_publication(str(path)).outcomes == (Outcome("shelly_plug desk-3", "ok"),)
+    found = read_publication(str(path))
+    assert found.outcomes == (Outcome("shelly_plug desk-3", "ok"),)
+    assert [one.reading for one in found.readings] == [PowerGauge(PLUG, 40_000)]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +120,6 @@ def test_the_good_one_is_good(tmp_path):
         json.dumps(plain(readings=[["counter", 1_000, 10_000, 0, 5, -1, 100]])),
         '{"version":1,"points":[["plug","desk-3","wall","machine"]],"outcomes":[],'
         '"readings":[["counter",1,1,0,5,null,1' + "0" * 400 + "]]}",
-        json.dumps(plain(readings=[["gpu_busy", 1_000, 10_000, 1.5]])),
-        json.dumps(plain(readings=[["gpu_busy", 1_000, 10_000, float("nan")]])),
         json.dumps(plain(readings=[["supply", 1_000, 10_000, "ac"]])),
         json.dumps(plain(outcomes=[["a"]])),
         json.dumps(plain(outcomes=[["a", "ok", "", "", -1, 0]])),
@@ -154,8 +154,6 @@ def test_no_bytes_do_anything_else(tmp_path_factory, content):
         EnergyCounter(PLUG, 1, 2**63, 10.0),
         EnergyCounter(PLUG, 1, None, float("inf")),
         EnergyCounter(PLUG, 1, None, float("nan")),
-        GpuBusyReading(1.01),
-        GpuBusyReading(float("nan")),
         SupplyReading(Supply.AC),
     ],
 )

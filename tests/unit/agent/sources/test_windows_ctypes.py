@@ -17,7 +17,8 @@ from tests.support.fakes.windows import CONTEXT
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms.windows.api import RawCounterItem, WindowsCalls
 from veilleuse.agent.platforms.windows.calls import WindowsCallError
-from veilleuse.agent.sources import BUILTIN, BY_SYSTEM, UNITS, open_all
+from veilleuse.agent.sources import BUILTIN, UNITS, open_all
+from veilleuse.wire.vocabulary import SOURCES_OF_SYSTEM
 
 METER = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
 
@@ -305,24 +306,22 @@ def test_each_system_has_its_own_sources():
     """Nothing of another system is built in; each class exists, under its own name; the names are unique over all."""
     import importlib
 
-    names = [name for table in BY_SYSTEM.values() for name in table]
+    names = [name for names in SOURCES_OF_SYSTEM.values() for name in names]
     assert len(set(names)) == len(names)
-    elsewhere = {name for system, table in BY_SYSTEM.items() if system != sys.platform for name in table}
-    assert set(BY_SYSTEM[sys.platform]) <= set(BUILTIN)
-    assert not elsewhere & set(BUILTIN)
-    for table in BY_SYSTEM.values():
-        for name, target in table.items():
-            module, _, attribute = target.partition(":")
-            assert getattr(importlib.import_module(module), attribute).name == name
+    here = set(SOURCES_OF_SYSTEM[sys.platform])
+    assert set(BUILTIN) == here | {"polled", "fake"}
+    for name in names:
+        module = importlib.import_module(f"veilleuse.agent.sources.{name}")
+        assert getattr(module, name.title().replace("_", "")).name == name
 
 
 def test_a_source_of_another_system_is_not_available_here():
     """One configuration may serve several systems; a name that no system knows is still refused."""
     elsewhere = [
         name
-        for system, table in BY_SYSTEM.items()
+        for system, names in SOURCES_OF_SYSTEM.items()
         if system != sys.platform
-        for name in table
+        for name in names
         if name != UNITS  # chosen by another setting
     ]
     found = open_all(elsewhere, CONTEXT)

@@ -352,7 +352,6 @@ class Bench:
             None,
             default_supply=Supply.AC,
             tick_milliseconds=10_000,
-            usage=lambda: (0, 0),
         )
         self.spent, self.told, self.lied = 0.0, 0, False
 

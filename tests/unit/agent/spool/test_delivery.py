@@ -118,7 +118,7 @@ class Delivery(RuleBasedStateMachine):
         self.now += minutes * MINUTE
         self.collector.faults = iter(faults)
         with suppress(AgentError):
-            Sender(self.outbox, self.collector, pb.Facts(agent_version="0.2.0"), lambda: self.now).contact()
+            Sender(self.outbox, self.collector, pb.Facts(model="PC"), lambda: self.now).contact()
 
     @rule(ahead=st.integers(0, 5))
     def refuse(self, ahead: int) -> None:
@@ -187,10 +187,10 @@ class Delivery(RuleBasedStateMachine):
         for _ in range(60):
             self.write(())
             self.contact([])
-            if not self.queue and not self.spool.pending():
+            if not self.queue and not self.spool.count_pending():
                 break
         assert not self.queue
-        assert self.spool.pending() == 0, "something blocks the queue"
+        assert self.spool.count_pending() == 0, "something blocks the queue"
         self.check()
 
     def check(self) -> None:
@@ -285,7 +285,7 @@ def forgets_former_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def believes_damaged_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are sent without a look at their chain."""
-    monkeypatch.setattr(session, "_damaged", lambda chain, run: None)
+    monkeypatch.setattr(session, "_find_damaged", lambda chain, run: None)
 
 
 def drops_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:

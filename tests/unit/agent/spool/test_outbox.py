@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs. PROMISES.md §2.1."""
+"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs. docs/wire.md §1."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_rows_are_numbered_only_while_few_wait(outbox):
     outbox.acknowledge(3, NOW)
     assert outbox.number_pending(4) == 3
     assert outbox.last_seq() == 7
-    assert outbox.waiting()[0] == 7
+    assert outbox.count_waiting()[0] == 7
 
 
 def test_a_run_is_bounded_in_rows_and_bytes(outbox):
@@ -188,7 +188,7 @@ def test_the_quarantine_is_bounded_in_bytes(tmp_path):
         ).fetchone()
         assert 3_000 < size <= 5_000
         assert last == 200
-        assert outbox.quarantined() == rows
+        assert outbox.count_quarantined() == rows
 
 
 def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What left the ring and a restored collector lacks is told in full: a gap is one number, and stands for all its records. PROMISES.md §2.2."""
+"""What left the ring and a restored collector lacks is told in full: a gap is one number, and stands for all its records. docs/wire.md §2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.sending.session import Sender
 from veilleuse.agent.spool.database import RING_FLOOR, Bounds, FileSpool, connect, gap_row
-from veilleuse.agent.spool.epochs import FORMER_EPOCHS, GAPS_KEPT, note_gaps, records_between
+from veilleuse.agent.spool.epochs import FORMER_EPOCHS, GAPS_KEPT, records_between, store_gap_counts
 from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -57,7 +57,7 @@ class Machine:
         """An hour later: what the ring holds may leave it at the next acknowledgement."""
         self.now += 60 * MINUTE
         self.collector.faults = iter(faults)
-        Sender(self.outbox, self.collector, pb.Facts(agent_version="0.2.0"), lambda: self.now).contact()
+        Sender(self.outbox, self.collector, pb.Facts(model="PC"), lambda: self.now).contact()
 
     def deliver(self, count: int) -> None:
         """So many minutes, acknowledged; all but the last few leave the ring."""
@@ -67,7 +67,7 @@ class Machine:
 
     def accounted(self) -> int:
         """Minutes stored and records declared: as many as were made."""
-        assert self.spool.pending() == 0
+        assert self.spool.count_pending() == 0
         return self.collector.measurements().total() + sum(gap.records for gap in self.collector.gaps())
 
 
@@ -164,7 +164,7 @@ def test_gaps_numbered_by_an_agent_of_0_1_are_counted_once_it_is_0_2(machine):
 def test_what_gaps_stand_for_is_bounded_and_never_too_little(machine):
     """The oldest ones are told with the next: between them one more than there was, nowhere one fewer."""
     epoch, last = machine.outbox.epoch(), GAPS_KEPT + 50
-    note_gaps(machine.connection, dict.fromkeys(range(1, last + 1), 3))
+    store_gap_counts(machine.connection, dict.fromkeys(range(1, last + 1), 3))
     assert records_between(machine.connection, epoch, 1, last) == 3 * last
     assert records_between(machine.connection, epoch, 51, last) >= 3 * (last - 50)
     assert records_between(machine.connection, epoch, last, last) == 3

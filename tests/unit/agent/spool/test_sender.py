@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender against a collector on real gRPC ports with real TLS: PROMISES.md §2.2, R3, R4, R12, R13."""
+"""The sender against a collector on real gRPC ports with real TLS: docs/wire.md §2, docs/guarantees.md R3, R4, R12, R13."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.model import Gap
 from veilleuse.agent.spool.outbox import Ring
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import GapReason
 
 
@@ -238,7 +239,7 @@ def test_facts_travel_when_they_change(agent, collector):
     assert agent.send()
     hellos = [one for one in collector.requests if isinstance(one, pb.HelloRequest)]
     assert [one.HasField("facts") for one in hellos] == [True, False]
-    assert hellos[0].facts.agent_version == hellos[0].health.agent_version
+    assert hellos[0].health.agent_version == VERSION
     assert hellos[1].instance_id
     assert not hellos[0].instance_id
 

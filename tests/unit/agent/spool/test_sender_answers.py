@@ -71,7 +71,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 @pytest.fixture
 def sender(outbox: Outbox, direct: Direct) -> Sender:
     """Between the two."""
-    return Sender(outbox, direct, pb.Facts(agent_version="0"), lambda: 1)
+    return Sender(outbox, direct, pb.Facts(model="PC"), lambda: 1)
 
 
 def answer(outcome: int, mark: int, chain: bytes = b"") -> Callable[[pb.PushRequest], pb.PushResponse]:
@@ -138,15 +138,15 @@ def test_an_unknown_outcome_ends_the_contact(sender, direct, outcome, outbox):
     direct.scripted = [answer(outcome, 0)]
     with pytest.raises(CollectorAway, match="does not know"):
         sender.contact()
-    assert outbox.waiting()[0] == 5
+    assert outbox.count_waiting()[0] == 5
 
 
 def test_a_collector_that_never_agrees_is_left_in_peace(sender, direct, outbox):
     """EXPECTED_EARLIER for ever: the contact ends by itself, the records stay."""
     direct.scripted = [answer(pb.PUSH_OUTCOME_EXPECTED_EARLIER, 0, chain_start(outbox.epoch()))] * 10_000
-    with pytest.raises(CollectorAway, match="do not come to agree"):
+    with pytest.raises(CollectorAway, match="cannot agree on the stream"):
         sender.contact()
-    assert outbox.waiting()[0] == 5
+    assert outbox.count_waiting()[0] == 5
 
 
 def test_a_hello_that_is_refused_names_the_versions(sender, direct, monkeypatch):
@@ -163,8 +163,8 @@ def test_a_hello_that_is_refused_names_the_versions(sender, direct, monkeypatch)
 def test_health_tells_how_the_sources_do(sender, direct, outbox):
     """As the resident process left it in the control table."""
     sources = [
-        {"name": "utilisation", "successes": 9, "failures": 1, "unavailable": None, "points": []},
-        {"name": "linux_rapl", "successes": 0, "failures": 0, "unavailable": "virtual_machine", "points": []},
+        {"name": "utilisation", "successes": 9, "failures": 1, "unavailable": None},
+        {"name": "linux_rapl", "successes": 0, "failures": 0, "unavailable": "virtual_machine"},
     ]
     said = {"sources": sources, "cpu_milliseconds": 1_234, "rss_bytes": 19_000_000}
     outbox.set_control({ControlKey.SOURCES: json.dumps(said)})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What energy is for the bilan carbone: METHOD.md §2's mapping, the home share, what a change of factor is."""
+"""What energy is for the bilan carbone: docs/methodology.md §8's mapping, the home share, what a change of factor is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JANUARY, NEXT = date(2026, 1, 1), date(2027, 1, 1)
 
 
 def test_ademe_2022_by_item():
-    """10,000 kWh on an own site: 338 kg in 2.1, 182.4 kg in 4.1, residual −0.4 beside them; 520 in all (METHOD.md §8)."""
+    """10,000 kWh on an own site: 338 kg in 2.1, 182.4 kg in 4.1, residual −0.4 beside them; 520 in all (docs/methodology.md §13)."""
     found = bilan_lines(PowerContext.OWN_SITE, ADEME_2022, DEFAULT_MAPPING)
     assert [(one.part, one.item.beges_item, one.item.ghg_category, one.kgco2e) for one in found] == [
         ("combustion", "2.1", "2", 338),
@@ -150,5 +150,5 @@ def test_a_home_share_is_between_none_and_all():
     ],
 )
 def test_across_2023_2024_it_is_the_method_too(zone: str, before: int, after: int, note: str | None):
-    """Two series: METHOD.md §2. A provisional year stands on the last value: nothing changed."""
+    """Two series: docs/methodology.md §8. A provisional year stands on the last value: nothing changed."""
     assert factor_change(choose(zone, before), choose(zone, after)) == note

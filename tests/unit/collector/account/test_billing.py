@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy of a period × factors → METHOD.md §7's columns."""
+"""Energy of a period × factors → docs/methodology.md §10's columns."""
 
 from __future__ import annotations
 

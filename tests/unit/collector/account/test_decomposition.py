@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A change is told by fleet, mix, hours and watts, exactly: METHOD.md §1.5."""
+"""A change is told by fleet, mix, hours and watts, exactly: docs/methodology.md §10."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy × factor: METHOD.md §8's worked answers, exactly."""
+"""Energy × factor: docs/methodology.md §13's worked answers, exactly."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def test_the_factors_uncertainty():
 
 
 def test_the_interval_is_multiplicative():
-    """value·exp(∓1.959964·u); METHOD.md §8's u = 0.0163649 gives 1,088,520 to 1,160,636 around 1,124,000."""
+    """value·exp(∓1.959964·u); docs/methodology.md §13's u = 0.0163649 gives 1,088,520 to 1,160,636 around 1,124,000."""
     low, high = interval(1_124_000, 0.0163649)
-    # METHOD.md prints six digits of u: the ends agree to a few kWh.
+    # docs/methodology.md §13 prints six digits of u: the ends agree to a few kWh.
     assert low == pytest.approx(1_088_520, abs=25)
     assert high == pytest.approx(1_160_636, abs=25)

@@ -13,7 +13,7 @@ from veilleuse.collector.account.rounding import round_interval
 
 
 def test_nothing_known():
-    """METHOD.md §8: all scores null, GSD² 2.5163566012590954."""
+    """docs/methodology.md §13: all scores null, GSD² 2.5163566012590954."""
     assert gsd2({}) == pytest.approx(2.5163566012590954, abs=1e-15)
     assert gsd2(dict.fromkeys(coefficients())) == gsd2({}) == gsd2(dict.fromkeys(coefficients(), 1))
 

@@ -13,10 +13,10 @@ import pytest
 
 from tests.support.closed_years import PERIOD, YEAR, command, filled_year, report, told
 from tests.support.machines import settings_in
+from tests.support.sources import opened
 from veilleuse.collector.account.publishable import _nice, round_for_publication
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import settings_environment
 
 STEP_KWH = 5_000

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Figures as people read them: METHOD.md §5's rounding rule."""
+"""Figures as people read them: docs/methodology.md §6's rounding rule."""
 
 from __future__ import annotations
 

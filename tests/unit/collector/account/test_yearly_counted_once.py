@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Nothing of the yearly figure is counted twice, or compared with what it is not. METHOD.md §1.5, §3, §5."""
+"""Nothing of the yearly figure is counted twice, or compared with what it is not. docs/methodology.md §3, §6 and §10."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from tests.support.killing import dies_at, in_child
 from tests.support.machines import settings_in
-from veilleuse.collector.store.sqlite import SqliteInventoryReader, create_store, open_store
+from veilleuse.collector.store.sqlite.inventory import SqliteInventoryReader
+from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector import settings
 from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import InventoryMapping

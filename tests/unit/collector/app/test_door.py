@@ -26,9 +26,9 @@ from veilleuse.collector.app.gateway.messages import (
     certificate_from,
     decode,
     encode,
-    opening_from,
     reasons_from,
     reply_from,
+    setup_from,
 )
 from veilleuse.collector.app.gateway.relay import Budget, Relay, bind
 
@@ -83,7 +83,7 @@ def test_messages_come_back_as_they_went():
     certificate = GatewayCertificate("a key", "a chain")
     opening = GatewaySetup("127.0.0.1:0", ("/a/B",), certificate, "/somewhere/ca")
     reply = Reply("OK", "an é", (("veilleuse-reason", "x"),))
-    assert opening_from(through(opening)[0]) == opening
+    assert setup_from(through(opening)[0]) == opening
     assert certificate_from(through(certificate)[0]) == certificate
     assert reply_from(through(reply, b"\n\x00")[0]) == reply
     assert through(reply, b"\n\x00")[1] == b"\n\x00"
@@ -117,7 +117,7 @@ def test_what_is_no_message(raw):
         decode(io.BytesIO(raw))
 
 
-@pytest.mark.parametrize("read", [opening_from, certificate_from, reply_from, reasons_from])
+@pytest.mark.parametrize("read", [setup_from, certificate_from, reply_from, reasons_from])
 @pytest.mark.parametrize("head", [{}, {"certificate": None, "trailing": 7, "reasons": [1]}])
 def test_an_answer_that_makes_no_sense(read, head):
     """Likewise."""

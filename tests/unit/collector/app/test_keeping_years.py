@@ -35,6 +35,7 @@ from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.keep_years import keep_due
 from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
 
@@ -122,7 +123,8 @@ def late(settings: CollectorSettings, monday: date) -> None:
 
 def keep_here(collector: Collector, day: date, _: threading.Event) -> dict[int, str]:
     """As the collector's own process does, without the process."""
-    return keep_due(collector.settings, day, collector.operations.perform)
+    with open_reader(collector.settings.data_dir) as store:
+        return keep_due(store, collector.settings, day, collector.operations.perform)
 
 
 def live(settings: CollectorSettings, *days: date) -> None:

@@ -25,7 +25,7 @@ from veilleuse.collector.app.grpc_server import OPTIONS
 from veilleuse.collector.errors import StoreFull
 from veilleuse.collector.ingest.receiver import SERVICE
 from veilleuse.collector.settings import Grpc
-from veilleuse.collector.store.sqlite import create_store
+from veilleuse.collector.store import create_store
 
 
 def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority):

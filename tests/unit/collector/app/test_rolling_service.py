@@ -18,12 +18,12 @@ from tests.support.rolled import roll, workstation, workstation_days
 from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.derive import _here, _in_the_collector
 from veilleuse.collector.cli.doctor.storage import check_retention
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 TODAY = datetime.now(UTC).date()
 
@@ -62,7 +62,7 @@ def test_a_collector_that_runs_keeps_months_and_removes_days(settings):
     days = [TODAY]
     with open_collector(settings) as collector:
         collector.rolls.start()
-        with upkeep(collector, today=lambda: days[-1], look_seconds=0.05):
+        with run_daily_tasks(collector, today=lambda: days[-1], look_seconds=0.05):
             until(lambda: oldest(settings) == TODAY - timedelta(days=62))
             days.append(TODAY + timedelta(days=10))
             until(lambda: oldest(settings) == TODAY - timedelta(days=52))
@@ -79,7 +79,7 @@ def test_derive_keeps_months_here_and_in_the_collector(settings):
         collector.derive.start()
         collector.rolls.start()
         _in_the_collector(settings, everything=False)
-        before = collector.operations.roll()["before"]
+        before = collector.operations.perform("roll", {})["before"]
         with closing(SqliteReader(settings.data_dir)) as reader:
             assert reader.months_due(date.fromisoformat(before)) == 0
     with rows(settings) as connection:

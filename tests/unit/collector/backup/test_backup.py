@@ -45,7 +45,7 @@ from veilleuse.collector.errors import (
     StoreTooNew,
     UsageError,
 )
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.vocabulary import Population
 
 KEY = bytes(range(32))
@@ -240,8 +240,8 @@ def _renamed(name, new):
         (_newer_schema, "newer schema.*install veilleuse 0.2.0"),
         (_damaged_inside, "the copy of data.db is damaged"),
         (lambda members: members.pop("identity.db"), "lacks identity.db"),
-        (lambda members: members.update({"data.db": members["data.db"] + b"x"}), "other than its manifest"),
-        (lambda members: members.update(extra=b"x"), "'extra', other than"),
+        (lambda members: members.update({"data.db": members["data.db"] + b"x"}), "differs from its manifest"),
+        (lambda members: members.update(extra=b"x"), "'extra', which differs from"),
         (lambda members: members.pop("manifest.json"), "no backup of veilleuse"),
         (lambda members: members.update({"manifest.json": b"{}"}), "manifest cannot be read"),
         (lambda members: members.update({"manifest.json": b"[" * 60_000}), "manifest cannot be read"),
@@ -249,10 +249,10 @@ def _renamed(name, new):
         (lambda members: edit_manifest(members, lambda told: told.update(format=2)), "its format is 2"),
         (lambda members: edit_manifest(members, lambda told: told["files"].pop()), "lacks|other than"),
         (lambda members: edit_manifest(members, lambda told: told.update(schema={})), "contradicts"),
-        (_renamed("ca/root.key", "../escaped"), "no file of a collector"),
-        (_renamed("ca/root.key", "ca/../../escaped"), "no file of a collector"),
-        (_renamed("ca/root.key", "/etc/escaped"), "no file of a collector"),
-        (_renamed("ca/root.key", "lock"), "no file of a collector"),
+        (_renamed("ca/root.key", "../escaped"), "not a file of a collector"),
+        (_renamed("ca/root.key", "ca/../../escaped"), "not a file of a collector"),
+        (_renamed("ca/root.key", "/etc/escaped"), "not a file of a collector"),
+        (_renamed("ca/root.key", "lock"), "not a file of a collector"),
         (_renamed("fleet.key", "ca/fleet.key"), "lacks fleet.key"),
     ],
 )

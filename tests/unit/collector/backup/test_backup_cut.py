@@ -17,7 +17,7 @@ from tests.support.machines import settings_in
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
 
-OURS = ("/collector/backup/", "/enrolment/forms.py", "/store/sqlite/directory.py", "/store/sqlite/connection.py")
+OURS = ("/collector/backup/", "/enrolment/forms.py", "/store/directory.py", "/store/sqlite/connection.py")
 
 
 def open_once(settings):

@@ -18,8 +18,9 @@ from tests.support.machines import make, settings_in
 from tests.support.pushes import enrol
 from tests.support.waiting import until
 from veilleuse.collector.admin.accounts import expire
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, is_within, token_sha256
@@ -128,7 +129,7 @@ def test_an_entity_of_the_inventory_is_no_warning(opened):
     change = InventoryChange(
         1, date(2026, 11, 1), entities=(Entity("Lyon", None), Entity("Lyon > Culture", "Lyon"))
     )
-    opened.operations.alone(lambda: opened.store.inventory.apply(change))
+    opened.operations.context.alone(lambda: opened.store.inventory.apply(change))
     assert perform(opened, "account_create", name="a", entities=["Lyon > Culture"])["warnings"] == []
     made = perform(opened, "account_create", name="b", entities=["Lyon > Cultrue"])
     assert [one.endswith("did you mean 'Lyon > Culture'?") for one in made["warnings"]] == [True]
@@ -191,21 +192,21 @@ def test_lines_go_after_a_year(opened):
     """And not a day before; by the daily upkeep too."""
     account_id = perform(opened, "account_create", name="old", days=1_000)["account_id"]
     clock = [datetime.now(UTC)]
-    operations = replace(opened.operations, office=replace(opened.office, now=lambda: clock[0]))
-    operations.perform(
+    context = replace(opened.operations.context, office=replace(opened.office, now=lambda: clock[0]))
+    Operations(context).perform(
         "account_access", {"account_id": account_id, "route": "/x", "query": "", "status": 200, "rows": 1}
     )
     clock[0] += timedelta(days=JOURNAL_DAYS - 1)
-    assert expire(operations) == 0
+    assert expire(context) == 0
     clock[0] += timedelta(days=1, seconds=1)
-    assert expire(operations) == 1
+    assert expire(context) == 1
     long_ago = round((clock[0] - timedelta(days=800)).timestamp() * 1000)
     opened.office.commit(
         lambda: opened.store.accounts.note_access(
             account_id, long_ago, route="/y", query="", status=200, rows=1
         )
     )
-    with upkeep(opened, today=lambda: date(2026, 1, 2)):
+    with run_daily_tasks(opened, today=lambda: date(2026, 1, 2)):
         until(lambda: perform(opened, "account_journal") == [], "the upkeep has trimmed the journal")
 
 

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.support.authorities import Organisation
 from tests.support.machines import served, settings_in
 from veilleuse.collector.admin import ca
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
@@ -48,11 +49,12 @@ class Office:
         self.now = datetime.now(UTC)
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
-        self.operations = replace(collector.operations, office=self.office)
+        self.context = replace(collector.operations.context, office=self.office)
+        self.operations = Operations(self.context)
         self.joining = Enroller(self.office, FailureLimiter())
         self.renewal = Renewal(self.office, Challenges())
         self.held: dict[bytes, CertificateChain] = {}
-        self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
+        self.door = CertificateAuthoriser(self.authority, self.office.access_table, now=lambda: self.now)
 
     def enrol(self, population: str = "server") -> EnrolResult:
         """A machine."""
@@ -74,7 +76,7 @@ class Office:
 
     def census(self) -> tuple[int, int, int]:
         """(machines, without the new root, with a certificate of the old intermediate)."""
-        found = ca.census(self.operations)
+        found = ca.census(self.context)
         return found.hosts, found.hosts_without_new_root, found.hosts_with_old_intermediate
 
 
@@ -101,7 +103,7 @@ def test_who_does_not_have_the_new_root_yet(office):
     """Only who has shown a certificate that came with both roots has it: a renewal whose answer was lost does not count."""
     diligent, unlucky, absent = office.enrol(), office.enrol(), office.enrol("workstation")
     assert office.census() == (3, 0, 0)
-    ca.rotate(office.operations)
+    ca.rotate(office.context)
     assert office.census() == (3, 3, 0)
     office.renew(diligent)  # within the minute of answers under way: not counted yet
     assert office.census() == (3, 3, 0)
@@ -112,7 +114,7 @@ def test_who_does_not_have_the_new_root_yet(office):
     assert office.census() == (3, 3, 0)
     newcomer = office.enrol()
     assert office.census() == (4, 3, 0)
-    ca.switch(office.operations)
+    ca.switch(office.context)
     assert office.census() == (4, 3, 1)
     office.now += timedelta(hours=2)
     office.renew(newcomer)
@@ -126,22 +128,22 @@ def test_who_does_not_have_the_new_root_yet(office):
     with pytest.raises(
         AdminError, match=r"1 machine\(s\) do not have the new root yet and would have to enrol"
     ):
-        ca.retire(office.operations)
+        ca.retire(office.context)
     office.now += timedelta(days=7)
     assert office.census() == (0, 0, 0)
-    assert ca.retire(office.operations)["phase"] == "steady"
+    assert ca.retire(office.context)["phase"] == "steady"
 
 
 def test_retire_waits_for_certificates_of_the_old_intermediate(office):
     """Their holders have the new root, and would be refused until their certificate ends: they are waited for."""
-    ca.rotate(office.operations)
+    ca.rotate(office.context)
     office.now += timedelta(hours=1)
     office.enrol()
-    ca.switch(office.operations)
+    ca.switch(office.context)
     with pytest.raises(AdminError, match="and 1 would be refused until"):
-        ca.retire(office.operations)
+        ca.retire(office.context)
     office.now += timedelta(hours=24)
-    assert ca.retire(office.operations)["phase"] == "steady"
+    assert ca.retire(office.context)["phase"] == "steady"
 
 
 def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(office):
@@ -149,10 +151,10 @@ def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(office):
     joined, request = office.enrol(), _request()
     assert joined.chain is not None
     caller = office.door.authorise(_pem(joined.chain))
-    ca.rotate(office.operations)
+    ca.rotate(office.context)
     first = office.renewal.renew(caller, request)
     assert office.renewal.renew(caller, request) == first
-    ca.switch(office.operations)
+    ca.switch(office.context)
     second = office.renewal.renew(caller, request)
     assert not office.authority.is_current(first.certificate_der)
     assert office.authority.is_current(second.certificate_der)

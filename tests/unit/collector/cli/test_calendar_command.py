@@ -18,9 +18,11 @@ from tests.architecture.tree import ROOT
 from tests.support.machines import make, settings_in
 from tests.support.pushes import enrol
 from tests.support.waiting import until
+from veilleuse.collector.admin import sites
 from veilleuse.collector.admin.calendars import renew
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.calendars.compose import calendar_year
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, UsageError
@@ -54,7 +56,8 @@ class Desk:
         self.today = today
         self.store = collector.store
         self.office = replace(collector.office, now=self.now)
-        self.operations = replace(collector.operations, office=self.office)
+        self.context = replace(collector.operations.context, office=self.office)
+        self.operations = Operations(self.context)
         if machine:
             self.office.commit(lambda: enrol(collector.store.registry, site_name="Lyon"))
 
@@ -79,7 +82,7 @@ class Desk:
 
     def renew(self) -> list[str]:
         """What the upkeep of today does."""
-        return renew(self.operations, self.today)
+        return renew(self.context, self.today)
 
     def journal(self) -> list[str]:
         """What was done to calendars."""
@@ -280,7 +283,7 @@ def test_serve_renews(settings):
     with open_collector(settings) as collector:
         Desk(collector, date(2024, 3, 1)).bring()
         before = Desk(collector, machine=False).given_out()
-        with upkeep(collector, look_seconds=0.01):
+        with run_daily_tasks(collector, look_seconds=0.01):
             until(lambda: Desk(collector, machine=False).given_out() != before)
         year = calendar_year(datetime.now(UTC).date())
         assert Desk(collector, machine=False).given_out().closures[-1].year == year + 1
@@ -295,7 +298,7 @@ def test_two_imports_at_once(settings):
             quick.bring(LYON + BRIDGE)
             return quick.now()
 
-        slow.operations = replace(slow.operations, office=replace(slow.office, now=meanwhile))
+        slow.operations = Operations(replace(slow.context, office=replace(slow.office, now=meanwhile)))
         with pytest.raises(AdminError, match="was changed meanwhile: try again"):
             slow.bring()
         assert date(2027, 5, 7) in quick.given_out().closures
@@ -306,7 +309,7 @@ def test_another_time_zone_begins_anew(settings):
     with open_collector(settings) as collector:
         desk = Desk(collector, machine=False)
         desk.bring()
-        desk.operations.site_put(site="Lyon", time_zone="Indian/Reunion")
+        sites.put(desk.context, site="Lyon", time_zone="Indian/Reunion")
         shown = desk.show()
         assert (shown["declared"], shown["time_zone"]) == (False, "Indian/Reunion")
         desk.today = date(2030, 10, 1)
@@ -338,7 +341,7 @@ def command(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, *words
 def test_the_commands(settings, monkeypatch, tmp_path, capsys):
     """Import, show, export, school holidays: for people and as JSON; warnings are exit code 3. Told on a certain day: what is known of
     school holidays ends with 2028-08."""
-    monkeypatch.setattr("veilleuse.collector.admin.calendars._today", lambda operations, site: TODAY)
+    monkeypatch.setattr("veilleuse.collector.admin.calendars._today", lambda context, site: TODAY)
     file, again = tmp_path / "lyon.toml", tmp_path / "again.toml"
     file.write_text(LYON + BRIDGE, encoding="utf-8")
     site = ("--site", "Lyon")

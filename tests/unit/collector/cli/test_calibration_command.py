@@ -37,8 +37,9 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calibration import Hardware, facts_of, from_facts
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader, open_store
-from veilleuse.collector.store.sqlite.calibration import ReferenceReader
+from veilleuse.collector.store import open_store
+from veilleuse.collector.store.sqlite.calibration import SqliteReferenceReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -463,7 +464,7 @@ def test_the_socket_takes_fits_only(settings):
 
 def test_reading_takes_no_more_than_was_asked(laboratory):
     """Buckets from start to end, in the order of time."""
-    with closing(ReferenceReader(laboratory.data_dir)) as reader:
+    with closing(SqliteReferenceReader(laboratory.data_dir)) as reader:
         records = list(reader.records(HostId(1), Grain.HOUR, START + HOUR, START + 30 * HOUR))
         assert [at for at, _, _ in records] == [START + n * MINUTE for n in range(60, MANY)]
-        assert Hardware("acme", "desk 7", DeviceClass.SFF) not in reader.calibrations.book()._calibrations
+        assert Hardware("acme", "desk 7", DeviceClass.SFF) not in reader._calibrations.book()._calibrations

@@ -24,18 +24,18 @@ from veilleuse.collector.reports import worked_examples
 from veilleuse.collector.reports.worked_examples import answers
 from veilleuse.wire import units
 
-SECTION_8 = {
+SECTION_13 = {
     "0.01625", "0.55275", "0.56039", "33.0252", "520", "338", "182.4", "-0.4", "711.25", "2.5163566012590954", "1124000",
     "18394.13", "36051.8", "333", "0.0163649", "1088520", "1160636",
 }  # fmt: skip
-"""METHOD.md §8, as it writes them."""
+"""docs/methodology.md §13, as it writes them."""
 
 
 def test_every_answer_is_right_and_none_of_the_method_is_missing():
-    """All of §8 is asked, with some of §1, §2, §3 and §5; nothing differs."""
+    """All of §13 is asked, with some of §1, §2, §6, §8 and §10; nothing differs."""
     found = list(answers())
-    assert {one.expected for one in found if one.section == "8"} == SECTION_8
-    assert {one.section for one in found} == {"1", "2", "3", "5", "8"}
+    assert {one.expected for one in found if one.section == "13"} == SECTION_13
+    assert {one.section for one in found} == {"1", "2", "6", "8", "10", "13"}
     assert [one for one in found if not one.ok] == []
 
 
@@ -53,7 +53,7 @@ def test_the_command_prints_each_with_expected_and_got(capsys):
     assert told["differences"] == 0
     (one,) = [one for one in told["answers"] if one["what"].startswith("pedigree")]
     assert one == {
-        "section": "8",
+        "section": "13",
         "what": "pedigree, nothing known",
         "inputs": "all scores null",
         "unit": "",

@@ -20,7 +20,7 @@ from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measu
 from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.backup.destination import only_backup
 from veilleuse.collector.cli.doctor import CHECKS, look
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
@@ -43,10 +43,11 @@ from veilleuse.collector.cli.doctor.storage import (
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Certificate, HostStatus
-from veilleuse.collector.model.records import AgentId, HostId, ValidPush
+from veilleuse.collector.model.records import AgentId, DaySize, HostId, ValidPush
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.diagnostics import DaySize, note_size, sizes
+from veilleuse.collector.store.sqlite.diagnostics import note_size
 from veilleuse.collector.validate import check_push
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -136,14 +137,14 @@ def test_serve_notes_its_size_every_day(tmp_path):
     days = [date(2026, 3, 1)]
     with (
         open_collector(settings) as collector,
-        upkeep(collector, today=lambda: days[-1], look_seconds=0.01),
-        closing(Database(settings.data_dir / "data.db", writing=False)) as database,
+        run_daily_tasks(collector, today=lambda: days[-1], look_seconds=0.01),
+        open_reader(settings.data_dir) as store,
     ):
         for expected in (1, 2):
-            until(lambda: len(sizes(database)) >= expected)  # noqa: B023 - at once
-            assert [size.day for size in sizes(database)] == days
+            until(lambda: len(store.data.sizes()) >= expected)  # noqa: B023 - at once
+            assert [size.day for size in store.data.sizes()] == days
             days.append(days[-1] + timedelta(days=1))
-        assert all(size.data_bytes > 100_000 for size in sizes(database))
+        assert all(size.data_bytes > 100_000 for size in store.data.sizes())
 
 
 def test_sizes_are_forgotten_after_a_year(tmp_path):
@@ -152,7 +153,8 @@ def test_sizes_are_forgotten_after_a_year(tmp_path):
     with closing(Database(settings.data_dir / "data.db", writing=True)) as database:
         for offset in range(0, 1000, 100):
             note_size(database, date(2026, 1, 1) + timedelta(days=offset))
-        assert len(sizes(database)) == 5
+    with open_reader(settings.data_dir) as store:
+        assert len(store.data.sizes()) == 5
 
 
 # --- backups and what they leave

@@ -10,21 +10,24 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.machines import make, served, settings_in
+from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.reports.fleet_year import chooser
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
@@ -32,7 +35,6 @@ from veilleuse.collector.web.api.wiring import open_desk
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
-from veilleuse.collector.web.text import words
 
 FILE = Path(__file__).parents[3] / "fixtures" / "base_carbone" / "base_carbone.csv"
 ADMIN = Account(1, "admin", Role.ADMIN, (), b"", 0, 2**62)
@@ -167,7 +169,8 @@ def test_through_the_running_collector(place: CollectorSettings, veilleuse: Comm
     """Over admin.sock; a site in Corsica can then be made, and what is derived from then on takes the imported factor."""
     with served(place) as collector:
         operations = collector.collector.operations
-        before = operations.office.commit(lambda: operations.known_factors.choose("FR", 2024))
+        context = operations.context
+        before = context.office.commit(lambda: context.known_factors.choose("FR", 2024))
         assert before.factor.version == 0
         assert veilleuse("factors", "import", corsica_of_2025(tmp_path))[0] == 0
         made = operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
@@ -176,7 +179,7 @@ def test_through_the_running_collector(place: CollectorSettings, veilleuse: Comm
         calendar = {"text": '[open]\nmonday = ["08:00-18:00"]\n', "name": "corte.toml", "who": "root"}
         asked = {"site": "Corte", "zone": "FR-20R", "create": True, **calendar}
         assert operations.perform("calendar_import", asked)["created"]
-        chosen = operations.office.commit(lambda: operations.known_factors.choose("FR", 2024))
+        chosen = context.office.commit(lambda: context.known_factors.choose("FR", 2024))
         assert chosen.factor.version == 4
         assert told(veilleuse, "factors", "list", "--zone", "FR-20R")[0]["version"] == 5
 
@@ -187,20 +190,26 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
     with served(place), closing(SqliteReader(place.data_dir)) as reader, ExitStack() as cleanup:
         outlook = SnapshotCache(reader, place, clock)
-        desk, _ = open_desk(place, MetricsAuth("127.0.0.1", 1, None), "0", cleanup)
+        desk, _ = open_desk(
+            place,
+            MetricsAuth("127.0.0.1", 1, None),
+            "0",
+            cleanup.enter_context(open_reader(place.data_dir)),
+            partial(open_reader, place.data_dir),
+        )
 
         def grams() -> set[float]:
             """gCO2e per kWh in 2022, as each outlet says it."""
             look = outlook.look()
-            lines = fleet_exposition(look, "0", 10).render().splitlines()
-            (sample,) = (line for line in lines if line.startswith("veilleuse_factor_gco2e_per_kwh{"))
+            families = {family.name: family for family in fleet_exposition(look, "0", 10).collect()}
+            (sample,) = families["veilleuse_factor_gco2e_per_kwh"].samples
             ((text, _),) = first_page(look, words("en")).factors
             asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
             (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
             with opened(place.data_dir, place.reporting) as sources:
                 reported = chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
             return {
-                float(sample.split()[-1]),
+                sample.value,
                 float(text.split()[0]),
                 float(str(row["factor_kgco2e_per_kwh"])) * 1000,
                 told(veilleuse, "convert", "1000", "--year", "2022")["kgco2e_total"],

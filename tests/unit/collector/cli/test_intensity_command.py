@@ -177,29 +177,30 @@ def test_metrics(tmp_path: Path):
         reader = made.reader()
         empty = Exposition()
         add_grid(empty, GridReader(reader, settings, NOW.timestamp).look())
-        assert "intensity" not in empty.render()
+        assert not [family for family in empty.collect() if "intensity" in family.name]
         filled(settings, made)
         made.store.intensities.note("odre", "timeout", 5)
         assert made.store.intensities.count_call("odre", 1, 9)
         made.store.intensities.note("odre_consolidated", "done", 5)
-        text = fleet_exposition(SnapshotCache(reader, settings, NOW.timestamp).look(), "0", 10).render()
+        out = fleet_exposition(SnapshotCache(reader, settings, NOW.timestamp).look(), "0", 10)
         reader.close()
-    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
-    group = 'entity="DSI",site="lyon",population="server",device_class="server"'
-    assert float(
-        samples[f'veilleuse_indicative_day_emissions_grams{{{group},ledger="indicative"}}']
-    ) == pytest.approx(60)
-    assert float(samples['veilleuse_indicative_day_coverage_ratio{population="server"}']) == 0.5
-    where = 'zone="FR",intensity_series="odre_consumption",status="realtime"'
-    assert float(samples[f"veilleuse_intensity_gco2e_per_kwh{{{where}}}"]) == 50
-    newest = float(samples[f"veilleuse_intensity_newest_timestamp_seconds{{{where}}}"])
-    assert NOW.timestamp() - newest == 23 * 3600
-    assert samples['veilleuse_intensity_failures{connector="odre"}'] == "1"
-    assert samples['veilleuse_intensity_calls{connector="odre"}'] == "1"
-    assert 'veilleuse_intensity_calls{connector="odre_consolidated"}' not in samples
-    official = [name for name in samples if name.startswith("veilleuse_day_emissions_grams")]
+    samples = {
+        (sample.name.removeprefix("veilleuse_"), *sorted(sample.labels.values())): sample.value
+        for family in out.collect()
+        for sample in family.samples
+    }
+    grams = samples["indicative_day_emissions_grams", "DSI", "indicative", "lyon", "server", "server"]
+    assert grams == pytest.approx(60)
+    assert samples["indicative_day_coverage_ratio", "server"] == 0.5
+    where = ("FR", "odre_consumption", "realtime")
+    assert samples["intensity_gco2e_per_kwh", *where] == 50
+    assert NOW.timestamp() - samples["intensity_newest_timestamp_seconds", *where] == 23 * 3600
+    assert samples["intensity_failures", "odre"] == 1
+    assert samples["intensity_calls", "odre"] == 1
+    assert ("intensity_calls", "odre_consolidated") not in samples
+    official = [labels for name, *labels in samples if name == "day_emissions_grams"]
     assert official
-    assert all('ledger="official"' in name for name in official)
+    assert all("official" in labels for labels in official)
 
 
 def told(settings: CollectorSettings) -> list[tuple[str, str]]:
@@ -223,7 +224,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
     now = time.time_ns() // 1_000_000
     start = now - now % HOUR - 2 * HOUR
     with open_collector(place) as collector:
-        put = collector.operations.intensities.put
+        put = collector.store.intensities.put
         of = ("FR", "odre_consumption", "part-enr-intensite-ges-conso-tr", IntensityKind.CONSUMPTION)
         collector.office.commit(
             lambda: put([GridIntensity(*of, IntensityStatus.REALTIME, start, 60, 50_000)], now)

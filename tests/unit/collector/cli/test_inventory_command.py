@@ -21,12 +21,12 @@ from tests.support.machines import make, served, settings_in
 from tests.support.pushes import NOW, enrol
 from tests.support.waiting import until
 from veilleuse.collector.app.data_directory import open_collector, read_fleet_key
-from veilleuse.collector.app.schedule import upkeep
+from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import OvertakenImport
 from veilleuse.collector.model.inventory import Asset, Entity, InventoryChange, PowerContext
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.store.sqlite import SqliteInventoryReader
+from veilleuse.collector.store.sqlite.inventory import SqliteInventoryReader
 from veilleuse.wire.pseudonym import pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -215,7 +215,7 @@ def test_a_lease_that_ends_later_is_in_service(place: Place, veilleuse: Command)
 def test_machines_are_matched_by_their_serial(
     place: Place, veilleuse: Command, capsys: pytest.CaptureFixture[str]
 ):
-    """PROMISES.md §2.6: the agent's pseudonym and the importer's are the same; forgotten machines are matched no more."""
+    """docs/wire.md §6: the agent's pseudonym and the importer's are the same; forgotten machines are matched no more."""
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     made = asked(veilleuse, "import", place.file(LIST))
     assert made["matching"] == {"matched": 1, "links_changed": 1, "doubts": 0, "assets": 2}
@@ -426,22 +426,22 @@ def test_an_older_backup_of_one_file(place: Place, veilleuse: Command):
 def test_an_import_that_was_overtaken_writes_nothing(place: Place):
     """A plan made of what is no longer kept is refused; what came first stays."""
     with open_collector(place.settings) as collector:
-        store, operations = collector.store.inventory, collector.operations
-        kept = operations.alone(store.snapshot)
+        store, context = collector.store.inventory, collector.operations.context
+        kept = context.alone(store.snapshot)
         first, second = (
             InventoryChange(kept.generation + 1, date(2026, 1, 1), entities=(Entity(name, None),))
             for name in "AB"
         )
-        operations.alone(lambda: store.apply(first))
+        context.alone(lambda: store.apply(first))
         with pytest.raises(OvertakenImport):
-            operations.alone(lambda: store.apply(second))
-        assert [one.name for one in operations.alone(store.snapshot).entities] == ["A"]
+            context.alone(lambda: store.apply(second))
+        assert [one.name for one in context.alone(store.snapshot).entities] == ["A"]
 
 
 def test_machines_that_enrol_later_are_matched_by_the_next_day(place: Place, veilleuse: Command):
     """`serve` matches at its start and once a day."""
     asked(veilleuse, "import", place.file(LIST))
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
-    with open_collector(place.settings) as collector, upkeep(collector, look_seconds=0.05):
+    with open_collector(place.settings) as collector, run_daily_tasks(collector, look_seconds=0.05):
         until(lambda: place.assets()[0].host_id is not None)
     assert place.assets()[0].host_id == place.hosts[Population.SERVER].host_id

@@ -473,8 +473,8 @@ def test_it_goes_when_it_is_too_old_to_be_asked_for(opened):
     """With the months of its machines: after 18 months and a day, or once its year is closed definitively."""
     first, end = last_month()
     publish(opened)
-    assert expire(opened.operations, end + timedelta(days=540)) == 0
-    assert expire(opened.operations, end + timedelta(days=560)) == 1
+    assert expire(opened.operations.context, end + timedelta(days=540)) == 0
+    assert expire(opened.operations.context, end + timedelta(days=560)) == 1
     publish(opened)
     assert opened.store.publications.expire(date(2000, 1, 1), [first.year - 1]) == 0
     assert opened.store.publications.expire(date(2000, 1, 1), [first.year]) == 1

@@ -20,7 +20,7 @@ from veilleuse.collector.documents.document import Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
-from veilleuse.collector.indicators import BUILTIN, load
+from veilleuse.collector.indicators import IndicatorInput, load, made_of
 from veilleuse.collector.model.figures import AUTRES, EmissionsStatement, Thresholds
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.reports import emissions_document as emissions_report
@@ -97,7 +97,7 @@ def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
 
 
 def test_what_rests_on_one_prior_is_wrong_together():
-    """Counters, load model and class default of a class: linear; another class: quadratic (METHOD.md §5)."""
+    """Counters, load model and class default of a class: linear; another class: quadratic (docs/methodology.md §10)."""
     reader = servers()
     reader.derived_rows.clear()
     for method in (Method.COUNTER_MODELLED, Method.LOAD_MODELLED, Method.CLASS_DEFAULT):
@@ -292,7 +292,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
     head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
     gathered = gather(reader, Question(FIRST, END, ("entity", "device_class"), 10, NOW))
     rows = []
-    for name in BUILTIN:
+    for name in made_of(IndicatorInput.SUMS):
         indicator = load(name)
         for group in gathered.groups:
             figure = indicator.figure(group.key, group.sums)

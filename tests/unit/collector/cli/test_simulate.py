@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import renderer
@@ -23,7 +24,6 @@ from veilleuse.collector.errors import DataDirectoryError, UsageError
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuestion
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.agent_stream import Agent
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of

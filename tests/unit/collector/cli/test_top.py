@@ -22,10 +22,10 @@ from tests.support.stack import program
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.cli.top import _drawn, screen
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
-from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 

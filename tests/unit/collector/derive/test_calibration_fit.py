@@ -62,7 +62,7 @@ def straight(a: float, b: float, *, name: str = "u", stretches: int = 12, start:
     [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227), (100, 1.98397)],
 )
 def test_students_quantiles_are_the_tables(freedom, expected):
-    """Two-sided 95 %, as printed in any table; between whole degrees it falls; METHOD.md §5: normal from 200 on."""
+    """Two-sided 95 %, as printed in any table; between whole degrees it falls; docs/methodology.md §6: normal from 200 on."""
     assert quantile95(float(freedom)) == pytest.approx(expected, abs=1e-5)
     assert quantile95(freedom + 0.5) < quantile95(float(freedom))
     assert quantile95(200.0) == quantile95(math.inf) == Z95

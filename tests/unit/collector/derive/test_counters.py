@@ -54,7 +54,7 @@ def emi(name: str, boundary: Boundary = Boundary.COMPONENT) -> Point:
 
 
 def test_the_order_of_meters_is_the_ladder_s():
-    """plug > PDU > UPS > BMC > hwmon: METHOD.md §3; the store and derive read one list."""
+    """plug > PDU > UPS > BMC > hwmon: docs/methodology.md §1; the store and derive read one list."""
     assert sorted(METERS, key=lambda kind: METERS[kind][0]) == list(METER_KINDS)
     assert METER_KINDS[:5] == (
         PointKind.PLUG,
@@ -120,7 +120,7 @@ def test_two_kinds_of_counters_are_two_views_of_one_package():
 def test_the_energy_meter_interface_keeps_packages_only(
     energies: list[tuple[str, int]], name: str | None, energy: int
 ):
-    """SENSORS.md: any *_PKG and nothing else (naive code read 265 W for 154 W); without one, the processor's clusters."""
+    """docs/methodology.md §1: any *_PKG and nothing else (naive code read 265 W for 154 W); without one, the processor's clusters."""
     signal = counter_signal(cell(*((emi(domain), value, HOUR) for domain, value in energies)))
     if name is None:
         assert signal is None
@@ -284,7 +284,7 @@ def test_a_calibration_serves_the_very_sum_it_was_fitted_on():
 
 
 def test_calibrated_standby_is_still_modelled():
-    """METHOD.md §7: off and sleep watts are modelled, whoever measured them once; a laptop's times the plugged share."""
+    """docs/methodology.md §1: off and sleep watts are modelled, whoever measured them once; a laptop's times the plugged share."""
     off = Fit("off", 700_000, 0, 0, 0, 0, 1_000_000, 10_000, 10_000, 400_000)
     calibration = Calibration(Hardware("dell", "x", DeviceClass.SFF), {"off": off})
     found = only(wall_energy(cell(state=State.OFF), machine(DeviceClass.SFF), calibration=calibration))

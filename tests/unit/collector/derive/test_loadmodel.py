@@ -66,7 +66,7 @@ def energy_wh(state: State, device_class: DeviceClass, **facts: int) -> float:
     ],
 )
 def test_off_and_asleep_draw_the_state_powers(device_class: DeviceClass, off: float, asleep: float):
-    """METHOD.md §3's table; a laptop is on its charger half of that time."""
+    """docs/methodology.md §2's table; a laptop is on its charger half of that time."""
     assert energy_wh(State.OFF, device_class) == pytest.approx(off)
     assert energy_wh(State.ASLEEP, device_class) == pytest.approx(asleep)
 
@@ -93,7 +93,7 @@ def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
 
 
 def test_a_server_goes_from_idle_to_full_load():
-    """100 W idle, 475 W at 100 % (idle/max 0.21); METHOD.md §3's 175 W light and 300 W typical service lie on the curve."""
+    """100 W idle, 475 W at 100 % (idle/max 0.21); docs/methodology.md §2's 175 W light and 300 W typical service lie on the curve."""
     powers = priors.STATE_POWERS[DeviceClass.SERVER]
 
     def watts(load: float) -> float:
@@ -232,7 +232,7 @@ def test_the_curve_is_concave_from_rest_to_active():
 
 
 def test_a_pc_lies_between_its_states():
-    """Idle from `idle`, active from `light`, full load at `active`: METHOD.md §3's SFF row (10, 13, 45 W)."""
+    """Idle from `idle`, active from `light`, full load at `active`: docs/methodology.md §2's SFF row (10, 13, 45 W)."""
     sff = MachineFacts(DeviceClass.SFF)
     (idle,) = model_energy(cell(State.ON_IDLE, covered=HOUR), sff, HOUR, SHARE)
     (light,) = model_energy(cell(State.ON_ACTIVE, covered=HOUR), sff, HOUR, SHARE)
@@ -267,7 +267,7 @@ def test_memory_beyond_two_modules_draws_more_on_a_pc():
 def test_state_powers_give_the_published_tec_at_standard_duty(
     device_class: DeviceClass, low: float, high: float
 ):
-    """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30): METHOD.md §3's own check [C]."""
+    """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30): docs/methodology.md §2's own check [C]."""
     powers = priors.STATE_POWERS[device_class]
     assert powers.sleep_microwatts is not None
     watts = (

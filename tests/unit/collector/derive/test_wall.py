@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The ladder of METHOD.md §3: which measurement a cell's wall energy comes from, and how much it is."""
+"""The ladder of docs/methodology.md §1: which measurement a cell's wall energy comes from, and how much it is."""
 
 from __future__ import annotations
 

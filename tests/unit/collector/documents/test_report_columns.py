@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.resources import files
-from typing import Any
 
 import pytest
 
@@ -24,7 +23,7 @@ from veilleuse.collector.documents.document import (
     renderer,
 )
 from veilleuse.collector.documents.text import shown_interval, words
-from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
+from veilleuse.collector.indicators import TABLE, load_sobriety
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
 from veilleuse.collector.reports import attribution, emissions_document, indicative, reen, sobriety_document
 from veilleuse.collector.reports import indicators_document as indicators_2
@@ -49,8 +48,7 @@ LISTS: dict[str, Iterable[str]] = {
     "state": ["open", "closed_provisional", "closed_definitive"],
     "tree": ["as of then", "current, pro forma"],
     "name": [
-        *(load(name).meta.name for name in BUILTIN),
-        *(load_sobriety(name).meta.name for name in SOBRIETY),
+        *(load_sobriety(name).meta.name for name in TABLE),
     ],
 }
 
@@ -89,45 +87,10 @@ def test_every_word_of_a_list_has_its_word(language):
         assert one.words is None or one.words in w.texts["words"], one.name
 
 
-def test_both_languages_have_the_same_keys():
-    """Nothing is missing in one of them, but the notes, which are English."""
-    assert keys(words("fr").texts) == keys(words("en").texts)
-
-
-def keys(texts: Mapping[str, Any], above: str = "") -> set[str]:
-    """Dotted keys, those of the notes left out."""
-    return {
-        key
-        for name, value in texts.items()
-        if name != "notes"
-        for key in (keys(value, f"{above}{name}.") if isinstance(value, dict) else {above + name})
-    }
-
-
 @pytest.mark.parametrize("report", REPORTS)
 def test_every_note_is_in_french(report):
     """A note that is added in English needs its French in locale/fr.toml."""
     assert [note for note in REPORTS[report][1] if words("fr").text(note)[1] != "fr"] == []
-
-
-@pytest.mark.parametrize(
-    ("value", "french", "english"),
-    [
-        (0, "0", "0"),
-        (0.0, "0", "0"),
-        (1234567, "1\u202f234\u202f567", "1,234,567"),
-        (1234567.89, "1\u202f234\u202f568", "1,234,568"),
-        (12.3456, "12,3", "12.3"),
-        (0.0461, "0,0461", "0.0461"),
-        (-0.5, "−0,500", "−0.500"),
-        (-1234.5, "−1\u202f234", "−1,234"),
-        (1.5e-12, "1,50 × 10^-12", "1.50 × 10^-12"),
-    ],
-)
-def test_numbers_are_written_for_people(value, french, english):
-    """Three significant digits at least, the marks of the language."""
-    assert words("fr").number(value) == french
-    assert words("en").number(value) == english
 
 
 def test_an_interval_is_written_with_the_digits_it_was_given():

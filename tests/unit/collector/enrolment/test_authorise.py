@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess, Standings
+from veilleuse.collector.enrolment.authorise import AccessTable, CertificateAuthoriser, HostAccess
 from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import NotAuthorised
 from veilleuse.collector.model.hosts import Host, HostStatus, MachineFacts
@@ -30,7 +30,7 @@ class Door:
         self.now = NOW
         self.behind = 0
         self.authority = Authority(folder, Pki(), lambda: self.now)
-        self.standings = Standings([(AGENT, HostAccess(HostId(4), Population.SERVER, status, 2))])
+        self.standings = AccessTable([(AGENT, HostAccess(HostId(4), Population.SERVER, status, 2))])
         self.authoriser = CertificateAuthoriser(
             self.authority, self.standings, now=lambda: self.now, on_collector_behind=self._count
         )

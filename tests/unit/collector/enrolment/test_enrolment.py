@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.machines import settings_in
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
@@ -51,7 +52,8 @@ class Desk:
         self.collector = collector
         authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.office = replace(collector.office, authority=authority, now=lambda: self.now)
-        self.operations = replace(collector.operations, office=self.office)
+        self.context = replace(collector.operations.context, office=self.office)
+        self.operations = Operations(self.context)
         self.refusals: list[str] = []
         self.joining = Enroller(
             self.office, FailureLimiter(lambda: self.now.timestamp()), self.refusals.append
@@ -277,7 +279,7 @@ def test_return_with_a_certificate_whose_successor_was_used(desk):
     keys = [new_key() for _ in range(3)]
     joined = desk.join(desk.token(), keys[0])
     desk.renewal.renew(desk.caller(joined), csr(keys[1]))
-    desk.office.standings.note_use(joined.host.agent_id, 2)
+    desk.office.access_table.note_use(joined.host.agent_id, 2)
     with pytest.raises(NotAuthorised) as refused:
         desk.come_back(joined, keys[0], keys[2])
     assert refused.value.reason == "superseded"
@@ -329,10 +331,10 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
             desk.joining._join(application, read_request(application.certificate_request_der), note)
         )
         registry.set_status(joined[0].host.host_id, HostStatus.REVOKED)
-        office.standings.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
+        office.access_table.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
 
-    office.commit_noted(enrol_then_revoke)
-    standing = office.standings.get(joined[0].host.agent_id)
+    office.commit_with_register(enrol_then_revoke)
+    standing = office.access_table.get(joined[0].host.agent_id)
     assert standing is not None
     assert standing.status is HostStatus.REVOKED
 

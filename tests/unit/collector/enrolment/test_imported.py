@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support.authorities import Form, Organisation
 from tests.support.machines import settings_in
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.enrolment.external_ca import ExternalCa, read_brought, try_out
+from veilleuse.collector.enrolment.external_ca import ExternalCa, read_external_ca, try_handshake
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import settings_environment
 
@@ -31,8 +31,8 @@ def read(organisation: Organisation, **instead: bytes) -> ExternalCa:
         "root_pem": organisation.root_pem,
     }
     now = datetime.now(UTC)
-    made = read_brought(**{**files, **instead}, now=now)
-    try_out(made, NAMES, now)
+    made = read_external_ca(**{**files, **instead}, now=now)
+    try_handshake(made, NAMES, now)
     return made
 
 
@@ -118,11 +118,11 @@ def test_name_constraints_are_tried_out():
         UsageError, match=r"trial handshake .* failed \(permitted subtree violation\).*server_names"
     ):
         read(organisation)
-    made = read_brought(
+    made = read_external_ca(
         organisation.chain_pem, organisation.key_pem, organisation.root_pem, datetime.now(UTC)
     )
-    try_out(made, ("collector.ville.example",), datetime.now(UTC))
-    try_out(made, ("*.ville.example",), datetime.now(UTC))
+    try_handshake(made, ("collector.ville.example",), datetime.now(UTC))
+    try_handshake(made, ("*.ville.example",), datetime.now(UTC))
     uris = x509.NameConstraints(
         permitted_subtrees=[x509.UniformResourceIdentifier("ville.example")], excluded_subtrees=None
     )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The register outside the backups: what it brings back, and what it never does. PROMISES.md §2.6.7, decision 0013."""
+"""The register outside the backups: what it brings back, and what it never does. docs/wire.md §6, decision 0013."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.machines import settings_in
 from tests.unit.collector.enrolment.test_enrolment import csr, new_key
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.enrolment.authorise import check_standing
+from veilleuse.collector.enrolment.authorise import check_access
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.tokens import FailureLimiter
@@ -93,7 +93,7 @@ class Desk:
     def standing(self, joined: EnrolResult) -> str:
         """What its next call is told; empty when it is served."""
         try:
-            check_standing(self.collector.office.standings.get(joined.host.agent_id))
+            check_access(self.collector.office.access_table.get(joined.host.agent_id))
         except NotAuthorised as error:
             return error.reason
         return ""

@@ -20,7 +20,7 @@ from veilleuse.collector.enrolment import ca_files as folders
 from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import Authority, create, root_key_files
 from veilleuse.collector.enrolment.ca_files import PREVIOUS_KEPT, Phase, fingerprint, is_issued_by
-from veilleuse.collector.enrolment.external_ca import read_brought
+from veilleuse.collector.enrolment.external_ca import read_external_ca
 from veilleuse.collector.enrolment.x509 import pem
 from veilleuse.collector.errors import AdminError, DataDirectoryError, NotAuthorised, UsageError
 from veilleuse.collector.model.records import AgentId
@@ -64,7 +64,7 @@ def leaf(authority: Authority) -> bytes:
 def brought(organisation: Organisation, now: datetime | None = None):
     """As `ca import` reads it."""
     now = now or datetime.now(UTC)
-    return read_brought(organisation.chain_pem, organisation.key_pem, organisation.root_pem, now)
+    return read_external_ca(organisation.chain_pem, organisation.key_pem, organisation.root_pem, now)
 
 
 def test_a_rotation_step_by_step(authority, tmp_path, clock):
@@ -72,7 +72,7 @@ def test_a_rotation_step_by_step(authority, tmp_path, clock):
     first = authority.root
 
     def see() -> tuple[Phase, int, int, bool]:
-        held, again = authority.holdings, Authority(tmp_path, Pki(), clock).holdings
+        held, again = authority.keys, Authority(tmp_path, Pki(), clock).keys
         chain = x509.load_pem_x509_certificates(authority.server_identity().chain_pem)
         assert (held.phase, held.roots, held.full_chain) == (again.phase, again.roots, again.full_chain)
         assert tuple(chain[1:]) == held.full_chain
@@ -87,7 +87,7 @@ def test_a_rotation_step_by_step(authority, tmp_path, clock):
     assert [path.name for path in root_key_files(tmp_path)] == ["old-root.key", "root.key"]
     authority.change(ca_rotation.retire)
     assert see() == (Phase.STEADY, 1, 2, False)
-    assert first not in authority.holdings.roots
+    assert first not in authority.keys.roots
     assert [path.name for path in root_key_files(tmp_path)] == ["root.key"]
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "ca").iterdir()} == {0o600}
 
@@ -192,10 +192,10 @@ def test_a_backup_of_before_the_switch_still_serves_those_of_after_it(authority,
     for name, content in backup.items():
         (tmp_path / "ca" / name).write_bytes(content)
     restored = Authority(tmp_path, Pki(), clock)
-    assert restored.holdings.phase is Phase.OVERLAP
+    assert restored.keys.phase is Phase.OVERLAP
     assert restored.recognise(certificate).agent_id == AGENT
-    assert restored.holdings.coming is not None
-    assert restored.holdings.coming.root in restored.holdings.roots
+    assert restored.keys.coming is not None
+    assert restored.keys.coming.root in restored.keys.roots
 
 
 def test_steps_in_the_wrong_order_say_what_comes_next(authority):
@@ -265,9 +265,9 @@ def test_an_imported_intermediate_under_the_present_root_issues_at_once(tmp_path
     assert root_key_files(tmp_path) == []
     assert len(authority.bundle(leaf(authority))[0]) == 3
     with pytest.raises(UsageError, match="issues already"):
-        authority.change(ca_rotation.bring(brought(organisation), None))
+        authority.change(ca_rotation.import_intermediate(brought(organisation), None))
     before = leaf(authority)
-    held = authority.change(ca_rotation.bring(brought(organisation.next_intermediate()), None))
+    held = authority.change(ca_rotation.import_intermediate(brought(organisation.next_intermediate()), None))
     assert held.phase is Phase.STEADY
     assert authority.recognise(before).agent_id == authority.recognise(leaf(authority)).agent_id
     with pytest.raises(UsageError, match="ca import"):
@@ -279,7 +279,7 @@ def test_leaves_end_with_the_first_of_their_chain(tmp_path):
     organisation, clock = Organisation(between=1), Clock(datetime.now(UTC))
     create(tmp_path, clock.now, brought(organisation))
     authority = Authority(tmp_path, Pki(), clock)
-    last = min(each.not_valid_after_utc for each in authority.holdings.current.chain)
+    last = min(each.not_valid_after_utc for each in authority.keys.current.chain)
     clock.now = last - timedelta(hours=1)
     assert authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).facts.not_after == last
 
@@ -302,7 +302,7 @@ after = {"rotate": ["rotate"], "switch": ["rotate", "switch"], "retire": ["rotat
          "renew": ["renew"], "cancel": ["rotate", "cancel"]}
 
 def state(authority):
-    held = authority.holdings
+    held = authority.keys
     return held.phase.value, tuple(each.serial_number for each in held.roots), held.current.certificate.serial_number
 
 def work(data, step):
@@ -370,13 +370,13 @@ def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, m
     monkeypatch.setattr(folders, "replace_owned", writing)
     with pytest.raises(DataDirectoryError, match="nothing was changed"):
         authority.change(ca_rotation.rotate(None))
-    assert Authority(tmp_path, Pki(), Clock()).holdings.phase is Phase.STEADY
+    assert Authority(tmp_path, Pki(), Clock()).keys.phase is Phase.STEADY
     room = 2
     with pytest.raises(DataDirectoryError, match="finished at the next start"):
         authority.change(ca_rotation.rotate(None))
-    assert authority.holdings.phase is Phase.STEADY  # this process goes on with what it had
+    assert authority.keys.phase is Phase.STEADY  # this process goes on with what it had
     room = 100
-    assert Authority(tmp_path, Pki(), Clock()).holdings.phase is Phase.OVERLAP
+    assert Authority(tmp_path, Pki(), Clock()).keys.phase is Phase.OVERLAP
 
 
 @pytest.mark.parametrize(

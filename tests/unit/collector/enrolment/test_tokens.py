@@ -112,7 +112,7 @@ def test_ten_failures_a_minute():
     for second in range(10):
         clock[0] = float(second)
         limiter.check(HERE)
-        limiter.failed(HERE)
+        limiter.count_failure(HERE)
     with pytest.raises(EnrolmentRefused) as refused:
         limiter.check(HERE)
     assert refused.value.reason == "rate_limited"
@@ -125,7 +125,7 @@ def test_ipv6_is_counted_per_site():
     """A /64 is one address: its holder has 2^64 of them."""
     limiter = FailureLimiter(lambda: 0.0)
     for last in range(10):
-        limiter.failed(ip_address(f"2001:db8::{last:x}"))
+        limiter.count_failure(ip_address(f"2001:db8::{last:x}"))
     with pytest.raises(EnrolmentRefused):
         limiter.check(ip_address("2001:db8::ffff"))
     limiter.check(ip_address("2001:db8:0:1::1"))
@@ -135,7 +135,7 @@ def test_memory_is_bounded():
     """However many addresses fail."""
     limiter = FailureLimiter(lambda: 0.0)
     for number in range(MAX_ADDRESSES + 50):
-        limiter.failed(ip_address(number + 1))
+        limiter.count_failure(ip_address(number + 1))
     assert len(limiter._failures) == MAX_ADDRESSES
 
 

@@ -11,6 +11,7 @@ import pytest
 from veilleuse.collector.exposition import catalogue
 from veilleuse.collector.exposition.catalogue import BY_NAME, CATALOGUE, Metric, MetricType
 from veilleuse.collector.exposition.document import LABEL_TEXT, markdown
+from veilleuse.collector.indicators import TABLE
 
 RESERVED = {"le", "quantile", "job", "instance"}
 
@@ -37,6 +38,13 @@ def test_metric_is_well_named(metric):
 def test_only_two_metrics_know_single_hosts():
     """Per-host series are for servers, on a route of their own."""
     assert {m.name for m in CATALOGUE if "host" in m.labels} == {m.name for m in catalogue.PER_HOST}
+
+
+def test_gauges_of_the_table_of_indicators():
+    """Each gauge of the table is in the catalogue, and its help begins with the indicator's id; no other one says it is an indicator's."""
+    table = {gauge: identifier for identifier, line in TABLE.items() for gauge in line.gauges}
+    said = {m.name: m.help.partition(":")[0] for m in CATALOGUE if re.match(r"I\d+: ", m.help)}
+    assert table == said
 
 
 def test_document_names_everything():

@@ -74,7 +74,7 @@ def test_what_is_ours_is_taken_and_nothing_else():
 
 
 def test_the_element_that_was_read_at_the_source():
-    """42513: 0.0520 = 0.0338 + 0.0135 + 0.00474 − 0.00004, ± 10 %, as METHOD.md §2 has it; `4,74E-3` is 0.00474."""
+    """42513: 0.0520 = 0.0338 + 0.0135 + 0.00474 − 0.00004, ± 10 %, as docs/methodology.md §8 has it; `4,74E-3` is 0.00474."""
     one = next(one for one in read().factors if one.element_id == "42513")
     assert one.total_kgco2e_per_kwh == Decimal("0.0520")
     assert dict(one.components) == {

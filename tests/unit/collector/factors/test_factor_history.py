@@ -28,7 +28,7 @@ from veilleuse.collector.factors.versions import (
 )
 from veilleuse.collector.model.factors import FactorImport, FactorStatus, FactorVersion
 from veilleuse.collector.ports import Factor
-from veilleuse.collector.store.sqlite import create_store
+from veilleuse.collector.store import create_store
 
 SHIPPED = {one.factor_id: one for one in factor_book().factors()}
 FR_2022 = SHIPPED["ADEME-FR-2022-MOY"]

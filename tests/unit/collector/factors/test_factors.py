@@ -28,7 +28,7 @@ from veilleuse.collector.ports import Factor, FactorSource
     ],
 )
 def test_france_year_by_year(year: int, value: str, series: str):
-    """ADEME's own value of each year, not provisional: METHOD.md §2."""
+    """ADEME's own value of each year, not provisional: docs/methodology.md §8."""
     chosen = choose("FR", year)
     assert chosen.factor.total_kgco2e_per_kwh == Decimal(value)
     assert chosen.factor.series == series

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet: what was in service, where, and for how long. METHOD.md §5 and §7."""
+"""The fleet: what was in service, where, and for how long. docs/methodology.md §5 and §6."""
 
 from __future__ import annotations
 

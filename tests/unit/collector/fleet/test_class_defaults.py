@@ -27,7 +27,7 @@ DESKTOP = (0.15, 0.45, 0.10, 0.30)
 
 @pytest.mark.parametrize("name", ["laptop", "mini_pc", "sff", "tower", "all_in_one", "thin_client"])
 def test_a_pc_that_nobody_measured(name: str):
-    """METHOD.md §3's state powers at the TEC duty, to the milliwatt."""
+    """docs/methodology.md §2's state powers at the TEC duty, to the milliwatt."""
     powers = STATE_POWERS[DeviceClass(name)]
     states = (
         powers.off_microwatts,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure: METHOD.md §8's worked answer, exact sums, thin strata, defaults, census, what may be said."""
+"""The fleet's figure: docs/methodology.md §13's worked answer, exact sums, thin strata, defaults, census, what may be said."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def spread(stratum: Stratum, n: int, mean: float, deviation: float) -> list[Samp
 
 
 def test_stratified_mean():
-    """METHOD.md §8: 1,124,000 kWh, SE 18,394.13, ± 36,051.8 with z (333 degrees), u 0.0163649, 1,088,520 to 1,160,636."""
+    """docs/methodology.md §13: 1,124,000 kWh, SE 18,394.13, ± 36,051.8 with z (333 degrees), u 0.0163649, 1,088,520 to 1,160,636."""
     told = ((4000, 200, 26, 9.5), (9000, 300, 88, 35), (120, 100, 1900, 700))
     strata = [Stratum(name, "all") for name in ("laptop", "sff", "server")]
     machines = [

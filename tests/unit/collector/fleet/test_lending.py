@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What stands for machines that nobody measured shows no machine. PROMISES.md P4, P5."""
+"""What stands for machines that nobody measured shows no machine. docs/guarantees.md P4, P5."""
 
 from __future__ import annotations
 

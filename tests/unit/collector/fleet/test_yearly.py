@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rows of a period: whole, consistent between groupings, and silent about few machines. METHOD.md §5, DESIGN.md §7."""
+"""The rows of a period: whole, consistent between groupings, and silent about few machines. docs/methodology.md §6, docs/privacy.md §3."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Server rooms in the yearly figure: METHOD.md §3 and §7."""
+"""Server rooms in the yearly figure: docs/methodology.md §3 and §10."""
 
 from __future__ import annotations
 

@@ -4,32 +4,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.fakes.authority import TestAuthority
-from tests.support.fakes.devices import FakeDevice, dripping, endless, reply
+from tests.support.fakes.devices import FakeDevice, reply
 from tests.support.fakes.grid import TOKEN, FakeGrid
 from tests.support.machines import served, settings_in
-from tests.support.waiting import in_time, until
+from tests.support.waiting import until
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.schedule import PollSchedule
-from veilleuse.collector.grid.http_client import FetchError, Way, get_json, read_token
+from veilleuse.collector.grid.electricity_maps import read_token
 from veilleuse.collector.grid.poll import LedgerBeside, PollResult, due, enabled, poll, window
+from veilleuse.collector.http_client.address import FetchError
 from veilleuse.collector.model.grid import BY_DATASET, CONNECTORS, PollState
 from veilleuse.collector.settings import CollectorSettings, IntensitySettings, child_environment
 
@@ -245,110 +240,6 @@ def test_electricity_maps_token(collector: Collector, token: Path, device: FakeD
         token.write_text(text)
         with pytest.raises(FetchError, match="does not hold a token"):
             read_token(str(token))
-
-
-def test_answers_that_never_end(grid: FakeGrid):
-    """Bounded in bytes and in seconds, whatever comes."""
-    with FakeDevice(endless) as device, pytest.raises(FetchError, match="longer than") as failed:
-        get_json(f"http://{device.address}", "/", Way(5))
-    assert failed.value.outcome == "too_long"
-    for handler in (dripping, lambda asked: None):
-        with FakeDevice(handler) as device:
-            address = f"http://{device.address}"
-            assert in_time(2, partial(_outcome, address)) == "timeout"
-
-
-@pytest.mark.parametrize(
-    ("url", "proxy"),
-    [
-        ("http://odre.example.org", ""),
-        ("ftp://127.0.0.1", ""),
-        ("https://user:word@example.org", ""),
-        ("https://example.org", "https://proxy.example.org"),
-        ("https://example.org", "proxy:3128"),
-    ],
-)
-def test_addresses_that_are_not_asked(url: str, proxy: str):
-    """Plain HTTP beyond this machine, users in addresses, proxies of another kind."""
-    with pytest.raises(FetchError) as failed:
-        get_json(url, "/", Way(1, proxy))
-    assert failed.value.outcome == "not_configured"
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org"])
-def test_a_name_that_nobody_can_be_asked_for(url: str):
-    """Unreachable, at once: not a thread's traceback and a timeout."""
-    with pytest.raises(FetchError) as failed:
-        get_json(url, "/", Way(5))
-    assert failed.value.outcome == "unreachable"
-
-
-def tls(signed: Any, authority: TestAuthority, folder: Path) -> ssl.SSLContext:
-    """A server's side."""
-    chain = folder / "chain.pem"
-    chain.write_bytes(signed.pem + authority.intermediate.pem + signed.key_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    return context
-
-
-def _outcome(address: str) -> str:
-    with pytest.raises(FetchError) as failed:
-        get_json(address, "/", Way(0.3))
-    return failed.value.outcome
-
-
-class Proxy:
-    """A fake forward proxy: knows CONNECT, and remembers what it was asked for."""
-
-    def __init__(self, target: int) -> None:
-        self.asked: list[str] = []
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def join(self) -> None:
-        """Until what went through it has ended."""
-        self._thread.join(10)
-
-    def _serve(self) -> None:
-        client, _ = self._listener.accept()
-        self._listener.close()
-        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-            self.asked.append(client.recv(4096).split(b"\r\n")[0].decode())
-            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=self._pump, args=(server, client))
-            back.start()
-            self._pump(client, server)
-            back.join()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while piece := source.recv(65536):
-                sink.sendall(piece)
-            sink.shutdown(socket.SHUT_WR)
-
-
-def test_tls_is_checked_also_through_a_proxy(tmp_path: Path, grid: FakeGrid, authority: TestAuthority):
-    """Of the authority given: taken; of a stranger: refused before anything is said. The proxy sees a name, and no path."""
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(authority.root.pem + authority.intermediate.pem)
-    stranger = TestAuthority("stranger")
-    with FakeDevice(grid, tls(stranger.server, stranger, tmp_path)) as device:
-        with pytest.raises(FetchError) as failed:
-            get_json(f"https://127.0.0.1:{device.port}", "/", Way(5, "", str(ca)))
-        assert (failed.value.outcome, device.asked) == ("not_trusted", [])
-    with FakeDevice(
-        lambda asked: reply(200, {"fine": True}), tls(authority.server, authority, tmp_path)
-    ) as device:
-        proxy = Proxy(device.port)
-        answer = get_json(f"https://localhost:{device.port}", "/v3/x", Way(5, proxy.url, str(ca)))
-        proxy.join()
-        assert answer == {"fine": True}
-        assert proxy.asked == [f"CONNECT localhost:{device.port} HTTP/1.1"]
 
 
 def test_when_it_is_due():

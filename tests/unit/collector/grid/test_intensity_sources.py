@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Answers and files of grids → values: what is taken, what is a gap, and what is not believed. Every trap of METHOD.md §2."""
+"""Answers and files of grids → values: what is taken, what is a gap, and what is not believed. Every trap of docs/indicative.md."""
 
 from __future__ import annotations
 

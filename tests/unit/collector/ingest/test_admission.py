@@ -39,7 +39,7 @@ def calls(admission: Admission, number: int, times: int) -> None:
 
 def behind(admission: Admission) -> bool:
     """A property changes without its object being assigned to, which mypy does not think of."""
-    return admission.behind
+    return admission.is_behind
 
 
 def test_backlog_gets_half_of_the_places_and_live_data_the_rest():
@@ -69,7 +69,7 @@ def test_live_data_may_take_all_places():
 
 
 def test_one_push_of_an_agent_at_a_time():
-    """PROMISES.md §2.2: a second one is told to come back, another agent is not; after the first it is taken."""
+    """docs/wire.md §2: a second one is told to come back, another agent is not; after the first it is taken."""
     admission = Admission(8)
     with admission.push(caller(1), LIVE):
         assert refused(admission, 1) == "one_at_a_time"

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.ingest.call_queue import CallQueue, DelayedRejection, Methods, Reader
+from veilleuse.collector.ingest.call_queue import CallQueue, DelayedRejection, QueuedMethods, Reader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 SERVICE = "test.Service"
@@ -43,14 +43,14 @@ def test_a_line_is_pressed_while_more_wait_than_are_served():
     line, release = CallQueue(2, "test"), threading.Event()
     futures = [line.submit(release.wait, PATIENCE_SECONDS) for _ in range(2)]
     until(lambda: not line._calls)
-    pressed = [line.pressed]
+    pressed = [line.is_overloaded]
     for _ in range(3):
         futures.append(line.submit(release.wait, PATIENCE_SECONDS))
-        pressed.append(line.pressed)
+        pressed.append(line.is_overloaded)
     assert pressed == [False, False, False, True]
     release.set()
     assert not wait(futures, PATIENCE_SECONDS).not_done
-    assert not line.pressed
+    assert not line.is_overloaded
     line.shutdown()
 
 
@@ -106,7 +106,7 @@ def served() -> Any:
         raise AssertionError
 
     server = grpc.server(ThreadPoolExecutor(1))
-    methods = Methods(SERVICE, away, most_waiting=1, away_seconds=0.2)
+    methods = QueuedMethods(SERVICE, away, most_waiting=1, away_seconds=0.2)
     server.add_generic_rpc_handlers([methods])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -36,8 +36,9 @@ from veilleuse.collector.ingest.admission import Admission
 from veilleuse.collector.model.hosts import Caller, HostStatus
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.settings import Grpc
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
-from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.directory import Reserve
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -165,7 +166,9 @@ def test_refused_records_are_named_and_a_gap_in_their_place_is_taken(service):
 def test_a_period_filled_too_often_is_refused_by_the_store(service):
     """Only the store can tell; the answer and the counters are those of any refusal."""
     stub, stream = service.agent()
-    records = [measurement(clock(duration=HOUR), [cell(HOUR, disk_read_bytes=i)]) for i in range(5)]
+    records = [
+        measurement(clock(duration=HOUR), [cell(HOUR)], calendar_sha256=i.to_bytes(32)) for i in range(5)
+    ]
     stream.add(*records)
     answer = stub.Push(stream.request())
     assert answer.outcome == pb.PUSH_OUTCOME_REFUSED

@@ -123,7 +123,7 @@ def test_the_second_import_changes_nothing():
 
 
 def test_a_move_takes_effect_on_the_1st_of_the_next_month():
-    """METHOD.md §7; the past stays where it was; a second move in the month replaces the first, back again cancels it."""
+    """docs/methodology.md §5; the past stays where it was; a second move in the month replaces the first, back again cancels it."""
     before = kept(known(1, "1"))
     moved = planned(reading(row("1", entity="B")), before)
     places = moved.changed[0].placements

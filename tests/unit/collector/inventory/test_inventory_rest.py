@@ -20,7 +20,6 @@ from veilleuse.collector.inventory.glpi_api import (
     Glpi,
     GlpiError,
     Wire,
-    checked_url,
     pull,
     read_credentials,
 )
@@ -232,7 +231,7 @@ def test_too_slow_and_too_large(glpi):
         pulled(glpi, timeout_seconds=0.2)
     glpi.slow_seconds = 0.0
     glpi.faults = [("Computer", 200, {}, b" " * (33 * 1024 * 1024))]
-    with pytest.raises(GlpiError, match="more than"):
+    with pytest.raises(GlpiError, match="longer than"):
         pulled(glpi)
     with pytest.raises(GlpiError, match="too slow"):
         pulled(glpi, whole_seconds=-1.0)
@@ -242,7 +241,7 @@ def test_nobody_there():
     """A port where nobody listens is one line."""
     with fake_glpi() as fake:
         url = fake.url
-    with pytest.raises(GlpiError, match="cannot reach GLPI"), Glpi(Wire(Credentials(url, "x")), "x"):
+    with pytest.raises(GlpiError, match="GLPI: cannot reach"), Glpi(Wire(Credentials(url, "x")), "x"):
         pass
 
 
@@ -258,16 +257,6 @@ def test_tls_is_verified(tmp_path):
             pulled(fake, ca_file=str(tmp_path / "glpi.key"))
 
 
-def test_names_that_nobody_can_be_asked_for():
-    """One line, no traceback."""
-    with pytest.raises(GlpiError, match="cannot reach GLPI"):
-        Wire(Credentials(f"https://{'a' * 70}.example.org/apirest.php", USER_TOKEN)).get(
-            "initSession", {}, {}
-        )
-    with pytest.raises(UsageError, match="must be https"):
-        checked_url("https://[::1/apirest.php")
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -276,6 +265,7 @@ def test_names_that_nobody_can_be_asked_for():
         "https://user@glpi/",
         "https://glpi:99999/",
         "glpi",
+        "https://[::1/apirest.php",
     ],
 )
 def test_urls_that_would_give_the_tokens_away(url):

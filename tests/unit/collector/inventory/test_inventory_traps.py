@@ -26,7 +26,7 @@ from veilleuse.collector.model.inventory import (
     Retirement,
     StoredRetirement,
 )
-from veilleuse.collector.store.sqlite import create_store
+from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import inventory_rows as store_rows
 
 DAY = date(2026, 3, 17)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""PROMISES.md §3.2 and P7: nothing older than its limit remains, in any file, and no figure changes by it. A settable clock throughout."""
+"""docs/privacy.md §3 and docs/guarantees.md P7: nothing older than its limit remains, in any file, and no figure changes by it. A settable clock throughout."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_limits_are_of_whole_civil_days_and_months():
 
 
 def test_settings_cannot_keep_longer_than_is_promised():
-    """PROMISES.md §3.2 is a ceiling."""
+    """docs/privacy.md §3 is a ceiling."""
     for name, value in (
         ("pc_daily_days", 63),
         ("pc_monthly_months", 19),

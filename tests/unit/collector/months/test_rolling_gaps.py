@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""METHOD.md §4 in rolling: what stands in for missing time, for how much of it, and what never does."""
+"""docs/methodology.md §4 in rolling: what stands in for missing time, for how much of it, and what never does."""
 
 from __future__ import annotations
 

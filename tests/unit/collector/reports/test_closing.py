@@ -21,6 +21,7 @@ from tests.support.closed_years import PERIOD, TODAY, YEAR, put, report, stored,
 from tests.support.filled import Filled
 from tests.support.machines import served, settings_in
 from tests.support.rolled import retention, roll, server_day
+from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.published_rows import load_closed
@@ -32,9 +33,8 @@ from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.closed_years import ClosedFile, canonical, pack, sha256
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.inventory import Asset, Placement
-from veilleuse.collector.ports.readers import PendingMonths
+from veilleuse.collector.ports.publications import PendingMonths
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

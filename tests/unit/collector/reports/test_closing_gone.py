@@ -15,6 +15,7 @@ from tests.support.closed_years import TODAY, YEAR, put, report, told, watch
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import retention, roll, workstation_days
+from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError
@@ -23,7 +24,6 @@ from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, Meter
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.vocabulary import PointKind, Population
 

@@ -84,7 +84,7 @@ def test_a_kilowatt_hour():
 
 
 def test_averaging_first_is_eight_per_cent_too_high():
-    """METHOD.md §2's sample-day difference, on an invented day: machines run by day, when this grid emits least."""
+    """docs/methodology.md §9's sample-day difference, on an invented day: machines run by day, when this grid emits least."""
     grams = [*[62.0] * 7, *[50.0] * 11, *[62.0] * 6]
     kwh = [*[0.2] * 7, *[1.0] * 11, *[0.2] * 6]
     sums = Sums()

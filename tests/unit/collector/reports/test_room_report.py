@@ -20,6 +20,7 @@ from tests.support.closed_years import TODAY, put
 from tests.support.filled import Filled, cell, clock
 from tests.support.machines import settings_in
 from tests.support.rolled import roll
+from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
@@ -40,7 +41,6 @@ from veilleuse.collector.model.meters import (
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
-from veilleuse.collector.reports.inputs import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State

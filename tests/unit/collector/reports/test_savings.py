@@ -277,7 +277,7 @@ def seasons(first_of_touched: int) -> tuple[Months, list[Host]]:
 
 
 def test_a_season_that_one_arm_alone_has_seen_is_no_saving():
-    """Touched sites came in November: against the summer of the others, 29 % would seem saved, and be claimed. METHOD.md §6: the same weeks."""
+    """Touched sites came in November: against the summer of the others, 29 % would seem saved, and be claimed. docs/methodology.md §12: the same weeks."""
     for first in (7, 11):
         (one,) = compare(*seasons(first))
         figure = saving(one)

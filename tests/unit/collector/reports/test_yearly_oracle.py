@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The report against METHOD.md's arithmetic by somebody else (yearly_oracle), over small fleets that Hypothesis makes up."""
+"""The report against docs/methodology.md's arithmetic by somebody else (yearly_oracle), over small fleets that Hypothesis makes up."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ import pytest
 from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from tests.support.waiting import PATIENCE_SECONDS, comes, until
 from veilleuse.collector import settings
-from veilleuse.collector.admin.backup import Backups
+from veilleuse.collector.backup.copies import Backups
 from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import AdminError, StoreFailing
 from veilleuse.collector.ingest.writer import Writer
-from veilleuse.collector.store.sqlite import SqliteStore, create_store
+from veilleuse.collector.store import SqliteStore, create_store
 from veilleuse.collector.store.sqlite.connection import STEP_PAGES, Database, copy_database, quick_check
 
 LIMITS = settings.Store(free_bytes_minimum=0)

@@ -18,13 +18,10 @@ from veilleuse.collector.errors import AdminError, StoreDamaged
 from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange
 from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.store.sqlite import (
-    SqliteFollowReader,
-    SqliteLoadReader,
-    SqliteReader,
-    SqliteStore,
-    create_store,
-)
+from veilleuse.collector.store import SqliteStore, create_store
+from veilleuse.collector.store.sqlite.actions import SqliteFollowReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000

@@ -27,7 +27,7 @@ from tests.support.pushes import (
     site,
 )
 from veilleuse.collector import settings
-from veilleuse.collector.store.sqlite import create_store
+from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite.migrations import migrations
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

@@ -20,14 +20,15 @@ from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.app.rescue import rescued
+from veilleuse.collector.app.rescue import rescue
 from veilleuse.collector.cli.doctor.storage import check_leftovers
 from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome
-from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store, open_store
-from veilleuse.collector.store.sqlite.directory import put_back, undecided
+from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store.directory import put_back, undecided
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
 """Pushes sent once the fault is there."""
@@ -181,10 +182,10 @@ def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
         with pytest.raises(StoreLost):
             collector.office.commit(lambda: None)
         assert collector.damaged.is_set()
-        assert not rescued(collector)
+        assert not rescue(collector)
         assert "do not stop the collector" in caplog.records[-1].remedy
         settings.data_dir.unlink()
-        assert rescued(collector)
+        assert rescue(collector)
     found = sorted(path.name.partition("rescued-")[0] for path in settings.data_dir.iterdir())
     assert found == ["data.db.", "identity.db."]
 

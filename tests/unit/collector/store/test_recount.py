@@ -27,12 +27,12 @@ from tests.support.pushes import (
     site,
 )
 from veilleuse.collector import settings
-from veilleuse.collector.store.sqlite import create_store
+from veilleuse.collector.store import create_store
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
 def any_cell(chance: random.Random, state: Any) -> pb.Cell:
-    """One that tells, or does not tell, of displays, windows, GPUs and units."""
+    """One that tells, or does not tell, of displays, windows, cores and units."""
     told: dict[str, Any] = {}
     if chance.random() < 0.5:
         sizes: list[Any] = list(range(1, 1 + chance.randrange(5)))
@@ -45,7 +45,7 @@ def any_cell(chance: random.Random, state: Any) -> pb.Cell:
         names = chance.sample(range(2_000), chance.randrange(64))
         told["units"] = [pb.UnitTime(name=f"unit:s{n}", cpu_milliseconds=n) for n in names]
     if chance.random() < 0.5:
-        told["gpu_busy_milliseconds"] = chance.randrange(30_000)
+        told["any_core_busy_milliseconds"] = 0
     return cell(30_000, state=state, energies=[(0, 1_000, 30_000), (1, 900, 30_000)], **told)
 
 

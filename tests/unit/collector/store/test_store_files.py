@@ -33,17 +33,12 @@ from tests.support.pushes import (
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
 from veilleuse.collector.model.records import Grain, ValidPush
-from veilleuse.collector.store.sqlite import (
-    DirectoryLock,
-    SqliteReader,
-    SqliteStore,
-    create_store,
-    inspect,
-    migrations,
-    open_store,
-)
+from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store.directory import DirectoryLock, Reserve
+from veilleuse.collector.store.sqlite import inspect, migrations
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.store.sqlite.host_export import export_host
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 LIMITS = settings.Store(free_bytes_minimum=0)
@@ -107,7 +102,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
     if deleted:
         (tmp_path / "lock").unlink()
     code = (
-        "import sys; from pathlib import Path; from veilleuse.collector.store.sqlite import DirectoryLock\n"
+        "import sys; from pathlib import Path; from veilleuse.collector.store.directory import DirectoryLock\n"
         "from veilleuse.collector.errors import DataDirectoryError\n"
         "try: DirectoryLock(Path(sys.argv[1]))\n"
         "except DataDirectoryError as error: print(error)"
@@ -368,10 +363,13 @@ def test_the_administration_lists_tables_and_exports_a_host(tmp_path):
         store.ingest.append([stream.send(realistic(MONDAY_10H)), other.send(realistic(MONDAY_10H))])
         counts = inspect.table_counts(store.data)
         assert (counts["records"], counts["hosts"], counts["sums"]) == (2, 2, 8)
-        exported = inspect.export_host(store.data, stream.host_id)
+        exported = {table: list(rows) for table, rows in export_host(tmp_path, stream.host_id)}
         assert {row["host_id"] for rows in exported.values() for row in rows} == {stream.host_id}
         assert len(exported["records"]) == 1
         assert len(exported["point_sums"]) == 8
+        (record,) = exported["records"]
+        assert bytes.fromhex(record["wire"])
+        assert "measurement" in record["wire_decoded"]
 
 
 CHILD = """
@@ -380,7 +378,7 @@ from contextlib import closing
 from pathlib import Path
 from tests.support.pushes import HOUR, MONDAY_10H, Stream, realistic
 from veilleuse.collector import settings
-from veilleuse.collector.store.sqlite import open_store
+from veilleuse.collector.store import open_store
 store = open_store(Path(sys.argv[1]), settings.Store(free_bytes_minimum=0))
 streams = [Stream(host.host_id, epoch=b"epoch%03d" % host.host_id) for host in store.registry.hosts()]
 turn = 0

@@ -16,8 +16,10 @@ import pytest
 from tests.support.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.store.sqlite import SqliteReader, connection, create_store, reader
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite import connection, reader
 from veilleuse.collector.store.sqlite.connection import WAL_BYTES, Database
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.validate import check_push
 
 BLOCK = bytes(2**19)

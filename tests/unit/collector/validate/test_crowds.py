@@ -15,7 +15,7 @@ from tests.support.pushes import MONDAY_10H, cell, clock, gap, measurement, real
 from tests.support.sound import refused
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.validate import Reason
-from veilleuse.collector.validate.messages import crowded, crowded_inside, parsed_push
+from veilleuse.collector.validate.messages import find_crowded_field, find_crowded_inside, parse_push
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 EMPTY_CELL = b"\x2a\x00"
@@ -25,17 +25,17 @@ def test_the_count_is_the_parser_s():
     """Of records and of cells, at the bound and one beyond it."""
     request = pb.PushRequest(epoch=bytes(8), first_seq=2**40, chain_before=bytes(32), records=[b"abc"] * 300)
     wire = request.SerializeToString()
-    assert crowded(wire, {4: 300}) is None
-    assert crowded(wire, {4: 299}) == 4
+    assert find_crowded_field(wire, {4: 300}) is None
+    assert find_crowded_field(wire, {4: 299}) == 4
     record = realistic(MONDAY_10H)
     assert len(record.measurement.cells) == len(record.measurement.points) == 2
     wire = record.SerializeToString()
-    assert crowded_inside(wire, 1, {4: 2, 5: 2}) is None
-    assert crowded_inside(wire, 1, {4: 2, 5: 1}) == 5
-    assert crowded_inside(wire + wire, 1, {5: 3}) == 5, (
+    assert find_crowded_inside(wire, 1, {4: 2, 5: 2}) is None
+    assert find_crowded_inside(wire, 1, {4: 2, 5: 1}) == 5
+    assert find_crowded_inside(wire + wire, 1, {5: 3}) == 5, (
         "a message that comes twice is one message to a parser"
     )
-    assert crowded_inside(gap().SerializeToString(), 1, {5: 0}) is None
+    assert find_crowded_inside(gap().SerializeToString(), 1, {5: 0}) is None
 
 
 def test_nonsense_ends_the_count_and_nothing_else():
@@ -46,10 +46,10 @@ def test_nonsense_ends_the_count_and_nothing_else():
         wire = bytearray(sound)
         for _ in range(3):
             wire[chance.randrange(len(wire))] = chance.randrange(256)
-        crowded(bytes(wire), {1: 5})
-        crowded_inside(bytes(wire), 1, {5: 1})
+        find_crowded_field(bytes(wire), {1: 5})
+        find_crowded_inside(bytes(wire), 1, {5: 1})
     for nonsense in (b"", b"\xff" * 100, b"\x80", b"\x0a\xff\xff\xff\xff\x0f", b"\x0b", bytes(100)):
-        assert crowded_inside(nonsense, 1, {5: 1}) is None
+        assert find_crowded_inside(nonsense, 1, {5: 1}) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_record_of_empty_sub_messages_costs_little(record: bytes, reason: Reas
 def test_a_push_of_empty_records_is_never_parsed():
     """524,288 of them: refused by their number."""
     with pytest.raises(MalformedRequest) as caught:
-        parsed_push(b"\x22\x00" * 524_288)
+        parse_push(b"\x22\x00" * 524_288)
     assert caught.value.reason == "record_count"
 
 

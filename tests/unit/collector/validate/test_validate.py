@@ -111,14 +111,8 @@ REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
         Reason.PERIOD_NOT_ALIGNED,
     ),
     "a classroom's minute": (measurement(), CLASSROOM, Reason.GRAIN_TOO_FINE),
-    "an offset of 15 h": (
-        altered(lambda m: setattr(m.period.clock, "utc_offset_seconds", 54_000)),
-        SERVER,
-        Reason.OFFSET_OUT_OF_RANGE,
-    ),
     "no calendar": (measurement(calendar_sha256=b""), SERVER, Reason.CALENDAR_HASH_LENGTH),
     "no idle rule": (measurement(idle_rule_version=0), SERVER, Reason.IDLE_RULE_OUT_OF_RANGE),
-    "an agent of 1 PB": (measurement(max_rss_bytes=2**50), SERVER, Reason.RSS_OUT_OF_RANGE),
     "65 points": (
         measurement(points=[rapl(f"p{i}") for i in range(65)]),
         SERVER,
@@ -161,11 +155,6 @@ REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
     ),
     "the open band by the day": (measurement(DATE), WORKSTATION, Reason.BAND_NOT_OF_PERIOD),
     "the night by the week": (measurement(week(2026, 10), [NIGHT]), WORKSTATION, Reason.BAND_NOT_OF_PERIOD),
-    "a workstation's network": (
-        measurement(week(2026, 10), [cell(network_sent_bytes=0)]),
-        WORKSTATION,
-        Reason.NOT_ON_WORKSTATIONS,
-    ),
     "a workstation's network rates": (
         measurement(week(2026, 10), [cell(network_rate_milliseconds=[0, 0, 0, 0])]),
         WORKSTATION,
@@ -182,7 +171,7 @@ REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
         Reason.LOAD_WHILE_NOT_ON,
     ),
     "the agent's time while unknown": (
-        with_cell(state=pb.STATE_UNKNOWN, agent_cpu_milliseconds=1),
+        with_cell(state=pb.STATE_UNKNOWN, any_core_busy_milliseconds=1),
         SERVER,
         Reason.LOAD_WHILE_NOT_ON,
     ),
@@ -240,13 +229,6 @@ REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
         with_cell(idle_beyond_15_minutes_milliseconds=60_001),
         SERVER,
         Reason.IDLE_RUNS,
-    ),
-    "2^64 bytes": (with_cell(disk_read_bytes=_OVER), SERVER, Reason.BYTES_OUT_OF_RANGE),
-    "a GPU longer than the cell": (with_cell(gpu_busy_milliseconds=60_001), SERVER, Reason.GPU_EXCEEDS),
-    "an agent of two days": (
-        with_cell(agent_cpu_milliseconds=2 * 24 * HOUR),
-        SERVER,
-        Reason.AGENT_CPU_OUT_OF_RANGE,
     ),
     "an update longer than the cell": (
         with_cell(update_window_milliseconds=60_001),

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from tests.support.pushes import rapl
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import facts_from_wire, health_from_wire
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -15,7 +14,7 @@ from veilleuse.wire.vocabulary import (
 
 
 def test_facts_keep_what_fits_and_lose_the_rest():
-    """A name with markup, a CPU count of 10^9 and a point of no kind are dropped; the rest stands; unknown fields go."""
+    """A name with markup and a CPU count of 10^9 are dropped; the rest stands; unknown fields go, 0.1's `os_type` among them."""
     facts = pb.Facts(
         device_class=pb.DEVICE_CLASS_LAPTOP,
         vendor="Dell Inc.",
@@ -23,17 +22,14 @@ def test_facts_keep_what_fits_and_lose_the_rest():
         cpu_count=10**9,
         memory_bytes=8 * 2**30,
         hard_disks=0,
-        points=[rapl(), pb.Point(domain="x")],
-        displays=[pb.DisplayCount(size=pb.DISPLAY_SIZE_22_TO_27, count=1), pb.DisplayCount(count=1)],
     )
-    dirty = pb.Facts.FromString(facts.SerializeToString() + b"\xc2\x0c\x03abc")
+    dirty = pb.Facts.FromString(facts.SerializeToString() + b"\xc2\x0c\x03abc" + b"\x6a\x05linux")
     clean = clean_facts(dirty)
     assert b"abc" not in clean
+    assert b"linux" not in clean
     kept = facts_from_wire(clean)
     assert (kept.device_class, kept.vendor, kept.model) == (DeviceClass.LAPTOP, "Dell Inc.", None)
     assert (kept.cpu_count, kept.memory_bytes, kept.hard_disks) == (None, 8 * 2**30, 0)
-    assert [point.domain for point in kept.points] == ["package-0"]
-    assert len(pb.Facts.FromString(clean).displays) == 1
     assert facts_from_wire(clean_facts(pb.Facts.FromString(b"\x08\x4d"))).device_class is DeviceClass.UNKNOWN
 
 

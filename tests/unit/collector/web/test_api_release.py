@@ -26,7 +26,7 @@ from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports.readers import PublicationSummary
+from veilleuse.collector.ports.publications import PublicationSummary
 from veilleuse.collector.web.api.release import Shown, is_month, shown
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.publications import PublicationCache
@@ -449,10 +449,10 @@ def test_a_released_month_stays_as_it_was(tmp_path):
 
 def test_who_may_see_all_gets_the_report(tmp_path):
     """An admin's rows are those of `veilleuse report emissions`, number by number."""
+    from tests.support.sources import opened
     from veilleuse.collector.model.accounts import Role
     from veilleuse.collector.reports.emissions import emissions_report_of, today
     from veilleuse.collector.reports.fleet_year import YearQuestion
-    from veilleuse.collector.reports.inputs import opened
     from veilleuse.collector.settings import ReportingSettings
 
     with (

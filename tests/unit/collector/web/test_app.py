@@ -27,6 +27,7 @@ from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AddressUnavailable, ConfigurationError, DataDirectoryError
 from veilleuse.collector.logs import FactsFormatter, RepeatFilter
 from veilleuse.collector.settings import Pki, read_settings, settings_environment
+from veilleuse.collector.web.app import choose_language
 
 
 @pytest.mark.parametrize("name", ["grpc.address", "grpc.enrolment_address"])
@@ -219,3 +220,21 @@ def test_free_ports_are_free_and_nobody_gets_them_by_chance():
     given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     if given == ["32768", "60999"]:  # as Linux begins
         assert max(ports) < 32_768
+
+
+@pytest.mark.parametrize(
+    ("asked", "accept", "expected"),
+    [
+        (None, "", "fr"),
+        ("en", "fr", "en"),
+        ("de", "en", "en"),
+        (None, "en-GB,en;q=0.8,fr;q=0.3", "en"),
+        (None, "de,fr;q=0.4,en;q=0.3", "fr"),
+        (None, "en;q=nonsense,fr;q=0.1", "fr"),
+        (None, "*", "fr"),
+        (None, "en;q=0", "fr"),
+    ],
+)
+def test_language(asked, accept, expected):
+    """What is asked, else what the browser prefers, else French."""
+    assert choose_language(asked, accept) == expected

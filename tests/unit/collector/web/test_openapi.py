@@ -5,10 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import tomllib
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -16,6 +13,7 @@ import pytest
 from tests.support.filled import Filled
 from tests.support.reading import Reading
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.web.api.openapi import description
 from veilleuse.collector.web.api.resources import (
@@ -25,7 +23,6 @@ from veilleuse.collector.web.api.resources import (
     RESOURCES,
     ResourceKind,
 )
-from veilleuse.collector.web.pages.api import api_words
 from veilleuse.collector.web.problems import TITLES, of_status
 
 SPEC = description("0.1.0")
@@ -102,8 +99,8 @@ def test_problems_have_their_titles():
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_the_page_has_its_words(language):
-    """Every route, parameter, problem and role, and both languages the same keys."""
-    w = api_words(language)
+    """Every route, parameter, problem and role."""
+    w = words(language)
     for kind in ResourceKind:
         assert w(f"api.routes.{kind.value}")
     for resource in RESOURCES:
@@ -112,23 +109,3 @@ def test_the_page_has_its_words(language):
     for problem in TITLES:
         assert w(f"api.problems.{problem}")
     assert w("title")  # and those of every page
-    keys = [
-        set(
-            leaves(
-                tomllib.loads(
-                    files("veilleuse.collector.web").joinpath("locale", f"api.{one}.toml").read_text("utf-8")
-                )
-            )
-        )
-        for one in ("fr", "en")
-    ]
-    assert keys[0] == keys[1]
-
-
-def leaves(texts: dict[str, Any], path: str = "") -> Iterator[tuple[str, frozenset[str]]]:
-    """(dotted key, blanks to fill in)."""
-    for key, value in texts.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{path}{key}.")
-        else:
-            yield path + key, frozenset(re.findall(r"\{(\w+)\}", value))

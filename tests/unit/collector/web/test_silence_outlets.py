@@ -19,13 +19,15 @@ from tests.support.backups import directory
 from tests.support.filled import METER, Filled, cell, clock
 from tests.support.pushes import enrol
 from tests.support.waiting import until
+from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.app.schedule import note_presence, upkeep
+from veilleuse.collector.app.schedule import note_presence, run_daily_tasks
 from veilleuse.collector.cli.doctor import look
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
 from veilleuse.collector.counters import Health
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
@@ -33,13 +35,12 @@ from veilleuse.collector.silence import (
     PRESENCE,
     Past,
 )
-from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.diagnostics import note_size
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
-from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Population, State
 
 DAY = 86_400_000
@@ -58,11 +59,13 @@ def running(
 ) -> Iterator[Collector]:
     """A collector that answers on its socket as one that started then."""
     with open_collector(settings) as opened:
-        operations = replace(
-            opened.operations,
+        context = opened.operations.context
+        process = replace(
+            context.process,
             started_unix_milliseconds=started_unix_milliseconds,
             health=health or opened.health,
         )
+        operations = Operations(replace(context, process=process))
         with closing(AdminServer(settings.data_dir, operations)):
             yield replace(opened, operations=operations)
 
@@ -91,8 +94,7 @@ def hello(collector: Collector, host: HostId, contact: int) -> None:
 def look_of_day(collector: Collector) -> None:
     """As `serve` begins to run, having run on the days before; a second one on the same day finds what the first noted."""
     today = datetime.now(UTC).date()
-    operations = collector.operations
-    listening = operations.health.listening_since(operations.started_unix_milliseconds)
+    listening = collector.operations.context.process.listening_since()
     started = datetime.fromtimestamp(listening / 1000, UTC).date()
 
     def read() -> Past:
@@ -170,12 +172,12 @@ def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
     assert len(found.top) == 3
     assert " and 57 more." in found.top[0]
     assert found.metrics == [
-        'veilleuse_agents_silent{population="server"} 60',
-        'veilleuse_agents_silent{population="workstation"} 1300',
-        'veilleuse_agents_silent{population="classroom"} 140',
-        'veilleuse_silence_level{population="server"} 2',
-        'veilleuse_silence_level{population="workstation"} 2',
-        'veilleuse_silence_level{population="classroom"} 2',
+        'veilleuse_agents_silent{population="server"} 60.0',
+        'veilleuse_agents_silent{population="workstation"} 1300.0',
+        'veilleuse_agents_silent{population="classroom"} 140.0',
+        'veilleuse_silence_level{population="server"} 2.0',
+        'veilleuse_silence_level{population="workstation"} 2.0',
+        'veilleuse_silence_level{population="classroom"} 2.0',
     ]
 
 
@@ -191,7 +193,7 @@ def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
     assert any("classroom: not judged" in finding.text for finding in found.doctor)
     assert "silen" not in found.page["fr"].split('class="tiles"')[0]
     assert found.top == []
-    assert [line for line in found.metrics if line.endswith(" 0")] == found.metrics
+    assert [line for line in found.metrics if line.endswith(" 0.0")] == found.metrics
     assert not [line for line in found.metrics if "classroom" in line]
 
 
@@ -200,7 +202,7 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC))) as collector:
         agents(collector, 13, {WORKSTATION: 30, SERVER: 2})
-        with upkeep(collector), closing(SqliteReader(settings.data_dir)) as reader:
+        with run_daily_tasks(collector), closing(SqliteReader(settings.data_dir)) as reader:
             until(lambda: PRESENCE in reader.data_kind().extra)
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
@@ -250,7 +252,7 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
         assert said(settings) == before
     assert [finding.outcome for finding in before.doctor] == ["failed"]
     assert len(before.top) == 1
-    assert 'veilleuse_silence_level{population="workstation"} 2' in before.metrics
+    assert 'veilleuse_silence_level{population="workstation"} 2.0' in before.metrics
 
 
 def test_the_first_start_of_this_version_is_no_absence(tmp_path):

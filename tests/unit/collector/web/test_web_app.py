@@ -7,12 +7,15 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from html.parser import HTMLParser
 
 import httpx
 import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
@@ -30,6 +33,7 @@ from tests.support.filled import (
 from tests.support.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
@@ -60,6 +64,7 @@ class Site:
 
 
 Client = Callable[..., Site]
+Parse = Callable[[str], Iterable[Metric]]
 
 
 @pytest.fixture
@@ -107,10 +112,12 @@ def a_server_and_a_virtual_machine(data: Filled) -> None:
     data.derive()
 
 
-def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def samples(
+    text: str, parse: Parse = text_string_to_metric_families
+) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """(name, labels) → value; fails on a series that is there twice."""
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    for family in text_string_to_metric_families(text):
+    for family in parse(text):
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
             assert key not in found, key
@@ -307,7 +314,9 @@ def test_hostile_names_are_text(data, client, language):
     data.derive()
     published = Publishing(data)
     settings = CollectorSettings(data_dir=data.directory)
-    indicators = MachineIndicators(settings, published, published.publish)
+    indicators = MachineIndicators(
+        settings, partial(open_reader, settings.data_dir), published, published.publish
+    )
     indicators.refresh()
     http = client(month=indicators.month)
     page = Tags(http.get(f"/?lang={language}").text)
@@ -452,6 +461,22 @@ def test_hosts_metrics_are_opt_in_and_by_agent_id(data, client):
     text = client(hosts_metrics=True).get("/metrics/hosts").text
     server = data.store.registry.hosts()[0].agent_id.hex()
     assert of(text, "veilleuse_host_power_watts", host=server[:12]) == [180.0]
+
+
+def test_the_scraper_chooses_the_format(data, client):
+    """OpenMetrics or the text format, the same samples; a version that cannot be compared is neither an error nor in the answer."""
+    a_server_and_a_virtual_machine(data)
+    http, versions = client(), ("1.0.0", "1.0.0;escaping=allow-utf-8;q=0.6", "1.x", '9.0.0.x"')
+    asked = ["*/*", *(f"application/openmetrics-text;version={one},text/plain;q=0.3" for one in versions)]
+    plain, first, second, *others = (http.get("/metrics", {"accept": one}) for one in asked)
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert all(one.headers["content-type"] == plain.headers["content-type"] for one in others)
+    energy = {one for one in samples(plain.text).items() if "joules" in one[0][0]}
+    assert energy
+    for answer, escaping in ((first, "underscores"), (second, "allow-utf-8")):
+        openmetrics = f"application/openmetrics-text; version=1.0.0; charset=utf-8; escaping={escaping}"
+        assert answer.headers["content-type"] == openmetrics
+        assert samples(answer.text, parse_openmetrics).items() >= energy
 
 
 def test_durations_are_labelled_by_our_routes_only(client):

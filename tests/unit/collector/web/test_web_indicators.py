@@ -10,27 +10,29 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations
 from tests.support.pages import body
 from tests.support.publishing import Publishing
+from tests.support.sources import opened_for_sobriety
 from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.indicators.test_sobriety import SCOPE, the
 from tests.unit.collector.indicators.test_sobriety import of as group_of
 from tests.unit.collector.indicators.test_sobriety import server as a_server
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.indicators import load_gauged, load_sobriety
 from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, sobriety_of
-from veilleuse.collector.reports.inputs import opened_for_sobriety
 from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.app import make_app
@@ -39,12 +41,10 @@ from veilleuse.collector.web.metrics.indicators_monthly import (
     MachineFigure,
     MachineIndicators,
     add_machine_figures,
-    verdicts,
 )
 from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.text import words
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -83,7 +83,13 @@ def made(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
 def begun(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
     """By a service that has just begun."""
     settings, published = CollectorSettings(data_dir=data.directory), Publishing(data, NOW.timestamp)
-    return MachineIndicators(settings, published, published.publish, clock_ or NOW.timestamp)
+    return MachineIndicators(
+        settings,
+        partial(open_reader, settings.data_dir),
+        published,
+        published.publish,
+        clock_ or NOW.timestamp,
+    )
 
 
 def samples(indicators: MachineIndicators) -> dict[str, float]:
@@ -92,7 +98,7 @@ def samples(indicators: MachineIndicators) -> dict[str, float]:
     add_machine_figures(out, indicators.machine_figures())
     return {
         f"{sample.name.removeprefix('veilleuse_')}{{{','.join(f'{k}={v}' for k, v in sample.labels.items())}}}": sample.value
-        for family in text_string_to_metric_families(out.render())
+        for family in out.collect()
         for sample in family.samples
     }
 
@@ -198,8 +204,8 @@ def test_verdicts_add_up_to_the_servers():
         a_server(4, loads=loads(quiet, quiet), role=ServerRole.BACKUP),
         a_server(5),
     )
-    found = GroupFigure(load_sobriety("I6").meta, SCOPE, the("I6", group_of(*servers)))
-    assert verdicts(found) == {"comatose": 1, "suspect": 1, "in_service": 1, "excluded": 1, "not_judged": 1}
+    (found,) = load_gauged("I6").parts(the("I6", group_of(*servers)))
+    assert found == {"comatose": 1, "suspect": 1, "in_service": 1, "excluded": 1, "not_judged": 1}
 
 
 def load(days: int, cpu_bucket: int, network_bucket: int) -> Load:
@@ -286,7 +292,9 @@ def test_what_cannot_be_published_is_absent(data, caplog):
     data.derive()
     settings = CollectorSettings(data_dir=data.directory)
     published = Publishing(data, NOW.timestamp)
-    indicators = MachineIndicators(settings, published, publisher(settings), NOW.timestamp)
+    indicators = MachineIndicators(
+        settings, partial(open_reader, settings.data_dir), published, publisher(settings), NOW.timestamp
+    )
     indicators.refresh()
     assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
     assert "a month of workstations and classroom PCs is not shown" in caplog.messages

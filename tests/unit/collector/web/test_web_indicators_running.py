@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 from tests.support.filled import Filled, month_of_workstations
@@ -13,13 +14,14 @@ from tests.support.publishing import Publishing
 from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.indicators.test_sobriety import SCOPE
 from tests.unit.collector.web.test_web_indicators import GOOD, MONTH, NOW
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, MachineIndicators, _due
 from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.text import words
 
 
 class Defective:
@@ -42,7 +44,14 @@ def test_a_defect_does_not_end_the_thread(tmp_path, caplog):
         data.derive()
         settings, published = CollectorSettings(data_dir=data.directory), Publishing(data, NOW.timestamp)
         defective = Defective(published)
-        indicators = MachineIndicators(settings, defective, published.publish, NOW.timestamp, 0.01)
+        indicators = MachineIndicators(
+            settings,
+            partial(open_reader, settings.data_dir),
+            defective,
+            published.publish,
+            NOW.timestamp,
+            0.01,
+        )
         indicators.start()
         until(lambda: defective.asked > 3, "it tried again and again")
         assert indicators.machine_figures() == ()

@@ -8,20 +8,22 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.pages import body
 from tests.support.publishing import Publishing
 from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.figures import Group
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
-from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.store.sqlite.bounded_reader import SqliteBoundedReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.release import Releases
@@ -29,7 +31,6 @@ from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
-from veilleuse.collector.web.text import words
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MONTH, END = date(2026, 10, 1), date(2026, 11, 1)
@@ -60,7 +61,13 @@ class Service:
     def start(self) -> None:
         """As after a restart: nothing is in memory."""
         published = self.published
-        self.indicators = MachineIndicators(self.settings, published, published.publish, lambda: self.now)
+        self.indicators = MachineIndicators(
+            self.settings,
+            partial(open_reader, self.settings.data_dir),
+            published,
+            published.publish,
+            lambda: self.now,
+        )
         figures, month = self.indicators.machine_figures, self.indicators.month
         older = self.indicators.is_of_older_rule
         self.outlook = SnapshotCache(self.reader, self.settings, lambda: self.now, figures, month, older)
@@ -87,7 +94,7 @@ class Service:
 
     def cells(self) -> tuple[Group, ...]:
         """What the API answers from."""
-        with closing(BoundedReader(self.data.directory)) as reader:
+        with closing(SqliteBoundedReader(self.data.directory)) as reader:
             published = self.published
             releases = Releases(reader, self.settings, published, published.publish, lambda: self.now)
             (part,) = releases.months(MONTH, END, ())
@@ -97,9 +104,9 @@ class Service:
 
 
 def samples(look: Snapshot) -> Samples:
-    """Of the text of /metrics."""
+    """Of /metrics."""
     found: Samples = {}
-    for family in text_string_to_metric_families(fleet_exposition(look, "0", K).render()):
+    for family in fleet_exposition(look, "0", K).collect():
         for sample in family.samples:
             name = sample.name.removeprefix("veilleuse_")
             found.setdefault(name, {})[frozenset(sample.labels.items())] = sample.value

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from veilleuse.agent.errors import IdentityError
-from veilleuse.agent.platforms import of
+from veilleuse.agent.platforms import load_module
 from veilleuse.wire.files import read_named
 
 MACHINE_ID: Final = Path("/etc/machine-id")
@@ -50,9 +50,9 @@ def require_machine_id(path: Path) -> str | None:
 
 def hardware_ids(roots: Roots) -> dict[str, str]:
     """What a copy does not share with its original, by name; only what can be read. Stays on the machine, under a salt."""
-    return cast("dict[str, str]", of("hardware").hardware_ids(roots))
+    return cast("dict[str, str]", load_module("hardware").hardware_ids(roots))
 
 
 def asset_numbers(roots: Roots) -> tuple[str | None, str | None]:
     """(normalised chassis serial, normalised SMBIOS UUID), None when not readable."""
-    return cast("tuple[str | None, str | None]", of("hardware").asset_numbers(roots))
+    return cast("tuple[str | None, str | None]", load_module("hardware").asset_numbers(roots))

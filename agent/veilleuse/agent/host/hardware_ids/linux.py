@@ -9,7 +9,7 @@ from pathlib import Path
 
 from veilleuse.agent.host.hardware_ids import LARGEST_BYTES, NOT_YET, Roots
 from veilleuse.wire.files import read_named
-from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid
 
 
 def hardware_ids(roots: Roots) -> dict[str, str]:
@@ -18,8 +18,8 @@ def hardware_ids(roots: Roots) -> dict[str, str]:
     machine_id = _text(roots.machine_id)
     found = {
         "machine-id": "" if machine_id in NOT_YET else machine_id,
-        "smbios-uuid": normalised_uuid(_text(dmi / "product_uuid")),
-        "board-serial": normalised_serial(_text(dmi / "board_serial")),
+        "smbios-uuid": normalise_uuid(_text(dmi / "product_uuid")),
+        "board-serial": normalise_serial(_text(dmi / "board_serial")),
         "disk-serial": _root_disk_serial(roots.sysfs),
         "first-mac": _first_mac(roots.sysfs),
     }
@@ -29,7 +29,7 @@ def hardware_ids(roots: Roots) -> dict[str, str]:
 def asset_numbers(roots: Roots) -> tuple[str | None, str | None]:
     """As `hardware.asset_numbers`: both files are root's."""
     dmi = roots.sysfs / "class/dmi/id"
-    return normalised_serial(_text(dmi / "chassis_serial")), normalised_uuid(_text(dmi / "product_uuid"))
+    return normalise_serial(_text(dmi / "chassis_serial")), normalise_uuid(_text(dmi / "product_uuid"))
 
 
 def _root_disk_serial(sysfs: Path) -> str:

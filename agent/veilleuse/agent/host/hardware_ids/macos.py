@@ -15,7 +15,7 @@ from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.sources.run_program import Program
-from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid
 
 COMMAND: Final = ("/usr/sbin/ioreg", "-r", "-c", "IOPlatformExpertDevice", "-d", "1", "-a")
 _SECONDS: Final = 5.0
@@ -31,7 +31,7 @@ def hardware_ids(_roots: object, ask: Callable[[], bytes] | None = None) -> dict
 def asset_numbers(_roots: object, ask: Callable[[], bytes] | None = None) -> tuple[str | None, str | None]:
     """`hardware.asset_numbers`: (serial of the machine, UUID of its hardware), as inventories have them."""
     node = platform(ask or _ioreg)
-    return normalised_serial(_said(node, "IOPlatformSerialNumber")), normalised_uuid(
+    return normalise_serial(_said(node, "IOPlatformSerialNumber")), normalise_uuid(
         _said(node, "IOPlatformUUID")
     )
 

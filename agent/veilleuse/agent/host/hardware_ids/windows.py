@@ -17,7 +17,7 @@ from veilleuse.agent.host.smbios import structures, table_of_windows
 from veilleuse.agent.platforms.windows.calls import WindowsCallError, WindowsCallTable
 from veilleuse.agent.platforms.windows.structures import disk_serial, property_request
 from veilleuse.agent.platforms.windows.system import table
-from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid
 
 MACHINE_GUID: Final = (r"SOFTWARE\Microsoft\Cryptography", "MachineGuid")
 """Made when Windows is installed, and anew when an image is generalised (sysprep)."""
@@ -58,7 +58,7 @@ def _firmware(calls: WindowsCallTable) -> bytes:
 
 def _serial(firmware: bytes, kind: int) -> str | None:
     """Of the first structure of that kind which has one."""
-    return next((serial for text in _texts(firmware, kind) if (serial := normalised_serial(text))), None)
+    return next((serial for text in _texts(firmware, kind) if (serial := normalise_serial(text))), None)
 
 
 def _texts(firmware: bytes, kind: int) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _uuid(firmware: bytes) -> str | None:
     """Its first three fields are little-endian (SMBIOS 7.2.1), as Windows' own tools show it."""
     for one in structures(firmware):
         if one.kind == _SYSTEM and len(data := one.data[_UUID]) == 16:
-            return normalised_uuid(str(uuid.UUID(bytes_le=data)))
+            return normalise_uuid(str(uuid.UUID(bytes_le=data)))
     return None
 
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (platforms/macos/api.py), by ctypes alone. Never run on a Mac: docs/macos.md.
+"""Table of the macOS calls, through ctypes only. Never run on a Mac: docs/macos.md.
 
-Imported on macOS only. Sources: sysctlbyname(3); gethostuuid(2); Apple's documentation of IORegisterForSystemPower,
-IOAllowPowerChange, IODeregisterForSystemPower, IONotificationPortSetDispatchQueue; dispatch_queue_create(3).
+Imported on macOS only. Sources: sysctlbyname(3); gethostuuid(2); dispatch_queue_create(3); Apple's
+documentation of IORegisterForSystemPower, IOAllowPowerChange, IODeregisterForSystemPower and
+IONotificationPortSetDispatchQueue.
 """
 
 from __future__ import annotations
@@ -15,33 +16,40 @@ from ctypes import byref, c_char_p, c_int, c_long, c_size_t, c_uint32, c_void_p
 from typing import Any, Final, Protocol
 
 CAN_SLEEP: Final = 0xE0000270
-"""kIOMessageCanSystemSleep: may the machine sleep, nobody having used it?"""
+"""kIOMessageCanSystemSleep: asks whether the idle machine may sleep."""
 WILL_SLEEP: Final = 0xE0000280
-"""kIOMessageSystemWillSleep: it is about to. Source: IOKit/IOMessage.h, 0xE0000000 being IOKit's own messages."""
+"""kIOMessageSystemWillSleep: the machine is about to sleep.
+
+Source: IOKit/IOMessage.h; 0xE0000000 is the base of IOKit's own messages.
+"""
 
 
 class MacosCallError(Exception):
-    """One call did not succeed. Translated at once by whoever asked."""
+    """Reports one failed call; the caller translates it at once."""
 
 
 class MacosCallTable(Protocol):
-    """All of them raise CallFailed."""
+    """Calls of macOS. Each raises MacosCallError."""
 
     def sysctl(self, name: str) -> bytes:
-        """The value as the kernel keeps it: a text with its NUL, or a number in the order of bytes of the machine."""
+        """Return the raw value from the kernel: a text with its NUL, or a number in native byte order."""
 
     def host_uuid(self) -> str:
-        """The hardware's UUID, `8-4-4-4-12` in upper case. Stays on the machine: it tells a copy, and names a file."""
+        """Return the UUID of the hardware, `8-4-4-4-12` in upper case.
 
-    def on_power_event(self, told: Callable[[int], None]) -> Callable[[], None]:
-        """Call `told` with each message of the root power domain, in a thread of the system's.
+        It stays on the machine: it detects a clone, and names a file.
+        """
 
-        What wants an answer is answered with yes when `told` comes back, whatever happened in it. Gives what ends it.
+    def on_power_event(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """Call `callback` with each message of the root power domain, in a thread of the system.
+
+        A message that needs an answer is allowed when `callback` returns, even after an exception. Returns a
+        function that ends the calls.
         """
 
 
 def text(calls: MacosCallTable, name: str) -> str:
-    """A text of sysctl's; empty where there is none."""
+    """Return a text value of sysctl; empty where there is none."""
     try:
         return calls.sysctl(name).partition(b"\0")[0].decode("utf-8", "replace").strip()
     except MacosCallError:
@@ -49,7 +57,7 @@ def text(calls: MacosCallTable, name: str) -> str:
 
 
 def number(calls: MacosCallTable, name: str) -> int | None:
-    """A number of sysctl's, of 4 or 8 bytes (Macs are little-endian); None where there is none."""
+    """Return a number of sysctl, 4 or 8 bytes (Macs are little-endian); None where there is none."""
     try:
         value = calls.sysctl(name)
     except MacosCallError:
@@ -59,18 +67,18 @@ def number(calls: MacosCallTable, name: str) -> int | None:
 
 SYSTEM: Final = "/usr/lib/libSystem.B.dylib"
 IOKIT: Final = "/System/Library/Frameworks/IOKit.framework/IOKit"
-"""Both lie in the cache of the dynamic loader, not on the disk, since macOS 11: they are loaded by these names all the same."""
+"""Library names. Since macOS 11 they lie in the loader's cache, not on disk, but load by these names."""
 _LARGEST_BYTES: Final = 4_096
 _TRIES: Final = 3
-"""A text may grow between the question for its size and the text."""
+"""Number of attempts: a text may grow between the call for its size and the call for the text."""
 _UUID_WAIT_SECONDS: Final = 5
 _ANSWERED: Final = (CAN_SLEEP, WILL_SLEEP)
-"""Apple: these MUST be answered, else the sleep waits for 30 s; the others must not be."""
+"""Messages that MUST be answered, else the sleep waits for 30 s; no others. Source: Apple."""
 _QUEUE: Final = b"fr.grandlyon.veilleuse-agent.power"
 _called_back: Final[list[object]] = []
-"""What the system calls must not be collected, whatever becomes of the table and of what ends it: that would be a crash."""
+"""Callbacks of the system. They must never be garbage-collected: that would crash the process."""
 _INTEREST: Final = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_uint32, c_void_p)
-"""IOServiceInterestCallback: our pointer, service, message, its argument."""
+"""IOServiceInterestCallback(our pointer, service, message, its argument)."""
 
 
 class _Timespec(ctypes.Structure):
@@ -80,13 +88,13 @@ class _Timespec(ctypes.Structure):
 
 
 class MacosCalls:
-    """`macos_calls.Calls` on this very system."""
+    """Implements `MacosCallTable` on the running system."""
 
     def __init__(self) -> None:
         self._libraries: dict[str, Any] = {}
 
     def _function(self, library: str, name: str, *arguments: object, result: object = c_int) -> Any:
-        """A function, its library loaded once. Raises CallFailed where it is not."""
+        """Return a function; its library is loaded once. Raises MacosCallError where it is missing."""
         try:
             if library not in self._libraries:
                 self._libraries[library] = ctypes.CDLL(library, use_errno=True)
@@ -97,7 +105,7 @@ class MacosCalls:
         return function
 
     def sysctl(self, name: str) -> bytes:
-        """`Calls.sysctl`."""
+        """See MacosCallTable."""
         ask = self._function(SYSTEM, "sysctlbyname", c_char_p, c_void_p, c_void_p, c_void_p, c_size_t)
         size = c_size_t()
         for _ in range(_TRIES):
@@ -109,14 +117,14 @@ class MacosCalls:
         raise MacosCallError(f"sysctl {name}: error {ctypes.get_errno()}")
 
     def host_uuid(self) -> str:
-        """`Calls.host_uuid`."""
+        """See MacosCallTable."""
         found, wait = (ctypes.c_ubyte * 16)(), _Timespec(_UUID_WAIT_SECONDS, 0)
         if self._function(SYSTEM, "gethostuuid", c_void_p, c_void_p)(found, byref(wait)):
             raise MacosCallError(f"gethostuuid: error {ctypes.get_errno()}")
         return str(uuid.UUID(bytes=bytes(found))).upper()
 
-    def on_power_event(self, told: Callable[[int], None]) -> Callable[[], None]:
-        """`Calls.on_power_event`: on a queue of our own, so that no loop of events runs in this process."""
+    def on_power_event(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """See MacosCallTable. It uses its own dispatch queue, so this process needs no event loop."""
         register = self._function(
             IOKIT, "IORegisterForSystemPower", c_void_p, c_void_p, _INTEREST, c_void_p, result=c_uint32
         )
@@ -130,20 +138,20 @@ class MacosCalls:
         destroy = self._function(IOKIT, "IONotificationPortDestroy", c_void_p, result=None)
         root, port, notifier = c_uint32(), c_void_p(), c_uint32()
 
-        def called(_pointer: object, _service: int, message: int, argument: int | None) -> None:
+        def call_back(_pointer: object, _service: int, message: int, argument: int | None) -> None:
             try:
-                told(message)
-            finally:  # also when we have a defect, which Python then prints: no machine is held awake
+                callback(message)
+            finally:  # also after a defect of ours, which Python prints: never keep a machine awake
                 if message in _ANSWERED:
                     allow(root, argument or 0)
 
-        routine = _INTEREST(called)
+        routine = _INTEREST(call_back)
         queue = queue_of(_QUEUE, None)
         root.value = register(None, byref(port), routine, byref(notifier))
         if not root.value or not queue:
             raise MacosCallError("IORegisterForSystemPower gives no connection")
         _called_back.append(routine)
-        set_queue(port, queue)  # only now messages are delivered: `root` is known by then
+        set_queue(port, queue)  # delivery of messages starts here, once `root` is known
 
         def undo() -> None:
             end(byref(notifier))

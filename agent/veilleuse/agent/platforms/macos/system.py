@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`system.System` on macOS: what it shares with Linux, and its own. Never run on a Mac: docs/macos.md.
+"""Implements `platforms.System` on macOS: parts shared with Linux, and its own.
 
-Sources: Apple's clock_gettime(3), fcntl(2), hier(7); sysctl kern.bootsessionuuid (xnu, iokit/Kernel/IOPMrootDomain.cpp);
-Apple's documentation of IORegisterForSystemPower.
+It was never run on a Mac: docs/macos.md. Sources: Apple's clock_gettime(3), fcntl(2), hier(7); sysctl
+kern.bootsessionuuid (xnu, iokit/Kernel/IOPMrootDomain.cpp); Apple's documentation of
+IORegisterForSystemPower.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from veilleuse.agent.platforms.posix import (
     sleeper,
     tell_sleep_ahead,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 __all__ = (
     "ACCESS_BY_MODE",
@@ -56,7 +58,7 @@ __all__ = (
     "sleeper",
     "tell_sleep_ahead",
 )
-"""What it shares with Linux."""
+"""Names shared with Linux."""
 
 log = logging.getLogger(__name__)
 
@@ -64,30 +66,30 @@ _FOLDER: Final = Path("/Library/Application Support/Veilleuse")
 CONFIGURATION: Final = _FOLDER / "agent.toml"
 METERS: Final = _FOLDER / "meters.toml"
 STATE: Final = Path("/var/db/veilleuse-agent")
-"""Not below /Library: Migration Assistant would take the identity of one Mac to the next."""
+"""State is kept outside /Library, which Migration Assistant copies to the next Mac, identity included."""
 RAPL_HELPER: Final = Path("/var/run/veilleuse-power/readings.json")
-"""Emptied at each start of the machine."""
+"""This directory is emptied at each start of the machine."""
 SERVICE_MANAGER: Final = "veilleuse.agent.service.launchd:Launchd"
 
-_NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 _WITH_SLEEP: Final = 4
-"""CLOCK_MONOTONIC_RAW: goes on while the system is asleep."""
+"""CLOCK_MONOTONIC_RAW: continues during sleep."""
 _WITHOUT_SLEEP: Final = 8
-"""CLOCK_UPTIME_RAW: the same manner of counting, and stands still while it is asleep. Both: clock_gettime(3), time.h.
+"""CLOCK_UPTIME_RAW: same rate, but stops during sleep. Source for both: clock_gettime(3), time.h.
 
-Not CLOCK_MONOTONIC, which follows the adjustments of the time of day, so that its distance to the other would not be sleep
-alone. Not Python's monotonic clock: some Pythons for macOS count it from the start of the process.
+CLOCK_MONOTONIC is unsuitable: it follows adjustments of the time of day, so its distance to the other clock
+is not sleep alone. Python's monotonic clock is unsuitable: some Pythons for macOS count it from the start of
+the process.
 """
 _BOOT_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NO_BOOT: Final = "00000000-0000-0000-0000-000000000000"
 HELD_SECONDS: Final = 3.0
-"""How long a sleep is held up at most for the sign of life; macOS would wait for 30 s."""
+"""Longest time that a sleep is delayed for the sign of life; macOS would wait for 30 s."""
 _F_FULLFSYNC: Final = 51
-"""fcntl(2): also through the drive's own cache, which fsync of macOS leaves alone."""
+"""fcntl(2): also flushes the cache of the drive, unlike fsync on macOS."""
 
 
 def real_calls() -> MacosCallTable:
-    """The table of this system."""
+    """Return the call table of this system."""
     from veilleuse.agent.platforms.macos.api import MacosCalls
 
     return MacosCalls()
@@ -97,16 +99,19 @@ def real_calls() -> MacosCallTable:
 
 
 def clocks(read: Callable[[int], int] = time.clock_gettime_ns) -> tuple[int, int, int]:
-    """`System.clocks`; `read`: nanoseconds of a clock."""
+    """See `System.clocks`; `read` returns the nanoseconds of a clock."""
     return (
-        time.time_ns() // _NANOSECONDS_PER_MILLISECOND,
-        read(_WITH_SLEEP) // _NANOSECONDS_PER_MILLISECOND,
-        read(_WITHOUT_SLEEP) // _NANOSECONDS_PER_MILLISECOND,
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        read(_WITH_SLEEP) // NANOSECONDS_PER_MILLISECOND,
+        read(_WITHOUT_SLEEP) // NANOSECONDS_PER_MILLISECOND,
     )
 
 
 def boot_id(procfs: str, calls: MacosCallTable | None = None) -> str:
-    """`System.boot_id`: the kernel's boot session. Sleep and hibernation do not change it, as it is made when the kernel starts."""
+    """See `System.boot_id`: the boot session of the kernel.
+
+    It is created when the kernel starts, so sleep and hibernation do not change it.
+    """
     said = text(calls or real_calls(), "kern.bootsessionuuid").lower()
     return said if _BOOT_ID.fullmatch(said) and said != _NO_BOOT else ""
 
@@ -115,7 +120,7 @@ def boot_id(procfs: str, calls: MacosCallTable | None = None) -> str:
 
 
 class PowerWatch:
-    """`system.SleepWatch`: the system tells, and the sleep is held up until the sign of life is written."""
+    """Implements `platforms.SleepWatch`: delays the sleep until the sign of life is written."""
 
     def __init__(
         self,
@@ -123,35 +128,36 @@ class PowerWatch:
         calls: MacosCallTable | None = None,
         held_seconds: float = HELD_SECONDS,
     ) -> None:
-        """The signal of posix_system is heard too: `before-sleep` works for whoever calls it."""
+        """Also handle the signal of `platforms.posix`, so that `before-sleep` works for any caller."""
         self._announce = announce
         self._held_seconds = held_seconds
         self._written = threading.Event()
         self._signals = SignalWatch(announce)
         self._undo: Callable[[], None] | None = None
         try:
-            self._undo = (calls or real_calls()).on_power_event(self.told)
+            self._undo = (calls or real_calls()).on_power_event(self.handle_message)
         except (
             MacosCallError
-        ) as error:  # a sleep is then found from the clocks, unless the machine dies asleep
+            # without messages, sleep is found from the clocks, unless the machine dies asleep
+        ) as error:
             log.warning("no sign before sleep", extra={"reason": str(error)})
 
-    def told(self, message: int) -> None:
-        """One message; of all but the beginning of a sleep nothing is made: what came of it the clocks say."""
+    def handle_message(self, message: int) -> None:
+        """Handle one message. Only the start of a sleep matters; the clocks show the rest."""
         if message == WILL_SLEEP:
             self._written.clear()
             try:
                 self._announce()
             except OSError:
-                return  # the agent is ending: its pipe is closed, its last sign written
+                return  # the agent is ending: its pipe is closed, its last sign is written
             self._written.wait(self._held_seconds)
 
-    def written(self) -> None:
-        """`SleepWatch.written`."""
+    def confirm_written(self) -> None:
+        """See `SleepWatch.confirm_written`."""
         self._written.set()
 
     def close(self) -> None:
-        """`SleepWatch.close`."""
+        """See `SleepWatch.close`."""
         self._written.set()
         self._signals.close()
         if self._undo is not None:
@@ -165,8 +171,11 @@ on_sleep_ahead = PowerWatch
 
 
 def usage() -> tuple[int, int]:
-    """`System.usage`: getrusage(2), and psutil for what is resident now (its maximum is all that getrusage tells)."""
-    import psutil  # the measuring process has it loaded already
+    """See `System.usage`: getrusage(2), and psutil for the present resident size.
+
+    getrusage reports only the largest resident size.
+    """
+    import psutil  # the resident process has loaded it already
 
     mine = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -175,11 +184,11 @@ def usage() -> tuple[int, int]:
         resident = int(psutil.Process().memory_info().rss)
     except psutil.Error:
         resident = 0
-    return round(seconds * 1000), resident
+    return round(seconds * MILLISECONDS_PER_SECOND), resident
 
 
 def sync_folder(folder: Path) -> None:
-    """`System.sync_folder`: F_FULLFSYNC; fsync on a file system that does not know it."""
+    """See `System.sync_folder`: F_FULLFSYNC, or fsync on a file system without it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:

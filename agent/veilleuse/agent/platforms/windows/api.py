@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (platforms/windows/calls.py), by ctypes alone: no extra library on a workstation.
+"""Table of the Windows calls, through ctypes only: a workstation needs no extra library.
 
-Run under Wine 10 (docs/windows.md says which calls), never on Windows itself. Imported on Windows only, when a source opens.
-Sources: Windows SDK headers ioapiset.h, cfgmgr32.h, pdh.h, powrprof.h, powersetting.h, realtimeapiset.h, sysinfoapi.h.
+Run under Wine 10 (docs/windows.md lists the calls), never on Windows itself. Imported on Windows only, when a
+source opens. Sources: Windows SDK headers ioapiset.h, cfgmgr32.h, pdh.h, powrprof.h, powersetting.h,
+realtimeapiset.h, sysinfoapi.h.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 from veilleuse.agent.errors import SourceUnavailable
 from veilleuse.agent.platforms.windows.calls import NO_ANSWER, CounterValue, WindowsCallError
 
-# Not those of ctypes.wintypes: a DWORD there is a C long, eight bytes wherever the tests run.
+# ctypes.wintypes is unsuitable: its DWORD is a C long, eight bytes wherever the tests run.
 DWORD = ULONG = c_uint32
 HANDLE = LPVOID = c_void_p
 LPCWSTR = LPWSTR = c_wchar_p
@@ -31,7 +32,7 @@ _PRESENT: Final = 0
 """CM_GET_DEVICE_INTERFACE_LIST_PRESENT."""
 _CR_BUFFER_SMALL: Final = 0x1A
 _TRIES: Final = 4
-"""A list may grow between the question for its size and the list."""
+"""Number of attempts: a list may grow between the call for its size and the call for the list."""
 _PDH_MORE_DATA: Final = 0x800007D2
 _PDH_VALID: Final = (0, 1)
 """PDH_CSTATUS_VALID_DATA, PDH_CSTATUS_NEW_DATA."""
@@ -59,7 +60,7 @@ class Guid(ctypes.Structure):
 
     @classmethod
     def of(cls, text: str) -> Guid:
-        """From `{8-4-4-4-12}`."""
+        """Parse `{8-4-4-4-12}`."""
         return cls.from_buffer_copy(uuid.UUID(text).bytes_le)
 
 
@@ -127,23 +128,23 @@ class ProcessMemory(ctypes.Structure):
 
 
 class WindowsCalls:
-    """`windows_calls.Calls` on this very system."""
+    """Implements `WindowsCallTable` on the running system."""
 
     def __init__(self) -> None:
-        """Raises SourceUnavailable (no_device) on any other system."""
+        """Raise SourceUnavailable (no_device) on any other system."""
         if getattr(ctypes, "WinDLL", None) is None:
             raise SourceUnavailable("no_device", "this is not Windows")
         self._functions: dict[str, Any] = {}
         self._counters: dict[int, c_void_p] = {}
         self._kept: list[object] = []
-        """What the system calls back must not be collected."""
+        """Callbacks of the system; they must not be garbage-collected."""
 
     def _function(self, library: str, name: str, *arguments: object, result: object = ctypes.c_int) -> Any:
-        """A function, its library loaded once: what no source asks for is never loaded. Raises CallFailed where it is not."""
+        """Return a function; load its library at first use. Raises WindowsCallError if it is missing."""
         if name not in self._functions:
             try:
                 function = getattr(_library(library), name)
-            except (OSError, AttributeError) as error:  # an older Windows, or a stand-in for it
+            except (OSError, AttributeError) as error:  # an older Windows, or Wine
                 raise WindowsCallError(f"{name} of {library}", NO_ANSWER) from error
             function.argtypes, function.restype = arguments, result
             self._functions[name] = function
@@ -152,7 +153,7 @@ class WindowsCalls:
     # ----------------------------------------------------------------------------------- devices
 
     def interfaces(self, interface: str) -> tuple[str, ...]:
-        """`DeviceCalls.interfaces`."""
+        """See DeviceCalls."""
         name = "CM_Get_Device_Interface_ListW"
         measure = self._function(
             "cfgmgr32", "CM_Get_Device_Interface_List_SizeW", LPVOID, LPVOID, LPCWSTR, ULONG
@@ -160,16 +161,16 @@ class WindowsCalls:
         fill = self._function("cfgmgr32", name, LPVOID, LPCWSTR, LPVOID, ULONG, ULONG)
         guid, length = Guid.of(interface), ULONG()
         for _ in range(_TRIES):
-            _succeeded(f"size of {name}", measure(byref(length), byref(guid), None, _PRESENT))
+            _check_code(f"size of {name}", measure(byref(length), byref(guid), None, _PRESENT))
             text = ctypes.create_unicode_buffer(max(1, length.value))
             done = fill(byref(guid), None, text, len(text), _PRESENT)
             if done != _CR_BUFFER_SMALL:
-                _succeeded(name, done)
+                _check_code(name, done)
                 return tuple(path for path in ctypes.wstring_at(text, len(text)).split("\0") if path)
         raise WindowsCallError(name, _CR_BUFFER_SMALL)
 
     def open(self, path: str, *, read: bool = True) -> int:
-        """`DeviceCalls.open`."""
+        """See DeviceCalls."""
         create = self._function(
             "kernel32",
             "CreateFileW",
@@ -183,7 +184,7 @@ class WindowsCalls:
         return int(handle)
 
     def control(self, handle: int, code: int, request: bytes, answer_bytes: int) -> bytes:
-        """`DeviceCalls.control`."""
+        """See DeviceCalls."""
         ask = self._function(
             "kernel32", "DeviceIoControl", HANDLE, DWORD, LPVOID, DWORD, LPVOID, DWORD, LPVOID, LPVOID
         )
@@ -195,18 +196,18 @@ class WindowsCalls:
         return answer.raw[: min(written.value, answer_bytes)]
 
     def close(self, handle: int) -> None:
-        """`DeviceCalls.close`."""
+        """See DeviceCalls."""
         self._function("kernel32", "CloseHandle", HANDLE)(handle)
 
     # ---------------------------------------------------------------------------------- counters
 
     def _pdh(self, name: str, *arguments: object) -> Callable[..., None]:
-        """A function of pdh that raises CallFailed unless it succeeds."""
+        """Return a function of pdh that raises WindowsCallError on failure."""
         function = self._function("pdh", name, *arguments, result=DWORD)
-        return lambda *given: _succeeded(name, function(*given))
+        return lambda *given: _check_code(name, function(*given))
 
     def counter_open(self, path: str) -> int:
-        """`CounterCalls.counter_open`."""
+        """See CounterCalls."""
         query, counter = c_void_p(), c_void_p()
         self._pdh("PdhOpenQueryW", LPCWSTR, c_size_t, LPVOID)(None, 0, byref(query))
         number = int(query.value or 0)
@@ -222,7 +223,7 @@ class WindowsCalls:
         return number
 
     def counter_read(self, query: int) -> tuple[CounterValue, ...]:
-        """`CounterCalls.counter_read`."""
+        """See CounterCalls."""
         self._pdh("PdhCollectQueryData", c_void_p)(query)
         name = "PdhGetRawCounterArrayW"
         fill = self._function("pdh", name, c_void_p, LPVOID, LPVOID, LPVOID, result=DWORD)
@@ -233,7 +234,7 @@ class WindowsCalls:
             if done != _PDH_MORE_DATA:
                 break
             buffer = ctypes.create_string_buffer(max(1, length.value))
-        _succeeded(name, done)
+        _check_code(name, done)
         if count.value * ctypes.sizeof(RawCounterItem) > len(buffer):
             raise WindowsCallError(name, NO_ANSWER)
         found = (RawCounterItem * count.value).from_buffer(buffer)
@@ -244,7 +245,7 @@ class WindowsCalls:
         )
 
     def counter_close(self, query: int) -> None:
-        """`CounterCalls.counter_close`."""
+        """See CounterCalls."""
         if self._counters.pop(query, None) is not None:
             self._close_query(query)
 
@@ -255,14 +256,14 @@ class WindowsCalls:
     # ------------------------------------------------------------------------------------- power
 
     def power_status(self) -> bytes:
-        """`PowerCalls.power_status`."""
+        """See PowerCalls."""
         status = ctypes.create_string_buffer(12)
         if not self._function("kernel32", "GetSystemPowerStatus", LPVOID)(status):
             raise WindowsCallError("GetSystemPowerStatus", _last_error())
         return status.raw
 
     def interrupt_times(self) -> tuple[int, int]:
-        """`PowerCalls.interrupt_times`. QueryInterruptTime: Windows 10 and later, in kernelbase."""
+        """See PowerCalls. QueryInterruptTime: Windows 10 and later, in kernelbase."""
         biased, unbiased = c_ulonglong(), c_ulonglong()
         self._function("kernelbase", "QueryInterruptTime", LPVOID, result=None)(byref(biased))
         if not self._function("kernel32", "QueryUnbiasedInterruptTime", LPVOID)(byref(unbiased)):
@@ -270,37 +271,37 @@ class WindowsCalls:
         return biased.value, unbiased.value
 
     def plan_value(self, subgroup: str, setting: str) -> int:
-        """`PowerCalls.plan_value`."""
+        """See PowerCalls."""
         active = self._function("powrprof", "PowerGetActiveScheme", c_void_p, LPVOID, result=DWORD)
         read = self._function("powrprof", "PowerReadACValueIndex", *(c_void_p,) * 5, result=DWORD)
         free = self._function("kernel32", "LocalFree", c_void_p, result=c_void_p)
         scheme, value = c_void_p(), DWORD()
-        _succeeded("PowerGetActiveScheme", active(None, byref(scheme)))
+        _check_code("PowerGetActiveScheme", active(None, byref(scheme)))
         try:
             done = read(None, scheme, byref(Guid.of(subgroup)), byref(Guid.of(setting)), byref(value))
         finally:
             free(scheme)
-        _succeeded("PowerReadACValueIndex", done)
+        _check_code("PowerReadACValueIndex", done)
         return int(value.value)
 
-    def on_power_event(self, told: Callable[[int], None]) -> None:
-        """`PowerCalls.on_power_event`."""
+    def on_power_event(self, callback: Callable[[int], None]) -> None:
+        """See PowerCalls."""
 
         def routine(_context: object, event: int, _setting: object) -> int:
-            told(event)
+            callback(event)
             return 0
 
         name = "PowerRegisterSuspendResumeNotification"
         register = self._function("powrprof", name, DWORD, LPVOID, LPVOID, result=DWORD)
         pointer, handle = _POWER_ROUTINE(routine), c_void_p()
         subscription = Subscription(pointer, None)
-        _succeeded(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
+        _check_code(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
         self._kept += [pointer, subscription]
 
     # --------------------------------------------------------------------------------- processes
 
     def _kernel(self, name: str, *arguments: object) -> Callable[..., None]:
-        """A function of kernel32 that raises CallFailed unless it succeeds."""
+        """Return a function of kernel32 that raises WindowsCallError on failure."""
         function = self._function("kernel32", name, *arguments)
 
         def call(*given: object) -> None:
@@ -310,12 +311,12 @@ class WindowsCalls:
         return call
 
     def quiet_crashes(self) -> None:
-        """`ProcessCalls.quiet_crashes`."""
+        """See ProcessCalls."""
         self._function("kernel32", "SetErrorMode", DWORD, result=DWORD)(_NO_CRASH_DIALOGUE)
 
-    def on_console_event(self, told: Callable[[int], bool]) -> Callable[[], None]:
-        """`ProcessCalls.on_console_event`."""
-        routine = _CONSOLE_ROUTINE(lambda event: int(told(event)))
+    def on_console_event(self, callback: Callable[[int], bool]) -> Callable[[], None]:
+        """See ProcessCalls."""
+        routine = _CONSOLE_ROUTINE(lambda event: int(callback(event)))
         self._kept.append(routine)
         change = self._kernel("SetConsoleCtrlHandler", _CONSOLE_ROUTINE, ctypes.c_int)
         change(routine, 1)
@@ -327,7 +328,7 @@ class WindowsCalls:
         return forget
 
     def process(self, number: int) -> int:
-        """`ProcessCalls.process`."""
+        """See ProcessCalls."""
         handle = self._function("kernel32", "OpenProcess", DWORD, ctypes.c_int, DWORD, result=HANDLE)(
             _SYNCHRONIZE, 0, number
         )
@@ -336,12 +337,12 @@ class WindowsCalls:
         return int(handle)
 
     def lives(self, handle: int) -> bool:
-        """`ProcessCalls.lives`."""
+        """See ProcessCalls."""
         wait = self._function("kernel32", "WaitForSingleObject", HANDLE, DWORD, result=DWORD)
         return bool(wait(handle, 0) == _WAIT_TIMEOUT)
 
     def job(self) -> int:
-        """`ProcessCalls.job`."""
+        """See ProcessCalls."""
         job = self._function("kernel32", "CreateJobObjectW", LPVOID, LPCWSTR, result=HANDLE)(None, None)
         if job in _INVALID_HANDLES:
             raise WindowsCallError("CreateJobObjectW", _last_error())
@@ -351,18 +352,18 @@ class WindowsCalls:
         return int(job)
 
     def job_add(self, job: int, process: int) -> None:
-        """`ProcessCalls.job_add`."""
+        """See ProcessCalls."""
         self._kernel("AssignProcessToJobObject", HANDLE, HANDLE)(job, process)
 
     def job_times(self, job: int) -> int:
-        """`ProcessCalls.job_times`."""
-        told = JobAccounting()
+        """See ProcessCalls."""
+        accounting = JobAccounting()
         ask = self._kernel("QueryInformationJobObject", HANDLE, ctypes.c_int, LPVOID, DWORD, LPVOID)
-        ask(job, _ACCOUNTING, byref(told), ctypes.sizeof(told), None)
-        return int(told.user + told.kernel)
+        ask(job, _ACCOUNTING, byref(accounting), ctypes.sizeof(accounting), None)
+        return int(accounting.user + accounting.kernel)
 
     def own_usage(self) -> tuple[int, int]:
-        """`ProcessCalls.own_usage`."""
+        """See ProcessCalls."""
         own = self._function("kernel32", "GetCurrentProcess", result=HANDLE)()
         times = (c_ulonglong * 4)()  # FILETIME: created, ended, kernel, user
         self._kernel("GetProcessTimes", HANDLE, *(LPVOID,) * 4)(own, *(byref(times, 8 * i) for i in range(4)))
@@ -371,7 +372,7 @@ class WindowsCalls:
         return int(times[2] + times[3]), int(memory.working_set)
 
     def disk_room(self, folder: str) -> tuple[int, int]:
-        """`ProcessCalls.disk_room`."""
+        """See ProcessCalls."""
         free, whole = c_ulonglong(), c_ulonglong()
         ask = self._kernel("GetDiskFreeSpaceExW", LPCWSTR, LPVOID, LPVOID, LPVOID)
         ask(folder, byref(free), byref(whole), None)
@@ -380,7 +381,7 @@ class WindowsCalls:
     # ------------------------------------------------------------------------------------- facts
 
     def firmware_table(self) -> bytes:
-        """`FactCalls.firmware_table`."""
+        """See FactCalls."""
         ask = self._function("kernel32", "GetSystemFirmwareTable", DWORD, DWORD, LPVOID, DWORD, result=DWORD)
         length = int(ask(_RSMB, 0, None, 0))
         if not 0 < length <= _LARGEST_TABLE_BYTES:
@@ -392,7 +393,7 @@ class WindowsCalls:
         return table.raw[:written]
 
     def registry(self, key: str, name: str) -> str | int | None:
-        """`FactCalls.registry`."""
+        """See FactCalls."""
         winreg: Any = importlib.import_module("winreg")
         try:
             opened = winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, key, 0, winreg.KEY_READ | _WOW64_64KEY)
@@ -413,7 +414,7 @@ def _last_error() -> int:
     return int(last())
 
 
-def _succeeded(call: str, code: int) -> None:
-    """Raises CallFailed for a code that is not 0, ERROR_SUCCESS, CR_SUCCESS."""
+def _check_code(call: str, code: int) -> None:
+    """Raise WindowsCallError for a code other than 0 (ERROR_SUCCESS, CR_SUCCESS)."""
     if code:
         raise WindowsCallError(call, code & 0xFFFFFFFF)

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The bytes that Windows gives, as values. Pure: whatever the bytes are, it is a value or a ValueError.
+"""Parses the bytes of Windows calls. Pure: any bytes give a value or a ValueError.
 
 Sources: emi.h (EMI_METADATA_V1 since Windows 10, EMI_METADATA_V2 since 1809), poclass.h (battery), winbase.h
-(SYSTEM_POWER_STATUS), winioctl.h (storage); all little-endian, in the default packing. Channels of EMI_METADATA_V2 follow one
-another without padding (macro EMI_CHANNEL_V2_NEXT_CHANNEL): after a name of 2 mod 4 bytes the next one is not aligned.
+(SYSTEM_POWER_STATUS), winioctl.h (storage). All are little-endian, in the default packing. Channels of
+EMI_METADATA_V2 follow one another without padding (macro EMI_CHANNEL_V2_NEXT_CHANNEL). After a name of 2 mod
+4 bytes, the next channel is not aligned.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ EMI_V1, EMI_V2 = 1, 2
 EMI_PICOWATT_HOURS: Final = 0
 LARGEST_METADATA_BYTES: Final = 64 * 1024
 MAX_CHANNELS: Final = 512
-"""A processor of 256 cores with two meters each."""
+"""Enough for a processor of 256 cores with two meters each."""
 _NAME_BYTES: Final = 32
 """WCHAR[EMI_NAME_MAX]."""
 _VERSION: Final = struct.Struct("<H")
@@ -33,13 +34,13 @@ BATTERY_ON_LINE, BATTERY_DISCHARGING, BATTERY_CHARGING = 1, 2, 4
 BATTERY_SYSTEM: Final = 0x80000000
 BATTERY_RELATIVE: Final = 0x40000000
 BATTERY_SHORT_TERM: Final = 0x20000000
-"""A UPS."""
+"""Flag of a UPS."""
 BATTERY_UNKNOWN_RATE: Final = -0x80000000
 _STATUS: Final = struct.Struct("<LLLl")
 _POWER_STATUS: Final = struct.Struct("<BBBBLL")
 
 DISK_DESCRIPTOR_BYTES: Final = 32
-"""STORAGE_DEVICE_DESCRIPTOR as far as its bus type: the texts behind it, a serial number among them, are cut off at once."""
+"""STORAGE_DEVICE_DESCRIPTOR up to its bus type: later texts, such as the serial number, are cut off."""
 SEEK_PENALTY_BYTES: Final = 12
 
 
@@ -48,7 +49,7 @@ class EnergyChannel(NamedTuple):
 
     name: str
     unit: int
-    """EMI_PICOWATT_HOURS is the only one there is."""
+    """EMI_PICOWATT_HOURS is the only defined unit."""
 
 
 class EnergyValue(NamedTuple):
@@ -56,7 +57,7 @@ class EnergyValue(NamedTuple):
 
     energy_picowatt_hours: int
     time_100ns: int
-    """When it was measured, from any beginning; 0 = not told."""
+    """Time of the measurement in units of 100 ns, from any origin; 0 = not given."""
 
 
 class BatteryStatus(NamedTuple):
@@ -64,7 +65,7 @@ class BatteryStatus(NamedTuple):
 
     flags: int
     rate_milliwatts: int | None
-    """As told, of any sign; None = BATTERY_UNKNOWN_RATE."""
+    """Rate as given, of any sign; None = BATTERY_UNKNOWN_RATE."""
 
 
 class PowerStatus(NamedTuple):
@@ -75,7 +76,7 @@ class PowerStatus(NamedTuple):
 
 
 class Disk(NamedTuple):
-    """The head of a STORAGE_DEVICE_DESCRIPTOR."""
+    """Head of a STORAGE_DEVICE_DESCRIPTOR."""
 
     removable: bool
     bus: int
@@ -86,7 +87,7 @@ class Disk(NamedTuple):
 
 
 def emi_version(answer: bytes) -> int:
-    """1 or 2. Raises ValueError, on a later version too: its layout is not known."""
+    """Return 1 or 2. Raises ValueError, also for a later version, whose layout is not known."""
     version = int(_first(_VERSION, answer)[0])
     if version not in (EMI_V1, EMI_V2):
         raise ValueError(f"it speaks version {version} of the energy meter interface, not 1 or 2")
@@ -94,7 +95,7 @@ def emi_version(answer: bytes) -> int:
 
 
 def emi_metadata_size(answer: bytes) -> int:
-    """Bytes to ask for. Raises ValueError."""
+    """Return the number of bytes to request. Raises ValueError."""
     size = int(_first(_SIZE, answer)[0])
     if not 0 < size <= LARGEST_METADATA_BYTES:
         raise ValueError(f"its description would take {size} bytes")
@@ -102,7 +103,10 @@ def emi_metadata_size(answer: bytes) -> int:
 
 
 def emi_channels(version: int, metadata: bytes) -> tuple[EnergyChannel, ...]:
-    """The channels, in the order of the measurements. Raises ValueError when any is cut off: no index could be trusted."""
+    """Return the channels in the order of the measurements.
+
+    Raises ValueError when any channel is truncated, as no index could be trusted.
+    """
     if version == EMI_V1:
         unit, _, _, _, length = _first(_V1, metadata)
         return (EnergyChannel(_name(metadata, _V1.size, length), unit),)
@@ -120,12 +124,12 @@ def emi_channels(version: int, metadata: bytes) -> tuple[EnergyChannel, ...]:
 
 
 def measurement_bytes(channels: int) -> int:
-    """Size of the answer to IOCTL_EMI_GET_MEASUREMENT."""
+    """Return the size of the answer to IOCTL_EMI_GET_MEASUREMENT."""
     return channels * _MEASUREMENT.size
 
 
 def emi_measurements(answer: bytes, channels: int) -> tuple[EnergyValue, ...]:
-    """One value a channel. Raises ValueError when fewer came."""
+    """Return one value per channel. Raises ValueError for missing bytes."""
     if len(answer) < measurement_bytes(channels):
         raise ValueError(f"{len(answer)} bytes for {channels} channels")
     whole = answer[: measurement_bytes(channels)]
@@ -133,7 +137,7 @@ def emi_measurements(answer: bytes, channels: int) -> tuple[EnergyValue, ...]:
 
 
 def _name(metadata: bytes, position: int, length: int) -> str:
-    """A text of UTF-16 with its null; the null may lack, the bytes may not."""
+    """Decode a UTF-16 text with its null. The null may be missing, the bytes may not."""
     text = metadata[position : position + length]
     if len(text) < length or length % 2:
         raise ValueError("a name is cut off")
@@ -144,35 +148,35 @@ def _name(metadata: bytes, position: int, length: int) -> str:
 
 
 def battery_tag(answer: bytes) -> int:
-    """The tag of the battery in the slot; 0 = none. Raises ValueError."""
+    """Return the tag of the battery in the slot; 0 = none. Raises ValueError."""
     return int(_first(_SIZE, answer)[0])
 
 
 def information_request(tag: int) -> bytes:
-    """BATTERY_QUERY_INFORMATION at the level BatteryInformation."""
+    """Build BATTERY_QUERY_INFORMATION for the level BatteryInformation."""
     return struct.pack("<Lll", tag, 0, 0)
 
 
 def status_request(tag: int) -> bytes:
-    """BATTERY_WAIT_STATUS without any waiting."""
+    """Build BATTERY_WAIT_STATUS without a wait."""
     return struct.pack("<LLLLL", tag, 0, 0, 0, 0)
 
 
 def battery_capabilities(answer: bytes) -> int:
-    """The flags of BATTERY_INFORMATION. Raises ValueError."""
+    """Return the flags of BATTERY_INFORMATION. Raises ValueError."""
     if len(answer) < BATTERY_INFORMATION_BYTES:
         raise ValueError(f"{len(answer)} bytes of battery information")
     return int(_first(_SIZE, answer)[0])
 
 
 def battery_status(answer: bytes) -> BatteryStatus:
-    """Raises ValueError."""
+    """Parse BATTERY_STATUS. Raises ValueError."""
     flags, _, _, rate = _first(_STATUS, answer)
     return BatteryStatus(flags, None if rate == BATTERY_UNKNOWN_RATE else rate)
 
 
 def power_status(answer: bytes) -> PowerStatus:
-    """Raises ValueError."""
+    """Parse SYSTEM_POWER_STATUS. Raises ValueError."""
     line, battery, *_ = _first(_POWER_STATUS, answer)
     has = None if battery == 0xFF else not battery & 0x80
     return PowerStatus({0: False, 1: True}.get(line), has)
@@ -182,19 +186,22 @@ def power_status(answer: bytes) -> PowerStatus:
 
 
 def property_request(which: int) -> bytes:
-    """STORAGE_PROPERTY_QUERY of the kind PropertyStandardQuery."""
+    """Build STORAGE_PROPERTY_QUERY of the kind PropertyStandardQuery."""
     return struct.pack("<LLL", which, 0, 0)
 
 
 def disk(answer: bytes) -> Disk:
-    """Raises ValueError."""
+    """Parse the head of a STORAGE_DEVICE_DESCRIPTOR. Raises ValueError."""
     if len(answer) < DISK_DESCRIPTOR_BYTES:
         raise ValueError(f"{len(answer)} bytes of a disk's description")
     return Disk(bool(answer[10]), struct.unpack_from("<L", answer, 28)[0])
 
 
 def disk_serial(answer: bytes) -> str:
-    """Of the whole description; empty where the disk has none. For what never leaves the machine. Raises ValueError."""
+    """Return the serial number of a whole STORAGE_DEVICE_DESCRIPTOR; empty where the disk has none.
+
+    It must never leave the machine. Raises ValueError.
+    """
     disk(answer)
     (offset,) = struct.unpack_from("<L", answer, 24)
     if not DISK_DESCRIPTOR_BYTES <= offset < len(answer):
@@ -203,8 +210,8 @@ def disk_serial(answer: bytes) -> str:
 
 
 def seek_penalty(answer: bytes) -> bool:
-    """Whether it rotates. Raises ValueError."""
-    if len(answer) < SEEK_PENALTY_BYTES - 3:  # the last three are padding
+    """Return True for a rotating disk. Raises ValueError."""
+    if len(answer) < SEEK_PENALTY_BYTES - 3:  # the last three bytes are padding
         raise ValueError(f"{len(answer)} bytes of a disk's seek penalty")
     return bool(answer[8])
 

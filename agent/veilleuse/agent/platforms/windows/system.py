@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`system.System` on Windows 10, Server 2016 and later. docs/windows.md says what of it was run, and on what.
+"""Implements `platforms.System` on Windows 10, Server 2016 and later.
 
-Sources: Windows documentation, SetConsoleCtrlHandler, HandlerRoutine, Job Objects, LockFile, SetErrorMode; Python, msvcrt,
-subprocess, os.mkdir (a folder made with mode 0700 is for SYSTEM, Administrators and its owner, since 3.12.4).
+docs/windows.md says what was run, and where. Sources: Windows documentation, SetConsoleCtrlHandler,
+HandlerRoutine, Job Objects, LockFile, SetErrorMode; Python, msvcrt, subprocess, os.mkdir (mode 0700 gives
+access to SYSTEM, Administrators and the owner, since 3.12.4).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.agent.platforms.windows import clock
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, WindowsCallError, WindowsCallTable
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,35 +36,44 @@ CONFIGURATION: Final = _FOLDER / "agent.toml"
 STATE: Final = _FOLDER / "agent"
 METERS: Final = _FOLDER / "meters.toml"
 RAPL_HELPER: Final = _FOLDER / "rapl.json"
-"""Nothing writes it here: that helper is Linux'."""
+"""Never written: the RAPL helper exists on Linux only."""
 SERVICE_MANAGER: Final = ""
 ACCESS_BY_MODE: Final = False
 
 CREATE_NEW_PROCESS_GROUP: Final = 0x200
-"""A group of its own can be sent CTRL_BREAK, and the console's CTRL_C passes it by: we end it ourselves, in order."""
+"""A separate group can be sent CTRL_BREAK and does not get the console's CTRL_C.
+
+We end the child in order.
+"""
 CHILD_FLAGS: Final = CREATE_NEW_PROCESS_GROUP
 CTRL_C, CTRL_BREAK, CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN = 0, 1, 2, 5, 6
 _FORCED: Final = (CTRL_CLOSE, CTRL_SHUTDOWN)
-"""The process is ended as soon as the handler comes back, or 5 s after the event. Source: HandlerRoutine."""
+"""Events after which Windows ends the process when the handler returns, or 5 s after the event.
+
+Source: HandlerRoutine.
+"""
 FORCED_SECONDS: Final = 4.5
 _LOCKED_BYTE: Final = 1 << 20
-"""Beyond all that is written: a lock is mandatory here, and the number of the holder has to stay readable."""
+"""Position of the locked byte, behind all data.
+
+Locks are mandatory here, and the holder's number must stay readable.
+"""
 _RENAME_TRIES: Final = 25
 _RENAME_SECONDS: Final = 0.02
-"""Whoever reads the file has it open for a moment, a virus scanner for longer."""
+"""Wait between two attempts: readers hold the file open for a moment, a virus scanner for longer."""
 _100NS_PER_MILLISECOND: Final = 10_000
 
 
 @functools.cache
 def table() -> WindowsCallTable:
-    """The real table of calls. Raises SourceUnavailable on any other system."""
+    """Return the real call table. Raises SourceUnavailable on any other system."""
     from veilleuse.agent.platforms.windows.api import WindowsCalls
 
     return WindowsCalls()
 
 
 def prepare_process() -> None:
-    """No dialogue and no report of a crash; output that is not a console is UTF-8, whatever the code page. Children inherit the first."""
+    """Disable crash dialogues and reports, also in children; output that is not a console becomes UTF-8."""
     with contextlib.suppress(WindowsCallError):
         table().quiet_crashes()
     for stream in (sys.stdout, sys.stderr):  # None without a console
@@ -75,35 +86,36 @@ def prepare_process() -> None:
 
 
 def clocks() -> tuple[int, int, int]:
-    """`System.clocks`: interrupt time, with bias and without."""
+    """See `System.clocks`: interrupt time, biased and unbiased."""
     return clock.clocks(table())
 
 
 def boot_id(procfs: str) -> str:
-    """`System.boot_id`: `procfs` is Linux'."""
+    """See `System.boot_id`. `procfs` is used on Linux only."""
     return clock.boot_id(table())
 
 
 class EventSleeper:
-    """`system.Sleeper`: a wait that the handlers of on_stop and on_sleep_ahead end from threads of their own.
+    """Implements `platforms.Sleeper`.
 
-    Since Windows 8 the time of a wait does not go on while the machine sleeps. Source: WaitForSingleObject.
+    The handlers of on_stop and on_sleep_ahead end the wait from their threads. Since Windows 8 the time of a
+    wait stops during sleep. Source: WaitForSingleObject.
     """
 
     def __init__(self) -> None:
         self._woken = threading.Event()
 
     def sleep(self, milliseconds: int) -> None:
-        """`Sleeper.sleep`."""
-        if self._woken.wait(max(0, milliseconds) / 1000):
+        """See `Sleeper.sleep`."""
+        if self._woken.wait(max(0, milliseconds) / MILLISECONDS_PER_SECOND):
             self._woken.clear()
 
     def wake(self) -> None:
-        """`Sleeper.wake`."""
+        """See `Sleeper.wake`."""
         self._woken.set()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources."""
 
 
 sleeper = EventSleeper
@@ -113,17 +125,20 @@ sleeper = EventSleeper
 
 
 def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
-    """`System.on_stop`: the console's Ctrl+C and Ctrl+Break, its window closed, the machine's end. A log-off stops no service."""
+    """See `System.on_stop`: Ctrl+C, Ctrl+Break, a closed console window, a shutdown.
+
+    A log-off stops no service.
+    """
     ended = threading.Event()
 
-    def told(event: int) -> bool:
+    def handle_event(event: int) -> bool:
         if event != CTRL_LOGOFF:
             stop()
         if event in _FORCED:
             ended.wait(FORCED_SECONDS)  # the last sign of life is being written
         return True
 
-    forget = table().on_console_event(told)
+    forget = table().on_console_event(handle_event)
 
     def undo() -> None:
         ended.set()
@@ -133,7 +148,7 @@ def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
 
 
 def on_sleep_ahead(announce: Callable[[], None]) -> clock.SuspendWatch:
-    """`System.on_sleep_ahead`: where Windows does not tell, sleep is found from the clocks."""
+    """See `System.on_sleep_ahead`. Without events, sleep is found from the clocks."""
     watch = clock.SuspendWatch(announce)
     try:
         watch.start(table())
@@ -143,7 +158,7 @@ def on_sleep_ahead(announce: Callable[[], None]) -> clock.SuspendWatch:
 
 
 def tell_sleep_ahead(process: int) -> None:
-    """Nobody has to."""
+    """Raise OSError: Windows itself announces a sleep."""
     raise OSError(errno.ENOSYS, "Windows itself tells the agent before it sleeps")
 
 
@@ -151,7 +166,7 @@ def tell_sleep_ahead(process: int) -> None:
 
 
 def lock(path: Path) -> int:
-    """`System.lock`: one byte of the file."""
+    """See `System.lock`: locks one byte of the file."""
     msvcrt: Any = importlib.import_module("msvcrt")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
     try:
@@ -165,11 +180,14 @@ def lock(path: Path) -> int:
 
 
 def is_running(process: int) -> bool:
-    """`System.is_running`. Never os.kill: signal 0 is CTRL_C_EVENT here, and reaches all of a console."""
+    """See `System.is_running`. os.kill is unsuitable.
+
+    Signal 0 is CTRL_C_EVENT here, sent to the whole console.
+    """
     try:
         handle = table().process(process)
     except WindowsCallError as error:
-        return error.code == ERROR_ACCESS_DENIED  # somebody else's
+        return error.code == ERROR_ACCESS_DENIED  # the process of another user
     try:
         return table().lives(handle)
     finally:
@@ -177,7 +195,7 @@ def is_running(process: int) -> bool:
 
 
 def parent_watch(process: int) -> Callable[[], bool]:
-    """`System.parent_watch`: a process keeps the number of its parent when that one is gone, so a handle is held."""
+    """See `System.parent_watch`. It holds a handle: the parent's number stays the same after its end."""
     try:
         handle = table().process(process)
     except WindowsCallError:
@@ -187,7 +205,10 @@ def parent_watch(process: int) -> Callable[[], bool]:
 
 @functools.cache
 def _job() -> int:
-    """Of this process's children. Its one handle ends with us, and they with it. 0 where there can be none."""
+    """Return the job of this process's children; 0 where there can be none.
+
+    Its only handle closes when this process ends, which ends the children.
+    """
     try:
         return table().job()
     except WindowsCallError as error:
@@ -196,17 +217,20 @@ def _job() -> int:
 
 
 def keep_child(child: subprocess.Popen[bytes]) -> None:
-    """`System.keep_child`: in a job object, with all that it starts."""
-    handle: Any = getattr(child, "_handle", 0)  # there is no other way to it
+    """See `System.keep_child`: the child and its children are put in a job object."""
+    handle: Any = getattr(child, "_handle", 0)  # Popen has no public handle
     if job := _job():
         try:
             table().job_add(job, int(handle))
-        except WindowsCallError as error:  # it has ended already
+        except WindowsCallError as error:  # the child has ended already
             log.debug("child not bound to this process", extra={"reason": str(error)})
 
 
 def ask_to_end(child: subprocess.Popen[bytes]) -> None:
-    """`System.ask_to_end`: CTRL_BREAK, which needs a console in common; without one it ends at once, which it survives."""
+    """See `System.ask_to_end`: CTRL_BREAK, which needs a shared console.
+
+    Without one the child is ended at once, which it survives without loss.
+    """
     try:
         child.send_signal(CTRL_BREAK)
     except OSError:
@@ -214,7 +238,7 @@ def ask_to_end(child: subprocess.Popen[bytes]) -> None:
 
 
 def usage() -> tuple[int, int]:
-    """`System.usage`; the children's time is the job's, of those that run too."""
+    """See `System.usage`. The time of the children is that of the job, running ones included."""
     milliseconds = 0
     if _job.cache_info().currsize and (job := _job()):
         with contextlib.suppress(WindowsCallError):
@@ -227,7 +251,7 @@ def usage() -> tuple[int, int]:
 
 
 def disk_room(folder: Path) -> tuple[int, int]:
-    """`System.disk_room`, quotas respected."""
+    """See `System.disk_room`; it respects quotas."""
     try:
         return table().disk_room(str(folder))
     except WindowsCallError as error:
@@ -235,7 +259,7 @@ def disk_room(folder: Path) -> tuple[int, int]:
 
 
 def replace(fresh: Path, path: Path) -> None:
-    """`System.replace`: what is open cannot be replaced here, and is open for a moment only."""
+    """See `System.replace`. An open file cannot be replaced here, so retry: it is open for a moment only."""
     for _ in range(_RENAME_TRIES):
         try:
             os.replace(fresh, path)
@@ -247,16 +271,16 @@ def replace(fresh: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Windows opens no folder for that; NTFS keeps renames in its journal."""
+    """Do nothing: Windows opens no folder for this, and NTFS keeps renames in its journal."""
 
 
 def acting_as_owner_of(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """The access list of the folder is inherited: nothing to change."""
+    """Do nothing: the access list of the folder is inherited."""
     return contextlib.nullcontext()
 
 
 def host_name() -> str:
-    """`System.host_name`; not COMPUTERNAME, which is cut to 15 characters."""
+    """See `System.host_name`. COMPUTERNAME is unsuitable: it is cut to 15 characters."""
     import socket
 
     return socket.gethostname()

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.app.gateway`: started by `veilleuse serve`, with all settings in the environment. Exit codes 0, 1, 2."""
+"""`python -m veilleuse.collector.app.gateway`: process started by `veilleuse serve`.
+
+All settings come from the environment. Exit codes 0, 1, 2.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from veilleuse.collector.settings import read_settings
 from veilleuse.wire.process import finish
 
 NICE: Final = 5
-"""Behind the collector itself: what strangers make this process do takes no processor from the agents."""
+"""Lower priority than the collector: work caused by strangers takes no processor time from the agents."""
 
 
 def main() -> int:
@@ -29,11 +32,11 @@ def _main() -> int:
     configure(settings)
     prepare_transport(settings)
     os.umask(0o077)
-    with suppress(OSError):  # a service manager may forbid it: then it weighs as much as the collector
+    with suppress(OSError):  # a service manager may forbid it: the priority then equals the collector's
         os.nice(NICE)
     raise_descriptor_limit()
     bound_arenas()
-    from veilleuse.collector.app.gateway.server import run  # only now: gRPC reads its environment
+    from veilleuse.collector.app.gateway.server import run  # imported only now: gRPC reads its environment
 
     return run(settings.data_dir)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The collector's side of the door: starts its process, gives it what it shows, and answers the calls it lets through."""
+"""The collector's side of the gateway: starts its process, gives it a certificate, and answers its calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from veilleuse.collector.app.child import Child, leashed
+from veilleuse.collector.app.child import Child, leashed_command
 from veilleuse.collector.app.gateway.messages import (
     GatewayCertificate,
     GatewayError,
@@ -30,7 +30,7 @@ from veilleuse.collector.app.grpc_server import ServerCertificate, unavailable
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, PrivateServer
+from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, PrivateServer
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.wire import metadata
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -38,35 +38,35 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 log = logging.getLogger(__name__)
 
 PLACES: Final = 16
-"""Calls at work (the door lets 4 through), its question about the certificate, and what a door that died has left."""
+"""Connections: 4 calls in progress, the certificate question, and the rest of a gateway that died."""
 READY_SECONDS: Final = 30.0
-"""An interpreter starts in a quarter of a second; a loaded machine may take its time."""
+"""Longest start. An interpreter starts in a quarter of a second; a loaded machine may need longer."""
 SETTING: Final = "grpc.enrolment_address"
 
 
 @contextmanager
-def doorway(
+def run_gateway(
     settings: CollectorSettings,
     servicer: EnrolmentServicer,
     certificate: ServerCertificate,
     count_refusal: Callable[[str, int], None],
 ) -> Iterator[str]:
-    """Serve enrolments while the block runs; gives host:port, with the port that was got.
+    """Serve enrolments while the block runs; yield host:port with the assigned port.
 
-    Raises AddressUnavailable, DataDirectoryError, or CollectorError when the door does not open.
+    Raises AddressUnavailable, DataDirectoryError, or CollectorError when the gateway does not start.
     """
-    desk = _Desk(settings, _Methods(servicer), certificate, count_refusal)
-    with closing(PrivateServer(settings.data_dir, DOOR_FILE, desk.converse, places=PLACES)):
-        child = Child("door", leashed("veilleuse.collector.app.gateway"), child_environment(settings))
+    backend = _GatewayBackend(settings, _Methods(servicer), certificate, count_refusal)
+    with closing(PrivateServer(settings.data_dir, GATEWAY_FILE, backend.answer, places=PLACES)):
+        child = Child("door", leashed_command("veilleuse.collector.app.gateway"), child_environment(settings))
         child.start()
         try:
-            yield desk.wait_until_open()
+            yield backend.wait_until_open()
         finally:
             child.stop()
 
 
-class _Desk:
-    """Answers the door's questions; of each connection one."""
+class _GatewayBackend:
+    """Answers the questions of the gateway, one per connection."""
 
     def __init__(
         self,
@@ -80,21 +80,21 @@ class _Desk:
         self._methods = methods
         self._certificate = certificate
         self._count_refusal = count_refusal
-        self._heard = threading.Event()
+        self._reported = threading.Event()
         self._is_open = False
 
     def wait_until_open(self) -> str:
-        """host:port. Raises AddressUnavailable, CollectorError."""
-        if not self._heard.wait(READY_SECONDS):
+        """Wait for the gateway and return host:port. Raises AddressUnavailable, CollectorError."""
+        if not self._reported.wait(READY_SECONDS):
             raise CollectorError(
-                f"the door of {SETTING} did not open within {READY_SECONDS:g} s: its lines in the log say why"
+                f"the gateway of {SETTING} did not start within {READY_SECONDS:g} s: see its lines in the log"
             )
         if not self._is_open:
             raise unavailable(self._address, SETTING)
         return self._address
 
-    def converse(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
-        """A question that makes no sense gets no answer."""
+    def answer(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
+        """Answer one question; an invalid one gets no answer."""
         try:
             head, body = self._answer(*decode(reading))
         except GatewayError as error:
@@ -105,19 +105,22 @@ class _Desk:
     def _answer(self, head: dict[str, Any], body: bytes) -> tuple[Mapping[str, object], bytes]:
         match head:
             case {"op": "open"}:
-                opening = GatewaySetup(self._address, self._methods.names, self._shown(), self._folder)
-                return as_head(opening), b""
+                setup = GatewaySetup(
+                    self._address, self._methods.names, self._certificate_message(), self._folder
+                )
+                return as_head(setup), b""
             case {"op": "listening", "address": str(address)}:
+                # a restarted gateway gets the same port
                 self._address, self._is_open = (
                     address,
                     True,
-                )  # a door that is started again gets the same port
-                self._heard.set()
+                )
+                self._reported.set()
             case {"op": "unavailable"}:
                 log.error("the door has no address", extra={"address": self._address, "setting": SETTING})
-                self._heard.set()
+                self._reported.set()
             case {"op": "certificate", "sha256": str(sha256)}:
-                shown = self._shown()
+                shown = self._certificate_message()
                 return ({} if shown.sha256 == sha256 else as_head(shown)), b""
             case {"op": "call", "method": str(method), "peer": str(peer)}:
                 reply, response = self._methods.call(method, peer, body)
@@ -129,13 +132,13 @@ class _Desk:
                 raise GatewayError("not a question")
         return {}, b""
 
-    def _shown(self) -> GatewayCertificate:
+    def _certificate_message(self) -> GatewayCertificate:
         identity = self._certificate.present()
         return GatewayCertificate(identity.key_pem.decode("ascii"), identity.chain_pem.decode("ascii"))
 
 
 class _Methods:
-    """The calls of the contract's EnrolmentService, by their name on the network."""
+    """Calls of the contract's EnrolmentService, by their gRPC name."""
 
     def __init__(self, servicer: EnrolmentServicer) -> None:
         service = pb.DESCRIPTOR.services_by_name["EnrolmentService"]
@@ -149,11 +152,11 @@ class _Methods:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """Names of all calls."""
         return tuple(self._methods)
 
     def call(self, name: str, peer: str, request: bytes) -> tuple[Reply, bytes]:
-        """How the call ends, and the encoded response. Raises Unanswered when there is no such call."""
+        """Run a call and return its end and the encoded response. Raises GatewayError for an unknown call."""
         if name not in self._methods:
             raise GatewayError("no such call")
         kind, method = self._methods[name]
@@ -179,18 +182,18 @@ class _AbortedError(Exception):
 
 
 class _Call:
-    """What the servicer asks of a call: veilleuse.collector.enrolment.service.Call."""
+    """Implements veilleuse.collector.enrolment.service.Call, which the servicer needs."""
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
         self._trailing: tuple[tuple[str, str], ...] = ()
 
     def peer(self) -> str:
-        """As gRPC writes it: the caller's address, not the door's."""
+        """Return the caller's address in gRPC's form, not the gateway's."""
         return self._peer
 
     def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str], ...]) -> None:
-        """Sent when the call is aborted."""
+        """Set the metadata that is sent when the call is aborted."""
         self._trailing = trailing_metadata
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How many calls may be inside the door, and how long they may take; what they mean is for the collector to say."""
+"""Limits the number and the duration of calls in the gateway. The collector decides what they mean."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from veilleuse.wire import metadata
 log = logging.getLogger(__name__)
 
 CALLS_INSIDE: Final = 256
-"""Calls read, waiting or at work. gRPC's own bound (maximum_concurrent_rpcs) was buggy: PROMISES.md §1."""
+"""Calls being read, waiting or in progress. gRPC's own limit (maximum_concurrent_rpcs) was buggy:
+
+docs/guarantees.md §2.
+"""
 CALLS_AT_WORK: Final = 4
-"""Asked of the collector at once: each is a thread there as here."""
+"""Calls sent to the collector at once: each is a thread on both sides."""
 REQUEST_SECONDS: Final = 5.0
-"""A call whose request has not come by then is ended: it would keep its place as long as its connection, an hour."""
+"""Longest wait for the request of a call; else it would hold its place as long as its connection, an hour."""
 ANSWER_SECONDS: Final = 60.0
-"""The collector answers long before, or has gone."""
+"""Longest wait for an answer: the collector answers long before, or is gone."""
 RETRY_MILLISECONDS: Final = 60_000
-"""When a call that was put off may come again."""
+"""Wait before a delayed call may be repeated."""
 NOTE_SECONDS: Final = 1.0
-"""How long refusals are added up before the collector is told of them."""
+"""Time over which rejections are summed before the collector is told."""
 
 Code = grpc.StatusCode
 _BUSY: Final = "the collector is busy: try again later"
@@ -37,21 +40,21 @@ _LATE: Final = "the collector was too slow, or the request: try again later"
 
 
 class BackendCalls(Protocol):
-    """messages.ask without its directory."""
+    """Signature of messages.ask without the directory."""
 
     def __call__(
         self, head: Mapping[str, object], body: bytes = b"", *, seconds: float
     ) -> tuple[dict[str, Any], bytes]:
-        """Raises Unanswered."""
+        """Send a question. Raises GatewayError."""
 
 
 class CallLimits:
-    """Lets calls through to the collector, within bounds. Lives on the event loop."""
+    """Passes calls to the collector, within limits. Runs on the event loop."""
 
     def __init__(self, ask: BackendCalls, pool: ThreadPoolExecutor, whose: Callable[[str], str]) -> None:
-        """`pool`: as many threads as calls may be at work; a call keeps its own when its caller has gone.
+        """`pool` has one thread per call in progress; a call keeps its thread after its caller has gone.
 
-        `whose`: gRPC's caller → the caller's own address, as gRPC writes it.
+        `whose` maps gRPC's caller to the caller's own address, in gRPC's form.
         """
         self._ask = ask
         self._whose = whose
@@ -62,20 +65,20 @@ class CallLimits:
     async def serve(
         self, method: str, requests: object, context: grpc.aio.ServicerContext[object, bytes]
     ) -> bytes:
-        """One call, from its beginning to its end."""
+        """Serve one call, from its start to its end."""
         if self._inside >= CALLS_INSIDE:
             reply, response = self._refusal(Code.RESOURCE_EXHAUSTED, "too_many_calls", _BUSY), b""
         else:
             self._inside += 1
             try:
-                reply, response = await self._through(method, context)
+                reply, response = await self._forward(method, context)
             finally:
                 self._inside -= 1
         if reply.code != Code.OK.name:
             await context.abort(grpc.StatusCode[reply.code], reply.details, reply.trailing)  # raises
         return response
 
-    async def _through(
+    async def _forward(
         self, method: str, context: grpc.aio.ServicerContext[object, bytes]
     ) -> tuple[Reply, bytes]:
         try:
@@ -89,33 +92,33 @@ class CallLimits:
         try:
             answer, response = await asyncio.wrap_future(job)
             return reply_from(answer), response
-        except asyncio.CancelledError:  # its deadline passed, or the caller went away
-            if job.cancelled():  # before its turn came
-                self._note("deadline")
+        except asyncio.CancelledError:  # its deadline passed, or the caller has gone
+            if job.cancelled():  # it was still waiting for its turn
+                self._count("deadline")
             raise
         except GatewayError as error:
             log.warning("call not answered by the collector", extra={"error": str(error)})
             return self._refusal(Code.UNAVAILABLE, "put_off", _BUSY), b""
 
     def _refusal(self, code: grpc.StatusCode, reason: str, details: str) -> Reply:
-        """Counted."""
-        self._note(reason)
+        """Count a rejection and return its reply."""
+        self._count(reason)
         wait_milliseconds = 0 if code is Code.INVALID_ARGUMENT else RETRY_MILLISECONDS
         return Reply(
             code.name, details, ((metadata.REASON, reason), (metadata.RETRY_AFTER, str(wait_milliseconds)))
         )
 
-    def _note(self, reason: str) -> None:
-        """The collector counts them all: it is told once a second, when there is something to tell."""
+    def _count(self, reason: str) -> None:
+        """Sum rejections for the collector, which is told at most once a second."""
         if not self._refused:
-            asyncio.get_running_loop().call_later(NOTE_SECONDS, self._tell)
+            asyncio.get_running_loop().call_later(NOTE_SECONDS, self._flush_counts)
         self._refused[reason] += 1
 
-    def _tell(self) -> None:
+    def _flush_counts(self) -> None:
         reasons, self._refused = self._refused, Counter()
-        self._pool.submit(self._told, reasons)
+        self._pool.submit(self._send_counts, reasons)
 
-    def _told(self, reasons: Counter[str]) -> None:
+    def _send_counts(self, reasons: Counter[str]) -> None:
         try:
             self._ask({"op": "refused", "reasons": reasons}, seconds=SECONDS)
         except GatewayError as error:

@@ -1,13 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What door and collector say to each other: one question a connection, one JSON line and then some bytes each way.
+"""Messages between gateway and collector: one question per connection, a JSON line and bytes each way.
 
 Questions, by their "op":
-- `open`: where shall I listen? An Opening.
-- `listening` (`address`), `unavailable`: whether the door got the address. Nothing comes back but an empty head.
-- `certificate` (`sha256` of the chain that is shown now): a Certificate, or an empty head when it is still the one.
-- `call` (`method`, `peer`; the request's bytes): a Reply, and the answer's bytes.
-- `refused` (`reasons`): how many calls the door itself refused, by reason; they are counted with all others.
+
+- `open`: asks for the setup; answered by a GatewaySetup.
+- `listening` (`address`), `unavailable`: reports whether the address is bound; answered by an empty head.
+- `certificate` (`sha256` of the present chain): answered by a GatewayCertificate, or an empty head if
+  unchanged.
+- `call` (`method`, `peer`, and the bytes of the request): answered by a Reply and the bytes of the answer.
+- `refused` (`reasons`): number of calls rejected by the gateway, by reason; the collector counts them with
+  the others.
 """
 
 from __future__ import annotations
@@ -27,50 +30,53 @@ from typing import Any, Final
 import grpc
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc.unix_socket import DOOR_FILE, connect
+from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, connect
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """A chain of certificates and its key are some 4 KiB."""
 MAX_BODY_BYTES: Final = 64 * 1024
-"""A request for a certificate is 4 KiB at the most, with its facts some 10; an answer carries a chain and two roots."""
+"""A certificate request has at most 4 KiB, with facts some 10; an answer has a chain and two roots."""
 
 SECONDS: Final = 5.0
-"""How long the door waits for what the collector answers from memory."""
+"""Longest wait of the gateway for answers from the collector's memory."""
 
 
 class GatewayError(CollectorError):
-    """The other side has gone, is too slow, or says what makes no sense."""
+    """The other side is gone, is too slow, or sends an invalid message."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayCertificate:
-    """What the door shows."""
+    """Certificate that the gateway shows."""
 
     key_pem: str = field(repr=False)
     chain_pem: str
 
     @property
     def sha256(self) -> str:
-        """Of the chain, 64 hexadecimal digits."""
+        """SHA-256 of the chain, 64 hexadecimal digits."""
         return hashlib.sha256(self.chain_pem.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySetup:
-    """What the door needs to begin."""
+    """Data that the gateway needs to start."""
 
     address: str
     """host:port; the port may be 0."""
     methods: tuple[str, ...]
-    """The calls there are, as `/package.Service/Method`."""
+    """Names of the calls, as `/package.Service/Method`."""
     certificate: GatewayCertificate
     folder: str
-    """Something in it changes whenever another certificate may have to be shown; the door reads nothing there."""
+    """Folder that changes whenever another certificate may have to be shown.
+
+    The gateway reads nothing in it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a call ends."""
+    """End of a call."""
 
     code: str
     """Name of a gRPC status."""
@@ -80,12 +86,12 @@ class Reply:
 
 
 def encode(head: Mapping[str, object], body: bytes = b"") -> bytes:
-    """A message."""
+    """Encode a message."""
     return json.dumps({**head, "body_bytes": len(body)}).encode() + b"\n" + body
 
 
 def decode(reading: BufferedIOBase) -> tuple[dict[str, Any], bytes]:
-    """The next message: head and body. Raises Unanswered when there is none, or none that makes sense."""
+    """Read the next message: head and body. Raises GatewayError when it is absent or invalid."""
     try:
         line = reading.readline(MAX_HEAD_BYTES + 1)
         head = json.loads(line)
@@ -103,11 +109,11 @@ def decode(reading: BufferedIOBase) -> tuple[dict[str, Any], bytes]:
 def ask(
     data_dir: Path, head: Mapping[str, object], body: bytes = b"", *, seconds: float
 ) -> tuple[dict[str, Any], bytes]:
-    """What the collector answers within so many seconds of silence. Raises Unanswered."""
+    """Ask the collector, which may be silent for at most `seconds`. Raises GatewayError."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)
-            connect(connection, data_dir, DOOR_FILE)
+            connect(connection, data_dir, GATEWAY_FILE)
             connection.sendall(encode(head, body))
             with connection.makefile("rb") as reading:
                 return decode(reading)
@@ -116,15 +122,15 @@ def ask(
 
 
 def reasons_from(head: Mapping[str, Any]) -> dict[str, int]:
-    """Raises Unanswered."""
+    """Parse the reasons of rejections. Raises GatewayError."""
     try:
         return {str(reason): int(count) for reason, count in head["reasons"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GatewayError("the door makes no sense") from error
 
 
-def opening_from(head: Mapping[str, Any]) -> GatewaySetup:
-    """Raises Unanswered."""
+def setup_from(head: Mapping[str, Any]) -> GatewaySetup:
+    """Parse a setup. Raises GatewayError."""
     try:
         certificate = certificate_from(head["certificate"])
         methods = tuple(map(str, head["methods"]))
@@ -134,7 +140,7 @@ def opening_from(head: Mapping[str, Any]) -> GatewaySetup:
 
 
 def certificate_from(head: Mapping[str, Any]) -> GatewayCertificate:
-    """Raises Unanswered."""
+    """Parse a certificate. Raises GatewayError."""
     try:
         return GatewayCertificate(str(head["key_pem"]), str(head["chain_pem"]))
     except (KeyError, TypeError) as error:
@@ -142,7 +148,7 @@ def certificate_from(head: Mapping[str, Any]) -> GatewayCertificate:
 
 
 def reply_from(head: Mapping[str, Any]) -> Reply:
-    """Raises Unanswered."""
+    """Parse a reply. Raises GatewayError."""
     try:
         trailing = tuple((str(key), str(value)) for key, value in head["trailing"])
         return Reply(str(head["code"]), str(head["details"]), trailing)
@@ -151,55 +157,55 @@ def reply_from(head: Mapping[str, Any]) -> Reply:
 
 
 def as_head(said: GatewayCertificate | GatewaySetup | Reply) -> dict[str, object]:
-    """The other way round."""
+    """Return the fields of a message head."""
     return asdict(said)
 
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.0
-"""What was missed in between is seen so long afterwards."""
+"""Longest delay before a change that the folder did not show is noticed."""
 PATIENCE_SECONDS: Final = 1.0
-"""A handshake in so many seconds waits for the answer; it goes on with what there is."""
+"""Longest wait of a handshake for the answer; it then continues with the present certificate."""
 
 
 class CertificateSource:
-    """Asked by gRPC at each handshake, from any thread."""
+    """Certificate of the gateway; gRPC asks for it at each handshake, from any thread."""
 
-    def __init__(self, opening: GatewaySetup, data_dir: Path) -> None:
-        """Shows the opening's certificate at first."""
-        self._certificate = opening.certificate
-        self._folder = Path(opening.folder)
+    def __init__(self, setup: GatewaySetup, data_dir: Path) -> None:
+        """Start with the certificate of the setup."""
+        self._certificate = setup.certificate
+        self._folder = Path(setup.folder)
         self._changed = self._last_change()
         self._data_dir = data_dir
-        self._looked = time.monotonic()
+        self._asked_at = time.monotonic()
         self._lock = threading.Lock()
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """The certificate as gRPC wants it; nothing is asked of those who call."""
+        """Return the certificate in gRPC's form; callers need no certificate."""
         pair = (self._certificate.key_pem.encode(), self._certificate.chain_pem.encode())
         return grpc.ssl_server_certificate_configuration([pair])
 
-    def renewed(self) -> Any:
-        """A new one, or None to keep the present one. Only one handshake waits for the answer, the others go on."""
+    def renew_certificate(self) -> Any:
+        """Return a new certificate, or None to keep the present one. One handshake waits for the answer."""
         changed = self._last_change()
-        recent = changed == self._changed and time.monotonic() - self._looked < LOOK_SECONDS
+        recent = changed == self._changed and time.monotonic() - self._asked_at < LOOK_SECONDS
         if recent or not self._lock.acquire(blocking=False):
             return None
         try:
-            return self._look()
+            return self._ask_collector()
         finally:
-            self._changed, self._looked = changed, time.monotonic()
+            self._changed, self._asked_at = changed, time.monotonic()
             self._lock.release()
 
     def _last_change(self) -> int:
-        """Of the authority's folder; 0 when it cannot be told."""
+        """Return the time of the last change of the authority's folder; 0 when unknown."""
         try:
             return self._folder.stat().st_mtime_ns
         except OSError:
             return 0
 
-    def _look(self) -> grpc.ServerCertificateConfiguration | None:
+    def _ask_collector(self) -> grpc.ServerCertificateConfiguration | None:
         question = {"op": "certificate", "sha256": self._certificate.sha256}
         try:
             head, _ = ask(self._data_dir, question, seconds=PATIENCE_SECONDS)

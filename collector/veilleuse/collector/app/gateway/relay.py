@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The port itself: hands connections on to gRPC, within bounds, and no faster than the door can afford.
+"""The open port: passes connections to gRPC, within limits of number and bytes per second.
 
-A PING of 17 bytes costs gRPC 23 µs, and one who does not read the answers cannot be told to go: eight such connections took
-all the processor there was. What is not read from a connection waits in the kernel, and then at the sender's.
+A PING of 17 bytes costs gRPC 23 µs, and a client that does not read the answers cannot be told to leave.
+Eight such connections took all processor time. Unread bytes of a connection wait in the kernel, then at the
+sender.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 
 class Budget:
-    """So many bytes a second, and some at once. Who takes more waits for his turn; turns are in the order of asking."""
+    """Bytes a second, with a burst. Callers that take more wait, in the order of their calls."""
 
     def __init__(
         self, bytes_a_second: int, burst_bytes: int, monotonic_seconds: Callable[[], float] = time.monotonic
@@ -31,7 +32,7 @@ class Budget:
         self._paid_until = self._now() - self._burst_seconds
 
     def take(self, number: int) -> float:
-        """Seconds ≥ 0 to wait before these bytes may be used."""
+        """Take bytes, and return the seconds ≥ 0 to wait before their use."""
         now = self._now()
         self._paid_until = max(self._paid_until, now - self._burst_seconds) + number * self._second_a_byte
         return max(0.0, self._paid_until - now)
@@ -40,29 +41,29 @@ class Budget:
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 2_048
-"""At once; the next one is closed. Each is some 70 KiB in gRPC and here, and three descriptors."""
+"""Largest number of connections; the next one is closed. Each takes some 70 KiB and three descriptors."""
 BYTES_A_SECOND: Final = 512 * 1024
-"""From all connections together: a hundred enrolments, or 30,000 PINGs, half of a processor."""
+"""Limit over all connections: a hundred enrolments, or 30,000 PINGs, half of a processor."""
 CONNECTION_BYTES_A_SECOND: Final = 16 * 1024
 CONNECTION_BURST_BYTES: Final = 32 * 1024
-"""An enrolment with its handshake sends some 4 KiB, and so never waits; the largest request there can be waits for 2 s."""
+"""An enrolment with its handshake sends some 4 KiB, and never waits; the largest request waits for 2 s."""
 HANDSHAKE_BYTES: Final = 2 * 1024
-"""What a connection costs as soon as it says something: as much processor as so many bytes."""
+"""Cost of a new connection, as bytes that take as much processor time."""
 PIECE_BYTES: Final = 4 * 1024
 BUFFER_BYTES: Final = 32 * 1024
-"""Of the kernel, for each direction of a connection."""
+"""Kernel buffer for each direction of a connection."""
 SILENCE_SECONDS: Final = 5.0
-"""For the first byte; from then on gRPC looks at the clock."""
+"""Longest wait for the first byte; later gRPC limits the time."""
 STALL_SECONDS: Final = 5.0
-"""A side that takes nothing for so long is cut."""
+"""A side that takes no bytes for this time is closed."""
 BACKLOG: Final = 1_024
 
 
 class Relay:
-    """Between the listening sockets and gRPC's own socket. Lives on the event loop."""
+    """Relays between the listening sockets and gRPC's own socket. Runs on the event loop."""
 
     def __init__(self, listeners: Sequence[socket.socket], connect_to: str) -> None:
-        """`listeners`: from `bind`; closed by `close`. `connect_to`: path of gRPC's socket."""
+        """`listeners`: from `bind`, closed by `close`. `connect_to`: path of gRPC's socket."""
         self._listeners = listeners
         self._connect_to = connect_to
         self._all = Budget(BYTES_A_SECOND, BYTES_A_SECOND)
@@ -72,13 +73,13 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Start accepting connections."""
         for listener in self._listeners:
             listener.setblocking(False)
             self._spawn(self._accept(listener))
 
     async def close(self) -> None:
-        """Stop accepting, end all connections."""
+        """Stop accepting, and end all connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -86,7 +87,7 @@ class Relay:
             listener.close()
 
     def peer(self, peer: str) -> str:
-        """Who called, as gRPC writes addresses, of whom gRPC takes for the caller; empty when he did not come through here."""
+        """Client address (gRPC format) for a relay-side peer; empty if the connection was not relayed."""
         return self._peers.get(peer.removeprefix("unix-abstract:"), "")
 
     def _spawn(self, coroutine: Any) -> None:
@@ -99,7 +100,7 @@ class Relay:
         while True:
             try:
                 connection, address = await loop.sock_accept(listener)
-            except OSError as error:  # no descriptor left, or the caller has gone already
+            except OSError as error:  # no descriptor left, or the caller has gone
                 log.warning("connection not accepted", extra={"error": str(error)})
                 await asyncio.sleep(1)
                 continue
@@ -109,7 +110,7 @@ class Relay:
             self._spawn(self._carry(connection, _as_grpc_writes(connection.family, address)))
 
     async def _carry(self, connection: socket.socket, peer: str) -> None:
-        """One connection, from its first byte to its end."""
+        """Relay one connection, from its first byte to its end."""
         loop = asyncio.get_running_loop()
         self._made += 1
         name = f"veilleuse-{self._secret}-{self._made}"
@@ -119,18 +120,19 @@ class Relay:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     first = await loop.sock_recv(connection, PIECE_BYTES)
                 await asyncio.sleep(self._all.take(HANDSHAKE_BYTES))
-                inner.bind("\0" + name)  # an abstract name, unix(7): what gRPC takes for the caller's address
+                # an abstract name, unix(7), which gRPC takes for the caller's address
+                inner.bind("\0" + name)
                 inner.setblocking(False)
                 await loop.sock_connect(inner, self._connect_to)
                 self._peers[name] = peer
                 await self._both_ways(connection, inner, first)
-        except (OSError, TimeoutError) as error:  # no descriptor left for the second socket, too
+        except (OSError, TimeoutError) as error:  # also when no descriptor is left for the second socket
             log.debug("connection ended", extra={"error": str(error)})
         finally:
             self._peers.pop(name, None)
 
     async def _both_ways(self, outer: socket.socket, inner: socket.socket, first: bytes) -> None:
-        """Until one of the two ends it."""
+        """Relay both directions until one of them ends."""
         own = Budget(CONNECTION_BYTES_A_SECOND, CONNECTION_BURST_BYTES)
 
         def wait_seconds(number: int) -> float:
@@ -162,7 +164,7 @@ async def _pump(
 
 
 def bind(address: str) -> list[socket.socket]:
-    """Sockets that listen on host:port, on one port. Raises OSError when there is none.
+    """Open sockets that listen on host:port, all on one port. Raises OSError when there is none.
 
     0.0.0.0 and [::] mean both families, as with gRPC on :8641.
     """
@@ -178,7 +180,7 @@ def bind(address: str) -> list[socket.socket]:
         try:
             bound.append(_bound(family, (where[0], port, *where[2:]), both=False))
             port = bound[0].getsockname()[1]
-        except OSError as error:  # localhost is ::1 too, where there may be no IPv6
+        except OSError as error:  # localhost also resolves to ::1, where IPv6 may be absent
             trouble = error
     if not bound:
         raise trouble or OSError("no address")
@@ -194,7 +196,7 @@ def _bound(family: socket.AddressFamily, where: tuple[Any, ...], *, both: bool) 
         for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             made.setsockopt(socket.SOL_SOCKET, direction, BUFFER_BYTES)  # each connection inherits it
         made.bind(where)
-        made.listen(BACKLOG)  # only then the port is ours alone: SO_REUSEADDR
+        made.listen(BACKLOG)  # only now the port is ours alone, because of SO_REUSEADDR
     except OSError:
         made.close()
         raise

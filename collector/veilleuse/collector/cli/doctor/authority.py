@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,10 +15,9 @@ from veilleuse.collector.enrolment.ca import FOLDER, SERVER_RENEWAL, root_key_fi
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.diagnostics import latest_certificates
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 _CERTIFICATES: Final = (
     ("root", "root.pem", timedelta(days=365), "'veilleuse ca rotate' begins a rotation: docs/operations.md"),
@@ -37,7 +35,7 @@ _CERTIFICATES: Final = (
     ),
 )
 RENEWABLE: Final = timedelta(days=400)
-"""How long after its end a certificate can still be renewed: PROMISES.md §2.6."""
+"""How long after its end a certificate can still be renewed: docs/wire.md §6."""
 ROTATION_SECONDS: Final = 60.0
 """Counting who has the new root looks at every machine's certificates."""
 _LATE_SHARE: Final = 1 / 6
@@ -79,7 +77,7 @@ def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("rotation", "good", "no rotation of the authority is under way")
         return
     began = shown["began_unix_milliseconds"]
-    since = f" since {datetime.fromtimestamp(began / 1000, UTC):%Y-%m-%d}" if began else ""
+    since = f" since {datetime.fromtimestamp(began / MILLISECONDS_PER_SECOND, UTC):%Y-%m-%d}" if began else ""
     text = (
         f"a rotation of the authority is under way{since} ({shown['phase']}); of {shown['hosts']} machine(s), "
         f"{shown['hosts_without_new_root']} do not have the new root yet"
@@ -89,13 +87,13 @@ def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:
 
 def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
     """Machines that did not renew in time: off for long, or something keeps them from it."""
-    with closing(Database(settings.data_dir / DATA_FILE, writing=False)) as database:
-        certificates = latest_certificates(database)
-    now = datetime.now(UTC).timestamp() * 1000
+    with open_reader(settings.data_dir) as store:
+        certificates = store.data.latest_certificates()
+    now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
     ended = late = lost = 0
     for certificate in certificates:
         end = certificate.not_after_unix_milliseconds
-        if end <= now - RENEWABLE.total_seconds() * 1000:
+        if end <= now - RENEWABLE.total_seconds() * MILLISECONDS_PER_SECOND:
             lost += 1
         elif end <= now:
             ended += 1

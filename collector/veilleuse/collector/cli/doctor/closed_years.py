@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.storage import GRACE_DAYS
 from veilleuse.collector.closed_years.preconditions import not_over
@@ -18,14 +19,12 @@ from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.ports import ClosedYearReader
+from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.reports.keep_years import due
 from veilleuse.collector.reports.year_basis import are_gone
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.civil_days import civil_day
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
-from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.vocabulary import Population
 
 SOON_DAYS: Final = 90
@@ -40,23 +39,23 @@ def check_closing(settings: CollectorSettings) -> Iterator[Finding]:
 
 def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
     """The same, of any day."""
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        if reader.data_kind().simulated:
+    with open_reader(settings.data_dir) as store:
+        if store.data.data_kind().simulated:
             yield Finding("closing", "good", "simulated data need not be closed")
             return
-        month = _earliest(reader.oldest(one, ended_by(today)).month for one in _PCS)
-    with closing(SqliteMeteringReader(settings.data_dir)) as meters:
-        hour = meters.first_read() if meters.declarations().meters else None
+        month = _earliest(store.data.oldest(one, ended_by(today)).month for one in _PCS)
+    with open_reader(settings.data_dir) as store:
+        hour = store.metering.first_read() if store.metering.declarations().meters else None
     read = None if hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), hour))
-    with closing(SqliteClosingsReader(settings.data_dir)) as closings:
-        closed = {one.year for one in closings.revisions()}
-        kept = {one.year: one for one in closings.kept_years()}
-        late = tuple(due(closings, settings.retention, today - timedelta(days=GRACE_DAYS)))
+    with open_reader(settings.data_dir) as store:
+        closed = {one.year for one in store.closings.revisions()}
+        kept = {one.year: one for one in store.closings.kept_years()}
+        late = tuple(due(store.closings, settings.retention, today - timedelta(days=GRACE_DAYS)))
         first = min((one.year for one in (month, read) if one), default=today.year)
         years = {*range(first, today.year), *(one.year for one in kept.values() if one.statistics_sha256)}
         open_years = [year for year in sorted(years - closed) if not not_over(year, today)]
-        months = {year: _oldest_month(closings, year) for year in open_years}
-        readings = {year: _oldest_reading(closings, year, read) for year in open_years}
+        months = {year: _oldest_month(store.closings, year) for year in open_years}
+        readings = {year: _oldest_reading(store.closings, year, read) for year in open_years}
     held = {one.year for one in late if one.readings_may_go or one.months_may_go}
     for year in open_years:
         told = kept.get(year)
@@ -121,7 +120,8 @@ def _too_late(year: int) -> Finding:
 
 
 def _is_gone(settings: CollectorSettings, year: int, today: date) -> bool:
-    with opened(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sources_of(store, settings.reporting)
         return are_gone(sources, settings.retention, year, today)
 
 
@@ -137,13 +137,13 @@ def goes_on(end: date, months: int) -> date:
     return day
 
 
-def _oldest_month(closings: SqliteClosingsReader, year: int) -> date | None:
+def _oldest_month(closings: ClosedYearReader, year: int) -> date | None:
     """Of PCs, of those of the year that are left."""
     months = [date(year, month, 1) for month in range(1, 13)]
     return next((one for one in months if closings.has_months(one, _next_month(one), _PCS)), None)
 
 
-def _oldest_reading(closings: SqliteClosingsReader, year: int, read: date | None) -> date | None:
+def _oldest_reading(closings: ClosedYearReader, year: int, read: date | None) -> date | None:
     """The day of the year from which readings of shared meters may be left. `read`: of the oldest of all."""
     january, end = date(year, 1, 1), date(year + 1, 1, 1)
     return max(read, january) if read is not None and closings.has_readings(january, end) else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,8 +15,8 @@ from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 
 BACKLOG_PERIODS: Final = 10_000
 """Periods waiting to be derived that are worth a word: some minutes of work."""
@@ -31,12 +30,9 @@ BALANCE_DAYS: Final = 28
 
 def check_work(settings: CollectorSettings) -> Iterator[Finding]:
     """How much waits to be derived, and who is enrolled."""
-    reader = SqliteReader(settings.data_dir)
-    try:
-        hosts, records, dirty = reader.hosts(), reader.record_count(), reader.dirty_count()
-        simulated = reader.data_kind().simulated
-    finally:
-        reader.close()
+    with open_reader(settings.data_dir) as store:
+        hosts, records, dirty = store.data.hosts(), store.data.record_count(), store.data.dirty_count()
+        simulated = store.data.data_kind().simulated
     kind = ", simulated" if simulated else ""
     yield Finding("work", "good", f"{_standing(hosts)}; {records} record(s){kind}")
     if dirty > BACKLOG_PERIODS:
@@ -52,7 +48,7 @@ def check_work(settings: CollectorSettings) -> Iterator[Finding]:
 
 def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
     """A contact in the future: this clock was ahead then, or is behind now. Certificates depend on it."""
-    now = datetime.now(UTC).timestamp() * 1000
+    now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
     latest = max((host.last_contact_unix_milliseconds or 0 for host in _hosts(settings)), default=0)
     if latest > now + CLOCK_MILLISECONDS:
         hours = (latest - now) / MILLISECONDS_PER_HOUR
@@ -63,7 +59,7 @@ def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_versions(settings: CollectorSettings) -> Iterator[Finding]:
-    """Agents of this version and of the one before are served (PROMISES.md §2.5); others may miss something."""
+    """Agents of this version and of the one before are served (docs/wire.md §5); others may miss something."""
     agents = Counter(host.health.agent_version for host in _active(settings) if host.health is not None)
     ours = _minor(product_version())
     told = ", ".join(f"{number} with {version or 'none'}" for version, number in sorted(agents.items()))
@@ -99,10 +95,10 @@ def _is_too_old(minor: tuple[int, int] | None, ours: tuple[int, int]) -> bool:
 
 
 def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
-    """Produced = stored + declared gaps, over the last whole days and weeks: PROMISES.md R18."""
+    """Produced = stored + declared gaps, over the last whole days and weeks: docs/guarantees.md R18."""
     today = datetime.now(UTC).date()
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        rows = list(reader.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)))
+    with open_reader(settings.data_dir) as store:
+        rows = list(store.data.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)))
     unexplained = sum(row.unexplained_milliseconds for row in rows)
     machines = len({row.host_id for row in rows if row.unexplained_milliseconds})
     text = f"{unexplained / MILLISECONDS_PER_HOUR:.1f} h of the last {BALANCE_DAYS} days are accounted for by nobody"
@@ -180,5 +176,5 @@ def _active(settings: CollectorSettings) -> list[Host]:
 
 
 def _hosts(settings: CollectorSettings) -> tuple[Host, ...]:
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        return reader.hosts()
+    with open_reader(settings.data_dir) as store:
+        return store.data.hosts()

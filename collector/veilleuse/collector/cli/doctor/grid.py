@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.grid.http_client import FetchError, read_token
+from veilleuse.collector.grid.electricity_maps import read_token
 from veilleuse.collector.grid.poll import enabled
+from veilleuse.collector.http_client.address import FetchError
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     ELECTRICITY_MAPS,
@@ -21,8 +21,8 @@ from veilleuse.collector.model.grid import (
     SeriesState,
 )
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
 LATE_HOURS: Final = 6
 """ODRÉ's real time lags some two hours, and a poll is missed now and then."""
@@ -32,10 +32,10 @@ _NEARLY: Final = 0.9
 
 def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
     """Each series that is kept, and each connector that is on."""
-    now = time.time_ns() // 1_000_000
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     on = enabled(settings.intensity)
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        grid = reader.intensities()
+    with open_reader(settings.data_dir) as store:
+        grid = store.data.intensities()
         states, polls = grid.states(), {poll.connector: poll for poll in grid.polls()}
     if not on and not states:
         yield Finding("intensity", "good", "the grid's intensity is not polled: no indicative ledger")

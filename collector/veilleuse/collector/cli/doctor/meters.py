@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.model.meters import rooms_without_meter
 from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
-from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.meters import SqliteMeteringReader
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND
 
 SILENT_DAYS: Final = 2
 """A meter that nobody has read for longer is worth a word: who polls it contacts the collector hourly at least."""
@@ -26,9 +25,12 @@ _NAMED: Final = 3
 def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
     """Declared and not read: its machines fall down the ladder. Read and not declared: it counts for nobody. A server in no room: it counts
     in its class, and again in what is left of its room."""
-    with closing(SqliteMeteringReader(settings.data_dir)) as reader:
-        declared, read = [meter.meter for meter in reader.declarations().meters], reader.last_read()
-    since = time.time_ns() // 1_000_000 - SILENT_DAYS * MILLISECONDS_PER_DAY
+    with open_reader(settings.data_dir) as store:
+        declared, read = (
+            [meter.meter for meter in store.metering.declarations().meters],
+            store.metering.last_read(),
+        )
+    since = time.time_ns() // NANOSECONDS_PER_MILLISECOND - SILENT_DAYS * MILLISECONDS_PER_DAY
     silent = [meter for meter in declared if read.get(meter, 0) < since]
     unknown = sorted(set(read) - set(declared))
     if silent:
@@ -40,7 +42,8 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
     if unknown:
         text = f"{len(unknown)} meter(s) are read, and nobody has declared them: {_names(unknown)}"
         yield Finding("meters", "warning", text, "'veilleuse meters import': say whose they are")
-    with opened(settings.data_dir, settings.reporting) as sources:
+    with open_reader(settings.data_dir) as store:
+        sources = sources_of(store, settings.reporting)
         placed_nowhere = servers_in_no_room_on(sources, today())
         without = list(rooms_without_meter(sources.metering.declarations(), today()))
     for text, is_misspelt in without:

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any, Final
 
 from veilleuse.collector.cli.doctor.findings import Finding, Outcome
 from veilleuse.collector.cli.shared import names_of
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, SilenceLevel, judge_of
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.web.text import words
+from veilleuse.collector.silence import Condition, SilenceLevel, judge_of, sentence_of
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 REMEDY: Final = (
@@ -32,10 +32,10 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
     """Each population that can be judged; others are named with the reason."""
     health = _health(settings)
     k = settings.reporting.k_anonymity
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        judge = judge_of(reader.data_kind(), health, int(time.time() * 1000), k)
-        rollouts = {rollout.population: rollout for rollout in reader.rollouts()}
-        hosts = reader.contacts()
+    with open_reader(settings.data_dir) as store:
+        judge = judge_of(store.data.data_kind(), health, int(time.time() * MILLISECONDS_PER_SECOND), k)
+        rollouts = {rollout.population: rollout for rollout in store.data.rollouts()}
+        hosts = store.data.contacts()
         conditions = judge.conditions(hosts, rollouts)
     yield from (_finding(one, settings, runs=health is not None) for one in conditions)
     present = {host.population for host in hosts if host.status is HostStatus.ACTIVE} - {
@@ -63,7 +63,7 @@ def _finding(one: Condition, settings: CollectorSettings, *, runs: bool) -> Find
         when = "two contact intervals" if is_server else "two whole open days"
         remedy = WAIT.format(when=when) if runs else STOPPED
         return Finding("silence", "warning", f"{numbers} have not called yet; not judged", remedy)
-    text = words("en").silence(one).rstrip(".")
+    text = sentence_of(one, words("en")).rstrip(".")
     text += f": {names_of(one.hosts)}" if one.hosts else ""
     address = settings.grpc.advertised_address or settings.grpc.address
     outcome: Outcome = "failed" if one.level is SilenceLevel.FAILED else "warning"

@@ -8,25 +8,23 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.admin.backup import BACKUP_NOTE
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
-from veilleuse.collector.backup.destination import is_being_made
+from veilleuse.collector.backup.destination import is_in_progress
 from veilleuse.collector.backup.restore import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.enrolment.ca import FOLDER
+from veilleuse.collector.model.records import DaySize
 from veilleuse.collector.months.retention import limits
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import Limits, OldestKept
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED, Database, quick_check
-from veilleuse.collector.store.sqlite.diagnostics import DaySize, sizes
-from veilleuse.collector.store.sqlite.directory import (
+from veilleuse.collector.store import MINIMUM_SQLITE, WAL_RESET_FIXED, check_database, open_reader
+from veilleuse.collector.store.directory import (
     BACKUP_FOLDER,
     DATA_FILE,
     FLEET_KEY_FILE,
@@ -36,8 +34,8 @@ from veilleuse.collector.store.sqlite.directory import (
     is_half_restored,
     undecided,
 )
-from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.files import FileRefused, check_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 HISTORY_DAYS: Final = 3
@@ -145,15 +143,11 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("sqlite", "good", f"SQLite {version}")
     for name, kind in ((DATA_FILE, "data"), (IDENTITY_FILE, "identity")):
         path = settings.data_dir / name
-        with closing(Database(path, writing=False)) as database:
-            found = quick_check(database)
-            if not found:
-                require_current(database, kind)
-        if found:
+        if found := check_database(path, kind):
             yield Finding(
                 "sqlite",
                 "failed",
-                f"{path} is damaged: {found[0]}",
+                f"{path} is damaged: {found}",
                 "stop 'veilleuse serve' and restore a backup",
             )
         else:
@@ -189,8 +183,8 @@ def _reserve(settings: CollectorSettings, total_bytes: int) -> int:
 
 
 def _forecast(settings: CollectorSettings, room_bytes: int) -> Finding:
-    with closing(Database(settings.data_dir / DATA_FILE, writing=False)) as database:
-        history = sizes(database)
+    with open_reader(settings.data_dir) as store:
+        history = store.data.sizes()
     days = days_until_full(history, room_bytes)
     if days is None:
         known = f"{len(history)} day(s) of sizes are known"
@@ -213,10 +207,10 @@ def check_retention(settings: CollectorSettings) -> Iterator[Finding]:
     """The oldest rows of each population against their limits."""
     today = datetime.now(UTC).date()
     zone = settings.reporting.time_zone
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        present = {host.population for host in reader.hosts()}
+    with open_reader(settings.data_dir) as store:
+        present = {host.population for host in store.data.hosts()}
         for population in (one for one in Population if one in present):
-            oldest = reader.oldest(population, ended_by(today - timedelta(days=GRACE_DAYS)))
+            oldest = store.data.oldest(population, ended_by(today - timedelta(days=GRACE_DAYS)))
             bounds = limits(settings.retention, population, zone, today - timedelta(days=GRACE_DAYS))
             yield from _of(population, oldest, bounds)
 
@@ -256,8 +250,8 @@ OLD_DAYS: Final = 7
 
 def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     """How old the last backup is."""
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        kind = reader.data_kind()
+    with open_reader(settings.data_dir) as store:
+        kind = store.data.data_kind()
     remedy = "'veilleuse backup DEST', or the timer of deploy/systemd"
     notes = (
         kind.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE)
@@ -268,7 +262,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
-        when = datetime.fromtimestamp(made / 1000, UTC)
+        when = datetime.fromtimestamp(made / MILLISECONDS_PER_SECOND, UTC)
         days = (datetime.now(UTC) - when).total_seconds() / 86_400
         old = days > OLD_DAYS
         text = f"the last backup was made on {when:%Y-%m-%d}, {_ago(days)}"
@@ -282,7 +276,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
         )
     if kind.extra.get(RESTORES_COUNT):
         times = [kind.extra.get(note, "0") for note in (RESTORE_NOTE, RESTORED_BACKUP_NOTE)]
-        restored, of = (datetime.fromtimestamp(int(each) / 1000, UTC) for each in times)
+        restored, of = (datetime.fromtimestamp(int(each) / MILLISECONDS_PER_SECOND, UTC) for each in times)
         text = f"restored {kind.extra[RESTORES_COUNT]} time(s), last on {restored:%Y-%m-%d} to the backup of {of:%Y-%m-%d}"
         yield Finding("backup", "good", text)
 
@@ -305,7 +299,7 @@ def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:
             f"once you are content with the restore: rm -r {path}",
         )
     left = [name for name in (BACKUP_FOLDER, RESTORE_UNPACKED) if (data_dir / name).exists()]
-    if left and not is_being_made(data_dir):
+    if left and not is_in_progress(data_dir):
         yield Finding(
             "leftovers",
             "warning",

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Fits a wall line and its covariance per hardware model, from a reference meter and counters (pure).
-METHOD.md §3, decisions/0027.
+docs/calibration.md.
 
 Samples are summed into moments per unit and ten minutes. Each unit gets its own line, and the model's line is
 their mean. The fit is used only when it predicts unseen machines or days better than the prior. The

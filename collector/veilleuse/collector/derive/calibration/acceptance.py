@@ -26,7 +26,7 @@ from veilleuse.collector.derive.calibration.fit import (
     unit_line,
 )
 from veilleuse.collector.derive.calibration.moments import Moments, Pair, Unit, sum_moments
-from veilleuse.collector.model.calibration import MILLION, WALL, Fit, Hardware, KeptFit, Provenance
+from veilleuse.collector.model.calibration import MILLION, THOUSAND, WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
@@ -37,7 +37,7 @@ HELD_OUT_DAYS: Final = 4
 STANDBY_MILLISECONDS: Final = MILLISECONDS_PER_HOUR // 2
 """Least time off or asleep, our choice: a plug has a resolution of tenths of a watt."""
 SLOPES: Final = (0.8, 6.5)
-"""Range of b: wall ÷ RAPL pairs in sources run from 1.3 to 6.5 (METHOD.md §3).
+"""Range of b: wall ÷ RAPL pairs in sources run from 1.3 to 6.5 (docs/methodology.md §1).
 
 Below 0.8 the meter would read less than a part of the machine.
 """
@@ -145,7 +145,7 @@ def provenance_of(
         hours=round(whole.t / MILLISECONDS_PER_HOUR),
         first_day=min(days).isoformat(),
         last_day=max(days).isoformat(),
-        degrees_of_freedom_milli=round(degrees_of_freedom * 1000) if known else 0,
+        degrees_of_freedom_milli=round(degrees_of_freedom * THOUSAND) if known else 0,
         error_before_ppm=_ppm(errors[0]),
         error_after_ppm=_ppm(errors[1]),
         source_sha256=reference.source_sha256,

@@ -33,7 +33,7 @@ from veilleuse.collector.derive.calibration.moments import (
 from veilleuse.collector.quantiles import Z95, quantile95
 
 BETWEEN_UNITS: Final = 0.10
-"""Prior relative spread of wall power between units of one model. METHOD.md §3 [P]."""
+"""Prior relative spread of wall power between units of one model. docs/calibration.md [P]."""
 STRETCHES: Final = 12
 """Greatest number of stretches of a unit's time for its robust covariance; our choice."""
 FEWEST_BLOCKS: Final = 6

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeVar
 
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ def split_evenly(things: Sequence[T], most: int) -> list[Sequence[T]]:
 
 
 def _day(block: int) -> date:
-    return datetime.fromtimestamp(block * BLOCK_MILLISECONDS / 1000, UTC).date()
+    return datetime.fromtimestamp(block * BLOCK_MILLISECONDS / MILLISECONDS_PER_SECOND, UTC).date()
 
 
 class Pair(NamedTuple):

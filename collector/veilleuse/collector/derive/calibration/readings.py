@@ -35,8 +35,14 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calibration import Hardware
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
+from veilleuse.collector.model.years import DATED
 from veilleuse.collector.validate.cells import SERVER_CEILING_WATTS
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_SECOND,
+    MILLIWATTS_PER_WATT,
+)
 
 MAX_BYTES: Final = 64 * 2**20
 MAX_ROWS: Final = 1_000_000
@@ -44,7 +50,6 @@ MAX_ROWS: Final = 1_000_000
 COLUMNS: Final = ("unit", "time", "start", "end", "watts", "watt_hours", "state")
 STATES: Final = ("", "on", "off", "asleep")
 MAX_UNITS: Final = 1_000
-_YEARS: Final = (2000, 2999)
 _MAX_NAME: Final = 128
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -167,12 +172,12 @@ def _milliwatts(form: _Form, row: int, said: dict[str, str], milliseconds: int) 
     if not _NUMBER.fullmatch(text):
         why = "negative" if text.startswith("-") else "no plain number such as 42.5"
         raise UsageError(f"row {row}, column {column}: '{_short(said[column])}' is {why}")
-    value = Decimal(text) * 1000
+    value = Decimal(text) * MILLIWATTS_PER_WATT
     if column == "watt_hours":
         value = value * MILLISECONDS_PER_HOUR / milliseconds
-    if value > SERVER_CEILING_WATTS * 1000:
+    if value > SERVER_CEILING_WATTS * MILLIWATTS_PER_WATT:
         raise UsageError(
-            f"row {row}, column {column}: '{_short(said[column])}' makes {value / 1000:,.0f} W, more "
+            f"row {row}, column {column}: '{_short(said[column])}' makes {value / MILLIWATTS_PER_WATT:,.0f} W, more "
             "than one machine draws "
             f"({SERVER_CEILING_WATTS:,} W): look at the unit of measurement"
         )
@@ -194,10 +199,10 @@ def _moment(form: _Form, row: int, column: str, text: str) -> int:
             raise UsageError(
                 f"{where} is within the hour that the clocks were changed: write its offset, as in +01:00"
             )
-    known = _YEARS[0] <= time.year <= _YEARS[1]
-    at = round(time.timestamp() * 1000) if known else form.latest + 1
+    known = DATED.holds(time.year)
+    at = round(time.timestamp() * MILLISECONDS_PER_SECOND) if known else form.latest + 1
     if at > form.latest:
-        raise UsageError(f"{where} is not between the year {_YEARS[0]} and now")
+        raise UsageError(f"{where} is not between the year {DATED.first} and now")
     return at
 
 
@@ -236,7 +241,7 @@ class ReadingPairs:
         """Mean of the readings, weighted by their length; moments have equal weights."""
         lengths = [one.end - one.start or 1 for one in self.readings]
         whole = sum(one.milliwatts * length for one, length in zip(self.readings, lengths, strict=True))
-        return whole / sum(lengths) / 1000
+        return whole / sum(lengths) / MILLIWATTS_PER_WATT
 
 
 def file_samples(
@@ -268,7 +273,7 @@ def file_samples(
             continue
         seen = standing_by(machine, one.state, one.end - one.start or _interval(readings))
         if seen is not None:
-            samples.add(hardware, unit, FILE, one.start, seen, one.milliwatts / 1000)
+            samples.add(hardware, unit, FILE, one.start, seen, one.milliwatts / MILLIWATTS_PER_WATT)
             used.add(one.row)
     if not used:
         raise UsageError(_no_overlap(unit, readings, records))
@@ -383,4 +388,6 @@ def _no_overlap(unit: str, readings: Sequence[Reading], records: Sequence[Stored
 
 
 def _when(unix_milliseconds: int) -> str:
-    return datetime.fromtimestamp(unix_milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
+        "%Y-%m-%d %H:%M UTC"
+    )

@@ -40,9 +40,9 @@ by US efficiency level VI of 2016.
 From memory; a part of it is in the efficiency already.
 """
 ADAPTER_EFFICIENCY: Final = 0.88
-"""Equal to the prior of a laptop on mains, METHOD.md §3."""
+"""Equal to the prior of a laptop on mains, docs/methodology.md §1."""
 BATTERY_FLOOR_U_PPM: Final = priors.u_ppm(1.2)
-"""METHOD.md §3: GSD² ≥ 1.2 for fits on battery."""
+"""docs/calibration.md: GSD² ≥ 1.2 for fits on battery."""
 
 
 class StoredRecord(NamedTuple):

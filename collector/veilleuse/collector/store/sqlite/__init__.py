@@ -7,14 +7,23 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
+from veilleuse.collector.store.directory import (
+    DATA_FILE,
+    IDENTITY_FILE,
+    Reserve,
+    make_directory,
+    missing,
+    undecided,
+)
 from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
-from veilleuse.collector.store.sqlite.actions import SqliteFollowReader, SqliteFollows
+from veilleuse.collector.store.sqlite.actions import SqliteFollows
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosings
@@ -27,22 +36,14 @@ from veilleuse.collector.store.sqlite.connection import (
     rescue_database,
 )
 from veilleuse.collector.store.sqlite.derive import SqliteDerive
-from veilleuse.collector.store.sqlite.directory import (
-    DATA_FILE,
-    IDENTITY_FILE,
-    DirectoryLock,
-    Reserve,
-    make_directory,
-    missing,
-    undecided,
-)
-from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
+from veilleuse.collector.store.sqlite.diagnostics import note_size
+from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_data import SqliteHostEraser
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
-from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
+from veilleuse.collector.store.sqlite.inventory import SqliteInventory
 from veilleuse.collector.store.sqlite.meters import SqliteMeters
-from veilleuse.collector.store.sqlite.migrations import migrate
+from veilleuse.collector.store.sqlite.migrations import migrate, require_current
 from veilleuse.collector.store.sqlite.months import SqliteRolls
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.collector.store.sqlite.periods import fill
@@ -50,21 +51,9 @@ from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
-from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 
-__all__ = [
-    "DirectoryLock",
-    "SqliteFactorsReader",
-    "SqliteFollowReader",
-    "SqliteInventoryReader",
-    "SqliteLoadReader",
-    "SqliteReader",
-    "SqliteStore",
-    "create_store",
-    "make_directory",
-    "open_store",
-]
+__all__ = ["SqliteReader", "SqliteStore", "check_database", "create_store", "open_store"]
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +117,10 @@ class SqliteStore:
         """Several calls in one durable transaction of data.db; inside another one, undone alone."""
         with self.data.transaction():
             yield
+
+    def note_size(self, today: date) -> None:
+        """Keep the size of both databases and the number of records, for this day."""
+        note_size(self.data, today)
 
     def copy_into(self, folder: Path, between: Callable[[], None]) -> None:
         """Copy both files there, as they are when it ends: see copy_database. identity.db last: it then knows every host."""
@@ -214,6 +207,18 @@ def _files(database: Database, undo: ExitStack) -> OwnFiles:
         ) from error
     undo.callback(files.close)
     return files
+
+
+def check_database(path: Path, kind: str) -> str | None:
+    """Return the first fault of a database file of this kind; None: it is sound. Reads the whole file.
+
+    Raises StoreTooNew; DataDirectoryError when nobody has migrated it yet.
+    """
+    with closing(Database(path, writing=False)) as database:
+        found = quick_check(database)
+        if not found:
+            require_current(database, kind)
+    return found[0] if found else None
 
 
 def _check_sound(database: Database) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeVar
 
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange, StoredAction
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 
 T = TypeVar("T")

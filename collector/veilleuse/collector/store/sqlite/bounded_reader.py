@@ -19,8 +19,8 @@ _STEPS: Final = 20_000
 """SQLite machine steps between two reads of the clock: some tenths of a millisecond."""
 
 
-class BoundedReader(SqliteReader):
-    """A SqliteReader with a time limit: `within`."""
+class SqliteBoundedReader(SqliteReader):
+    """A SqliteReader with a time limit: `within`. Implements ports.BoundedReader."""
 
     def __init__(self, directory: Path, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
         """Same as SqliteReader. `monotonic_seconds`: a clock that never goes back."""

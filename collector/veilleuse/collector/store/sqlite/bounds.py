@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Limits what one host can make grow: its points, its units and its streams. PROMISES.md S11."""
+"""Limits what one host can make grow: its points, its units and its streams. docs/guarantees.md S11."""
 
 from __future__ import annotations
 

@@ -159,13 +159,21 @@ class SqliteCalibrations:
             raise damaged(self._data.path, f"a calibration in it: {error}") from error
 
 
-class ReferenceReader(BesideReader):
+class SqliteReferenceReader(BesideReader):
     """Reads records of reference units on a connection of its own; for one thread."""
 
     def __init__(self, directory: Path) -> None:
         """Raises the errors of BesideReader."""
         super().__init__(directory)
-        self.calibrations = SqliteCalibrations(self._data)
+        self._calibrations = SqliteCalibrations(self._data)
+
+    def stored(self) -> tuple[StoredFit, ...]:
+        """Return all calibrations: Calibrations.stored."""
+        return self._calibrations.stored()
+
+    def periods(self, hosts: Iterable[HostId]) -> int:
+        """Count the periods of these hosts that a calibration would derive again."""
+        return self._calibrations.periods(hosts)
 
     def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
         """Return hosts that have sent a point of the machine itself of one of these kinds."""

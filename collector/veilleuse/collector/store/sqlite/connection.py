@@ -26,9 +26,10 @@ from veilleuse.collector.errors import (
     StoreFailing,
     StoreFull,
 )
-from veilleuse.collector.store.sqlite.directory import RESCUED, missing
+from veilleuse.collector.store.directory import RESCUED, missing
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned, rename_owned
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ _WRITING: Final = (
     "PRAGMA journal_mode = WAL",  # readers and the writer never wait for each other
     "PRAGMA synchronous = FULL",  # a commit survives a power cut: NORMAL lost 438 to 746 acknowledged records
     "PRAGMA foreign_keys = ON",  # for the registry's tables: the hot tables declare no keys
-    "PRAGMA secure_delete = ON",  # deleted rows are overwritten (PROMISES.md P7)
+    "PRAGMA secure_delete = ON",  # deleted rows are overwritten (docs/guarantees.md P7)
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -65536",  # KiB: the sums of some 100,000 host-hours
     f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
@@ -248,7 +249,9 @@ class Database:
                     sqlite3.OperationalError
                 ):  # committed data are safe; the next commit reports the disk's error
                     self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                self.connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
+                self.connection.execute(
+                    f"PRAGMA busy_timeout = {_BUSY_SECONDS * MILLISECONDS_PER_SECOND:.0f}"
+                )
 
     def close(self) -> None:
         """Close. The last writing connection leaves no WAL behind."""

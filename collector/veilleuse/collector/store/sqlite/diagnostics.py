@@ -11,18 +11,18 @@ missing one. Workstations are balanced by ISO week: their closed bands arrive by
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import civil_day, day_bounds, days_milliseconds
 from veilleuse.collector.model.figures import BalanceRow
-from veilleuse.collector.model.hosts import HostStatus
-from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.store.sqlite.civil_days import civil_day, day_bounds, days_milliseconds
+from veilleuse.collector.model.hosts import HostStatus, LatestCertificate
+from veilleuse.collector.model.records import DaySize, Grain, HostId
+from veilleuse.collector.store.directory import database_bytes
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import database_bytes
 from veilleuse.collector.wire_codec import POPULATIONS, gap_spans
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -197,24 +197,6 @@ _UTC: Final = ZoneInfo("UTC")
 SIZES_KEPT_DAYS: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
-class DaySize:
-    """Sizes of the databases on one day."""
-
-    day: date
-    data_bytes: int
-    records: int
-
-
-@dataclass(frozen=True, slots=True)
-class LatestCertificate:
-    """The newest certificate of an active machine."""
-
-    population: Population
-    issued_unix_milliseconds: int
-    not_after_unix_milliseconds: int
-
-
 def note_size(database: Database, today: date) -> None:
     """Store the sizes of both databases and the number of records for this day. A job of the writer."""
     with database.transaction() as connection:
@@ -226,31 +208,25 @@ def note_size(database: Database, today: date) -> None:
         connection.execute("DELETE FROM sizes WHERE day < ?", (today.toordinal() - SIZES_KEPT_DAYS,))
 
 
-def sizes(database: Database) -> tuple[DaySize, ...]:
+def sizes(ask: Ask) -> tuple[DaySize, ...]:
     """Return the sizes of all days, oldest first."""
-    rows = _rows(database, "SELECT day, data_bytes, records FROM sizes ORDER BY day")
+    rows = ask("SELECT day, data_bytes, records FROM sizes ORDER BY day")
     return tuple(DaySize(date.fromordinal(day), *rest) for day, *rest in rows)
 
 
-def ran_since(database: Database, today: date) -> date:
+def ran_since(ask: Ask, today: date) -> date:
     """Return the first of the consecutive days up to `today` on which `serve` ran and noted a size."""
-    noted, first = {size.day for size in sizes(database)}, today
+    noted, first = {size.day for size in sizes(ask)}, today
     while (before := first - timedelta(days=1)) in noted:
         first = before
     return first
 
 
-def latest_certificates(database: Database) -> tuple[LatestCertificate, ...]:
+def latest_certificates(ask: Ask) -> tuple[LatestCertificate, ...]:
     """Return the newest certificate of each active machine that has one."""
-    rows = _rows(
-        database,
+    rows = ask(
         "SELECT population, issued_unix_milliseconds, max(not_after_unix_milliseconds)"
         " FROM hosts JOIN certificates USING (host_id) WHERE status = ? GROUP BY host_id",
         HostStatus.ACTIVE.value,
     )
     return tuple(LatestCertificate(POPULATIONS[population], *rest) for population, *rest in rows)
-
-
-def _rows(database: Database, sql: str, *values: object) -> Sequence[Any]:
-    with database.translated():
-        return database.connection.execute(sql, values).fetchall()

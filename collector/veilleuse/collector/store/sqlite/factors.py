@@ -29,8 +29,8 @@ from veilleuse.collector.model.factors import (
     StoredContract,
 )
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 
 _FACTOR: Final = (

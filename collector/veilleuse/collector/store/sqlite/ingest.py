@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores pushes: rows, sums and marks in one transaction.
 
-The hot path. PROMISES.md §2.2 item 2. Implements ports.IngestStore.
+The hot path. docs/wire.md §2 item 2. Implements ports.IngestStore.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.model.records import (
     AppendOutcome,
     AppendResult,
@@ -25,11 +26,10 @@ from veilleuse.collector.model.records import (
     StreamPosition,
     ValidPush,
 )
+from veilleuse.collector.store.directory import Reserve
 from veilleuse.collector.store.sqlite.batch import Batch, Points
 from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_begin_a_stream
-from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of, has_expired, periods_of
 from veilleuse.collector.store.sqlite.row_numbers import first_number, next_number
 from veilleuse.collector.store.sqlite.stale_months import StaleMonths

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores the inventory in both files.
 
-Implements ports.InventoryReader and ports.InventoryStore; decision 0032.
+Implements ports.InventoryReader and ports.InventoryStore; docs/inventory.md.
 
 An import has two commits. The first writes to identity.db the names *and* the rows for data.db; the second
 writes those rows to data.db. The first commit decides: after a crash between both, the next start ends the
@@ -38,9 +38,9 @@ from veilleuse.collector.model.inventory import (
     Retirement,
 )
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite import inventory_rows as rows
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.vocabulary import DeviceClass, Population

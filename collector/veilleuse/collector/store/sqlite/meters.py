@@ -14,6 +14,7 @@ from datetime import date
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.model.meters import (
     NOT_SHARED,
     WHOLE_PPM,
@@ -31,7 +32,6 @@ from veilleuse.collector.model.meters import (
 )
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
-from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
 from veilleuse.collector.store.sqlite.registry_rows import MARK_HOST

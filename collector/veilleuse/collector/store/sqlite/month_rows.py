@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import day_bounds
 from veilleuse.collector.model.figures import ON_STATES
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
@@ -33,7 +34,6 @@ from veilleuse.collector.ports.months import (
     Units,
     UnitSum,
 )
-from veilleuse.collector.store.sqlite.civil_days import day_bounds
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPES, Layouts
 from veilleuse.collector.wire_codec import (

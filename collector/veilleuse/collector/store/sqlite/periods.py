@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import day_bounds, day_of_hour
 from veilleuse.collector.model.records import DecodedRecord, Grain, HostId, RecordPeriod
 from veilleuse.collector.store.sqlite.batch import GAP_PERIOD, gap_bucket
-from veilleuse.collector.store.sqlite.civil_days import day_bounds, day_of_hour
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.wire_codec import gap_spans
 from veilleuse.wire.sums import apportion

@@ -20,7 +20,7 @@ from veilleuse.collector.model.publications import (
     PublicationKind,
 )
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports.readers import PublicationSummary
+from veilleuse.collector.ports.publications import PublicationSummary
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
 from veilleuse.collector.wire_codec import number

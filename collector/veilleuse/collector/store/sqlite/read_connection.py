@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads for all outlets: any number, in any process, never blocking the writer. Implements ports.Reader."""
+"""Reads for all outlets: any number, in any process, never blocking the writer. Implements ports.DataReader."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
 from veilleuse.collector.model.calibration import StoredFit
 from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.model.figures import BalanceRow, EnergySums, StateSums
-from veilleuse.collector.model.hosts import Host, LastRecord, Site
-from veilleuse.collector.model.records import Cell, DataKind, Grain, HostId, Point
+from veilleuse.collector.model.hosts import Host, LastRecord, LatestCertificate, Site
+from veilleuse.collector.model.records import Cell, DataKind, DaySize, Grain, HostId, Point
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
     DerivedCell,
@@ -28,12 +28,12 @@ from veilleuse.collector.model.sums import (
     UnitSumRow,
 )
 from veilleuse.collector.ports.months import KeptRows, MonthSource, OldestKept
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.diagnostics import balance
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.diagnostics import balance, latest_certificates, ran_since, sizes
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_hours import host_hours
@@ -239,7 +239,7 @@ class SqliteReader:
         return hour_sums(self._rows, labels, population)
 
     def intensities(self) -> SqliteIntensities:
-        """Return the intensities of grids, on this thread's connection: ports.GridReader."""
+        """Return the intensities of grids, on this thread's connection: ports.IntensityReader."""
         return SqliteIntensities(self._database())
 
     def oldest_hours(self) -> dict[HostId, int]:
@@ -303,6 +303,18 @@ class SqliteReader:
         return tuple(
             (entity, site, STATES[state], milliseconds) for entity, site, state, milliseconds in rows
         )
+
+    def sizes(self) -> tuple[DaySize, ...]:
+        """Return the sizes of all days, oldest first."""
+        return sizes(self._rows)
+
+    def ran_since(self, today: date) -> date:
+        """Return the first of the consecutive days up to `today` on which `serve` ran."""
+        return ran_since(self._rows, today)
+
+    def latest_certificates(self) -> tuple[LatestCertificate, ...]:
+        """Return the newest certificate of each active machine that has one."""
+        return latest_certificates(self._rows)
 
     def record_count(self) -> int:
         """Return the number of stored records."""

@@ -95,20 +95,16 @@ class SqliteRegistry:
         return HostId(int(cursor.lastrowid or 0))
 
     def host(self, host_id: HostId) -> Host | None:
-        """Return one host, or None."""
         return self._host("host_id = ?", host_id)
 
     def host_by_agent_id(self, agent_id: AgentId) -> Host | None:
-        """Return one host, or None."""
         return self._host("agent_id = ?", agent_id)
 
     def hosts(self) -> tuple[Host, ...]:
-        """Return all hosts, in the order of enrolment."""
         rows = self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")
         return tuple(host_from_row(row) for row in rows)
 
     def hosts_of_token(self, token_id: int) -> tuple[HostId, ...]:
-        """Return the hosts that enrolled with a token."""
         rows = self._rows("SELECT host_id FROM hosts WHERE token_id = ? ORDER BY host_id", token_id)
         return tuple(HostId(row[0]) for row in rows)
 
@@ -245,7 +241,6 @@ class SqliteRegistry:
         return int(cursor.lastrowid or 0)
 
     def token_by_hash(self, token_sha256: bytes) -> Token | None:
-        """Return the token whose text has this SHA-256."""
         row = self._row(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_sha256 = ?", token_sha256)
         return _token(row) if row else None
 
@@ -262,7 +257,6 @@ class SqliteRegistry:
         self._write("UPDATE tokens SET uses = ? WHERE token_id = ? AND uses < ?", uses, token_id, uses)
 
     def tokens(self) -> tuple[Token, ...]:
-        """Return all tokens, oldest first."""
         return tuple(map(_token, self._rows(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY token_id")))
 
     def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
@@ -326,7 +320,6 @@ class SqliteRegistry:
         return (CertificateDates(AgentId(row[0]), *row[1:]) for row in rows)
 
     def certificate_by_serial(self, serial: str) -> Certificate | None:
-        """Return the certificate with this serial, in lower-case hexadecimal."""
         return self._certificate("serial = ?", serial)
 
     def certificate_by_token(self, token_id: int, public_key_sha256: bytes) -> Certificate | None:
@@ -356,11 +349,9 @@ class SqliteRegistry:
         return site_from_row(row)
 
     def sites(self) -> tuple[Site, ...]:
-        """Return all sites, by name."""
         return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
 
     def put_site(self, site: Site) -> None:
-        """Insert or replace a site."""
         self._write(
             f"INSERT INTO sites ({SITE_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT (site) DO UPDATE SET"
             " zone = excluded.zone, time_zone = excluded.time_zone, calendar_json = excluded.calendar_json",

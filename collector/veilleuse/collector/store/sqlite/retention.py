@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Deletes old rows of one machine other than its days and months, in steps of ≤ 20 ms. PROMISES.md §3.2, P7.
+"""Deletes old rows of one machine other than its days and months, in steps of ≤ 20 ms. docs/privacy.md §3, docs/guarantees.md P7.
 
 SQLite overwrites deleted content (secure_delete) and uses its pages again.
 """
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits
-from veilleuse.collector.store.sqlite.civil_days import civil_day
 from veilleuse.collector.wire_codec import gap_spans, number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population

@@ -14,12 +14,12 @@ from itertools import pairwise
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.civil_days import days_milliseconds
 from veilleuse.collector.model.calibration import CalibrationBook
 from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.store.sqlite.batch import bucket_columns
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
-from veilleuse.collector.store.sqlite.civil_days import days_milliseconds
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
 from veilleuse.collector.wire_codec import STATES, number
 from veilleuse.wire.limits import CELL_BUCKETS

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
@@ -24,17 +23,16 @@ from veilleuse.collector.model.figures import EnergyClass, Group
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import Factor, PeriodReader
-from veilleuse.collector.ports.readers import PublicationReader
+from veilleuse.collector.ports import BoundedReader, Factor, PeriodReader
+from veilleuse.collector.ports.publications import PublicationReader
+from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import emissions_report_of, today
 from veilleuse.collector.reports.fleet_year import YearQuestion
 from veilleuse.collector.reports.indicators import indicator_rows
-from veilleuse.collector.reports.inputs import opened
+from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.release import (
     READERS_DIMENSIONS,
@@ -48,13 +46,17 @@ from veilleuse.collector.web.api.release import (
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
 from veilleuse.collector.web.publications import Publish
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
-def fleet_document(reader: BoundedReader, settings: CollectorSettings, asked: ApiQuery) -> Document:
+def fleet_document(
+    reader: BoundedReader, open_store: OpenReadStore, settings: CollectorSettings, asked: ApiQuery
+) -> Document:
     """As `veilleuse report emissions` gives it. Inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone."""
     reporting = settings.reporting
     question = YearQuestion(asked.first, asked.end, asked.dimensions, reporting.k_anonymity, today())
-    with opened(settings.data_dir, reporting, reader) as sources:
+    with open_store() as store:
+        sources = sources_of(store, reporting, reader)
         watched = replace(sources, periods=_Watched(sources.periods, reader.check_time))
         made = emissions_report_of(watched, question, random_roll_out=reporting.random_roll_out)
     reader.check_time()
@@ -138,14 +140,16 @@ class Figures:
     def __init__(
         self,
         reader: BoundedReader,
+        open_store: OpenReadStore,
         settings: CollectorSettings,
         book: Callable[[], FactorBook],
         published: PublicationReader,
         publish: Publish,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`book`: the factors as they are now; `publish`: to the running collector; `clock`: Unix seconds."""
+        """`open_store`: for one answer; `book`: the factors as they are now; `publish`: to the running collector; `clock`: Unix seconds."""
         self._reader = reader
+        self._open_store = open_store
         self._settings = settings
         self._book = book
         self._clock = clock
@@ -175,7 +179,7 @@ class Figures:
 
     def _fleet(self, asked: ApiQuery, account: Account) -> Document:
         """The fleet's figure, as `veilleuse report emissions` gives it: an administrator may read all of it."""
-        document = fleet_document(self._reader, self._settings, asked)
+        document = fleet_document(self._reader, self._open_store, self._settings, asked)
         told = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
         return _cut(replace(document, head=told), asked.kind)
 
@@ -187,7 +191,7 @@ class Figures:
             asked.end,
             asked.dimensions,
             self._settings.reporting.k_anonymity,
-            round(self._clock() * 1000),
+            round(self._clock() * MILLISECONDS_PER_SECOND),
             screens=asked.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
         )
 
@@ -234,8 +238,8 @@ class Figures:
 
     def _closed_years(self) -> frozenset[int]:
         """Definitively: what is kept of them is the whole year's, and an administrator's to read."""
-        with closing(SqliteClosingsReader(self._settings.data_dir)) as closings:
-            return closings.definitive_years()
+        with self._open_store() as store:
+            return store.closings.definitive_years()
 
     def _gather_exempt(self, asked: ApiQuery, account: Account, hosts: Iterable[Host]) -> ObservedGroups:
         mine = [
@@ -303,7 +307,7 @@ class Figures:
             head["unexplained_milliseconds"] = sum(row.unexplained_milliseconds for row in balance)
         head["role"] = account.role.value
         head["entities"] = list(account.entities) or None
-        head["generated_unix_milliseconds"] = round(self._clock() * 1000)
+        head["generated_unix_milliseconds"] = round(self._clock() * MILLISECONDS_PER_SECOND)
         return head
 
 

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What readers see of workstations and classroom PCs: one release, of which every answer is made. docs/decisions/0035.
+"""What readers see of workstations and classroom PCs: one release, of which every answer is made. docs/api.md.
 
 Any number of readers may ask any number of questions and put the answers together. So there is one partition of the fleet,
 entity × device class × calendar month, made safe over the whole fleet once (veilleuse.collector.disclosure); a reader of some
 entities is shown those of its cells that lie wholly inside; and every answer is a sum of shown cells, whatever its period
 and grouping. Any difference of answers, of one reader or of several, is then made of cells that each have k machines behind
 them. A month is released once it is over for so long that it is complete; it is then kept in the store as it was first computed
-(docs/decisions/0042), so that a machine that came late, moved or was forgotten is no difference between two looks, whenever they are. It is
+(docs/api.md), so that a machine that came late, moved or was forgotten is no difference between two looks, whenever they are. It is
 made of what is kept of machines' months, since their days go after 62; once those go too, it is not answered any more.
 """
 
@@ -45,12 +45,12 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS
-from veilleuse.collector.ports.readers import PublicationReader
+from veilleuse.collector.ports import BoundedReader, DataReader
+from veilleuse.collector.ports.publications import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.publications import PublicationCache, Publish
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")
@@ -111,10 +111,10 @@ class Releases:
 
     def _made(self, part: Slice) -> Month:
         with self._reader.to_its_end():
-            return made_month(self._reader, part, self._k, round(self._clock() * 1000))
+            return made_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
 
 
-def made_month(reader: SqliteReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
+def made_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
     """One month of the fleet as it is now."""
     question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
     tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))

@@ -12,6 +12,7 @@ from typing import Any, Final
 from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
 from veilleuse.collector.model.figures import OBSERVED, EmissionsRow
+from veilleuse.collector.model.years import API
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.vocabulary import Word
 
@@ -24,7 +25,7 @@ MAX_PAGE: Final = 1_000_000
 MAX_DAYS: Final = 1_827
 """Five years, leap days included: the longest period of a question."""
 DATE: Final = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-"""Years 2000 to 2099: outside, a date is a slip of the hand."""
+"""Years of model.years.API."""
 ZONE: Final = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,4})?"
 
 Schema = Mapping[str, Any]
@@ -124,7 +125,10 @@ _FORMAT = Parameter(
 )
 _ZONE = Parameter("zone", "Only this grid zone, e.g. FR.", {"type": "string", "pattern": f"^{ZONE}$"}, "FR")
 _YEAR = Parameter(
-    "year", "Only factors valid in this year.", {"type": "integer", "minimum": 2000, "maximum": 2099}, 2025
+    "year",
+    "Only factors valid in this year.",
+    {"type": "integer", "minimum": API.first, "maximum": API.last},
+    2025,
 )
 _PERIOD: Final = (_FROM, _TO, _GROUP_BY, _PAGE, _LIMIT, _FORMAT)
 

@@ -5,17 +5,14 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack
 from typing import Any
 
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ipc.unix_socket import ask, pieces_of
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
+from veilleuse.collector.ports.store import OpenReadStore, ReadStore
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
-from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
@@ -23,15 +20,11 @@ from veilleuse.collector.web.publications import Publish
 
 
 def open_desk(
-    settings: CollectorSettings, door: MetricsAuth, version: str, cleanup: ExitStack
+    settings: CollectorSettings, door: MetricsAuth, version: str, store: ReadStore, open_store: OpenReadStore
 ) -> tuple[ApiContext, AccessControl]:
-    """Both sides of /api; `cleanup` closes what is opened. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
-    reader = BoundedReader(settings.data_dir)
-    cleanup.callback(reader.close)
-    accounts = SqliteAccountReader(settings.data_dir)
-    cleanup.callback(accounts.close)
-    published = SqlitePublicationReader(settings.data_dir)
-    cleanup.callback(published.close)
+    """Both sides of /api. `store`: of its own, as long as it runs; `open_store`: for one answer. Raises DataDirectoryError, StoreTooNew,
+    StoreDamaged."""
+    reader = store.bounded
 
     def note_access(account_id: int, route: str, query: str, status: int, rows: int) -> None:
         _told(
@@ -48,10 +41,15 @@ def open_desk(
         _told(settings, "account_use", account_id=account_id)
 
     figures = Figures(
-        reader, settings, KnownFactors(reader.factor_versions).latest, published, publisher(settings)
+        reader,
+        open_store,
+        settings,
+        KnownFactors(reader.factor_versions).latest,
+        store.publications,
+        publisher(settings),
     )
     desk = ApiContext(figures, settings, version, note_access)
-    return desk, AccessControl(door, accounts, note_use)
+    return desk, AccessControl(door, store.accounts, note_use)
 
 
 def publisher(settings: CollectorSettings) -> Publish:

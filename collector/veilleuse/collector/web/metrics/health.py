@@ -21,33 +21,9 @@ from veilleuse.collector.validate import Reason
 from veilleuse.collector.web.metrics.fleet import FleetView
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import Population
+from veilleuse.wire.vocabulary import SOURCES, Population
 
 LEVELS: Final = {SilenceLevel.GOOD: 0, SilenceLevel.WARNING: 1, SilenceLevel.FAILED: 2}
-SOURCES: Final = frozenset(
-    {
-        "linux_rapl",
-        "linux_hwmon",
-        "linux_battery",
-        "linux_displays",
-        "linux_units",
-        "windows_emi",
-        "windows_battery",
-        "macos_power",
-        "macos_battery",
-        "utilisation",
-        "polled",
-        "nvidia_nvml",
-        "ipmi_dcmi",
-        "redfish",
-        "nut_ups",
-        "snmp_meter",
-        "shelly_plug",
-        "tasmota_plug",
-        "fake",
-    }
-)
-"""The label is a closed list, so that an agent cannot make series; others are `other`. All that the agent ships, a test says."""
 _COUNTERS: Final = (
     ("pushes", c.PUSHES),
     ("records", c.RECORDS),
@@ -98,8 +74,12 @@ def add_agents(out: Exposition, look: Snapshot) -> None:
             _spool(out, population, members)
             _gaps(out, population, fleet)
     for account in look.accounts:
-        out.add(c.UNEXPLAINED, (account.population.value,), account.unexplained_milliseconds / 1000)
-        out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / 1000)
+        out.add(
+            c.UNEXPLAINED,
+            (account.population.value,),
+            account.unexplained_milliseconds / MILLISECONDS_PER_SECOND,
+        )
+        out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / MILLISECONDS_PER_SECOND)
     _silence(out, look)
     _versions(out, servers)
     _sources(out, servers)
@@ -152,7 +132,7 @@ def _gaps(out: Exposition, population: Population, fleet: FleetView) -> None:
             times[reason] += milliseconds
     for reason in sorted(records):
         out.add(c.GAP_RECORDS, (population.value, reason), records[reason])
-        out.add(c.GAP_SECONDS, (population.value, reason), times[reason] / 1000)
+        out.add(c.GAP_SECONDS, (population.value, reason), times[reason] / MILLISECONDS_PER_SECOND)
 
 
 def _versions(out: Exposition, servers: Iterable[Host]) -> None:
@@ -228,4 +208,4 @@ def _certificates(out: Exposition, health: Mapping[str, Any]) -> None:
     expiries = health.get("certificates")
     if isinstance(expiries, dict):
         for name, unix_milliseconds in sorted(expiries.items())[:MAXIMUM_LABELS]:
-            out.add(c.CERTIFICATE, (str(name),), int(unix_milliseconds) / 1000)
+            out.add(c.CERTIFICATE, (str(name),), int(unix_milliseconds) / MILLISECONDS_PER_SECOND)

@@ -1,38 +1,42 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The indicators I1, I2 and I13 per population: of servers for the current day and the last closed one."""
+"""Indicators made of sums, per population: of servers for the current day and the last closed one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.account.observed_days import Question, gather
-from veilleuse.collector.indicators import load
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.metric import Metric
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.indicators import TABLE, IndicatorInput, load, made_of
+from veilleuse.collector.indicators.coverage import ENERGY, STATES
 from veilleuse.collector.model.figures import (
     EnergyKey,
     EnergySums,
     GroupKey,
     GroupSums,
-    IndicatorFigure,
     StateSums,
 )
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.web.metrics.fleet import is_virtual
-from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.units import MILLIJOULES_PER_KWH, joules_from_millijoules
 from veilleuse.wire.vocabulary import Band, Population, State
 
 TODAY: Final = "today"
 DAY: Final = "day"
+OF_SUMS: Final = made_of(IndicatorInput.SUMS)
 
 
 @dataclass(frozen=True, slots=True)
 class DailyIndicators:
-    """The indicators of one population over one period. None = not known, or not to be shown: never zero."""
+    """The indicators of one population over one period. What is not known, or not to be shown, is absent: never zero."""
 
     population: Population
     virtual: bool
@@ -40,12 +44,22 @@ class DailyIndicators:
     period: str
     """today, day or month."""
     first: date
-    coverage_states: float | None
-    coverage_energy: float | None
-    outside_opening: float | None
-    outside_opening_kwh: float | None
-    idle_while_on: float | None
-    idle_while_on_kwh: float | None
+    parts: Mapping[str, Mapping[str, float]]
+    """Gauge → its parts, as its indicator says them (`Indicator.parts`)."""
+
+    def value(self, gauge: Metric, part: str = "") -> float | None:
+        """Of one part of a gauge."""
+        return self.parts.get(gauge.name, {}).get(part)
+
+    @property
+    def coverage_states(self) -> float | None:
+        """Observed share of the time."""
+        return self.value(c.COVERAGE, STATES)
+
+    @property
+    def coverage_energy(self) -> float | None:
+        """The same with a known energy."""
+        return self.value(c.COVERAGE, ENERGY)
 
 
 def sobriety(
@@ -85,26 +99,25 @@ def merge(parts: Sequence[GroupSums]) -> GroupSums:
     )
 
 
-def of_sums(key: GroupKey, sums: GroupSums, period: str, first: date) -> DailyIndicators:
-    """The indicators of these sums; `key` says whose they are."""
-    outside, idle, coverage = (load(name).figure(key, sums) for name in ("I1", "I2", "I13"))
-    return DailyIndicators(
-        key.population,
-        key.memo,
-        period,
-        first,
-        coverage.value if coverage else None,
-        _detail(coverage, "coverage_energy"),
-        outside.value if outside else None,
-        _detail(outside, "kwh"),
-        idle.value if idle else None,
-        _detail(idle, "kwh"),
-    )
+def of_sums(
+    key: GroupKey, sums: GroupSums, period: str, first: date, identifiers: Iterable[str] = OF_SUMS
+) -> DailyIndicators:
+    """Indicators of these sums; `key` says whose they are."""
+    parts: dict[str, Mapping[str, float]] = {}
+    for identifier in identifiers:
+        indicator = load(identifier)
+        shown = indicator.parts(indicator.figure(key, sums))
+        parts.update(zip(TABLE[identifier].gauges, shown, strict=True))
+    return DailyIndicators(key.population, key.memo, period, first, parts)
 
 
-def _detail(figure: IndicatorFigure | None, name: str) -> float | None:
-    value = figure.details.get(name) if figure else None
-    return float(value) if value is not None else None
+def add_parts(out: Exposition, gauge: str, labels: Mapping[str, str], parts: Mapping[str, float]) -> None:
+    """The samples of one gauge; a label that is not in `labels` is the part's."""
+    metric = c.BY_NAME[gauge]
+    for part, amount in parts.items():
+        is_energy = metric.unit == "joules"
+        value = joules_from_millijoules(round(millijoules(amount))) if is_energy else amount
+        out.add(metric, tuple(labels.get(label, part) for label in metric.labels), value)
 
 
 def millijoules(kwh: float) -> float:

@@ -4,7 +4,7 @@
 much for a scrape.
 
 Servers' once a civil day. Of populations under the k rule the month that the API answers from, and beside it I3 to I5 of the machines that
-it shows, published once (docs/decisions/0042): a plan that changed or a late machine must not show as the difference of two looks.
+it shows, published once (docs/api.md): a plan that changed or a late machine must not show as the difference of two looks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -21,27 +20,25 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure import EXEMPT, MIXED
+from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.indicators import TABLE, load_gauged, load_sobriety
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.indicators import Figure, Scope, ServerVerdict
+from veilleuse.collector.model.indicators import Figure, Scope
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports.readers import PublicationReader
+from veilleuse.collector.ports.publications import PublicationReader
+from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, figures_of_machines
-from veilleuse.collector.reports.inputs import SobrietySources, opened_for_sobriety, targets_of
+from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.release import made_month
 from veilleuse.collector.web.api.release_format import FORM as RELEASE
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.fleet import is_virtual
-from veilleuse.collector.web.metrics.indicators_daily import millijoules
+from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.pc_figures import Beside, ReleasePlace, told_beside
 from veilleuse.collector.web.metrics.released_month import (
     MonthFamily,
@@ -51,7 +48,7 @@ from veilleuse.collector.web.metrics.released_month import (
     month_view,
 )
 from veilleuse.collector.web.publications import Form, PublicationCache, Publish
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 
@@ -135,14 +132,6 @@ def _number(value: Any) -> Any:
 
 log = logging.getLogger(__name__)
 
-CAUSES: Final = ("closed_bands", "open_idle", "screens", "comatose_servers")
-"""Of I4, as its details name them."""
-FOUND: Final = {
-    "I6": (ServerVerdict.COMATOSE.value, ServerVerdict.IN_SERVICE.value),
-    "I7": ("underused", "in_use"),
-    "I8": ("oversized", "fitting"),
-}
-"""Indicator → (what a server is that it finds, what another one is that could be judged)."""
 LOOK_SECONDS: Final = 60.0
 """How often the thread asks whether a new day or month is due."""
 
@@ -169,13 +158,15 @@ class MachineIndicators:
     def __init__(
         self,
         settings: CollectorSettings,
+        open_store: OpenReadStore,
         published: PublicationReader,
         publish: Publish,
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        """`clock`: Unix seconds. Nothing is read yet."""
+        """`open_store`: for one look; `clock`: Unix seconds. Nothing is read yet."""
         self._settings = settings
+        self._open_store = open_store
         self._clock = clock
         self._look_seconds = look_seconds
         self._published = PublicationCache(FORM, published, publish, settings.reporting.k_anonymity)
@@ -221,9 +212,9 @@ class MachineIndicators:
         return self._months.figures(due.month, due.end, today, partial(self._made_month, due))
 
     def _made_month(self, due: _Due) -> Month:
-        with closing(SqliteReader(self._settings.data_dir)) as reader:
+        with self._open_store() as store:
             part, now = Slice(due.month, due.end), round(self._clock() * MILLISECONDS_PER_SECOND)
-            return made_month(reader, part, self._settings.reporting.k_anonymity, now)
+            return made_month(store.data, part, self._settings.reporting.k_anonymity, now)
 
     def _beside(self, month: Month, due: _Due, today: date) -> tuple[MachineFigure, ...]:
         """I3 to I5 as published, of the machines that the month shows."""
@@ -232,7 +223,8 @@ class MachineIndicators:
 
     def _worked_out(self, due: _Due, month: Month | None = None) -> tuple[MachineFigure, ...]:
         began = time.monotonic()
-        with opened_for_sobriety(self._settings.data_dir, self._settings.reporting) as sources:
+        with self._open_store() as store:
+            sources = sobriety_sources_of(store, self._settings.reporting)
             made = tuple(_made(sources, due, self._settings, month))
         facts = {"month": due.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
         log.info("indicators of machines worked out", extra=facts)
@@ -320,52 +312,8 @@ def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure
     for one in machine_figures:
         meta, scope, figure = one.found
         population = scope.population.value if scope.population else ""
-        machines = "virtual" if scope.memo else "physical"
-        match meta.indicator:
-            case "I3" if figure.value is not None:
-                out.add(c.POWER_PLAN, (population,), figure.value)
-            case "I4" if figure.value is not None:
-                for cause, kwh in causes(figure).items():
-                    joules = joules_from_millijoules(round(millijoules(kwh)))
-                    out.add(c.AVOIDABLE_ENERGY, (population, cause), joules)
-            case "I5" if figure.value is not None:
-                out.add(c.NIGHT_POWER, (population, machines), figure.value)
-            case "I6" | "I7" | "I8":
-                for verdict, number in verdicts(one.found).items():
-                    out.add(_SERVERS[meta.indicator], (machines, verdict), number)
-            case _:
-                pass
-
-
-_SERVERS: Final[dict[str, Metric]] = {
-    "I6": c.COMATOSE_SERVERS,
-    "I7": c.UNDERUSED_SERVERS,
-    "I8": c.OVERSIZED_SERVERS,
-}
-
-
-def causes(figure: Figure) -> dict[str, float]:
-    """Cause → kWh of I4. One sum, `mixed`, where a cause has too few machines behind it to be shown apart."""
-    parts = {
-        cause: float(figure.details[f"{cause}_kwh"]) for cause in CAUSES if f"{cause}_kwh" in figure.details
-    }
-    if parts or figure.value is None:
-        return parts
-    return {MIXED: figure.value}
-
-
-def verdicts(one: GroupFigure) -> dict[str, int]:
-    """Verdict → servers, of I6, I7 or I8. Where none could be judged only those: nobody knows that no other is comatose."""
-    figure = one.figure
-    counts = {
-        name: int(figure.details[name]) for name in ("excluded", "not_judged") if name in figure.details
-    }
-    if figure.value is None or figure.numerator is None or figure.denominator is None:
-        return counts
-    suspects = int(figure.details.get("suspects", 0))
-    found, other = FOUND[one.meta.indicator]
-    if one.meta.indicator == "I6":
-        counts[ServerVerdict.SUSPECT.value] = suspects
-    counts[found] = round(figure.numerator)
-    counts[other] = round(figure.denominator - figure.numerator) - suspects
-    return counts
+        labels = {"population": population, "machines": "virtual" if scope.memo else "physical"}
+        gauges = TABLE[meta.indicator].gauges
+        shown = load_gauged(meta.indicator).parts(figure) if gauges else ()
+        for gauge, parts in zip(gauges, shown, strict=True):
+            add_parts(out, gauge, labels, parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,13 +18,16 @@ from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.indicators.avoidable_energy import (
     MICROWATT_MILLISECONDS_PER_MILLIJOULE,
     OUTSIDE,
+    AvoidableEnergy,
     causes_of,
     lower_microwatts,
     not_avoidable_millijoules,
 )
-from veilleuse.collector.model.figures import AUTRES, KNOWN_STATES, GroupSums
+from veilleuse.collector.indicators.night_ratio import NightRatio
+from veilleuse.collector.indicators.power_plan import PowerPlanCompliance
+from veilleuse.collector.model.figures import AUTRES, KNOWN_STATES, Group, GroupSums
 from veilleuse.collector.model.figures import Detail as Part
-from veilleuse.collector.model.indicators import Detail, Figure, IndicatorMachine, Targets
+from veilleuse.collector.model.indicators import Detail, Figure, IndicatorMachine, Scope, Targets
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reports.indicators import GroupFigure
@@ -68,24 +71,39 @@ def told_beside(
 ) -> tuple[GroupFigure, ...]:
     """I3 to I5 of these machines, as far as they may be told."""
     chosen = tuple(machines)
-    return tuple(one._replace(figure=_told(one, chosen, beside)) for one in found)
+    return tuple(
+        one._replace(figure=_RULES[one.meta.indicator](one, chosen, beside))
+        for one in found
+        if one.meta.indicator in _RULES
+    )
 
 
-def _told(one: GroupFigure, machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
+def _told_plans(one: GroupFigure, _machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
+    return compliance(one.figure, beside.k)
+
+
+def _told_energy(one: GroupFigure, machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
     kind = (one.scope.population, one.scope.memo)
     mine = [machine for machine in machines if (machine.population, machine.is_virtual) == kind]
-    match one.meta.indicator:
-        case "I3":
-            return compliance(one.figure, beside.k)
-        case "I4":
-            cells = [g.sums for g in beside.month.cells if (g.key.population, g.key.memo) == kind]
-            return avoidable(one.figure, mine, cells, beside)
-        case _:
-            uses, whole = (
-                [g.sums for g in table if (g.key.population, g.key.memo) == kind]
-                for table in (beside.month.uses, beside.month.whole)
-            )
-            return night_ratio(one.figure, uses, whole)
+    return avoidable(one.figure, mine, _of_kind(one.scope, beside.month.cells), beside)
+
+
+def _told_nights(one: GroupFigure, _machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
+    uses, whole = (_of_kind(one.scope, table) for table in (beside.month.uses, beside.month.whole))
+    return night_ratio(one.figure, uses, whole)
+
+
+def _of_kind(scope: Scope, groups: Iterable[Group]) -> list[GroupSums]:
+    kind = (scope.population, scope.memo)
+    return [group.sums for group in groups if (group.key.population, group.key.memo) == kind]
+
+
+_RULES: Final[Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], Beside], Figure]]] = {
+    PowerPlanCompliance.meta.indicator: _told_plans,
+    AvoidableEnergy.meta.indicator: _told_energy,
+    NightRatio.meta.indicator: _told_nights,
+}
+"""What may be told is a question of each formula. An indicator without a rule is not told of PCs."""
 
 
 def compliance(figure: Figure, k: int) -> Figure:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The last released month of workstations and classroom PCs, as the outlets show it: its rows, and sums of them. docs/decisions/0035.
+"""The last released month of workstations and classroom PCs, as the outlets show it: its rows, and sums of them. docs/api.md.
 
 The page, `veilleuse top` and /metrics read the very month that /api/v1 answers from: a second partition, by site or by day, could be
 subtracted from it, and what is left would be one machine.
@@ -15,11 +15,12 @@ from datetime import date, timedelta
 from functools import partial, reduce
 from typing import Final, NamedTuple
 
+from veilleuse.collector.indicators import COVERAGE
 from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Group, GroupKey, GroupSums
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.web.api.release import added
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.indicators_daily import DailyIndicators, of_sums
+from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, of_sums
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"
@@ -139,17 +140,17 @@ def _total(parts: Iterable[GroupSums]) -> GroupSums:
 
 
 def _sobriety(month: Month, families: Collection[MonthFamily]) -> Iterable[DailyIndicators]:
-    """I1 and I2 of the sums of `uses`, I13 of those of `whole`; per population, physical machines and virtual ones apart."""
+    """Coverage of the sums of `whole`, the other indicators of those of `uses`; per population, physical machines and virtual ones apart."""
     for population, memo in sorted({(one.population, one.memo) for one in families}):
         used, seen = (
             [group for group in table if (group.key.population, group.key.memo) == (population, memo)]
             for table in (month.uses, month.whole)
         )
         key = used[0].key
-        uses = of_sums(key, _total(group.sums for group in used), MONTH, month.part.first)
-        whole = of_sums(key, _total(group.sums for group in seen), MONTH, month.part.first) if seen else None
-        yield replace(
-            uses,
-            coverage_states=whole.coverage_states if whole else None,
-            coverage_energy=whole.coverage_energy if whole else None,
-        )
+        others = [one for one in OF_SUMS if one != COVERAGE]
+        found = of_sums(key, _total(group.sums for group in used), MONTH, month.part.first, others)
+        if seen:
+            whole = _total(group.sums for group in seen)
+            covered = of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
+            found = replace(found, parts={**found.parts, **covered.parts})
+        yield found

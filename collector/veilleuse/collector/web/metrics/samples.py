@@ -20,13 +20,13 @@ from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.web.metrics.fleet import Day, FleetView, ServerGroup, group_of, is_virtual
 from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
-from veilleuse.collector.web.metrics.indicators_daily import millijoules
+from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
 from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, times_of
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND, joules_from_millijoules
 from veilleuse.wire.vocabulary import Population, State
 
 OFFICIAL: Final = "official"
@@ -116,7 +116,7 @@ def _states(out: Exposition, fleet: FleetView) -> None:
     for entity, site, state, milliseconds in fleet.forgotten_states:
         totals[entity, site, Population.SERVER.value, state.value] += milliseconds
     for labels, milliseconds in sorted(totals.items()):
-        out.add(c.STATE_SECONDS, labels, milliseconds / 1000)
+        out.add(c.STATE_SECONDS, labels, milliseconds / MILLISECONDS_PER_SECOND)
 
 
 def _server_day(out: Exposition, look: Snapshot) -> None:
@@ -138,7 +138,7 @@ def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) 
         if row.cell.state is not State.UNKNOWN:
             present[group].add(row.host_id)
     for labels, milliseconds in sorted(times.items()):
-        out.add(c.DAY_STATE, labels, milliseconds / 1000)
+        out.add(c.DAY_STATE, labels, milliseconds / MILLISECONDS_PER_SECOND)
     for group, who in sorted(present.items()):
         out.add(c.DAY_HOSTS, group, len(who))
 
@@ -205,28 +205,16 @@ def grams_of_month(look: Snapshot, zone: str, energy_millijoules: int | None) ->
 
 def _indicators(out: Exposition, look: Snapshot) -> None:
     for one in look.sobriety:
-        labels = (one.population.value, "virtual" if one.virtual else "physical", one.period)
-        ratios = (
-            (c.COVERAGE, (*labels, "states"), one.coverage_states),
-            (c.COVERAGE, (*labels, "energy"), one.coverage_energy),
-            (c.OUTSIDE_OPENING, labels, one.outside_opening),
-            (c.IDLE_WHILE_ON, labels, one.idle_while_on),
-        )
-        for metric, values, ratio in ratios:
-            if ratio is not None:
-                out.add(metric, values, ratio)
-        for metric, kwh in (
-            (c.OUTSIDE_OPENING_ENERGY, one.outside_opening_kwh),
-            (c.IDLE_WHILE_ON_ENERGY, one.idle_while_on_kwh),
-        ):
-            if kwh is not None:
-                out.add(metric, labels, joules_from_millijoules(round(millijoules(kwh))))
+        machines = "virtual" if one.virtual else "physical"
+        labels = {"population": one.population.value, "machines": machines, "period": one.period}
+        for gauge, parts in one.parts.items():
+            add_parts(out, gauge, labels, parts)
 
 
 def _factors(out: Exposition, look: Snapshot) -> None:
     for zone, chosen in look.factors_now():
         factor, year = chosen.factor, str(chosen.year)
-        grams = factor.total_kgco2e_per_kwh * 1000
+        grams = factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM
         labels = (zone, factor.factor_id, year, _word(chosen.provisional))
         out.add(c.FACTOR, labels, float(grams))
         info = (zone, factor.factor_id, year, factor.series, factor.source)

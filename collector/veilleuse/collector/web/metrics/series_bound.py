@@ -11,16 +11,16 @@ from typing import Final
 from veilleuse.collector.counters import COMMIT_BUCKETS_SECONDS
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric, MetricType
+from veilleuse.collector.indicators.avoidable_energy import CAUSES
 from veilleuse.collector.model.grid import CONNECTORS
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.indicators import ServerVerdict
 from veilleuse.collector.model.remote_config import HostState
 from veilleuse.collector.web.metrics.fleet import FleetView
-from veilleuse.collector.web.metrics.health import MAXIMUM_LABELS, SOURCES
-from veilleuse.collector.web.metrics.indicators_monthly import CAUSES
+from veilleuse.collector.web.metrics.health import MAXIMUM_LABELS
 from veilleuse.collector.web.metrics.released_month import MonthFamily, MonthView
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import DeviceClass, Population, State
+from veilleuse.wire.vocabulary import SOURCES, DeviceClass, Population, State
 
 PROCESS_SERIES: Final = 48
 """process_* and python_* of the Prometheus client: one process, three generations of its garbage collector."""

@@ -28,6 +28,7 @@ from veilleuse.collector.web.metrics.grid import GridReader, GridView
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, sobriety
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.metrics.released_month import MonthView
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 KEEP_SECONDS: Final = 1.0
 """A second request within this time gets the same look."""
@@ -213,4 +214,4 @@ def disk_of(settings: CollectorSettings) -> Disk:
 def local_time(look: Snapshot) -> datetime:
     """The moment of the look on the reporting zone's clock."""
     zone = ZoneInfo(look.fleet.time_zone)
-    return datetime.fromtimestamp(look.fleet.now_unix_milliseconds / 1000, zone)
+    return datetime.fromtimestamp(look.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)

@@ -4,14 +4,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
+from veilleuse.collector.documents.text import Words
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 from veilleuse.collector.web.problems import TITLES
-from veilleuse.collector.web.text import PageText, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +33,8 @@ class ApiPage:
     examples: tuple[ApiEntry, ...]
 
 
-@cache
-def api_words(language: str) -> PageText:
-    """The words of every page, and under `api` those of this one."""
-    text = files("veilleuse.collector.web").joinpath("locale", f"api.{language}.toml").read_text("utf-8")
-    return PageText({**words(language).texts, "api": tomllib.loads(text)})
-
-
-def api_page(w: PageText) -> ApiPage:
-    """In the language of `w`, which are of `api_words`."""
+def api_page(w: Words) -> ApiPage:
+    """In the language of `w`."""
     names = dict.fromkeys(parameter.name for resource in RESOURCES for parameter in resource.parameters)
     return ApiPage(
         DESCRIPTION,

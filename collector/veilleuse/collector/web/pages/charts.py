@@ -1,144 +1,27 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The two drawings of the first page, each with its legend and the same values as a table."""
+"""What the two drawings of the first page show, each with its legend and the same values as a table."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 from zoneinfo import ZoneInfo
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.documents.charts import Series, nice_ticks
+from veilleuse.collector.documents.charts import Series, columns, shares
+from veilleuse.collector.documents.text import DASH, Words, energy_unit
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.released_month import ON, REST, RowLabels, times_of
 from veilleuse.collector.web.metrics.snapshot import Snapshot
-from veilleuse.collector.web.text import PageText, energy_unit
 from veilleuse.wire.ladder import MEASURED, Method
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
-
-__all__ = ["Series", "columns", "nice_ticks", "shares"]
-
-WIDTH: Final = 720
-HEIGHT: Final = 290
-LEFT: Final = 88
-RIGHT: Final = 8
-TOP: Final = 16
-UNIT: Final = 28
-"""Room for the unit above an axis."""
-BOTTOM: Final = 30
-BAR: Final = 34
-LABEL: Final = 30
-"""Room for the label above a bar: its text is larger on narrow screens."""
-LONGEST: Final = 54
-"""Characters that fit above a bar on a narrow screen: 720 ÷ (24 × 0.55)."""
-SEPARATOR: Final = " · "
-"""Between the parts of a label."""
-COLOURS: Final = 8
-"""Classes c0 to c7 of the style sheet."""
-
-
-def columns(
-    identifier: str,
-    title: str,
-    labels: Sequence[str],
-    series: Sequence[Series],
-    write: Callable[[float], str],
-    *,
-    unit: str = "",
-    every: int = 1,
-) -> Markup:
-    """Stacked columns over time. `write` formats the axis; `unit` is written above it; every `every`-th label is written."""
-    totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
-    ticks = nice_ticks(max(totals, default=0.0))
-    top = TOP + (UNIT if unit else 0)
-    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - top - BOTTOM
-    step = plot_width / max(1, len(labels))
-    scale = plot_height / ticks[-1]
-    parts = [_open(identifier, title, HEIGHT), _patterns(identifier)]
-    if unit:
-        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{TOP + 6}">{escape(unit)}</text>')
-    for tick in ticks:
-        y = top + plot_height - tick * scale
-        parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick))}</text>')
-    for i, label in enumerate(labels):
-        x, y = LEFT + i * step, float(top + plot_height)
-        for one in series:
-            value = one.values[i]
-            if value is None or value <= 0:
-                continue
-            height = value * scale
-            y -= height
-            parts.append(_rectangle(identifier, one, x + step * 0.12, y, step * 0.76, height))
-        if i % every == 0:
-            parts.append(
-                f'<text class="axis middle" x="{x + step / 2:.1f}" y="{HEIGHT - 10}">{escape(label)}</text>'
-            )
-    parts.append("</svg>")
-    return Markup("".join(parts))
-
-
-def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
-    """One full-width bar per label, cut by each series' share of it. A label without any value has no bar."""
-    height = TOP + len(labels) * (BAR + LABEL)
-    parts = [_open(identifier, title, height), _patterns(identifier)]
-    for i, label in enumerate(labels):
-        top = TOP + i * (BAR + LABEL)
-        parts += [
-            f'<text class="{kind}" x="0" y="{top + 14}">{escape(text)}</text>' for kind, text in _above(label)
-        ]
-        total = sum(one.values[i] or 0.0 for one in series)
-        x = 0.0
-        for one in series:
-            value = one.values[i]
-            if value is None or value <= 0 or total <= 0:
-                continue
-            width = value / total * WIDTH
-            parts.append(_rectangle(identifier, one, x, top + 22, width, BAR))
-            x += width
-    parts.append("</svg>")
-    return Markup("".join(parts))
-
-
-def _above(label: str) -> list[tuple[str, str]]:
-    """(class, text) of what stands above a bar. A long label has a shorter one for narrow screens, without its first part: the
-    table beside the chart has it whole."""
-    short = label.partition(SEPARATOR)[2]
-    if len(label) <= LONGEST or not short:
-        return [("axis", label)]
-    return [("axis long", label), ("axis short", short)]
-
-
-def _open(identifier: str, title: str, height: int) -> str:
-    name = escape(identifier)
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}-title" '
-        f'xmlns="http://www.w3.org/2000/svg"><title id="{name}-title">{escape(title)}</title>'
-    )
-
-
-def _patterns(identifier: str) -> str:
-    return (
-        f'<defs><pattern id="{escape(identifier)}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><rect class="stripe" width="2" height="6"/></pattern></defs>'
-    )
-
-
-def _rectangle(identifier: str, one: Series, x: float, y: float, width: float, height: float) -> str:
-    box = f'x="{x:.2f}" y="{y:.2f}" width="{max(width, 0.5):.2f}" height="{max(height, 0.5):.2f}"'
-    drawn = f'<rect class="c{one.colour % COLOURS}" {box}/>'
-    if one.hatched:
-        drawn += f'<rect fill="url(#{escape(identifier)}-hatch)" {box}/>'
-    return drawn
-
 
 STATE_COLOURS = {
     State.ON_ACTIVE.value: 0,
@@ -151,7 +34,6 @@ STATE_COLOURS = {
 }
 LADDER = tuple(Method)
 """What is known best lies at the bottom of a column."""
-DASH = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +63,7 @@ class PageChart:
     table: PageTable
 
 
-def energy_chart(look: Snapshot, w: PageText) -> PageChart | None:
+def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
     """Columns per hour of the current day; None when nothing was derived today."""
     rows = look.fleet.hours
     if not rows:
@@ -205,7 +87,7 @@ def energy_chart(look: Snapshot, w: PageText) -> PageChart | None:
         for colour, key in enumerate(keys)
     ]
     zone = ZoneInfo(look.fleet.time_zone)
-    labels = [f"{datetime.fromtimestamp(s / 1000, zone):%H}" for s in starts]
+    labels = [f"{datetime.fromtimestamp(s / MILLISECONDS_PER_SECOND, zone):%H}" for s in starts]
     drawing = columns("energy", w("energy.chart", unit=unit), labels, series, w.tick, unit=unit, every=3)
     table = PageTable(
         w("energy.table", unit=unit),
@@ -232,12 +114,12 @@ def _hours(look: Snapshot) -> list[int]:
     return list(range(first - first % MILLISECONDS_PER_HOUR, last, MILLISECONDS_PER_HOUR))
 
 
-def _series_name(device_class: DeviceClass, method: Method, w: PageText) -> str:
-    name = f"{w(f'device_class.{device_class.value}')} · {w(f'methods.{method.value}')}"
+def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
+    name = f"{w.word('device_class', device_class.value)} · {w.word('method', method.value)}"
     return w("group.memo", name=name) if is_virtual(device_class) else name
 
 
-def states_chart(look: Snapshot, w: PageText) -> PageChart | None:
+def states_chart(look: Snapshot, w: Words) -> PageChart | None:
     """One bar per kind of server today, then one per row of the last released month."""
     bars: list[tuple[str, dict[str, int]]] = []
     for virtual in (False, True):
@@ -255,7 +137,7 @@ def states_chart(look: Snapshot, w: PageText) -> PageChart | None:
     return _states_chart(bars, w) if bars else None
 
 
-def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: PageText) -> PageChart:
+def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> PageChart:
     series = [
         Series(
             w(f"states.{state}"),
@@ -276,23 +158,25 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: PageText) -> Pa
     return PageChart(shares("states", w("states.chart"), names, series), legend, table)
 
 
-def row_name(row: RowLabels, w: PageText) -> str:
+def row_name(row: RowLabels, w: Words) -> str:
     """Entity, population and class, in words."""
     if row.entity == AUTRES:
-        group = f"{w('states.autres')} · {w(f'population.{row.population}')}"
-        return group if row.device_class == AUTRES else f"{group} · {w(f'device_class.{row.device_class}')}"
+        group = f"{w('states.autres')} · {w.word('population', row.population)}"
+        return (
+            group if row.device_class == AUTRES else f"{group} · {w.word('device_class', row.device_class)}"
+        )
     return f"{row.entity} · {class_name(row, w)}"
 
 
-def class_name(row: RowLabels, w: PageText) -> str:
+def class_name(row: RowLabels, w: Words) -> str:
     """Population and class, in words."""
-    return f"{w(f'population.{row.population}')} · {w(f'device_class.{row.device_class}')}"
+    return f"{w.word('population', row.population)} · {w.word('device_class', row.device_class)}"
 
 
-def machines_name(population: Population, virtual: bool, w: PageText) -> str:
+def machines_name(population: Population, virtual: bool, w: Words) -> str:
     """The physical or the virtual machines of a population, in words."""
     return w(f"group.virtual_{population.value}" if virtual else f"group.{population.value}")
 
 
-def _cell(value: float | None, w: PageText) -> str:
+def _cell(value: float | None, w: Words) -> str:
     return DASH if value is None else w.number(value)

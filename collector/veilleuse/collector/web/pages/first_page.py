@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.sums import DerivedRow
-from veilleuse.collector.silence import SilenceLevel
+from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.web.api.release import released_on
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, millijoules
@@ -24,7 +26,6 @@ from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, Row
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot, local_time
 from veilleuse.collector.web.pages.charts import (
-    DASH,
     PageChart,
     PageTable,
     class_name,
@@ -32,9 +33,8 @@ from veilleuse.collector.web.pages.charts import (
     machines_name,
     states_chart,
 )
-from veilleuse.collector.web.text import PageText
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 
@@ -68,18 +68,20 @@ class FirstPage:
     methods: PageTable | None
 
 
-def first_page(look: Snapshot, w: PageText) -> FirstPage:
+def first_page(look: Snapshot, w: Words) -> FirstPage:
     """What the page says now."""
     moment = local_time(look)
     fleet = look.fleet
     return FirstPage(
-        w.day(moment.date()),
+        w.long_day(moment.date()),
         f"{moment:%H:%M}",
         fleet.kind.simulated,
         look.health is None,
         bool(fleet.hosts),
         tuple(
-            w.silence(one) for one in look.silence if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED)
+            sentence_of(one, w)
+            for one in look.silence
+            if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED)
         ),
         tuple(_tiles(look, w)),
         tuple(_factors(look, w)),
@@ -91,7 +93,7 @@ def first_page(look: Snapshot, w: PageText) -> FirstPage:
     )
 
 
-def _tiles(look: Snapshot, w: PageText) -> Iterable[Tile]:
+def _tiles(look: Snapshot, w: Words) -> Iterable[Tile]:
     physical, physical_grams = energy_today(look, virtual=False)
     virtual, virtual_grams = energy_today(look, virtual=True)
     if physical is None:
@@ -115,7 +117,7 @@ def _has_physical(look: Snapshot) -> bool:
 
 
 def _emissions(
-    look: Snapshot, w: PageText, energy: int | None, grams: Fraction | None, memo: Fraction | None
+    look: Snapshot, w: Words, energy: int | None, grams: Fraction | None, memo: Fraction | None
 ) -> Tile:
     notes: list[str] = []
     if energy is None:
@@ -141,13 +143,13 @@ def _since(look: Snapshot) -> Fraction | None:
     return sum(parts, Fraction(0)) if parts else None
 
 
-def _power(look: Snapshot, w: PageText) -> Tile:
+def _power(look: Snapshot, w: Words) -> Tile:
     physical = [p for p in look.fleet.power if not is_virtual(p.host.facts.device_class)]
     virtual = [p for p in look.fleet.power if is_virtual(p.host.facts.device_class)]
     notes: list[str] = []
     if physical:
         end = max(power.end_unix_milliseconds for power in physical)
-        clock = datetime.fromtimestamp(end / 1000, ZoneInfo(look.fleet.time_zone))
+        clock = datetime.fromtimestamp(end / MILLISECONDS_PER_SECOND, ZoneInfo(look.fleet.time_zone))
         hosts = w.count("count.server", len(physical))
         notes.append(w("figures.power_note", hosts=hosts, time=f"{clock:%H:%M:%S}"))
     missing, whole = look.fleet.without_power(virtual=False)
@@ -162,7 +164,7 @@ def _power(look: Snapshot, w: PageText) -> Tile:
     return Tile(w("figures.power"), value, tuple(notes))
 
 
-def _hosts(look: Snapshot, w: PageText) -> Tile:
+def _hosts(look: Snapshot, w: Words) -> Tile:
     numbers: defaultdict[Population, int] = defaultdict(int)
     for seen, exempt in ((look.fleet, True), (look.day_start, False)):  # as on /metrics
         for host in seen.active:
@@ -171,7 +173,7 @@ def _hosts(look: Snapshot, w: PageText) -> Tile:
     return Tile(w("figures.hosts"), w.number(sum(numbers.values())), notes)
 
 
-def _coverage(figures: Sequence[DailyIndicators], w: PageText) -> Iterable[Tile]:
+def _coverage(figures: Sequence[DailyIndicators], w: Words) -> Iterable[Tile]:
     """One tile: the share of physical servers, or of virtual machines where there is nothing else."""
     known = [f for f in figures if f.period == TODAY and f.coverage_states is not None]
     notes: list[str] = []
@@ -184,7 +186,7 @@ def _coverage(figures: Sequence[DailyIndicators], w: PageText) -> Iterable[Tile]
         yield Tile(w("figures.coverage"), w.percent(known[0].coverage_states or 0.0), tuple(notes))
 
 
-def _factors(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
+def _factors(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
     for zone, chosen in look.factors_now():
         factor = chosen.factor
         grams = w.number(float(factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM))
@@ -200,7 +202,7 @@ def _factors(look: Snapshot, w: PageText) -> Iterable[tuple[str, str]]:
         yield text, " ".join(notes)
 
 
-def _closed(look: Snapshot, w: PageText) -> PageTable | None:
+def _closed(look: Snapshot, w: Words) -> PageTable | None:
     """The rows of the released month."""
     if look.month is None or not look.month.cells:
         return None
@@ -224,7 +226,7 @@ def _closed(look: Snapshot, w: PageText) -> PageTable | None:
     return PageTable(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
 
 
-def no_month(look: Snapshot, w: PageText, k: int) -> str:
+def no_month(look: Snapshot, w: Words, k: int) -> str:
     """Why no figures of workstations and classroom PCs are shown; of use where there are none."""
     enrolled = [host.enrolled_on for host in look.fleet.active if host.population not in EXEMPT]
     first, end = last_month(look.today)
@@ -234,53 +236,52 @@ def no_month(look: Snapshot, w: PageText, k: int) -> str:
         return w("closed.no_pcs")
     begun = min(enrolled)
     if begun >= end:
-        return w("closed.not_yet", month=w.month(begun), day=w.day(released_on(begun)))
+        return w("closed.not_yet", month=w.month(begun), day=w.long_day(released_on(begun)))
     if look.month is None:
         return w("closed.waiting", month=w.month(first))
     return w("closed.few" if look.month.withheld else "closed.silent", month=w.month(first), k=k)
 
 
-def _entity(month: MonthView, row: RowLabels, w: PageText) -> str:
+def _entity(month: MonthView, row: RowLabels, w: Words) -> str:
     if row.entity == AUTRES:
-        return w("device_class.autres")
+        return w.word("device_class", AUTRES)
     return w("closed.incomplete", entity=row.entity) if month.is_incomplete(row) else row.entity
 
 
-def _indicators(figures: Sequence[DailyIndicators], w: PageText) -> PageTable | None:
+def _indicators(figures: Sequence[DailyIndicators], w: Words) -> PageTable | None:
     """One row per kind of machine and period."""
     rows = tuple(
         (
             machines_name(one.population, one.virtual, w),
             _indicator_period(one, w),
-            _ratio(one.outside_opening, one.outside_opening_kwh, w),
-            _ratio(one.idle_while_on, one.idle_while_on_kwh, w),
+            _ratio(one.value(c.OUTSIDE_OPENING), one.value(c.OUTSIDE_OPENING_ENERGY), w),
+            _ratio(one.value(c.IDLE_WHILE_ON), one.value(c.IDLE_WHILE_ON_ENERGY), w),
             _covered(one.coverage_states, one, w),
             _covered(one.coverage_energy, one, w),
         )
         for one in figures
-        if any(ratio is not None for ratio in (one.idle_while_on, one.coverage_states))
+        if any(ratio is not None for ratio in (one.value(c.IDLE_WHILE_ON), one.coverage_states))
     )
     if not rows:
         return None
-    heads = tuple(
-        w(f"indicators.{key}") for key in ("group", "period", "I1", "I2", "I13_states", "I13_energy")
-    )
+    names = ("outside_opening", "idle_while_on", "coverage_states", "coverage_energy")
+    heads = tuple(w(f"indicators.{key}") for key in ("group", "period", *names))
     return PageTable(w("indicators.caption"), heads, rows)
 
 
-def _covered(ratio: float | None, one: DailyIndicators, w: PageText) -> str:
+def _covered(ratio: float | None, one: DailyIndicators, w: Words) -> str:
     """I13. Of a released month it is absent only where it may not be told."""
     return w("indicators.not_told") if ratio is None and one.period == MONTH else _ratio(ratio, None, w)
 
 
-def _ratio(ratio: float | None, kwh: float | None, w: PageText) -> str:
+def _ratio(ratio: float | None, kwh: float | None, w: Words) -> str:
     if ratio is None:
         return DASH
     energy = "" if kwh is None else f" ({w.energy(round(millijoules(kwh)))})"
     return w.percent(ratio) + energy
 
 
-def _methods(rows: Sequence[DerivedRow], w: PageText) -> PageTable | None:
+def _methods(rows: Sequence[DerivedRow], w: Words) -> PageTable | None:
     sums: defaultdict[Method, int] = defaultdict(int)
     for row in rows:
         sums[row.cell.method] += row.cell.energy_millijoules
@@ -291,13 +292,13 @@ def _methods(rows: Sequence[DerivedRow], w: PageText) -> PageTable | None:
         w("methods.caption"),
         (w("methods.method"), w("methods.share"), w("methods.meaning")),
         tuple(
-            (w(f"methods.{m.value}"), w.percent(sums[m] / total), w(f"methods.{m.value}_text"))
+            (w.word("method", m.value), w.percent(sums[m] / total), w(f"methods.{m.value}_text"))
             for m in Method
             if m in sums
         ),
     )
 
 
-def _indicator_period(one: DailyIndicators, w: PageText) -> str:
+def _indicator_period(one: DailyIndicators, w: Words) -> str:
     names = {TODAY: w("indicators.today"), DAY: w.short_day(one.first), MONTH: w.month(one.first)}
     return names[one.period]

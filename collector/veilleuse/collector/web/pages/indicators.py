@@ -1,30 +1,31 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I8 on the page, each with its period, what it rests on and its threshold; and the glossary. Words and rounding only."""
+"""Indicators of machines on the page, each with its period, what it rests on and its threshold; and the glossary. Words and rounding only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.disclosure import MIXED
-from veilleuse.collector.indicators.server_loads import COMATOSE_DAYS, OVERSIZED_DAYS, UNDERUSED_DAYS
+from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
+from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.indicators import SERVERS, TABLE
+from veilleuse.collector.indicators.avoidable_energy import CAUSES, kwh_by_cause
 from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
-from veilleuse.collector.web.metrics.indicators_monthly import CAUSES, MachineFigure, causes
-from veilleuse.collector.web.pages import charts
-from veilleuse.collector.web.pages.charts import DASH, Legend, PageChart, PageTable, machines_name
-from veilleuse.collector.web.text import PageText
+from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
+from veilleuse.collector.web.pages.charts import Legend, PageChart, PageTable, machines_name
 from veilleuse.wire.vocabulary import Population
 
-GLOSSARY: Final = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I13")
+GLOSSARY: Final = tuple(identifier for identifier, line in TABLE.items() if line.gauges)
 COLOURS: Final = {"closed_bands": 0, "open_idle": 1, "screens": 5, "comatose_servers": 4, MIXED: 6}
-DAYS: Final = {"I6": COMATOSE_DAYS, "I7": UNDERUSED_DAYS, "I8": OVERSIZED_DAYS}
+KWH: Final = "kWh"
 _POPULATIONS: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER, None)
 
 
@@ -50,7 +51,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class IndicatorPart:
-    """What the page says of I3 to I8."""
+    """What the page says of them."""
 
     blocks: tuple[Block, ...]
     chart: PageChart | None
@@ -60,9 +61,7 @@ class IndicatorPart:
     """(identifier, name, definition)."""
 
 
-def indicator_part(
-    figures: Sequence[MachineFigure], w: PageText, settings: CollectorSettings
-) -> IndicatorPart:
+def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: CollectorSettings) -> IndicatorPart:
     """In the order of the indicators, users' machines first."""
     targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
     target = w.tick(100 * settings.indicators.out_of_hours_target_ratio)
@@ -84,7 +83,7 @@ def _order(one: MachineFigure) -> tuple[str, int, bool]:
     return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
 
 
-def _block(identifier: str, figures: Sequence[MachineFigure], w: PageText, targets: Targets, k: int) -> Block:
+def _block(identifier: str, figures: Sequence[MachineFigure], w: Words, targets: Targets, k: int) -> Block:
     told = w(
         "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
     )
@@ -92,9 +91,9 @@ def _block(identifier: str, figures: Sequence[MachineFigure], w: PageText, targe
     return Block(identifier, w(f"glossary.{identifier}"), told, lines)
 
 
-def _line(one: MachineFigure, w: PageText, k: int) -> MachineLine:
+def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
     figure = one.found.figure
-    value, notes = _VALUES[_identifier(one)](figure, w)
+    value, notes = _told(one, w)
     if figure.withheld:
         value, notes = DASH, (w("sobriety.withheld", k=k),)
     elif figure.value is None:
@@ -102,91 +101,81 @@ def _line(one: MachineFigure, w: PageText, k: int) -> MachineLine:
     return MachineLine(_machines(one, w), value, notes)
 
 
-def _machines(one: MachineFigure, w: PageText) -> str:
+def _machines(one: MachineFigure, w: Words) -> str:
     population = one.found.scope.population
     return machines_name(population, one.found.scope.memo, w) if population else DASH
 
 
-def _period(one: MachineFigure, w: PageText) -> str:
-    identifier = _identifier(one)
-    if identifier in DAYS:
+def _period(one: MachineFigure, w: Words) -> str:
+    line = TABLE[_identifier(one)]
+    if line.days is not None:
         day = w.short_day(one.until - timedelta(days=1))
-        return w("sobriety.days_period", days=DAYS[identifier], day=day)
+        return w("sobriety.days_period", days=line.days, day=day)
     month = w.month(one.month)
-    return w("sobriety.plan_period", month=month) if identifier == "I3" else month
+    return month if line.has_history else w("sobriety.plan_period", month=month)
 
 
-def _threshold(identifier: str, w: PageText, targets: Targets) -> str:
-    values: Mapping[str, object] = {
-        "display": targets.display_off_minutes,
-        "sleep": targets.sleep_minutes,
+def _threshold(identifier: str, w: Words, targets: Targets) -> str:
+    key = f"sobriety.{identifier}_threshold"
+    if not w.has(key):
+        return w("sobriety.no_threshold")
+    percents = {
+        "underused_mean_cpu_percent": w.tick(100 * targets.underused_mean_cpu_ratio),
+        "oversized_core_percent": w.tick(100 * targets.oversized_core_ratio),
     }
-    match identifier:
-        case "I5":
-            return w("sobriety.no_threshold")
-        case "I6":
-            network = w.number(targets.comatose_network_bytes_per_second)
-            values = {"cpu": targets.comatose_cpu_percent, "network": network}
-        case "I7":
-            mean = w.tick(100 * targets.underused_mean_cpu_ratio)
-            values = {"mean": mean, "cpu": targets.underused_cpu_percent}
-        case "I8":
-            core = w.tick(100 * targets.oversized_core_ratio)
-            values = {
-                "cpu": targets.oversized_cpu_percent,
-                "memory": targets.oversized_memory_percent,
-                "core": core,
-            }
-        case _:
-            pass
-    return w(f"sobriety.{identifier}_threshold", **values)
+    network = w.number(targets.comatose_network_bytes_per_second)
+    return w(key, **asdict(targets) | percents | {"comatose_network_bytes_per_second": network})
 
 
 # --- values: (value, what it rests on); asked for only what is there
 
 
-def _compliance(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
+def _told(one: MachineFigure, w: Words) -> tuple[str, tuple[str, ...]]:
+    """By what the figure is made of."""
+    meta, _, figure = one.found
+    note = f"sobriety.{meta.indicator}_note"
+    if TABLE[meta.indicator].populations == SERVERS:
+        return _servers(figure, w)
+    if meta.unit == KWH:
+        return _avoidable(figure, w, note)
+    return (_night if figure.counted_in == "W" else _share)(figure, w, note)
+
+
+def _share(figure: Figure, w: Words, note: str) -> tuple[str, tuple[str, ...]]:
     if figure.value is None or figure.numerator is None or figure.denominator is None:
         return DASH, ()
     good, known = w.number(round(figure.numerator)), w.number(round(figure.denominator))
-    return w.percent(figure.value), (w("sobriety.I3_note", good=good, known=known),)
+    return w.percent(figure.value), (w(note, good=good, known=known),)
 
 
-def _avoidable(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
+def _avoidable(figure: Figure, w: Words, note: str) -> tuple[str, tuple[str, ...]]:
     if figure.value is None:
         return DASH, ()
     notes: list[str] = []
     if "avoidable_share" in figure.details:
         share = w.percent(float(figure.details["avoidable_share"]))
-        notes.append(w("sobriety.I4_note", share=share))
+        notes.append(w(note, share=share))
     if figure.interval is not None and figure.value > 0:
         low, high = (_energy(kwh, w) for kwh in figure.interval)
-        notes.append(w("sobriety.I4_interval", low=low, high=high))
+        notes.append(w("sobriety.interval", low=low, high=high))
     if apart := int(figure.details.get("not_judged", 0)):
         notes.append(w.count("sobriety.not_judged", apart))
     return _energy(figure.value, w), tuple(notes)
 
 
-def _energy(kwh: float, w: PageText) -> str:
+def _energy(kwh: float, w: Words) -> str:
     return w.energy(round(millijoules(kwh)))
 
 
-def _night(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
+def _night(figure: Figure, w: Words, note: str) -> tuple[str, tuple[str, ...]]:
     if figure.value is None or figure.numerator is None or figure.denominator is None:
         return DASH, ()
-    note = w("sobriety.I5_note", night=w.watts(figure.numerator), day=w.watts(figure.denominator))
-    return w.number(figure.value), (note,)
+    night, day = w.watts(figure.numerator), w.watts(figure.denominator)
+    return w.number(figure.value), (w(note, night=night, day=day),)
 
 
-def _servers(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
-    counts = {
-        key: int(figure.details.get(name, 0))
-        for key, name in (
-            ("I6_suspects", "suspects"),
-            ("I6_excluded", "excluded"),
-            ("not_judged", "not_judged"),
-        )
-    }
+def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
+    counts = {key: int(figure.details.get(key, 0)) for key in ("suspects", "excluded", "not_judged")}
     notes = tuple(w.count(f"sobriety.{key}", number) for key, number in counts.items() if number)
     if figure.value is None or figure.numerator is None or figure.denominator is None:
         return DASH, notes
@@ -195,39 +184,26 @@ def _servers(figure: Figure, w: PageText) -> tuple[str, tuple[str, ...]]:
     return w.count("sobriety.servers_value", round(figure.numerator), judged=judged), (share, *notes)
 
 
-_VALUES: Final[Mapping[str, Callable[[Figure, PageText], tuple[str, tuple[str, ...]]]]] = {
-    "I3": _compliance,
-    "I4": _avoidable,
-    "I5": _night,
-    "I6": _servers,
-    "I7": _servers,
-    "I8": _servers,
-}
+# --- the drawing of what is avoidable
 
 
-# --- the drawing of I4
-
-
-def _chart(figures: Sequence[MachineFigure], w: PageText) -> PageChart | None:
+def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
     """One bar per kind of machine with energy to avoid; None when there is none."""
-    avoidable = [one for one in figures if _identifier(one) == "I4" and one.found.figure.value]
+    avoidable = [one for one in figures if one.found.meta.unit == KWH and one.found.figure.value]
     if not avoidable:
         return None
-    parts = [causes(one.found.figure) for one in avoidable]
+    parts = [kwh_by_cause(one.found.figure) for one in avoidable]
     present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
     series = [
-        charts.Series(
+        Series(
             w(f"sobriety.{cause}"), tuple(part.get(cause) for part in parts), COLOURS[cause], hatched=False
         )
         for cause in present
     ]
     names = [
-        f"{_machines(one, w)}{charts.SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}"
-        for one in avoidable
+        f"{_machines(one, w)}{SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}" for one in avoidable
     ]
-    drawing = charts.shares(
-        "avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series
-    )
+    drawing = shares("avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series)
     table = PageTable(
         w("sobriety.chart_table"),
         (w("sobriety.machines"), *(one.name for one in series), w("sobriety.sum")),
@@ -243,7 +219,7 @@ def _chart(figures: Sequence[MachineFigure], w: PageText) -> PageChart | None:
     return PageChart(drawing, tuple(Legend(one.name, one.colour, one.hatched) for one in series), table)
 
 
-def _commands(figures: Sequence[MachineFigure], w: PageText) -> tuple[tuple[str, str], ...]:
+def _commands(figures: Sequence[MachineFigure], w: Words) -> tuple[tuple[str, str], ...]:
     """How to ask for what the page does not show; none before there is a month."""
     if not figures:
         return ()

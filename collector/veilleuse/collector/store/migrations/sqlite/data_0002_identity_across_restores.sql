@@ -1,6 +1,6 @@
 -- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 -- SPDX-License-Identifier: EUPL-1.2
--- What PROMISES.md §2.6-2.7 asks to be remembered of each machine.
+-- What docs/wire.md §6 and §7 asks to be remembered of each machine.
 
 -- Highest generation of certificate a Hello came with; 0 = none yet. A restart no longer forgets it.
 ALTER TABLE hosts ADD COLUMN used_generation INTEGER NOT NULL DEFAULT 0;

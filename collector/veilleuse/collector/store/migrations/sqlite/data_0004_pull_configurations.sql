@@ -1,6 +1,6 @@
 -- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 -- SPDX-License-Identifier: EUPL-1.2
--- Remote configuration: PROMISES.md §2.4, docs/decisions/0019. One line a population.
+-- Remote configuration: docs/wire.md §4. One line a population.
 
 CREATE TABLE configurations (
     population       INTEGER PRIMARY KEY,

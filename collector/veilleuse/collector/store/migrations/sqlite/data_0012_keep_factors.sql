@@ -1,6 +1,6 @@
 -- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 -- SPDX-License-Identifier: EUPL-1.2
--- Imported factors, contracts and the mapping to the bilan carbone: docs/decisions/0033. Rows are added and never changed:
+-- Imported factors, contracts and the mapping to the bilan carbone: docs/factors.md. Rows are added and never changed:
 -- what ruled when, and who said so, is read from their order. Decimals are text, exactly as published.
 
 CREATE TABLE factor_imports (

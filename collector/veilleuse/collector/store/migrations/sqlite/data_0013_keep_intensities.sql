@@ -1,6 +1,6 @@
 -- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 -- SPDX-License-Identifier: EUPL-1.2
--- Intensity of grids over time, for the indicative ledger alone: docs/decisions/0036. Nothing here is a factor.
+-- Intensity of grids over time, for the indicative ledger alone: docs/indicative.md. Nothing here is a factor.
 
 -- One series is one quantity of one publisher: a status of it comes from one dataset, and all of it is of one kind.
 CREATE TABLE intensity_series (

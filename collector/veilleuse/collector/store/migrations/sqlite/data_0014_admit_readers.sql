@@ -1,6 +1,6 @@
 -- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 -- SPDX-License-Identifier: EUPL-1.2
--- Who may read figures over HTTP, and what was read: docs/decisions/0035.
+-- Who may read figures over HTTP, and what was read: docs/api.md.
 
 CREATE TABLE accounts (
     account_id                INTEGER PRIMARY KEY,

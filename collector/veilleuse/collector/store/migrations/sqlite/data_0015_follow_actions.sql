@@ -1,6 +1,6 @@
 -- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 -- SPDX-License-Identifier: EUPL-1.2
--- Actions whose saving is measured (I14), and the REEN sheet's imported lines: docs/decisions/0037. Rows are added and never
+-- Actions whose saving is measured (I14), and the REEN sheet's imported lines: docs/reen.md. Rows are added and never
 -- changed; the newest row of an action, or of a key, is the one in force.
 
 CREATE TABLE actions (

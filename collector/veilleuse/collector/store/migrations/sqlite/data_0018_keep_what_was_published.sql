@@ -1,6 +1,6 @@
 -- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 -- SPDX-License-Identifier: EUPL-1.2
--- What was published of a period, as it was published: docs/decisions/0042. Sums that may be shown; no machine is in it.
+-- What was published of a period, as it was published: docs/api.md. Sums that may be shown; no machine is in it.
 
 CREATE TABLE published_periods (
     -- veilleuse.collector.model.publications.Kind.

@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Declaring shared meters, as an administrator asks it: all of a file or nothing of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.meters.files import rows_of
+from veilleuse.collector.admin.meters.rows import MeterFileResult, check
+from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, Pue, RoomServer
+
+log = logging.getLogger(__name__)
+
+_OfRoom = TypeVar("_OfRoom", Pue, RoomServer)
+
+
+def bring(
+    context: AdminContext, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
+) -> dict[str, Any]:
+    """Declare what a file says: each meter, each room with a PUE and each room with servers that it names is then just that, the others stay.
+
+    One refused row, and nothing is declared. The same file again changes nothing. `refused`: where and why. Raises UsageError
+    when the file has no form at all.
+    """
+    rows = rows_of(text, name)
+    office, metering = context.office, context.store.metering
+    places_servers = any(row.kind == "server" for row in rows)
+    assets = context.alone(context.store.inventory.snapshot).assets if places_servers else ()
+
+    def job() -> tuple[MeterFileResult, MeterDeclarations]:
+        known = metering.declarations()
+        sites = frozenset(site.site for site in office.registry.sites())
+        checked = check(rows, known, office.registry.hosts(), sites, assets)
+        changed = _changed(checked, known)
+        if not checked.refused and not dry_run and (changed.meters or changed.pues or changed.servers):
+            metering.declare(changed.meters, changed.shares, changed.pues, changed.servers)
+            office.registry.write_journal(
+                now_unix_milliseconds=office.now_unix_milliseconds(),
+                who=who[:128],
+                what=f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}, servers in rooms: {len(changed.servers)}",
+                why=why[:256],
+            )
+        return checked, changed
+
+    checked, changed = office.commit(job)
+    imported = not checked.refused and not dry_run
+    if imported:
+        context.derive.wake()
+        log.info("meters declared", extra={"meters": len(checked.meters), "changed": len(changed.meters)})
+    return {
+        "meters": len(checked.meters),
+        "shares": len(checked.shares),
+        "pues": len(checked.pues),
+        "servers": len(checked.servers),
+        "changed": [meter.meter for meter in changed.meters],
+        "changed_rooms": sorted(
+            {pue.room for pue in changed.pues} | {server.room for server in changed.servers}
+        ),
+        "refused": [{"where": where, "why": why} for where, why in checked.refused],
+        "imported": imported,
+        "dry_run": dry_run,
+    }
+
+
+def _changed(checked: MeterFileResult, known: MeterDeclarations) -> MeterDeclarations:
+    """What differs from what is known; shares in any order are the same."""
+    before = {meter.meter: meter for meter in known.meters}
+    old, new = _by_meter(known.shares), _by_meter(checked.shares)
+    meters = tuple(
+        meter
+        for name, meter in checked.meters.items()
+        if before.get(name) != meter or old.get(name) != new.get(name)
+    )
+    names = {meter.meter for meter in meters}
+    return MeterDeclarations(
+        meters,
+        tuple(share for share in checked.shares if share.meter in names),
+        _of_changed_rooms(checked.pues, known.pues),
+        _of_changed_rooms(checked.servers, known.servers),
+    )
+
+
+def _of_changed_rooms(new: Sequence[_OfRoom], known: Sequence[_OfRoom]) -> tuple[_OfRoom, ...]:
+    """What is said of rooms of which something else is known."""
+    changed = {
+        room
+        for room in {one.room for one in new}
+        if {one for one in known if one.room == room} != {one for one in new if one.room == room}
+    }
+    return tuple(one for one in new if one.room in changed)
+
+
+def _by_meter(shares: Iterable[MeterShare]) -> dict[str, set[MeterShare]]:
+    found: dict[str, set[MeterShare]] = {}
+    for share in shares:
+        found.setdefault(share.meter, set()).add(share)
+    return found

@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Operations on the running collector itself: ping, health, derivation, keeping of months."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Final
+
+from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.enrolment.issuing import unix_milliseconds
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.months.worker import ended_by
+
+FLUSH_SECONDS: Final = 60.0
+
+
+def ping(context: AdminContext) -> dict[str, Any]:
+    """Tell which process answers."""
+    process = context.process
+    return {
+        "pid": os.getpid(),
+        "version": process.version,
+        "started_unix_milliseconds": process.started_unix_milliseconds,
+        "listening_unix_milliseconds": process.listening_since(),
+        "address": process.addresses.telemetry,
+        "enrolment_address": process.addresses.enrolment,
+    }
+
+
+def read_health(context: AdminContext) -> dict[str, Any]:
+    """Return Health.snapshot(), `ping`, and `certificates`: name (root, intermediate, server) → Unix ms of its end."""
+    authority = context.office.authority
+    ends = {
+        "root": authority.root.not_valid_after_utc,
+        "intermediate": authority.intermediate.not_valid_after_utc,
+        "server": authority.server_identity().not_after,
+    }
+    expiry = {name: unix_milliseconds(end) for name, end in ends.items()}
+    return {**ping(context), **context.process.health.snapshot(), "certificates": expiry}
+
+
+def derive_all(context: AdminContext) -> dict[str, Any]:
+    """Derive everything again: a corrected model repairs the past. Work goes on in the background."""
+    periods = context.office.commit(context.store.derive.mark_all_dirty)
+    context.derive.wake()
+    return {"periods": periods}
+
+
+def roll(context: AdminContext) -> dict[str, Any]:
+    """Keep the months that are complete, in the background; `before`: months that ended by that day."""
+    context.rolls.wake()
+    return {"before": ended_by(context.office.now().date()).isoformat()}
+
+
+def flush(context: AdminContext, *, wait_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
+    """Derive until nothing waits for it. Raises AdminError when that takes longer."""
+    end = time.monotonic() + wait_seconds
+    periods = 0
+    while done := context.office.commit(context.derive.run_slice):
+        periods += done
+        if time.monotonic() > end:
+            raise AdminError(
+                f"periods still wait to be derived after {wait_seconds:g} s: see 'veilleuse doctor'"
+            )
+    return {"periods": periods}

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse query`: SQL of an administrator, read beside the running collector. Its help is French in a French locale."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    WhyOption,
+    perform,
+    plural,
+    print_json,
+    print_table,
+    settings_of,
+    signed,
+)
+from veilleuse.collector.documents.formats.csv import cell
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.settings import is_french
+from veilleuse.collector.store import open_reader
+
+MAX_ROWS: Final = 100_000
+MAX_SECONDS: Final = 300.0
+"""The write-ahead log cannot begin again while a query reads."""
+_MAX_SQL_BYTES: Final = 100_000
+
+_ENGLISH: Final[Mapping[str, str]] = {
+    "query": "Read the database with one SQL statement. Changes nothing; works while 'veilleuse serve' runs.\n\n"
+    "Needs the right to read the data directory. Rows are of single machines, PCs too: no rule of disclosure is applied, "
+    "publish none of them. Hashes of tokens and the numbers that tell copies apart are read as NULL.",
+    "sql": "one SELECT, VALUES, WITH or EXPLAIN statement; - reads it from standard input",
+    "tables": "list tables and their columns instead",
+    "names": "identity.db too, as schema 'identity': names, pseudonyms, access journal; noted in that journal",
+    "limit": "most rows",
+    "seconds": "longest time; then the query is ended",
+    "json": "print JSON",
+    "csv": "print CSV",
+}
+_FRENCH: Final[Mapping[str, str]] = {
+    "query": "Lit la base de données par une instruction SQL. Ne change rien ; marche pendant que « veilleuse serve » tourne.\n\n"
+    "Il faut le droit de lire le répertoire de données. Les lignes sont celles de machines une à une, PC compris : aucune règle de "
+    "divulgation n'est appliquée, n'en publiez pas. Les empreintes des jetons et les nombres qui distinguent les copies sont lus NULL.",
+    "sql": "une instruction SELECT, VALUES, WITH ou EXPLAIN ; - la lit sur l'entrée standard",
+    "tables": "plutôt lister les tables et leurs colonnes",
+    "names": "aussi identity.db, sous le nom « identity » : noms, pseudonymes, journal des accès ; c'est noté dans ce journal",
+    "limit": "nombre de lignes au plus",
+    "seconds": "durée au plus ; au-delà, la requête est arrêtée",
+    "json": "écrire du JSON",
+    "csv": "écrire du CSV",
+}
+_HELP: Final = _FRENCH if is_french() else _ENGLISH
+
+app = typer.Typer(**APP)
+
+
+@app.command(help=_HELP["query"])
+def query(
+    sql: Annotated[str | None, typer.Argument(metavar="SQL", help=_HELP["sql"])] = None,
+    tables: Annotated[bool, typer.Option("--tables", help=_HELP["tables"])] = False,
+    names: Annotated[bool, typer.Option("--names", help=_HELP["names"])] = False,
+    why: WhyOption = "",
+    limit: Annotated[int, typer.Option(min=1, max=MAX_ROWS, help=_HELP["limit"])] = 1_000,
+    seconds: Annotated[float, typer.Option(min=0.1, max=MAX_SECONDS, help=_HELP["seconds"])] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help=_HELP["json"])] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help=_HELP["csv"])] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Read the database with one SQL statement."""
+    if (sql is None) is not tables:
+        raise UsageError(
+            "give one SQL statement, or --tables: e.g. veilleuse query 'SELECT count(*) FROM hosts'"
+        )
+    if as_json and as_csv:
+        raise UsageError("choose --json or --csv")
+    settings = settings_of(config)
+    text = _from_standard_input() if sql == "-" else sql or ""
+    if names and not tables:  # before a connection is open here: this process may write to the same files
+        perform(settings, "query_note", sql=text, **signed(why, "query --names"))
+    with open_reader(settings.data_dir) as store:
+        if names:
+            store.queries.attach_names()
+        if tables:
+            _write(store.queries.tables(), as_json=as_json, as_csv=as_csv)
+            return
+        answer = store.queries.ask(text, seconds=seconds, rows=limit)
+    _write(answer.rows, as_json=as_json, as_csv=as_csv)
+    for column in answer.withheld:
+        print(f"veilleuse: {column} is withheld: it is read as NULL", file=sys.stderr)
+    if answer.cut:
+        rows = f"{limit} {plural(limit, 'row')}"
+        print(f"veilleuse: only the first {rows}: ask for more with --limit", file=sys.stderr)
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+def _from_standard_input() -> str:
+    content = sys.stdin.buffer.read(_MAX_SQL_BYTES + 1)
+    if len(content) > _MAX_SQL_BYTES:
+        raise UsageError(f"standard input has more than {_MAX_SQL_BYTES} bytes: give one SQL statement")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError("standard input is not UTF-8: give one SQL statement in UTF-8") from error
+
+
+def _write(rows: list[dict[str, Any]], *, as_json: bool, as_csv: bool) -> None:
+    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+    if as_json:
+        print_json(plain)
+    elif as_csv and plain:
+        writer = csv.writer(sys.stdout, lineterminator="\r\n")
+        writer.writerow(map(cell, plain[0]))
+        writer.writerows(map(cell, row.values()) for row in plain)
+    else:
+        texts = [{_printable(name): _text(value) for name, value in row.items()} for row in plain]
+        print_table(texts, empty="no row")
+
+
+def _plain(value: Any) -> Any:
+    """Bytes as hexadecimal digits; numbers that JSON has not (infinities) as text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return repr(value) if value in (float("inf"), float("-inf")) else value
+
+
+def _text(value: Any) -> str:
+    """A cell of a table; what machines and imports wrote cannot move a terminal's cursor."""
+    return "" if value is None else _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -1,0 +1,189 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Send GETs through httpx: TLS checked, seconds and bytes bounded, no redirect followed, nothing taken from the environment.
+
+No header is ever in an error or a log line: some hold tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from veilleuse.collector.http_client.address import FetchError, checked_address, checked_proxy, origin_of
+from veilleuse.wire.files import read_authorities
+
+if TYPE_CHECKING:
+    import httpx
+
+E = TypeVar("E", bound=BaseException)
+
+MAXIMUM_BYTES: Final = 4 * 2**20
+"""A month of quarter hours is 0.2 MB."""
+HEADERS: Final[Mapping[str, str]] = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # nothing is unpacked: the bound in bytes is the bound in memory
+    "Connection": "close",
+    "User-Agent": "veilleuse",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A Route says how a server is reached, and bounds one call."""
+
+    timeout_seconds: float
+    """Longest duration of a call, from the name's look-up to the last byte."""
+    proxy: str = ""
+    """http://host:port; empty = none. Plain http, to this machine, never goes through it."""
+    ca_file: str = ""
+    """PEM of the authorities to trust; empty = the system's."""
+    silence_seconds: float | None = None
+    """Longest wait for the connection or for the next bytes; None = `timeout_seconds`."""
+    maximum_bytes: int = MAXIMUM_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer to a GET, whatever its status, as it was sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class HttpClient:
+    """A client sends GETs below one address, each over a connection of its own."""
+
+    def __init__(self, base: str, route: Route) -> None:
+        """Raises FetchError, not_configured, for an address, a proxy or a ca_file that cannot be used."""
+        parts = checked_address(base, "the address")
+        proxy = checked_proxy(route.proxy) if route.proxy else None
+        self.server = parts.netloc
+        self._base = origin_of(parts) + parts.path.rstrip("/")
+        self._proxy = None if parts.scheme == "http" else proxy
+        self._context = _context(route.ca_file)
+        self._route = route
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
+        """Return the answer to a GET. Raises FetchError when there is none, or when it is too long or too slow."""
+        found: list[HttpAnswer | FetchError] = []
+        # httpx bounds each wait, not their sum: the thread is left behind when the time is over.
+        thread = threading.Thread(
+            target=lambda: found.append(self._attempt(path, headers or {})), name="http", daemon=True
+        )
+        thread.start()
+        thread.join(self._route.timeout_seconds)
+        if not found:
+            raise self._too_slow(self._route.timeout_seconds)
+        if isinstance(one := found[0], FetchError):
+            raise one
+        return one
+
+    def _attempt(self, path: str, headers: Mapping[str, str]) -> HttpAnswer | FetchError:
+        import httpx  # a third of a second: only when something is asked
+
+        for name in ("httpx", "httpcore"):  # they log each request
+            logging.getLogger(name).setLevel(logging.WARNING)
+        silence = self._route.silence_seconds or self._route.timeout_seconds
+        try:
+            with (
+                httpx.Client(
+                    verify=self._context, proxy=self._proxy, trust_env=False, timeout=silence
+                ) as client,
+                client.stream("GET", self._base + path, headers={**HEADERS, **headers}) as answer,
+            ):
+                told = {name.lower(): value for name, value in answer.headers.items()}
+                return HttpAnswer(answer.status_code, told, self._body(answer))
+        except FetchError as error:
+            return error
+        except httpx.TimeoutException:
+            return self._too_slow(silence)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            return self._failure(error, told_by_proxy=isinstance(error, httpx.ProxyError))
+
+    def _body(self, answer: httpx.Response) -> bytes:
+        """Read the bytes as sent. They are counted as they come: a length that is told may be wrong."""
+        end = time.monotonic() + self._route.timeout_seconds
+        received = bytearray()
+        for piece in answer.iter_raw():
+            received += piece
+            if len(received) > self._route.maximum_bytes:
+                most = self._route.maximum_bytes
+                raise FetchError(
+                    "too_long", f"the answer of {self.server} is longer than {most} bytes: not taken"
+                )
+            if time.monotonic() > end:
+                raise self._too_slow(self._route.timeout_seconds)
+        return bytes(received)
+
+    def _too_slow(self, seconds: float) -> FetchError:
+        return FetchError("timeout", f"{self.server} did not answer within {seconds:g} s: try later")
+
+    def _failure(self, error: Exception, *, told_by_proxy: bool) -> FetchError:
+        """Name a failure. Texts of httpx may quote a header or the answer: only the system's and the proxy's words are told."""
+        if refused := _cause(error, ssl.SSLError):
+            why = getattr(refused, "verify_message", None) or refused.reason or "TLS failed"
+            return FetchError(
+                "not_trusted",
+                f"{self.server} is not trusted ({why}): set ca_file to the PEM of its authority",
+            )
+        system = _cause(error, OSError)
+        why = (system.strerror if system else str(error) if told_by_proxy else "") or type(error).__name__
+        why = "".join(letter for letter in why if letter.isprintable())[:200]
+        return FetchError(
+            "unreachable", f"cannot reach {self.server} ({why}): look at its address and the network"
+        )
+
+
+def get_json(base: str, path: str, route: Route, headers: Mapping[str, str] | None = None) -> Any:
+    """Return the JSON that a GET was answered with. Raises FetchError, also for any status but 200."""
+    client = HttpClient(base, route)
+    answer = client.get(path, headers)
+    if answer.status == 429:
+        raise FetchError("quota", f"{client.server} says that its quota is used up (429): poll more rarely")
+    if answer.status != 200:
+        raise FetchError(
+            "refused", f"{client.server} answered {answer.status}: look at its address and token"
+        )
+
+    def refuse(word: str) -> float:
+        raise ValueError(word)
+
+    try:
+        return json.loads(answer.body, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise FetchError(
+            "not_understood", f"{client.server} did not answer JSON: look at its address"
+        ) from error
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
+    """Check name and chain, alike on every Python: 3.13's default also wants extensions that small authorities leave out."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if ca_file:
+            context.load_verify_locations(cadata=read_authorities(Path(ca_file)))
+        else:
+            context.load_default_certs()
+    except (OSError, ssl.SSLError) as error:
+        why = getattr(error, "reason", None) or error.strerror or error
+        raise FetchError(
+            "not_configured", f"ca_file {ca_file}: {why}; name a file of certificates in PEM"
+        ) from error
+    return context
+
+
+def _cause(error: BaseException | None, kind: type[E]) -> E | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error

@@ -1,0 +1,194 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R15: what an installation of 0.2 has keeps its meaning: data directory, settings, metrics of its dashboards and alerts, scripts."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shlex
+import sqlite3
+import tarfile
+from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from typer.main import get_command
+
+from tests.promises.support.previous import RELEASES
+from tests.support.stack import Stack
+from veilleuse.agent import settings as agent
+from veilleuse.agent.commands.main import COMMANDS, WITHOUT_SETTINGS, main
+from veilleuse.collector import settings as collector
+from veilleuse.collector.cli.main import RETIRED, app, run
+from veilleuse.collector.exposition.catalogue import BY_NAME
+from veilleuse.collector.store.sqlite.migrations import migrations
+from veilleuse.wire.settings_file import ConfigurationError, describe, load
+
+NAMES: Final[dict[str, Any]] = json.loads((RELEASES / "veilleuse-0.2.0-names.json").read_text("utf-8"))
+CHANGES: Final = "\n".join(
+    file.read_text("utf-8") for file in sorted((RELEASES.parents[2] / "changelog.d").glob("*.md"))
+)
+SIDES: Final = {"agent": (agent, agent.AgentSettings), "collector": (collector, collector.CollectorSettings)}
+VOLATILE: Final = frozenset({"generated_unix_milliseconds", "generated"})
+"""Keys of a report that say when it was made."""
+
+
+def steady(value: Any) -> Any:
+    """Without what differs from one moment to the next."""
+    if isinstance(value, dict):
+        return {name: steady(part) for name, part in value.items() if name not in VOLATILE}
+    return [steady(part) for part in value] if isinstance(value, list) else value
+
+
+@pytest.mark.promise("R15")
+def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, figure):
+    """Once a command of this version has opened it: same figures, same closed year, same rows. Then it is served."""
+    with tarfile.open(RELEASES / "veilleuse-0.2.0-data.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    said = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert len(said) > 10
+    stack = Stack(tmp_path)
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(stack.data))
+    tables = rows(stack.data)
+    assert run(["account", "list"]) == 0
+    assert "grafana" in capsys.readouterr().out
+    assert rows(stack.data) == tables
+    with closing(sqlite3.connect(stack.data / "data.db")) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (migrations("data")[-1].number,)
+    for line, before in said.items():
+        assert run(shlex.split(line)) == 0
+        assert steady(json.loads(capsys.readouterr().out)) == steady(before), line
+    with stack:
+        assert stack.stop(stack.start_collector()) == 0
+    figure(f"0.2.0: {len(said)} outputs from {sum(tables.values()):,} rows are the same")
+
+
+def rows(data: Path) -> dict[str, int]:
+    """Rows of each table of the release, in both files."""
+    counts: dict[str, int] = {}
+    for name in ("data.db", "identity.db"):
+        with closing(sqlite3.connect(data / name)) as db:
+            tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            counts |= {one: db.execute(f"SELECT count(*) FROM {one}").fetchone()[0] for one in tables}
+    return counts
+
+
+@pytest.mark.promise("R15")
+@pytest.mark.parametrize("side", SIDES)
+def test_settings_of_0_2_are_read(side, figure):
+    """Each key with its default and each of its choices: it is taken, or told as no longer used, and told in the changelog."""
+    module, kind = SIDES[side]
+    now = {described.dotted for described in describe(kind)}
+    for key, values in NAMES[side].items():
+        for value in values:
+            told: list[str] = []
+            name = f"{module.ENVIRONMENT_PREFIX}__{key.upper().replace('.', '__')}"
+            module.read_settings(None, {name: value}, tell=told.append)
+            if key not in now:
+                assert [f"'{key}'" in line for line in told] == [True]
+                assert f"`{key}`" in CHANGES
+    figure(f"{len(NAMES[side])} settings of the {side} of 0.2.0 are read")
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_no_key_is_both_used_and_retired(side):
+    """A key that came back would be left out without a word; what was never there is no key of an earlier version."""
+    module, kind = SIDES[side]
+    assert not {described.dotted for described in describe(kind)} & module.RETIRED.keys()
+    assert all(why.startswith("since ") for why in module.RETIRED.values())
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_retired_key_is_told_and_left_out(side, tmp_path):
+    """In a file and in the environment, once each, with what to do; a key that never was stays an error."""
+    module, kind = SIDES[side]
+    file = tmp_path / "settings.toml"
+    file.write_text("[gone]\nurl = 1\n[log]\nlevel = 'error'\n")
+    told: list[str] = []
+    name = f"{module.ENVIRONMENT_PREFIX}__GONE__URL"
+    read: Any = load(
+        kind,
+        file=file,
+        environment={name: "x"},
+        prefix=module.ENVIRONMENT_PREFIX,
+        retired={"gone.url": "since 0.3: nobody is asked; remove it"},
+        tell=told.append,
+    )
+    assert read.log.level == "error"
+    assert told == [
+        f"key 'gone.url' in {file} is no longer used since 0.3: nobody is asked; remove it",
+        f"key 'gone.url' in the environment ({name}) is no longer used since 0.3: nobody is asked; remove it",
+    ]
+    with pytest.raises(ConfigurationError, match=r"unknown key 'gone\.url'"):
+        module.read_settings(file, {})
+
+
+@pytest.mark.parametrize(
+    ("side", "program"), [("collector", partial(run, ["serve"])), ("agent", partial(main, ["run"]))]
+)
+def test_a_retired_key_is_told_when_the_service_starts(side, program, tmp_path, monkeypatch, capsys):
+    """In one line on standard error, before what then hinders these two: no data directory, and a check that knows no such key."""
+    module, _ = SIDES[side]
+    monkeypatch.setitem(module.RETIRED, "gone.url", "since 0.3: nobody is asked; remove it")
+    monkeypatch.setenv(f"{module.ENVIRONMENT_PREFIX}__GONE__URL", "x")
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "none"))
+    assert program() != 0
+    (line, *_) = capsys.readouterr().err.splitlines()
+    assert "no longer used since 0.3: nobody is asked; remove it" in line
+    assert line.startswith(("veilleuse: key 'gone.url'", "veilleuse-agent: key 'gone.url'"))
+
+
+@pytest.mark.promise("R15")
+def test_metrics_of_0_2_are_exposed(figure):
+    """Every name that its dashboard and its alert rules may use, with every label; or it is told in the changelog as gone."""
+    gone = [name for name in NAMES["metrics"] if name not in BY_NAME]
+    assert not [name for name in gone if f"`{name}`" not in CHANGES]
+    lacking = {
+        name: sorted(set(labels) - set(BY_NAME[name].labels))
+        for name, labels in NAMES["metrics"].items()
+        if name in BY_NAME
+    }
+    assert not {name: labels for name, labels in lacking.items() if labels}
+    figure(f"{len(NAMES['metrics']) - len(gone)} of {len(NAMES['metrics'])} metrics of 0.2.0 are exposed")
+
+
+def options_now() -> dict[str, set[str]]:
+    """Command → its options, of both programs."""
+    found = {f"veilleuse {name}": options for name, options in leaves(get_command(app), ())}
+    for name in COMMANDS:
+        parser = argparse.ArgumentParser(add_help=False)
+        importlib.import_module(f"veilleuse.agent.commands.{name.replace('-', '_')}").add_arguments(parser)
+        own = {option for action in parser._actions for option in action.option_strings}
+        found[f"veilleuse-agent {name}"] = own | (set() if name in WITHOUT_SETTINGS else {"--config"})
+    return found
+
+
+def leaves(command: Any, words: tuple[str, ...]) -> list[tuple[str, set[str]]]:
+    """Commands that no other lies below."""
+    if hasattr(command, "list_commands"):
+        names = command.list_commands(None)
+        return [leaf for name in names for leaf in leaves(command.get_command(None, name), (*words, name))]
+    options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+    return [(" ".join(words), options)]
+
+
+@pytest.mark.promise("R15")
+def test_command_lines_of_0_2_are_taken(figure, capsys):
+    """Each command with each of its options; or it is told what became of it, and the changelog tells too."""
+    now: Mapping[str, set[str]] = options_now()
+    gone = {line for line in NAMES["commands"] if line not in now}
+    assert gone == {f"veilleuse {name}" for name in RETIRED}
+    for line in gone:
+        assert run([*line.split()[1:], "--some-option"]) == 2
+        assert f"'{line}' is gone since " in capsys.readouterr().err
+        assert f"`{line}`" in CHANGES
+    lacking = {
+        line: sorted(set(NAMES["commands"][line]) - now[line]) for line in NAMES["commands"].keys() - gone
+    }
+    assert not {line: options for line, options in lacking.items() if options}
+    figure(f"{len(NAMES['commands']) - len(gone)} of {len(NAMES['commands'])} commands of 0.2.0 are taken")
