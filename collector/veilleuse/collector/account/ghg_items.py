@@ -169,8 +169,8 @@ def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:
 def factor_change(before: ChosenFactor, after: ChosenFactor) -> str | None:
     """Return the label of a factor change; None: nothing changed.
 
-    Across two series, the method changes too. docs/methodology.md §8: ADEME's annual series ends with 2023, the one
-    smoothed over four years begins with 2024.
+    Across two series, the method changes too. docs/methodology.md §8: ADEME's annual series ends with 2023,
+    the one smoothed over four years begins with 2024.
     """
     old, new = before.factor, after.factor
     if old.series != new.series:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Computes the uncertainty of activity data by pedigree, after ABC: five scores → GSD² (pure). docs/methodology.md §6.
+"""Computes the uncertainty of activity data by pedigree, after ABC: five scores → GSD² (pure).
+docs/methodology.md §6.
 
 It applies to activity data only, never to a factor row by row: the factor enters once, on the total.
 """

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Adds server rooms to the yearly figure: other equipment, UPS loss and overhead (pure). docs/methodology.md §3.
+"""Adds server rooms to the yearly figure: other equipment, UPS loss and overhead (pure). docs/methodology.md
+§3.
 
 A row of class `other_room` has the metered energy that no machine accounts for (network, storage), the UPS
 loss and the overhead. Each is also in a column of its own. An unknown value is absent, and the row says that

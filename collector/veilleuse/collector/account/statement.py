@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the rows of the yearly export from a period's rows and factors (pure). docs/methodology.md §6, §8 and §10.
+"""Builds the rows of the yearly export from a period's rows and factors (pure). docs/methodology.md §6, §8
+and §10.
 
 The factor enters once, on the sum of the row or total, and so does its uncertainty.
 """

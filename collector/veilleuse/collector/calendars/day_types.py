@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Determines the day type (docs/methodology.md §4: open, school holiday, closed) of a site's civil day, and each type's
-share of a week.
+"""Determines the day type (docs/methodology.md §4: open, school holiday, closed) of a site's civil day, and
+each type's share of a week.
 
 Pure. A workstation reports its open band by ISO week. A week with two day types is shared in proportion to
 the open milliseconds of each, in integers, and is then `apportioned`.

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Models wall energy from state and load alone, for time without an energy counter (pure). docs/methodology.md §2."""
+"""Models wall energy from state and load alone, for time without an energy counter (pure).
+docs/methodology.md §2.
+"""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ STATE_POWERS: Final = {
     DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
     DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
     DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
-    # No screen, so one rest power. 475 W is full load (idle/max 0.21). 175 and 300 W of docs/methodology.md §2 are levels
-    # of service, which the curve reaches at 13 % and 41 % of load.
+    # No screen, so one rest power. 475 W is full load (idle/max 0.21). docs/methodology.md §2 has 175 and 300 W
+    # as levels of service, which the curve reaches at 13 % and 41 % of load.
     DeviceClass.SERVER: _powers(8, None, 100, 100, 475),
     # Desktop TEC median (56.5 kWh/year), equal to the SFF row.
     DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
@@ -137,7 +137,9 @@ PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
 """psys contains the platform: only the supply's loss is added (0.88), no base; our choice."""
 
 PSYS_DISCHARGE_PPM: Final = 1_200_000
-"""psys is trusted up to 1.2 × the battery's discharge. docs/methodology.md §1: 12.2 W against 9.3 W on one Kaby Lake."""
+"""psys is trusted up to 1.2 × the battery's discharge.
+docs/methodology.md §1: 12.2 W against 9.3 W on one Kaby Lake.
+"""
 PSYS_CHECK_MILLISECONDS: Final = 600_000
 """Least time on battery for that check: 10 minutes, our choice."""
 
@@ -152,8 +154,8 @@ SENSITIVITY_PUE_PPM: Final = 1_550_000
 SCREEN_MICROWATTS: Final = (microwatts(11), microwatts(12.5), microwatts(17), microwatts(12.5))
 """External screen that is on, in the order of wire.limits.DISPLAY_SIZES.
 
-22-27 inches: docs/methodology.md §3. Other sizes: p25 and p75 of device_tec_percentiles.csv (35.5 and 54.1 kWh a year),
-at 35 % on and 0.3 W otherwise. An unknown size uses the middle value.
+22-27 inches: docs/methodology.md §3. Other sizes: p25 and p75 of device_tec_percentiles.csv (35.5 and 54.1
+kWh a year), at 35 % on and 0.3 W otherwise. An unknown size uses the middle value.
 """
 SCREEN_U_PPM: Final = (u_ppm(1.5), u_ppm(1.5), u_ppm(1.5), UNKNOWN_U_PPM)
 

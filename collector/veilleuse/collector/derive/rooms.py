@@ -30,7 +30,8 @@ Hours = Mapping[str, Mapping[int, MeterReading]]
 """Meter → hour (Unix ms) → its reading."""
 
 RESIDUAL_ERROR_PPM: Final = -50_000
-"""Least residual of a correct tree: children above it measure over 5 % more than their meter. docs/methodology.md §3.
+"""Least residual of a correct tree: children above it measure over 5 % more than their meter.
+docs/methodology.md §3.
 """
 _LOSS_NOT_KNOWN: Final = "{}: the loss of the UPS is not known"
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Counts the fleet: devices in service, their place, their time by day type (pure). docs/methodology.md §6's M and N.
+"""Counts the fleet: devices in service, their place, their time by day type (pure). docs/methodology.md §6's
+M and N.
 
 With an inventory, its assets are the fleet. An asset counts from its day of service, or for the whole period
 where no day is given. An enrolled machine without an asset is matched with an unmatched asset of its class

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Post-stratifies a class by model × age, and tests the sample's composition against the fleet's (pure).
 
-docs/methodology.md §6. Each machine's energy is divided by its cell's scale, which gives the energy of a mean machine.
-The stratum's mean is then multiplied by the mean scale of the composition that the inventory reports. Cells
-with few machines are merged.
+docs/methodology.md §6. Each machine's energy is divided by its cell's scale, which gives the energy of a mean
+machine. The stratum's mean is then multiplied by the mean scale of the composition that the inventory
+reports. Cells with few machines are merged.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Models errors that a larger sample does not reduce: priors, calibrations, meters (pure). docs/methodology.md §6.
+"""Models errors that a larger sample does not reduce: priors, calibrations, meters (pure).
+docs/methodology.md §6.
 
 Prior errors correlate 1 within a hardware model, 0.5 between models of a class, 0 between classes. A
 calibration's error, gᵀΣg, is its model's own; the gain of its meter is common to all fits made with the

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Estimates the energy of all machines in service from the observed ones, with its interval (pure).
 
-docs/methodology.md §6; decision 0030 settles what that section leaves open. Energies are integer millijoules whose
-parts sum exactly to the whole. Uncertainties are standard uncertainties (k = 1) on the log scale.
+docs/methodology.md §6; decision 0030 settles what that section leaves open. Energies are integer millijoules
+whose parts sum exactly to the whole. Uncertainties are standard uncertainties (k = 1) on the log scale.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the estimator's inputs from machine periods: the sample and the fleet (pure). docs/methodology.md §6.
+"""Builds the estimator's inputs from machine periods: the sample and the fleet (pure). docs/methodology.md
+§6.
 
 Strata are device class × place: entity, site, population, power context. Any grouping of a report is a union
 of strata, so all groupings of one period have one total.

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Estimates means, spreads and the share always on from a class's whole sample, for thin strata (pure).
 
-docs/methodology.md §6, and decision 0030 for what it leaves open. Variances are of one machine's mean power, W².
+docs/methodology.md §6, and decision 0030 for what it leaves open. Variances are of one machine's mean power,
+W².
 """
 
 from __future__ import annotations
@@ -221,7 +222,8 @@ class Pool:
 
     @cached_property
     def spread(self) -> Spread:
-        """Variance between machines of one stratum, for both kinds together: docs/methodology.md §6's pooled s².
+        """Variance between machines of one stratum, for both kinds together: docs/methodology.md §6's pooled
+        s².
 
         It serves where strata do not separate kinds.
         """

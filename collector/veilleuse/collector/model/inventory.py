@@ -71,7 +71,8 @@ class Placement:
     """Place of an asset from a day on."""
 
     from_day: date
-    """The 1st of a month, except for the first: an entity's move takes effect on the next 1st. docs/methodology.md §5.
+    """The 1st of a month, except for the first: an entity's move takes effect on the next 1st.
+    docs/methodology.md §5.
     """
     entity: str
     site: str

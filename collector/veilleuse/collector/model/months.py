@@ -65,7 +65,8 @@ IMPUTED_COLUMNS: Final = (
     "imputed_energy_millijoules",
     "unobserved_milliseconds",
 )
-"""docs/methodology.md §4: imputed time, imputed energy, and unobserved time between the machine's first and last day.
+"""docs/methodology.md §4: imputed time, imputed energy, and unobserved time between the machine's first and
+last day.
 
 Imputed time has no known state and uses this machine's own history. Imputed energy includes that of time on
 without any energy.

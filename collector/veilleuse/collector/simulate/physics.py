@@ -3,9 +3,9 @@
 """Computes the true power of simulated machines, and their sensors' readings (pure).
 
 Truth = the priors of the derivation × errors that are drawn once. The errors have the size and correlations
-of docs/methodology.md §6: common to a hardware model, half common within a class. So a report's interval should contain
-the truth in 95 of 100 simulations. For metered or battery energy, the sensor has the error and the truth has
-none.
+of docs/methodology.md §6: common to a hardware model, half common within a class. So a report's interval
+should contain the truth in 95 of 100 simulations. For metered or battery energy, the sensor has the error and
+the truth has none.
 """
 
 from __future__ import annotations
