@@ -69,8 +69,8 @@ STATE_POWERS: Final = {
     DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
     DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
     DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
-    # No screen, so one rest power. 475 W is full load (idle/max 0.21). docs/methodology.md §2 has 175 and 300 W
-    # as levels of service, which the curve reaches at 13 % and 41 % of load.
+    # No screen, so one rest power. 475 W is full load (idle/max 0.21). 175 and 300 W of
+    # docs/methodology.md §2 are levels of service, which the curve reaches at 13 % and 41 % of load.
     DeviceClass.SERVER: _powers(8, None, 100, 100, 475),
     # Desktop TEC median (56.5 kWh/year), equal to the SFF row.
     DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
