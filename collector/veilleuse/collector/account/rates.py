@@ -51,7 +51,7 @@ class HostShares(Protocol):
 
 
 def rates_of(tallies: Iterable[HostShares]) -> Rates:
-    """The usual watts of each class in each state; while idle, of the machines that only a model knows."""
+    """Return the usual watts of each class in each state; for idle, of the machines known by a model only."""
     found: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
     for tally in tallies:
         for host_id, (_, state), time, energy in spent_of(tally):
@@ -92,7 +92,7 @@ def _is_at(watts: float, time: int, energy: int) -> bool:
 
 
 def spent_of(tally: HostShares) -> list[Spent]:
-    """Of all its machines."""
+    """Return the time and energy of all machines of a tally, by part and state."""
     none = Counter[HostId]()
     found: list[Spent] = []
     for key in sorted(tally.spans.keys() | tally.draws.keys()):

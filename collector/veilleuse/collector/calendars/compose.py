@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composes the calendar for machines from a declaration:
-the weekly timetable, and dated closures for three years.
+"""Composes the calendar for machines from a declaration: the weekly timetable, and dated closures for three
+years.
 
 Closures range from last year to next year; the calendar year changes on 1 October. So machines always have
 the holidays of the next 15 months. A running collector changes a site's calendar once a year and in time.

@@ -69,8 +69,8 @@ STATE_POWERS: Final = {
     DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
     DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
     DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
-    # No screen, so one rest power. 475 W is full load (idle/max 0.21). 175 and 300 W of docs/methodology.md
-    # §2 are levels of service, which the curve reaches at 13 % and 41 % of load.
+    # No screen, so one rest power. 475 W is full load (idle/max 0.21). 175 and 300 W of
+    # docs/methodology.md §2 are levels of service, which the curve reaches at 13 % and 41 % of load.
     DeviceClass.SERVER: _powers(8, None, 100, 100, 475),
     # Desktop TEC median (56.5 kWh/year), equal to the SFF row.
     DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
@@ -137,8 +137,8 @@ PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
 """psys contains the platform: only the supply's loss is added (0.88), no base; our choice."""
 
 PSYS_DISCHARGE_PPM: Final = 1_200_000
-"""psys is trusted up to 1.2 × the battery's discharge. docs/methodology.md §1: 12.2 W against 9.3 W on one
-Kaby Lake.
+"""psys is trusted up to 1.2 × the battery's discharge.
+docs/methodology.md §1: 12.2 W against 9.3 W on one Kaby Lake.
 """
 PSYS_CHECK_MILLISECONDS: Final = 600_000
 """Least time on battery for that check: 10 minutes, our choice."""

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Gives the default mean power of device classes,
-for `Assumptions.class_microwatts` (pure, except the shipped table).
+"""Gives the default mean power of device classes, for `Assumptions.class_microwatts` (pure, except the
+shipped table).
 
 A device that only an inventory knows takes its class default, GSD² 2.0 (docs/methodology.md §7). The figures
 and their sources, class by class, are in data/inventory_class_defaults.csv. A class that is not there has no

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Predicts the energy of a stratum's unobserved machine time,
-with variance terms that add up over strata (pure).
+"""Predicts the energy of a stratum's unobserved machine time, with variance terms that add up over strata
+(pure).
 
 docs/methodology.md §6, decision 0030. A stratum uses its own mean; the class's mean where the stratum is
 thin; the class default where nothing was observed.
@@ -347,11 +347,11 @@ _ALL = (1.0,) * len(DAY_TYPES)
 
 
 def with_time_on(predictions: Sequence[Prediction], pool: Pool) -> None:
-    """Add the variance of display-on time to strata of screens:
-    c²·(1/n + 1/u) × the squared extrapolated energy.
+    """Add the variance of display-on time to strata of screens: c²·(1/n + 1/u) × the squared extrapolated
+    energy.
 
-    c is the relative spread of the display-on time of one PC's screens. n PCs were observed; u PCs have as
-    much time as was not observed. Strata that use the class's mean share its n, because their errors are
+    Here c is the relative spread of the display-on time of one PC's screens. n PCs were observed; u PCs have
+    as much time as was not observed. Strata that use the class's mean share its n, because their errors are
     common.
     """
     if not pool.n:

@@ -143,7 +143,9 @@ class InService:
     cells: Mapping[SampleCell, int] = field(default_factory=dict)
     """Machines by model and age; empty: not known."""
     standby_milliseconds: int = 0
-    """Time in service of external screens while not on: the rest of N·T in docs/methodology.md §1."""
+    """Time in service of external screens while they are not on:
+    the rest of N·T in docs/methodology.md §1.
+    """
     default_milliseconds: Days = (0,) * len(DAY_TYPES)
     """Machine time at the class default, in addition to `milliseconds`: no sample represents it."""
 

@@ -18,8 +18,8 @@ from veilleuse.wire.vocabulary import Word
 INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)
 """Uncertainty where the source gives none: docs/methodology.md §8. Flagged `uncertainty_inherited`."""
 PROVISIONAL_U: Final = 0.108
-"""Log-scale uncertainty of using another year's factor: rms of the last yearly log steps, docs/methodology.md
-§8.
+"""Log-scale uncertainty of using another year's factor:
+rms of the last yearly log steps, docs/methodology.md §8.
 """
 COMPONENTS: Final = ("combustion", "upstream", "losses")
 

@@ -285,19 +285,18 @@ class IndicatorFigure:
 
 GaugeParts: TypeAlias = tuple[Mapping[str, float], ...]
 """Gauge by gauge, value of the label that parts it ("" where none does) → amount, in kWh where the gauge is
-in joules. What is not known is absent.
-"""
+in joules. What is not known
+is absent."""
 
 
 def known_part(value: float | str | None, label: str = "") -> dict[str, float]:
-    """The only part of a gauge; none where it is not known."""
+    """Return the only part of a gauge; none where its value is not known."""
     return {} if value is None else {label: float(value)}
 
 
 @dataclass(frozen=True, slots=True)
 class EmissionsRow:
     """One row of the yearly export: docs/methodology.md §10's columns, in its order.
-
     None = absent, never zero.
     """
 

@@ -122,8 +122,8 @@ assert len(METHOD_COLUMNS) == 3 * len(Method), "one triple of columns per method
 
 
 def use_of(vector: Vector) -> BandUse:
-    """Return the use of a stored vector's band, without imputed time and energy: docs/methodology.md §4, rule
-    4.
+    """Return the use of a stored vector's band, without imputed time and energy:
+    docs/methodology.md §4, rule 4.
     """
 
     def total(places: Sequence[int]) -> int:
@@ -350,7 +350,7 @@ class Figure:
 
 
 def judged(found: bool | None) -> Pair:
-    """A machine that could be judged, or could not."""
+    """Return (verdict, 1) of a machine with a verdict; (0, 0) without one."""
     return (0.0, 0.0) if found is None else (float(found), 1.0)
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Years that commands, files and the API take. A year outside them is a slip of the hand."""
+"""Defines the years that commands, files and the API accept. A year outside is a typing error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class YearRange(NamedTuple):
     last: int
 
     def holds(self, year: int) -> bool:
-        """Whether a year is one of them."""
+        """Return whether a year is in the range."""
         return self.first <= year <= self.last
 
 
@@ -23,8 +23,8 @@ PERIODS: Final = YearRange(2000, 2200)
 API: Final = YearRange(2000, 2099)
 """Years of a question to the API, whose dates begin with 20."""
 DATED: Final = YearRange(2000, 2999)
-"""Years from which a meter or a share holds, and years of readings: an end that is open may be written as a
-far one.
+"""Years from which a meter or a share holds, and years of readings:
+an end that is open may be written as a far one.
 """
 ENTERED: Final = YearRange(1990, 2099)
 """Years of purchases, and of lines of the REEN sheet."""

@@ -58,7 +58,9 @@ class GaugedIndicator(SobrietyIndicator, Protocol):
 
 @runtime_checkable
 class MachineRatio(Protocol):
-    """An indicator that is a ratio of sums over machines: a sample of machines then gives an interval for the fleet."""
+    """An indicator that is a ratio of sums over machines:
+    a sample of machines then gives an interval for the fleet.
+    """
 
     def pair(self, machine: IndicatorMachine, targets: Targets, /) -> Pair:
         """Return (part, whole) of one machine; 0 of 0 where it is in neither."""

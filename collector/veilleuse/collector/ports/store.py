@@ -60,8 +60,8 @@ class WriteStore(Protocol):
 class ReadStore(Protocol):
     """Ports for reading, beside the writer and in any process.
 
-    Each reader is opened at its first use, on connections of its own; all are closed together. Opening one raises
-    DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged.
+    Each reader is opened at its first use, on connections of its own; all are closed together. Opening one
+    raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged.
     """
 
     @property

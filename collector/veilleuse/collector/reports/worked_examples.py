@@ -160,7 +160,7 @@ def _written(expected: str) -> tuple[Fraction, Fraction]:
 def _energies_and_emissions() -> Iterator[WorkedExample]:
     energy = units.millijoules_from_watts(65, 900 * units.MILLISECONDS_PER_SECOND)
     got = units.kwh_from_millijoules(round(energy))
-    yield _answer("8", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
+    yield _answer("13", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
     book = factor_book()
     owid = emissions.emissions(Fraction(10), book.named("OWID-FRA-2023"))
     yield _exact("13", "OWID table", "10 kWh, FR 2023", "0.55275", owid.total_kgco2e, "kgCO2e")
@@ -342,11 +342,11 @@ def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
 
 def _uncertainty() -> Iterator[WorkedExample]:
     last = factor_book().choose(_ZONE, 2022)
-    yield _answer("5", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
+    yield _answer("6", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
     gsd2 = priors.u_ppm(1.5) / priors.MILLION
-    yield _answer("5", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
-    yield _answer("5", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200))
-    yield _answer("5", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
+    yield _answer("6", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
+    yield _answer("6", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200))
+    yield _answer("6", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
     shown = rounding.round_interval((1_124_000.0, 1_088_520.4, 1_160_636.2))
     for what, expected, text in zip(
         ("value", "lower end", "upper end"), ("1124000", "1089000", "1161000"), shown, strict=True
@@ -358,8 +358,8 @@ def _sober_about_size() -> Iterator[WorkedExample]:
     factor = factor_book().choose(_ZONE, 2024).factor
     fleet_kgco2e = emissions.emissions(Fraction(13_000 * 70), factor).total_kgco2e
     inputs = "13,000 PCs × 70 kWh, 2024"
-    yield _answer("5", "sober about size", inputs, "47", fleet_kgco2e / KILOGRAMS_PER_TONNE, "tCO2e")
-    yield _answer("5", "sober about size, share", f"{inputs}; of 2,103 t", "2", fleet_kgco2e / 21_030, "%")
+    yield _answer("8", "sober about size", inputs, "47", fleet_kgco2e / KILOGRAMS_PER_TONNE, "tCO2e")
+    yield _answer("8", "sober about size, share", f"{inputs}; of 2,103 t", "2", fleet_kgco2e / 21_030, "%")
     back = emissions.emissions(Fraction(40_500_000), factor).total_kgco2e / KILOGRAMS_PER_TONNE
     yield _within(
         "8",

@@ -153,7 +153,7 @@ _SLEEP_SECONDS: Final = 1_800
 
 
 def put_sites(context: AdminContext, timetables: dict[EntitySite, Timetable]) -> None:
-    """Each with all the calendars that it had."""
+    """Store each site with all calendars that it had."""
     for place in PLACES:
         put(context, site=place.site, zone=ZONE, time_zone=TIME_ZONE)
         versions = timetables[place].versions
@@ -175,7 +175,7 @@ def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
 def enrol(
     context: AdminContext, order: SimulationOrder, fleet: Sequence[SimulatedDevice]
 ) -> dict[int, HostId]:
-    """Device number → host of every machine with an agent."""
+    """Enrol every machine with an agent; return device number → host."""
     registry = context.office.registry
 
     def job() -> dict[int, HostId]:

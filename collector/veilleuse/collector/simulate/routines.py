@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Generates the daily states of simulated machines: in use, left on, asleep, off (pure).
-Each has its own habits, drawn once.
+"""Generates the daily states of simulated machines: in use, left on, asleep, off (pure). Each has its own
+habits, drawn once.
 
 The habits are invented, within published ranges (one machine in ten never sleeps, docs/methodology.md §14;
 four weeks of summer).

@@ -177,7 +177,8 @@ def _milliwatts(form: _Form, row: int, said: dict[str, str], milliseconds: int) 
         value = value * MILLISECONDS_PER_HOUR / milliseconds
     if value > SERVER_CEILING_WATTS * MILLIWATTS_PER_WATT:
         raise UsageError(
-            f"row {row}, column {column}: '{_short(said[column])}' makes {value / MILLIWATTS_PER_WATT:,.0f} W, more "
+            f"row {row}, column {column}: '{_short(said[column])}' "
+            f"makes {value / MILLIWATTS_PER_WATT:,.0f} W, more "
             "than one machine draws "
             f"({SERVER_CEILING_WATTS:,} W): look at the unit of measurement"
         )
