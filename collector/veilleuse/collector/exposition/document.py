@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/metrics.md from the catalogue: `python -m veilleuse.collector.exposition.document`."""
+"""Prints docs/metrics.md from the catalogue: `python -m veilleuse.collector.exposition.document`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ standard `process_*` and `python_*` metrics of the Prometheus client.
 
 
 def markdown() -> str:
-    """docs/metrics.md, whole."""
+    """Return the full text of docs/metrics.md."""
     parts = [_PREAMBLE]
     for title, metrics in _CHAPTERS:
         parts.append(f"## {title}\n")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Metrics of the fleet: energy, emissions, states, indicators, factors; and of single servers."""
+"""Defines the metrics of the fleet (energy, emissions, states, indicators, factors) and of single servers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 from veilleuse.collector.exposition.metric import MetricOrigin, counter, gauge
 
 GROUP: Final = ("entity", "site", "population", "device_class")
-"""The labels of a group of machines, from our own registry only."""
+"""Labels of a group of machines; their values come only from our own registry."""
 RELEASED: Final = ("entity", "population", "device_class", "zone")
-"""The labels of a row of a released month: its partition has grid zones, no sites."""
+"""Labels of a row of a released month: it is partitioned by grid zone, not by site."""
 
 ENERGY: Final = counter(
     "veilleuse_energy_joules_total",
@@ -38,7 +38,8 @@ POWER_HOSTS: Final = gauge(
     GROUP,
     MetricOrigin.RECORDS,
 )
-# No device class: it can change with what a machine says of itself, and would take its past along: a counter that falls.
+# No device class: it can change with a machine's facts. Past time would move to another series, and a counter
+# would fall.
 STATE_SECONDS: Final = counter(
     "veilleuse_state_seconds_total",
     "Time servers spent in each state, as recorded; virtual machines included.",
@@ -243,7 +244,8 @@ FLEET: Final = (
 PER_HOST: Final = (HOST_POWER, HOST_DAY_ENERGY)
 
 
-# A name of its own beside the label: a sum over veilleuse_day_emissions_grams can never hold both ledgers by mistake.
+# A separate name, not only a label, so that a sum over veilleuse_day_emissions_grams never mixes both
+# ledgers.
 INDICATIVE_DAY_EMISSIONS: Final = gauge(
     "veilleuse_indicative_day_emissions_grams",
     "Indicatif, hors bilan: CO2 equivalent of servers over the last closed civil day, hour by hour with the grid's intensity; of the"
@@ -282,7 +284,7 @@ INTENSITY_CALLS: Final = gauge(
     MetricOrigin.INTENSITIES,
 )
 GRID_SERIES: Final = 16
-"""Most (zone, series, status) shown: series of one's own could else be without end."""
+"""Maximum (zone, series, status) shown: imported series could be unlimited."""
 GRID: Final = (
     INDICATIVE_DAY_EMISSIONS,
     INDICATIVE_DAY_COVERAGE,

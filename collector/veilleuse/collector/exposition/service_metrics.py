@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Metrics of the agents, of the collector and of its web process."""
+"""Defines the metrics of the agents, of the collector and of its web process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 from veilleuse.collector.exposition.metric import MetricOrigin, counter, gauge, histogram, summary
 
 OTHER: Final = "other"
-"""Label value of what is not in a closed list."""
+"""Label value of everything outside a closed list."""
 VERSIONS: Final = 5
-"""Agent versions told apart; the rarer ones are `other`."""
+"""Maximum agent versions with their own label value; the rarer ones are `other`."""
 
 CONTACT_AGE: Final = gauge(
     "veilleuse_agent_last_contact_age_seconds",

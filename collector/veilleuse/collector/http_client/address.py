@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Check which servers and proxies may be asked, before anything is sent."""
+"""Checks addresses of servers and proxies before anything is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ PROXY_PORT: Final = 3128
 
 
 class FetchError(CollectorError):
-    """A server was not asked, or its answer cannot be used. `outcome`: one of model.grid.OUTCOMES."""
+    """FetchError: a request was not sent, or its answer cannot be used.
+
+    `outcome`: one of model.grid.OUTCOMES.
+    """
 
     def __init__(self, outcome: str, text: str) -> None:
         super().__init__(text)
@@ -23,7 +26,7 @@ class FetchError(CollectorError):
 
 
 def checked_address(url: str, what: str) -> SplitResult:
-    """Split a URL: https anywhere, http to this machine alone. Raises FetchError, not_configured."""
+    """Split a URL: https anywhere, http to this machine only. Raises FetchError, not_configured."""
     parts = _checked(url, what)
     host = parts.hostname or ""
     if parts.scheme == "http" and not _is_loopback(host):
@@ -43,14 +46,14 @@ def checked_proxy(url: str) -> str:
 
 
 def origin_of(parts: SplitResult, port: int | None = None) -> str:
-    """Return scheme, host and port, without a path; `port`: where none is named."""
+    """Return scheme, host and port, without a path; `port`: default when none is named."""
     host = parts.hostname or ""
     port = parts.port or port
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port else "")
 
 
 def _checked(url: str, what: str) -> SplitResult:
-    shown = what if "@" in url else f"{what} '{url}'"  # what stands before an @ may be a password
+    shown = what if "@" in url else f"{what} '{url}'"  # text before an @ may be a password
     try:
         parts = urlsplit(url)
         port = parts.port
