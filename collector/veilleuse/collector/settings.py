@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The collector's settings. TOML file < environment `VEILLEUSE__…` < flags. Read once, in the composition roots."""
+"""Reads the collector's settings.
+
+TOML file < environment `VEILLEUSE__…` < flags. Read once, in the composition roots.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,14 @@ from veilleuse.wire.settings_file import Section, describe, load, setting
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
 RETIRED: Final[Mapping[str, str]] = {}
-"""Key of an earlier version → `since VERSION: why, and what to do`. Told when the service starts; never an error."""
+"""Key of an earlier version → `since VERSION: why, and what to do`. Logged when the service starts; never an
+error."""
 
 
 def check_server_names(names: tuple[str, ...]) -> None:
-    """Raises ValueError unless each is a DNS name (`*.` in front is allowed) or an IP address, and there is one."""
+    """Raise ValueError unless each is a DNS name (a leading `*.` is allowed) or an IP address, and there is
+    one.
+    """
     if not names:
         raise ValueError("it must name the collector as agents do")
     for name in names:
@@ -43,7 +49,7 @@ def _is_ip_address(text: str) -> bool:
 
 
 class Grpc(Section):
-    """Where agents connect."""
+    """Sets addresses and limits of the agents' services."""
 
     address: str = setting(
         "127.0.0.1:8641", "host:port of the mTLS service (Hello, Push, Renew).", check=split_address
@@ -75,12 +81,12 @@ class Grpc(Section):
 
     @property
     def admitted_pushes(self) -> int:
-        """`queue_pushes`, at most seven in eight of `workers`. ≥ 1."""
+        """Return `queue_pushes`, limited to seven in eight of `workers`. ≥ 1."""
         return min(self.queue_pushes, max(1, self.workers * 7 // 8))
 
 
 class Http(Section):
-    """Where people and Prometheus connect."""
+    """Sets address and limits of the pages, the API and /metrics."""
 
     address: str = setting("127.0.0.1:8640", "host:port of the pages and /metrics.", check=split_address)
     metrics_token_file: str = setting(
@@ -96,7 +102,7 @@ class Http(Section):
 
 
 class Pki(Section):
-    """The embedded certificate authority."""
+    """Sets up the embedded certificate authority."""
 
     server_names: tuple[str, ...] = setting(
         ("localhost", "127.0.0.1", "::1"),
@@ -115,7 +121,7 @@ class Pki(Section):
 
 
 class Store(Section):
-    """The database."""
+    """Sets the free space that the database leaves."""
 
     free_bytes_minimum: int = setting(
         256 * 1024 * 1024, "Free space under which no record is accepted any more.", minimum=0
@@ -126,7 +132,10 @@ class Store(Section):
 
 
 class RetentionSettings(Section):
-    """How long rows of machines are kept. PC: workstation or classroom PC. What is older goes, every day."""
+    """Sets how long rows of machines are kept.
+
+    PC: workstation or classroom PC. Older rows are deleted every day.
+    """
 
     pc_daily_days: int = setting(
         62,
@@ -148,7 +157,7 @@ class RetentionSettings(Section):
 
 
 class Backup(Section):
-    """Copies of everything: `veilleuse backup`, `veilleuse restore`."""
+    """Sets up backups of the data directory: `veilleuse backup`, `veilleuse restore`."""
 
     key_file: str = setting(
         "",
@@ -158,7 +167,7 @@ class Backup(Section):
 
 
 class ReportingSettings(Section):
-    """How figures are cut."""
+    """Sets how figures are grouped and published."""
 
     time_zone: str = setting(
         "Europe/Paris",
@@ -176,7 +185,7 @@ class ReportingSettings(Section):
 
 
 class ClosingSettings(Section):
-    """When a year may be closed definitively: `veilleuse close`."""
+    """Sets when a year may be closed definitively: `veilleuse close`."""
 
     coverage_minimum_ratio: float = setting(
         0.3,
@@ -188,7 +197,7 @@ class ClosingSettings(Section):
 
 
 class Derive(Section):
-    """How energy is derived where it is not measured."""
+    """Sets how energy is derived where it is not measured."""
 
     laptop_plugged_share: float = setting(
         0.5, "Share of its off and asleep time a laptop is on its charger.", minimum=0, maximum=1
@@ -196,7 +205,7 @@ class Derive(Section):
 
 
 def check_reused_purchases(targets: tuple[str, ...]) -> None:
-    """Raises ValueError unless each is CATEGORY@YEAR=SHARE with a year and a share of 0 to 1."""
+    """Raise ValueError unless each is CATEGORY@YEAR=SHARE with a year and a share of 0 to 1."""
     for target in targets:
         _reused_purchase(target)
 
@@ -214,7 +223,7 @@ def _reused_purchase(target: str) -> tuple[str, int, float]:
 
 
 def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
-    """A check: one of the edges that agents sort by."""
+    """Return a check that a value is one of the bucket edges of agents."""
 
     def check(value: int) -> None:
         if value not in edges:
@@ -226,7 +235,7 @@ def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
 
 
 class Indicators(Section):
-    """Targets and tests of the sobriety indicators: docs/methodology.md §12."""
+    """Sets targets and tests of the sobriety indicators: docs/methodology.md §12."""
 
     out_of_hours_target_ratio: float = setting(
         0.05, "I1: highest share of the closed hours a machine should be on.", minimum=0, maximum=1
@@ -290,12 +299,15 @@ class Indicators(Section):
 
     @property
     def reused_purchases(self) -> tuple[tuple[str, int, float], ...]:
-        """(category, from which year, share)."""
+        """Return (category, first year, share)."""
         return tuple(_reused_purchase(target) for target in self.reused_purchases_targets)
 
 
 class IntensitySettings(Section):
-    """Intensity of the grid over time, for the indicative ledger. Nothing is asked of anybody unless a connector is on."""
+    """Sets up polls of grid intensities, for the indicative ledger.
+
+    No server is called unless a connector is on.
+    """
 
     odre: bool = setting(
         False, "Poll ODRÉ, the open data of France's networks (RTE's éCO2mix); no account is needed."
@@ -333,18 +345,18 @@ class IntensitySettings(Section):
 
     @property
     def polled(self) -> bool:
-        """Whether any connector is on."""
+        """Tell if any connector is on."""
         return self.odre or bool(self.electricity_maps_token_file)
 
 
 class Log(Section):
-    """What the process says."""
+    """Sets the log level."""
 
     level: str = setting("info", "Least severe event logged.", choices=("debug", "info", "warning", "error"))
 
 
 class CollectorSettings(Section):
-    """Everything."""
+    """Holds all settings of the collector."""
 
     data_dir: Path = setting(Path("/var/lib/veilleuse"), "Data directory; mode 0700.")
     grpc: Grpc = setting(Grpc(), "")
@@ -367,9 +379,10 @@ def read_settings(
     overrides: Mapping[str, str] | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> CollectorSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError.
+    """Return the settings. Raises ConfigurationError.
 
-    `tell` is called with one line for each key that is no longer used.
+    `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. `tell` is called with one
+    line for each key that is no longer used.
     """
     if environment is None:
         environment = os.environ
@@ -386,12 +399,12 @@ def read_settings(
 
 
 def child_environment(settings: CollectorSettings) -> dict[str, str]:
-    """This process's environment with every setting in it, for a child that shall read the very same ones."""
+    """Return this process's environment with every setting, so that a child reads the same settings."""
     return {**os.environ, **settings_environment(settings)}
 
 
 def settings_environment(settings: CollectorSettings) -> dict[str, str]:
-    """Every setting as `read_settings` takes it from the environment."""
+    """Return every setting in the form that `read_settings` reads from the environment."""
     values: dict[str, str] = {}
     for described in describe(CollectorSettings):
         value: object = settings
@@ -403,7 +416,7 @@ def settings_environment(settings: CollectorSettings) -> dict[str, str]:
 
 
 def is_french(environment: Mapping[str, str] | None = None) -> bool:
-    """True when the locale for messages is French; `environment` None = the process's. Source: locale(7)."""
+    """Tell if the locale for messages is French; `environment` None = the process's. Source: locale(7)."""
     if environment is None:
         environment = os.environ
     names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
@@ -411,5 +424,8 @@ def is_french(environment: Mapping[str, str] | None = None) -> bool:
 
 
 def notify_socket() -> str:
-    """Where systemd wants to be told of our state: sd_notify(3). Empty when it did not start us."""
+    """Return the address of systemd's socket for state messages: sd_notify(3).
+
+    Empty when systemd did not start us.
+    """
     return os.environ.get("NOTIFY_SOCKET", "")

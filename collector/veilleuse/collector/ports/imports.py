@@ -54,7 +54,7 @@ class InventoryReader(Protocol):
         """Return the headcounts by entity and day."""
 
     def doubts(self) -> tuple[Doubt, ...]:
-        """Those of the last matching."""
+        """Return the doubts of the last matching."""
 
     def inventory_imported_on(self) -> date | None:
         """Return the UTC date of the last import with a change;
@@ -94,7 +94,7 @@ class InventoryStore(Protocol):
 
 
 class FactorSource(Protocol):
-    """Source of factors."""
+    """Delivers factors of one publisher."""
 
     name: str
 

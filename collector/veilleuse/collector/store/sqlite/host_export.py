@@ -48,7 +48,7 @@ def export_host(directory: Path, host_id: HostId) -> Iterator[tuple[str, Iterato
     with closing(Database(directory / DATA_FILE, writing=False)) as data:
         database = utilities(data.connection)
         with data.translated():
-            data.connection.execute("BEGIN")  # all tables from one snapshot
+            data.connection.execute("BEGIN")  # one snapshot for all tables
             for table in sorted(database.tables, key=lambda table: table.name):
                 if "host_id" in table.columns_dict:
                     sql = _OF_SUMS.get(table.name, f"SELECT * FROM {table.name} WHERE host_id = :host")
