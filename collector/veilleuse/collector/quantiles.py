@@ -28,11 +28,11 @@ def tail(t: float, degrees_of_freedom: float) -> float:
         math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     )
     if x < (a + 1) / (a + b + 2):
-        return front * _continued(a, b, x) / a
-    return 1 - front * _continued(b, a, 1 - x) / b
+        return front * _continued_fraction(a, b, x) / a
+    return 1 - front * _continued_fraction(b, a, 1 - x) / b
 
 
-def _continued(a: float, b: float, x: float) -> float:
+def _continued_fraction(a: float, b: float, x: float) -> float:
     """Return the incomplete beta function's continued fraction, by Lentz's method: DLMF 8.17.22."""
     c, d = 1.0, 1 - (a + b) * x / (a + 1)
     d = 1 / (d or _TINY)

@@ -234,7 +234,7 @@ class Judge:
         the day.
         """
         servers = self.server_condition(hosts, rollouts.get(Population.SERVER) or Rollout(Population.SERVER))
-        pcs = (self._awaited(one) for one in self.past.told or () if one.machines >= self.k)
+        pcs = (self._mark_waiting(one) for one in self.past.told or () if one.machines >= self.k)
         return (*((servers,) if servers else ()), *pcs)
 
     def server_condition(self, hosts: Iterable[Host], rollout: Rollout) -> Condition | None:
@@ -261,9 +261,9 @@ class Judge:
         told = count.silent - count.silent % self.k
         level = _level(population, told, count.machines, self.past.usual(population))
         machines = count.machines - count.machines % self.k
-        return self._awaited(Condition(population, level, told, machines, count.window.first))
+        return self._mark_waiting(Condition(population, level, told, machines, count.window.first))
 
-    def _awaited(self, one: Condition) -> Condition:
+    def _mark_waiting(self, one: Condition) -> Condition:
         """Replace a PC's level by WAITING where this collector has not listened since before the window."""
         started = self.started_unix_milliseconds
         if one.level is SilenceLevel.GOOD or (
@@ -272,7 +272,7 @@ class Judge:
             return one
         return replace(one, level=SilenceLevel.WAITING)
 
-    def noted(
+    def add_day(
         self, pcs: Mapping[Population, PopulationCount], today: date, heard: date | None = None
     ) -> Past:
         """Return the history with this UTC day; its first count stays.
@@ -338,7 +338,7 @@ def _day(unix_milliseconds: int) -> date:
     return date(1970, 1, 1) + timedelta(days=unix_milliseconds // MILLISECONDS_PER_DAY)
 
 
-def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, PopulationCount]:
+def count_pcs(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, PopulationCount]:
     """Count PCs that enrolled before the window of their site, by population; populations without any are
     absent.
     """

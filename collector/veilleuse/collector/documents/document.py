@@ -119,7 +119,7 @@ class Document:
         return (*known, *(name for name in present if name not in set(known)))
 
 
-def under_way(document: Document, today: date, until: date | None = None) -> Document:
+def add_under_way(document: Document, today: date, until: date | None = None) -> Document:
     """Add the last day in the figures to the head and to each row of a period that is not over.
 
     `until` = None: today; its figures so far count. A document that has UNDER_WAY_UNTIL, or whose period is
@@ -177,10 +177,10 @@ def renderer(name: str) -> Callable[[Document], bytes]:
     found = cast(  # tests check the type of each function of FORMATS
         "Callable[[Document], bytes]", getattr(import_module(module), function)
     )
-    return lambda document: found(cleaned(document))
+    return lambda document: found(clean(document))
 
 
-def cleaned(document: Document) -> Document:
+def clean(document: Document) -> Document:
     """Return the document with every text made plain: no control, bidi or unencodable character, bounded
     length.
     """

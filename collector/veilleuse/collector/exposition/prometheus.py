@@ -82,7 +82,7 @@ def _family(metric: Metric, samples: Iterable[Sample]) -> Family:
         metric.name, metric.help, labels=metric.labels
     )
     for labels, value in samples:
-        family.add_metric([_encodable(label) for label in labels], value)
+        family.add_metric([_replace_invalid(label) for label in labels], value)
     return family
 
 
@@ -99,18 +99,18 @@ def _text(metric: Metric, samples: Iterable[Sample]) -> str:
     name = metric.name
     # A label name has no '%': the template holds only names and its own '%s'.
     template = name + "{" + ",".join(f'{label}="%s"' for label in metric.labels) + "} "
-    lines = [template % tuple(map(_escaped, labels)) + _number(value) + "\n" for labels, value in samples]
+    lines = [template % tuple(map(_escape, labels)) + _number(value) + "\n" for labels, value in samples]
     return f"# HELP {name} {metric.help}\n# TYPE {name} {metric.kind}\n" + "".join(lines)
 
 
-def _escaped(value: str) -> str:
+def _escape(value: str) -> str:
     """Escape \\, " and line feed in a label value, as the format requires."""
     if value.isalnum() and value.isascii():
         return value
-    return _encodable(value).translate(_LABEL_ESCAPES)
+    return _replace_invalid(value).translate(_LABEL_ESCAPES)
 
 
-def _encodable(value: str) -> str:
+def _replace_invalid(value: str) -> str:
     """Replace characters that UTF-8 cannot encode by '?'."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 

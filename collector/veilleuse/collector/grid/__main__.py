@@ -16,7 +16,7 @@ import time
 from functools import partial
 from typing import Final
 
-from veilleuse.collector.grid.poll import LedgerBeside, due, enabled, poll
+from veilleuse.collector.grid.poll import RemoteLedger, enabled_connectors, is_due, poll
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
@@ -46,14 +46,14 @@ def _main() -> int:
 
 
 def _poll(settings: CollectorSettings) -> int:
-    ledger = LedgerBeside(partial(ask, settings.data_dir, timeout_seconds=_ASK_SECONDS))
+    ledger = RemoteLedger(partial(ask, settings.data_dir, timeout_seconds=_ASK_SECONDS))
     known = {state.connector: state for state in ledger.polls()}
     minutes = settings.intensity.poll_minutes
     wanted = [
         name
-        for name in enabled(settings.intensity)
+        for name in enabled_connectors(settings.intensity)
         # not for security: spreads the polls of collectors
-        if due(known.get(name), name, minutes, _now(), random.random())
+        if is_due(known.get(name), name, minutes, _now(), random.random())
     ]
     failed = 0
     for done in poll(settings.intensity, ledger, wanted, _now):

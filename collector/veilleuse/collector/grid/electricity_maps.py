@@ -22,8 +22,8 @@ from veilleuse.collector.grid.values import (
     GridValues,
     Unreadable,
     current,
+    merge_duplicates,
     milligrams,
-    only_once,
     step_minutes,
     unix_milliseconds,
 )
@@ -83,7 +83,7 @@ def read(zone: str, answer: Any, now_unix_milliseconds: int) -> GridValues:
     step = step_minutes((start for each in by_status.values() for start, _ in each), _HOUR_MINUTES)
     values: list[GridIntensity] = []
     for status, raw in by_status.items():
-        found = only_once(raw, left)
+        found = merge_duplicates(raw, left)
         left["missing"] += sum(value is None for value in found.values())
         values += (
             GridIntensity(

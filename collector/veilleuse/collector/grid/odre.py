@@ -20,8 +20,8 @@ from veilleuse.collector.grid.values import (
     GridValues,
     Unreadable,
     current,
+    merge_duplicates,
     milligrams,
-    only_once,
     step_minutes,
     unix_milliseconds,
 )
@@ -64,7 +64,7 @@ def _iso(unix: int) -> str:
 def page_of(answer: Any) -> tuple[Sequence[Any], int]:
     """Return (rows, total number of rows) of an answer of /records. Raises Unreadable."""
     if not isinstance(answer, dict) or not isinstance(rows := answer.get("results"), list):
-        raise Unreadable(_told(answer))
+        raise Unreadable(_explain(answer))
     total = answer.get("total_count")
     if isinstance(total, bool) or not isinstance(total, int) or total < 0:
         raise Unreadable("an answer without total_count")
@@ -78,7 +78,7 @@ def rows_of(answer: Any) -> Sequence[Any]:
     return page_of(answer)[0]
 
 
-def _told(answer: Any) -> str:
+def _explain(answer: Any) -> str:
     if isinstance(answer, dict) and isinstance(code := answer.get("error_code"), str):
         return f"it says {code[:60]}"
     return "it is no answer of Opendatasoft Explore v2.1"
@@ -90,7 +90,7 @@ def read(dataset: Dataset, rows: Sequence[Any], now_unix_milliseconds: int) -> G
     raw = list(_cells(dataset, rows, left))
     if rows and not raw:
         raise Unreadable(f"no row has {dataset.time_field} and {dataset.value_field}")
-    found = only_once(raw, left)
+    found = merge_duplicates(raw, left)
     known = {start: value for start, value in found.items() if value is not None}
     left["missing"] += len(found) - len(known) - left["conflicting"]
     # A consolidated value also covers the empty rows after it; an empty real-time row is a gap.

@@ -82,7 +82,7 @@ Now = Callable[[], int]
 """Clock in Unix milliseconds."""
 
 
-def enabled(settings: Settings) -> tuple[str, ...]:
+def enabled_connectors(settings: Settings) -> tuple[str, ...]:
     """Return the enabled connectors."""
     on = {
         ODRE: settings.odre,
@@ -92,7 +92,7 @@ def enabled(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in CONNECTORS if on[name])
 
 
-def due(state: PollState | None, connector: str, poll_minutes: int, now: int, jitter: float) -> bool:
+def is_due(state: PollState | None, connector: str, poll_minutes: int, now: int, jitter: float) -> bool:
     """Tell if a poll is due.
 
     `jitter`: 0 to 1, a new random value each time, so that collectors spread their calls.
@@ -149,7 +149,7 @@ def _odre(
             start, end = window(dataset, states, settings.backfill_days, now())
             for first in range(start, end, CHUNK_MILLISECONDS):
                 rows = _rows(settings, route, ledger, dataset, first, min(end, first + CHUNK_MILLISECONDS))
-                found = _understood(odre.read, dataset, rows, now())
+                found = _parse(odre.read, dataset, rows, now())
                 stored += ledger.put(found.values)
                 left += found.left
         except FetchError as error:
@@ -165,14 +165,14 @@ def _rows(
 ) -> list[Any]:
     """Fetch a short window page by page, a longer one in one call."""
     if end - start > odre.PAGE_ROWS * _QUARTER:
-        _count(ledger, ODRE)
+        _count_call(ledger, ODRE)
         answer = get_json(settings.odre_url, odre.export_path(dataset, start, end), route)
-        return list(_understood(odre.rows_of, answer))
+        return list(_parse(odre.rows_of, answer))
     rows: list[Any] = []
     for _ in range(_MOST_PAGES):
-        _count(ledger, ODRE)
+        _count_call(ledger, ODRE)
         page = get_json(settings.odre_url, odre.records_path(dataset, start, end, len(rows)), route)
-        more, total = _understood(odre.page_of, page)
+        more, total = _parse(odre.page_of, page)
         rows += more
         if not more or len(rows) >= total:
             return rows
@@ -183,28 +183,28 @@ def _electricity_maps(settings: Settings, route: Route, ledger: PollStore, now: 
     zone = settings.electricity_maps_zone
     try:
         token = electricity_maps.read_token(settings.electricity_maps_token_file)
-        _count(ledger, ELECTRICITY_MAPS)
+        _count_call(ledger, ELECTRICITY_MAPS)
         answer = get_json(
             settings.electricity_maps_url,
             electricity_maps.history_path(zone),
             route,
             {electricity_maps.TOKEN_HEADER: token},
         )
-        found = _understood(electricity_maps.read, zone, answer, now())
+        found = _parse(electricity_maps.read, zone, answer, now())
         return PollResult(ELECTRICITY_MAPS, "done", "", ledger.put(found.values), found.left)
     except FetchError as error:
         log.warning("intensity not fetched", extra={"dataset": electricity_maps.DATASET, "error": str(error)})
         return PollResult(ELECTRICITY_MAPS, error.outcome, str(error))
 
 
-def _count(ledger: PollStore, connector: str) -> None:
+def _count_call(ledger: PollStore, connector: str) -> None:
     if not ledger.count_call(connector):
         raise FetchError(
             "quota", f"the month's calls of {connector} are used up: it is left alone until the next"
         )
 
 
-def _understood(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+def _parse(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     try:
         return read(*values, **named)
     except Unreadable as error:
@@ -218,8 +218,8 @@ _AT_ONCE: Final = 2_000
 """Maximum values in one request: some 0.2 MB."""
 
 
-class LedgerBeside:
-    """LedgerBeside is the ledger of a poll in another process: each method is one request or more to the
+class RemoteLedger:
+    """RemoteLedger is the ledger of a poll in another process: each method is one request or more to the
     collector.
     """
 

@@ -94,7 +94,7 @@ class AvoidableEnergy:
             return  # only servers, and none could be judged: not known
         whole = contributions((one, sum(by.get(one.host_id, 0) for by in by_cause.values())) for one in known)
         figure = _figure(known, whole, by_cause)
-        yield replace(figure, n=len(machines), details={**figure.details, **_apart(apart, targets)})
+        yield replace(figure, n=len(machines), details={**figure.details, **_count_left_out(apart, targets)})
 
     def parts(self, figure: Figure) -> GaugeParts:
         """Return the energy by cause."""
@@ -111,7 +111,7 @@ def kwh_by_cause(figure: Figure) -> dict[str, float]:
     return {MIXED: figure.value}
 
 
-def _apart(servers: list[IndicatorMachine], targets: Targets) -> dict[str, Detail]:
+def _count_left_out(servers: list[IndicatorMachine], targets: Targets) -> dict[str, Detail]:
     """Count the servers left out, by reason; empty without any."""
     if not servers:
         return {}
@@ -162,7 +162,7 @@ def not_avoidable_millijoules(machine: IndicatorMachine) -> int:
     for band in OUTSIDE:
         use = machine.use(band)
         lower = -(-(low or 0) * use.on_idle_milliseconds // MICROWATT_MILLISECONDS_PER_MILLIJOULE)
-        left += abs(use.on_idle_millijoules - lower - _saved(use, use.on_idle_milliseconds, low)[0])
+        left += abs(use.on_idle_millijoules - lower - _compute_saving(use, use.on_idle_milliseconds, low)[0])
     return left
 
 
@@ -172,12 +172,12 @@ def _closed_bands(machine: IndicatorMachine) -> tuple[Cause, tuple[int, int]]:
     energy = time = screen_energy = screen_time = 0
     for band in OUTSIDE:
         use = machine.use(band)
-        saved, claimed = _saved(use, use.on_idle_milliseconds, low)
+        saved, claimed = _compute_saving(use, use.on_idle_milliseconds, low)
         energy += saved
         time += claimed
         if claimed:
-            lit = _lit(use, use.on_idle_milliseconds, 0, machine.power_plan.display_off_seconds)
-            more = _screens(use, lit, saved, _before_windows(use, use.on_idle_milliseconds, low))
+            lit = _lit_milliseconds(use, use.on_idle_milliseconds, 0, machine.power_plan.display_off_seconds)
+            more = _screens(use, lit, saved, _energy_above_lower_state(use, use.on_idle_milliseconds, low))
             screen_energy += more[0]
             screen_time += more[1]
     return Cause("closed_bands", OUTSIDE, energy, time), (screen_energy, screen_time)
@@ -186,15 +186,15 @@ def _closed_bands(machine: IndicatorMachine) -> tuple[Cause, tuple[int, int]]:
 def _open_idle(machine: IndicatorMachine, targets: Targets) -> tuple[Cause, tuple[int, int]]:
     use = machine.use(Band.OPEN)
     beyond = use.beyond(targets.sleep_minutes)
-    saved, claimed = _saved(use, beyond, machine.sleep_microwatts)
+    saved, claimed = _compute_saving(use, beyond, machine.sleep_microwatts)
     screens = (0, 0)
     if claimed:
-        lit = _lit(use, beyond, targets.sleep_minutes, machine.power_plan.display_off_seconds)
-        screens = _screens(use, lit, saved, _before_windows(use, beyond, machine.sleep_microwatts))
+        lit = _lit_milliseconds(use, beyond, targets.sleep_minutes, machine.power_plan.display_off_seconds)
+        screens = _screens(use, lit, saved, _energy_above_lower_state(use, beyond, machine.sleep_microwatts))
     return Cause("open_idle", (Band.OPEN,), saved, claimed), screens
 
 
-def _before_windows(use: BandUse, time: int, low_microwatts: int | None) -> int:
+def _energy_above_lower_state(use: BandUse, time: int, low_microwatts: int | None) -> int:
     """Return on-idle energy of `time` above the lower state's, before update windows are subtracted, in mJ.
 
     `time` is a part of the band's on-idle time.
@@ -205,13 +205,13 @@ def _before_windows(use: BandUse, time: int, low_microwatts: int | None) -> int:
     return max(0, drawn - -(-low_microwatts * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE))
 
 
-def _saved(use: BandUse, time: int, low_microwatts: int | None) -> tuple[int, int]:
+def _compute_saving(use: BandUse, time: int, low_microwatts: int | None) -> tuple[int, int]:
     """Return (millijoules, milliseconds counted)."""
-    saved = max(0, _before_windows(use, time, low_microwatts) - use.window_millijoules)
+    saved = max(0, _energy_above_lower_state(use, time, low_microwatts) - use.window_millijoules)
     return saved, time if saved else 0
 
 
-def _lit(use: BandUse, time: int, beyond_minutes: int, display_off_seconds: int | None) -> int:
+def _lit_milliseconds(use: BandUse, time: int, beyond_minutes: int, display_off_seconds: int | None) -> int:
     """Return the idle time during which a screen can be on, in milliseconds.
 
     `time` is the idle time beyond `beyond_minutes` of its runs. The display timeout turns the screen off for

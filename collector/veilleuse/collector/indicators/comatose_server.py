@@ -13,9 +13,9 @@ from veilleuse.collector.indicators.server_loads import (
     SUSPECT_DAYS,
     by_verdict,
     cpu_p95_below,
+    find_load,
     is_measured,
     network_p95_below,
-    observed,
 )
 from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
@@ -100,8 +100,8 @@ def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:
     """Return the verdict on one server."""
     if machine.role is not None:
         return ServerVerdict.EXCLUDED
-    short = _asleep(machine, SUSPECT_DAYS, targets)
-    long = _asleep(machine, COMATOSE_DAYS, targets)
+    short = _is_unused(machine, SUSPECT_DAYS, targets)
+    long = _is_unused(machine, COMATOSE_DAYS, targets)
     if long and short is not False:
         return ServerVerdict.COMATOSE
     if short:
@@ -109,9 +109,9 @@ def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:
     return ServerVerdict.NOT_JUDGED if long is None and short is None else ServerVerdict.IN_SERVICE
 
 
-def _asleep(machine: IndicatorMachine, days: int, targets: Targets) -> bool | None:
+def _is_unused(machine: IndicatorMachine, days: int, targets: Targets) -> bool | None:
     """Tell if the server did nothing for others over so many days; None when it cannot be judged."""
-    load = observed(machine, days, targets.observed_ratio)
+    load = find_load(machine, days, targets.observed_ratio)
     if load is None or not is_measured(load.network_buckets, load, targets.observed_ratio):
         return None
     return cpu_p95_below(load, targets.comatose_cpu_percent) and network_p95_below(

@@ -10,9 +10,9 @@ from veilleuse.collector.indicators.server_loads import (
     OVERSIZED_DAYS,
     by_verdict,
     cpu_p95_below,
+    find_load,
     is_measured,
     memory_p95_below,
-    observed,
 )
 from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
@@ -73,7 +73,7 @@ class OversizedServer:
 
 def is_oversized(machine: IndicatorMachine, targets: Targets) -> bool | None:
     """Judge one server; None when it cannot be judged."""
-    load = observed(machine, OVERSIZED_DAYS, targets.observed_ratio)
+    load = find_load(machine, OVERSIZED_DAYS, targets.observed_ratio)
     if load is None or load.any_core_busy_milliseconds is None:
         return None
     if not is_measured(load.memory_buckets, load, targets.observed_ratio):

@@ -56,7 +56,7 @@ def p95_edge(buckets: Sequence[int], edges: Sequence[int]) -> int | None:
     return next((edge for edge in edges if is_p95_below(buckets, edges, edge)), None)
 
 
-def observed(machine: IndicatorMachine, days: int, least: float) -> Load | None:
+def find_load(machine: IndicatorMachine, days: int, least: float) -> Load | None:
     """Return the load over so many days; None if less than `least` of the days or of the CPU's time on was
     measured.
 

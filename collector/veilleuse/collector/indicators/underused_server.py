@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from veilleuse.collector.indicators.server_loads import UNDERUSED_DAYS, by_verdict, cpu_p95_below, observed
+from veilleuse.collector.indicators.server_loads import UNDERUSED_DAYS, by_verdict, cpu_p95_below, find_load
 from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
     Figure,
@@ -63,7 +63,7 @@ class UnderusedServer:
 
 def is_underused(machine: IndicatorMachine, targets: Targets) -> bool | None:
     """Judge one server; None when it cannot be judged."""
-    load = observed(machine, UNDERUSED_DAYS, targets.observed_ratio)
+    load = find_load(machine, UNDERUSED_DAYS, targets.observed_ratio)
     if load is None or load.cpu_covered_milliseconds <= 0:
         return None
     mean = load.cpu_busy_milliseconds / load.cpu_covered_milliseconds

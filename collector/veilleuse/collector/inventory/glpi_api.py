@@ -316,7 +316,7 @@ def _entities(reading: InventoryReading, session: Glpi) -> None:
 def _days(reading: InventoryReading, session: Glpi) -> dict[tuple[Any, Any], dict[str, str]]:
     """Return (item type, number) → days of service; empty, with a note, when the user may not read them."""
     found: dict[tuple[Any, Any], dict[str, str]] = {}
-    for thing in _or_none(reading, session, "Infocom") or ():
+    for thing in _read_optional(reading, session, "Infocom") or ():
         days = {
             field: str(thing.get(theirs) or "")[:10]
             for theirs, field in glpi_files.INFOCOM_FIELDS.items()
@@ -329,7 +329,7 @@ def _days(reading: InventoryReading, session: Glpi) -> dict[tuple[Any, Any], dic
 def _displays(reading: InventoryReading, session: Glpi) -> Counter[Any] | None:
     """Return computer's number → its monitors; None when GLPI has no such list."""
     for item_type, whose, computer in _LINKS:
-        things = _or_none(reading, session, item_type, quiet=item_type != _LINKS[-1][0])
+        things = _read_optional(reading, session, item_type, quiet=item_type != _LINKS[-1][0])
         if things is not None:
             return Counter(
                 thing.get(computer)
@@ -341,7 +341,7 @@ def _displays(reading: InventoryReading, session: Glpi) -> Counter[Any] | None:
     return None
 
 
-def _or_none(
+def _read_optional(
     reading: InventoryReading, session: Glpi, item_type: str, *, quiet: bool = False
 ) -> list[dict[str, Any]] | None:
     """Return a list, or None with a note when the profile may not read it or the version does not have it."""

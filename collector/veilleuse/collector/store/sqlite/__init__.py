@@ -20,9 +20,9 @@ from veilleuse.collector.store.directory import (
     DATA_FILE,
     IDENTITY_FILE,
     Reserve,
+    explain_missing,
+    find_undecided,
     make_directory,
-    missing,
-    undecided,
 )
 from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
 from veilleuse.collector.store.sqlite.actions import SqliteFollows
@@ -201,8 +201,8 @@ def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
     """Open the store, for `serve` and writing commands. Raises DataDirectoryError before `init`."""
     path = directory / DATA_FILE
     if not path.exists():
-        raise DataDirectoryError(missing(path))
-    if left := undecided(directory):
+        raise DataDirectoryError(explain_missing(path))
+    if left := find_undecided(directory):
         raise DataDirectoryError(": ".join(left))
     for each in (path, directory / IDENTITY_FILE):
         # A new file in its place would make every agent unknown, or silently delete every name.

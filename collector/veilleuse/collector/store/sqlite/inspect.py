@@ -127,14 +127,14 @@ class SqliteQueryReader(BesideReader):
             except sqlite3.Error as error:
                 if is_about_the_disk(error):
                     raise
-                raise _told(error, seconds) from error
+                raise _explain(error, seconds) from error
             finally:
                 connection.set_authorizer(None)
                 connection.set_progress_handler(None, 0)
         return QueryAnswer(found[:rows], len(found) > rows, tuple(withheld))
 
 
-def _told(error: sqlite3.Error, seconds: float) -> QueryTooSlow | UsageError:
+def _explain(error: sqlite3.Error, seconds: float) -> QueryTooSlow | UsageError:
     code = getattr(error, "sqlite_errorcode", 0)
     if code == sqlite3.SQLITE_INTERRUPT:
         return QueryTooSlow(
