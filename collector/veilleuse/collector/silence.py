@@ -5,7 +5,7 @@
 The page, `doctor`, `top`, /metrics and the alerts all use this one table.
 
 A server is silent after two contact intervals without a contact. A PC is silent after two whole open days of
-its site. A PC in use calls at least once in these days, whatever the time of its daily contact.
+its site. A PC in use calls at least once in these days, at any time of day.
 
 A PC population is reported when its share with contact falls below a part of the usual share. The usual share
 is the median of the last four open days without a problem. Days on which a site is closed do not count, nor

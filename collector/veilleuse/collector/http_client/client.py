@@ -41,7 +41,7 @@ class Route:
     """A Route says how to reach a server, and limits one call."""
 
     timeout_seconds: float
-    """Longest duration of a call, from the DNS look-up to the last byte."""
+    """Longest duration of a call, from DNS resolution to the last byte."""
     proxy: str = ""
     """http://host:port; empty = none. Plain http, to this machine, never uses the proxy."""
     ca_file: str = ""
@@ -53,7 +53,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An HttpAnswer is any answer to a GET, whatever its status, with the bytes as sent."""
+    """An HttpAnswer is an answer to a GET, of any status, with the bytes as sent."""
 
     status: int
     headers: Mapping[str, str]

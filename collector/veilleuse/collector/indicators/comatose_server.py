@@ -38,9 +38,9 @@ class ComatoseServer:
     """I6, comatose servers: no useful service for six months.
 
     Formula: comatose servers ÷ servers that could be judged. Comatose: over the last 180 days, at least 95 %
-    of the time on lies in CPU buckets below 5 % and at least 95 % below 1 kB/s of traffic of others. A server
-    that fails the same test over the last 30 days was put to use since, and is not comatose. A server that
-    passes over 30 days only is a suspect, "owner to confirm".
+    of the time on is below 5 % CPU, and at least 95 % below 1 kB/s of traffic of others (by buckets). A
+    server that fails the same test over the last 30 days was put to use since, and is not comatose. A server
+    that passes over 30 days only is a suspect, "owner to confirm".
     Roles that may be idle (standby, batch, licence, backup, in the inventory) are excluded. A server is
     judged if it was observed for 90 % of the days asked, with CPU and network measured for 90 % of its time
     on; one that was never on is not.

@@ -29,11 +29,11 @@ from veilleuse.wire.vocabulary import Population
 class OversizedServer:
     """I8, oversized servers: the next smaller class would be enough.
 
-    Formula: oversized servers ÷ servers that could be judged. Oversized: over the last 90 days, at least 95 %
-    of the measured time on is in CPU buckets below 20 % and in memory buckets below 40 %, and at most 1 % of
-    it has any core at 80 % or more. A server is judged if it was observed for 90 % of these days, with CPU
-    and memory measured for 90 % of its time on, and cores. The result is evidence for a purchase, not a
-    number of joules.
+    Formula: oversized servers ÷ servers that could be judged. A server is oversized if three tests hold for
+    its measured time on over the last 90 days: at least 95 % in CPU buckets below 20 %; at least 95 % in
+    memory buckets below 40 %; at most 1 % with any core at 80 % or more. A server is judged if it was
+    observed for 90 % of these days, with cores measured, and with CPU and memory measured for 90 % of its
+    time on. The result is evidence for a purchase, not a number of joules.
     Period: the 90 days before the end of the period asked. Unit: ratio, 0 to 1.
     Threshold: none for the share; the test's own are `indicators.oversized_cpu_percent`,
     `indicators.oversized_memory_percent` (edges of buckets) and `indicators.oversized_core_ratio`, ours.

@@ -137,7 +137,7 @@ class Wire:
         self._end = time.monotonic() + whole_seconds
 
     def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> GlpiResponse:
-        """Return one answer, whatever its status.
+        """Return one answer, of any status.
 
         A 429 or 5xx is tried again, after Retry-After or growing pauses.
 

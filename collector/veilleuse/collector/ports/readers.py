@@ -70,7 +70,7 @@ class Reader(Protocol):
     def energy_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield `derived` added up likewise."""
+        """Yield `derived` added up over start ≤ key < end."""
 
     def screen_sums(
         self, grain: Grain, start: int, end: int
