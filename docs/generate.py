@@ -71,7 +71,7 @@ def _row(described: SettingDescription) -> str:
     if described.choices:
         words.append("one of " + ", ".join(choice or "(empty)" for choice in described.choices))
     told = f"{described.doc} *({'; '.join(words)})*".replace("|", "\\|").replace("\n", " ")
-    return f"| `{name}` | `{_shown(described.default)}` | {told} |"
+    return f"| `{name}` | `{_show_default(described.default)}` | {told} |"
 
 
 def _number(value: float) -> str:
@@ -86,7 +86,7 @@ def _kind(kind: Any) -> str:
     return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}[kind]
 
 
-def _shown(value: object) -> str:
+def _show_default(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

@@ -170,7 +170,7 @@ def run(layout: Layout, seconds: float | None) -> int:
             f"see {unclean[0].log}",
             unclean[0].log,
         )
-    say(f"stopped; the data stays in {_shown(layout.var)}, the next `make run` goes on with it")
+    say(f"stopped; the data stays in {_format_path(layout.var)}, the next `make run` goes on with it")
     return 0
 
 
@@ -187,10 +187,12 @@ def prepare(layout: Layout) -> None:
         require_free(f"VEILLEUSE__{setting}", layout.environment[f"VEILLEUSE__{setting}"])
     fresh = not layout.collector.exists()
     call(layout, "init", "veilleuse", "init", "--if-missing")
-    if fresh and identity(layout):
+    if fresh and is_enrolled(layout):
         aside = layout.agent.with_name(f"{layout.agent.name}.{int(time.time())}")
         layout.agent.rename(aside)
-        say(f"the collector is new and knows no agent: the old agent's state is kept in {_shown(aside)}")
+        say(
+            f"the collector is new and knows no agent: the old agent's state is kept in {_format_path(aside)}"
+        )
 
 
 def require_free(setting: str, address: str) -> None:
@@ -211,7 +213,7 @@ def require_free(setting: str, address: str) -> None:
         ) from error
 
 
-def identity(layout: Layout) -> bool:
+def is_enrolled(layout: Layout) -> bool:
     """Tell if the agent is enrolled already."""
     folder = layout.agent / "id"
     return all((folder / name).exists() for name in ("certificate.pem", "key.pem", "collector.json"))
@@ -219,7 +221,7 @@ def identity(layout: Layout) -> bool:
 
 def enrol(layout: Layout) -> None:
     """Enrol this machine with a normal join file. Raises LaunchError."""
-    if identity(layout):
+    if is_enrolled(layout):
         return
     join = layout.var / "join"
     join.unlink(missing_ok=True)  # left by a run that failed; its token is not reused
@@ -236,7 +238,7 @@ def announce(layout: Layout, seconds: float | None) -> None:
     """Print the addresses to open."""
     say(f"page     {layout.url}")
     say(f"metrics  {layout.url}metrics")
-    say(f"logs     {_shown(layout.logs)}")
+    say(f"logs     {_format_path(layout.logs)}")
     say("Ctrl-C stops" if seconds is None else f"stops after {seconds:g} s, or with Ctrl-C")
 
 
@@ -315,7 +317,7 @@ def wait_until_ready(layout: Layout, collector: Child) -> None:
     """Wait until the pages and the enrolment port answer. Raises LaunchError."""
     until = time.monotonic() + READY_SECONDS
     enrolment = layout.environment["VEILLEUSE__GRPC__ENROLMENT_ADDRESS"]
-    while not (_healthy(layout.url + "healthz") and _listens(enrolment)):
+    while not (_is_healthy(layout.url + "healthz") and _is_listening(enrolment)):
         if collector.died():
             raise LaunchError(
                 f"the collector ended at once with exit code {collector.process.returncode}",
@@ -379,7 +381,7 @@ def _patience(child: Child) -> float:
     return AGENT_STOP_SECONDS if child.name == "agent" else COLLECTOR_STOP_SECONDS
 
 
-def _healthy(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
@@ -387,7 +389,7 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def _listens(address: str) -> bool:
+def _is_listening(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
@@ -396,7 +398,7 @@ def _listens(address: str) -> bool:
     return True
 
 
-def _shown(path: Path) -> str:
+def _format_path(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 

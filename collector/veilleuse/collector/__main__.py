@@ -23,11 +23,11 @@ def main() -> int:
         from veilleuse.wire.process import say
 
         return say("veilleuse", f"{error.name} is not installed: install veilleuse[collector]", 1)
-    _no_core_dump()
+    _disable_core_dumps()
     return run(sys.argv[1:])
 
 
-def _no_core_dump() -> None:
+def _disable_core_dumps() -> None:
     """Disable core dumps, so that a crash writes no key to the disk; children inherit the limit:
     docs/promises.md, S19.
     """

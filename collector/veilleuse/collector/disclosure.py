@@ -106,16 +106,16 @@ def publish(cells: Sequence[DisclosureCell[K]], k: int) -> DisclosedLevel[K]:
     hidden = [cell for cell in ordered if not cell.is_safe(k)]
     if not hidden:
         return DisclosedLevel(tuple(kept), None, (), ())
-    others = _merged(hidden)
+    others = _merge(hidden)
     while not others.is_safe(k):
         if not kept:
             return DisclosedLevel((), None, (), tuple(cell.key for cell in hidden))
         hidden.append(kept.pop(0))
-        others = _merged((others, hidden[-1]))
+        others = _merge((others, hidden[-1]))
     return DisclosedLevel(tuple(kept), others, tuple(cell.key for cell in hidden), ())
 
 
-def _merged(cells: Sequence[DisclosureCell[K] | DisclosureCell[None]]) -> DisclosureCell[None]:
+def _merge(cells: Sequence[DisclosureCell[K] | DisclosureCell[None]]) -> DisclosureCell[None]:
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
     whole = _sum(cell.contributions for cell in cells)

@@ -129,7 +129,7 @@ def add_under_way(document: Document, today: date, until: date | None = None) ->
     if UNDER_WAY_UNTIL in document.head or not _is_ahead(document.head.get("to"), now):
         return document
 
-    def told(entries: Mapping[str, V], end: str) -> dict[str, V | str]:
+    def add_last_day(entries: Mapping[str, V], end: str) -> dict[str, V | str]:
         found: dict[str, V | str] = {}
         for name, value in entries.items():
             found[name] = value
@@ -140,8 +140,10 @@ def add_under_way(document: Document, today: date, until: date | None = None) ->
     columns = list(document.columns)
     if "period_to" in columns:
         columns.insert(columns.index("period_to") + 1, UNDER_WAY_UNTIL)
-    tables = {name: [told(row, "period_to") for row in rows] for name, rows in document.tables.items()}
-    return replace(document, head=told(document.head, "to"), columns=tuple(columns), tables=tables)
+    tables = {
+        name: [add_last_day(row, "period_to") for row in rows] for name, rows in document.tables.items()
+    }
+    return replace(document, head=add_last_day(document.head, "to"), columns=tuple(columns), tables=tables)
 
 
 def _is_ahead(end: object, today: str) -> bool:

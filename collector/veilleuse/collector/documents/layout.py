@@ -61,7 +61,11 @@ class Section:
 
 def sections(document: Document, w: Words) -> list[Section]:
     """Return sections of all tables, except those that a chart shows completely. Empty only if tabular."""
-    charted = {(chart.table, name) for chart in drawn(document) for name in (chart.category, *chart.values)}
+    charted = {
+        (chart.table, name)
+        for chart in charts_with_values(document)
+        for name in (chart.category, *chart.values)
+    }
     return [
         _section(document, table, w)
         for table, rows in document.tables.items()
@@ -131,7 +135,7 @@ def notices(document: Document, w: Words) -> Iterator[str]:
             yield w(f"page.{name}")
 
 
-def drawn(document: Document) -> list[Chart]:
+def charts_with_values(document: Document) -> list[Chart]:
     """Return the charts that have a value to draw."""
     return [
         chart

@@ -25,9 +25,9 @@ class FetchError(CollectorError):
         self.outcome = outcome
 
 
-def checked_address(url: str, what: str) -> SplitResult:
+def check_address(url: str, what: str) -> SplitResult:
     """Split a URL: https anywhere, http to this machine only. Raises FetchError, not_configured."""
-    parts = _checked(url, what)
+    parts = _check(url, what)
     host = parts.hostname or ""
     if parts.scheme == "http" and not _is_loopback(host):
         raise FetchError(
@@ -37,9 +37,9 @@ def checked_address(url: str, what: str) -> SplitResult:
     return parts
 
 
-def checked_proxy(url: str) -> str:
+def check_proxy(url: str) -> str:
     """Return the URL of a proxy, with its port. Raises FetchError, not_configured."""
-    parts = _checked(url, "the proxy")
+    parts = _check(url, "the proxy")
     if parts.scheme != "http":
         raise FetchError("not_configured", "the proxy: write it like http://proxy.example.org:3128")
     return origin_of(parts, PROXY_PORT)
@@ -52,7 +52,7 @@ def origin_of(parts: SplitResult, port: int | None = None) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port else "")
 
 
-def _checked(url: str, what: str) -> SplitResult:
+def _check(url: str, what: str) -> SplitResult:
     shown = what if "@" in url else f"{what} '{url}'"  # text before an @ may be a password
     try:
         parts = urlsplit(url)

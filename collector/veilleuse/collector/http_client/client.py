@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from veilleuse.collector.http_client.address import FetchError, checked_address, checked_proxy, origin_of
+from veilleuse.collector.http_client.address import FetchError, check_address, check_proxy, origin_of
 from veilleuse.wire.files import read_authorities
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class HttpClient:
 
     def __init__(self, base: str, route: Route) -> None:
         """Raises FetchError, not_configured, for an address, a proxy or a ca_file that cannot be used."""
-        parts = checked_address(base, "the address")
-        proxy = checked_proxy(route.proxy) if route.proxy else None
+        parts = check_address(base, "the address")
+        proxy = check_proxy(route.proxy) if route.proxy else None
         self.server = parts.netloc
         self._base = origin_of(parts) + parts.path.rstrip("/")
         self._proxy = None if parts.scheme == "http" else proxy

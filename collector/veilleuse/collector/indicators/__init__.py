@@ -170,20 +170,20 @@ def made_of(one: IndicatorInput) -> tuple[str, ...]:
 
 def load(identifier: str) -> Indicator:
     """Return the indicator of this id, with input SUMS. Raises KeyError."""
-    return cast("Indicator", _made(identifier))  # a test checks that every class follows the protocol
+    return cast("Indicator", _create(identifier))  # a test checks that every class follows the protocol
 
 
 def load_sobriety(identifier: str) -> SobrietyIndicator:
     """Return the indicator of this id, with any other input than SUMS. Raises KeyError."""
-    return cast("SobrietyIndicator", _made(identifier))
+    return cast("SobrietyIndicator", _create(identifier))
 
 
 def load_gauged(identifier: str) -> GaugedIndicator:
     """Return the indicator of this id, whose line has gauges. Raises KeyError."""
-    return cast("GaugedIndicator", _made(identifier))
+    return cast("GaugedIndicator", _create(identifier))
 
 
-def _made(identifier: str) -> object:
+def _create(identifier: str) -> object:
     module, _, name = TABLE[identifier].place.partition(":")
     made: object = getattr(import_module(f"{__name__}.{module}"), name)()
     return made

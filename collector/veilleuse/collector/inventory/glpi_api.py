@@ -20,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.http_client.address import FetchError, checked_address
+from veilleuse.collector.http_client.address import FetchError, check_address
 from veilleuse.collector.http_client.client import HttpClient, Route
 from veilleuse.collector.inventory import glpi_files
 from veilleuse.collector.inventory.cells import CellError, entity_of
@@ -104,7 +104,7 @@ def read_credentials(path: Path) -> Credentials:
     if not all(token.isascii() and token.isprintable() and len(token) <= 512 for token in tokens):
         raise UsageError(f"{path}: a token is letters, digits and signs, as GLPI shows it")
     try:
-        checked_address(document["url"], "url")
+        check_address(document["url"], "url")
     except FetchError as error:
         raise UsageError(f"{path}: {error}") from error
     return Credentials(**document)

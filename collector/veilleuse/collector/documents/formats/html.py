@@ -25,8 +25,8 @@ from veilleuse.collector.documents.layout import (
     TableCell,
     TableLayout,
     chart_grid,
+    charts_with_values,
     document_title,
-    drawn,
     facts,
     key_figures,
     notices,
@@ -97,7 +97,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
                     tuple((swatch(colour, paper=paper), name) for colour, name in legend(document, chart, w)),
                     chart_grid(document, chart, w),
                 )
-                for number, chart in enumerate(drawn(document), 1)
+                for number, chart in enumerate(charts_with_values(document), 1)
             ],
             sections=sections(document, w),
             method=[_note(document, text, w) for text in document.method],
@@ -140,7 +140,7 @@ def _style(name: str) -> str:
     return files("veilleuse.collector.documents").joinpath("templates", name).read_text("utf-8")
 
 
-def _guarded(value: object) -> object:
+def _guard(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup) and _FORMULA.match(value):
         return _WORD_JOINER + value
     return value
@@ -154,7 +154,7 @@ def _environment(paper: bool) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=None if paper else _guarded,
+        finalize=None if paper else _guard,
     )
     environment.filters["exact"] = escape  # of numbers and dates
     return environment

@@ -21,8 +21,8 @@ from veilleuse.collector.documents.columns import KEY, NUMERIC, Column, ValueKin
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Chart, Document, Row, Value
 from veilleuse.collector.documents.formats.html import dictionary
 from veilleuse.collector.documents.layout import (
+    charts_with_values,
     document_title,
-    drawn,
     facts,
     key_figures,
     notices,
@@ -100,7 +100,7 @@ class _Book:
         for table, rows in document.tables.items():
             if rows or table in document.tabular:
                 self._table(table, rows)
-        if charts := drawn(document):
+        if charts := charts_with_values(document):
             self._charts(charts)
         self._method()
         grid = dictionary(document, w)

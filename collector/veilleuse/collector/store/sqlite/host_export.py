@@ -62,11 +62,11 @@ def _row(table: str, values: dict[str, Any]) -> dict[str, Any]:
         row[name] = value.hex() if isinstance(value, bytes) else value
         message = _MESSAGES.get((table, name))
         if message is not None and value is not None:
-            row[f"{name}_decoded"] = _decoded(message, value)
+            row[f"{name}_decoded"] = _decode(message, value)
     return row
 
 
-def _decoded(message: Any, wire: bytes) -> dict[str, Any] | None:
+def _decode(message: Any, wire: bytes) -> dict[str, Any] | None:
     try:
         decoded: dict[str, Any] = MessageToDict(message.FromString(wire), preserving_proto_field_name=True)
     except DecodeError:
