@@ -224,7 +224,7 @@ class MonthStore(Protocol):
         """
 
     def expire_population(self, population: Population, limits: Limits) -> int:
-        """Delete some rows of a population in time order, as expire_rest: declared gaps of its machines, readings of shared meters."""
+        """Delete some rows in time order, as expire_rest: gaps of its machines, readings of shared meters."""
 
     def sweep(self) -> bool:
         """Overwrite deleted data in all files, outside a transaction.
