@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`make docs`: config.md from the settings of both sides, metrics.md from the catalogue, promises.md from the last long runs."""
+"""Generates documents for `make docs`: config.md from the settings of both sides, metrics.md from the
+catalogue.
+
+promises.md comes from the last long runs.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ with the nearest known one (exit code 2). `veilleuse-agent config` prints the ag
 
 
 def config() -> str:
-    """docs/config.md: every setting, its default, its bounds and its name in the environment."""
+    """Return docs/config.md: every setting, its default, its bounds and its name in the environment."""
     return "".join(
         (
             NOTE,
@@ -67,7 +71,7 @@ def _row(described: SettingDescription) -> str:
     if described.choices:
         words.append("one of " + ", ".join(choice or "(empty)" for choice in described.choices))
     told = f"{described.doc} *({'; '.join(words)})*".replace("|", "\\|").replace("\n", " ")
-    return f"| `{name}` | `{_shown(described.default)}` | {told} |"
+    return f"| `{name}` | `{_show_default(described.default)}` | {told} |"
 
 
 def _number(value: float) -> str:
@@ -82,7 +86,7 @@ def _kind(kind: Any) -> str:
     return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}[kind]
 
 
-def _shown(value: object) -> str:
+def _show_default(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -93,14 +97,14 @@ def _shown(value: object) -> str:
 
 
 def metrics() -> str:
-    """docs/metrics.md: every metric of the catalogue, with type, unit, help and labels."""
+    """Return docs/metrics.md: every metric of the catalogue, with type, unit, help and labels."""
     from veilleuse.collector.exposition.document import markdown
 
     return markdown()
 
 
 def promises() -> str:
-    """docs/promises.md: every promise, and what its tests have reached."""
+    """Return docs/promises.md: every promise, and the results of its tests."""
     sys.path.insert(0, str(DOCS.parent))
     from tests.promises.results import document
 
@@ -108,7 +112,7 @@ def promises() -> str:
 
 
 def main() -> None:
-    """Write all."""
+    """Write all files."""
     for name, text in (("config.md", config()), ("metrics.md", metrics()), ("promises.md", promises())):
         (DOCS / name).write_text(text, encoding="utf-8")
         print(f"docs/{name}")

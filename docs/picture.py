@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/images/page.png: the first page of a simulated fleet, drawn by chromium. Run by hand when the page has changed."""
+"""Draws docs/images/page.png: the first page of a simulated fleet, in Chromium.
+
+Run by hand when the page changes.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,15 @@ HOUR = 3_600_000
 
 
 class Answered(SnapshotCache):
-    """As if the receiving process answered."""
+    """Answered adds a health to the snapshot, as if the receiving process answered."""
 
     def look(self) -> Snapshot:
-        """The same, with a health."""
+        """Return the snapshot with a health."""
         return replace(super().look(), health={})
 
 
 def main() -> None:
-    """Fill, draw, write."""
+    """Fill a data directory, draw the page, write the picture."""
     with tempfile.TemporaryDirectory() as folder:
         with Filled(Path(folder) / "data", simulated=True, clock=NOW.timestamp) as store:
             fill(store)
@@ -63,7 +66,7 @@ def main() -> None:
 
 
 def fill(store: Filled) -> None:
-    """Three servers, a virtual machine, two kinds of workstations, a classroom."""
+    """Add three servers, a virtual machine, two kinds of workstations, a classroom."""
     now = round(NOW.timestamp() * 1000)
     start = now - now % HOUR - 40 * HOUR
     for watts, point in ((210, METER), (160, METER), (45, RAPL), (0, None)):
@@ -93,7 +96,7 @@ def fill(store: Filled) -> None:
 
 
 def pcs(store: Filled, number: int) -> None:
-    """A workstation; every second one also stands for a classroom PC."""
+    """Add a workstation; every second call also adds a classroom PC."""
     today, before = NOW.date(), date(2026, 9, 1)
     kind = DeviceClass.LAPTOP if number < 14 else DeviceClass.TOWER
     host = store.add_host(Population.WORKSTATION, kind, enrolled_on=before)

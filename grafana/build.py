@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`make dashboards`: grafana/dashboards/*.json from panels.py, typed by grafana-foundation-sdk. The JSON is never edited."""
+"""Builds grafana/dashboards/*.json from panels.py with grafana-foundation-sdk: `make dashboards`.
+
+Never edit the JSON.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as model
 
-if __name__ == "__main__":  # run as a script, the repository is not on the path
+if __name__ == "__main__":  # a script does not have the repository on its path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grafana.panels import ROWS
@@ -27,7 +30,7 @@ UID: Final = "veilleuse"
 
 
 def veilleuse() -> model.Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     builder = (
         dashboard.Dashboard("Veilleuse")
         .uid(UID)
@@ -50,13 +53,13 @@ def veilleuse() -> model.Dashboard:
 
 
 def dashboards() -> dict[str, str]:
-    """File name → JSON text."""
+    """Return file name → JSON text."""
     text = json.dumps(veilleuse(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False)
     return {"veilleuse.json": text + "\n"}
 
 
 def _labels(name: str, label: str) -> dashboard.QueryVariable:
-    """A variable of the values a label has, in live figures and in closed periods alike."""
+    """Return a variable with the values of a label, from live figures and from closed periods."""
     metrics = "|".join((c.ENERGY.name, c.DAY_ENERGY.name, c.MONTH_ENERGY.name))
     return (
         dashboard.QueryVariable(name)
@@ -75,7 +78,7 @@ def _row(row: Row) -> dashboard.Row:
 
 
 def _panel(panel: Panel) -> Any:
-    """Any: the SDK's builders share their methods by generation, not by a type."""
+    """Return a builder. Its type is Any: the SDK's builders share methods but no base type."""
     builder: Any = _form(panel.form)
     builder = (
         builder.id(panel.identifier)
@@ -107,7 +110,7 @@ def _panel(panel: Panel) -> Any:
 
 
 def _thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
-    """Its own, or one neutral colour."""
+    """Return the panel's thresholds, or one neutral colour."""
     steps = panel.steps or ((None, "text" if panel.form is Form.STAT else "blue"),)
     colours = [model.Threshold(value, colour) for value, colour in steps]
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(colours)

@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the dashboard shows of the fleet: one entry per panel. I3 to I8 are in panels_sobriety.py, the service in panels_service.py.
+"""Lists the dashboard's panels of the fleet.
 
-Titles and descriptions are in French, the language of those who read them; metric names come from the collector's
+I3 to I8 are in panels_sobriety.py, the service in panels_service.py.
+
+Titles and descriptions are in French, the language of their readers; metric names come from the collector's
 catalogue, never from a string here.
 
-To add a panel: one `Panel` in one of the rows below, with an id nobody had before; then `make dashboards`.
+To add a panel: one `Panel` in one of the rows below, with an id never used before; then `make dashboards`.
 """
 
 from __future__ import annotations
@@ -360,4 +362,4 @@ ROWS: Final = (
     *SOBRIETY,
     *SERVICE,
 )
-"""The dashboard, from top to bottom."""
+"""Rows of the dashboard, from top to bottom."""

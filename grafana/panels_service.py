@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the dashboard shows of the agents and of the collector itself. As panels.py."""
+"""Lists the dashboard's panels of the agents and of the collector itself. As panels.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the dashboard shows of I3 to I8: gauges of the last closed month, and of servers as of yesterday. As panels.py."""
+"""Lists the dashboard's panels of I3 to I8: gauges of the last closed month, and of servers as of yesterday.
+
+As panels.py.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The shape of a panel, and PromQL written with names of the collector's catalogue."""
+"""Describes a panel, and builds PromQL with names of the collector's catalogue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from veilleuse.wire.units import JOULES_PER_KWH
 
 
 class Form(StrEnum):
-    """How a panel draws."""
+    """A Form says how a panel draws."""
 
     STAT = "stat"
     LINES = "timeseries"
@@ -23,7 +23,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One expression and how its series are named."""
+    """A Query is one expression, with the name of its series."""
 
     expression: str
     legend: str
@@ -31,7 +31,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel. `identifier` is for ever: links and alerts point to it."""
+    """A Panel describes one panel. `identifier` never changes: links and alerts point to it."""
 
     identifier: int
     form: Form
@@ -41,16 +41,19 @@ class Panel:
     """Grafana's unit id."""
     queries: tuple[Query, ...]
     width: int = 8
-    """Of 24."""
+    """Columns of 24."""
     height: int = 8
     decimals: int | None = None
     steps: tuple[tuple[float | None, str], ...] = ()
-    """(from which value on, colour) of a panel that judges, None first: below all others. The rest are neutral: Grafana's own turn red at 80."""
+    """(lowest value, colour) of a panel with a judgement; the first has None = no lower limit.
+
+    Other panels are neutral: Grafana's own thresholds turn red at 80.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A titled band of panels."""
+    """A Row is a titled row of panels."""
 
     identifier: int
     title: str
@@ -60,13 +63,13 @@ class Row:
 PHYSICAL: Final = 'device_class!="virtual_machine"'
 VIRTUAL: Final = 'device_class="virtual_machine"'
 CHOSEN: Final = 'entity=~"$entity",site=~"$site"'
-"""What the variables of the dashboard select."""
+"""Matches the dashboard's variables."""
 CHOSEN_ENTITY: Final = 'entity=~"$entity"'
-"""The same of released months, which have no sites."""
+"""Matches the dashboard's variables in released months, which have no sites."""
 
 
 def series(metric: Metric, *matchers: str, suffix: str = "") -> str:
-    """A selector. Raises ValueError when a matcher names a label the metric does not have."""
+    """Build a selector. Raises ValueError when a matcher names a label that the metric does not have."""
     for matcher in matchers:
         for part in matcher.split(","):
             label = part.split("=")[0].rstrip("!")
@@ -77,26 +80,29 @@ def series(metric: Metric, *matchers: str, suffix: str = "") -> str:
 
 
 def total(selector: str, *by: str) -> str:
-    """A sum, by labels."""
+    """Build a sum, by labels."""
     return f"sum by ({', '.join(by)}) ({selector})" if by else f"sum({selector})"
 
 
 def rate(selector: str) -> str:
-    """Per second."""
+    """Build a rate per second."""
     return f"rate({selector}[$__rate_interval])"
 
 
 def hourly(selector: str) -> str:
-    """Per second, over the last hour: counters of servers advance with each call, every 15 minutes, and a shorter window would show
-    nothing and then the fourfold."""
+    """Build a rate per second over the last hour.
+
+    Counters of servers advance with each call, every 15 minutes: a shorter window would show 0 and then four
+    times the rate.
+    """
     return f"rate({selector}[1h])"
 
 
 def increase(selector: str) -> str:
-    """Over the chosen range."""
+    """Build an increase over the chosen range."""
     return f"increase({selector}[$__range])"
 
 
 def kwh(expression: str) -> str:
-    """Joules as kWh, for reading."""
+    """Convert joules to kWh."""
     return f"{expression} / {JOULES_PER_KWH}"

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`make run`: a collector and this machine's agent, joined by a real join file over mTLS on loopback.
+"""Runs a collector and this machine's agent: `make run`.
 
-Everything lives under ./var (`--var`); a second run goes on with the same data. A setting given in the environment
-(`VEILLEUSE__HTTP__ADDRESS`, …) wins over the launcher's. Exit code 0 when it stopped as asked, 1 when something failed,
-2 for wrong usage. Every process it starts is a group of its own, is stopped by its own id, and is told to stop by the
-kernel should the launcher be killed.
+They enrol with a real join file, over mTLS on loopback.
+
+All files are under ./var (`--var`); a second run continues with the same data. A setting in the environment
+(`VEILLEUSE__HTTP__ADDRESS`, …) overrides the launcher's. Exit code 0 when it stopped on request, 1 when
+something failed, 2 for wrong usage. Each process is its own group and is stopped by its own id. The kernel
+stops it if the launcher is killed.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 30.0
-AGENT_STOP_SECONDS = 20.0  # its deadline of one call is 15 s
+AGENT_STOP_SECONDS = 20.0  # longer than the deadline of one call, 15 s
 COLLECTOR_STOP_SECONDS = 15.0
 LOG_TAIL_LINES = 12
 PDEATHSIG = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 
-# Short periods, so that something is seen within seconds: only the machine itself may ask for less than a minute.
+# Short periods, so that figures appear within seconds. Only the machine itself may ask for less than a
+# minute.
 DEFAULTS = {
     "VEILLEUSE__GRPC__ADDRESS": "127.0.0.1:8641",
     "VEILLEUSE__GRPC__ENROLMENT_ADDRESS": "127.0.0.1:8642",
@@ -47,7 +50,7 @@ DEFAULTS = {
 
 
 class LaunchError(Exception):
-    """One line for the person in front of the terminal, then the end of a log."""
+    """A LaunchError holds one line for the user, and the log whose last lines follow."""
 
     def __init__(self, line: str, log: Path | None = None) -> None:
         super().__init__(line)
@@ -56,7 +59,7 @@ class LaunchError(Exception):
 
 @dataclass
 class Layout:
-    """Where things are, and how they are called."""
+    """A Layout holds the paths and names of a run."""
 
     var: Path
     environment: dict[str, str]
@@ -80,38 +83,38 @@ class Layout:
 
     @property
     def url(self) -> str:
-        """Of the pages."""
+        """Return the address of the pages."""
         return f"http://{self.environment['VEILLEUSE__HTTP__ADDRESS']}/"
 
 
 @dataclass
 class Child:
-    """A process of ours and its log."""
+    """A Child is a started process with its log."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path | None
 
     def died(self) -> bool:
-        """Whether it ended by itself."""
+        """Tell if it ended by itself."""
         return self.process.poll() is not None
 
     def stop(self, seconds: float, first: signal.Signals = signal.SIGTERM) -> bool:
-        """Ask it to stop; after `seconds` kill its group. Whether it stopped when asked, with exit code 0."""
+        """Ask it to stop; after `seconds` kill its group. Tell if it stopped in time, with exit code 0."""
         if self.process.poll() is None:
             self.process.send_signal(first)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
         clean = self.process.poll() == 0
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # what it may have left behind, too
-        self.process.kill()  # nothing happens when it ended
+            os.killpg(self.process.pid, signal.SIGKILL)  # also processes that it left behind
+        self.process.kill()  # no effect on a process that has ended
         self.process.wait()
         return clean
 
 
 def main() -> int:
-    """Parse, run, stop; the exit code."""
+    """Parse arguments, run, stop; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="make run", description="A collector and this machine's agent, on loopback."
     )
@@ -142,7 +145,7 @@ def main() -> int:
 
 
 def run(layout: Layout, seconds: float | None) -> int:
-    """Start what is needed, show it, stop it all. Raises LaunchError."""
+    """Start the processes, show them, stop all. Raises LaunchError."""
     children: list[Child] = []
     try:
         try:
@@ -157,7 +160,7 @@ def run(layout: Layout, seconds: float | None) -> int:
         except KeyboardInterrupt:
             say("stopping: the agent sends what it still has")
     finally:
-        # From here a second Ctrl-C changes nothing: the last records are on their way.
+        # From here on, ignore a second Ctrl-C: the last records are being sent.
         for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(wanted, signal.SIG_IGN)
         unclean = [child for child in reversed(children) if not child.stop(_patience(child))]
@@ -167,12 +170,12 @@ def run(layout: Layout, seconds: float | None) -> int:
             f"see {unclean[0].log}",
             unclean[0].log,
         )
-    say(f"stopped; the data stays in {_shown(layout.var)}, the next `make run` goes on with it")
+    say(f"stopped; the data stays in {_format_path(layout.var)}, the next `make run` goes on with it")
     return 0
 
 
 def prepare(layout: Layout) -> None:
-    """Folders, free ports, a data directory. Raises LaunchError."""
+    """Prepare folders, free ports and a data directory. Raises LaunchError."""
     for folder in (layout.var, layout.logs):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -184,14 +187,16 @@ def prepare(layout: Layout) -> None:
         require_free(f"VEILLEUSE__{setting}", layout.environment[f"VEILLEUSE__{setting}"])
     fresh = not layout.collector.exists()
     call(layout, "init", "veilleuse", "init", "--if-missing")
-    if fresh and identity(layout):
+    if fresh and is_enrolled(layout):
         aside = layout.agent.with_name(f"{layout.agent.name}.{int(time.time())}")
         layout.agent.rename(aside)
-        say(f"the collector is new and knows no agent: the old agent's state is kept in {_shown(aside)}")
+        say(
+            f"the collector is new and knows no agent: the old agent's state is kept in {_format_path(aside)}"
+        )
 
 
 def require_free(setting: str, address: str) -> None:
-    """Raises LaunchError when something listens at `host:port` already, or it is not an address."""
+    """Raise LaunchError when a process listens at `host:port` already, or it is not an address."""
     host, _, port = address.rpartition(":")
     try:
         family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[
@@ -208,18 +213,18 @@ def require_free(setting: str, address: str) -> None:
         ) from error
 
 
-def identity(layout: Layout) -> bool:
-    """Whether the agent is enrolled already."""
+def is_enrolled(layout: Layout) -> bool:
+    """Tell if the agent is enrolled already."""
     folder = layout.agent / "id"
     return all((folder / name).exists() for name in ("certificate.pem", "key.pem", "collector.json"))
 
 
 def enrol(layout: Layout) -> None:
-    """Give this machine its identity, by the same join file as any other. Raises LaunchError."""
-    if identity(layout):
+    """Enrol this machine with a normal join file. Raises LaunchError."""
+    if is_enrolled(layout):
         return
     join = layout.var / "join"
-    join.unlink(missing_ok=True)  # of a run that failed half-way: its token is not worth keeping
+    join.unlink(missing_ok=True)  # left by a run that failed; its token is not reused
     where = ("--entity", "local", "--site", "local", "--population", "server")
     try:
         call(layout, "token create", "veilleuse", "token", "create", *where, "--output", str(join))
@@ -230,15 +235,18 @@ def enrol(layout: Layout) -> None:
 
 
 def announce(layout: Layout, seconds: float | None) -> None:
-    """What to open."""
+    """Print the addresses to open."""
     say(f"page     {layout.url}")
     say(f"metrics  {layout.url}metrics")
-    say(f"logs     {_shown(layout.logs)}")
+    say(f"logs     {_format_path(layout.logs)}")
     say("Ctrl-C stops" if seconds is None else f"stops after {seconds:g} s, or with Ctrl-C")
 
 
 def watch(layout: Layout, children: list[Child], deadline: float | None) -> None:
-    """Live view until the deadline, a signal, or the death of a child. Raises LaunchError, KeyboardInterrupt."""
+    """Show the live view until the deadline, a signal, or the death of a child.
+
+    Raises LaunchError, KeyboardInterrupt.
+    """
     view = start_view(layout, deadline)
     try:
         while deadline is None or time.monotonic() < deadline:
@@ -259,7 +267,7 @@ def watch(layout: Layout, children: list[Child], deadline: float | None) -> None
 
 
 def start_view(layout: Layout, deadline: float | None) -> Child:
-    """`veilleuse top` on this terminal; plain lines when there is none."""
+    """Start `veilleuse top` on this terminal, or plain lines without a terminal."""
     words = [] if sys.stdout.isatty() else ["--plain", "--interval", "5"]
     if deadline is not None:
         words += ["--seconds", f"{max(1, round(deadline - time.monotonic()))}"]
@@ -270,7 +278,7 @@ def start_view(layout: Layout, deadline: float | None) -> Child:
 
 
 def start(layout: Layout, name: str, *command: str) -> Child:
-    """A process in a group of its own, writing to its log."""
+    """Start a process in its own group, writing to its log."""
     log = layout.logs / f"{name}.log"
     if log.exists():
         log.replace(log.with_suffix(".previous.log"))
@@ -288,7 +296,7 @@ def start(layout: Layout, name: str, *command: str) -> Child:
 
 
 def call(layout: Layout, name: str, *command: str) -> None:
-    """A command that ends by itself. Raises LaunchError with what it said."""
+    """Run a command to its end. Raises LaunchError with its output."""
     done = subprocess.run(
         [program(command[0]), *command[1:]],
         env=layout.environment,
@@ -306,10 +314,10 @@ def call(layout: Layout, name: str, *command: str) -> None:
 
 
 def wait_until_ready(layout: Layout, collector: Child) -> None:
-    """Until the pages and the enrolment port answer. Raises LaunchError."""
+    """Wait until the pages and the enrolment port answer. Raises LaunchError."""
     until = time.monotonic() + READY_SECONDS
     enrolment = layout.environment["VEILLEUSE__GRPC__ENROLMENT_ADDRESS"]
-    while not (_healthy(layout.url + "healthz") and _listens(enrolment)):
+    while not (_is_healthy(layout.url + "healthz") and _is_listening(enrolment)):
         if collector.died():
             raise LaunchError(
                 f"the collector ended at once with exit code {collector.process.returncode}",
@@ -324,7 +332,7 @@ def wait_until_ready(layout: Layout, collector: Child) -> None:
 
 
 def program(name: str) -> str:
-    """The installed command beside this interpreter. Raises LaunchError."""
+    """Return the installed command beside this interpreter. Raises LaunchError."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
         raise LaunchError(
@@ -334,32 +342,34 @@ def program(name: str) -> str:
 
 
 def tail(log: Path | None) -> list[str]:
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     if log is None or not log.exists():
         return []
     return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
 
 
 def say(line: str) -> None:
-    """One plain line."""
+    """Print one plain line."""
     print(f"make run: {line}", flush=True)
 
 
 @contextmanager
 def foreground() -> Iterator[None]:
-    """Make us the terminal's foreground group, so that Ctrl-C reaches us and not `make`, which would exit 130."""
+    """Make this process the terminal's foreground group: Ctrl-C then reaches it and not `make`, which would
+    exit 130.
+    """
     if not sys.stdin.isatty() or os.tcgetpgrp(0) != os.getpgrp() or os.getpid() == os.getpgrp():
         yield
         return
     before = os.getpgrp()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell watches make: it could not wake us
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell watches make: it could not resume us
     os.setpgid(0, 0)
     os.tcsetpgrp(0, os.getpgrp())
     try:
         yield
     finally:
-        with suppress(OSError):  # the terminal is gone
+        with suppress(OSError):  # the terminal is closed
             os.tcsetpgrp(0, before)
 
 
@@ -371,7 +381,7 @@ def _patience(child: Child) -> float:
     return AGENT_STOP_SECONDS if child.name == "agent" else COLLECTOR_STOP_SECONDS
 
 
-def _healthy(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
@@ -379,7 +389,7 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def _listens(address: str) -> bool:
+def _is_listening(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
@@ -388,12 +398,14 @@ def _listens(address: str) -> bool:
     return True
 
 
-def _shown(path: Path) -> str:
+def _format_path(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _death_signal() -> Callable[[], None]:
-    """What a child calls before it becomes its program: the kernel ends it should we be killed (Linux only)."""
+    """Return a function for a child to call before exec: the kernel ends the child if we are killed (Linux
+    only).
+    """
     parent = os.getpid()
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
 

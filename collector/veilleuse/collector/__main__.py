@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse`, and `python -m veilleuse.collector`."""
+"""Runs the command line: `veilleuse`, and `python -m veilleuse.collector`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from veilleuse.wire.interrupt import end_on_interrupt
 
 
 def main() -> int:
-    """Run one command; its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings."""
+    """Run one command and return its exit code.
+
+    0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings.
+    """
     end_on_interrupt()
     try:
         from veilleuse.collector.cli.main import run
@@ -20,12 +23,14 @@ def main() -> int:
         from veilleuse.wire.process import say
 
         return say("veilleuse", f"{error.name} is not installed: install veilleuse[collector]", 1)
-    _no_core_dump()
+    _disable_core_dumps()
     return run(sys.argv[1:])
 
 
-def _no_core_dump() -> None:
-    """A crash leaves no key on the disk; children inherit it: docs/promises.md, S19."""
+def _disable_core_dumps() -> None:
+    """Disable core dumps, so that a crash writes no key to the disk; children inherit the limit:
+    docs/promises.md, S19.
+    """
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the ingest counts of itself, for /metrics and `top`. Counters only go up; labels come from closed lists of ours."""
+"""Counts events of the ingest, for /metrics and `top`.
+
+Counters only increase; labels come from closed lists of ours.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
 class Count(StrEnum):
-    """What is counted; each by one label, whose name is in the comment."""
+    """A Count names a counter. Each has one label, named in its comment."""
 
     HELLOS = "hellos"  # outcome: ok | stale_instance | returned_instance
     PUSHES = "pushes"  # outcome: stored | expected_earlier | conflict | refused | failed | expired
@@ -37,14 +40,15 @@ COMMIT_BUCKETS_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 
 
 PAUSE_SECONDS: Final = 5 * 60.0
-"""A process that looks every few seconds and did not for longer was suspended, or its clock was set ahead."""
+"""Longest normal time between two calls of `listening_since`; longer: process suspended, or clock set ahead.
+"""
 
 
 class Health:
-    """Counters shared by the receiver's threads and the writer."""
+    """Health holds the counters shared by the receiver's threads and the writer."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """`clock`: Unix seconds."""
+        """`clock`: returns Unix seconds."""
         self._clock = clock
         self._ran, self._resumed = clock(), 0.0
         self._lock = threading.Lock()
@@ -54,10 +58,13 @@ class Health:
         self._commits = 0
         self._queue_pushes = 0
         self.years_not_kept: dict[int, str] = {}
-        """Year → why its statistics could not be kept today; the daily upkeep sets it anew."""
+        """Year → reason why its statistics could not be kept today; the daily tasks replace it."""
 
     def listening_since(self, started_unix_milliseconds: int) -> int:
-        """Its start, or the end of its last pause, Unix milliseconds; to be asked every few seconds, or it was one."""
+        """Return the start or the end of the last pause, Unix milliseconds.
+
+        Call it every few seconds: a longer interval counts as a pause.
+        """
         with self._lock:
             now = self._clock()
             if now - self._ran > PAUSE_SECONDS:
@@ -72,25 +79,27 @@ class Health:
                 self._counts[kind][label] += number
 
     def commit(self, seconds: float) -> None:
-        """One durable transaction, from its begin to its fsync."""
+        """Add one durable transaction; `seconds`: from its begin to its fsync."""
         with self._lock:
             self._commits += 1
             self._commit_seconds_sum += seconds
             self._commit_buckets[bisect_left(COMMIT_BUCKETS_SECONDS, seconds)] += 1
 
     def queue(self, pushes: int) -> None:
-        """Pushes that wait for the writer now."""
+        """Set the number of pushes that wait for the writer."""
         self._queue_pushes = pushes
 
     @property
     def queue_pushes(self) -> int:
-        """As last told by the writer."""
+        """Return the number last set by the writer."""
         return self._queue_pushes
 
     def snapshot(self) -> dict[str, Any]:
-        """All counters at one moment: {kind: {label: number}}, `commits`, `commit_seconds_sum`,
-        `commit_seconds_buckets` (upper bound or inf → number, not cumulated), `queue_pushes`,
-        `years_not_kept`."""
+        """Return all counters at one moment: {kind: {label: number}}, and the entries below.
+
+        `commits`, `commit_seconds_sum`, `commit_seconds_buckets` (upper bound or inf → number, not
+        cumulated), `queue_pushes`, `years_not_kept`.
+        """
         with self._lock:
             return {
                 **{kind.value: dict(counter) for kind, counter in self._counts.items()},

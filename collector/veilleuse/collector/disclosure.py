@@ -1,15 +1,19 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which groups of workstations and classroom PCs may be shown, and under which name. docs/decisions/0046.
+"""Decides which groups of workstations and classroom PCs may be shown, and under which name.
+docs/decisions/0046.
 
-A figure is safe when at least k hosts contributed to it and none holds more than 85 % of it; a cell, when each of its
-figures is. Unsafe cells of one level merge with their smallest siblings into `autres` until that is safe; when it never is, the whole level is withheld.
-What a model gives to a machine by its class alone, such as the watts of one that is off, is no share of anybody's: it is counted, and
-has no part in the 85 %, else eleven machines that are off would hide the one that is used.
+A figure is safe when at least k hosts contributed to it and none holds more than 85 % of it. A cell is safe
+when each of its figures is. Unsafe cells of one level merge with their smallest siblings into `autres` until
+`autres` is safe. If `autres` never becomes safe, the whole level is withheld.
 
-Why differences are safe too: the published cells of a level are disjoint, so any difference of two published figures
-is a union of published cells, and a union of safe cells is safe. Nothing is published above the level from which
-a hidden cell could be subtracted.
+A model gives some energy to a machine by its class alone, such as the watts of a machine that is off. Such a
+contribution reveals nothing about a person: it counts as a host, but has no part in the 85 %. Otherwise,
+eleven machines that are off would hide the one that is used.
+
+Differences are safe too: the published cells of a level are disjoint, so any difference of two published
+figures is a union of published cells, and a union of safe cells is safe. Nothing is published above the level
+from which a hidden cell could be subtracted.
 """
 
 from __future__ import annotations
@@ -25,33 +29,35 @@ from veilleuse.wire.vocabulary import Population
 OTHERS: Final = AUTRES
 MIXED: Final = "mixed"
 DOMINANCE_NUMERATOR: Final = 85
-"""Per cent: French statistical secrecy's usage."""
+"""Percent: the threshold of French statistical secrecy."""
 
 EXEMPT: Final = frozenset({Population.SERVER})
-"""Populations of machines that are nobody's."""
+"""Populations of machines without a personal user."""
 
 K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
 class DisclosureCell(Generic[K]):
-    """One would-be published figure: what each host contributed to it, ≥ 0 (mJ or ms)."""
+    """A DisclosureCell is one figure to publish: contribution of each host, ≥ 0 (mJ or ms)."""
 
     key: K
     contributions: Mapping[HostId, int]
     beside: tuple[Mapping[HostId, int], ...] = ()
-    """Contributions to other figures that are shown beside it, or follow from what is; one to which nobody contributed shows nothing and
-    harms nobody."""
+    """Contributions to other figures that are shown beside it, or that can be computed from shown figures.
+
+    A figure without any contribution shows nothing and harms nobody.
+    """
     constant: tuple[Mapping[HostId, int], ...] = ()
-    """Likewise, of what a model gives: these are counted, whoever holds most."""
+    """Contributions to such figures from a model: hosts count, the 85 % do not apply."""
 
     @property
     def figures(self) -> tuple[Mapping[HostId, int], ...]:
-        """All of them."""
+        """Return all figures of the cell."""
         return (self.contributions, *self.beside, *self.constant)
 
     def is_safe(self, k: int) -> bool:
-        """Every figure of it is."""
+        """Tell if every figure of the cell is safe."""
         return (
             is_safe(self.contributions, k)
             and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
@@ -61,24 +67,24 @@ class DisclosureCell(Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class DisclosedLevel(Generic[K]):
-    """A level after the rule."""
+    """A DisclosedLevel is a level after the rule."""
 
     kept: tuple[DisclosureCell[K], ...]
     others: DisclosureCell[None] | None
-    """The merged cell, or None."""
+    """Merged cell, or None."""
     merged_keys: tuple[K, ...]
-    """What is inside `others`."""
+    """Keys merged into `others`."""
     withheld_keys: tuple[K, ...]
     """All keys when the level is withheld, else none."""
 
 
 def count(contributions: Mapping[HostId, int]) -> int:
-    """Machines that contributed."""
+    """Count the machines that contributed."""
     return sum(1 for value in contributions.values() if value > 0)
 
 
 def is_safe(contributions: Mapping[HostId, int], k: int) -> bool:
-    """At least `k` hosts contributed, and none more than 85 % of the whole."""
+    """Tell if at least `k` hosts contributed and none holds more than 85 % of the sum."""
     present = [value for value in contributions.values() if value > 0]
     if len(present) < k:
         return False
@@ -86,7 +92,7 @@ def is_safe(contributions: Mapping[HostId, int], k: int) -> bool:
 
 
 def is_nobodys_or_safe(contributions: Mapping[HostId, int], k: int) -> bool:
-    """Nobody contributed, or it is safe."""
+    """Tell if nobody contributed, or the figure is safe."""
     return not any(contributions.values()) or is_safe(contributions, k)
 
 
@@ -100,16 +106,16 @@ def publish(cells: Sequence[DisclosureCell[K]], k: int) -> DisclosedLevel[K]:
     hidden = [cell for cell in ordered if not cell.is_safe(k)]
     if not hidden:
         return DisclosedLevel(tuple(kept), None, (), ())
-    others = _merged(hidden)
+    others = _merge(hidden)
     while not others.is_safe(k):
         if not kept:
             return DisclosedLevel((), None, (), tuple(cell.key for cell in hidden))
         hidden.append(kept.pop(0))
-        others = _merged((others, hidden[-1]))
+        others = _merge((others, hidden[-1]))
     return DisclosedLevel(tuple(kept), others, tuple(cell.key for cell in hidden), ())
 
 
-def _merged(cells: Sequence[DisclosureCell[K] | DisclosureCell[None]]) -> DisclosureCell[None]:
+def _merge(cells: Sequence[DisclosureCell[K] | DisclosureCell[None]]) -> DisclosureCell[None]:
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
     whole = _sum(cell.contributions for cell in cells)

@@ -1,23 +1,23 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The collector's errors.
+"""Defines the collector's errors.
 
-CollectorError             everything below; `exit_code` is what the command ends with
+CollectorError             everything below; `exit_code` is the exit code of the command
 ├── DataDirectoryError     missing, unwritable, full, locked by another process, of another kind
-│   ├── StoreDamaged       a database that is not one any more; names the repair
-│   │   └── StoreLost      a file that was taken away, cut or written by others while it was in use
+│   ├── StoreDamaged       a damaged database; the message names the repair
+│   │   └── StoreLost      a file that was removed, cut or written by others while it was in use
 │   └── StoreTooNew        a schema newer than this program
-├── StoreFull              no room left: the receiver answers retry-after
+├── StoreFull              no space left: the receiver answers retry-after
 ├── StoreFailing           the disk answered with an error: the receiver answers retry-after
-├── QueueFull              the writer is behind: likewise
+├── QueueFull              the writer is behind: the receiver answers retry-after
 ├── RecordRefused          a record that can never be stored; `reason` is one word of docs/wire.md
-├── MalformedRequest       a request that is not one; likewise
+├── MalformedRequest       a malformed request; `reason` is one word of docs/wire.md
 ├── AddressUnavailable     a port in use, or an address that is not this machine's
 ├── EnrolmentRefused       token or request refused; `reason` is one word for the counters
-├── NotAuthorised          this certificate may not do this; `reason` likewise
+├── NotAuthorised          this certificate may not do this; `reason` is one word for the counters
 ├── BackupUnusable         a backup that cannot be read, is damaged, or does not belong here
 ├── UnknownZone            no electricity factor for the zone and year
-├── QueryTooSlow           a question over HTTP that takes longer than one may
+├── QueryTooSlow           an HTTP query over its time limit
 ├── AdminError             the running collector answered no
 │   └── OvertakenImport    another import of the inventory came first; nothing was imported
 └── UsageError             exit code 2
@@ -56,7 +56,7 @@ __all__ = [
 
 
 class CollectorError(Exception):
-    """Says what, where and what to do, in one line."""
+    """A CollectorError says in one line what failed, where, and what to do."""
 
     exit_code: ClassVar[int] = 1
 
@@ -70,13 +70,16 @@ class StoreDamaged(DataDirectoryError):
 
 
 class StoreLost(StoreDamaged):
-    """A file of a database is not what it was when it was opened: nothing is acknowledged any more."""
+    """A database file is not the file that was opened: nothing is acknowledged any more."""
 
     def __init__(
         self, path: Path, what: str, remedy: str, *, rescue: bool = False, index_only: bool = False
     ) -> None:
-        """`rescue`: only this process still sees the content; it is written to a new file before the process ends. `index_only`: the
-        index of the WAL was written, which is made anew from the WAL by whoever opens the database next."""
+        """`rescue`: only this process can still read the content; it writes a copy before it ends.
+
+        `index_only`: only the index of the WAL was changed. SQLite rebuilds the index from the WAL when the
+        database is opened next.
+        """
         end = f"; {remedy}" if remedy else ""
         super().__init__(f"{path} {what} while it was in use: nothing was acknowledged since{end}")
         self.database = path.with_name(path.name.removesuffix("-wal").removesuffix("-shm"))
@@ -93,11 +96,11 @@ class StoreFull(CollectorError):
 
 
 class StoreFailing(CollectorError):
-    """The disk or the database answered with an error that may pass; nothing of the group was stored."""
+    """The disk or the database answered with a temporary error; nothing of the group was stored."""
 
 
 class QueueFull(CollectorError):
-    """More is under way than may be at once, or this caller has had its share; nothing was queued."""
+    """Too many calls are running, or this caller has reached its share; nothing was queued."""
 
     def __init__(self, message: str, reason: str = "queue_full") -> None:
         """`reason`: one word, a label of the counters."""
@@ -106,16 +109,19 @@ class QueueFull(CollectorError):
 
 
 class OlderInstance(QueueFull):
-    """The caller shows an older state of this identity: it was set back, or is a copy. It waits until that is known."""
+    """The caller shows an older state of this identity: it was restored, or is a clone.
+
+    It waits until that is known.
+    """
 
     def __init__(self, message: str, retry_after_milliseconds: int) -> None:
-        """`retry_after_milliseconds`: when it may ask again."""
+        """`retry_after_milliseconds`: wait before the next call."""
         super().__init__(message, "older_instance")
         self.retry_after_milliseconds = retry_after_milliseconds
 
 
 class RecordRefused(CollectorError):
-    """A record that can never be stored."""
+    """The record can never be stored."""
 
     def __init__(self, reason: str) -> None:
         """`reason`: one word, a label of the counters; the list is in docs/wire.md."""
@@ -124,7 +130,7 @@ class RecordRefused(CollectorError):
 
 
 class MalformedRequest(CollectorError):
-    """A request that could never be accepted as it is."""
+    """The request can never be accepted as it is."""
 
     def __init__(self, reason: str, message: str) -> None:
         """`reason`: one word, a label of the counters."""
@@ -133,11 +139,11 @@ class MalformedRequest(CollectorError):
 
 
 class AddressUnavailable(CollectorError):
-    """An address cannot be listened on."""
+    """The process cannot listen on an address."""
 
 
 class EnrolmentRefused(CollectorError):
-    """An enrolment that may not be."""
+    """The enrolment is not allowed."""
 
     def __init__(self, reason: str, message: str) -> None:
         """`reason`: one word, a label of the counters."""
@@ -146,7 +152,7 @@ class EnrolmentRefused(CollectorError):
 
 
 class NotAuthorised(CollectorError):
-    """A call this certificate may not make."""
+    """This certificate may not make the call."""
 
     def __init__(self, reason: str, message: str) -> None:
         """`reason`: one word, a label of the counters."""
@@ -155,7 +161,7 @@ class NotAuthorised(CollectorError):
 
 
 class BackupUnusable(CollectorError):
-    """A backup that cannot be restored as it is; nothing was touched."""
+    """The backup cannot be restored as it is; nothing was changed."""
 
 
 class UnknownZone(CollectorError):
@@ -163,7 +169,7 @@ class UnknownZone(CollectorError):
 
 
 class QueryTooSlow(CollectorError):
-    """A question over HTTP that takes longer than one may; it was ended."""
+    """An HTTP query took longer than its limit; it was interrupted."""
 
 
 class AdminError(CollectorError):
@@ -171,10 +177,10 @@ class AdminError(CollectorError):
 
 
 class OvertakenImport(AdminError):
-    """Another import of the inventory came between this one's plan and its writing."""
+    """Another import of the inventory was written between the plan and the writing of this one."""
 
 
 class UsageError(CollectorError):
-    """Wrong use of a command."""
+    """The command was used wrongly."""
 
     exit_code: ClassVar[int] = 2

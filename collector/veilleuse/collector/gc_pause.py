@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""When cycles of objects are looked for.
+"""Controls when Python's garbage collector searches for cycles.
 
-Work that makes hundreds of thousands of objects, none in a cycle: looking through them again and again is a seventh to a half of it.
+Some work creates hundreds of thousands of objects, none in a cycle: repeated searches take a seventh to a
+half of its time.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from contextlib import contextmanager
 from typing import Final
 
 OBJECTS_BETWEEN: Final = 20_000
-"""More objects made than freed, before the youngest are looked through; CPython's own number is 700 to 2,000, which took 2 to 5 %
-of a busy collector (docs/wire.md §3)."""
+"""Objects created minus freed before a search of the youngest.
+
+CPython's own number is 700 to 2,000, which took 2 to 5 % of a busy collector (docs/wire.md §3).
+"""
 
 
 def settle() -> None:
-    """Once a service has all that it begins with: none of it is ever looked through again, and what comes is, less often."""
+    """Exclude all present objects from later searches, and search less often.
+
+    Call it when a service has started.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN)
@@ -26,7 +32,7 @@ def settle() -> None:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """In the whole process, while the block runs; as it was afterwards."""
+    """Pause garbage collection in the whole process while the block runs; then restore its state."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

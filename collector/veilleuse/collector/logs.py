@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How the process logs: one line per event, its facts after it; the same line at most once in 20 s."""
+"""Formats the log: one line per event, followed by its facts; the same line at most once in 20 s."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 
 
 class FactsFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00Z INFO agent enrolled site="Lyon"`: facts of `extra` as JSON values, in their order."""
+    """FactsFormatter writes `2026-01-31T12:00:00Z INFO agent enrolled site="Lyon"`.
+
+    The facts of `extra` are JSON values, in their order.
+    """
 
     default_msec_format = None
 
@@ -28,7 +31,7 @@ class FactsFormatter(logging.Formatter):
         self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback, if any, below it."""
+        """Return one line; a traceback, if any, follows it."""
         facts = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
         text, newline, trace = super().format(record).partition("\n")
         tail = "".join(
@@ -38,14 +41,14 @@ class FactsFormatter(logging.Formatter):
 
 
 class RepeatFilter(logging.Filter):
-    """Lets the same event with the same facts through once in 20 s; debug lines always."""
+    """RepeatFilter passes the same event with the same facts once in 20 s; debug lines always."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[tuple[str, str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write it."""
+        """Tell if the record is written."""
         facts = repr([item for item in record.__dict__.items() if item[0] not in _STANDARD])
         key, now = (record.name, str(record.msg), facts), time.monotonic()
         if record.levelno > logging.DEBUG and now - self._last.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
@@ -65,7 +68,7 @@ def configure(settings: CollectorSettings) -> None:
 
 
 def product_version() -> str:
-    """Version of the installed distribution; 0+source when it runs from a bare source tree."""
+    """Return the version of the installed distribution; 0+source for a bare source tree."""
     try:
         return version("veilleuse")
     except PackageNotFoundError:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Quantiles that intervals need: Student's t for whole and fractional degrees of freedom, χ² for a comparison (pure)."""
+"""Computes quantiles for intervals: Student's t for any degrees of freedom, χ² for a comparison. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import Final
 
 Z95: Final = 1.959964
-"""Two-sided 95 % quantile of the normal law, as in account/emissions.py."""
+"""Two-sided 95 % quantile of the normal distribution, as in account/emissions.py."""
 NORMAL_FROM: Final = 200.0
-"""docs/methodology.md §6: from here on the normal law's."""
+"""Degrees of freedom from which the normal quantile is used: docs/methodology.md §6."""
 _Z99_ONE_SIDED: Final = 2.326348
 _TERMS: Final = 300
 _CLOSE: Final = 1e-14
@@ -19,19 +19,21 @@ _TINY: Final = 1e-300
 
 
 def tail(t: float, degrees_of_freedom: float) -> float:
-    """P(|T| > t), 0 to 1, for t > 0: the regularised incomplete beta function of ν/2 and 1/2 at ν/(ν + t²)."""
+    """Return P(|T| > t), 0 to 1, for t > 0: the regularised incomplete beta function of ν/2 and 1/2 at ν/(ν +
+    t²).
+    """
     x = degrees_of_freedom / (degrees_of_freedom + t * t)
     a, b = degrees_of_freedom / 2, 0.5
     front = math.exp(
         math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     )
     if x < (a + 1) / (a + b + 2):
-        return front * _continued(a, b, x) / a
-    return 1 - front * _continued(b, a, 1 - x) / b
+        return front * _continued_fraction(a, b, x) / a
+    return 1 - front * _continued_fraction(b, a, 1 - x) / b
 
 
-def _continued(a: float, b: float, x: float) -> float:
-    """The continued fraction of the incomplete beta function by Lentz's method. Source: DLMF 8.17.22."""
+def _continued_fraction(a: float, b: float, x: float) -> float:
+    """Return the incomplete beta function's continued fraction, by Lentz's method: DLMF 8.17.22."""
     c, d = 1.0, 1 - (a + b) * x / (a + 1)
     d = 1 / (d or _TINY)
     value, m = d, 1
@@ -49,11 +51,16 @@ def _continued(a: float, b: float, x: float) -> float:
 
 @lru_cache(maxsize=1024)
 def quantile95(degrees_of_freedom: float) -> float:
-    """t with P(|T| > t) = 5 %; the normal law's from 200 degrees on, and for none (math.inf). Below one: as for one."""
+    """Return t with P(|T| > t) = 5 %.
+
+    From 200 degrees of freedom on, and for math.inf, return the normal quantile.
+
+    Degrees of freedom below one count as one.
+    """
     if degrees_of_freedom >= NORMAL_FROM:
         return Z95
     degrees_of_freedom = max(1.0, degrees_of_freedom)
-    low, high = 1.0, 20.0  # 12.706 at one degree
+    low, high = 1.0, 20.0  # 12.706 for one degree of freedom
     for _ in range(60):
         middle = (low + high) / 2
         if tail(middle, degrees_of_freedom) > 0.05:
@@ -64,6 +71,9 @@ def quantile95(degrees_of_freedom: float) -> float:
 
 
 def chi_square99(degrees_of_freedom: int) -> float:
-    """χ² that chance exceeds once in a hundred, ≥ 1 degree: to 2 % (6.6 at one degree for 6.63). Wilson and Hilferty 1931."""
+    """Return the χ² that chance exceeds once in a hundred; at least 1 degree of freedom.
+
+    Accurate to 2 % (6.6 for one degree, exact 6.63). Source: Wilson and Hilferty 1931.
+    """
     spread = 2 / (9 * degrees_of_freedom)
     return float(degrees_of_freedom * (1 - spread + _Z99_ONE_SIDED * math.sqrt(spread)) ** 3)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The collector's settings. TOML file < environment `VEILLEUSE__…` < flags. Read once, in the composition roots."""
+"""Reads the collector's settings.
+
+TOML file < environment `VEILLEUSE__…` < flags. Read once, in the composition roots.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,14 @@ from veilleuse.wire.settings_file import Section, describe, load, setting
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
 RETIRED: Final[Mapping[str, str]] = {}
-"""Key of an earlier version → `since VERSION: why, and what to do`. Told when the service starts; never an error."""
+"""Key of an earlier version → `since VERSION: why, and what to do`. Logged when the service starts; never an
+error."""
 
 
 def check_server_names(names: tuple[str, ...]) -> None:
-    """Raises ValueError unless each is a DNS name (`*.` in front is allowed) or an IP address, and there is one."""
+    """Raise ValueError unless each is a DNS name (a leading `*.` is allowed) or an IP address, and there is
+    one.
+    """
     if not names:
         raise ValueError("it must name the collector as agents do")
     for name in names:
@@ -43,7 +49,7 @@ def _is_ip_address(text: str) -> bool:
 
 
 class Grpc(Section):
-    """Where agents connect."""
+    """Sets addresses and limits of the agents' services."""
 
     address: str = setting(
         "127.0.0.1:8641", "host:port of the mTLS service (Hello, Push, Renew).", check=split_address
@@ -52,22 +58,22 @@ class Grpc(Section):
         "127.0.0.1:8642", "host:port of the enrolment service.", check=split_address
     )
     advertised_address: str = setting(
-        "", "host:port agents are told to use; empty = `grpc.address`.", check=check_reachable
+        "", "host:port that agents connect to; empty = `grpc.address`.", check=check_reachable
     )
     advertised_enrolment_address: str = setting(
-        "", "host:port agents are told to enrol at; empty = `grpc.enrolment_address`.", check=check_reachable
+        "", "host:port that agents enrol at; empty = `grpc.enrolment_address`.", check=check_reachable
     )
     workers: int = setting(
         64,
-        "Threads that serve calls: at most seven in eight serve pushes, half as many as those more serve Hello, two renewals. "
-        "Each waits for the commit of its call.",
+        "Threads that serve calls: at most seven in eight serve Push. Extra threads serve Hello (half as "
+        "many) and renewals (two). Each waits for the commit of its call.",
         minimum=2,
         maximum=256,
     )
     queue_pushes: int = setting(
         56,
-        "Pushes served at once, so also the most that one commit can hold; at most seven in eight of `grpc.workers`. Those that "
-        "come meanwhile wait in a line for 2.5 s, then are told to come back.",
+        "Maximum pushes served at once, and so in one commit; at most seven in eight of `grpc.workers`. Others "
+        "wait in a queue for 2.5 s, then are asked to come back later.",
         minimum=1,
         maximum=224,
     )
@@ -75,128 +81,143 @@ class Grpc(Section):
 
     @property
     def admitted_pushes(self) -> int:
-        """`queue_pushes`, at most seven in eight of `workers`. ≥ 1."""
+        """Return `queue_pushes`, limited to seven in eight of `workers`. ≥ 1."""
         return min(self.queue_pushes, max(1, self.workers * 7 // 8))
 
 
 class Http(Section):
-    """Where people and Prometheus connect."""
+    """Sets address and limits of the pages, the API and /metrics."""
 
     address: str = setting("127.0.0.1:8640", "host:port of the pages and /metrics.", check=split_address)
     metrics_token_file: str = setting(
-        "", "File with the bearer token /metrics asks for; required when not on loopback."
+        "", "File with the bearer token that /metrics requires; required when not on loopback."
     )
     hosts_metrics: bool = setting(False, "Serve per-host series of servers on /metrics/hosts.")
     api_requests_per_minute: int = setting(
-        120, "Most requests an account may make of /api/v1 in a minute.", minimum=1, maximum=60_000
+        120, "Maximum requests of an account to /api/v1 in a minute.", minimum=1, maximum=60_000
     )
     api_answer_seconds: float = setting(
-        20.0, "Longest that one question over /api/v1 may take.", minimum=1, maximum=50
+        20.0, "Maximum duration of one query over /api/v1, in seconds.", minimum=1, maximum=50
     )
 
 
 class Pki(Section):
-    """The embedded certificate authority."""
+    """Sets up the embedded certificate authority."""
 
     server_names: tuple[str, ...] = setting(
         ("localhost", "127.0.0.1", "::1"),
         "DNS names and IP addresses in the collector's own certificate.",
         check=check_server_names,
     )
-    server_leaf_hours: int = setting(24, "Life of a server's certificate.", minimum=1, maximum=24 * 30)
+    server_leaf_hours: int = setting(
+        24, "Lifetime of a server's certificate, in hours.", minimum=1, maximum=24 * 30
+    )
     pc_leaf_days: int = setting(
-        7, "Life of a workstation's or classroom PC's certificate.", minimum=1, maximum=60
+        7, "Lifetime of a workstation's or classroom PC's certificate, in days.", minimum=1, maximum=60
     )
     register_file: str = setting(
         "",
-        "File that remembers enrolments, revocations and forgotten machines across a restore; no backup holds it: put it on "
-        "another disk. Empty = `register.jsonl` in the data directory.",
+        "File that keeps enrolments, revocations and forgotten machines across a restore. No backup contains it: "
+        "put it on another disk. Empty = `register.jsonl` in the data directory.",
     )
 
 
 class Store(Section):
-    """The database."""
+    """Sets the free space that the database leaves."""
 
     free_bytes_minimum: int = setting(
-        256 * 1024 * 1024, "Free space under which no record is accepted any more.", minimum=0
+        256 * 1024 * 1024,
+        "Minimum free space, in bytes; below it, records are no longer accepted.",
+        minimum=0,
     )
     free_ratio_minimum: float = setting(
-        0.05, "The same as a share of the disk; the smaller of both counts.", minimum=0, maximum=0.5
+        0.05,
+        "Minimum free space as a share of the disk; the smaller of both limits counts.",
+        minimum=0,
+        maximum=0.5,
     )
 
 
 class RetentionSettings(Section):
-    """How long rows of machines are kept. PC: workstation or classroom PC. What is older goes, every day."""
+    """Sets how long rows of machines are kept.
+
+    PC: workstation or classroom PC. Older rows are deleted every day.
+    """
 
     pc_daily_days: int = setting(
         62,
-        "Days and weeks of a PC, the records they came in, and a classroom PC's hours; they go once their month is kept. Below 59 the "
-        "8 weeks of history that stand in for gaps are not whole.",
+        "Age limit of a PC's days and weeks, of their records, and of a classroom PC's hours. They are deleted once "
+        "their month is stored. Below 59, the 8 weeks of history that fill gaps are incomplete.",
         minimum=35,
         maximum=62,
     )
     pc_monthly_months: int = setting(
         18,
-        "Months of a PC; they go before that once their year is closed definitively.",
+        "Age limit of a PC's months; they are deleted earlier when their year is closed definitively.",
         minimum=13,
         maximum=18,
     )
     server_records_months: int = setting(
-        13, "Records and hours of a server, and readings of shared meters.", minimum=1, maximum=13
+        13,
+        "Age limit of a server's records and hours, and of readings of shared meters.",
+        minimum=1,
+        maximum=13,
     )
-    server_daily_months: int = setting(36, "Days and months of a server.", minimum=13, maximum=36)
+    server_daily_months: int = setting(36, "Age limit of a server's days and months.", minimum=13, maximum=36)
 
 
 class Backup(Section):
-    """Copies of everything: `veilleuse backup`, `veilleuse restore`."""
+    """Sets up backups of the data directory: `veilleuse backup`, `veilleuse restore`."""
 
     key_file: str = setting(
         "",
-        "File with the key that seals and opens backups, made by `veilleuse backup --new-key`; keep a copy off this "
-        "machine. Empty = backups are not sealed.",
+        "File with the key that encrypts and decrypts backups, created by `veilleuse backup --new-key`; keep a copy "
+        "on another machine. Empty = backups are not encrypted.",
     )
 
 
 class ReportingSettings(Section):
-    """How figures are cut."""
+    """Sets how figures are grouped and published."""
 
     time_zone: str = setting(
         "Europe/Paris",
-        "Civil day of the pages and /metrics, and of sites that declare none; reports take each site's own.",
+        "Time zone of the civil day of the pages and /metrics, and of sites that declare none; reports use each "
+        "site's own.",
     )
     zone: str = setting("FR", "Grid zone of sites that declare none.")
     k_anonymity: int = setting(
-        10, "Fewest workstations or classroom PCs in a published cell.", minimum=10, maximum=1000
+        10, "Minimum number of workstations or classroom PCs in a published cell.", minimum=10, maximum=1000
     )
     random_roll_out: bool = setting(
         False,
-        "Agents were installed on machines drawn at random within class and entity, and somebody answers for it: reports then say "
-        "that the sample's representativeness is demonstrated, and call its intervals 95 %, unless model and age contradict it.",
+        "True = agents were installed on machines drawn at random within class and entity, and a responsible person "
+        "vouches for it. Reports then state that the sample is demonstrated to be representative, with 95 % "
+        "intervals, unless model and age contradict it.",
     )
 
 
 class ClosingSettings(Section):
-    """When a year may be closed definitively: `veilleuse close`."""
+    """Sets when a year may be closed definitively: `veilleuse close`."""
 
     coverage_minimum_ratio: float = setting(
         0.3,
-        "Least share of the machines' time, of classes that agents run on, whose state is known, and whose energy is derived; below 0.3 "
-        "the pedigree's completeness scores 2.",
+        "Minimum share of machine time with a known state, and with derived energy, for classes that agents run on; "
+        "below 0.3 the pedigree's completeness scores 2.",
         minimum=0,
         maximum=1,
     )
 
 
 class Derive(Section):
-    """How energy is derived where it is not measured."""
+    """Sets how energy is derived where it is not measured."""
 
     laptop_plugged_share: float = setting(
-        0.5, "Share of its off and asleep time a laptop is on its charger.", minimum=0, maximum=1
+        0.5, "Share of its off and asleep time that a laptop is on its charger.", minimum=0, maximum=1
     )
 
 
 def check_reused_purchases(targets: tuple[str, ...]) -> None:
-    """Raises ValueError unless each is CATEGORY@YEAR=SHARE with a year and a share of 0 to 1."""
+    """Raise ValueError unless each is CATEGORY@YEAR=SHARE with a year and a share of 0 to 1."""
     for target in targets:
         _reused_purchase(target)
 
@@ -214,7 +235,7 @@ def _reused_purchase(target: str) -> tuple[str, int, float]:
 
 
 def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
-    """A check: one of the edges that agents sort by."""
+    """Return a check that a value is one of the bucket edges of agents."""
 
     def check(value: int) -> None:
         if value not in edges:
@@ -226,27 +247,30 @@ def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
 
 
 class Indicators(Section):
-    """Targets and tests of the sobriety indicators: docs/methodology.md §12."""
+    """Sets targets and tests of the sobriety indicators: docs/methodology.md §12."""
 
     out_of_hours_target_ratio: float = setting(
-        0.05, "I1: highest share of the closed hours a machine should be on.", minimum=0, maximum=1
+        0.05,
+        "I1: maximum share of the closed hours during which a machine should be on.",
+        minimum=0,
+        maximum=1,
     )
     display_off_minutes: int = setting(
-        15, "I3: longest wait until a display on mains goes off; ENERGY STAR.", minimum=1, maximum=240
+        15, "I3: maximum minutes until a display on mains goes off; ENERGY STAR.", minimum=1, maximum=240
     )
     sleep_minutes: int = setting(
         30,
-        "I3: longest wait until a PC on mains sleeps; ENERGY STAR. I4: idle time beyond it is avoidable.",
+        "I3: maximum minutes until a PC on mains sleeps; ENERGY STAR. I4: idle time beyond it is avoidable.",
         check=_edge(IDLE_RUN_EDGES_MINUTES),
     )
     comatose_cpu_percent: int = setting(
         5,
-        "I6: CPU below which a comatose server spends 95 % of its time on.",
+        "I6: CPU load in percent; a comatose server is below it for 95 % of its time on.",
         check=_edge(CPU_BUCKET_EDGES_PERCENT),
     )
     comatose_network_bytes_per_second: int = setting(
         1_000,
-        "I6: others' traffic below which it spends 95 % of that time.",
+        "I6: network traffic of others; a comatose server is below it for 95 % of its time on.",
         check=_edge(NETWORK_RATE_EDGES_BYTES_PER_SECOND),
     )
     underused_mean_cpu_ratio: float = setting(
@@ -254,97 +278,102 @@ class Indicators(Section):
     )
     underused_cpu_percent: int = setting(
         30,
-        "I7: CPU below which it spends 95 % of its time on.",
+        "I7: CPU load in percent; an under-used server is below it for 95 % of its time on.",
         check=_edge(CPU_BUCKET_EDGES_PERCENT),
     )
     oversized_cpu_percent: int = setting(
         20,
-        "I8: CPU below which an oversized server spends 95 % of its time on.",
+        "I8: CPU load in percent; an oversized server is below it for 95 % of its time on.",
         check=_edge(CPU_BUCKET_EDGES_PERCENT),
     )
     oversized_memory_percent: int = setting(
-        40, "I8: memory in use, likewise.", check=_edge(MEMORY_BUCKET_EDGES_PERCENT)
+        40,
+        "I8: memory in use in percent; an oversized server is below it for 95 % of its time on.",
+        check=_edge(MEMORY_BUCKET_EDGES_PERCENT),
     )
     oversized_core_ratio: float = setting(
-        0.01, "I8: highest share of its time on with a core at 80 % or more.", minimum=0, maximum=1
+        0.01, "I8: maximum share of its time on with a core at 80 % or more.", minimum=0, maximum=1
     )
     server_observed_ratio: float = setting(
         0.9,
-        "I6 to I8: least share of their days that a server was observed, and of its time on that was measured, to be judged.",
+        "I6 to I8: minimum share of the days observed, and of the time on measured, for a server to be judged.",
         minimum=0.5,
         maximum=1,
     )
     lifetime_years: float = setting(8.0, "I9: age that equipment should reach.", minimum=0, maximum=50)
     reused_purchases_targets: tuple[str, ...] = setting(
         (),
-        "I10: least reused share of the euros of a legal category, from a year on: CATEGORY@YEAR=SHARE, e.g. laptops@2027=0.25; "
+        "I10: minimum reused share of the euros of a legal category, from a year on: CATEGORY@YEAR=SHARE, e.g. laptops@2027=0.25; "
         "empty = no target.",
         check=check_reused_purchases,
     )
     reused_retirements_ratio: float = setting(
         0.5,
-        "I11: least share of retired equipment to be reused; 0.5 from 2025, décret 2023-266.",
+        "I11: minimum share of retired equipment to be reused; 0.5 from 2025, décret 2023-266.",
         minimum=0,
         maximum=1,
     )
 
     @property
     def reused_purchases(self) -> tuple[tuple[str, int, float], ...]:
-        """(category, from which year, share)."""
+        """Return (category, first year, share)."""
         return tuple(_reused_purchase(target) for target in self.reused_purchases_targets)
 
 
 class IntensitySettings(Section):
-    """Intensity of the grid over time, for the indicative ledger. Nothing is asked of anybody unless a connector is on."""
+    """Sets up polls of grid intensities, for the indicative ledger.
+
+    No server is called unless a connector is on.
+    """
 
     odre: bool = setting(
         False, "Poll ODRÉ, the open data of France's networks (RTE's éCO2mix); no account is needed."
     )
     odre_url: str = setting(
-        "https://odre.opendatasoft.com", "Where ODRÉ answers; https, or http on this machine."
+        "https://odre.opendatasoft.com", "Address of ODRÉ; https, or http on this machine."
     )
     odre_calls_per_month: int = setting(
         40_000,
-        "Calls after which ODRÉ is left alone until the next month; its own quota is 50,000.",
+        "Maximum calls of ODRÉ in a month; its own quota is 50,000.",
         minimum=100,
         maximum=50_000,
     )
     electricity_maps_token_file: str = setting(
         "", "File with the token of Electricity Maps, mode 0600; empty = it is not polled."
     )
-    electricity_maps_url: str = setting("https://api.electricitymaps.com", "Where Electricity Maps answers.")
-    electricity_maps_zone: str = setting("FR", "Its zone to ask for.")
+    electricity_maps_url: str = setting("https://api.electricitymaps.com", "Address of Electricity Maps.")
+    electricity_maps_zone: str = setting("FR", "Zone to ask Electricity Maps for.")
     electricity_maps_calls_per_month: int = setting(
-        10_000, "Calls after which Electricity Maps is left alone until the next month.", minimum=100
+        10_000, "Maximum calls of Electricity Maps in a month.", minimum=100
     )
-    poll_minutes: int = setting(
-        60, "Time between two polls, give or take a tenth.", minimum=15, maximum=1_440
+    poll_minutes: int = setting(60, "Minutes between two polls, ± 10 %.", minimum=15, maximum=1_440)
+    backfill_days: int = setting(
+        30, "Number of past days that the first poll of a series asks for.", minimum=1, maximum=400
     )
-    backfill_days: int = setting(30, "How far back the first poll of a series asks.", minimum=1, maximum=400)
-    proxy: str = setting("", "HTTP proxy to go through, e.g. http://proxy.example.org:3128; empty = none.")
-    ca_file: str = setting("", "Authorities to trust in place of the system's, PEM.")
+    proxy: str = setting("", "HTTP proxy, e.g. http://proxy.example.org:3128; empty = none.")
+    ca_file: str = setting("", "PEM file of the CAs to trust instead of the system's; empty = the system's.")
     timeout_seconds: float = setting(
-        20.0, "Longest that one call may take, all of it.", minimum=1, maximum=300
+        20.0, "Maximum duration of one call, in seconds.", minimum=1, maximum=300
     )
     series: str = setting(
         "odre_consumption",
-        "Series the indicative ledger is reckoned with; one alone, never a mixture: `veilleuse intensity show` lists them.",
+        "The one series that the indicative ledger is computed with; `veilleuse intensity show` lists all series.",
     )
 
     @property
     def polled(self) -> bool:
-        """Whether any connector is on."""
+        """Tell if any connector is on."""
         return self.odre or bool(self.electricity_maps_token_file)
 
 
 class Log(Section):
-    """What the process says."""
+    """Sets the log level."""
 
     level: str = setting("info", "Least severe event logged.", choices=("debug", "info", "warning", "error"))
 
 
 class CollectorSettings(Section):
-    """Everything."""
+    """Holds all settings of the collector."""
 
     data_dir: Path = setting(Path("/var/lib/veilleuse"), "Data directory; mode 0700.")
     grpc: Grpc = setting(Grpc(), "")
@@ -367,9 +396,10 @@ def read_settings(
     overrides: Mapping[str, str] | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> CollectorSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError.
+    """Return the settings. Raises ConfigurationError.
 
-    `tell` is called with one line for each key that is no longer used.
+    `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. `tell` is called with one
+    line for each key that is no longer used.
     """
     if environment is None:
         environment = os.environ
@@ -386,12 +416,12 @@ def read_settings(
 
 
 def child_environment(settings: CollectorSettings) -> dict[str, str]:
-    """This process's environment with every setting in it, for a child that shall read the very same ones."""
+    """Return this process's environment with every setting, so that a child reads the same settings."""
     return {**os.environ, **settings_environment(settings)}
 
 
 def settings_environment(settings: CollectorSettings) -> dict[str, str]:
-    """Every setting as `read_settings` takes it from the environment."""
+    """Return every setting in the form that `read_settings` reads from the environment."""
     values: dict[str, str] = {}
     for described in describe(CollectorSettings):
         value: object = settings
@@ -403,7 +433,7 @@ def settings_environment(settings: CollectorSettings) -> dict[str, str]:
 
 
 def is_french(environment: Mapping[str, str] | None = None) -> bool:
-    """True when the locale for messages is French; `environment` None = the process's. Source: locale(7)."""
+    """Tell if the locale for messages is French; `environment` None = the process's. Source: locale(7)."""
     if environment is None:
         environment = os.environ
     names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
@@ -411,5 +441,8 @@ def is_french(environment: Mapping[str, str] | None = None) -> bool:
 
 
 def notify_socket() -> str:
-    """Where systemd wants to be told of our state: sd_notify(3). Empty when it did not start us."""
+    """Return the address of systemd's socket for state messages: sd_notify(3).
+
+    Empty when systemd did not start us.
+    """
     return os.environ.get("NOTIFY_SOCKET", "")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The shipped data tables: CSV beside a schema that says units, source, year, licence, attribution.
+"""Reads the shipped data tables: CSV with a schema of units, source, year, licence and attribution.
 
 A table without them is refused: no figure without its origin.
 """
@@ -23,7 +23,7 @@ _REQUIRED: Final = ("title", "source", "licence", "attribution")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table with its origin."""
+    """A Table holds its rows and their origin."""
 
     name: str
     rows: tuple[Mapping[str, str], ...]
@@ -33,22 +33,22 @@ class Table:
     licence: str
     attribution: str
     edition: str
-    """Edition of the source, an ISO month or date; blank: its rows tell."""
+    """Edition of the source, an ISO month or date; empty: the rows hold it."""
     accessed: str
-    """ISO date on which the source was read; blank: its rows tell."""
+    """ISO date on which the source was read; empty: the rows hold it."""
 
 
 @cache
 def load_table(name: str) -> Table:
-    """A shipped table by its file name without extension. Raises ConfigurationError, as `read_table`."""
+    """Return a shipped table by file name, without extension. Raises ConfigurationError, as `read_table`."""
     return read_table(files("veilleuse.collector").joinpath("data"), name)
 
 
 def read_table(folder: Traversable, name: str) -> Table:
-    """The table `<name>.csv` of a folder.
+    """Return the table `<name>.csv` of a folder.
 
-    Raises ConfigurationError when file or schema is missing, when the schema lacks source, year, licence, attribution
-    or a column's unit, or when the header is not the schema's columns.
+    Raises ConfigurationError when file or schema is missing, when the schema lacks source, year, licence,
+    attribution or a column's unit, or when the header is not the schema's columns.
     """
     schema = _schema(folder, name)
     rows = _rows(folder, name, list(schema["columns"]))

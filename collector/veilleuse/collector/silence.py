@@ -1,12 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Decides which machines are silent, and how bad that is. One table for the page, `doctor`, `top`, /metrics and the alerts.
+"""Decides which machines are silent, and how serious the silence is.
 
-A server is silent after two contact intervals without a contact. A PC is silent after two whole open days of its site:
-one that is used calls at least once in them, whatever the moment of its daily contact. Its population is told when the
-share heard of falls below a part of its usual share, the median of the last four open days on which all was well; days
-on which a site is closed, and school holidays for classrooms, do not count. Everything told of a PC population follows
-from a count floored to a multiple of k, which `serve` takes once a day and notes for every reader.
+The page, `doctor`, `top`, /metrics and the alerts all use this one table.
+
+A server is silent after two contact intervals without a contact. A PC is silent after two whole open days of
+its site. A PC in use calls at least once in these days, at any time of day.
+
+A PC population is reported when its share with contact falls below a part of the usual share. The usual share
+is the median of the last four open days without a problem. Days on which a site is closed do not count, nor
+do school holidays for classrooms. All reported PC numbers follow from a count rounded down to a multiple of
+k, which `serve` takes once a day and stores for every reader.
 """
 
 from __future__ import annotations
@@ -33,33 +37,35 @@ if TYPE_CHECKING:
     from veilleuse.collector.documents.text import Words
 
 MISSED: Final = 2
-"""Contact intervals of a server, open days of a PC: a PC may leave out one of them, its daily contact has no fixed hour."""
+"""Contact intervals of a server, open days of a PC. A PC may miss one day: its daily contact has no fixed
+hour."""
 USUAL_DAYS: Final = 4
-"""Open days whose shares make the usual one."""
+"""Number of open days whose shares give the usual share."""
 PRESENCE: Final = "presence"
-"""Key of what `serve` notes in the data directory once a day: `Past.to_json`."""
+"""Key of `Past.to_json`, which `serve` stores in the data directory once a day."""
 _LONGEST_CLOSURE_DAYS: Final = 60
-"""A site that was closed for longer has no open days to judge by."""
+"""A site closed for longer has no open days to judge by."""
 
 
 class SilenceLevel(StrEnum):
-    """How bad the silence of a population is."""
+    """A SilenceLevel says how serious the silence of a population is."""
 
     GOOD = "good"
     WAITING = "waiting"
-    """It would be told, but this collector has not listened for long enough, or does not run."""
+    """A silence that is not reported yet: this collector has not listened for long enough, or does not run.
+    """
     WARNING = "warning"
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A row of the table: a level holds from this part of the share usually heard of down."""
+    """A Rule is a row of the table: a level holds at or below this part of the usual share."""
 
     warning: float
     failed: float
     usual_unknown: float
-    """Warning, where no usual share is known yet: this part of all machines."""
+    """Warning without a known usual share: at or below this part of all machines."""
 
 
 _PCS: Final = Rule(warning=2 / 3, failed=0.1, usual_unknown=0.5)
@@ -68,11 +74,12 @@ RULES: Final[Mapping[Population, Rule]] = {
     Population.WORKSTATION: _PCS,
     Population.CLASSROOM: _PCS,
 }
-"""Servers are always on: one that is silent is told. Of PCs, a third is on leave, at home or switched off on some days."""
+"""Servers are always on: any silent server is reported. On some days a third of PCs is on leave, at home or
+switched off."""
 
 
 class Window(NamedTuple):
-    """The newest whole open days of a site, both included."""
+    """A Window holds the newest whole open days of a site, both included."""
 
     first: date
     last: date
@@ -80,21 +87,21 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is told of the silence of a population."""
+    """A Condition is the reported silence of a population."""
 
     population: Population
     level: SilenceLevel
     silent: int
-    """Servers: exactly; PCs: at least so many, a multiple of k, of `machines`."""
+    """Silent machines of `machines`. Servers: exact; PCs: a lower bound, a multiple of k."""
     machines: int
     since: date
-    """PCs: the first of the days without news; servers: the UTC day of the oldest last contact."""
+    """PCs: the first of the days without contact; servers: the UTC day of the oldest last contact."""
     hosts: tuple[Host, ...] = ()
-    """Servers: those that are silent, the longest first."""
+    """Silent servers, the longest silent first; empty for PCs."""
 
 
 def sentence_of(one: Condition, w: Words) -> str:
-    """Say a condition in words, for the pages and the terminal."""
+    """Write a condition in words, for the pages and the terminal."""
     values = {"whole": w.number(one.machines), "since": w.long_day(one.since)}
     if one.population is Population.SERVER:
         return w.count("silence.server", one.silent, **values)
@@ -103,18 +110,18 @@ def sentence_of(one: Condition, w: Words) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What `serve` noted: the days it ran on without a break, and which share of each PC population was heard of."""
+    """Past is the stored history: days on which `serve` ran without a break, and shares of PCs."""
 
     since: date | None = None
     day: date | None = None
-    """The last one."""
+    """Last such day."""
     shares: Mapping[Population, Mapping[date, float]] = field(default_factory=dict)
-    """By the last day of the window; the newest four."""
+    """Share by the last day of the window; the newest four."""
     told: tuple[Condition, ...] | None = None
-    """What the first look of `day` found of PCs, for all who tell it; None: nobody has looked."""
+    """Conditions of PCs from the first count of `day`, for every reader; None: not counted yet."""
 
     def to_json(self) -> str:
-        """One line."""
+        """Return one line of JSON."""
         return json.dumps(
             {
                 "since": self.since and self.since.isoformat(),
@@ -135,7 +142,10 @@ class Past:
 
     @classmethod
     def from_json(cls, text: str | None) -> Past:
-        """Inverse of `to_json`; nothing known where it cannot be read: days alone bring it back."""
+        """Read the text of `to_json`.
+
+        An unreadable text gives an empty history, which the next days fill again.
+        """
         try:
             raw: Any = json.loads(text or "")
             shares = {
@@ -149,7 +159,10 @@ class Past:
             return cls()
 
     def listening_since(self, started_unix_milliseconds: int, heard: date | None = None) -> date:
-        """The UTC day from which a collector that started then has run without a day's break; `heard`: `heard_before`."""
+        """Return the UTC day since which a collector with this start has run without a day's break.
+
+        `heard`: result of `heard_before`.
+        """
         started = _day(started_unix_milliseconds)
         if self.since is None or self.day is None:
             return started
@@ -158,13 +171,13 @@ class Past:
         return min(self.since, started)
 
     def usual(self, population: Population) -> float | None:
-        """The share usually heard of; None where fewer than four days are known."""
+        """Return the usual share with contact; None with fewer than four known days."""
         known = self.shares.get(population, {})
         return median(known.values()) if len(known) >= USUAL_DAYS else None
 
 
 class PopulationCount(NamedTuple):
-    """PCs of one population that can be judged, exactly: never told as they are."""
+    """A PopulationCount counts the PCs of a population that can be judged. Exact, so never shown."""
 
     silent: int
     machines: int
@@ -172,16 +185,16 @@ class PopulationCount(NamedTuple):
 
     @property
     def heard_share(self) -> float:
-        """Part of them that was heard of since the window began."""
+        """Return the share with a contact since the window began."""
         return (self.machines - self.silent) / self.machines
 
 
 OpenDays: TypeAlias = Callable[[str, Population], Window | None]
-"""(site, population) → its window; None where there is none."""
+"""(site, population) → its window; None without one."""
 
 
 def open_days(sites: Iterable[Site], site_calendars: SiteCalendars, today: date) -> OpenDays:
-    """The newest whole open days before `today`. Reading may raise StoreDamaged."""
+    """Return the newest whole open days before `today`. Reading may raise StoreDamaged."""
     known = {site.site: site for site in sites}
 
     @cache
@@ -206,24 +219,26 @@ def open_days(sites: Iterable[Site], site_calendars: SiteCalendars, today: date)
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges populations at one moment."""
+    """Judge decides on populations at one moment."""
 
     now_unix_milliseconds: int
     started_unix_milliseconds: int | None
-    """Start of the collector that listens, or the end of its last pause; None: none does."""
+    """Start of the running collector, or the end of its last pause; None: none runs."""
     past: Past
     k: int
 
     def conditions(
         self, hosts: Iterable[Host], rollouts: Mapping[Population, Rollout]
     ) -> tuple[Condition, ...]:
-        """Of each population that can be judged: servers as they are now, PCs as the first look of the day found them."""
+        """Return the condition of each population that can be judged: servers now, PCs at the first count of
+        the day.
+        """
         servers = self.server_condition(hosts, rollouts.get(Population.SERVER) or Rollout(Population.SERVER))
-        pcs = (self._awaited(one) for one in self.past.told or () if one.machines >= self.k)
+        pcs = (self._mark_waiting(one) for one in self.past.told or () if one.machines >= self.k)
         return (*((servers,) if servers else ()), *pcs)
 
     def server_condition(self, hosts: Iterable[Host], rollout: Rollout) -> Condition | None:
-        """None where there is no server."""
+        """Return the condition of servers; None without any server."""
         members = sorted(
             (h for h in hosts if h.population is Population.SERVER and h.status is HostStatus.ACTIVE),
             key=last_sign,
@@ -240,16 +255,16 @@ class Judge:
         return Condition(Population.SERVER, level, len(late), len(members), since, late)
 
     def pc_condition(self, population: Population, count: PopulationCount | None) -> Condition | None:
-        """None where fewer than k machines can be judged."""
+        """Return the condition of PCs; None with fewer than k machines to judge."""
         if count is None or count.machines < self.k:
             return None
         told = count.silent - count.silent % self.k
         level = _level(population, told, count.machines, self.past.usual(population))
         machines = count.machines - count.machines % self.k
-        return self._awaited(Condition(population, level, told, machines, count.window.first))
+        return self._mark_waiting(Condition(population, level, told, machines, count.window.first))
 
-    def _awaited(self, one: Condition) -> Condition:
-        """Of PCs; not told where this collector has not listened since before these days."""
+    def _mark_waiting(self, one: Condition) -> Condition:
+        """Replace a PC's level by WAITING where this collector has not listened since before the window."""
         started = self.started_unix_milliseconds
         if one.level is SilenceLevel.GOOD or (
             started is not None and self.past.listening_since(started) < one.since
@@ -257,11 +272,14 @@ class Judge:
             return one
         return replace(one, level=SilenceLevel.WAITING)
 
-    def noted(
+    def add_day(
         self, pcs: Mapping[Population, PopulationCount], today: date, heard: date | None = None
     ) -> Past:
-        """The past with this UTC day, whose first look stays. No share is noted of days without news, so that a silence
-        never becomes usual. `pcs`: `counted`, `heard`: `heard_before` of now."""
+        """Return the history with this UTC day; its first count stays.
+
+        The share of a day without contacts is not stored, so that a silence never becomes usual. `pcs`:
+        result of `count_pcs`; `heard`: result of `heard_before` for now.
+        """
         since = self.past.listening_since(self.started_unix_milliseconds or self.now_unix_milliseconds, heard)
         past = replace(self.past, since=since, day=today)
         if self.past.day == today and self.past.told is not None:
@@ -286,14 +304,16 @@ class Judge:
 
 
 def judge_of(kind: DataKind, health: Mapping[str, Any] | None, now_unix_milliseconds: int, k: int) -> Judge:
-    """From what the data directory and the running collector say; `health` None: no collector runs."""
+    """Build a Judge from the data directory and the running collector; `health` None: no collector runs."""
     past = Past.from_json(kind.extra.get(PRESENCE))
     started: int | None = (health or {}).get("listening_unix_milliseconds")
     return Judge(now_unix_milliseconds, started, past, k)
 
 
 def last_sign(host: Host) -> int:
-    """Unix milliseconds of the last contact; of a machine that never called, the end of the day it enrolled on."""
+    """Return the last contact, Unix milliseconds; for a machine that never called, the end of its day of
+    enrolment.
+    """
     if host.last_contact_unix_milliseconds is not None:
         return host.last_contact_unix_milliseconds
     end = datetime.combine(host.enrolled_on + timedelta(days=1), datetime.min.time(), UTC)
@@ -301,7 +321,7 @@ def last_sign(host: Host) -> int:
 
 
 def heard_before(hosts: Iterable[Host], unix_milliseconds: int) -> date | None:
-    """The UTC day of the newest contact of any machine before then: this collector ran on it."""
+    """Return the UTC day of the newest contact of any machine before then: this collector ran on that day."""
     contacts = (host.last_contact_unix_milliseconds for host in hosts)
     earlier = [contact for contact in contacts if contact is not None and contact < unix_milliseconds]
     return _day(max(earlier)) if earlier else None
@@ -318,8 +338,10 @@ def _day(unix_milliseconds: int) -> date:
     return date(1970, 1, 1) + timedelta(days=unix_milliseconds // MILLISECONDS_PER_DAY)
 
 
-def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, PopulationCount]:
-    """PCs that had enrolled before the window of their site, by population; populations without any are absent."""
+def count_pcs(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, PopulationCount]:
+    """Count PCs that enrolled before the window of their site, by population; populations without any are
+    absent.
+    """
     numbers: Counter[tuple[Population, bool]] = Counter()
     spans: defaultdict[Population, set[Window]] = defaultdict(set)
     for host in hosts:
@@ -342,7 +364,7 @@ def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, Popula
 
 
 def _level(population: Population, silent: int, machines: int, usual: float | None) -> SilenceLevel:
-    """By the table; `silent` as it is told."""
+    """Apply the table; `silent` as reported, rounded down."""
     rule, heard = RULES[population], (machines - silent) / machines
     if not silent:
         return SilenceLevel.GOOD

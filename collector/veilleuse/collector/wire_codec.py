@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wire ↔ model: numbers ↔ words, validated protobuf messages → dataclasses. The store keeps wire bytes and reads them here.
+"""Converts wire to model: numbers ↔ words, validated protobuf messages → dataclasses.
 
-Nothing is checked here: validate.py did, before anything was stored.
+The store decodes wire bytes here.
+
+Nothing is checked here: the package `validate` checked the bytes before they were stored.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def _words(kind: type[E]) -> dict[int, E]:
-    """Number on the wire → word. The lists have one order, held equal to telemetry.proto by a test."""
+    """Return number on the wire → word.
+
+    The order of both lists is equal; a test compares it with telemetry.proto.
+    """
     return dict(enumerate(kind, 1))
 
 
@@ -54,17 +59,17 @@ _NUMBERS: Final[dict[type[StrEnum], dict[StrEnum, int]]] = {
 
 
 def number(word: StrEnum) -> int:
-    """Number of a word on the wire and in the store, ≥ 1."""
+    """Return the number of a word on the wire and in the store, ≥ 1."""
     return _NUMBERS[type(word)][word]
 
 
 def point_from_message(point: Any) -> Point:
-    """A validated Point."""
+    """Convert a validated Point."""
     return Point(POINT_KINDS[point.kind], point.domain, BOUNDARIES[point.boundary], point.subject)
 
 
 def cells_from_measurement(measurement: Any) -> tuple[Cell, ...]:
-    """The cells of a validated Measurement, in its order."""
+    """Return the cells of a validated Measurement, in its order."""
     points = [point_from_message(point) for point in measurement.points]
     return tuple(
         cell_from_fields({field.name: value for field, value in cell.ListFields()}, points)
@@ -73,12 +78,12 @@ def cells_from_measurement(measurement: Any) -> tuple[Cell, ...]:
 
 
 def cells_from_wire(record: bytes) -> tuple[Cell, ...]:
-    """The cells of a stored record; none for a gap."""
+    """Return the cells of a stored record; none for a gap."""
     return cells_from_measurement(pb.Record.FromString(record).measurement)
 
 
 def cell_from_fields(fields: dict[str, Any], points: list[Point]) -> Cell:
-    """A cell from {name: value} of the fields that are set: some 12 of 18."""
+    """Build a cell from {name: value} of the fields that are set: some 12 of 18."""
     get = fields.get
     return Cell(
         BANDS[fields["band"]],
@@ -113,13 +118,13 @@ def cell_from_fields(fields: dict[str, Any], points: list[Point]) -> Cell:
 
 
 def _displays(displays: Any) -> tuple[int, ...]:
-    """By size: whoever tells of any size has looked at all, so a size that is not listed was on for 0 ms."""
+    """Return milliseconds by size. A record with any size covers all: an absent size was on for 0 ms."""
     by_size = {one.size: one.milliseconds for one in displays}
     return tuple([by_size.get(size, 0) for size in _SIZES])
 
 
 def record_period(period: Any, milliseconds: int) -> RecordPeriod:
-    """The key of a validated Period. `milliseconds`: the sum of the cells, for dates and weeks."""
+    """Return the key of a validated Period. `milliseconds`: the sum of the cells, for dates and weeks."""
     kind = period.WhichOneof("kind")
     if kind == "clock":
         return RecordPeriod(
@@ -135,7 +140,9 @@ def record_period(period: Any, milliseconds: int) -> RecordPeriod:
 
 
 def gap_spans(gap: Any) -> tuple[tuple[RecordPeriod, int], ...]:
-    """(where, milliseconds lost) of the dated spans of a validated Gap; a clock span may be longer than a day."""
+    """Return (period, milliseconds lost) of the dated spans of a validated Gap; a clock span may exceed a
+    day.
+    """
     return tuple(
         (record_period(span.period, span.milliseconds), span.milliseconds)
         for span in gap.spans
@@ -145,9 +152,9 @@ def gap_spans(gap: Any) -> tuple[tuple[RecordPeriod, int], ...]:
 
 @lru_cache(maxsize=1024)
 def facts_from_wire(facts_wire: bytes) -> MachineFacts:
-    """Encoded Facts, after validate.clean_facts, as the wall model needs them; empty bytes = nothing known.
+    """Decode Facts, after validate.clean_facts, for the wall model; empty bytes = nothing known.
 
-    Machines bought together tell the same.
+    Machines bought together often have equal facts: results are cached.
     """
     facts = pb.Facts.FromString(facts_wire)
 
@@ -171,7 +178,7 @@ def facts_from_wire(facts_wire: bytes) -> MachineFacts:
 
 
 def health_from_wire(health_wire: bytes) -> HostHealth:
-    """Encoded Health, after validate.clean_health."""
+    """Decode Health, after validate.clean_health."""
     health = pb.Health.FromString(health_wire)
     return HostHealth(
         agent_version=health.agent_version,

@@ -56,7 +56,7 @@ from veilleuse.collector.store.directory import (
     RESTORE_UNPACKED,
     DirectoryLock,
     make_directory,
-    put_back,
+    name_remedy,
     require_whole_directory,
 )
 from veilleuse.wire.files import read_owned, replace_owned
@@ -281,7 +281,7 @@ def what_is_missing(data_dir: Path) -> tuple[str, str]:
         return (
             f"{data_dir} has lost {' and '.join(lost)}",
             (
-                f"{put_back(*(data_dir / name for name in lost))}; where there is none, 'veilleuse init "
+                f"{name_remedy(*(data_dir / name for name in lost))}; where there is none, 'veilleuse init "
                 f"--new-data' begins with {nothing}"
             ),
         )

@@ -11,7 +11,7 @@ from typing import Final
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost
-from veilleuse.collector.store.directory import FLEET_KEY_FILE, put_back
+from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 
 log = logging.getLogger(__name__)
 
@@ -65,4 +65,4 @@ def describe_loss(collector: Collector, lost: StoreLost) -> StoreDamaged:
             f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then "
             "the next steps"
         )
-    return StoreDamaged(f"{line}; {put_back(*saved)}")
+    return StoreDamaged(f"{line}; {name_remedy(*saved)}")

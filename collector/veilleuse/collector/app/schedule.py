@@ -30,7 +30,7 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.keep_years import due
 from veilleuse.collector.settings import CollectorSettings, child_environment
-from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, heard_before, open_days
+from veilleuse.collector.silence import PRESENCE, Judge, Past, count_pcs, heard_before, open_days
 from veilleuse.collector.store import open_reader
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def note_presence(collector: Collector, day: date) -> bool:
                 store.data.sites(), SiteCalendars(store.data.calendars, store.data.school_periods), day
             )
             hosts = store.data.contacts()
-            text = judge.noted(counted(hosts, windows), day, heard_before(hosts, listening)).to_json()
+            text = judge.add_day(count_pcs(hosts, windows), day, heard_before(hosts, listening)).to_json()
         collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
     except CollectorError as error:
         log.warning("presence of the machines not noted", extra={"error": str(error)})

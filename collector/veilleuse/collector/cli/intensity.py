@@ -31,7 +31,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.files import MAXIMUM_BYTES, Plain, read_file
-from veilleuse.collector.grid.poll import LedgerBeside, enabled
+from veilleuse.collector.grid.poll import RemoteLedger, enabled_connectors
 from veilleuse.collector.grid.poll import poll as poll_all
 from veilleuse.collector.model.grid import (
     LABEL,
@@ -67,7 +67,7 @@ def intensity() -> None:
 def poll(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Ask the connectors that are on, now. The running collector does so by itself."""
     settings = settings_of(config)
-    connectors = enabled(settings.intensity)
+    connectors = enabled_connectors(settings.intensity)
     if not connectors:
         raise UsageError(
             "no connector is on: set intensity.odre = true, or intensity.electricity_maps_token_file; or import a file"
@@ -223,8 +223,8 @@ def _plain(series: str | None, zone: str | None, kind: str) -> Plain:
     return Plain(zone, series, series, IntensityKind(kind), IntensityStatus.CONSOLIDATED)
 
 
-def _ledger(settings: CollectorSettings) -> LedgerBeside:
-    return LedgerBeside(
+def _ledger(settings: CollectorSettings) -> RemoteLedger:
+    return RemoteLedger(
         lambda operation, **arguments: perform(settings, operation, timeout_seconds=_SECONDS, **arguments)
     )
 

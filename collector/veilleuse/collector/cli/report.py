@@ -28,8 +28,8 @@ from veilleuse.collector.documents.document import (
     Document,
     Head,
     Value,
+    add_under_way,
     renderer,
-    under_way,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
@@ -242,7 +242,7 @@ def _writer(form: str, language: str, output: str) -> _Write:
     refuse_terminal(output, binary=binary)
     render = renderer(form)
     return lambda document: write_output(
-        render(under_way(replace(document, language=language), today())), output, binary=binary
+        render(add_under_way(replace(document, language=language), today())), output, binary=binary
     )
 
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Draw charts as SVG text, for reports and pages: no script, every text escaped. Pure.
+"""Draw charts as SVG text, for reports and pages. No script; every text is escaped; no I/O.
 
-`draw` is for HTML and PDF files: its colours and fonts are attributes, which a style sheet may override. `columns` and `shares` are
-for pages, whose style sheet has all of them. A drawing never stands alone: a table with the same values follows it.
+`draw` is for HTML and PDF files: it sets colours and fonts as attributes, which a style sheet may override.
+`columns` and `shares` are for pages, whose style sheet sets colours and fonts. A table with the same values
+follows every drawing.
 """
 
 from __future__ import annotations
@@ -21,24 +22,28 @@ from veilleuse.collector.documents.document import Chart, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
 
 COLOURS: Final = ("#0b62ad", "#b85000", "#2b7a35", "#5d6875", "#8645ad", "#007d83", "#a8285f", "#7d7000")
-"""On white, each ≥ 3:1 (WCAG 2.1, 1.4.11): c0 to c7 of the style sheets; tests hold them together."""
+"""Colours c0 to c7 of the style sheets; tests hold them equal. Contrast on white: ≥ 3:1 (WCAG 2.1, 1.4.11).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One colour of a chart."""
+    """A Series is one colour of a chart."""
 
     name: str
     values: tuple[float | None, ...]
-    """One per label; None = not known, nothing is drawn."""
+    """One value per label; None = not known, nothing is drawn."""
     colour: int
-    """0 to 7."""
+    """Index in COLOURS, 0 to 7."""
     hatched: bool = False
-    """Drawn with stripes: modelled, not measured."""
+    """True = drawn with stripes: modelled, not measured."""
 
 
 def nice_ticks(maximum: float, count: int = 4) -> list[float]:
-    """0 to at least `maximum` in round steps (1, 2, 2.5 or 5 × 10ⁿ); 0 to 1 when there is nothing."""
+    """Return ticks from 0 to at least `maximum`, in round steps (1, 2, 2.5 or 5 × 10ⁿ).
+
+    Returns 0 and 1 when `maximum` is not positive or not finite.
+    """
     if not (math.isfinite(maximum) and maximum > 0):
         return [0.0, 1.0]
     raw = maximum / count
@@ -49,23 +54,23 @@ def nice_ticks(maximum: float, count: int = 4) -> list[float]:
 
 WIDTH: Final = 720
 LEFT: Final = 88
-"""Room for a vertical axis."""
+"""Space for a vertical axis, in units of the viewBox."""
 MARGIN: Final = 16
 BAR: Final = 16
 LABEL: Final = 20
-"""Room for the label above the bars of a category."""
+"""Space for the label above the bars of a category."""
 AXIS: Final = 34
 HEIGHT: Final = 260
 LONGEST: Final = 90
-"""Characters of a label; the table beside the chart has the whole one."""
+"""Maximum characters of a label; the table beside the chart has the full text."""
 LETTER: Final = 10
-"""Width of a letter of an axis, the larger ones of narrow screens included."""
+"""Width of one letter of an axis; large enough for the larger letters of narrow screens."""
 ROOM: Final = 84
-"""Room for the value behind a bar."""
+"""Space for the value behind a bar."""
 
 
 def draw(document: Document, number: int, chart: Chart, w: Words) -> Markup:
-    """One chart; `number` makes its identifiers its own."""
+    """Draw one chart; `number` makes its element identifiers unique in the page."""
     rows = document.tables[chart.table]
     names = [_category(document, chart, row, w) for row in rows]
     series = [
@@ -86,12 +91,15 @@ def draw(document: Document, number: int, chart: Chart, w: Words) -> Markup:
 
 
 def legend(document: Document, chart: Chart, w: Words) -> list[tuple[int, str]]:
-    """Colour and name of each series."""
+    """Return colour and name of each series."""
     return [(i, column(document, chart.table, name).label(w.language)) for i, name in enumerate(chart.values)]
 
 
 def swatch(colour: int, *, paper: bool = False) -> Markup:
-    """A square of a colour, for a legend. `paper`: without a drawing, which a PDF would tag as a figure that says nothing."""
+    """Draw a coloured square for a legend.
+
+    `paper`: without SVG, because a PDF would tag it as a figure without meaning.
+    """
     if paper:
         return Markup(f'<span class="swatch s{colour % 8}"></span>')
     return Markup(
@@ -146,7 +154,7 @@ def _line(names: Sequence[str], series: Sequence[Series], w: Words) -> tuple[lis
             f'<text text-anchor="end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(w.number(tick))}</text>'
         )
     room = LETTER * (1 + max((len(_short(name, 12)) for name in names), default=0))
-    every = 1 + int(room // step)  # labels that would stand on each other are left out
+    every = 1 + int(room // step)  # Skip labels that would overlap.
     for i, name in enumerate(names):
         if i % every == 0:
             x = LEFT + (i + 0.5) * step
@@ -163,7 +171,7 @@ def _line(names: Sequence[str], series: Sequence[Series], w: Words) -> tuple[lis
 
 
 def _run(colour: int, points: Sequence[tuple[float, float] | None]) -> list[str]:
-    """Lines between neighbours that are both known: a gap stays a gap; and a mark on each."""
+    """Draw a mark on each known point, and a line between neighbours that are both known."""
     parts = []
     for start, end in itertools.pairwise(points):
         if start is not None and end is not None:
@@ -175,7 +183,7 @@ def _run(colour: int, points: Sequence[tuple[float, float] | None]) -> list[str]
 
 
 def _reach(series: Sequence[Series], count: int, stacked: bool) -> tuple[float, float]:
-    """Lowest and highest end of what is drawn, with 0."""
+    """Return the lowest and the highest value drawn, 0 included."""
     low = high = 0.0
     for i in range(count):
         values = [one.values[i] or 0.0 for one in series]
@@ -186,7 +194,7 @@ def _reach(series: Sequence[Series], count: int, stacked: bool) -> tuple[float, 
 
 
 def _axis(low: float, high: float) -> list[float]:
-    """Round steps from at most `low` ≤ 0 to at least `high` ≥ 0, 0 among them."""
+    """Return round steps from at most `low` ≤ 0 to at least `high` ≥ 0; 0 is one of them."""
     step = nice_ticks(high - low)[1]
     below = [-step * i for i in range(1, 25) if -step * (i - 1) > low + 1e-9 * step]
     above = [step * i for i in range(1, 25) if step * (i - 1) < high - 1e-9 * step]
@@ -202,7 +210,7 @@ def _tick(x: float, bottom: float, text: str, *, is_zero: bool) -> str:
 
 
 def _svg(identifier: str, title: str, height: int, parts: Iterable[str], attributes: str = "") -> Markup:
-    """Frame a drawing; `identifier` is its title's, by which it is named."""
+    """Wrap the parts in an SVG element; `identifier` is the id of its title, which names the drawing."""
     name = escape(identifier)
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}" '
@@ -216,7 +224,7 @@ def _rectangle(colour: int, x: float, y: float, width: float, height: float) -> 
 
 
 def _box(x: float, y: float, width: float, height: float) -> str:
-    """Place a rectangle; what is there is seen, however little."""
+    """Return the attributes of a rectangle, at least 0.5 wide and high: small values stay visible."""
     return f'x="{x:.2f}" y="{y:.2f}" width="{max(width, 0.5):.2f}" height="{max(height, 0.5):.2f}"'
 
 
@@ -234,21 +242,21 @@ def _short(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-# --- pages: colours, lines and letters are the style sheet's
+# --- pages: the style sheet sets colours, lines and fonts
 
 COLUMNS_HEIGHT: Final = 290
 RIGHT: Final = 8
 TOP: Final = 16
 UNIT: Final = 28
-"""Room for the unit above an axis."""
+"""Space for the unit above an axis."""
 BOTTOM: Final = 30
 SHARE_BAR: Final = 34
 SHARE_LABEL: Final = 30
-"""Room for the label above a bar: its text is larger on narrow screens."""
+"""Space for the label above a bar: its text is larger on narrow screens."""
 SHARE_LONGEST: Final = 54
-"""Characters that fit above a bar on a narrow screen: 720 ÷ (24 × 0.55)."""
+"""Maximum characters above a bar on a narrow screen: 720 ÷ (24 × 0.55)."""
 SEPARATOR: Final = " · "
-"""Between the parts of a label."""
+"""Separates the parts of a label."""
 
 
 def columns(
@@ -261,7 +269,11 @@ def columns(
     unit: str = "",
     every: int = 1,
 ) -> Markup:
-    """Stacked columns over time. `write` formats the axis; `unit` is written above it; every `every`-th label is written."""
+    """Draw stacked columns over time.
+
+    `write` formats the values of the axis; `unit` is written above the axis; every `every`-th label is
+    written.
+    """
     totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
     ticks = nice_ticks(max(totals, default=0.0))
     top = TOP + (UNIT if unit else 0)
@@ -292,7 +304,10 @@ def columns(
 
 
 def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
-    """One full-width bar per label, cut by each series' share of it. A label without any value has no bar."""
+    """Draw one full-width bar per label, divided by the share of each series.
+
+    A label without a value has no bar.
+    """
     height = TOP + len(labels) * (SHARE_BAR + SHARE_LABEL)
     parts = [_patterns(identifier)]
     for i, label in enumerate(labels):
@@ -313,8 +328,11 @@ def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[
 
 
 def _above(label: str) -> list[tuple[str, str]]:
-    """(class, text) of what stands above a bar. A long label has a shorter one for narrow screens, without its first part: the
-    table beside the chart has it whole."""
+    """Return (class, text) of the label above a bar.
+
+    A long label gets a shorter one for narrow screens, without its first part. The table beside the chart has
+    the full text.
+    """
     short = label.partition(SEPARATOR)[2]
     if len(label) <= SHARE_LONGEST or not short:
         return [("axis", label)]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The catalogue of columns: what a name means, for every format and in both languages. The table itself is columns.toml."""
+"""Reads columns.toml: the meaning of each column, for every format and in both languages."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from veilleuse.collector.documents.document import Document, Value
 
 
 class ValueKind(StrEnum):
-    """How a value is written and read."""
+    """A ValueKind says how a value is written and read."""
 
     TEXT = "text"
     WORD = "word"
-    """One of a closed list: the locale has words for it."""
+    """One of a closed list, which the locale translates."""
     INTEGER = "integer"
     NUMBER = "number"
     RATIO = "ratio"
-    """0 to 1; people read percent."""
+    """0 to 1; written as percent for people."""
     DATE = "date"
     """ISO 8601 text in the document."""
     TIME = "time"
@@ -49,14 +49,15 @@ GROUPS: Final = (
     "detail",
     "status",
 )
-"""What pages show together, in this order; `key` columns stand before each, `machine` ones on no page."""
+"""Groups of columns on pages, in this order; `key` columns come before each group, `machine` ones on no page.
+"""
 KEY: Final = "key"
 MACHINE: Final = "machine"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `labels` and `sentences`: language → text."""
+    """A Column describes one column. `labels` and `sentences`: language → text."""
 
     name: str
     kind: ValueKind
@@ -65,30 +66,32 @@ class Column:
     sentences: Mapping[str, str]
     unit: str | None = None
     unit_from: str | None = None
-    """The column that says the unit of each row."""
+    """Name of the column that holds the unit of each row."""
     words: str | None = None
-    """The locale's list of words for a WORD, or for the names of a MIX."""
+    """Name of the locale's list for a WORD, or for the names of a MIX."""
     digits: int = 3
-    """Decimal places a spreadsheet shows."""
+    """Decimal places in a spreadsheet."""
     grouped: bool = True
-    """Whether thousands are set apart."""
+    """True = with a thousands separator."""
     behind: bool = False
-    """Of a key: where a page has many, it stands after the figures."""
+    """For a key column: stands after the figures where a page has many key columns."""
 
     def label(self, language: str) -> str:
-        """The label, with its unit."""
+        """Return the label, with its unit in brackets."""
         return f"{self.labels[language]} ({self.unit})" if self.unit else self.labels[language]
 
 
 @cache
 def catalogue() -> Mapping[str, Column]:
-    """Name → column, of all that columns.toml tells. Raises KeyError or ValueError on a column that is not whole."""
+    """Return name → column of columns.toml. Raises KeyError or ValueError for an incomplete column."""
     text = files("veilleuse.collector.documents").joinpath("columns.toml").read_text("utf-8")
     return {name: _column(name, entry) for name, entry in tomllib.loads(text).items()}
 
 
 def column(document: Document, table: str, name: str) -> Column:
-    """The catalogue's; for a name that is not in it, of the kind that its first value has."""
+    """Return the catalogue's column, or one of the kind of the first value when the name is not in the
+    catalogue.
+    """
     known = catalogue().get(name)
     if known is not None:
         return known

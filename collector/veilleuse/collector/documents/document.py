@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One file per report and one per format; no arithmetic here.
+"""Defines a report as a Document: tables of plain values, without None. It does no arithmetic.
 
-A report is a Document: tables of plain values, None left out. A format turns a Document into bytes. What columns are called,
-in which unit and what they say is in columns.toml, for all formats; docs/reports.md.
+A format turns a Document into bytes; each report and each format has one file. columns.toml gives labels,
+units and sentences of the columns for all formats: docs/reports.md.
 """
 
 from __future__ import annotations
@@ -16,24 +16,30 @@ from importlib import import_module
 from typing import Final, Literal, TypeAlias, TypeVar, cast
 
 LONGEST: Final = 1_024
-"""Characters of one value: an entity's path has 512 at most; a spreadsheet's cell holds 32,767 UTF-16 units."""
+"""Maximum characters of a value: the path of an entity has at most 512, a spreadsheet cell 32,767 UTF-16
+units."""
 LONGEST_TEXT: Final = 16_000
-"""Of a note: at most 32,000 UTF-16 units."""
+"""Maximum characters of a note: at most 32,000 UTF-16 units."""
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-"""Seen, so that nobody takes the name for another one."""
+"""Visible, so that nobody confuses the cleaned name with another one."""
 
 _BREAKS: Final = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
 _REFUSED: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # controls: no XML holds them
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi: they make a text read as another (Unicode TR 36)
+    "[\x00-\x1f\x7f-\x9f"  # controls: XML cannot hold them
+    # bidi: they change the order in which a text is read (Unicode TR 36)
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
     "\ud800-\udfff"  # lone surrogates: no encoding holds them
-    "\ufdd0-\ufdef\ufff9-\uffff"  # noncharacters, interlinear annotation and what XML excludes; U+FFFD itself stays one
+    # noncharacters, interlinear annotation and characters that XML excludes; includes U+FFFD
+    "\ufdd0-\ufdef\ufff9-\uffff"
     "\U000e0000-\U000e007f]"  # tags: invisible letters
 )
 
 
 def plain(text: str, *, whole: bool = False) -> str:
-    """On one line, encodable, without control and bidi characters, LONGEST characters at most (`whole`: LONGEST_TEXT)."""
+    """Return the text on one line, encodable, without control and bidi characters.
+
+    At most LONGEST characters; `whole`: LONGEST_TEXT.
+    """
     longest = LONGEST_TEXT if whole else LONGEST
     if len(text) > longest:
         text = text[: longest - 1] + "…"
@@ -43,7 +49,8 @@ def plain(text: str, *, whole: bool = False) -> str:
 
 
 Text: TypeAlias = "str | Mapping[str, str]"
-"""For people: one text, or language → text. A plain English one is put into French by locale/fr.toml, if it is there."""
+"""Text for people: one text, or language → text. locale/fr.toml translates a plain English text where it can.
+"""
 Value: TypeAlias = "str | int | float | bool | Mapping[str, float | str | Mapping[str, str]]"
 Row: TypeAlias = Mapping[str, Value]
 Head: TypeAlias = Mapping[str, "Value | Sequence[str] | None"]
@@ -51,72 +58,78 @@ Head: TypeAlias = Mapping[str, "Value | Sequence[str] | None"]
 V = TypeVar("V")
 
 SHOWN: Final = "shown"
-"""Key of a row that is no column: column → Text, the figure as people read it, rounded once by the account.
+"""Key of a row that is no column: column → Text, the figure for people, rounded once by the account.
 
-HTML and PDF show it in place of the number; CSV, JSON and XLSX hold the number unrounded and leave this out."""
+HTML and PDF show this text in place of the number. CSV, JSON and XLSX hold the unrounded number without this
+text.
+"""
 LANGUAGES: Final = ("fr", "en")
 PUBLIC: Final = "public"
-"""Key of the head of a report that is rounded so that it may be published beside the months of the API."""
+"""Key of the head: the report is rounded, so that it may be published beside the months of the API."""
 UNDER_WAY_UNTIL: Final = "under_way_until"
-"""Column and key of the head: the last day, begun or whole, that figures of a period go to which is not over."""
+"""Column and key of the head: for a period that is not over, the last day (complete or not) in the figures.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing of one table, as it is: one row a category. Nothing is summed for it."""
+    """A Chart draws one table: one row a category, without summing."""
 
     kind: Literal["bar", "stacked", "line"]
     """Bars side by side, bars on top of each other, or a line over periods."""
     table: str
-    """One of the document's tables; short: 40 rows can still be read."""
+    """One of the document's tables; at most about 40 rows, to be readable."""
     category: str
-    """Its column of names or periods."""
+    """Column of names or periods."""
     values: tuple[str, ...]
-    """Its columns of numbers, all of one unit; at most 8."""
+    """Columns of numbers, all of one unit; at most 8."""
     title: Text
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A report, ready to be written."""
+    """A Document is a report, ready to be written."""
 
     head: Head
-    """What was asked, of what, when; `kind` names the report."""
+    """The question (scope, period, options) and the time of the answer; `kind` names the report."""
     columns: tuple[str, ...]
-    """Order of the columns of the tabular formats."""
+    """Order of the columns in tabular formats."""
     tables: Mapping[str, Sequence[Row]]
-    """rows, totals, memo …; a row lacks what does not exist, and may have SHOWN."""
+    """rows, totals, memo …; a row lacks the columns without a value, and may have SHOWN."""
     tabular: tuple[str, ...]
-    """The tables a tabular format writes, one after the other."""
+    """Tables that a tabular format writes, in this order."""
     assumptions: tuple[Text, ...] = ()
     method: tuple[Text, ...] = ()
-    """How the figures were made: paragraphs."""
+    """Method of the figures: paragraphs."""
     charts: tuple[Chart, ...] = ()
     title: Text | None = None
-    """By default what the locale calls a report of this kind."""
+    """Default: the locale's title of a report of this kind."""
     titles: Mapping[str, Text] = field(default_factory=dict)
-    """Table → its title; by default the locale's."""
+    """Table → title; default: the locale's."""
     language: str = LANGUAGES[0]
-    """Of what is written for people: one of LANGUAGES."""
+    """Language of the text for people: one of LANGUAGES."""
 
     def columns_of(self, table: str) -> tuple[str, ...]:
-        """The columns that any row of a table has: in the document's order, then in that of their appearance."""
+        """Return the columns that any row of a table has: in the document's order, then in order of
+        appearance.
+        """
         rows = self.tables[table]
         present = dict.fromkeys(name for row in rows for name in row if name != SHOWN)
         known = [name for name in self.columns if name in present]
         return (*known, *(name for name in present if name not in set(known)))
 
 
-def under_way(document: Document, today: date, until: date | None = None) -> Document:
-    """Say in the head, and in each row, of a period that is not over until which day the figures go; else unchanged.
+def add_under_way(document: Document, today: date, until: date | None = None) -> Document:
+    """Add the last day in the figures to the head and to each row of a period that is not over.
 
-    `until`: None: today, of which what is known by now counts. Said once, it stays.
+    `until` = None: today; its figures so far count. A document that has UNDER_WAY_UNTIL, or whose period is
+    over, is returned unchanged.
     """
     last, now = (until or today).isoformat(), today.isoformat()
     if UNDER_WAY_UNTIL in document.head or not _is_ahead(document.head.get("to"), now):
         return document
 
-    def told(entries: Mapping[str, V], end: str) -> dict[str, V | str]:
+    def add_last_day(entries: Mapping[str, V], end: str) -> dict[str, V | str]:
         found: dict[str, V | str] = {}
         for name, value in entries.items():
             found[name] = value
@@ -127,12 +140,14 @@ def under_way(document: Document, today: date, until: date | None = None) -> Doc
     columns = list(document.columns)
     if "period_to" in columns:
         columns.insert(columns.index("period_to") + 1, UNDER_WAY_UNTIL)
-    tables = {name: [told(row, "period_to") for row in rows] for name, rows in document.tables.items()}
-    return replace(document, head=told(document.head, "to"), columns=tuple(columns), tables=tables)
+    tables = {
+        name: [add_last_day(row, "period_to") for row in rows] for name, rows in document.tables.items()
+    }
+    return replace(document, head=add_last_day(document.head, "to"), columns=tuple(columns), tables=tables)
 
 
 def _is_ahead(end: object, today: str) -> bool:
-    """Whether a period with this end, exclusive, is not over. ISO dates compare as texts."""
+    """Tell if a period with this exclusive end is not over. ISO dates compare as texts."""
     return isinstance(end, str) and end > today
 
 
@@ -143,7 +158,7 @@ FORMATS: Final[Mapping[str, str]] = {
     "html": "veilleuse.collector.documents.formats.html:render",
     "pdf": "veilleuse.collector.documents.formats.pdf:render",
 }
-"""Format → function (Document → bytes); nothing is imported until chosen."""
+"""Format → function (Document → bytes); imported only when used."""
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     "csv": "text/csv; charset=utf-8; header=present",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -156,19 +171,21 @@ BINARY: Final = frozenset({"xlsx", "pdf"})
 
 
 def renderer(name: str) -> Callable[[Document], bytes]:
-    """The function of a format: the same clean texts for all (docs/guarantees.md S14 to S16). Raises KeyError.
+    """Return the function of a format, on cleaned texts (docs/guarantees.md S14 to S16). Raises KeyError.
 
-    The function raises UsageError when a format cannot be had here, or cannot hold so much.
+    The function raises UsageError when the format is not available here, or cannot hold so many cells.
     """
     module, _, function = FORMATS[name].partition(":")
-    found = cast(  # the table above is ours; tests hold it
+    found = cast(  # tests check the type of each function of FORMATS
         "Callable[[Document], bytes]", getattr(import_module(module), function)
     )
-    return lambda document: found(cleaned(document))
+    return lambda document: found(clean(document))
 
 
-def cleaned(document: Document) -> Document:
-    """The same document with every text made plain: no control, bidi or unencodable character, none endless."""
+def clean(document: Document) -> Document:
+    """Return the document with every text made plain: no control, bidi or unencodable character, bounded
+    length.
+    """
     return Document(
         head={name: _clean(value) for name, value in document.head.items()},
         columns=document.columns,

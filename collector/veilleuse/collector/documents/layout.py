@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A Document as people look at it: a table of seventy columns cut into tables that a page can hold. No arithmetic, no markup."""
+"""Lays out a Document for people: cuts wide tables into tables that fit a page. No arithmetic, no markup."""
 
 from __future__ import annotations
 
@@ -13,53 +13,59 @@ from veilleuse.collector.documents.document import SHOWN, UNDER_WAY_UNTIL, Chart
 from veilleuse.collector.documents.text import DASH, Words
 
 WIDEST: Final = 8
-"""Columns of figures beside each other: more do not fit on A4 across."""
+"""Maximum columns of figures side by side: more do not fit on A4 landscape."""
 MOST_KEYS: Final = 6
-"""Before the figures: more push these out of a window of 1,300 px."""
+"""Maximum key columns: more push the figures out of a window of 1,300 px."""
 KEY_FIGURES: Final = "main"
 
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """One figure, or a name."""
+    """A TableCell is one figure, or a name."""
 
     text: str
-    """As people read it."""
+    """Text for people."""
     raw: str | None = None
-    """As machines do, unrounded: of numbers, dates and booleans; None of a text and of nothing."""
+    """Unrounded value of a number, a date or a boolean, for programs; None for text and for an absent value.
+    """
     kind: str = "text"
     """number, date or text."""
     mark: str | None = None
-    """The column's name, of figures: one can be traced from a page to the files."""
+    """Column name of a figure: links a page to the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """A table of a page."""
+    """A TableLayout is one table of a page."""
 
     caption: str
     heads: tuple[TableCell, ...]
     keys: int
-    """So many cells of a row, from the left, head it."""
+    """Number of leading cells that are row headers."""
     rows: tuple[tuple[TableCell, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One of the document's tables."""
+    """A Section shows one of the document's tables."""
 
     name: str
     title: str
     common_caption: str
     common: tuple[tuple[str, TableCell], ...]
-    """Label and value of columns that all rows have in common, said once: all columns of a lone row."""
+    """Label and value of columns that are equal in all rows, shown once; a single row has all of them here.
+    """
     grids: tuple[TableLayout, ...]
     empty: bool
 
 
 def sections(document: Document, w: Words) -> list[Section]:
-    """Every table but those that a chart has shown whole; an empty one only if it is tabular."""
-    charted = {(chart.table, name) for chart in drawn(document) for name in (chart.category, *chart.values)}
+    """Return sections of all tables, except those that a chart shows completely. Empty only if tabular."""
+    charted = {
+        (chart.table, name)
+        for chart in charts_with_values(document)
+        for name in (chart.category, *chart.values)
+    }
     return [
         _section(document, table, w)
         for table, rows in document.tables.items()
@@ -69,7 +75,7 @@ def sections(document: Document, w: Words) -> list[Section]:
 
 
 def key_figures(document: Document, w: Words) -> TableLayout | None:
-    """Total by total, the first figures: what a reader looks for. None without totals."""
+    """Return the key figures of each total; None without totals."""
     rows = document.tables.get("totals", ())
     names = [one.name for one in _columns(document, "totals") if one.group == KEY_FIGURES] if rows else []
     if not names:
@@ -81,7 +87,7 @@ def key_figures(document: Document, w: Words) -> TableLayout | None:
 
 
 def chart_grid(document: Document, chart: Chart, w: Words) -> TableLayout:
-    """The values of a chart: its alternative."""
+    """Return the values of a chart as a table: the text alternative."""
     title, _ = w.text(chart.title)
     head, *columns = (column(document, chart.table, name) for name in (chart.category, *chart.values))
     rows = document.tables[chart.table]
@@ -89,14 +95,14 @@ def chart_grid(document: Document, chart: Chart, w: Words) -> TableLayout:
 
 
 def title_of(document: Document, table: str, w: Words) -> str:
-    """What a table is called."""
+    """Return the title of a table."""
     if table in document.titles:
         return w.text(document.titles[table])[0]
     return w.get("tables", table)
 
 
 def document_title(document: Document, w: Words) -> str:
-    """What the report is called."""
+    """Return the title of the report."""
     if document.title is not None:
         return w.text(document.title)[0]
     kind = str(document.head.get("kind", "report"))
@@ -105,7 +111,7 @@ def document_title(document: Document, w: Words) -> str:
 
 
 def period(document: Document, w: Words) -> str | None:
-    """The days that the figures are of; None where the head names none."""
+    """Return the days of the figures as text; None if the head names none."""
     first, end, until = (document.head.get(name) for name in ("from", "to", UNDER_WAY_UNTIL))
     if not isinstance(first, str) or not isinstance(end, str):
         return None
@@ -116,21 +122,21 @@ def period(document: Document, w: Words) -> str | None:
 
 
 def facts(document: Document, w: Words) -> Iterator[tuple[str, str]]:
-    """Label and text of what the head says."""
+    """Yield label and text of each entry of the head."""
     for name, value in document.head.items():
         if value is not None:
             yield w.get("head", name), w.head(name, value)
 
 
 def notices(document: Document, w: Words) -> Iterator[str]:
-    """What a reader must know first: a factor is provisional, a total is incomplete."""
+    """Yield warnings for the reader: a factor is provisional, a total is incomplete."""
     for name in ("provisional", "incomplete"):
         if any(row.get(name) is True for rows in document.tables.values() for row in rows):
             yield w(f"page.{name}")
 
 
-def drawn(document: Document) -> list[Chart]:
-    """The charts that have something to draw."""
+def charts_with_values(document: Document) -> list[Chart]:
+    """Return the charts that have a value to draw."""
     return [
         chart
         for chart in document.charts
@@ -199,7 +205,7 @@ def _grid(
 
 
 def _label(one: Column, rows: Sequence[Row], w: Words) -> str:
-    """With the unit, but where a shown figure says it itself."""
+    """Return the label with the unit, or without it where the shown figure includes the unit."""
     shown = (_cell(one, row, w).text for row in rows if _identity(row, one.name)[1] is not None)
     said = one.unit is not None and any(one.unit in text for text in shown)
     return one.labels[w.language] if said else one.label(w.language)

@@ -1,8 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Words, numbers and dates in French and English, of reports, pages and the terminal. Pure but for reading locale/.
+"""Writes words, numbers and dates in French and English, for reports, pages and the terminal.
 
-No figure is computed here. One that the account did not round (document.SHOWN) is written with three significant digits.
+Reads locale/ only.
+
+No figure is computed here. A figure that the account did not round (document.SHOWN) gets three significant
+digits.
 """
 
 from __future__ import annotations
@@ -29,46 +32,46 @@ from veilleuse.wire.units import (
 
 SIGNIFICANT: Final = 3
 HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, "inventory_imported_on")
-"""What of a document's head is a day."""
+"""Entries of a document's head that are days."""
 DASH: Final = "–"
 NO_BREAK: Final = "\u00a0"
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """One language."""
+    """Words writes texts in one language."""
 
     texts: Mapping[str, Any]
 
     @property
     def language(self) -> str:
-        """fr or en."""
+        """Return fr or en."""
         return str(self.texts["lang"])
 
     def __call__(self, key: str, /, **values: object) -> str:
-        """The text of a dotted key, filled in. Raises KeyError on an unknown key."""
+        """Return the text of a dotted key, filled in. Raises KeyError for an unknown key."""
         found = str(self._find(key))
         return found.format(**values) if values else found
 
     def has(self, key: str) -> bool:
-        """Tell if there is such a text."""
+        """Tell if the key has a text."""
         try:
             return isinstance(self._find(key), str)
         except KeyError:
             return False
 
     def count(self, key: str, number: int, **values: object) -> str:
-        """Fill in the singular or the plural; French says singular for 0 and 1, English for 1 alone."""
+        """Fill in the singular or the plural. French uses the singular for 0 and 1, English for 1 only."""
         one, many = self._find(key)
         single = number == 1 or (number == 0 and self.language == "fr")
         return str(one if single else many).format(n=self.number(number), **values)
 
     def get(self, section: str, name: str) -> str:
-        """The text of a name that may have none: the name itself then, with spaces."""
+        """Return the text of a name, or the name itself with spaces where it has no text."""
         return str(self.texts[section].get(name, name.replace("_", " ")))
 
     def text(self, text: Text) -> tuple[str, str]:
-        """(text, the language that it is in)."""
+        """Return (text, its language)."""
         if isinstance(text, str):
             translated = self.texts["notes"].get(text)
             return (str(translated), self.language) if translated else (text, "en")
@@ -76,11 +79,13 @@ class Words:
         return text.get(language, ""), language
 
     def word(self, words: str | None, value: str) -> str:
-        """A word of a closed list; as it is where the list does not know it: it may be somebody's name."""
+        """Translate a word of a closed list; an unknown word stays as it is: it may be a proper name."""
         return str(self.texts["words"].get(words, {}).get(value, value))
 
     def number(self, value: float) -> str:
-        """At least three significant digits, whole numbers whole, no exponent above 10⁻⁶."""
+        """Write a number: at least three significant digits, all digits of whole numbers, no exponent above
+        10⁻⁶.
+        """
         if isinstance(value, int) or value == 0 or (value == round(value) and abs(value) >= 100):
             return self.plain_number(f"{value:.0f}")
         decimals = SIGNIFICANT - 1 - math.floor(math.log10(abs(value)))
@@ -89,7 +94,7 @@ class Words:
         return self.plain_number(f"{value:.{max(0, decimals)}f}")
 
     def plain_number(self, text: str) -> str:
-        """A number's digits, as Python writes them, with this language's marks: `1089000.5` is 1 089 000,5."""
+        """Write the digits of a Python number with this language's marks: `1089000.5` is 1 089 000,5."""
         mantissa, _, exponent = text.partition("e")
         whole, point, decimals = mantissa.partition(".")
         digits = f"{int(whole):,}".replace(",", str(self.texts["thousands"]))
@@ -99,11 +104,11 @@ class Words:
         return f"{written} × 10^{int(exponent)}" if exponent else written
 
     def tick(self, value: float) -> str:
-        """Write a round step of an axis, without useless zeros."""
+        """Write a round step of an axis, without trailing zeros."""
         return self.plain_number(f"{value:.6f}".rstrip("0").rstrip("."))
 
     def percent(self, ratio: float) -> str:
-        """Write a ratio 0 to 1. 0 and 100 are exactly that: something is not nothing, and what lacks a little is not whole."""
+        """Write a ratio 0 to 1 as percent. Only an exact 0 is 0 %, only an exact 1 is 100 %."""
         mark, shown = "", f"{100 * ratio:.1f}"
         if ratio > 0 and shown == "0.0":
             mark, shown = f"<{NO_BREAK}", "0.1"
@@ -114,7 +119,7 @@ class Words:
         return self("percent", number=mark + self.plain_number(shown))
 
     def energy(self, energy_millijoules: int) -> str:
-        """Write kWh, or Wh when small, or MWh when large."""
+        """Write kWh, or Wh for small values, or MWh for large ones."""
         scale, unit = energy_unit(energy_millijoules)
         return f"{self.number(energy_millijoules / scale)}{NO_BREAK}{unit}"
 
@@ -136,7 +141,7 @@ class Words:
         return f"{self.number(watts)}{NO_BREAK}W"
 
     def day(self, text: str) -> str:
-        """An ISO date in full; what is none, as it is."""
+        """Write an ISO date in full; return other text unchanged."""
         try:
             return self._day("format", date.fromisoformat(text))
         except ValueError:
@@ -147,7 +152,7 @@ class Words:
         return self._day("long", day)
 
     def short_day(self, day: date) -> str:
-        """Write a day as briefly as the language can."""
+        """Write a day in the shortest form of the language."""
         return self("day.short", day=day.day, number=day.month, year=day.year)
 
     def month(self, day: date) -> str:
@@ -155,12 +160,12 @@ class Words:
         return f"{self.texts['day']['months'][day.month - 1]} {day.year}"
 
     def time(self, unix_milliseconds: int) -> str:
-        """To the minute, UTC."""
+        """Write a moment to the minute, UTC."""
         moment = instant(unix_milliseconds)
         return self("day.time", day=self.day(moment.date().isoformat()), time=f"{moment:%H:%M}")
 
     def value(self, column: Column, value: Value, row: Row) -> str:
-        """A value of a row as people read it: as the account has shown it, or by its kind."""
+        """Write a value of a row for people: the account's shown text, or by the column's kind."""
         shown = row.get(SHOWN)
         if isinstance(shown, Mapping) and column.name in shown:
             text = shown[column.name]
@@ -183,7 +188,7 @@ class Words:
         )
 
     def head(self, name: str, value: Value | Sequence[str]) -> str:
-        """A value of the document's head."""
+        """Write a value of the document's head."""
         if isinstance(value, Sequence) and not isinstance(value, str):
             known = catalogue()
             return (
@@ -218,12 +223,12 @@ class Words:
 
 
 def instant(unix_milliseconds: int) -> datetime:
-    """UTC, to the second."""
+    """Return the moment in UTC, cut to the second."""
     return datetime.fromtimestamp(unix_milliseconds // MILLISECONDS_PER_SECOND, UTC)
 
 
 def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
-    """For a row's SHOWN: (value, lower, upper end), digits that the account has rounded, in every language.
+    """Return a row's SHOWN text in every language, from (value, lower, upper end) rounded by the account.
 
     ("1124000", "1089000", "1161000") of kWh is `1 124 000 kWh (1 089 000 à 1 161 000)` in French.
     """
@@ -242,7 +247,7 @@ def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
 
 
 def energy_unit(energy_millijoules: int) -> tuple[int, str]:
-    """Choose a unit for an amount: (mJ per unit, unit)."""
+    """Choose the unit of an amount: return (mJ per unit, unit)."""
     if energy_millijoules >= MILLIJOULES_PER_UNIT["MWh"]:
         return MILLIJOULES_PER_UNIT["MWh"], "MWh"
     if energy_millijoules >= MILLIJOULES_PER_KWH // 10:
@@ -252,7 +257,7 @@ def energy_unit(energy_millijoules: int) -> tuple[int, str]:
 
 @cache
 def words(language: str) -> Words:
-    """Read the words of `fr` or `en`: of reports, of pages, and under `api` those of the page about the API."""
+    """Read the words of `fr` or `en`, for reports and pages; `api` holds those of the page about the API."""
     reports, pages, api = (texts_of(f"{part}{language}.toml") for part in ("", "pages.", "api."))
     return Words({**reports, **pages, "api": api})
 

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What Prometheus sees: every metric once (catalogue), and samples as it reads them (prometheus)."""
+"""Exposes metrics to Prometheus: the list of all metrics (catalogue), and their samples (prometheus)."""

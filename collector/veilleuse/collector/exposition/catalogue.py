@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every metric once: name, type, unit, help, labels, and where its value comes from.
+"""Lists every metric once: name, type, unit, help, labels, and the origin of its value.
 
 The exposition, the Grafana panels, the alert rules and docs/metrics.md all take their names from here.
 `python -m veilleuse.collector.exposition.document` prints docs/metrics.md.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/metrics.md from the catalogue: `python -m veilleuse.collector.exposition.document`."""
+"""Prints docs/metrics.md from the catalogue: `python -m veilleuse.collector.exposition.document`."""
 
 from __future__ import annotations
 
@@ -20,51 +20,54 @@ from veilleuse.collector.exposition.catalogue import (
 )
 
 ORIGIN_TEXT: Final[Mapping[MetricOrigin, str]] = {
-    MetricOrigin.LEDGER: "the persisted ledger, as first derived; never restated: an hour that was derived before its shared meter's reading, its "
-    "calibration or a correction of the method stays there as it was, and only day gauges and reports follow",
+    MetricOrigin.LEDGER: "the stored ledger, as first derived; never restated. A later meter reading, calibration or correction of the "
+    "method changes day gauges and reports, not the ledger",
     MetricOrigin.RECORDS: "the newest derived record of each server",
     MetricOrigin.SUMS: "the sums of the store; energy as currently derived",
-    MetricOrigin.RELEASE: "the month that /api/v1 answers from, published once (docs/api.md); absent until a month is three days over",
-    MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
+    MetricOrigin.RELEASE: "the month of /api/v1, published once (docs/api.md); absent until three days after its end",
+    MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); I3 to I8 are computed outside scrapes, for servers once a day, for "
+    "PCs once a month",
     MetricOrigin.FACTORS: "the electricity factors in force, shipped and imported",
-    MetricOrigin.INTENSITIES: "intensities of the grid that are kept (docs/indicative.md); no part of the bilan",
-    MetricOrigin.REGISTRY: "the registry of hosts and what agents say of themselves",
+    MetricOrigin.INTENSITIES: "stored intensities of the grid (docs/indicative.md); no part of the bilan",
+    MetricOrigin.REGISTRY: "the registry of hosts and the reports of agents on themselves",
     MetricOrigin.COLLECTOR: "the running collector, over its administration socket",
     MetricOrigin.WEB: "the web process itself",
 }
 
 LABEL_TEXT: Final[Mapping[str, str]] = {
-    "entity": "organisational unit of the registry; `autres` = groups merged to keep k machines together, of one grid zone",
-    "site": "place of the registry, fixes the grid zone",
+    "entity": "organisational unit of the registry; `autres` = groups of one grid zone merged to reach k machines",
+    "site": "site of the registry; determines the grid zone",
     "population": "workstation, classroom or server",
-    "device_class": "laptop … server, virtual_machine, unknown; of released months also monitor (screens); rows of virtual_machine are a memo line, never in a total",
-    "method": "how the joule is known, best first: metered … class_default",
-    "state": "on_active, on_idle, asleep, off, unknown; of released months on_active, on_idle (or on, both) and rest, off or asleep",
+    "device_class": "laptop … server, virtual_machine, unknown; in released months also monitor (screens). Rows of virtual_machine "
+    "are a memo line, never in a total",
+    "method": "method of the energy, best first: metered … class_default",
+    "state": "on_active, on_idle, asleep, off, unknown; in released months on_active, on_idle (or on, both) and rest (off or "
+    "asleep)",
     "ledger": "official (ADEME's yearly factor), or indicative (the grid's intensity of the hour: indicatif, hors bilan)",
     "machines": "physical, or virtual (the memo line)",
     "kind": "states or energy",
-    "period": "today or day, the current civil day and the last closed one, of servers; month, the last released one, of PCs",
+    "period": "servers: today (current civil day) or day (last closed one); PCs: month (last released one)",
     "status": "active, pending, suspended, revoked or forgotten; of an intensity: estimated, realtime or consolidated",
-    "cause": "why energy was avoidable: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's time), screens "
-    "(external ones meanwhile), comatose_servers; `mixed` where they may not be told apart",
-    "verdict": "comatose, suspect, in_service, excluded (by its role); underused, in_use; oversized, fitting; or not_judged: not observed "
-    "for long enough, or not measured",
-    "intensity_series": "which series of the grid's intensity",
+    "cause": "cause of avoidable energy: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's "
+    "time), screens (external screens in both), comatose_servers; `mixed` where causes may not be shown separately",
+    "verdict": "comatose, suspect, in_service, excluded (by its role); underused, in_use; oversized, fitting; or not_judged "
+    "(not observed for long enough, or not measured)",
+    "intensity_series": "series of the grid's intensity",
     "connector": "odre, odre_consolidated or electricity_maps",
     "statistic": "median or max over the hosts",
     "source": "one way of measuring, by name",
-    "outcome": "what became of it",
-    "reason": "why",
+    "outcome": "result",
+    "reason": "reason, a word of a closed list",
     "zone": "grid zone",
-    "factor_id": "which published factor",
-    "factor_source": "who published it",
-    "series": "how it was averaged",
-    "year": "the year it is applied to",
+    "factor_id": "identifier of the published factor",
+    "factor_source": "publisher of the factor",
+    "series": "way of averaging the factor",
+    "year": "year that the factor is applied to",
     "provisional": "true while the year's own factor is not published",
     "version": "version of the program",
     "simulated": "true when the data directory holds simulated data",
-    "host": "first 12 digits of the agent id, as `veilleuse hosts` takes it; servers only",
-    "name": "which certificate",
+    "host": "first 12 digits of the agent id, as in `veilleuse hosts`; servers only",
+    "name": "name of the certificate",
     "route": "route of the page",
     "code": "HTTP status code",
 }
@@ -80,16 +83,18 @@ _PREAMBLE: Final = """\
 <!-- Generated by `make docs` from collector/veilleuse/collector/exposition/catalogue.py. Do not edit. -->
 # Metrics
 
-`/metrics` is served on loopback, or with the bearer token of `http.metrics_token_file`: in OpenMetrics 1.0.0 where the scraper
-accepts it, else in the text format 0.0.4. What varies is a label, never part of a name. Absent is not zero: a figure that is not known has no sample. Workstations and classroom PCs have gauges of the last
-released month alone: rows of at least `reporting.k_anonymity` machines, the very ones of the API (docs/api.md); smaller ones are
-merged into `autres`, or withheld. Beside these, the web process exposes the
-standard `process_*` and `python_*` metrics of the Prometheus client.
+`/metrics` is served on loopback, or with the bearer token of `http.metrics_token_file`. The format is OpenMetrics
+1.0.0 if the scraper accepts it, else the text format 0.0.4. Varying parts are labels, never part of a name. Absent is
+not zero: an unknown figure has no sample.
+
+Workstations and classroom PCs only have gauges of the last released month: the rows of the API (docs/api.md), each of
+at least `reporting.k_anonymity` machines. Smaller groups are merged into `autres`, or withheld. The web process also
+exposes the standard `process_*` and `python_*` metrics of the Prometheus client.
 """
 
 
 def markdown() -> str:
-    """docs/metrics.md, whole."""
+    """Return the full text of docs/metrics.md."""
     parts = [_PREAMBLE]
     for title, metrics in _CHAPTERS:
         parts.append(f"## {title}\n")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Metrics of the fleet: energy, emissions, states, indicators, factors; and of single servers."""
+"""Defines the metrics of the fleet (energy, emissions, states, indicators, factors) and of single servers."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from typing import Final
 from veilleuse.collector.exposition.metric import MetricOrigin, counter, gauge
 
 GROUP: Final = ("entity", "site", "population", "device_class")
-"""The labels of a group of machines, from our own registry only."""
+"""Labels of a group of machines; their values come only from our own registry."""
 RELEASED: Final = ("entity", "population", "device_class", "zone")
-"""The labels of a row of a released month: its partition has grid zones, no sites."""
+"""Labels of a row of a released month: it is partitioned by grid zone, not by site."""
 
 ENERGY: Final = counter(
     "veilleuse_energy_joules_total",
-    "Wall energy of servers as first derived, by method and state; populations under the k rule have gauges of released months.",
+    "Wall energy of servers as first derived, by method and state; PCs have gauges of released months only.",
     (*GROUP, "method", "state"),
     MetricOrigin.LEDGER,
 )
 EMISSIONS: Final = counter(
     "veilleuse_emissions_grams_total",
-    "CO2 equivalent of veilleuse_energy_joules_total, at the factor each joule was booked with.",
+    "CO2 equivalent of veilleuse_energy_joules_total, at the factor in force when each joule was first derived.",
     (*GROUP, "method", "state", "ledger"),
     MetricOrigin.LEDGER,
 )
 POWER: Final = gauge(
     "veilleuse_power_watts",
-    "Mean wall power of servers over their newest complete record, while it is no older than its length and a contact interval; "
-    "absent when not known, never 0 for not known.",
+    "Mean wall power of servers over their newest complete record, if that is not older than its length plus a "
+    "contact interval; absent when not known.",
     GROUP,
     MetricOrigin.RECORDS,
 )
 POWER_HOSTS: Final = gauge(
     "veilleuse_power_hosts",
-    "Servers whose newest record is recent enough to be part of veilleuse_power_watts.",
+    "Servers whose newest record is recent enough to count in veilleuse_power_watts.",
     GROUP,
     MetricOrigin.RECORDS,
 )
-# No device class: it can change with what a machine says of itself, and would take its past along: a counter that falls.
+# No device class: it can change with a machine's facts. Past time would move to another series, and a counter
+# would fall.
 STATE_SECONDS: Final = counter(
     "veilleuse_state_seconds_total",
-    "Time servers spent in each state, as recorded; virtual machines included.",
+    "Time that servers spent in each state, as recorded; includes virtual machines.",
     ("entity", "site", "population", "state"),
     MetricOrigin.SUMS,
 )
@@ -59,7 +60,7 @@ DAY_EMISSIONS: Final = gauge(
 )
 DAY_STATE: Final = gauge(
     "veilleuse_day_state_seconds",
-    "Time servers spent in each state over the last closed civil day.",
+    "Time that servers spent in each state over the last closed civil day.",
     (*GROUP, "state"),
     MetricOrigin.SUMS,
 )
@@ -71,13 +72,13 @@ DAY_HOSTS: Final = gauge(
 )
 MONTH_START: Final = gauge(
     "veilleuse_month_start_timestamp_seconds",
-    "Beginning of the released month that the gauges of workstations and classroom PCs are of, Unix time.",
+    "Start of the released month that the gauges of workstations and classroom PCs describe, Unix time.",
     ("population",),
     MetricOrigin.RELEASE,
 )
 MONTH_ENERGY: Final = gauge(
     "veilleuse_month_energy_joules",
-    "Wall energy of workstations, classroom PCs and their screens over the last released month, by its rows.",
+    "Wall energy of workstations, classroom PCs and their screens over the last released month, by row.",
     RELEASED,
     MetricOrigin.RELEASE,
 )
@@ -89,25 +90,28 @@ MONTH_EMISSIONS: Final = gauge(
 )
 MONTH_STATE: Final = gauge(
     "veilleuse_month_state_seconds",
-    "Time workstations and classroom PCs spent in each state over the last released month; its rows may hold several of those of energy.",
+    "Time that workstations and classroom PCs spent in each state over the last released month; a row may merge "
+    "several rows of energy.",
     (*RELEASED, "state"),
     MetricOrigin.RELEASE,
 )
 MONTH_HOSTS: Final = gauge(
     "veilleuse_month_hosts",
-    "Machines behind a row of the last released month. Of device class monitor: machines with a screen, counted in another row already; leave them out of sums.",
+    "Machines in a row of the last released month. Device class monitor: machines with a screen, already counted "
+    "in another row; leave them out of sums.",
     RELEASED,
     MetricOrigin.RELEASE,
 )
 HOSTS: Final = gauge(
     "veilleuse_hosts",
-    "Machines in the registry; workstations and classroom PCs as at the first look of the day.",
+    "Machines in the registry; workstations and classroom PCs as of the first count of the day.",
     ("population", "status"),
     MetricOrigin.REGISTRY,
 )
 SUPPRESSED: Final = gauge(
     "veilleuse_suppressed_groups",
-    "Parts of the released month (a grid zone's machines of one population) that are not shown whole: groups merged into autres, or all withheld.",
+    "Parts of the released month (machines of one population and grid zone) that are not fully shown: some groups "
+    "merged into autres, or all withheld.",
     ("population", "period", "outcome"),
     MetricOrigin.RELEASE,
 )
@@ -143,25 +147,27 @@ IDLE_WHILE_ON_ENERGY: Final = gauge(
 )
 POWER_PLAN: Final = gauge(
     "veilleuse_power_plan_compliance_ratio",
-    "I3: share of PCs with a known power plan whose display goes off and that sleep within the limits, as of the last closed month.",
+    "I3: share of PCs, of those with a known power plan, that switch off the display and sleep within the limits, "
+    "as of the last closed month.",
     ("population",),
     MetricOrigin.INDICATORS,
 )
 AVOIDABLE_ENERGY: Final = gauge(
     "veilleuse_month_avoidable_energy_joules",
-    "I4: wall energy of the last closed month that was avoidable, by causes that share no millisecond.",
+    "I4: avoidable wall energy of the last closed month, by cause; no millisecond counts for two causes.",
     ("population", "cause"),
     MetricOrigin.INDICATORS,
 )
 NIGHT_POWER: Final = gauge(
     "veilleuse_month_night_power_ratio",
-    "I5: mean wall power outside opening hours by that inside, over the last closed month; 1 = the night draws as much as the day.",
+    "I5: mean wall power outside opening hours divided by that inside, over the last closed month; 1 = the night "
+    "draws as much as the day.",
     ("population", "machines"),
     MetricOrigin.INDICATORS,
 )
 COMATOSE_SERVERS: Final = gauge(
     "veilleuse_comatose_servers",
-    "I6: servers by verdict: comatose over 180 days, suspect over 30 (its owner is to confirm), as of yesterday.",
+    "I6: servers by verdict, as of yesterday: comatose over 180 days, or suspect over 30 (the owner must confirm).",
     ("machines", "verdict"),
     MetricOrigin.INDICATORS,
 )
@@ -179,13 +185,13 @@ OVERSIZED_SERVERS: Final = gauge(
 )
 FACTOR: Final = gauge(
     "veilleuse_factor_gco2e_per_kwh",
-    "Electricity factor applied now.",
+    "Electricity factor currently applied.",
     ("zone", "factor_id", "year", "provisional"),
     MetricOrigin.FACTORS,
 )
 FACTOR_INFO: Final = gauge(
     "veilleuse_factor_info",
-    "Where the factor applied now comes from.",
+    "Source of the electricity factor currently applied.",
     ("zone", "factor_id", "year", "series", "factor_source"),
     MetricOrigin.FACTORS,
 )
@@ -204,7 +210,7 @@ HOST_DAY_ENERGY: Final = gauge(
 
 BUILD_INFO: Final = gauge(
     "veilleuse_build_info",
-    "Version of the collector, and whether the data is simulated.",
+    "Version of the collector; simulated = true for simulated data.",
     ("version", "simulated"),
     MetricOrigin.WEB,
 )
@@ -243,35 +249,36 @@ FLEET: Final = (
 PER_HOST: Final = (HOST_POWER, HOST_DAY_ENERGY)
 
 
-# A name of its own beside the label: a sum over veilleuse_day_emissions_grams can never hold both ledgers by mistake.
+# A separate name, not only a label, so that a sum over veilleuse_day_emissions_grams never mixes both
+# ledgers.
 INDICATIVE_DAY_EMISSIONS: Final = gauge(
     "veilleuse_indicative_day_emissions_grams",
-    "Indicatif, hors bilan: CO2 equivalent of servers over the last closed civil day, hour by hour with the grid's intensity; of the"
-    " energy that has one.",
+    "Indicatif, hors bilan: CO2 equivalent of servers over the last closed civil day, by the grid's intensity of "
+    "each hour; only energy whose hour has an intensity.",
     (*GROUP, "ledger"),
     MetricOrigin.INTENSITIES,
 )
 INDICATIVE_DAY_COVERAGE: Final = gauge(
     "veilleuse_indicative_day_coverage_ratio",
-    "Share of that day's energy of servers whose hour has an intensity.",
+    "Share of servers' energy of that day whose hour has an intensity.",
     ("population",),
     MetricOrigin.INTENSITIES,
 )
 INTENSITY: Final = gauge(
     "veilleuse_intensity_gco2e_per_kwh",
-    "Newest intensity of the grid that is kept; no factor, and in no official figure.",
+    "Newest stored intensity of the grid; not a factor, and in no official figure.",
     ("zone", "intensity_series", "status"),
     MetricOrigin.INTENSITIES,
 )
 INTENSITY_NEWEST: Final = gauge(
     "veilleuse_intensity_newest_timestamp_seconds",
-    "End of the newest intensity that is kept, Unix time.",
+    "End of the newest stored intensity, Unix time.",
     ("zone", "intensity_series", "status"),
     MetricOrigin.INTENSITIES,
 )
 INTENSITY_FAILURES: Final = gauge(
     "veilleuse_intensity_failures",
-    "Polls of a connector that failed in a row; 0 after a success.",
+    "Consecutive failed polls of a connector; 0 after a success.",
     ("connector",),
     MetricOrigin.INTENSITIES,
 )
@@ -282,7 +289,7 @@ INTENSITY_CALLS: Final = gauge(
     MetricOrigin.INTENSITIES,
 )
 GRID_SERIES: Final = 16
-"""Most (zone, series, status) shown: series of one's own could else be without end."""
+"""Maximum (zone, series, status) shown: imported series could be unlimited."""
 GRID: Final = (
     INDICATIVE_DAY_EMISSIONS,
     INDICATIVE_DAY_COVERAGE,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a metric is: name, type, unit, help, labels, and where its value comes from."""
+"""Describes a metric: name, type, unit, help, labels, and the origin of its value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class MetricType(StrEnum):
-    """Type of a metric, in Prometheus' words."""
+    """A MetricType is the type of a metric, in Prometheus' words."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -21,7 +21,7 @@ class MetricType(StrEnum):
 
 
 class MetricOrigin(StrEnum):
-    """What computes the value."""
+    """A MetricOrigin names the part that computes the value."""
 
     LEDGER = "ledger"
     RECORDS = "records"
@@ -37,15 +37,15 @@ class MetricOrigin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One family."""
+    """A Metric describes one metric family."""
 
     name: str
-    """With its unit; `_total` on counters."""
+    """With its unit; ends in `_total` for counters."""
     kind: MetricType
     unit: str
     """As in the name; `1` for a plain number or a ratio, `info` for an information metric."""
     help: str
-    """One sentence, English."""
+    """One English sentence."""
     labels: tuple[str, ...]
     origin: MetricOrigin
 
@@ -67,20 +67,20 @@ def _unit(name: str) -> str:
 
 
 def counter(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
-    """Only goes up; `_total`."""
+    """Define a counter: it only increases; its name ends in `_total`."""
     return Metric(name, MetricType.COUNTER, _unit(name), text, labels, origin)
 
 
 def gauge(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
-    """As it is now."""
+    """Define a gauge: a current value."""
     return Metric(name, MetricType.GAUGE, _unit(name), text, labels, origin)
 
 
 def summary(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
-    """Sum and number."""
+    """Define a summary: sum and count."""
     return Metric(name, MetricType.SUMMARY, _unit(name), text, labels, origin)
 
 
 def histogram(name: str, text: str, origin: MetricOrigin) -> Metric:
-    """Buckets, sum and number; no labels."""
+    """Define a histogram: buckets, sum and count; no labels."""
     return Metric(name, MetricType.HISTOGRAM, _unit(name), text, (), origin)

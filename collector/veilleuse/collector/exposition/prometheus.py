@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Samples → metric families of the Prometheus client, which writes /metrics; the thousands of series per host by a text template.
+"""Turns samples into metric families of the Prometheus client, which writes /metrics.
 
-The template costs a fifth of the client's objects (`make bench-metrics`).
+A text template writes the thousands of series per host: it costs a fifth of the client's objects (`make
+bench-metrics`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from veilleuse.collector.exposition.catalogue import CATALOGUE, Metric, MetricType
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
-"""The format of `text`: https://prometheus.io/docs/instrumenting/exposition_formats/."""
+"""Format of `text`: https://prometheus.io/docs/instrumenting/exposition_formats/."""
 
 _LABEL_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -27,7 +28,10 @@ Histogram = tuple[Mapping[float, int], float]
 
 
 class Exposition:
-    """Samples gathered for one answer. A metric that nobody adds to does not appear: absent is not zero."""
+    """An Exposition collects the samples of one answer.
+
+    A metric without a sample does not appear: absent is not zero.
+    """
 
     __slots__ = ("_histograms", "_samples")
 
@@ -36,23 +40,30 @@ class Exposition:
         self._histograms: dict[str, Histogram] = {}
 
     def add(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        """One sample of a counter or gauge; `labels` in the order of the catalogue. Raises ValueError on another count."""
+        """Add one sample of a counter or gauge; `labels` in the order of the catalogue.
+
+        Raises ValueError on another number of labels.
+        """
         if len(labels) != len(metric.labels):
             raise ValueError(f"{metric.name} has labels {metric.labels}, got {len(labels)} values")
         self._samples.setdefault(metric.name, []).append((labels, value))
 
     def add_histogram(self, metric: Metric, buckets: Mapping[float, int], total: float) -> None:
-        """Of a metric without labels; `buckets`: upper bound (the last one inf) → how many lie there and no lower."""
+        """Add a histogram without labels; `buckets`: upper bound (the last one inf) → count above the
+        previous bound.
+        """
         self._histograms[metric.name] = (buckets, total)
 
     def series(self) -> int:
-        """How many samples."""
+        """Return the number of samples."""
         sum_and_count = 2
         of_histograms = sum(len(buckets) + sum_and_count for buckets, _ in self._histograms.values())
         return sum(map(len, self._samples.values())) + of_histograms
 
     def collect(self) -> Iterator[Family]:
-        """Families in the order of the catalogue: a custom collector, as the client's registry and its encoders take it."""
+        """Yield families in the order of the catalogue: the interface of a custom collector of the client's
+        registry.
+        """
         for metric in CATALOGUE:
             if samples := self._samples.get(metric.name):
                 yield _family(metric, samples)
@@ -60,7 +71,7 @@ class Exposition:
                 yield _histogram(metric, histogram)
 
     def text(self, metrics: Iterable[Metric]) -> str:
-        """The text format 0.0.4 of counters and gauges that have labels, by a template: no object a sample."""
+        """Write text format 0.0.4 of counters and gauges with labels, by a template: no object per sample."""
         gathered = ((metric, self._samples.get(metric.name)) for metric in metrics)
         return "".join(_text(metric, samples) for metric, samples in gathered if samples)
 
@@ -71,7 +82,7 @@ def _family(metric: Metric, samples: Iterable[Sample]) -> Family:
         metric.name, metric.help, labels=metric.labels
     )
     for labels, value in samples:
-        family.add_metric([_encodable(label) for label in labels], value)
+        family.add_metric([_replace_invalid(label) for label in labels], value)
     return family
 
 
@@ -86,26 +97,26 @@ def _histogram(metric: Metric, histogram: Histogram) -> Family:
 
 def _text(metric: Metric, samples: Iterable[Sample]) -> str:
     name = metric.name
-    # '%' cannot be in a label name: the template holds nothing but the names and its own '%s'.
+    # A label name has no '%': the template holds only names and its own '%s'.
     template = name + "{" + ",".join(f'{label}="%s"' for label in metric.labels) + "} "
-    lines = [template % tuple(map(_escaped, labels)) + _number(value) + "\n" for labels, value in samples]
+    lines = [template % tuple(map(_escape, labels)) + _number(value) + "\n" for labels, value in samples]
     return f"# HELP {name} {metric.help}\n# TYPE {name} {metric.kind}\n" + "".join(lines)
 
 
-def _escaped(value: str) -> str:
-    """A label value as the format wants it: \\, " and line feed escaped."""
+def _escape(value: str) -> str:
+    """Escape \\, " and line feed in a label value, as the format requires."""
     if value.isalnum() and value.isascii():
         return value
-    return _encodable(value).translate(_LABEL_ESCAPES)
+    return _replace_invalid(value).translate(_LABEL_ESCAPES)
 
 
-def _encodable(value: str) -> str:
-    """The value, with what UTF-8 cannot carry replaced by '?'."""
+def _replace_invalid(value: str) -> str:
+    """Replace characters that UTF-8 cannot encode by '?'."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _number(value: float) -> str:
-    """Shortest text that reads back as the same number."""
+    """Write the shortest text that reads back as the same number."""
     if isinstance(value, int):
         return str(value)
     if value.is_integer() and abs(value) < 1e15:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Metrics of the agents, of the collector and of its web process."""
+"""Defines the metrics of the agents, of the collector and of its web process."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from typing import Final
 from veilleuse.collector.exposition.metric import MetricOrigin, counter, gauge, histogram, summary
 
 OTHER: Final = "other"
-"""Label value of what is not in a closed list."""
+"""Label value of everything outside a closed list."""
 VERSIONS: Final = 5
-"""Agent versions told apart; the rarer ones are `other`."""
+"""Maximum agent versions with their own label value; the rarer ones are `other`."""
 
 CONTACT_AGE: Final = gauge(
     "veilleuse_agent_last_contact_age_seconds",
-    "Age of the last contact over the active servers; of one that never called, the time since the day it enrolled on.",
+    "Age of the last contact of the active servers; for a server that never called, the time since its day of "
+    "enrolment.",
     ("population", "statistic"),
     MetricOrigin.REGISTRY,
 )
 SILENT: Final = gauge(
     "veilleuse_agents_silent",
-    "Active servers without a contact for two contact intervals; PCs without one on their last two open days: at least so many, "
-    "a multiple of k, once a day. Absent while the collector has not listened for as long.",
+    "Active servers without a contact for two contact intervals. PCs without one on their last two open days: a "
+    "lower bound, a multiple of k, once a day. Absent until the collector has listened for as long.",
     ("population",),
     MetricOrigin.REGISTRY,
 )
 SILENCE_LEVEL: Final = gauge(
     "veilleuse_silence_level",
-    "What `veilleuse doctor` says of a population's silence: 0 good, 1 warning, 2 failed; absent where it cannot be judged.",
+    "Level of a population's silence, as in `veilleuse doctor`: 0 good, 1 warning, 2 failed; absent where it "
+    "cannot be judged.",
     ("population",),
     MetricOrigin.REGISTRY,
 )
@@ -40,14 +42,15 @@ AGENT_INFO: Final = gauge(
 )
 SOURCE_SUCCESS: Final = gauge(
     "veilleuse_source_success",
-    "Servers on which a source was read (success), failed at its last count (failure) or is not there (unavailable).",
+    "Servers by outcome of a source: success (was read), failure (failed in the last report), unavailable (does "
+    "not exist there).",
     ("source", "outcome"),
     MetricOrigin.REGISTRY,
 )
 CONFIGURATION_HOSTS: Final = gauge(
     "veilleuse_configuration_hosts",
-    "Active servers by where they stand with the remote configuration they should run: confirmed, applied, failed, waiting, "
-    "unaware (agents before 0.2), own_file (nothing is set).",
+    "Active servers by state of their remote configuration: confirmed, applied, failed, waiting, unaware (agents "
+    "before 0.2), own_file (nothing is set).",
     ("population", "state"),
     MetricOrigin.REGISTRY,
 )
@@ -65,37 +68,39 @@ SPOOL_BYTES: Final = gauge(
 )
 QUARANTINE: Final = gauge(
     "veilleuse_agent_quarantine_records",
-    "Originals of refused records that servers' agents keep for a human to look at, at their last contact; of PCs, `veilleuse doctor` tells.",
+    "Refused records that servers' agents keep for inspection, at their last contact; for PCs, see `veilleuse "
+    "doctor`.",
     ("population",),
     MetricOrigin.REGISTRY,
 )
 DROPPED: Final = gauge(
     "veilleuse_spool_dropped_records",
-    "Records servers' agents say they dropped, by reason, since each agent's spool was made.",
+    "Dropped records reported by servers' agents, by reason, since each agent's spool was created.",
     ("population", "reason"),
     MetricOrigin.REGISTRY,
 )
 GAP_RECORDS: Final = gauge(
     "veilleuse_gap_records",
-    "Declared gaps of servers stored, in records.",
+    "Stored gaps declared by servers, in records.",
     ("population", "reason"),
     MetricOrigin.SUMS,
 )
 GAP_SECONDS: Final = gauge(
     "veilleuse_gap_seconds",
-    "Declared gaps of servers stored, in time.",
+    "Stored gaps declared by servers, in seconds.",
     ("population", "reason"),
     MetricOrigin.SUMS,
 )
 UNEXPLAINED: Final = gauge(
     "veilleuse_unexplained_seconds",
-    "Time of the last 7 whole days of servers that is neither stored nor in a declared gap: 0, or something was lost; of PCs, `veilleuse doctor` tells.",
+    "Time of servers' last 7 whole days that is neither stored nor in a declared gap; above 0, data was lost. For "
+    "PCs, see `veilleuse doctor`.",
     ("population",),
     MetricOrigin.SUMS,
 )
 EXCESS: Final = gauge(
     "veilleuse_excess_seconds",
-    "Time of the same days that was told twice: clocks set back, machines put back to a snapshot.",
+    "Time of the same days that was reported twice: clocks set back, machines restored from a snapshot.",
     ("population",),
     MetricOrigin.SUMS,
 )
@@ -125,13 +130,13 @@ STORE_FREE: Final = gauge(
 )
 STORE_RESERVE: Final = gauge(
     "veilleuse_store_reserve_bytes",
-    "Free space under which no record is accepted any more.",
+    "Free space below which records are no longer accepted.",
     (),
     MetricOrigin.WEB,
 )
 COLLECTOR_UP: Final = gauge(
     "veilleuse_collector_up",
-    "1 when the receiving process answered on its administration socket, else 0.",
+    "1 if the receiving process answered on its administration socket, else 0.",
     (),
     MetricOrigin.COLLECTOR,
 )
@@ -149,7 +154,7 @@ RECORDS: Final = counter(
 )
 REFUSED_CALLS: Final = counter(
     "veilleuse_collector_refused_calls_total",
-    "Calls refused before anything was read, by reason.",
+    "Calls refused before their content was read, by reason.",
     ("reason",),
     MetricOrigin.COLLECTOR,
 )
@@ -179,13 +184,13 @@ ENROLMENTS: Final = counter(
 )
 COPIES: Final = counter(
     "veilleuse_collector_copies_total",
-    "Copies of enrolled machines that asked for an identity of their own, by outcome.",
+    "Requests of clones of enrolled machines for their own identity, by outcome.",
     ("outcome",),
     MetricOrigin.COLLECTOR,
 )
 IDENTITY_CONFLICTS: Final = counter(
     "veilleuse_collector_identity_conflicts_total",
-    "Calls refused because another machine uses the same identity, by what showed it: generation, instance.",
+    "Calls refused because another machine uses the same identity, by evidence: generation, instance.",
     ("reason",),
     MetricOrigin.COLLECTOR,
 )
@@ -197,7 +202,7 @@ BEHIND: Final = counter(
 )
 STORE_ERRORS: Final = counter(
     "veilleuse_collector_store_errors_total",
-    "Transactions the disk or the database refused, by reason.",
+    "Transactions that failed in the disk or the database, by reason.",
     ("reason",),
     MetricOrigin.COLLECTOR,
 )
@@ -220,25 +225,25 @@ QUEUE: Final = gauge(
 )
 CERTIFICATE: Final = gauge(
     "veilleuse_certificate_expiry_timestamp_seconds",
-    "When the collector's own certificates end, Unix time.",
+    "Expiry of the collector's own certificates, Unix time.",
     ("name",),
     MetricOrigin.COLLECTOR,
 )
 RENDER: Final = gauge(
     "veilleuse_exposition_render_seconds",
-    "Time it took to gather and render the previous exposition.",
+    "Duration of collecting and rendering the previous exposition.",
     (),
     MetricOrigin.WEB,
 )
 SERIES: Final = gauge(
     "veilleuse_exposition_series",
-    "Series of this exposition, those of the process itself apart.",
+    "Number of series of this exposition, without those of the process itself.",
     (),
     MetricOrigin.WEB,
 )
 SERIES_BOUND: Final = gauge(
     "veilleuse_exposition_series_bound",
-    "Most series this registry of hosts and sites can make; agents cannot raise it.",
+    "Maximum number of series for this registry of hosts and sites; agents cannot raise it.",
     (),
     MetricOrigin.WEB,
 )

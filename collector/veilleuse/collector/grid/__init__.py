@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where intensities of grids come from: connectors that are polled once, centrally, and files. Agents never poll.
+"""Reads grid intensities from connectors and files. The collector polls the connectors; agents never do.
 
-`odre` and `electricity_maps` turn answers into values (pure), `fetching` asks, `polling` says what to ask, `files` reads what
-was downloaded elsewhere. `python -m veilleuse.collector.grid` is one poll, in a process of its own.
+`odre` and `electricity_maps` turn answers into values (pure), `poll` sends the requests, `files` reads
+downloads. `python -m veilleuse.collector.grid` is one poll, in its own process.
 """

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.grid`: one poll of what is due, beside `veilleuse serve`, which starts it. Exit codes 0, 1, 2, 3.
+"""Runs one poll of the connectors that are due: `python -m veilleuse.collector.grid`. Exit codes 0, 1, 2, 3.
 
-A process of its own: whatever an answer from outside is like, it delays no acknowledgement and takes no memory of the collector's.
+`veilleuse serve` starts it in its own process, so that no outside answer delays an acknowledgement or uses
+the collector's memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from functools import partial
 from typing import Final
 
-from veilleuse.collector.grid.poll import LedgerBeside, due, enabled, poll
+from veilleuse.collector.grid.poll import RemoteLedger, enabled_connectors, is_due, poll
 from veilleuse.collector.ipc.unix_socket import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
@@ -30,7 +31,10 @@ EXIT_WARNINGS: Final = 3
 
 
 def main() -> int:
-    """0 = done, or nothing is due; 3 = a connector failed; 1 = the collector could not be asked; 2 = wrong configuration."""
+    """Return 0 = done, or nothing is due; 3 = a connector failed; 1 = the collector did not answer.
+
+    2 = wrong configuration.
+    """
     return finish("veilleuse intensity", _main)
 
 
@@ -42,13 +46,14 @@ def _main() -> int:
 
 
 def _poll(settings: CollectorSettings) -> int:
-    ledger = LedgerBeside(partial(ask, settings.data_dir, timeout_seconds=_ASK_SECONDS))
+    ledger = RemoteLedger(partial(ask, settings.data_dir, timeout_seconds=_ASK_SECONDS))
     known = {state.connector: state for state in ledger.polls()}
     minutes = settings.intensity.poll_minutes
     wanted = [
         name
-        for name in enabled(settings.intensity)
-        if due(known.get(name), name, minutes, _now(), random.random())  # no secret: it spreads collectors
+        for name in enabled_connectors(settings.intensity)
+        # not for security: spreads the polls of collectors
+        if is_due(known.get(name), name, minutes, _now(), random.random())
     ]
     failed = 0
     for done in poll(settings.intensity, ledger, wanted, _now):

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Electricity Maps v3, an optional connector: its token, and answers → values (pure). Its values are not ours to ship or to pass on.
+"""Reads Electricity Maps v3, an optional connector: its token, and its answers.
 
-`/v3/carbon-intensity/history?zone=FR` (header `auth-token`): `{zone, history: [{zone, carbonIntensity, datetime, …, isEstimated}]}`,
-the last 24 hours, hourly; `/latest` is one such row. Life-cycle intensity of what is consumed. docs/indicative.md; samples of
-pluginsGLPI/carbon@cdca124.
+Its values may not be redistributed.
+
+`/v3/carbon-intensity/history?zone=FR` (header `auth-token`): `{zone, history: [{zone, carbonIntensity,
+datetime, …, isEstimated}]}`, the last 24 hours, hourly; `/latest` is one such row. Values are life-cycle
+intensity of consumption. docs/indicative.md; samples of pluginsGLPI/carbon@cdca124.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from veilleuse.collector.grid.values import (
     GridValues,
     Unreadable,
     current,
+    merge_duplicates,
     milligrams,
-    only_once,
     step_minutes,
     unix_milliseconds,
 )
@@ -36,7 +38,7 @@ _TOKEN_BYTES: Final = 4096
 
 
 def read_token(path: str) -> str:
-    """Read a token from a file that its owner alone can read. Raises FetchError, not_configured."""
+    """Read a token from a file that only its owner can read. Raises FetchError, not_configured."""
     try:
         raw, found = read_with_status(Path(path), _TOKEN_BYTES)
         mode = stat.S_IMODE(found.st_mode)
@@ -56,12 +58,17 @@ def read_token(path: str) -> str:
 
 
 def history_path(zone: str) -> str:
-    """The last 24 hours: one call where `latest` would take 24, and a missed poll loses nothing."""
+    """Return the path of the last 24 hours: one call where `latest` needs 24, and a missed poll loses
+    nothing.
+    """
     return f"/v3/carbon-intensity/history?{urlencode({'zone': zone})}"
 
 
 def read(zone: str, answer: Any, now_unix_milliseconds: int) -> GridValues:
-    """Values of an answer of `history` or `latest`. Raises Unreadable, also for another zone than asked."""
+    """Return the values of an answer of `history` or `latest`.
+
+    Raises Unreadable, also for another zone than asked.
+    """
     if not isinstance(answer, dict) or answer.get("zone") != zone:
         raise Unreadable(f"it is no answer of Electricity Maps v3 about {zone}")
     rows = answer.get("history", [answer] if "carbonIntensity" in answer else None)
@@ -76,7 +83,7 @@ def read(zone: str, answer: Any, now_unix_milliseconds: int) -> GridValues:
     step = step_minutes((start for each in by_status.values() for start, _ in each), _HOUR_MINUTES)
     values: list[GridIntensity] = []
     for status, raw in by_status.items():
-        found = only_once(raw, left)
+        found = merge_duplicates(raw, left)
         left["missing"] += sum(value is None for value in found.values())
         values += (
             GridIntensity(

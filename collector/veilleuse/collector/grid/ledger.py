@@ -176,7 +176,7 @@ def indicative(reader: HourReader, question: HourlyQuestion) -> Hourly:
         for host in reader.hosts()
         if host.population in question.populations
         and host.site in sites
-        and _asked(question, host.org_entity)
+        and _is_requested(question, host.org_entity)
     }
     keys = {host.host_id: _key(host, sites[host.site], question) for host in hosts.values()}
     grid = reader.intensities()
@@ -188,7 +188,7 @@ def indicative(reader: HourReader, question: HourlyQuestion) -> Hourly:
     )
 
 
-def _asked(question: HourlyQuestion, entity: str) -> bool:
+def _is_requested(question: HourlyQuestion, entity: str) -> bool:
     wanted = question.entities
     return wanted is None or any(entity == one or entity.startswith(f"{one} > ") for one in wanted)
 

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""ODRÉ's answers → values (pure); and how it is asked: Opendatasoft Explore v2.1.
+"""Builds requests to ODRÉ (Opendatasoft Explore v2.1), and turns its answers into values. Pure.
 
-Shapes: docs/indicative.md, and the client and the samples of pluginsGLPI/carbon@cdca124 (tests/fixtures/intensity/PROVENANCE.md).
-Traps: null or 0 is missing; some numbers are texts; rows lie in the future; the last hour is not whole; an instant comes
-twice when the clocks change; half of the consolidated rows (:15, :45) may hold nothing, because their step is 30 minutes.
+Shapes: docs/indicative.md, and the client and the samples of pluginsGLPI/carbon@cdca124
+(tests/fixtures/intensity/PROVENANCE.md). Pitfalls: null or 0 is missing; some numbers are texts; rows can be
+in the future; the last hour is incomplete; an instant occurs twice when the clocks change; half of the
+consolidated rows (:15, :45) may be empty, because their step is 30 minutes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from veilleuse.collector.grid.values import (
     GridValues,
     Unreadable,
     current,
+    merge_duplicates,
     milligrams,
-    only_once,
     step_minutes,
     unix_milliseconds,
 )
@@ -28,19 +29,19 @@ from veilleuse.collector.model.grid import ODRE_ZONE, Dataset, GridIntensity, In
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 PAGE_ROWS: Final = 100
-"""`limit` of /records; more is refused."""
+"""Maximum `limit` of /records; ODRÉ refuses more."""
 _STEP_MINUTES: Final = {IntensityStatus.REALTIME: 15, IntensityStatus.CONSOLIDATED: 30}
-"""Of an answer that does not show its own."""
+"""Step of an answer that does not show its own, in minutes."""
 _PATH: Final = "/api/explore/v2.1/catalog/datasets/"
 
 
 def records_path(dataset: Dataset, start: int, end: int, offset: int) -> str:
-    """A page of the rows in [start, end), Unix ms."""
+    """Return the path of one page of the rows in [start, end), Unix ms."""
     return _path(dataset, "records", start, end, {"limit": PAGE_ROWS, "offset": offset})
 
 
 def export_path(dataset: Dataset, start: int, end: int) -> str:
-    """All of them in one call: the bare array."""
+    """Return the path of all rows in [start, end) in one call; the answer is a bare array."""
     return _path(dataset, "exports/json", start, end, {})
 
 
@@ -61,9 +62,9 @@ def _iso(unix: int) -> str:
 
 
 def page_of(answer: Any) -> tuple[Sequence[Any], int]:
-    """(rows, how many there are in all) of an answer of /records. Raises Unreadable."""
+    """Return (rows, total number of rows) of an answer of /records. Raises Unreadable."""
     if not isinstance(answer, dict) or not isinstance(rows := answer.get("results"), list):
-        raise Unreadable(_told(answer))
+        raise Unreadable(_explain(answer))
     total = answer.get("total_count")
     if isinstance(total, bool) or not isinstance(total, int) or total < 0:
         raise Unreadable("an answer without total_count")
@@ -71,28 +72,28 @@ def page_of(answer: Any) -> tuple[Sequence[Any], int]:
 
 
 def rows_of(answer: Any) -> Sequence[Any]:
-    """Rows of an answer of /exports/json, or of a saved page of /records. Raises Unreadable."""
+    """Return the rows of an answer of /exports/json, or of a saved page of /records. Raises Unreadable."""
     if isinstance(answer, list):
         return answer
     return page_of(answer)[0]
 
 
-def _told(answer: Any) -> str:
+def _explain(answer: Any) -> str:
     if isinstance(answer, dict) and isinstance(code := answer.get("error_code"), str):
         return f"it says {code[:60]}"
     return "it is no answer of Opendatasoft Explore v2.1"
 
 
 def read(dataset: Dataset, rows: Sequence[Any], now_unix_milliseconds: int) -> GridValues:
-    """Values of the rows, in any order. Raises Unreadable when none has the dataset's fields: then it is another table."""
+    """Return the values of the rows, in any order. Raises Unreadable when no row has the dataset's fields."""
     left: Counter[str] = Counter()
     raw = list(_cells(dataset, rows, left))
     if rows and not raw:
         raise Unreadable(f"no row has {dataset.time_field} and {dataset.value_field}")
-    found = only_once(raw, left)
+    found = merge_duplicates(raw, left)
     known = {start: value for start, value in found.items() if value is not None}
     left["missing"] += len(found) - len(known) - left["conflicting"]
-    # A consolidated value stands for the rows that follow it without any; a real-time row without one is a gap.
+    # A consolidated value also covers the empty rows after it; an empty real-time row is a gap.
     told = known if dataset.status is IntensityStatus.CONSOLIDATED else found
     step = step_minutes(told, _STEP_MINUTES[dataset.status])
     values = (

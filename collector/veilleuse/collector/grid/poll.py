@@ -1,8 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One poll: which connectors are due, what each asks, and what becomes of it. A connector that fails stops no other.
+"""Runs one poll: chooses the connectors that are due, sends requests and stores values.
 
-Sobriety: a quarter-hourly series costs one call an hour and dataset; the consolidated table is asked once a day.
+A failure stops no other connector.
+
+Few calls: a quarter-hourly series costs one call an hour and dataset; the consolidated table is asked once a
+day.
 """
 
 from __future__ import annotations
@@ -41,22 +44,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OVERLAP_MILLISECONDS: Final = 20 * MILLISECONDS_PER_HOUR
-"""Asked again at each poll: real time is corrected for some hours. With the new hour it is one page of 100 rows."""
+"""Part of the past that each poll asks again: real-time values are corrected for some hours. One page of 100
+rows with the new hour."""
 CHUNK_MILLISECONDS: Final = 31 * MILLISECONDS_PER_DAY
 CONSOLIDATED_MILLISECONDS: Final = 20 * MILLISECONDS_PER_HOUR
 LONGEST_WAIT_MILLISECONDS: Final = 24 * MILLISECONDS_PER_HOUR
-"""After failures in a row the wait doubles up to this."""
+"""Longest wait after failures; each failure doubles the wait up to this."""
 _QUARTER: Final = 15 * MILLISECONDS_PER_MINUTE
 _MOST_PAGES: Final = 4
 
 
 class PollStore(Protocol):
-    """What a poll reads and writes, wherever it is."""
+    """PollStore reads and writes the data of a poll."""
 
     def states(self) -> Sequence[SeriesState]: ...
     def polls(self) -> Sequence[PollState]: ...
     def count_call(self, connector: str) -> bool:
-        """False when the month's are used up."""
+        """Count a call; False when the month's calls are used up."""
 
     def put(self, values: Sequence[GridIntensity]) -> IntensityImport: ...
     def note(self, connector: str, outcome: str) -> None: ...
@@ -64,22 +68,22 @@ class PollStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """What became of one connector."""
+    """A PollResult is the result of one connector."""
 
     connector: str
     outcome: str
     text: str = ""
-    """Of a failure: one line."""
+    """One line about a failure; else empty."""
     stored: IntensityImport = field(default_factory=IntensityImport)
     left: Counter[str] = field(default_factory=Counter)
 
 
 Now = Callable[[], int]
-"""Unix milliseconds."""
+"""Clock in Unix milliseconds."""
 
 
-def enabled(settings: Settings) -> tuple[str, ...]:
-    """The connectors that are on."""
+def enabled_connectors(settings: Settings) -> tuple[str, ...]:
+    """Return the enabled connectors."""
     on = {
         ODRE: settings.odre,
         CONSOLIDATED: settings.odre,
@@ -88,8 +92,11 @@ def enabled(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in CONNECTORS if on[name])
 
 
-def due(state: PollState | None, connector: str, poll_minutes: int, now: int, jitter: float) -> bool:
-    """Whether it is time; `jitter`: 0 to 1, another at each question, so that collectors do not come together."""
+def is_due(state: PollState | None, connector: str, poll_minutes: int, now: int, jitter: float) -> bool:
+    """Tell if a poll is due.
+
+    `jitter`: 0 to 1, a new random value each time, so that collectors spread their calls.
+    """
     if state is None or now < state.tried_unix_milliseconds:
         return True  # never tried, or the clock was set back
     if state.failures:
@@ -102,7 +109,7 @@ def due(state: PollState | None, connector: str, poll_minutes: int, now: int, ji
 
 
 def poll(settings: Settings, ledger: PollStore, connectors: Sequence[str], now: Now) -> Iterator[PollResult]:
-    """Ask each of them, and write down what came and how it went. Raises only what the ledger does."""
+    """Poll each connector, store its values and its outcome. Raises only the errors of `ledger`."""
     route = Route(settings.timeout_seconds, settings.proxy, settings.ca_file)
     for connector in connectors:
         if connector == ELECTRICITY_MAPS:
@@ -115,14 +122,14 @@ def poll(settings: Settings, ledger: PollStore, connectors: Sequence[str], now: 
 
 
 def window(dataset: Dataset, states: Sequence[SeriesState], backfill_days: int, now: int) -> tuple[int, int]:
-    """What to ask of a dataset of ODRÉ: [start, end), Unix ms, on quarter hours."""
+    """Return the window to ask of a dataset of ODRÉ: [start, end), Unix ms, on quarter hours."""
     own = {
         state.status: state for state in states if state.series == dataset.series and state.zone == ODRE_ZONE
     }
     known = own.get(dataset.status)
     if known is not None:
         start = known.newest_unix_milliseconds - OVERLAP_MILLISECONDS
-    elif IntensityStatus.REALTIME in own:  # what waits to be consolidated
+    elif IntensityStatus.REALTIME in own:  # values not yet consolidated
         start = own[IntensityStatus.REALTIME].oldest_unix_milliseconds
     else:
         start = now - backfill_days * MILLISECONDS_PER_DAY
@@ -142,7 +149,7 @@ def _odre(
             start, end = window(dataset, states, settings.backfill_days, now())
             for first in range(start, end, CHUNK_MILLISECONDS):
                 rows = _rows(settings, route, ledger, dataset, first, min(end, first + CHUNK_MILLISECONDS))
-                found = _understood(odre.read, dataset, rows, now())
+                found = _parse(odre.read, dataset, rows, now())
                 stored += ledger.put(found.values)
                 left += found.left
         except FetchError as error:
@@ -156,16 +163,16 @@ def _odre(
 def _rows(
     settings: Settings, route: Route, ledger: PollStore, dataset: Dataset, start: int, end: int
 ) -> list[Any]:
-    """Of a short window page by page, of a longer one in one call."""
+    """Fetch a short window page by page, a longer one in one call."""
     if end - start > odre.PAGE_ROWS * _QUARTER:
-        _count(ledger, ODRE)
+        _count_call(ledger, ODRE)
         answer = get_json(settings.odre_url, odre.export_path(dataset, start, end), route)
-        return list(_understood(odre.rows_of, answer))
+        return list(_parse(odre.rows_of, answer))
     rows: list[Any] = []
     for _ in range(_MOST_PAGES):
-        _count(ledger, ODRE)
+        _count_call(ledger, ODRE)
         page = get_json(settings.odre_url, odre.records_path(dataset, start, end, len(rows)), route)
-        more, total = _understood(odre.page_of, page)
+        more, total = _parse(odre.page_of, page)
         rows += more
         if not more or len(rows) >= total:
             return rows
@@ -176,28 +183,28 @@ def _electricity_maps(settings: Settings, route: Route, ledger: PollStore, now: 
     zone = settings.electricity_maps_zone
     try:
         token = electricity_maps.read_token(settings.electricity_maps_token_file)
-        _count(ledger, ELECTRICITY_MAPS)
+        _count_call(ledger, ELECTRICITY_MAPS)
         answer = get_json(
             settings.electricity_maps_url,
             electricity_maps.history_path(zone),
             route,
             {electricity_maps.TOKEN_HEADER: token},
         )
-        found = _understood(electricity_maps.read, zone, answer, now())
+        found = _parse(electricity_maps.read, zone, answer, now())
         return PollResult(ELECTRICITY_MAPS, "done", "", ledger.put(found.values), found.left)
     except FetchError as error:
         log.warning("intensity not fetched", extra={"dataset": electricity_maps.DATASET, "error": str(error)})
         return PollResult(ELECTRICITY_MAPS, error.outcome, str(error))
 
 
-def _count(ledger: PollStore, connector: str) -> None:
+def _count_call(ledger: PollStore, connector: str) -> None:
     if not ledger.count_call(connector):
         raise FetchError(
             "quota", f"the month's calls of {connector} are used up: it is left alone until the next"
         )
 
 
-def _understood(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+def _parse(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     try:
         return read(*values, **named)
     except Unreadable as error:
@@ -205,20 +212,22 @@ def _understood(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
 
 
 Ask = Callable[..., Any]
-"""(operation, **arguments) → result, ready from JSON."""
+"""(operation, **arguments) → result, decoded from JSON."""
 
 _AT_ONCE: Final = 2_000
-"""Values in one request: some 0.2 MB."""
+"""Maximum values in one request: some 0.2 MB."""
 
 
-class LedgerBeside:
-    """Asks once for what is known; writes at once."""
+class RemoteLedger:
+    """RemoteLedger is the ledger of a poll in another process: each method is one request or more to the
+    collector.
+    """
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
     def states(self) -> Sequence[SeriesState]:
-        """How far each series goes, now."""
+        """Return how far each series goes, now."""
         found = self._ask("intensity_state")["series"]
         return [
             SeriesState(
@@ -228,15 +237,15 @@ class LedgerBeside:
         ]
 
     def polls(self) -> Sequence[PollState]:
-        """How the last polls went."""
+        """Return the state of the last polls."""
         return [PollState(**one) for one in self._ask("intensity_state")["polls"]]
 
     def count_call(self, connector: str) -> bool:
-        """Before it is made."""
+        """Count a call before it is sent; False when the month's calls are used up."""
         return bool(self._ask("intensity_call", connector=connector)["allowed"])
 
     def put(self, values: Sequence[GridIntensity]) -> IntensityImport:
-        """All of them, or those before the request that failed."""
+        """Store all values; after a failed request, the values before it stay stored."""
         stored = IntensityImport()
         for first in range(0, len(values), _AT_ONCE):
             part = [list(one) for one in values[first : first + _AT_ONCE]]
@@ -244,5 +253,5 @@ class LedgerBeside:
         return stored
 
     def note(self, connector: str, outcome: str) -> None:
-        """How its poll ended."""
+        """Store the outcome of a connector's poll."""
         self._ask("intensity_note", connector=connector, outcome=outcome)

@@ -70,7 +70,7 @@ def unix_milliseconds(value: Any, *, naive_is_utc: bool) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def only_once(rows: Iterable[tuple[int, int | None]], left: Counter[str]) -> dict[int, int | None]:
+def merge_duplicates(rows: Iterable[tuple[int, int | None]], left: Counter[str]) -> dict[int, int | None]:
     """Return start → value, in order. An instant with two values is missing: nobody knows which is right."""
     found: dict[int, int | None] = {}
     twice: set[int] = set()

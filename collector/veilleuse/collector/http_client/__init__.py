@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Ask servers outside, in the one way that the collector has: ODRÉ, Electricity Maps, GLPI."""
+"""Sends HTTP GETs to servers outside: ODRÉ, Electricity Maps, GLPI."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Check which servers and proxies may be asked, before anything is sent."""
+"""Checks addresses of servers and proxies before anything is sent."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ PROXY_PORT: Final = 3128
 
 
 class FetchError(CollectorError):
-    """A server was not asked, or its answer cannot be used. `outcome`: one of model.grid.OUTCOMES."""
+    """FetchError: a request was not sent, or its answer cannot be used.
+
+    `outcome`: one of model.grid.OUTCOMES.
+    """
 
     def __init__(self, outcome: str, text: str) -> None:
         super().__init__(text)
         self.outcome = outcome
 
 
-def checked_address(url: str, what: str) -> SplitResult:
-    """Split a URL: https anywhere, http to this machine alone. Raises FetchError, not_configured."""
-    parts = _checked(url, what)
+def check_address(url: str, what: str) -> SplitResult:
+    """Split a URL: https anywhere, http to this machine only. Raises FetchError, not_configured."""
+    parts = _check(url, what)
     host = parts.hostname or ""
     if parts.scheme == "http" and not is_loopback(host):
         raise FetchError(
@@ -34,23 +37,23 @@ def checked_address(url: str, what: str) -> SplitResult:
     return parts
 
 
-def checked_proxy(url: str) -> str:
+def check_proxy(url: str) -> str:
     """Return the URL of a proxy, with its port. Raises FetchError, not_configured."""
-    parts = _checked(url, "the proxy")
+    parts = _check(url, "the proxy")
     if parts.scheme != "http":
         raise FetchError("not_configured", "the proxy: write it like http://proxy.example.org:3128")
     return origin_of(parts, PROXY_PORT)
 
 
 def origin_of(parts: SplitResult, port: int | None = None) -> str:
-    """Return scheme, host and port, without a path; `port`: where none is named."""
+    """Return scheme, host and port, without a path; `port`: default when none is named."""
     host = parts.hostname or ""
     port = parts.port or port
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port else "")
 
 
-def _checked(url: str, what: str) -> SplitResult:
-    shown = what if "@" in url else f"{what} '{url}'"  # what stands before an @ may be a password
+def _check(url: str, what: str) -> SplitResult:
+    shown = what if "@" in url else f"{what} '{url}'"  # text before an @ may be a password
     try:
         parts = urlsplit(url)
         port = parts.port

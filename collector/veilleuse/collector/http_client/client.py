@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Send GETs through httpx: TLS checked, seconds and bytes bounded, no redirect followed, nothing taken from the environment.
+"""Sends GETs through httpx. TLS is verified; duration and size are limited.
 
-No header is ever in an error or a log line: some hold tokens.
+No redirect is followed, and the environment sets nothing. Errors and log lines never contain a header: some
+hold tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from veilleuse.collector.http_client.address import FetchError, checked_address, checked_proxy, origin_of
+from veilleuse.collector.http_client.address import FetchError, check_address, check_proxy, origin_of
 from veilleuse.wire.files import read_authorities
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ MAXIMUM_BYTES: Final = 4 * 2**20
 """A month of quarter hours is 0.2 MB."""
 HEADERS: Final[Mapping[str, str]] = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # nothing is unpacked: the bound in bytes is the bound in memory
+    "Accept-Encoding": "identity",  # no compression: the limit in bytes is also the limit in memory
     "Connection": "close",
     "User-Agent": "veilleuse",
 }
@@ -37,14 +38,14 @@ HEADERS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A Route says how a server is reached, and bounds one call."""
+    """A Route says how to reach a server, and limits one call."""
 
     timeout_seconds: float
-    """Longest duration of a call, from the name's look-up to the last byte."""
+    """Longest duration of a call, from DNS resolution to the last byte."""
     proxy: str = ""
-    """http://host:port; empty = none. Plain http, to this machine, never goes through it."""
+    """http://host:port; empty = none. Plain http, to this machine, never uses the proxy."""
     ca_file: str = ""
-    """PEM of the authorities to trust; empty = the system's."""
+    """PEM file of the CAs to trust; empty = the system's."""
     silence_seconds: float | None = None
     """Longest wait for the connection or for the next bytes; None = `timeout_seconds`."""
     maximum_bytes: int = MAXIMUM_BYTES
@@ -52,7 +53,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer to a GET, whatever its status, as it was sent."""
+    """An HttpAnswer is an answer to a GET, of any status, with the bytes as sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,12 +62,12 @@ class HttpAnswer:
 
 
 class HttpClient:
-    """A client sends GETs below one address, each over a connection of its own."""
+    """HttpClient sends GETs below one address; each GET opens its own connection."""
 
     def __init__(self, base: str, route: Route) -> None:
         """Raises FetchError, not_configured, for an address, a proxy or a ca_file that cannot be used."""
-        parts = checked_address(base, "the address")
-        proxy = checked_proxy(route.proxy) if route.proxy else None
+        parts = check_address(base, "the address")
+        proxy = check_proxy(route.proxy) if route.proxy else None
         self.server = parts.netloc
         self._base = origin_of(parts) + parts.path.rstrip("/")
         self._proxy = None if parts.scheme == "http" else proxy
@@ -74,13 +75,16 @@ class HttpClient:
         self._route = route
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
-        """Return the answer to a GET. Raises FetchError when there is none, or when it is too long or too slow."""
-        import httpx  # noqa: F401  # takes a third of a second: only when needed, and before the clock runs
+        """Return the answer to a GET.
 
-        for name in ("httpx", "httpcore"):  # they log each request
+        Raises FetchError when there is none, or when it is too long or too slow.
+        """
+        import httpx  # noqa: F401  # takes 0.3 s: before the time starts
+
+        for name in ("httpx", "httpcore"):  # both log each request
             logging.getLogger(name).setLevel(logging.WARNING)
         found: list[HttpAnswer | FetchError] = []
-        # httpx bounds each wait, not their sum: the thread is left behind when the time is over.
+        # httpx limits each wait, not their sum. When the time is over, the thread is abandoned.
         thread = threading.Thread(
             target=lambda: found.append(self._attempt(path, headers or {})), name="http", daemon=True
         )
@@ -113,7 +117,7 @@ class HttpClient:
             return self._failure(error, told_by_proxy=isinstance(error, httpx.ProxyError))
 
     def _body(self, answer: httpx.Response) -> bytes:
-        """Read the bytes as sent. They are counted as they come: a length that is told may be wrong."""
+        """Read the bytes as sent, and count them on arrival: a Content-Length may be wrong."""
         end = time.monotonic() + self._route.timeout_seconds
         received = bytearray()
         for piece in answer.iter_raw():
@@ -131,7 +135,10 @@ class HttpClient:
         return FetchError("timeout", f"{self.server} did not answer within {seconds:g} s: try later")
 
     def _failure(self, error: Exception, *, told_by_proxy: bool) -> FetchError:
-        """Name a failure. Texts of httpx may quote a header or the answer: only the system's and the proxy's words are told."""
+        """Turn a failure into a FetchError, with the operating system's or the proxy's message only.
+
+        Messages of httpx may quote a header or the answer.
+        """
         if refused := _cause(error, ssl.SSLError):
             why = getattr(refused, "verify_message", None) or refused.reason or "TLS failed"
             return FetchError(
@@ -147,7 +154,7 @@ class HttpClient:
 
 
 def get_json(base: str, path: str, route: Route, headers: Mapping[str, str] | None = None) -> Any:
-    """Return the JSON that a GET was answered with. Raises FetchError, also for any status but 200."""
+    """Return the JSON body of the answer to a GET. Raises FetchError, also for any status but 200."""
     client = HttpClient(base, route)
     answer = client.get(path, headers)
     if answer.status == 429:
@@ -169,7 +176,10 @@ def get_json(base: str, path: str, route: Route, headers: Mapping[str, str] | No
 
 
 def _context(ca_file: str) -> ssl.SSLContext:
-    """Check name and chain, alike on every Python: 3.13's default also wants extensions that small authorities leave out."""
+    """Return a TLS context that checks name and chain in the same way on every Python.
+
+    The default of 3.13 also demands certificate extensions that small CAs omit.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sobriety indicators: one file each, formula and worked example in the docstring, and one line of the table. docs/methodology.md §12."""
+"""Lists the sobriety indicators (docs/methodology.md §12): one line of TABLE and one file each.
+
+The docstring of the class gives formula and worked example.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ from veilleuse.wire.vocabulary import Population
 
 SERVERS: Final = frozenset({Population.SERVER})
 COVERAGE: Final = "I13"
-"""The indicator that every other figure is read beside."""
+"""Coverage, which is shown beside every other figure."""
 
 
 class IndicatorInput(Enum):
-    """What an indicator is made of."""
+    """An IndicatorInput names the data that an indicator is computed from."""
 
     SUMS = auto()
-    """Sums of groups over any days (`Indicator`); the others are a `SobrietyIndicator`."""
+    """Sums of groups over any days (`Indicator`); the other inputs are for a `SobrietyIndicator`."""
     MACHINES = auto()
     DEVICES = auto()
     """Assets in service."""
@@ -36,29 +39,32 @@ class IndicatorInput(Enum):
 
 @dataclass(frozen=True, slots=True)
 class IndicatorLine:
-    """One indicator as the outlets know it: they loop over the table, and know no indicator by its id."""
+    """An IndicatorLine describes one indicator to the outlets: they loop over TABLE, and name no indicator
+    themselves.
+    """
 
     place: str
-    """module:class below this package; nothing is imported until chosen."""
+    """module:class below this package; imported only when used."""
     made_of: IndicatorInput
     gauges: tuple[str, ...] = ()
-    """Names in exposition/catalogue.py, in the order of the class's `parts`."""
+    """Metric names in exposition/catalogue.py, in the order of the class's `parts`."""
     days: int | None = None
-    """Days before the end of the period that it is of, where it is not of months."""
+    """Length in days of the window that ends with the period; None = computed over months or any period."""
     objective: str | None = None
-    """Objective of the REEN strategy that it serves (model.actions.OBJECTIVES)."""
+    """Objective of the REEN strategy that the indicator serves (model.actions.OBJECTIVES)."""
     populations: frozenset[Population] = frozenset(Population)
-    """Whose machines the REEN sheet shows it of."""
+    """Populations that the REEN sheet shows the indicator for."""
     also_of: frozenset[Population] = frozenset()
-    """Others that a line of the sheet may ask for."""
+    """Further populations that a line of the sheet may ask for."""
     is_of_months: bool = False
-    """Summed over machines' months: where some are gone, there is no value."""
+    """True = summed over machines' months: no value where some months are deleted."""
     is_sum: bool = False
-    """Of a whole period: a baseline or a target of a year is compared with it over twelve months alone."""
+    """True = a sum over the period. A yearly baseline or target is compared with it only over twelve months.
+    """
     has_history: bool = True
-    """False: as machines say now, so that nothing of it can be restated."""
+    """False = the state as machines report it now: no past value can be restated."""
     is_threshold_a_goal: bool = True
-    """False: the threshold is a lifetime. The median age of a fleet of which all is kept for 8 years is 4."""
+    """False = the threshold is a lifetime. A fleet whose machines all stay 8 years has a median age of 4."""
 
 
 TABLE: Final[Mapping[str, IndicatorLine]] = {
@@ -145,7 +151,7 @@ TABLE: Final[Mapping[str, IndicatorLine]] = {
     ),
     "I14": IndicatorLine("measured_savings:MeasuredSavings", IndicatorInput.ACTIONS),
 }
-"""Id → its line, in the order in which indicators are shown."""
+"""Id → line, in display order."""
 SERVER_KWH: Final = "server_kwh"
 USE_PHASE: Final = "use_phase_kgco2e"
 ON_THE_SHEET: Final = (
@@ -153,30 +159,31 @@ ON_THE_SHEET: Final = (
     SERVER_KWH,
     USE_PHASE,
 )
-"""What the REEN sheet computes, so that its value is never entered; the last two are of the emissions report."""
+"""Indicators that the REEN sheet computes, so that nobody enters their values; the emissions report computes
+the last two."""
 
 
 def made_of(one: IndicatorInput) -> tuple[str, ...]:
-    """Ids of the indicators that are made of this."""
+    """Return the ids of the indicators with this input."""
     return tuple(identifier for identifier, line in TABLE.items() if line.made_of is one)
 
 
 def load(identifier: str) -> Indicator:
-    """The indicator of that id, made of sums. Raises KeyError."""
-    return cast("Indicator", _made(identifier))  # a test holds every line to the protocol
+    """Return the indicator of this id, with input SUMS. Raises KeyError."""
+    return cast("Indicator", _create(identifier))  # a test checks that every class follows the protocol
 
 
 def load_sobriety(identifier: str) -> SobrietyIndicator:
-    """The same of those made of anything else. Raises KeyError."""
-    return cast("SobrietyIndicator", _made(identifier))
+    """Return the indicator of this id, with any other input than SUMS. Raises KeyError."""
+    return cast("SobrietyIndicator", _create(identifier))
 
 
 def load_gauged(identifier: str) -> GaugedIndicator:
-    """The same of those whose line has gauges. Raises KeyError."""
-    return cast("GaugedIndicator", _made(identifier))
+    """Return the indicator of this id, whose line has gauges. Raises KeyError."""
+    return cast("GaugedIndicator", _create(identifier))
 
 
-def _made(identifier: str) -> object:
+def _create(identifier: str) -> object:
     module, _, name = TABLE[identifier].place.partition(":")
     made: object = getattr(import_module(f"{__name__}.{module}"), name)()
     return made

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I9: age in service."""
+"""Computes I9: age in service."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from veilleuse.collector.model.figures import IndicatorMeta
 from veilleuse.collector.model.indicators import Detail, Figure, IndicatorDevice, SobrietyGroup, Targets
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
-"""5, 6 and 8: docs/methodology.md §12; 10: where the duty to have equipment reused stops (décret 2023-266)."""
+"""5, 6 and 8: docs/methodology.md §12; 10: age above which the duty to reuse equipment ends (décret
+2023-266)."""
 
 
 class AgeInService:
     """I9, age in service.
 
-    Formula: median age of the equipment in service on the last day of the period, in years of 365.25 days since its day of service;
-    shares older than 5, 6, 8 and 10 years. Equipment whose day of service is not in the inventory is counted apart (not_known).
-    Period: its last day. Unit: years. Threshold: `indicators.lifetime_years`, 8 (the Métropole's own figure): what a life should last;
-    the median age of what is in service does not have to reach it. Direction: higher is better: kept for longer. Owner: purchasing and
-    the system team.
+    Formula: median age of the equipment in service on the last day of the period, in years of 365.25 days
+    since its day of service; shares older than 5, 6, 8 and 10 years. Equipment without a day of service in
+    the inventory is counted apart (not_known).
+    Period: its last day. Unit: years.
+    Threshold: `indicators.lifetime_years`, 8 (the Métropole's own figure): the intended lifetime. The median
+    age of equipment in service does not have to reach the lifetime.
+    Direction: higher is better: equipment is kept longer. Owner: purchasing and the system team.
 
-    Worked example: PCs of 2, 4, 6.5 and 9 years and one of unknown age: median (4 + 6.5) ÷ 2 = 5.25 years; older than 5: 2 ÷ 4 =
-    0.5; than 6: 0.5; than 8: 0.25; than 10: 0.
+    Worked example: PCs of 2, 4, 6.5 and 9 years and one of unknown age: median (4 + 6.5) ÷ 2 = 5.25 years;
+    older than 5: 2 ÷ 4 = 0.5; than 6: 0.5; than 8: 0.25; than 10: 0.
     """
 
     meta = IndicatorMeta("I9", "age in service", "years", "higher", "purchasing")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of assets in service."""
+        """Yield the figure of assets in service."""
         if not group.devices:
             return
         ages = {one.asset_id: one.age_years for one in group.devices if one.age_years is not None}
@@ -51,5 +54,5 @@ class AgeInService:
 
 
 def _of_people(devices: Iterable[IndicatorDevice]) -> bool:
-    """Whether any is a person's workplace: switches, servers and printers are nobody's."""
+    """Tell if any device is a person's equipment: switches, servers and printers are not."""
     return any(one.population is not None for one in devices)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I4: avoidable energy, by causes that never share a millisecond."""
+"""Computes I4: avoidable energy, by causes that never share a millisecond."""
 
 from __future__ import annotations
 
@@ -30,47 +30,55 @@ from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 CAUSES: Final = ("closed_bands", "open_idle", "screens", "comatose_servers")
-"""As details name them."""
+"""Names of the causes in details."""
 OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
 MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
 
 
 class Cause(NamedTuple):
-    """What one cause took of one machine over some of its bands, whole millijoules and milliseconds ≥ 0."""
+    """A Cause holds the avoidable energy of one cause, for one machine and some bands.
+
+    Integers ≥ 0: mJ and ms.
+    """
 
     name: str
     bands: tuple[Band, ...]
     millijoules: int
     machine_milliseconds: int
-    """On-idle time of the machine that it claims; 0 for screens, whose time is their own."""
+    """On-idle time of the machine that the cause counts; 0 for screens, which have their own time."""
     screen_milliseconds: int = 0
 
 
 class AvoidableEnergy:
     """I4, avoidable energy.
 
-    Formula: Σ over disjoint causes, of each machine by what it drew itself (its on-idle energy by its best method: measured
-    where it was):
-    closed_bands: in the bands night and closed, on-idle energy - P·on-idle time, P = off (laptops: sleep), calibrated for the
-    model where it is, else the class's;
-    open_idle: in the band open, the on-idle energy of the time in idle runs beyond the plan's 30 minutes - P_sleep·that time;
-    screens: external screens' energy × (that idle time, less what a known display timeout darkens, ÷ on-time) - 0.3 W of standby;
-    comatose_servers: energy while on of servers that I6 calls comatose, nothing else of servers (what a smaller one would save,
-    I8, is not known in joules). Servers that I6 cannot judge, or excludes, are counted apart: in no energy, avoidable or not.
-    What was drawn in declared update windows is taken off the band's cause, whatever the state: never too much is claimed.
+    Formula: Σ over disjoint causes, for each machine by its own on-idle energy, from the best method
+    (measured where available):
+    closed_bands: in the bands night and closed, on-idle energy - P·on-idle time. P = off (laptops: sleep),
+    calibrated for the model where available, else the class default;
+    open_idle: in the band open, the on-idle energy of the time in idle runs beyond the plan's 30 minutes -
+    P_sleep·that time;
+    screens: external screens' energy × (that idle time, less the time after a known display timeout, ÷
+    on-time) - 0.3 W of standby;
+    comatose_servers: energy while on of servers that I6 calls comatose. No other server energy counts: the
+    saving of a smaller server (I8) is not known in joules. Servers that I6 cannot judge, or excludes, are
+    counted apart: their energy is in no sum, avoidable or not.
+    Energy drawn in declared update windows, in any state, is subtracted from the cause of the band: the
+    result is never too high.
     Energy of on-active time outside opening hours is listed (on_active_outside_kwh), not avoidable.
-    Period: the whole months inside the period asked. Unit: kWh. Threshold: none; the plan's timeout is `indicators.sleep_minutes`.
-    Direction: lower is better. Owner: system team. Interval: what is not known of the energies themselves, k = 1.96.
+    Period: the whole months inside the period asked. Unit: kWh.
+    Threshold: none; the plan's timeout is `indicators.sleep_minutes`. Direction: lower is better. Owner:
+    system team. Interval: uncertainty of the energies themselves, k = 1.96.
 
-    Worked example: a tower (off 0.8 W, sleep 2 W) draws 20 W on-idle: 100 h in the night and 40 h open, of which 10 h beyond 30
-    min; no screen, no window. closed_bands (20 - 0.8) W × 100 h = 1.92 kWh; open_idle (20 - 2) W × 10 h = 0.18 kWh; together
-    2.1 kWh.
+    Worked example: a tower (off 0.8 W, sleep 2 W) draws 20 W on-idle: 100 h in the night and 40 h open, of
+    which 10 h beyond 30 min; no screen, no window. closed_bands (20 - 0.8) W × 100 h = 1.92 kWh; open_idle
+    (20 - 2) W × 10 h = 0.18 kWh; together 2.1 kWh.
     """
 
     meta = IndicatorMeta("I4", "avoidable energy", "kWh", "lower", "system team")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of machines that carry their own energy."""
+        """Yield the figure of physical machines; energy of a virtual machine is its server's."""
         machines = [one for one in group.machines if not one.is_virtual and one.bands]
         if not machines:
             return
@@ -83,18 +91,18 @@ class AvoidableEnergy:
                 by_cause.setdefault(cause.name, {})[machine.host_id] = cause.millijoules
             (known if causes else apart).append(machine)
         if not known:
-            return  # of servers, none of which could be judged: not known
+            return  # only servers, and none could be judged: not known
         whole = contributions((one, sum(by.get(one.host_id, 0) for by in by_cause.values())) for one in known)
         figure = _figure(known, whole, by_cause)
-        yield replace(figure, n=len(machines), details={**figure.details, **_apart(apart, targets)})
+        yield replace(figure, n=len(machines), details={**figure.details, **_count_left_out(apart, targets)})
 
     def parts(self, figure: Figure) -> GaugeParts:
-        """The energy by cause."""
+        """Return the energy by cause."""
         return (kwh_by_cause(figure),)
 
 
 def kwh_by_cause(figure: Figure) -> dict[str, float]:
-    """Cause → kWh. One sum, `mixed`, where a cause has too few machines behind it to be shown apart."""
+    """Return cause → kWh, or one sum `mixed` where a cause has too few machines to be shown alone."""
     parts = {
         cause: float(figure.details[f"{cause}_kwh"]) for cause in CAUSES if f"{cause}_kwh" in figure.details
     }
@@ -103,8 +111,8 @@ def kwh_by_cause(figure: Figure) -> dict[str, float]:
     return {MIXED: figure.value}
 
 
-def _apart(servers: list[IndicatorMachine], targets: Targets) -> dict[str, Detail]:
-    """How many were left out, and why; nothing where none was."""
+def _count_left_out(servers: list[IndicatorMachine], targets: Targets) -> dict[str, Detail]:
+    """Count the servers left out, by reason; empty without any."""
     if not servers:
         return {}
     excluded = sum(verdict(one, targets) is ServerVerdict.EXCLUDED for one in servers)
@@ -112,7 +120,10 @@ def _apart(servers: list[IndicatorMachine], targets: Targets) -> dict[str, Detai
 
 
 def causes_of(machine: IndicatorMachine, targets: Targets) -> list[Cause]:
-    """Of one machine; disjoint: each is of other bands, or of screens. Of a server that cannot be judged: none."""
+    """Return the causes of one machine, disjoint: different bands, or screens.
+
+    Empty for a server that cannot be judged.
+    """
     if machine.population is Population.SERVER:
         judged = verdict(machine, targets)
         if judged in (ServerVerdict.NOT_JUDGED, ServerVerdict.EXCLUDED):
@@ -133,33 +144,40 @@ def causes_of(machine: IndicatorMachine, targets: Targets) -> list[Cause]:
 
 
 def lower_microwatts(machine: IndicatorMachine) -> int | None:
-    """What it would have drawn outside opening hours: asleep, of a laptop, else off; None of a virtual machine."""
+    """Return the power outside opening hours that was possible, µW: sleep for a laptop, else off.
+
+    None for a virtual machine.
+    """
     return machine.sleep_microwatts if machine.device_class is DeviceClass.LAPTOP else machine.off_microwatts
 
 
 def not_avoidable_millijoules(machine: IndicatorMachine) -> int:
-    """Of its on-idle energy outside opening hours, what the cause closed_bands leaves out beside the lower state's: update windows, and
-    all of it where that is lower or not known."""
+    """Return the on-idle energy outside opening hours that closed_bands leaves out, beside that of the lower
+    state, in mJ.
+
+    The result is the energy of update windows, or all on-idle energy where it is lower than the lower state's
+    or the lower state is not known.
+    """
     low, left = lower_microwatts(machine), 0
     for band in OUTSIDE:
         use = machine.use(band)
         lower = -(-(low or 0) * use.on_idle_milliseconds // MICROWATT_MILLISECONDS_PER_MILLIJOULE)
-        left += abs(use.on_idle_millijoules - lower - _saved(use, use.on_idle_milliseconds, low)[0])
+        left += abs(use.on_idle_millijoules - lower - _compute_saving(use, use.on_idle_milliseconds, low)[0])
     return left
 
 
 def _closed_bands(machine: IndicatorMachine) -> tuple[Cause, tuple[int, int]]:
-    """The cause, and (millijoules, display-milliseconds) of the screens meanwhile."""
+    """Return the cause, and (millijoules, display-milliseconds) of the screens in that time."""
     low = lower_microwatts(machine)
     energy = time = screen_energy = screen_time = 0
     for band in OUTSIDE:
         use = machine.use(band)
-        saved, claimed = _saved(use, use.on_idle_milliseconds, low)
+        saved, claimed = _compute_saving(use, use.on_idle_milliseconds, low)
         energy += saved
         time += claimed
         if claimed:
-            lit = _lit(use, use.on_idle_milliseconds, 0, machine.power_plan.display_off_seconds)
-            more = _screens(use, lit, saved, _before_windows(use, use.on_idle_milliseconds, low))
+            lit = _lit_milliseconds(use, use.on_idle_milliseconds, 0, machine.power_plan.display_off_seconds)
+            more = _screens(use, lit, saved, _energy_above_lower_state(use, use.on_idle_milliseconds, low))
             screen_energy += more[0]
             screen_time += more[1]
     return Cause("closed_bands", OUTSIDE, energy, time), (screen_energy, screen_time)
@@ -168,30 +186,37 @@ def _closed_bands(machine: IndicatorMachine) -> tuple[Cause, tuple[int, int]]:
 def _open_idle(machine: IndicatorMachine, targets: Targets) -> tuple[Cause, tuple[int, int]]:
     use = machine.use(Band.OPEN)
     beyond = use.beyond(targets.sleep_minutes)
-    saved, claimed = _saved(use, beyond, machine.sleep_microwatts)
+    saved, claimed = _compute_saving(use, beyond, machine.sleep_microwatts)
     screens = (0, 0)
     if claimed:
-        lit = _lit(use, beyond, targets.sleep_minutes, machine.power_plan.display_off_seconds)
-        screens = _screens(use, lit, saved, _before_windows(use, beyond, machine.sleep_microwatts))
+        lit = _lit_milliseconds(use, beyond, targets.sleep_minutes, machine.power_plan.display_off_seconds)
+        screens = _screens(use, lit, saved, _energy_above_lower_state(use, beyond, machine.sleep_microwatts))
     return Cause("open_idle", (Band.OPEN,), saved, claimed), screens
 
 
-def _before_windows(use: BandUse, time: int, low_microwatts: int | None) -> int:
-    """On-idle energy of `time` of the band's on-idle time above the lower state's, update windows not yet taken off."""
+def _energy_above_lower_state(use: BandUse, time: int, low_microwatts: int | None) -> int:
+    """Return on-idle energy of `time` above the lower state's, before update windows are subtracted, in mJ.
+
+    `time` is a part of the band's on-idle time.
+    """
     if low_microwatts is None or not time or not use.on_idle_milliseconds:
         return 0
     drawn = use.on_idle_millijoules * time // use.on_idle_milliseconds
     return max(0, drawn - -(-low_microwatts * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE))
 
 
-def _saved(use: BandUse, time: int, low_microwatts: int | None) -> tuple[int, int]:
-    """(millijoules, milliseconds claimed)."""
-    saved = max(0, _before_windows(use, time, low_microwatts) - use.window_millijoules)
+def _compute_saving(use: BandUse, time: int, low_microwatts: int | None) -> tuple[int, int]:
+    """Return (millijoules, milliseconds counted)."""
+    saved = max(0, _energy_above_lower_state(use, time, low_microwatts) - use.window_millijoules)
     return saved, time if saved else 0
 
 
-def _lit(use: BandUse, time: int, beyond_minutes: int, display_off_seconds: int | None) -> int:
-    """Of idle time beyond so many minutes of its runs, what a screen can be on for: all of it but what its timeout darkens."""
+def _lit_milliseconds(use: BandUse, time: int, beyond_minutes: int, display_off_seconds: int | None) -> int:
+    """Return the idle time during which a screen can be on, in milliseconds.
+
+    `time` is the idle time beyond `beyond_minutes` of its runs. The display timeout turns the screen off for
+    the rest.
+    """
     if not display_off_seconds:
         return time
     edges = [edge for edge in IDLE_RUN_EDGES_MINUTES if edge * 60 >= display_off_seconds]
@@ -201,8 +226,11 @@ def _lit(use: BandUse, time: int, beyond_minutes: int, display_off_seconds: int 
 
 
 def _screens(use: BandUse, lit: int, saved: int, before: int) -> tuple[int, int]:
-    """(millijoules, display-milliseconds): screens are taken to be on as often while idle as while active. Of `saved` > 0, so that
-    `before` and the time on are, too."""
+    """Return (millijoules, display-milliseconds), assuming that screens are on as often while idle as while
+    active.
+
+    Requires `saved` > 0: then `before` and the time on are > 0, too.
+    """
     time = use.screens_milliseconds * lit * saved // (use.on_milliseconds * before)
     energy = use.screens_millijoules * lit * saved // (use.on_milliseconds * before)
     standby = -(-SCREEN_STANDBY_MICROWATTS * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I6: comatose servers."""
+"""Computes I6: comatose servers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from veilleuse.collector.indicators.server_loads import (
     SUSPECT_DAYS,
     by_verdict,
     cpu_p95_below,
+    find_load,
     is_measured,
     network_p95_below,
-    observed,
 )
 from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
@@ -37,24 +37,28 @@ _ALIVE: Final = frozenset({ServerVerdict.IN_SERVICE, ServerVerdict.SUSPECT, Serv
 class ComatoseServer:
     """I6, comatose servers: no useful service for six months.
 
-    Formula: servers of which, over the last 180 days, at least 95 % of the time on lies in CPU buckets below 5 % and at least 95 %
-    below 1 kB/s of others' traffic ÷ servers that could be judged; one that fails the same test over the last 30 days was put to use
-    since, and is none. The same over 30 days alone makes a suspect, "owner to confirm". Roles that may be idle (standby, batch,
-    licence, backup, in the inventory) are excluded. Judged is a server that was observed for 90 % of the days asked, with CPU and
-    network measured for 90 % of its time on; one that was never on is not.
-    Period: the 180 and 30 days before the end of the period asked. Unit: ratio, 0 to 1. Threshold: none for the share; the test's own
-    are `indicators.comatose_cpu_percent`, `indicators.comatose_network_bytes_per_second` (edges of buckets) and
-    `indicators.server_observed_ratio`. Direction: lower is better. Owner: operations, with the service's owner. Koomey and Taylor
-    found some 30 % of servers comatose.
+    Formula: comatose servers ÷ servers that could be judged. Comatose: over the last 180 days, at least 95 %
+    of the time on is below 5 % CPU, and at least 95 % below 1 kB/s of traffic of others (by buckets). A
+    server that fails the same test over the last 30 days was put to use since, and is not comatose. A server
+    that passes over 30 days only is a suspect, "owner to confirm".
+    Roles that may be idle (standby, batch, licence, backup, in the inventory) are excluded. A server is
+    judged if it was observed for 90 % of the days asked, with CPU and network measured for 90 % of its time
+    on; one that was never on is not.
+    Period: the 180 and 30 days before the end of the period asked. Unit: ratio, 0 to 1.
+    Threshold: none for the share; the test's own are `indicators.comatose_cpu_percent`,
+    `indicators.comatose_network_bytes_per_second` (edges of buckets) and `indicators.server_observed_ratio`.
+    Direction: lower is better. Owner: operations, with the service's owner. Koomey and Taylor found some 30 %
+    of servers comatose.
 
-    Worked example: four servers observed for 180 days: one at < 1 % CPU and < 1 kB/s all the time; one the same for the last 30 days
-    only; one busy; one idle in the role backup: 1 comatose of 3 judged = 0.3333333333333333, 1 suspect, 1 excluded.
+    Worked example: four servers observed for 180 days: one at < 1 % CPU and < 1 kB/s all the time; one the
+    same for the last 30 days only; one busy; one idle in the role backup: 1 comatose of 3 judged =
+    0.3333333333333333, 1 suspect, 1 excluded.
     """
 
     meta = IndicatorMeta("I6", "comatose servers", "ratio", "lower", "operations")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of servers, virtual machines in groups of their own."""
+        """Yield the figures of servers, with virtual machines in their own groups."""
         servers = [one for one in group.machines if one.population is Population.SERVER]
         if not servers:
             return
@@ -82,22 +86,22 @@ class ComatoseServer:
         )
 
     def parts(self, figure: Figure) -> GaugeParts:
-        """Servers by verdict."""
+        """Return servers by verdict."""
         names = ServerVerdict.COMATOSE.value, ServerVerdict.IN_SERVICE.value
         return (by_verdict(figure, *names, suspects=ServerVerdict.SUSPECT.value),)
 
     def pair(self, machine: IndicatorMachine, targets: Targets) -> Pair:
-        """Whether it is comatose."""
+        """Return (numerator, denominator) of one machine: is it comatose?"""
         found = verdict(machine, targets)
         return judged(found is ServerVerdict.COMATOSE if found in _ALIVE else None)
 
 
 def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:
-    """Of one server."""
+    """Return the verdict on one server."""
     if machine.role is not None:
         return ServerVerdict.EXCLUDED
-    short = _asleep(machine, SUSPECT_DAYS, targets)
-    long = _asleep(machine, COMATOSE_DAYS, targets)
+    short = _is_unused(machine, SUSPECT_DAYS, targets)
+    long = _is_unused(machine, COMATOSE_DAYS, targets)
     if long and short is not False:
         return ServerVerdict.COMATOSE
     if short:
@@ -105,9 +109,9 @@ def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:
     return ServerVerdict.NOT_JUDGED if long is None and short is None else ServerVerdict.IN_SERVICE
 
 
-def _asleep(machine: IndicatorMachine, days: int, targets: Targets) -> bool | None:
-    """Whether it did nothing for others over so many days; None when that cannot be told."""
-    load = observed(machine, days, targets.observed_ratio)
+def _is_unused(machine: IndicatorMachine, days: int, targets: Targets) -> bool | None:
+    """Tell if the server did nothing for others over so many days; None when it cannot be judged."""
+    load = find_load(machine, days, targets.observed_ratio)
     if load is None or not is_measured(load.network_buckets, load, targets.observed_ratio):
         return None
     return cpu_p95_below(load, targets.comatose_cpu_percent) and network_p95_below(

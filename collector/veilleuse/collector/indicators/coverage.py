@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I13: coverage, published with every figure."""
+"""Computes I13: coverage, published with every figure."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ ENERGY: Final = "energy"
 class Coverage:
     """I13, coverage.
 
-    Formula: for states, milliseconds of known state ÷ milliseconds enrolled; for energy (detail), milliseconds with
-    derived energy ÷ the same. Enrolled time runs from the day of enrolment to the end of the period or to now; the dated
-    inventory will replace it as denominator. A virtual machine that is off has a state and no energy.
+    Formula: for states, milliseconds of known state ÷ milliseconds enrolled; for energy (detail),
+    milliseconds with derived energy ÷ milliseconds enrolled. Enrolled time runs from the day of enrolment to
+    the end of the period or to now; the dated inventory will replace it as denominator. A virtual machine
+    that is off has a state and no energy.
     Period: any. Unit: ratio, 0 to 1. Threshold: none yet. Direction: higher is better. Owner: system team.
 
-    Worked example: two machines enrolled for one day of 24 h; one seen 24 h with energy for 12 h, the other never:
-    states 24 ÷ 48 = 0.5, energy 12 ÷ 48 = 0.25.
+    Worked example: two machines enrolled for one day of 24 h; one seen 24 h with energy for 12 h, the other
+    never: states 24 ÷ 48 = 0.5, energy 12 ÷ 48 = 0.25.
     """
 
     meta = IndicatorMeta("I13", "coverage", "ratio", "higher", "system team")
 
     def threshold(self, _thresholds: Thresholds) -> float | None:
-        """None: no target is set."""
+        """Return None: no target is set."""
         return None
 
     def figure(self, _key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
-        """Of every population; None where it would tell how long few machines were silent."""
+        """Return the figure of any population; None where it would reveal the silence of few machines."""
         if Detail.COVERAGE in sums.withheld:
             return None
         observed, enrolled = sums.observed_milliseconds, sums.enrolled_milliseconds
@@ -52,7 +53,7 @@ class Coverage:
         return IndicatorFigure(observed / enrolled if enrolled else None, observed, enrolled, details)
 
     def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
-        """Of states and of energy."""
+        """Return the ratio of states and the ratio of energy."""
         if figure is None:
             return ({},)
         energy = known_part(figure.details.get("coverage_energy"), ENERGY)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I12: equipment and screens per user, and hours that screens are on."""
+"""Computes I12: equipment and screens per user, and hours that screens are on."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ _DAY_MILLISECONDS = 24 * MILLISECONDS_PER_HOUR
 class EquipmentPerUser:
     """I12, equipment and screens per user, screen-on hours.
 
-    Formula: PCs and thin clients of workstations in service on the last day ÷ headcount of their entity then (the nearest entity
-    at or above theirs that declares one); external screens likewise: the inventory's monitors, or where it lists none what its PCs
-    say hangs on them. An entity of which the inventory lists no PC has no value. Screen-on hours: display-hours of external screens ÷ observed machine-days, as agents saw them; an agent that
-    cannot see a display adds none.
-    Period: the last day; hours: the whole months inside the period asked. Unit: per user. Threshold: none. Direction: lower is
-    better. Owner: system team.
+    Formula: PCs and thin clients of workstations in service on the last day ÷ headcount of their entity then
+    (the nearest entity at or above theirs that declares one). External screens ÷ the same headcount: the
+    inventory's monitors, or the screens that its PCs report where the inventory lists none. An entity without
+    a PC in the inventory has no value. Screen-on hours: display-hours of external screens ÷ observed
+    machine-days, as reported by agents; an agent that cannot detect a display adds none.
+    Period: the last day; hours: the whole months inside the period asked. Unit: per user. Threshold: none.
+    Direction: lower is better. Owner: system team.
 
-    Worked example: 120 laptops, 30 towers, 90 monitors, 100 users: 150 ÷ 100 = 1.5 per user, 0.9 screens; 900 display-hours over 150
-    machine-days: 6 h.
+    Worked example: 120 laptops, 30 towers, 90 monitors, 100 users: 150 ÷ 100 = 1.5 per user, 0.9 screens; 900
+    display-hours over 150 machine-days: 6 h.
     """
 
     meta = IndicatorMeta("I12", "equipment per user", "per user", "lower", "system team")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of an entity whose headcount is known."""
+        """Yield the figure of an entity with a known headcount."""
         if group.users is None:
             return
         pcs = [one for one in group.devices if one.device_class in PC_CLASSES]

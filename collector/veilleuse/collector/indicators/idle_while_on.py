@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I2: idle while on."""
+"""Computes I2: idle while on."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ _ALL = frozenset(Band)
 class IdleWhileOn:
     """I2, idle while on.
 
-    Formula: milliseconds on_idle ÷ milliseconds on (on_active + on_idle), in every band; idle is CPU < 5 % and disk +
-    network < 100 kB/s over a tick, never keyboard or pointer. Details: the part of the on-time in idle runs beyond their
-    first 15, 30 and 60 minutes (reading a PDF is not waste), absent when never measured; kWh while idle.
+    Formula: milliseconds on_idle ÷ milliseconds on (on_active + on_idle), in every band; idle is CPU < 5 %
+    and disk + network < 100 kB/s over a tick, never keyboard or pointer. Details: the part of the on-time in
+    idle runs beyond their first 15, 30 and 60 minutes (reading a PDF is not waste), absent when never
+    measured; kWh while idle.
     Period: any. Unit: ratio, 0 to 1. Threshold: none yet. Direction: lower is better. Owner: system team.
 
-    Worked example: 8 h on, of which 3 h idle, 1 h of it beyond 15 minutes and half an hour beyond 60:
-    3 ÷ 8 = 0.375; beyond 15 min 1 ÷ 8 = 0.125; beyond 60 min 0.5 ÷ 8 = 0.0625.
+    Worked example: 8 h on, of which 3 h idle, 1 h of it beyond 15 minutes and half an hour beyond 60: 3 ÷ 8 =
+    0.375; beyond 15 min 1 ÷ 8 = 0.125; beyond 60 min 0.5 ÷ 8 = 0.0625.
     """
 
     meta = IndicatorMeta("I2", "idle while on", "ratio", "lower", "system team")
 
     def threshold(self, _thresholds: Thresholds) -> float | None:
-        """None: no target is set."""
+        """Return None: no target is set."""
         return None
 
     def figure(self, _key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
-        """Of every population."""
+        """Return the figure of any population."""
         idle = sums.milliseconds(_ALL, frozenset({State.ON_IDLE}))
         on = sums.milliseconds(_ALL, ON_STATES)
         if idle is None or on is None:
@@ -62,10 +63,10 @@ class IdleWhileOn:
         return IndicatorFigure(idle / on if on else None, idle, on, details)
 
     def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
-        """The ratio, and the kWh."""
+        """Return the ratio, and the kWh."""
         return (known_part(figure.value), known_part(figure.details.get("kwh"))) if figure else ({}, {})
 
     def pair(self, machine: IndicatorMachine, _targets: Targets) -> Pair:
-        """Milliseconds idle, and on."""
+        """Return milliseconds idle, and on."""
         use = machine.use()
         return use.on_idle_milliseconds, use.on_milliseconds

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I14: measured savings of an action."""
+"""Computes I14: measured savings of an action."""
 
 from __future__ import annotations
 
@@ -22,53 +22,58 @@ from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
 LEAST_WEEKS: Final = 8
-"""Of each side: docs/methodology.md §12."""
+"""Minimum weeks before and after the action: docs/methodology.md §12."""
 LEAST_SITES: Final = 2
-"""Of each arm: one site alone tells nothing of how much sites differ."""
+"""Minimum sites of each arm: one site alone does not show how much sites differ."""
 
 
 class Arm(NamedTuple):
-    """Sites touched, or untouched."""
+    """An Arm sums the sites that the action touched, or the others."""
 
     frozen_millijoules: int
     share: float
-    """(frozen - actual) ÷ frozen, of all its sites together."""
+    """(frozen - actual) ÷ frozen, over all sites of the arm."""
     variance: float
-    """Of the share, between sites."""
+    """Variance of the share between sites."""
     degrees_of_freedom: float
 
 
 class MeasuredSavings:
     """I14, measured savings of an action.
 
-    Formula: frozen = the kWh per machine-day of before, per site, device class and day type, × the machine-days of after; saved
-    share of an arm = Σ(frozen - actual) ÷ Σ frozen; saving = frozen of the touched sites × (their share - the share of the untouched
-    sites), over the months in which both arms were seen and so the same school weeks: what would have happened anyway is taken off.
-    Machines that were there on both sides only: what came since is a renewal, and apart (renewals_kwh). Variance: jackknife over
-    sites, in both arms, with Student's t after Satterthwaite; that of the touched arm × (what the untouched kept of their energy ÷
-    what the touched did)² where that is more than 1, since a site drifts by a share of what it would have drawn; the energies' own
-    uncertainty in quadrature.
-    Claimed (claimed = yes) only if the lower 95 % bound is above 0, with at least 8 weeks before and after and 2 sites in each arm.
-    Never subtracted from the inventory's figure: the meter has seen it already.
-    Period: up to 12 whole months before the month of the action, and the whole months after it up to the end of the period asked. Unit:
-    kWh. Threshold: none. Direction: higher is better. Owner: who leads the action.
+    Formula: frozen = kWh per machine-day before the action, by site, device class and day type, × the
+    machine-days after it. Saved share of an arm = Σ(frozen - actual) ÷ Σ frozen. Saving = frozen of the
+    touched sites × (their share - the share of the untouched sites). The difference removes changes that have
+    another cause. Only months with data of both arms count, so that both arms have the same school weeks.
+    Only machines present both before and after count; a machine that came later is a renewal, counted apart
+    (renewals_kwh).
+    Variance: jackknife over sites, in both arms, with Student's t after Satterthwaite. The variance of the
+    touched arm is multiplied by (share of energy that the untouched kept ÷ share that the touched kept)²
+    where that is more than 1: the drift of a site is proportional to its energy without the action. The
+    energies' own uncertainty is added in quadrature.
+    Claimed (claimed = yes) only if the lower 95 % bound is above 0, with at least 8 weeks before and after
+    and 2 sites in each arm. Never subtracted from the inventory's figure: the meter already includes the
+    saving.
+    Period: up to 12 whole months before the month of the action, and the whole months after it up to the end
+    of the period asked. Unit: kWh. Threshold: none. Direction: higher is better. Owner: the person who leads
+    the action.
 
-    Worked example: touched sites, frozen and actual kWh (100, 78) and (200, 162); untouched (100, 97) and (300, 295): shares
-    60 ÷ 300 = 0.2 and 8 ÷ 400 = 0.02; saving 300 × (0.2 - 0.02) = 54 kWh. Jackknife: touched shares without one site 0.19 and
-    0.22, s² = 0.5 × (2 × 0.015²) = 0.000225, × (0.98 ÷ 0.8)² = 0.000338; untouched 0.0166667 and 0.03, s² = 0.0000444; t at 1.26
-    degrees of freedom.
+    Worked example: touched sites, frozen and actual kWh (100, 78) and (200, 162); untouched (100, 97) and
+    (300, 295): shares 60 ÷ 300 = 0.2 and 8 ÷ 400 = 0.02; saving 300 × (0.2 - 0.02) = 54 kWh. Jackknife:
+    touched shares without one site 0.19 and 0.22, s² = 0.5 × (2 × 0.015²) = 0.000225, × (0.98 ÷ 0.8)² =
+    0.000338; untouched 0.0166667 and 0.03, s² = 0.0000444; t at 1.26 degrees of freedom.
     """
 
     meta = IndicatorMeta("I14", "measured savings", "kWh", "higher", "leader of the action")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of a comparison."""
+        """Yield the figure of a comparison."""
         if group.comparison is not None:
             yield saving(group.comparison)
 
 
 def saving(one: Comparison) -> Figure:
-    """Of one action. No value without both arms, or with less than 8 weeks on a side."""
+    """Return the saving of one action. No value without both arms, or 8 weeks before and after."""
     touched, untouched = arm(one.touched), arm(one.untouched)
     details: dict[str, Detail] = {
         "action": one.action_id,
@@ -80,7 +85,7 @@ def saving(one: Comparison) -> Figure:
         "renewals": one.renewals,
         "renewals_kwh": one.renewals_millijoules / MILLIJOULES_PER_KWH,
     }
-    # Which of them are new, and what they draw, may be one person's.
+    # The number and the energy of new machines may concern one person only.
     apart = {"renewals": one.renewed_machines, "renewals_kwh": one.renewed_machines}
     enough = min(one.weeks_before, one.weeks_after) >= LEAST_WEEKS
     if touched is None or untouched is None or not enough:
@@ -105,7 +110,10 @@ def saving(one: Comparison) -> Figure:
 
 
 def arm(sites: Sequence[SiteEnergy]) -> Arm | None:
-    """None without any frozen energy. The variance of fewer than 2 sites is infinite."""
+    """Return the sums of an arm; None without any frozen energy.
+
+    The variance of fewer than 2 sites is infinite.
+    """
     sites = [one for one in sites if one.frozen_millijoules > 0]
     frozen = sum(one.frozen_millijoules for one in sites)
     saved = sum(one.frozen_millijoules - one.actual_millijoules for one in sites)
@@ -126,7 +134,7 @@ def arm(sites: Sequence[SiteEnergy]) -> Arm | None:
 def _interval(
     frozen_kwh: float, value: float, touched: Arm, untouched: Arm, model_u: float
 ) -> tuple[float, float] | None:
-    """95 %; None where an arm has too few sites."""
+    """Return the 95 % interval in kWh; None where an arm has too few sites."""
     kept = 1 - touched.share
     drift = max(1.0, (1 - untouched.share) / kept) if kept > 0 else math.inf
     parts = (

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I5: night and weekend ratio."""
+"""Computes I5: night and weekend ratio."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ _MILLIJOULES_PER_MILLISECOND_WATT: Final = 1
 class NightRatio:
     """I5, night and weekend ratio.
 
-    Formula: mean wall power of the bands night and closed ÷ mean wall power of the band open; power = derived energy ÷ the
-    milliseconds it is of, so that off and asleep count. The timetable opens from Monday to Friday unless a site's says
-    otherwise; weekends, public holidays and closures have no open band and lie in the numerator whole.
-    Period: the whole months inside the period asked. Unit: ratio, 0 upwards; 1 = the night draws as much as the day.
-    Threshold: none. Direction: lower is better. Owner: system team.
+    Formula: mean wall power of the bands night and closed ÷ mean wall power of the band open; power = derived
+    energy ÷ the milliseconds with derived energy, so that off and asleep count. The default timetable opens
+    from Monday to Friday. Weekends, public holidays and closures have no open band: all their time is in the
+    numerator.
+    Period: the whole months inside the period asked. Unit: ratio, 0 upwards; 1 = the night draws as much as
+    the day. Threshold: none. Direction: lower is better. Owner: system team.
 
-    Worked example: 168 h of a week: 50 h open at 40 W mean, 118 h night and closed at 10 W mean: 10 ÷ 40 = 0.25.
+    Worked example: 168 h of a week: 50 h open at 40 W mean, 118 h night and closed at 10 W mean: 10 ÷ 40 =
+    0.25.
     """
 
     meta = IndicatorMeta("I5", "night and weekend ratio", "ratio", "lower", "system team")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of machines with derived energy, virtual ones in their own groups."""
+        """Yield the figures of machines with derived energy; virtual machines are in their own groups."""
         outside = {one.host_id: one.use(Band.NIGHT, Band.CLOSED) for one in group.machines if one.bands}
         inside = {one.host_id: one.use(Band.OPEN) for one in group.machines if one.bands}
         if not outside:
@@ -56,5 +58,5 @@ class NightRatio:
         )
 
     def parts(self, figure: Figure) -> GaugeParts:
-        """The ratio."""
+        """Return the ratio."""
         return (known_part(figure.value),)

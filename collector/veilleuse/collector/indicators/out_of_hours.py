@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I1: on outside opening hours."""
+"""Computes I1: on outside opening hours."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ _OUTSIDE: Final = frozenset({Band.NIGHT, Band.CLOSED})
 class OutOfHours:
     """I1, on outside opening hours.
 
-    Formula: milliseconds on (on_active + on_idle) in the bands night and closed ÷ milliseconds of known state in those
-    bands. On a closed day (weekend, public holiday, site closure) nothing is open, so the whole day counts.
-    Period: any number of whole days. Unit: ratio, 0 to 1. Threshold: 0.05 (ours; LBNL-46930 found only 44 % of computers
-    off at night). Direction: lower is better. Owner: system team (shutdown and sleep policy).
-    Servers are excluded. Details: kWh drawn meanwhile; machine-nights on for more than 4 h, "evenings" where hours are
-    known (classrooms), "dates" where only days are (workstations).
+    Formula: milliseconds on (on_active + on_idle) in the bands night and closed ÷ milliseconds of known state
+    in those bands. A closed day (weekend, public holiday, site closure) has no open band: the whole day
+    counts.
+    Period: any number of whole days. Unit: ratio, 0 to 1. Threshold: 0.05 (ours; LBNL-46930 found only 44 %
+    of computers off at night). Direction: lower is better. Owner: system team (shutdown and sleep policy).
+    Servers are excluded. Details: kWh drawn in that time; machine-nights on for more than 4 h, "evenings"
+    where hours are known (classrooms), "dates" where only days are (workstations).
 
-    Worked example: a PC over one Monday, timetable 08-18: night 8 h, of which 2 h on; closed 6 h, of which 1 h on:
-    (2 + 1) ÷ (8 + 6) = 0.21428571428571427.
+    Worked example: a PC over one Monday, timetable 08-18: night 8 h, of which 2 h on; closed 6 h, of which 1
+    h on: (2 + 1) ÷ (8 + 6) = 0.21428571428571427.
     """
 
     meta = IndicatorMeta("I1", "on outside opening hours", "ratio", "lower", "system team")
 
     def threshold(self, thresholds: Thresholds) -> float | None:
-        """0 to 1."""
+        """Return the target, 0 to 1."""
         return thresholds.out_of_hours_target_ratio
 
     def figure(self, key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
-        """None for servers."""
+        """Return the figure; None for servers."""
         if key.population is Population.SERVER:
             return None
         on = sums.milliseconds(_OUTSIDE, ON_STATES)
@@ -62,10 +63,10 @@ class OutOfHours:
         return IndicatorFigure(on / whole if whole else None, on, whole, details)
 
     def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
-        """The ratio, and the kWh."""
+        """Return the ratio, and the kWh."""
         return (known_part(figure.value), known_part(figure.details.get("kwh"))) if figure else ({}, {})
 
     def pair(self, machine: IndicatorMachine, _targets: Targets) -> Pair:
-        """Milliseconds on, and known, outside opening hours."""
+        """Return milliseconds on, and of known state, outside opening hours."""
         use = machine.use(*_OUTSIDE)
         return use.on_milliseconds, use.known_milliseconds

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3: power-plan compliance."""
+"""Computes I3: power-plan compliance."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ _MINUTE_SECONDS: Final = 60
 class PowerPlanCompliance:
     """I3, power-plan compliance.
 
-    Formula: machines whose power plan on mains switches the display off within 15 minutes and sleeps within 30 ÷ machines
-    whose plan is known. 0 = never = not compliant. A machine one of whose timeouts is not known is in neither, unless the
-    other one is enough to fail it. Servers and virtual machines are excluded. A plan is set by
-    administrators: 0 and 1 are shown, however few plans are known. With 1 to k - 1 machines on the smaller side, those that
-    comply or those that do not, it has no value.
-    Period: as last said by each machine that was observed; no history. Unit: ratio, 0 to 1. Threshold: the two timeouts,
-    `indicators.display_off_minutes` and `indicators.sleep_minutes` (15 and 30: ENERGY STAR's defaults). Direction: higher is
-    better. Owner: system team (group policies).
+    Formula: machines whose power plan on mains switches the display off within 15 minutes and sleeps within
+    30 ÷ machines whose plan is known. 0 = never = not compliant. A machine with one unknown timeout is in
+    neither, unless the other timeout alone makes it fail. Servers and virtual machines are excluded.
+    A plan is set by administrators: 0 and 1 are shown, even for few known plans. With 1 to k - 1 machines on
+    the smaller side (compliant or not), I3 has no value.
+    Period: the last report of each machine that was observed; no history. Unit: ratio, 0 to 1.
+    Threshold: the two timeouts, `indicators.display_off_minutes` and `indicators.sleep_minutes` (15 and 30:
+    ENERGY STAR's defaults). Direction: higher is better. Owner: system team (group policies).
 
-    Worked example: plans (display, sleep) of 10 and 30 min, 15 and never, never and 30, 5 and not known, 20 and not known, not
-    known at all: 1 complies, 3 fail (the fifth by its display alone), 2 are not known: 1 ÷ 4 = 0.25.
+    Worked example: plans (display, sleep) of 10 and 30 min, 15 and never, never and 30, 5 and not known, 20
+    and not known, not known at all: 1 complies, 3 fail (the fifth by its display alone), 2 are not known: 1 ÷
+    4 = 0.25.
     """
 
     meta = IndicatorMeta("I3", "power-plan compliance", "ratio", "higher", "system team")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of PCs with a machine behind them."""
+        """Yield the figure of physical PCs."""
         machines = [one for one in group.machines if one.population in PCS and not one.is_virtual]
         if not machines:
             return
@@ -59,16 +60,16 @@ class PowerPlanCompliance:
         )
 
     def parts(self, figure: Figure) -> GaugeParts:
-        """The share."""
+        """Return the share."""
         return (known_part(figure.value),)
 
     def pair(self, machine: IndicatorMachine, targets: Targets) -> Pair:
-        """Whether its plan complies."""
+        """Return (numerator, denominator) of one machine: does its plan comply?"""
         return judged(complies(machine, targets))
 
 
 def complies(machine: IndicatorMachine, targets: Targets) -> bool | None:
-    """Whether a machine's plan does; None when that is not known."""
+    """Tell if a machine's plan complies; None when that is not known."""
     display_off, sleep = machine.power_plan
     one = _within(display_off, targets.display_off_minutes)
     other = _within(sleep, targets.sleep_minutes)

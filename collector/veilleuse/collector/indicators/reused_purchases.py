@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I10: reused share of purchases."""
+"""Computes I10: reused share of purchases."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from veilleuse.collector.model.indicators import Detail, Figure, SobrietyGroup, 
 class ReusedPurchases:
     """I10, reused share of purchases.
 
-    Formula: euros excl. VAT of reused, refurbished or recycled equipment ÷ euros excl. VAT bought, per legal category (AGEC, art. 58;
-    décret 2024-134 replaced 2021-254 on 1 July 2024, with rates that rise by steps); the share of units beside it, where every line
-    says how many.
-    Period: a whole civil year. Unit: ratio, 0 to 1. Threshold: unset until entered: `indicators.reused_purchases_targets`, per
-    category and from a year on. Direction: higher is better. Owner: purchasing.
+    Formula: euros excl. VAT of reused, refurbished or recycled equipment ÷ euros excl. VAT bought, per legal
+    category (AGEC, art. 58; décret 2024-134 replaced 2021-254 on 1 July 2024, with rates that rise by steps).
+    The share of units is shown beside it, where every line has a number of units.
+    Period: a whole civil year. Unit: ratio, 0 to 1. Threshold: none until entered:
+    `indicators.reused_purchases_targets`, per category and from a year on. Direction: higher is better.
+    Owner: purchasing.
 
-    Worked example: laptops: 60,000 € reused (200 units), 90,000 € new (150 units): 60 ÷ 150 = 0.4; of units 200 ÷ 350 =
-    0.5714285714285714.
+    Worked example: laptops: 60,000 € reused (200 units), 90,000 € new (150 units): 60 ÷ 150 = 0.4; of units
+    200 ÷ 350 = 0.5714285714285714.
     """
 
     meta = IndicatorMeta("I10", "reused share of purchases", "ratio", "higher", "purchasing")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """One per category; nobody's privacy is in a purchase."""
+        """Yield one figure per category, without the k rule: purchases are not about persons."""
         for category in sorted({one.category for one in group.purchases}):
             lines = [one for one in group.purchases if one.category == category]
             bought = sum((one.amount_excluding_vat_eur for one in lines), Decimal(0))
@@ -49,7 +50,7 @@ class ReusedPurchases:
 
 
 def target_of(targets: Targets, category: str, year: int | None) -> float | None:
-    """The share entered for a category, as it is from its latest year on; None: not entered."""
+    """Return the share entered for a category: that of its latest year up to `year`; None: not entered."""
     known = [
         (from_year, share)
         for name, from_year, share in targets.reused_purchases

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I11: reuse of retired equipment."""
+"""Computes I11: reuse of retired equipment."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ REUSE: Final = "reuse"
 class ReusedRetirements:
     """I11, reuse of retired equipment.
 
-    Formula: A ÷ B; A = equipment that left towards reuse in year N, with the taker's commitment; B = retired equipment in stock on 1
-    January N, which is entered (`veilleuse reen import retired_stock.csv`): an inventory keeps no stock of the past. Both without what was ten years old or
-    more when retired and without what security keeps from reuse. What left and whose age nobody told is in neither
-    (age_not_known). Beside it: A ÷ all that left in year N by the same rule (share_of_departures), which is no legal figure.
-    Period: a whole civil year. Unit: ratio, 0 upwards. Threshold: `indicators.reused_retirements_ratio`, 0.5 from 2025
-    (décret 2023-266 of 12 April 2023, art. 3; 0.25 in 2023, 0.35 in 2024). Direction: higher is better. Owner: logistics.
+    Formula: A ÷ B; A = equipment that left for reuse in year N, with the taker's commitment; B = retired
+    equipment in stock on 1 January N. B is entered (`veilleuse reen import retired_stock.csv`): an inventory
+    keeps no stock of the past. Both exclude equipment ten years old or more when retired, and equipment that
+    security keeps from reuse. Equipment that left and whose age is unknown is in neither (age_not_known).
+    Shown beside it: A ÷ all that left in year N by the same rule (share_of_departures), which is no legal
+    figure.
+    Period: a whole civil year. Unit: ratio, 0 upwards. Threshold: `indicators.reused_retirements_ratio`, 0.5
+    from 2025 (décret 2023-266 of 12 April 2023, art. 3; 0.25 in 2023, 0.35 in 2024). Direction: higher is
+    better. Owner: logistics.
 
-    Worked example: stock of 400 on 1 January; in the year 230 went to reuse with a commitment, 20 without, 90 to recycling, 15 of 12
-    years to recycling: 230 ÷ 400 = 0.575; of departures 230 ÷ 340 = 0.6764705882352942.
+    Worked example: stock of 400 on 1 January; in the year 230 went to reuse with a commitment, 20 without, 90
+    to recycling, 15 of 12 years to recycling: 230 ÷ 400 = 0.575; of departures 230 ÷ 340 =
+    0.6764705882352942.
     """
 
     meta = IndicatorMeta("I11", "reuse of retired equipment", "ratio", "higher", "logistics")
 
     def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
-        """Of a year in which anything left, or of which the stock is known."""
+        """Yield the figure of a year with a departure or a known stock."""
         disposal = group.disposal
         if disposal is None or (disposal.stock is None and not disposal.retirements):
             return

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What I6, I7 and I8 ask of a server's load: p95 by buckets, and whether it was observed for long enough (pure)."""
+"""Tests a server's load for I6, I7 and I8: p95 by buckets, and minimum observed time. Pure."""
 
 from __future__ import annotations
 
@@ -19,40 +19,49 @@ SUSPECT_DAYS: Final = 30
 UNDERUSED_DAYS: Final = 30
 OVERSIZED_DAYS: Final = 90
 WINDOWS: Final = (SUSPECT_DAYS, OVERSIZED_DAYS, COMATOSE_DAYS)
-"""Days that loads are asked for."""
+"""Lengths of the windows that loads are read for, in days."""
 _P95_PERCENT: Final = 95
 
 
 def is_p95_below(buckets: Sequence[int], edges: Sequence[int], edge: int) -> bool:
-    """At least 95 % of the measured time lies in buckets below `edge`, which is one of `edges`. Raises ValueError otherwise."""
+    """Tell if at least 95 % of the measured time lies in buckets below `edge`.
+
+    Raises ValueError unless `edge` is in `edges`.
+    """
     below = sum(buckets[: edges.index(edge) + 1])
     return below * 100 >= sum(buckets) * _P95_PERCENT
 
 
 def cpu_p95_below(load: Load, percent: int) -> bool:
-    """Of the CPU."""
+    """Test the CPU load."""
     return is_p95_below(load.cpu_buckets, CPU_BUCKET_EDGES_PERCENT, percent)
 
 
 def memory_p95_below(load: Load, percent: int) -> bool:
-    """Of the memory in use."""
+    """Test the memory in use."""
     return is_p95_below(load.memory_buckets, MEMORY_BUCKET_EDGES_PERCENT, percent)
 
 
 def network_p95_below(load: Load, bytes_per_second: int) -> bool:
-    """Of others' traffic."""
+    """Test the network traffic of others."""
     return is_p95_below(load.network_buckets, NETWORK_RATE_EDGES_BYTES_PER_SECOND, bytes_per_second)
 
 
 def p95_edge(buckets: Sequence[int], edges: Sequence[int]) -> int | None:
-    """The lowest edge that 95 % of the time lies below; None: none does, or nothing was measured."""
+    """Return the lowest edge with at least 95 % of the time below it; None: no such edge, or nothing was
+    measured.
+    """
     if not sum(buckets):
         return None
     return next((edge for edge in edges if is_p95_below(buckets, edges, edge)), None)
 
 
-def observed(machine: IndicatorMachine, days: int, least: float) -> Load | None:
-    """Its load over so many days, when at least that share of them was observed and of its time on measured; None otherwise."""
+def find_load(machine: IndicatorMachine, days: int, least: float) -> Load | None:
+    """Return the load over so many days; None if less than `least` of the days or of the CPU's time on was
+    measured.
+
+    `least`: a share, 0 to 1.
+    """
     load = machine.loads.get(days)
     if load is None or load.on_milliseconds <= 0 or load.window_milliseconds <= 0:
         return None
@@ -62,13 +71,17 @@ def observed(machine: IndicatorMachine, days: int, least: float) -> Load | None:
 
 
 def is_measured(buckets: Sequence[int], load: Load, least: float) -> bool:
-    """Whether a list of buckets covers enough of the time on."""
+    """Tell if the buckets cover at least `least` of the time on."""
     return sum(buckets) >= least * load.on_milliseconds
 
 
 def by_verdict(figure: Figure, found: str, other: str, suspects: str | None = None) -> dict[str, float]:
-    """Verdict → servers: `found` of those that the indicator is about, `other` of the other ones that could be judged, `suspects` of those
-    between. Where none could be judged only how many could not: nobody knows that none is found."""
+    """Return verdict → servers: `found` for positive, `suspects` for suspect, `other` for the other judged
+    servers.
+
+    Where no server could be judged, the result holds only the counts `excluded` and `not_judged`: absent, not
+    0.
+    """
     counts = {
         name: float(figure.details[name]) for name in ("excluded", "not_judged") if name in figure.details
     }

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Read a list of GLPI through its REST API: sessions, pages, tries; tokens in no message.
+"""Reads lists of GLPI through its REST API: sessions, pages and retries. No message contains a token.
 
 Source: GLPI's apirest.md.
 """
@@ -20,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.http_client.address import FetchError, checked_address
+from veilleuse.collector.http_client.address import FetchError, check_address
 from veilleuse.collector.http_client.client import HttpClient, Route
 from veilleuse.collector.inventory import glpi_files
 from veilleuse.collector.inventory.cells import CellError, entity_of
@@ -32,54 +32,54 @@ from veilleuse.wire.settings_file import parse_toml
 
 MAXIMUM_ANSWER_BYTES: Final = 32 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
-"""Longest silence of GLPI."""
+"""Longest wait for the next bytes of GLPI."""
 ANSWER_WAITS: Final = 4
-"""A whole answer takes at most so many silences."""
+"""One answer takes at most this many times TIMEOUT_SECONDS."""
 WHOLE_SECONDS: Final = 1_800.0
-"""Of a whole pull."""
+"""Longest duration of a whole import."""
 _PAUSES_SECONDS: Final = (1.0, 2.0, 4.0)
-"""Between tries, where GLPI does not say how long."""
+"""Pauses between tries, when GLPI sends no Retry-After."""
 LONGEST_WAIT_SECONDS: Final = 60.0
 MAXIMUM_FILE_BYTES: Final = 64 * 1024
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
-"""Worth another try."""
+"""Temporary HTTP statuses, which are tried again."""
 
 
 class GlpiError(CollectorError):
-    """GLPI, or the way to it, said no. Nothing was imported."""
+    """GlpiError: GLPI or the connection to it failed. Nothing was imported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How to reach GLPI, and as whom."""
+    """Credentials hold the address of GLPI and the tokens."""
 
     url: str
-    """Up to `apirest.php`."""
+    """Address up to `apirest.php`."""
     user_token: str = field(repr=False)
     app_token: str = field(repr=False, default="")
     ca_file: str = ""
-    """PEM of the authority of GLPI's certificate; blank: the system's authorities."""
+    """PEM file of the CA of GLPI's certificate; empty = the system's CAs."""
 
 
 @dataclass(frozen=True, slots=True)
 class GlpiResponse:
-    """What GLPI answered."""
+    """A GlpiResponse is one answer of GLPI."""
 
     status: int
     headers: Mapping[str, str]
     """Names in lower case."""
     document: Any
-    """JSON; None when it is none."""
+    """JSON; None when the body is not JSON."""
 
     @property
     def error(self) -> str:
-        """GLPI's word for what is wrong; blank when it said none."""
+        """Return GLPI's error code; empty without one."""
         said = self.document
         return str(said[0]) if isinstance(said, list) and said and isinstance(said[0], str) else ""
 
 
 def read_credentials(path: Path) -> Credentials:
-    """A TOML file that its owner alone can read. Raises UsageError."""
+    """Read a TOML file that only its owner can read. Raises UsageError."""
     try:
         content, about = read_with_status(path, MAXIMUM_FILE_BYTES, regular=True)
         if stat.S_IMODE(about.st_mode) & 0o077:
@@ -104,14 +104,14 @@ def read_credentials(path: Path) -> Credentials:
     if not all(token.isascii() and token.isprintable() and len(token) <= 512 for token in tokens):
         raise UsageError(f"{path}: a token is letters, digits and signs, as GLPI shows it")
     try:
-        checked_address(document["url"], "url")
+        check_address(document["url"], "url")
     except FetchError as error:
         raise UsageError(f"{path}: {error}") from error
     return Credentials(**document)
 
 
 class Wire:
-    """Single GETs to one GLPI, through the collector's HTTP client; no proxy is used."""
+    """Wire sends single GETs to one GLPI through the collector's HTTP client, without a proxy."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Wire:
         sleep: Callable[[float], None] = time.sleep,
         whole_seconds: float = WHOLE_SECONDS,
     ) -> None:
-        """Raises UsageError for a url or an authority that cannot be."""
+        """Raises UsageError for a url or a ca_file that cannot be used."""
         self._credentials = credentials
         route = Route(
             ANSWER_WAITS * timeout_seconds,
@@ -137,7 +137,9 @@ class Wire:
         self._end = time.monotonic() + whole_seconds
 
     def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> GlpiResponse:
-        """One answer, whatever its status but what may pass: 429 and 5xx are tried again, as GLPI asks or ever later.
+        """Return one answer, of any status.
+
+        A 429 or 5xx is tried again, after Retry-After or growing pauses.
 
         Raises GlpiError when there is none, when it is too large, or when time is up.
         """
@@ -185,15 +187,16 @@ def _json(body: bytes) -> Any:
 log = logging.getLogger(__name__)
 
 PAGE: Final = 200
-"""Items a request. GLPI's own default is 50, its cap some 1,000."""
+"""Items per request. GLPI's own default is 50, its maximum some 1,000."""
 SESSIONS: Final = 3
-"""Begun at most for one list: GLPI ends them when it likes."""
+"""Maximum sessions for one list: GLPI may end a session at any time."""
 _RANGE: Final = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*/\s*(\d+)\s*")
 _LINKS: Final = (
     ("Computer_Item", "itemtype", "computers_id"),
     ("Glpi\\Asset\\Asset_PeripheralAsset", "itemtype_peripheral", "items_id_asset"),
 )
-"""Which monitors hang on which computer: up to GLPI 10, and since 11. (item type, whose type, whose computer)."""
+"""Lists of monitors by computer: up to GLPI 10, and since 11. (item type, column of the type, column of the
+computer)."""
 _WHY: Final = {
     "ERROR_APP_TOKEN_PARAMETERS_MISSING": "it wants an App-Token: set app_token",
     "ERROR_WRONG_APP_TOKEN_PARAMETER": "it does not know the App-Token: copy it from Setup > General > API",
@@ -207,7 +210,7 @@ _WHY: Final = {
 
 
 class Glpi:
-    """One session at a time; a context manager: the session is ended on leaving."""
+    """Glpi holds one session at a time; a context manager, which ends the session on exit."""
 
     def __init__(self, wire: Wire, user_token: str) -> None:
         self._wire, self._user_token = wire, user_token
@@ -221,13 +224,14 @@ class Glpi:
         if self._session:
             try:
                 self._wire.get("killSession", {}, {"Session-Token": self._session})
-            except GlpiError as error:  # it ends by itself; what was read is whole
+            except GlpiError as error:  # the session expires by itself; the items read are complete
                 log.info("session of glpi not ended", extra={"error": str(error)})
 
     def items(self, item_type: str, *, names: bool = True) -> list[dict[str, Any]]:
-        """All of a type, in GLPI's order, each once. `names`: of what they point to, instead of numbers. Raises GlpiError.
+        """Return all items of a type, in GLPI's order, each once. Raises GlpiError.
 
-        When items came or went meanwhile, so that pages do not fit together, all is read once more.
+        `names`: return names of linked items instead of their numbers. When items were added or removed
+        meanwhile, so that the pages do not fit together, all pages are read once more.
         """
         for _ in range(2):
             found, whole = self._pages(item_type, names=names)
@@ -240,7 +244,7 @@ class Glpi:
         total: int | None = None
         for start in range(0, MAXIMUM_ROWS + PAGE, PAGE):
             answer = self._page(item_type, start, names=names)
-            if answer.error == "ERROR_RANGE_EXCEED_TOTAL":  # the end, where a page ended just there
+            if answer.error == "ERROR_RANGE_EXCEED_TOTAL":  # no further page
                 return found, total is None or len(found) == total
             page = _page_of(answer, item_type)
             for thing in page:
@@ -279,7 +283,10 @@ class Glpi:
 
 
 def pull(reading: InventoryReading, words: InventoryMapping, session: Glpi, items: Iterable[str]) -> None:
-    """These items, the tree of entities, the days of service and the monitors of each computer. Raises GlpiError."""
+    """Read these items, the tree of entities, the days of service and the monitors of each computer.
+
+    Raises GlpiError.
+    """
     _entities(reading, session)
     days = _days(reading, session)
     for item in items:
@@ -307,9 +314,9 @@ def _entities(reading: InventoryReading, session: Glpi) -> None:
 
 
 def _days(reading: InventoryReading, session: Glpi) -> dict[tuple[Any, Any], dict[str, str]]:
-    """(item type, number) → days of service; none when the user may not read them, which is noted."""
+    """Return (item type, number) → days of service; empty, with a note, when the user may not read them."""
     found: dict[tuple[Any, Any], dict[str, str]] = {}
-    for thing in _or_none(reading, session, "Infocom") or ():
+    for thing in _read_optional(reading, session, "Infocom") or ():
         days = {
             field: str(thing.get(theirs) or "")[:10]
             for theirs, field in glpi_files.INFOCOM_FIELDS.items()
@@ -320,9 +327,9 @@ def _days(reading: InventoryReading, session: Glpi) -> dict[tuple[Any, Any], dic
 
 
 def _displays(reading: InventoryReading, session: Glpi) -> Counter[Any] | None:
-    """Computer's number → monitors on it; None when GLPI does not tell."""
+    """Return computer's number → its monitors; None when GLPI has no such list."""
     for item_type, whose, computer in _LINKS:
-        things = _or_none(reading, session, item_type, quiet=item_type != _LINKS[-1][0])
+        things = _read_optional(reading, session, item_type, quiet=item_type != _LINKS[-1][0])
         if things is not None:
             return Counter(
                 thing.get(computer)
@@ -334,10 +341,10 @@ def _displays(reading: InventoryReading, session: Glpi) -> Counter[Any] | None:
     return None
 
 
-def _or_none(
+def _read_optional(
     reading: InventoryReading, session: Glpi, item_type: str, *, quiet: bool = False
 ) -> list[dict[str, Any]] | None:
-    """What a profile may not read, or a version does not know, is noted and left out."""
+    """Return a list, or None with a note when the profile may not read it or the version does not have it."""
     try:
         return session.items(item_type, names=False)
     except GlpiListMissing:
@@ -347,7 +354,7 @@ def _or_none(
 
 
 class GlpiListMissing(GlpiError):
-    """This GLPI, or this profile, has no such list."""
+    """GlpiListMissing: this GLPI, or this profile, has no such list."""
 
 
 def _page_of(answer: GlpiResponse, item_type: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every seam between a stage and the store, with its contract."""
+"""Defines the contract between each stage and the store."""
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor
 from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore

@@ -66,7 +66,7 @@ class MeteringStore(Protocol):
         """Store a machine's readings of this hour; mark the hour of machines on meters with new readings."""
 
     def shared_readings(self, period: DirtyPeriod) -> SharedReadings:
-        """Return the shared energy of a machine and of its screens in this hour."""
+        """Return the energy of a machine and of its screens from its meters in this hour."""
 
     def psys_seen(self, host_id: HostId) -> PsysCheck:
         """Return its platform counter and its battery's discharge, over all its periods."""
@@ -78,7 +78,7 @@ class MeteringStore(Protocol):
         """Mark every period of it that still has records."""
 
     def declarations(self) -> MeterDeclarations:
-        """Return all meter declarations, by name."""
+        """Return all declarations of meters, by name."""
 
     def declare(
         self,
@@ -110,4 +110,4 @@ class Calibrations(Protocol):
         """Mark every period of a host that still has records; return the number of its waiting periods."""
 
     def end_marking(self, calibration_id: int) -> None:
-        """Record that all periods of its machines are marked: `StoredFit.marking` ends."""
+        """End `StoredFit.marking`: all periods of its machines are marked."""

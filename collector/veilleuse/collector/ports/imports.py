@@ -94,7 +94,7 @@ class InventoryStore(Protocol):
 
 
 class FactorSource(Protocol):
-    """Source of factors."""
+    """Delivers factors of one publisher."""
 
     name: str
 

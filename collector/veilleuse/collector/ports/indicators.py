@@ -24,7 +24,7 @@ from veilleuse.collector.model.records import (
 
 
 class Indicator(Protocol):
-    """A named indicator. Its docstring has the formula, period, unit, threshold, direction and owner."""
+    """Defines an indicator. Its docstring has formula, period, unit, threshold, direction and owner."""
 
     meta: IndicatorMeta
 
@@ -35,13 +35,11 @@ class Indicator(Protocol):
         """Return its figure for one group; None when it does not apply to this kind of machine. Pure."""
 
     def parts(self, figure: IndicatorFigure | None, /) -> GaugeParts:
-        """Return what each of its gauges shows of a figure."""
+        """Return the value of each of its gauges."""
 
 
 class SobrietyIndicator(Protocol):
-    """An `Indicator` of machines and assets. Its docstring has the formula, period, unit, threshold,
-    direction and owner.
-    """
+    """Defines an indicator of machines and assets. Its docstring has the parts of an `Indicator`'s."""
 
     meta: IndicatorMeta
 
@@ -50,16 +48,16 @@ class SobrietyIndicator(Protocol):
 
 
 class GaugedIndicator(SobrietyIndicator, Protocol):
-    """An indicator whose table line has gauges."""
+    """Defines an indicator whose table line has gauges."""
 
     def parts(self, figure: Figure, /) -> GaugeParts:
-        """Return what each of its gauges shows of a figure."""
+        """Return the value of each of its gauges."""
 
 
 @runtime_checkable
 class MachineRatio(Protocol):
-    """An indicator that is a ratio of sums over machines:
-    a sample of machines then gives an interval for the fleet.
+    """Defines an indicator that is a ratio of sums over machines: a sample then gives an interval for the
+    fleet.
     """
 
     def pair(self, machine: IndicatorMachine, targets: Targets, /) -> Pair:

@@ -78,6 +78,6 @@ class Renewer(Protocol):
         """Renew a certificate, idempotent on (the caller's serial, the new public key).
         Durable when it returns.
 
-        Raises EnrolmentRefused (bad_request, key_reused), NotAuthorised (status changed meanwhile); StoreFull
-        or StoreFailing when it cannot be written.
+        Raises EnrolmentRefused (bad_request, key_reused), NotAuthorised (status changed during the call);
+        StoreFull or StoreFailing when the certificate cannot be written.
         """

@@ -224,7 +224,7 @@ class MonthStore(Protocol):
         """
 
     def expire_population(self, population: Population, limits: Limits) -> int:
-        """Delete likewise in time order: declared gaps of its machines, readings of shared meters."""
+        """Delete some rows in time order, as expire_rest: gaps of its machines, readings of shared meters."""
 
     def sweep(self) -> bool:
         """Overwrite deleted data in all files, outside a transaction.

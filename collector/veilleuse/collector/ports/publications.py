@@ -89,7 +89,7 @@ class ClosedYears(ClosedYearReader, Protocol):
 
 
 class PublicationSummary(NamedTuple):
-    """A publication without its content."""
+    """A PublicationSummary is a publication without its content."""
 
     kind: PublicationKind
     first: date
@@ -106,7 +106,7 @@ class PublicationReader(Protocol):
     """Publications, read-only, in any process and thread."""
 
     def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
-        """Return the summary of a publication; None without one. Cheap, however large the content."""
+        """Return a publication without its content; None without one. Fast, even for large content."""
 
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """Return a publication as published; None without one."""
@@ -129,7 +129,7 @@ class Publications(Protocol):
         """
 
     def summaries(self) -> tuple[PublicationSummary, ...]:
-        """Return the summaries of all, by period and kind."""
+        """Return all, by period and kind."""
 
     def take_back(self, first: date, end: date) -> int:
         """Delete the publications inside [first, end); return their number."""

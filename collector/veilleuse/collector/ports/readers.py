@@ -70,7 +70,7 @@ class Reader(Protocol):
     def energy_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield `derived` added up likewise."""
+        """Yield `derived` added up over start ≤ key < end."""
 
     def screen_sums(
         self, grain: Grain, start: int, end: int
@@ -161,27 +161,25 @@ class HourReader(Protocol):
 
 
 class DataReader(Reader, MonthReader, HourReader, Protocol):
-    """All queries of data.db but those of tables that have a reader of their own. Safe from any thread."""
+    """Queries data.db, except tables that have their own reader. Safe from any thread."""
 
     def contacts(self) -> tuple[Host, ...]:
         """Return all machines without their facts and health: quick, also in the process that receives."""
 
     def factor_versions(self) -> tuple[FactorVersion, ...]:
-        """Return the same as FactorReader.versions."""
+        """Return FactorReader.versions."""
 
     def calibrations(self) -> tuple[StoredFit, ...]:
-        """Return the same as Calibrations.stored."""
+        """Return Calibrations.stored."""
 
     def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
         """Yield the stored hours of one machine that begin in [start, end), Unix ms, for attribution."""
 
     def oldest(self, population: Population, ended_by: date) -> OldestKept:
-        """Return the age of the oldest rows of a population,
-        and how many months that ended by then are not kept yet.
-        """
+        """Return the age of a population's oldest rows, and the number of ended months not stored."""
 
     def months_due(self, before: date) -> int:
-        """Count months of machines that ended by then (the 1st of a month) and are not kept as they are."""
+        """Count months of machines that ended by then (the 1st of a month) and are not stored up to date."""
 
     def sizes(self) -> tuple[DaySize, ...]:
         """Return the sizes of all days, oldest first."""
@@ -194,7 +192,7 @@ class DataReader(Reader, MonthReader, HourReader, Protocol):
 
 
 class BoundedReader(DataReader, Protocol):
-    """A DataReader whose queries have a time limit, for requests over HTTP."""
+    """Extends DataReader by a time limit of queries, for requests over HTTP."""
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
         """Interrupt queries of this thread that take longer. Raises QueryTooSlow."""
@@ -207,26 +205,26 @@ class BoundedReader(DataReader, Protocol):
 
 
 class MeteringReader(Protocol):
-    """Meters that several machines share, read-only, any process."""
+    """Reads meters that several machines share; read-only, any process."""
 
     def declarations(self) -> MeterDeclarations:
-        """Return all meter declarations, by name."""
+        """Return all declarations, by name."""
 
     def hours(self, meters: Iterable[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
         """Return meter → hour → its best reading, of hours with start ≤ hour < end (Unix ms)."""
 
     def first_read(self) -> int | None:
-        """Return the oldest stored hour of any meter (Unix ms); None = no reading."""
+        """Return the oldest stored hour of any meter (Unix ms); None without readings."""
 
     def last_read(self) -> dict[str, int]:
-        """Return each meter with a reading, declared or not → its newest hour (Unix ms)."""
+        """Return every meter ever read by an agent, declared or not → its newest hour (Unix ms)."""
 
 
 class ReferenceReader(Protocol):
-    """Records of reference units, for calibration; for one thread."""
+    """Reads records of reference units, for calibration; for one thread."""
 
     def stored(self) -> tuple[StoredFit, ...]:
-        """Return the same as Calibrations.stored."""
+        """Return Calibrations.stored."""
 
     def periods(self, hosts: Iterable[HostId]) -> int:
         """Count the periods of these hosts that a calibration would derive again."""
@@ -237,27 +235,26 @@ class ReferenceReader(Protocol):
     def records(
         self, host_id: HostId, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
-        """Yield (start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain).
-
-        The records are in order of time.
+        """Yield (start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in
+        time order.
         """
 
 
 class QueryAnswer(NamedTuple):
-    """Rows of a query."""
+    """A QueryAnswer holds rows of a query."""
 
     rows: list[dict[str, Any]]
     cut: bool
-    """True when there were more rows than asked for."""
+    """True when there were more rows than requested."""
     withheld: tuple[str, ...]
     """`table.column` of each column that was read as NULL."""
 
 
 class QueryReader(Protocol):
-    """SQL of an administrator, read-only and bounded; secrets are read as NULL."""
+    """Runs SQL of an administrator, read-only and limited; secrets are read as NULL."""
 
     def attach_names(self) -> None:
-        """Open identity.db too, as schema `identity`."""
+        """Attach identity.db too, as schema `identity`."""
 
     def tables(self) -> list[dict[str, str]]:
         """Return each column of each table, by table: `table`, `column`, `type`, `key`, `note`."""

@@ -116,7 +116,7 @@ class Registry(Protocol):
     def revoke_token(self, token_id: int) -> bool:
         """Revoke a token; False when there is none with this id."""
 
-    # --- accounts that read over HTTP: what the register has to know of them
+    # --- accounts that read over HTTP: the part that the register needs
     def revoke_account(self, token_sha256: bytes, day: int) -> bool:
         """Revoke an account as of a UTC day number; False when none has this token, or it had ended."""
 

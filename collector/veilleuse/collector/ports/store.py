@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Ports of a whole data directory, as composition roots open it."""
+"""Defines the ports of a whole data directory, as composition roots open it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from veilleuse.collector.ports.registry import Accounts, Calendars, HostEraser
 
 
 class WriteStore(Protocol):
-    """Ports for writing, used in the writer's thread. What one job does is one transaction of data.db."""
+    """Groups the ports for writing, used in the writer's thread. One job is one transaction of data.db."""
 
     @property
     def derive(self) -> DeriveStore: ...
@@ -58,9 +58,9 @@ class WriteStore(Protocol):
 
 
 class ReadStore(Protocol):
-    """Ports for reading, beside the writer and in any process.
+    """Groups the ports for reading, beside the writer and in any process.
 
-    Each reader is opened at its first use, on connections of its own; all are closed together. Opening one
+    Each reader is opened at its first use, on its own connections; all are closed together. Opening one
     raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged.
     """
 
@@ -91,4 +91,4 @@ class ReadStore(Protocol):
 
 
 OpenReadStore: TypeAlias = Callable[[], AbstractContextManager[ReadStore]]
-"""Opens readers of its own for a thread or an answer."""
+"""Opens new readers for a thread or an answer."""

@@ -32,7 +32,7 @@ from veilleuse.collector.documents.document import (
     Head,
     Row,
     Value,
-    under_way,
+    add_under_way,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
@@ -195,7 +195,7 @@ def _under_way(document: Document, question: YearQuestion) -> Document:
     if question.end <= question.today:
         return document
     told = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
-    return under_way(told, question.today, question.today - timedelta(days=1))
+    return add_under_way(told, question.today, question.today - timedelta(days=1))
 
 
 def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> EmissionsReport:

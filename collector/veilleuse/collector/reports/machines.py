@@ -17,7 +17,7 @@ from veilleuse.collector.indicators.server_loads import (
     OVERSIZED_DAYS,
     UNDERUSED_DAYS,
     WINDOWS,
-    observed,
+    find_load,
     p95_edge,
 )
 from veilleuse.collector.indicators.underused_server import is_underused
@@ -135,8 +135,8 @@ def server_rows(machines: Iterable[IndicatorMachine], targets: Targets, *, data:
 
 
 def _row(one: IndicatorMachine, targets: Targets, data: str) -> Row:
-    short = observed(one, UNDERUSED_DAYS, targets.observed_ratio)
-    middle = observed(one, OVERSIZED_DAYS, targets.observed_ratio)
+    short = find_load(one, UNDERUSED_DAYS, targets.observed_ratio)
+    middle = find_load(one, OVERSIZED_DAYS, targets.observed_ratio)
     long = one.loads.get(COMATOSE_DAYS)
     use = one.use()
     values: dict[str, Value | None] = {

@@ -18,7 +18,7 @@ from veilleuse.collector.documents.document import (
     Head,
     Row,
     Text,
-    under_way,
+    add_under_way,
 )
 from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
@@ -261,7 +261,7 @@ def reen_document(
         head,
         emitted.warnings,
     )
-    return under_way(document, today, yesterday)
+    return add_under_way(document, today, yesterday)
 
 
 def _values(

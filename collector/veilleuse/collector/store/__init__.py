@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Stores of the collector: one protocol, one conformance suite, one folder for each backend. Composition roots open them here."""
+"""Holds the stores of the collector: one folder for each backend, one conformance suite.
+
+Composition roots open them here.
+"""
 
 from veilleuse.collector.store.sqlite import SqliteStore, check_database, create_store, open_store
 from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESET_FIXED

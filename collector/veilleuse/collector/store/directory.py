@@ -66,19 +66,19 @@ def require_whole_directory(directory: Path) -> None:
         )
 
 
-def missing(database: Path) -> str:
+def explain_missing(database: Path) -> str:
     """Explain a missing database: the setting names another directory, or this one has lost the file."""
     directory = database.parent
     if any((directory / name).exists() for name in (DATA_FILE, IDENTITY_FILE)):
-        return f"{directory} has lost {database.name}: {put_back(database)}"
+        return f"{directory} has lost {database.name}: {name_remedy(database)}"
     return f"{directory} is no data directory: {NO_DATA_DIRECTORY}"
 
 
-def put_back(*databases: Path) -> str:
+def name_remedy(*databases: Path) -> str:
     """Name the remedy for missing databases: the newest rescued copy of each, else a backup."""
     names, steps, first = [], [], ""
     for database in databases:
-        if not (rescued := _rescued(database)):
+        if not (rescued := _rescued_copies(database)):
             first = "restore a backup with 'veilleuse restore FILE'"
             continue
         *older, newest = rescued
@@ -94,16 +94,16 @@ def put_back(*databases: Path) -> str:
     )
 
 
-def undecided(directory: Path) -> tuple[str, str] | None:
+def find_undecided(directory: Path) -> tuple[str, str] | None:
     """Return a message and its remedies for a directory with a rescued copy that nobody took or put away;
     else None.
 
     Only the operator knows which file is right: the older one under the database's name, or the copy.
     """
-    databases = [path for name in (DATA_FILE, IDENTITY_FILE) if _rescued(path := directory / name)]
+    databases = [path for name in (DATA_FILE, IDENTITY_FILE) if _rescued_copies(path := directory / name)]
     if not databases:
         return None
-    each = [rescued for database in databases for rescued in _rescued(database)]
+    each = [rescued for database in databases for rescued in _rescued_copies(database)]
     lies = " and ".join(str(rescued) for rescued in each)
     unwanted = ", ".join(f"mv {rescued} {rescued}{_UNWANTED}" for rescued in each)
     names = " and ".join(database.name for database in databases)
@@ -112,11 +112,11 @@ def undecided(directory: Path) -> tuple[str, str] | None:
             f"{lies} holds what a collector saved when it lost {names}, which may be older or damaged; 'veilleuse serve' does not start "
             "before one of them is chosen"
         ),
-        f"to take it: {put_back(*databases)}; where it is not wanted: {unwanted}",
+        f"to take it: {name_remedy(*databases)}; where it is not wanted: {unwanted}",
     )
 
 
-def _rescued(database: Path) -> list[Path]:
+def _rescued_copies(database: Path) -> list[Path]:
     """Return the rescued copies, oldest first."""
     return sorted(database.parent.glob(f"{database.name}{RESCUED}*Z"))
 

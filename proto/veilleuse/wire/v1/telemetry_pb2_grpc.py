@@ -65,21 +65,21 @@ class TelemetryServiceServicer:
     """
 
     def Hello(self, request, context):
-        """Opens an exchange: who we are, where each side stands, configuration and calendar.
+        """Opens an exchange: identity, stream positions, configuration and calendar.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Push(self, request, context):
-        """A contiguous run of records. Acknowledged after the commit.
+        """Sends a contiguous run of records. Acknowledged after the commit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
-        """A new certificate before the old one expires.
+        """Gets a new certificate before the old one expires.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,7 +206,7 @@ class EnrolmentServiceStub:
     Enrolment: port 8642, server-authenticated
     --------------------------------------------------------------------------------------------
 
-    For an agent that has no valid certificate.
+    Service for an agent without a valid certificate.
     """
 
     def __init__(self, channel):
@@ -237,25 +237,25 @@ class EnrolmentServiceServicer:
     Enrolment: port 8642, server-authenticated
     --------------------------------------------------------------------------------------------
 
-    For an agent that has no valid certificate.
+    Service for an agent without a valid certificate.
     """
 
     def Enrol(self, request, context):
-        """First identity, against a token. Idempotent on (token, public key) for 10 minutes.
+        """Gives a first identity for a token. Idempotent on (token, public key) for 10 minutes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Challenge(self, request, context):
-        """A nonce to sign with the key of an expired certificate.
+        """Returns a nonce to sign with the key of an expired certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewExpired(self, request, context):
-        """A new certificate against the signed nonce.
+        """Returns a new certificate for the signed nonce.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -292,7 +292,7 @@ class EnrolmentService:
     Enrolment: port 8642, server-authenticated
     --------------------------------------------------------------------------------------------
 
-    For an agent that has no valid certificate.
+    Service for an agent without a valid certificate.
     """
 
     @staticmethod

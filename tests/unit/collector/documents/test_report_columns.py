@@ -19,7 +19,7 @@ from veilleuse.collector.documents.document import (
     SHOWN,
     Document,
     Value,
-    cleaned,
+    clean,
     renderer,
 )
 from veilleuse.collector.documents.text import shown_interval, words
@@ -144,7 +144,7 @@ def test_columns_come_in_the_documents_order():
 
 def test_cleaning_loses_no_figure():
     """A document of harmless texts is the same afterwards."""
-    assert cleaned(everything()) == everything()
+    assert clean(everything()) == everything()
 
 
 def test_the_colours_are_those_of_the_pages():

@@ -33,8 +33,8 @@ from veilleuse.collector.documents.document import (
     SHOWN,
     Document,
     Row,
+    add_under_way,
     renderer,
-    under_way,
 )
 from veilleuse.collector.documents.formats import pdf as pdf_format
 from veilleuse.collector.documents.formats.html import ON_PAPER_TOO, page
@@ -99,9 +99,9 @@ def test_what_rows_are_of_does_not_push_the_figures_away():
 def test_every_format_says_until_when_a_period_under_way_goes():
     """Title and first lines, a column of the rows that are not over; what is over stays, and what is said once."""
     whole = everything()
-    document = under_way(whole, date(2025, 11, 28))
-    assert under_way(whole, date(2026, 1, 1)) == whole
-    assert under_way(document, date(2025, 11, 29), date(2025, 11, 1)) == document
+    document = add_under_way(whole, date(2025, 11, 28))
+    assert add_under_way(whole, date(2026, 1, 1)) == whole
+    assert add_under_way(document, date(2025, 11, 29), date(2025, 11, 1)) == document
     made = {name: renderer(name)(document) for name in FORMATS}
     said = "Du 1er janvier 2025 inclus au 28 novembre 2025, période en cours (demandée jusqu’au 1er janvier 2026 exclu)"
     assert said in Page(made["html"]).text
@@ -114,7 +114,7 @@ def test_every_format_says_until_when_a_period_under_way_goes():
     assert {(row["period_to"], row["under_way_until"]) for row in read} == {("2026-01-01", "2025-11-28")}
     told = json.loads(made["json"])
     assert told["report"]["under_way_until"] == told["rows"][0]["under_way_until"] == "2025-11-28"
-    ahead = renderer("html")(replace(under_way(whole, date(2024, 12, 1)), language="en")).decode()
+    ahead = renderer("html")(replace(add_under_way(whole, date(2024, 12, 1)), language="en")).decode()
     assert "From 1 January 2025, until and without 1 January 2026: none of its days is over yet." in ahead
 
 

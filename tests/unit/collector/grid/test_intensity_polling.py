@@ -23,7 +23,7 @@ from tests.support.waiting import until
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.schedule import PollSchedule
 from veilleuse.collector.grid.electricity_maps import read_token
-from veilleuse.collector.grid.poll import LedgerBeside, PollResult, due, enabled, poll, window
+from veilleuse.collector.grid.poll import PollResult, RemoteLedger, enabled_connectors, is_due, poll, window
 from veilleuse.collector.http_client.address import FetchError
 from veilleuse.collector.model.grid import BY_DATASET, CONNECTORS, PollState
 from veilleuse.collector.settings import CollectorSettings, IntensitySettings, child_environment
@@ -102,14 +102,14 @@ def collector(place: CollectorSettings) -> Iterator[Collector]:
         yield made
 
 
-def ledger(collector: Collector) -> LedgerBeside:
+def ledger(collector: Collector) -> RemoteLedger:
     """Over the operations, through JSON as over the socket."""
 
     def ask(operation: str, **arguments: Any) -> Any:
         said = json.loads(json.dumps(arguments))
         return json.loads(json.dumps(collector.operations.perform(operation, said)))
 
-    return LedgerBeside(ask)
+    return RemoteLedger(ask)
 
 
 def polled(
@@ -246,15 +246,15 @@ def test_when_it_is_due():
     """Each time, the consolidated table once a day; after failures ever more rarely, up to a day, and never all at once."""
     minute = 60_000
     fine, failing = PollState("odre", NOW, NOW, 0, "done"), PollState("odre", NOW, None, 2, "timeout")
-    assert due(None, "odre", 60, NOW, 0)
-    assert due(fine, "odre", 60, NOW + minute, 0)
-    assert not due(fine, "odre_consolidated", 60, NOW + 19 * HOUR, 0)
-    assert due(fine, "odre_consolidated", 60, NOW + 20 * HOUR, 0)
-    assert [due(failing, "odre", 60, NOW + hours * HOUR, 0) for hours in (2, 3)] == [False, True]
-    assert [due(failing, "odre", 60, NOW + hours * HOUR, 1) for hours in (4, 5)] == [False, True]
-    assert due(replace(failing, failures=40), "odre", 60, NOW + 24 * HOUR, 0.4)
-    assert not due(replace(failing, failures=40), "odre", 60, NOW + 17 * HOUR, 0)
-    assert due(fine, "odre_consolidated", 60, NOW - 5 * DAY, 0), "a clock that was set back"
+    assert is_due(None, "odre", 60, NOW, 0)
+    assert is_due(fine, "odre", 60, NOW + minute, 0)
+    assert not is_due(fine, "odre_consolidated", 60, NOW + 19 * HOUR, 0)
+    assert is_due(fine, "odre_consolidated", 60, NOW + 20 * HOUR, 0)
+    assert [is_due(failing, "odre", 60, NOW + hours * HOUR, 0) for hours in (2, 3)] == [False, True]
+    assert [is_due(failing, "odre", 60, NOW + hours * HOUR, 1) for hours in (4, 5)] == [False, True]
+    assert is_due(replace(failing, failures=40), "odre", 60, NOW + 24 * HOUR, 0.4)
+    assert not is_due(replace(failing, failures=40), "odre", 60, NOW + 17 * HOUR, 0)
+    assert is_due(fine, "odre_consolidated", 60, NOW - 5 * DAY, 0), "a clock that was set back"
 
 
 def test_windows(collector: Collector):
@@ -271,7 +271,7 @@ def test_windows(collector: Collector):
 def test_off_by_default(tmp_path: Path):
     """Nothing is asked of anybody unless somebody wants it."""
     assert not settings_in(tmp_path).intensity.polled
-    assert enabled(IntensitySettings()) == ()
+    assert enabled_connectors(IntensitySettings()) == ()
 
 
 def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):

@@ -22,7 +22,7 @@ import pytest
 from tests.support.fakes.authority import TestAuthority
 from tests.support.fakes.devices import Asked, FakeDevice, Handler, dripping, endless, page, reply
 from tests.support.waiting import in_time
-from veilleuse.collector.http_client.address import FetchError, checked_address
+from veilleuse.collector.http_client.address import FetchError, check_address
 from veilleuse.collector.http_client.client import HttpClient, Route, get_json
 
 TOKEN = "t0ken-of-a-test"
@@ -149,7 +149,7 @@ def test_addresses_that_are_not_asked(url: str, proxy: str):
 def test_addresses_that_are_asked():
     """TLS anywhere, plain on this machine."""
     for good in ("https://example.org/api", "http://127.0.0.1:5000", "http://[::1]:5000", "http://localhost"):
-        assert checked_address(good, "it").hostname
+        assert check_address(good, "it").hostname
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org", "https://a..b"])

@@ -27,7 +27,7 @@ from veilleuse.collector.silence import (
     Judge,
     Past,
     SilenceLevel,
-    counted,
+    count_pcs,
     heard_before,
     open_days,
 )
@@ -91,7 +91,7 @@ class Watch:
 
     def pcs(self, hosts: Iterable[Host], population: Population = WORKSTATION) -> Condition | None:
         """What is told of them."""
-        return self.judge.pc_condition(population, counted(hosts, self.windows()).get(population))
+        return self.judge.pc_condition(population, count_pcs(hosts, self.windows()).get(population))
 
     def servers(self, hosts: Iterable[Host], rollout: Rollout | None = None) -> Condition | None:
         """What is told of them."""
@@ -101,7 +101,7 @@ class Watch:
         """What `serve` does once a day."""
         hosts = tuple(hosts)
         heard = None if self.since is None else heard_before(hosts, at(self.since))
-        self.past = self.judge.noted(counted(hosts, self.windows()), self.now.date(), heard)
+        self.past = self.judge.add_day(count_pcs(hosts, self.windows()), self.now.date(), heard)
 
 
 def fleet(silent: int, heard: int, now: datetime, population: Population = WORKSTATION) -> list[Host]:

@@ -27,7 +27,7 @@ from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLo
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome
 from veilleuse.collector.store import SqliteStore, create_store, open_store
-from veilleuse.collector.store.directory import put_back, undecided
+from veilleuse.collector.store.directory import find_undecided, name_remedy
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
@@ -84,7 +84,7 @@ def _begin_again(directory: Path, lost: Lost, saved: list[Path]) -> None:
     """As the remedy says, where it was rescued or the index alone was written: what is left is a store that opens."""
     limits = settings.Store(free_bytes_minimum=0)
     if saved:
-        assert "'veilleuse serve' does not start before" in (undecided(directory) or ("",))[0]
+        assert "'veilleuse serve' does not start before" in (find_undecided(directory) or ("",))[0]
         if (directory / "data.db").exists():
             with pytest.raises(
                 DataDirectoryError, match=r"does not start before .* to take it: .* not wanted: mv "
@@ -119,7 +119,7 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
     assert len(saved) == (2 if both else lost.left == "rescued")
     for each in saved:
         assert each.stat().st_mode & 0o777 == 0o600
-        assert str(each) in put_back(each.with_name(each.name.partition(".rescued")[0]))
+        assert str(each) in name_remedy(each.with_name(each.name.partition(".rescued")[0]))
     _begin_again(directory, lost, saved)
     if lost.left == "damaged" or lost.file.startswith("identity"):
         return

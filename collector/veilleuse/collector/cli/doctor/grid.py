@@ -10,7 +10,7 @@ from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.grid.electricity_maps import read_token
-from veilleuse.collector.grid.poll import enabled
+from veilleuse.collector.grid.poll import enabled_connectors
 from veilleuse.collector.http_client.address import FetchError
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
@@ -33,7 +33,7 @@ _NEARLY: Final = 0.9
 def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
     """Each series that is kept, and each connector that is on."""
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
-    on = enabled(settings.intensity)
+    on = enabled_connectors(settings.intensity)
     with open_reader(settings.data_dir) as store:
         grid = store.data.intensities()
         states, polls = grid.states(), {poll.connector: poll for poll in grid.polls()}

@@ -31,8 +31,8 @@ from veilleuse.collector.store.directory import (
     IDENTITY_FILE,
     REPLACED_PREFIX,
     RESTORE_UNPACKED,
+    find_undecided,
     is_half_restored,
-    undecided,
 )
 from veilleuse.wire.files import FileRefused, check_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -288,7 +288,7 @@ def _ago(days: float) -> str:
 def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:
     """Folders that hold keys and names and that nobody needs any more."""
     data_dir = settings.data_dir
-    if rescue := undecided(data_dir):
+    if rescue := find_undecided(data_dir):
         yield Finding("leftovers", "failed", *rescue)
     for path in sorted(data_dir.glob(f"{REPLACED_PREFIX}*")):
         size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""CSV after RFC 4180: UTF-8, comma, CRLF, numbers unrounded with a decimal point; no cell is a formula."""
+"""Writes CSV after RFC 4180: UTF-8, comma, CRLF, unrounded numbers with a decimal point; no cell is a
+formula.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,16 @@ from typing import Final
 from veilleuse.collector.documents.document import Document, Value
 
 _FORMULA: Final = re.compile(r"(^|[;,|\t\r\n])(\s*[=+\-@＝＋－＠])|^(?=[\t\r])")
-"""Where a spreadsheet may begin a formula: a cell's start, or after what another country's spreadsheet takes for a border
-of cells (a French one cuts at `;`, and knows no quotes within a cell). The wide forms are signs to East Asian ones."""
+"""Places where a spreadsheet may start a formula: the start of a cell, or after a separator of another
+locale.
+
+A French spreadsheet cuts at `;`, and ignores quotes within a cell. East Asian spreadsheets take the
+full-width forms as signs.
+"""
 
 
 def render(document: Document) -> bytes:
-    """All tabular tables in one, with the columns any row has; a value that does not exist is an empty cell."""
+    """Write all tabular tables as one, with every column in use; an absent value is an empty cell."""
     rows = [row for name in document.tabular for row in document.tables[name]]
     columns = [column for column in document.columns if any(column in row for row in rows)]
     text = io.StringIO()
@@ -29,7 +35,7 @@ def render(document: Document) -> bytes:
 
 
 def cell(value: Value | None) -> str:
-    """One value as text. Where a spreadsheet would take a part of it for a formula, an apostrophe comes before."""
+    """Write one value. An apostrophe comes before a part that a spreadsheet would take for a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):

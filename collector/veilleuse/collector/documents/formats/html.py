@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""HTML: one accessible file that needs nothing else. No script; a policy forbids it one, and forbids every fetch.
+"""Writes HTML: one accessible file without external resources. Its policy forbids scripts and every fetch.
 
-Figures are as people read them; `<data value>` and `<time datetime>` hold the same ones unrounded.
+Figures are rounded for people; `<data value>` and `<time datetime>` hold the unrounded values.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from veilleuse.collector.documents.layout import (
     TableCell,
     TableLayout,
     chart_grid,
+    charts_with_values,
     document_title,
-    drawn,
     facts,
     key_figures,
     notices,
@@ -37,14 +37,17 @@ from veilleuse.collector.documents.text import Words, instant, words
 
 _FORMULA: Final = re.compile(r"\s*[=+\-@＝＋－＠]")
 _WORD_JOINER: Final = "\N{WORD JOINER}"
-"""Before a text that a spreadsheet would take for a formula when the page is opened in it or copied into it: not seen, not read."""
+"""Put before a text that a spreadsheet would take for a formula after opening or copying the page.
+
+The character is invisible, and screen readers skip it.
+"""
 ONLY_ON_SCREEN: Final = ("screen.css",)
 ON_PAPER_TOO: Final = ("report.css",)
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A chart of the page."""
+    """A Picture is one chart of the page."""
 
     title: str
     drawing: Markup
@@ -54,19 +57,19 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A paragraph, and the language it is in where that is another one than the page's."""
+    """A Note is a paragraph, with its language where it differs from the page's."""
 
     text: str
     language: str | None
 
 
 def render(document: Document) -> bytes:
-    """The file, UTF-8."""
+    """Return the file, UTF-8."""
     return page(document, (*ON_PAPER_TOO, *ONLY_ON_SCREEN)).encode()
 
 
 def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) -> str:
-    """The page with these style sheets inside; `paper`: without what serves on a screen only."""
+    """Return the page with these style sheets inline; `paper`: without the parts for screens."""
     w = words(document.language)
     style = "".join(_style(name) for name in styles)
     made = document.head.get("generated_unix_milliseconds")
@@ -77,7 +80,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
         .render(
             w=w,
             paper=paper,
-            style=Markup(style),  # ours: it holds no value of the document
+            style=Markup(style),  # safe: a packaged style sheet, without any value of the document
             style_hash=digest,
             title=document_title(document, w),
             period=period(document, w),
@@ -94,7 +97,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
                     tuple((swatch(colour, paper=paper), name) for colour, name in legend(document, chart, w)),
                     chart_grid(document, chart, w),
                 )
-                for number, chart in enumerate(drawn(document), 1)
+                for number, chart in enumerate(charts_with_values(document), 1)
             ],
             sections=sections(document, w),
             method=[_note(document, text, w) for text in document.method],
@@ -105,7 +108,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
 
 
 def dictionary(document: Document, w: Words) -> TableLayout:
-    """Every column of every table, once."""
+    """Describe every column of every table, once."""
     found = {
         name: column(document, table, name)
         for table in document.tables
@@ -137,7 +140,7 @@ def _style(name: str) -> str:
     return files("veilleuse.collector.documents").joinpath("templates", name).read_text("utf-8")
 
 
-def _guarded(value: object) -> object:
+def _guard(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup) and _FORMULA.match(value):
         return _WORD_JOINER + value
     return value
@@ -151,7 +154,7 @@ def _environment(paper: bool) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=None if paper else _guarded,
+        finalize=None if paper else _guard,
     )
     environment.filters["exact"] = escape  # of numbers and dates
     return environment

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""JSON: one object, keys absent where nothing exists, numbers unrounded."""
+"""Writes JSON: one object, absent keys for absent values, unrounded numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from veilleuse.collector.documents.document import SHOWN, Document, Text
 
 
 def render(document: Document) -> bytes:
-    """`{"report": …, "rows": […], "totals": […], "memo": […], …, "assumptions": […]}`, UTF-8."""
+    """Return `{"report": …, "rows": […], "totals": […], "memo": […], …, "assumptions": […]}`, UTF-8."""
     whole: dict[str, Any] = {
         "report": {name: value for name, value in document.head.items() if value is not None},
         **{

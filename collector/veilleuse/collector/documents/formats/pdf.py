@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""PDF: the page of documents/formats/html.py on A4, tagged for screen readers (PDF/UA-1), by WeasyPrint: the extra `pdf`, imported when asked for.
+"""Writes PDF: the page of documents/formats/html.py on A4, tagged for screen readers (PDF/UA-1), by
+WeasyPrint.
 
-Nothing is ever fetched for it, from the network or from a file: the page has no address, and the fetcher refuses all.
+WeasyPrint is the extra `pdf`, imported when a PDF is asked for. Nothing is fetched, from the network or from
+a file: the page has no address, and the fetcher refuses all.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import UsageError
 
 MOST_CELLS: Final = 30_000
-"""A PDF is laid out whole, in memory: 0.5 to 0.9 ms of processor and 23 KiB a cell (`make bench-formats`, WeasyPrint 70).
-So many take half a minute and 700 MiB; 2,000 rows of all 76 columns would be 250,000, and 6 GiB."""
+"""Maximum cells of a PDF: WeasyPrint lays it out in memory, 0.5 to 0.9 ms of CPU and 23 KiB a cell.
+
+So many take half a minute and 700 MiB; 2,000 rows of all 76 columns would be 250,000, and 6 GiB. Figures of
+`make bench-formats`, WeasyPrint 70.
+"""
 INSTALL: Final = "a PDF needs WeasyPrint: install veilleuse[pdf]"
 LIBRARY: Final = (
     "a PDF needs the library Pango, which is not here: install Debian's libpango-1.0-0, libpangoft2-1.0-0 and "
@@ -31,7 +36,10 @@ _PAGE_NUMBERS: Final = (
 
 
 def render(document: Document) -> bytes:
-    """The file. Raises UsageError when WeasyPrint or its library is not here, or the document is too large for a PDF."""
+    """Return the file.
+
+    Raises UsageError when WeasyPrint or its library is not installed, or the document is too large for a PDF.
+    """
     weasyprint = _weasyprint()
     cells = _cells(document)
     if cells > MOST_CELLS:
@@ -59,7 +67,7 @@ def _cells(document: Document) -> int:
 
 
 def _refuse(url: str, *_: object, **__: object) -> NoReturn:
-    """A report has no address to fetch: whatever asks is not ours."""
+    """Refuse every fetch: a report contains no address of ours."""
     raise ValueError(f"a report fetches nothing, and not {url[:100]!r}")
 
 
@@ -68,6 +76,6 @@ def _weasyprint() -> Any:
         import weasyprint
     except ImportError as error:
         raise UsageError(INSTALL) from error
-    except OSError as error:  # its libraries are opened while it is imported
+    except OSError as error:  # the import opens shared libraries
         raise UsageError(LIBRARY) from error
     return weasyprint

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""XLSX: a workbook with typed, unrounded cells and native charts. No cell is a formula or a link, whatever a name says.
+"""Writes XLSX: a workbook with typed, unrounded cells and native charts. No cell is a formula or a link.
 
-Equal documents make equal bytes: the only moment in the file is the document's own. Sheets: read me, one per table, charts,
-method, dictionary of columns.
+Equal documents make equal bytes: the only time in the file is the document's own. Sheets: read me, one per
+table, charts, method, dictionary of columns.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from veilleuse.collector.documents.columns import KEY, NUMERIC, Column, ValueKin
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Chart, Document, Row, Value
 from veilleuse.collector.documents.formats.html import dictionary
 from veilleuse.collector.documents.layout import (
+    charts_with_values,
     document_title,
-    drawn,
     facts,
     key_figures,
     notices,
@@ -37,39 +37,39 @@ if TYPE_CHECKING:
     from xlsxwriter.worksheet import Worksheet
 
 LARGE: Final = 200_000
-"""Cells from which rows are written to temporary files one by one, in place of memory (about 250 bytes a cell)."""
+"""Cells from which rows are written to temporary files, not kept in memory (about 250 bytes a cell)."""
 SHEET_NAME: Final = 31
 """UTF-16 units, Excel's own limit."""
 NO_SHEET_NAME: Final = re.compile(r"[\[\]:*?/\\]")
 NARROW, WIDE = 10, 48
-"""Characters of a column."""
+"""Smallest and largest width of a column, in characters."""
 SAMPLED: Final = 200
-"""Rows that a column's width is taken from."""
+"""Rows that determine the width of a column."""
 PRINTED: Final = 14
-"""Columns that fit beside each other on A4 across."""
+"""Maximum columns that fit side by side on A4 landscape."""
 HEAD_ROWS: Final = 2
-"""Labels for people, then the names that files of other formats use."""
+"""Header rows: labels for people, then the column names of the other formats."""
 EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001 # a spreadsheet knows no zone; for documents without a moment
 CHART_ROWS: Final = 22
-"""Of a sheet, that a chart takes."""
+"""Rows of a sheet that one chart covers."""
 
 
 class ExactNumber(float):
-    """Written with all its digits: XlsxWriter asks for 16 of them, a binary64 needs 17."""
+    """An ExactNumber is written with all its digits: XlsxWriter writes 16, a binary64 needs 17."""
 
     def __format__(self, _spec: str) -> str:
         return float.__repr__(self)
 
 
 class ExactInteger(int):
-    """Written with all its digits."""
+    """An ExactInteger is written with all its digits."""
 
     def __format__(self, _spec: str) -> str:
         return int.__repr__(self)
 
 
 def render(document: Document) -> bytes:
-    """The file."""
+    """Return the file."""
     file = io.BytesIO()
     large = sum(len(rows) * len(document.columns) for rows in document.tables.values()) > LARGE
     book = _Book(document, Workbook(file, {**_SAFE, "in_memory": not large, "constant_memory": large}))
@@ -81,7 +81,7 @@ _SAFE: Final = {"strings_to_formulas": False, "strings_to_urls": False, "strings
 
 
 class _Book:
-    """One workbook being written."""
+    """Holds one workbook while it is written."""
 
     def __init__(self, document: Document, workbook: Workbook) -> None:
         self._document = document
@@ -90,7 +90,7 @@ class _Book:
         self._formats: dict[str, Format] = {}
         self._sheets: dict[str, Worksheet] = {}
         self._columns: dict[str, dict[str, int]] = {}
-        """Table → key of a sheet's column → its place."""
+        """Table → key of a sheet's column → column index."""
         self._names: set[str] = set()
 
     def write(self) -> None:
@@ -100,7 +100,7 @@ class _Book:
         for table, rows in document.tables.items():
             if rows or table in document.tabular:
                 self._table(table, rows)
-        if charts := drawn(document):
+        if charts := charts_with_values(document):
             self._charts(charts)
         self._method()
         grid = dictionary(document, w)
@@ -158,13 +158,13 @@ class _Book:
             sheet.autofilter(HEAD_ROWS - 1, 0, HEAD_ROWS - 1 + len(rows), len(columns) - 1)
         sheet.repeat_rows(0, HEAD_ROWS - 1)
         if len(columns) > PRINTED:
-            sheet.fit_to_pages(0, 0)  # nobody could read them on one page
+            sheet.fit_to_pages(0, 0)  # too long to be readable on one page
 
     def _spread(self, table: str, rows: Sequence[Row]) -> Iterator[tuple[Column, str, str]]:
-        """(column, key, label) of each column of the sheet: a mix has as many as it has names."""
+        """Yield (column, key, label) of each column of the sheet: a mix has one column per name."""
         w = self._w
         columns = [column(self._document, table, name) for name in self._document.columns_of(table)]
-        for one in sorted(columns, key=lambda each: each.group != KEY):  # what a row is of stands first
+        for one in sorted(columns, key=lambda each: each.group != KEY):  # key columns first
             name = one.name
             if one.kind is not ValueKind.MIX:
                 yield one, name, one.label(w.language)
@@ -210,7 +210,7 @@ class _Book:
         made.set_title({"name": _no_markup(_no_reference(title)), "name_font": {"size": 12}})
         made.set_legend({"position": "bottom"})
         if chart.kind != "line":
-            # The first row on top, as in the table; names left of negative bars.
+            # Draw the first row on top, as in the table, with names left of negative bars.
             made.set_y_axis({"reverse": True, "label_position": "low"})
         made.set_size({"width": 900, "height": 420})
         return made
@@ -301,9 +301,11 @@ _FORMATS: Final[Mapping[str, dict[str, object]]] = {
 
 
 def sheet_name(title: str, taken: set[str]) -> str:
-    """A name that every spreadsheet takes, not in `taken` (folded), and put there."""
+    """Return a name that every spreadsheet accepts and that is not in `taken` (case-folded); add it to
+    `taken`.
+    """
     bare = _first_units(NO_SHEET_NAME.sub(" ", title).strip(" '"), SHEET_NAME) or "-"
-    if bare.casefold() == "history":  # Excel keeps it for itself
+    if bare.casefold() == "history":  # reserved by Excel
         bare = "History -"
     name, number = bare, 1
     while name.casefold() in taken:
@@ -314,7 +316,7 @@ def sheet_name(title: str, taken: set[str]) -> str:
 
 
 def _first_units(text: str, units: int) -> str:
-    """As much of a text as fits into so many UTF-16 units, without spaces or apostrophes at its ends."""
+    """Cut a text to so many UTF-16 units, without spaces or apostrophes at its ends."""
     return text.encode("utf-16-le")[: 2 * units].decode("utf-16-le", "ignore").strip(" '")
 
 
@@ -323,12 +325,12 @@ def _comment(document: Document, w: Words) -> str:
 
 
 def _no_markup(text: str) -> str:
-    """XlsxWriter puts a string that begins with <r> and ends with </r> into the file as XML: it takes it for its own."""
+    """Break a text that XlsxWriter would write as raw XML: a string from <r> to </r>."""
     return f"{text} " if text.startswith("<r>") and text.endswith("</r>") else text
 
 
 def _no_reference(title: str) -> str:
-    """A chart's title that begins with = would be a reference."""
+    """Break a chart title that begins with =: a spreadsheet would take it for a reference."""
     return f"'{title}" if title.startswith("=") else title
 
 
@@ -352,7 +354,7 @@ def _mix(row: Row, name: str) -> Mapping[str, float | str | Mapping[str, str]]:
 
 
 def _day(text: str) -> date | None:
-    """None of what is no day that a spreadsheet counts: theirs begin in 1900."""
+    """Return the date, or None for text that is no day of a spreadsheet: they count from 1900."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -361,7 +363,7 @@ def _day(text: str) -> date | None:
 
 
 def _width(one: Column, key: str, label: str, rows: Sequence[Row]) -> int:
-    """Enough for the longest of the first values, within NARROW and WIDE; labels are broken into lines."""
+    """Choose a width that fits the first values, within NARROW and WIDE; labels wrap."""
     values = (_value(row, one, key) for row in rows[:SAMPLED])
     if one.kind in NUMERIC:
         longest = 14

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The embedded store: SQLite, one writing connection. `open_store` for the writer, `SqliteReader` for everybody else."""
+"""Embeds SQLite as store, with one writing connection: `open_store` for the writer, `SqliteReader` for all
+others.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from veilleuse.collector.store.directory import (
     DATA_FILE,
     IDENTITY_FILE,
     Reserve,
+    explain_missing,
+    find_undecided,
     make_directory,
-    missing,
-    undecided,
 )
 from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
 from veilleuse.collector.store.sqlite.actions import SqliteFollows
@@ -58,14 +60,20 @@ __all__ = ["SqliteReader", "SqliteStore", "check_database", "create_store", "ope
 log = logging.getLogger(__name__)
 
 _CHECKED_AT_START_BYTES: Final = 64 * 1024 * 1024
-"""A file up to this size is checked whole at start (some 0.2 s); `doctor` checks any."""
+"""Maximum size of a file that is checked completely at start (some 0.2 s); `doctor` checks any size."""
 
 
 class SqliteStore:
-    """Both files on their writing connections. For one thread at a time: the writer's once it runs."""
+    """SqliteStore holds both files on their writing connections.
+
+    One thread at a time: the writer's once it runs.
+    """
 
     def __init__(self, directory: Path, limits: settings.Store) -> None:
-        """Opens, checks and migrates. Raises DataDirectoryError, StoreDamaged, StoreTooNew. The caller holds the lock."""
+        """Opens, checks and migrates both files. Raises DataDirectoryError, StoreDamaged, StoreTooNew.
+
+        The caller holds the lock.
+        """
         check_sqlite_version()
         with ExitStack() as undo:
             self.data = Database(directory / DATA_FILE, writing=True)
@@ -97,40 +105,45 @@ class SqliteStore:
             self.follows = SqliteFollows(self.data)
             try:
                 self.kind = self.registry.data_kind()
-            except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it
+            except (sqlite3.Error, ValueError) as error:  # no meta table, or invalid values in it
                 raise damaged(self.data.path, str(error)) from error
             own = [_files(database, undo) for database in (self.data, self.identity)]
             self.files = StoreFiles(*own)
             self.data.watch(self.files, own[0])
             self.identity.watch(self.files, own[1])
             self.rescued: dict[Path, Path] = {}
-            """What `rescue` has written, by the path of the database."""
+            """Copies written by `rescue`, by the path of the database."""
             undo.pop_all()
 
     @property
     def changes(self) -> int:
-        """Rows of data.db written since it was opened."""
+        """Return the number of rows of data.db written since it was opened."""
         return self.data.connection.total_changes
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Several calls in one durable transaction of data.db; inside another one, undone alone."""
+        """Run several calls in one durable transaction of data.db; a nested transaction is undone alone."""
         with self.data.transaction():
             yield
 
     def note_size(self, today: date) -> None:
-        """Keep the size of both databases and the number of records, for this day."""
+        """Store the size of both databases and the number of records for this day."""
         note_size(self.data, today)
 
     def copy_into(self, folder: Path, between: Callable[[], None]) -> None:
-        """Copy both files there, as they are when it ends: see copy_database. identity.db last: it then knows every host."""
+        """Copy both files into the folder, as they are when the copy ends: see copy_database.
+
+        identity.db comes last, so that it knows every host of data.db.
+        """
         for database in (self.data, self.identity):
             copy_database(database, folder / database.path.name, between)
 
     def rescue(self, between: Callable[[], None]) -> list[Path]:
-        """Write each database that only this process still sees to a new file beside its path; those written now.
+        """Copy each database that only this process can still read to a new file beside its path; return the
+        new files.
 
-        In the writer's thread, as copy_into. Raises CollectorError or OSError when it cannot be written: then it may be tried again.
+        Call it in the writer's thread, as copy_into. Raises CollectorError or OSError when a file cannot be
+        written; it may then be tried again.
         """
         written = []
         if self.files.lost is not None:
@@ -143,8 +156,8 @@ class SqliteStore:
         return written
 
     def close(self) -> None:
-        """Empty the WAL into the file where that is possible, and close."""
-        with suppress(CollectorError):  # said below
+        """Write the WAL into the file where possible, and close."""
+        with suppress(CollectorError):  # reported below
             self.files.check_index()
         self.files.close()
         lost = self.files.lost
@@ -154,7 +167,8 @@ class SqliteStore:
                 continue
             try:
                 database.checkpoint()
-            except CollectorError as error:  # said already to whoever wrote; the WAL stays for the next start
+            # the caller that wrote knows already; the WAL stays for the next start
+            except CollectorError as error:
                 log.warning("closing without a checkpoint", extra={"error": str(error)})
             finally:
                 database.close()
@@ -163,7 +177,10 @@ class SqliteStore:
 def create_store(
     directory: Path, limits: settings.Store, *, simulated: bool, now_unix_milliseconds: int
 ) -> SqliteStore:
-    """For `init` and `simulate`: makes what is missing. Raises DataDirectoryError when the directory is of the other kind."""
+    """Create missing files, for `init` and `simulate`.
+
+    Raises DataDirectoryError for a directory of another kind.
+    """
     make_directory(directory)
     store = SqliteStore(directory, limits)
     kind = store.kind
@@ -181,14 +198,14 @@ def create_store(
 
 
 def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
-    """For `serve` and writing commands. Raises DataDirectoryError when `init` never ran there."""
+    """Open the store, for `serve` and writing commands. Raises DataDirectoryError before `init`."""
     path = directory / DATA_FILE
     if not path.exists():
-        raise DataDirectoryError(missing(path))
-    if left := undecided(directory):
+        raise DataDirectoryError(explain_missing(path))
+    if left := find_undecided(directory):
         raise DataDirectoryError(": ".join(left))
     for each in (path, directory / IDENTITY_FILE):
-        # To make a new one in its place would make a stranger of every agent, or forget every name without a word.
+        # A new file in its place would make every agent unknown, or silently delete every name.
         if not each.exists():
             raise damaged(each, "it is missing")
         if each.is_file() and each.stat().st_size == 0:
@@ -210,9 +227,9 @@ def _files(database: Database, undo: ExitStack) -> OwnFiles:
 
 
 def check_database(path: Path, kind: str) -> str | None:
-    """Return the first fault of a database file of this kind; None: it is sound. Reads the whole file.
+    """Return the first fault of a database file of this kind; None: no fault. Reads the whole file.
 
-    Raises StoreTooNew; DataDirectoryError when nobody has migrated it yet.
+    Raises StoreTooNew; DataDirectoryError when the file is not migrated yet.
     """
     with closing(Database(path, writing=False)) as database:
         found = quick_check(database)

@@ -26,7 +26,7 @@ from veilleuse.collector.errors import (
     StoreFailing,
     StoreFull,
 )
-from veilleuse.collector.store.directory import RESCUED, missing
+from veilleuse.collector.store.directory import RESCUED, explain_missing
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned, rename_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -332,7 +332,7 @@ def _raise_translated(path: Path, error: sqlite3.Error) -> NoReturn:
         case sqlite3.SQLITE_FULL:
             raise StoreFull(f"no space left for {path}: free some; the agents keep their records") from error
         case sqlite3.SQLITE_CANTOPEN if not path.exists():
-            raise DataDirectoryError(missing(path)) from error
+            raise DataDirectoryError(explain_missing(path)) from error
         case code if code in _DISK:
             name = getattr(error, "sqlite_errorname", "")
             raise StoreFailing(

@@ -48,7 +48,7 @@ def export_host(directory: Path, host_id: HostId) -> Iterator[tuple[str, Iterato
     with closing(Database(directory / DATA_FILE, writing=False)) as data:
         database = utilities(data.connection)
         with data.translated():
-            data.connection.execute("BEGIN")  # all tables from one snapshot
+            data.connection.execute("BEGIN")  # one snapshot for all tables
             for table in sorted(database.tables, key=lambda table: table.name):
                 if "host_id" in table.columns_dict:
                     sql = _OF_SUMS.get(table.name, f"SELECT * FROM {table.name} WHERE host_id = :host")
@@ -62,11 +62,11 @@ def _row(table: str, values: dict[str, Any]) -> dict[str, Any]:
         row[name] = value.hex() if isinstance(value, bytes) else value
         message = _MESSAGES.get((table, name))
         if message is not None and value is not None:
-            row[f"{name}_decoded"] = _decoded(message, value)
+            row[f"{name}_decoded"] = _decode(message, value)
     return row
 
 
-def _decoded(message: Any, wire: bytes) -> dict[str, Any] | None:
+def _decode(message: Any, wire: bytes) -> dict[str, Any] | None:
     try:
         decoded: dict[str, Any] = MessageToDict(message.FromString(wire), preserving_proto_field_name=True)
     except DecodeError:

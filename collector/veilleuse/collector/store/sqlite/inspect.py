@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Administration through sqlite-utils: rows per table, and SQL of an administrator. Never on the ingest path."""
+"""Inspects the databases through sqlite-utils: rows per table, and SQL of an administrator.
+
+Never on the ingest path.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 _STEPS: Final = 20_000
-"""Steps of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
+"""SQLite instructions between two checks of the time limit: some tenths of a millisecond."""
 _NAMES: Final = "identity"
 """Schema name of identity.db where it is attached."""
 _WITHHELD: Final = frozenset(
@@ -35,7 +38,8 @@ _WITHHELD: Final = frozenset(
         ("hosts", "copied_instance_ids"),
     }
 )
-"""(table, column) of hashes of secrets, and of the random numbers that tell a machine from its copy: read as NULL."""
+"""(table, column) of hashes of secrets, and of the random numbers that tell a machine from its clone: read as
+NULL."""
 _HARMLESS: Final = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE, sqlite3.SQLITE_SAVEPOINT, sqlite3.SQLITE_FUNCTION}
 )
@@ -44,20 +48,20 @@ _ONLY_READS: Final = "a query is one SELECT, VALUES, WITH or EXPLAIN statement: 
 
 
 def utilities(connection: sqlite3.Connection) -> sqlite_utils.Database:
-    """sqlite-utils over an open connection, without plugins."""
-    import sqlite_utils  # only when it is asked for: 13 MB
+    """Return sqlite-utils for an open connection, without plugins."""
+    import sqlite_utils  # imported only when used: 13 MB
 
     return sqlite_utils.Database(connection, execute_plugins=False)
 
 
 def table_counts(database: Database) -> dict[str, int]:
-    """Rows per table. Scans each once."""
+    """Count rows per table. Scans each once."""
     with database.translated():
         return {table.name: table.count for table in utilities(database.connection).tables}
 
 
 class SqliteQueryReader(BesideReader):
-    """A read-only connection for SQL of an administrator. Implements ports.QueryReader."""
+    """SqliteQueryReader runs an administrator's SQL, read-only. Implements ports.QueryReader."""
 
     def __init__(self, directory: Path) -> None:
         """Raises as BesideReader."""
@@ -123,14 +127,14 @@ class SqliteQueryReader(BesideReader):
             except sqlite3.Error as error:
                 if is_about_the_disk(error):
                     raise
-                raise _told(error, seconds) from error
+                raise _explain(error, seconds) from error
             finally:
                 connection.set_authorizer(None)
                 connection.set_progress_handler(None, 0)
         return QueryAnswer(found[:rows], len(found) > rows, tuple(withheld))
 
 
-def _told(error: sqlite3.Error, seconds: float) -> QueryTooSlow | UsageError:
+def _explain(error: sqlite3.Error, seconds: float) -> QueryTooSlow | UsageError:
     code = getattr(error, "sqlite_errorcode", 0)
     if code == sqlite3.SQLITE_INTERRUPT:
         return QueryTooSlow(

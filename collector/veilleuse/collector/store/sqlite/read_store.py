@@ -33,7 +33,7 @@ _Reader = TypeVar("_Reader", bound=_Closable)
 
 
 class SqliteReadStore:
-    """Readers, each opened at its first use."""
+    """SqliteReadStore holds all readers, each opened at its first use."""
 
     def __init__(self, directory: Path, opened: ExitStack) -> None:
         """`opened` closes them."""
@@ -94,6 +94,9 @@ class SqliteReadStore:
 
 @contextmanager
 def open_reader(directory: Path) -> Iterator[ReadStore]:
-    """Open a data directory for reading, with or without a running collector. Each reader opens at its first use."""
+    """Open a data directory for reading, with or without a running collector.
+
+    Each reader opens at its first use.
+    """
     with ExitStack() as opened:
         yield SqliteReadStore(directory, opened)

@@ -16,7 +16,7 @@ from veilleuse.collector.account.observed_statement import build_observed_statem
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure import EXEMPT
-from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, under_way
+from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role, is_within
 from veilleuse.collector.model.figures import EnergyClass, Group
@@ -161,7 +161,7 @@ class Figures:
         if asked.kind is ResourceKind.FACTORS:
             return self._factors(asked)
         today = datetime.fromtimestamp(self._clock(), UTC).date()
-        return under_way(self._of_period(asked, account), today)
+        return add_under_way(self._of_period(asked, account), today)
 
     def _of_period(self, asked: ApiQuery, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
