@@ -38,7 +38,7 @@ OTHER_ROOM: Final = "other_room"
 MOST_UNREAD: Final = 0.05
 """Greatest unread share of a stretch for meters to represent all of it. Our choice."""
 METERED_U: Final = 0.01
-"""Standard uncertainty of metered energy, log scale: class 2 of EN 50470-3 is ± 2 % at 95 %."""
+"""Standard uncertainty of metered energy, log scale: class 2 of IEC 62053-21 is ± 2 % at 95 %."""
 _LEAST: Final = 1e-6
 """Least factor of a figure that may be zero, as in fleet_variance."""
 
