@@ -75,7 +75,7 @@ class Sources(NamedTuple):
     load: LoadSource | None
     unavailable: tuple[Unavailable, ...]
 
-    def tried_again(self, name: str, context: SourceContext) -> tuple[Sources, OpenedSource | None]:
+    def retry(self, name: str, context: SourceContext) -> tuple[Sources, OpenedSource | None]:
         """With a source that was not available until now; None when it still is not, or is none to try (units, load)."""
         if name not in {missing.name for missing in self.unavailable} - _NOT_TRIED_AGAIN:
             return self, None

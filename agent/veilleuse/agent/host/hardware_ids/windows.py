@@ -71,7 +71,7 @@ def _texts(firmware: bytes, kind: int) -> Iterator[str]:
 
 
 def _uuid(firmware: bytes) -> str | None:
-    """Return the UUID as Windows' own tools show it: its first three fields are little-endian (SMBIOS 7.2.1)."""
+    """Return the UUID as Windows shows it: its first three fields are little-endian (SMBIOS 7.2.1)."""
     for one in structures(firmware):
         if one.kind == _SYSTEM and len(data := one.data[_UUID]) == 16:
             return normalise_uuid(str(uuid.UUID(bytes_le=data)))
