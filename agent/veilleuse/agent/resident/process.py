@@ -55,14 +55,14 @@ CHECKPOINT_SECONDS: Final = {Population.SERVER: 60, Population.CLASSROOM: 300, P
 QUEUED_ROWS: Final = 1_000
 """Rows kept in memory while the spool cannot be written; beyond this the oldest become a gap."""
 
-AGAIN: Final = -1
+RESTART: Final = -1
 """Return value of `run` when measuring must start again, after a copied identity is set aside."""
 
 
 def run(
     settings: AgentSettings, config_file: Path | None = None, manager: ServiceManager | None = None
 ) -> int:
-    """Measure until asked to end (return 0), or until the sender finds that this is a copy (return AGAIN).
+    """Measure until asked to end (return 0), or until the sender finds that this is a copy (return RESTART).
 
     Raises AgentError or ConfigurationError, in one line, when measuring cannot start.
     """
@@ -98,7 +98,7 @@ def run(
             watch.close()
             no_stop()
             clock.close()  # last, because a signal wakes it
-    return AGAIN if resident.must_restart and not resident.stopped else 0
+    return RESTART if resident.must_restart and not resident.stopped else 0
 
 
 class NoServiceManager:
