@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Shelly plugs and relays with a meter, over HTTP in the local network. Source: shelly-api-docs.shelly.cloud, gen1 and gen2.
+"""Reads Shelly plugs and relays with a meter, over HTTP in the local network.
 
-`/shelly` needs no password and tells the generation. Gen1: `/status`, meters[n].total in watt-minutes, Basic authentication.
-Gen2 and later: `/rpc/Switch.GetStatus?id=n`, aenergy.total in watt-hours, Digest authentication with SHA-256. The counter
-is preferred: nothing is lost between two reads. It starts again when the plug does (Gen1), or is told to.
+Source: shelly-api-docs.shelly.cloud, gen1 and gen2. `/shelly` needs no password and gives the generation.
+Gen1: `/status`, meters[n].total in watt-minutes, Basic authentication. Gen2 and later:
+`/rpc/Switch.GetStatus?id=n`, aenergy.total in watt-hours, Digest authentication with SHA-256. The counter is
+preferred: it loses nothing between two reads. It restarts at 0 when the plug restarts (Gen1), or on command.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class ShellyPlug:
 
     name = "shelly_plug"
     OPTIONS: ClassVar[Mapping[str, type]] = {"channel": int, "component": str}
-    """`channel`: 0 is the first. `component`: switch (default), or pm1 for a meter without relay (Gen2 and later)."""
+    """`channel`: 0 is the first.
+
+    `component`: switch (default), or pm1 for a meter without relay (Gen2 and later).
+    """
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context
@@ -45,7 +49,10 @@ class ShellyPlug:
         self._generation = 0
 
     def open(self) -> tuple[Point, ...]:
-        """Ask for the generation. Raises SourceUnavailable, or ReadFailed when the plug does not answer now."""
+        """Ask for the generation.
+
+        Raises SourceUnavailable, or ReadFailed when the plug does not answer now.
+        """
         meter = meter_of(self._context, self.name)
         self._endpoint = endpoint_of(meter, 80)
         self._credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
@@ -63,7 +70,7 @@ class ShellyPlug:
         return (point_of(PointKind.PLUG, meter),)
 
     def read(self) -> tuple[Reading, ...]:
-        """The counter of the channel, else its power. Raises ReadFailed."""
+        """Return the counter of the channel, else its power. Raises ReadFailed."""
         if self._meter is None or self._endpoint is None or self._quantity is None:
             raise ReadFailed("not open")
         channel = int(self._meter.options.get("channel", 0))
@@ -76,11 +83,11 @@ class ShellyPlug:
         return (self._quantity.reading(energy, MICROJOULES_PER_WATT_HOUR, inside(status, "apower")),)
 
     def close(self) -> None:
-        """Nothing is held between two reads."""
+        """Do nothing else: no connection stays open between two reads."""
         self._endpoint = None
 
     def _generation_of(self, exchange: Exchange) -> int:
-        """1, 2, 3, …: Gen1 says `type`, the later ones `gen`."""
+        """Return 1, 2, 3, …: Gen1 sends `type`, later generations send `gen`."""
         known = document_of(exchange, exchange.get("/shelly"), credentials=self._credentials is not None)
         generation = inside(known, "gen")
         if isinstance(generation, int) and not isinstance(generation, bool) and generation >= 2:
@@ -102,7 +109,11 @@ class ShellyPlug:
         )
 
     def _asked(self, exchange: Exchange, path: str) -> Any:
-        """The document; a challenge is answered with what its generation uses, and with nothing weaker."""
+        """Return the document.
+
+        A challenge is answered only with the authentication of the plug's generation, never with a weaker
+        one.
+        """
         answer = exchange.get(path)
         if answer.status == 401 and self._credentials is not None:
             name, secret = self._credentials
