@@ -129,10 +129,7 @@ class Resident:
         manager: ServiceManager,
         poller: Poller | None = None,
     ) -> None:
-        """Open the spool and the sources; without a `poller` no polling process is started.
-
-        Raises AgentError or ConfigurationError.
-        """
+        """Open the spool and the sources. Raises AgentError or ConfigurationError."""
         self.stopped = False
         self.sleep_announced = False
         """Since the last step the system announced that the machine is about to sleep."""
@@ -161,11 +158,8 @@ class Resident:
         )
         contacts.set_contact_seconds(grain.contact_seconds)
         self._former_records: list[str] = []
-        """Records of the former run at another grain.
-
-        They are queued once the time since that run is known.
-        """
-        self._fold = self._restored_fold()
+        """Records of the former run at another grain, queued once the time since that run is known."""
+        self._fold = self._restore_fold()
         self._ticker = make_ticker(clock, self._machine, self._sources, self._tick_milliseconds)
         self._last_sign = self._read_last_sign()
         self._guard: ClockGuard | None = None
@@ -437,7 +431,7 @@ class Resident:
     def _allowed_population(self) -> Population:
         return allowed_population(self._settings, self._spool.control(ControlKey.POPULATION))
 
-    def _restored_fold(self) -> Fold:
+    def _restore_fold(self) -> Fold:
         text = self._spool.control(ControlKey.OPEN_FOLD)
         if text is not None:
             try:

@@ -119,8 +119,8 @@ class Ticker:
     def tick(self, *, last: bool = False) -> tuple[Instant, tuple[Tick, ...]]:
         """Poll once; return the instant, and the stretches that are settled, the latest ending now.
 
-        The first call returns no stretch. While a counter is awaited, no stretch is returned for `gap_milliseconds`
-        at most. With `last` nothing is held back.
+        The first call returns no stretch. While a counter is awaited, no stretch is returned, for
+        `gap_milliseconds` at most. With `last` nothing is held back.
         """
         now = self._clock.now()
         for polled in self.polled:

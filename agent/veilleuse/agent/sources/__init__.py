@@ -46,7 +46,7 @@ UTILISATION: Final = _target("utilisation")
 UNITS: Final = "linux_units"
 """Chosen only by `measure.units` (resident/open_sources.py)."""
 NOT_BY_DEFAULT: Final = frozenset({"fake", UNITS})
-_NOT_TRIED_AGAIN: Final = frozenset({UNITS, "utilisation"})
+_NOT_RETRIED: Final = frozenset({UNITS, "utilisation"})
 """Sources that are not retried: units may be missing because they were refused (resident/open_sources.py).
 
 The load is not a `Source`.
@@ -90,10 +90,10 @@ class Sources(NamedTuple):
         The second is None when the source is still not available, or is one that is not retried (units,
         load).
         """
-        if name not in {missing.name for missing in self.unavailable} - _NOT_TRIED_AGAIN:
+        if name not in {missing.name for missing in self.unavailable} - _NOT_RETRIED:
             return self, None
         try:
-            found = _opened(name, context)
+            found = _open_source(name, context)
         except ConfigurationError:  # an entry point that was uninstalled since
             return self, None
         if isinstance(found, Unavailable):  # the reason may have changed
@@ -120,7 +120,7 @@ def open_all(names: Iterable[str], context: SourceContext, *, units: bool = Fals
     opened: list[OpenedSource] = []
     unavailable: list[Unavailable] = []
     for name in chosen:
-        found = _opened(name, context)
+        found = _open_source(name, context)
         if isinstance(found, Unavailable):
             unavailable.append(found)
         else:
@@ -129,7 +129,7 @@ def open_all(names: Iterable[str], context: SourceContext, *, units: bool = Fals
     return Sources(tuple(opened), load, tuple(unavailable))
 
 
-def _opened(name: str, context: SourceContext) -> OpenedSource | Unavailable:
+def _open_source(name: str, context: SourceContext) -> OpenedSource | Unavailable:
     """Open one source. Raises ConfigurationError on an unknown name, and nothing else."""
     source: Source | None = None
     try:

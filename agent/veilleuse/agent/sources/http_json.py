@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.ports import MeterSpec
-from veilleuse.agent.sources.readings import address_of, unreached
+from veilleuse.agent.sources.readings import address_of, explain_network_error
 from veilleuse.wire.files import read_authorities
 
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024
@@ -75,7 +75,7 @@ def document_of(exchange: Exchange, answer: Answer, *, credentials: bool = False
     `credentials` tells whether credentials were sent.
     """
     if answer.status in (401, 403):
-        raise ReadFailed(refusal(exchange.endpoint, credentials=credentials))
+        raise ReadFailed(explain_refusal(exchange.endpoint, credentials=credentials))
     if not 200 <= answer.status < 300:
         raise ReadFailed(f"{exchange.endpoint} answers with HTTP status {answer.status}; {_OTHER}")
     if not isinstance(answer.document, dict):
@@ -83,7 +83,7 @@ def document_of(exchange: Exchange, answer: Answer, *, credentials: bool = False
     return answer.document
 
 
-def refusal(endpoint: Endpoint, *, credentials: bool) -> str:
+def explain_refusal(endpoint: Endpoint, *, credentials: bool) -> str:
     """Explain an HTTP 401 or 403: credentials missing or rejected."""
     if credentials:
         return f"{endpoint} refuses the credentials; check name and secret in credentials_file"
@@ -132,7 +132,7 @@ class Exchange:
             answer = self.send("GET", path, None, headers)
             if answer.status not in (301, 302, 307, 308):
                 return answer
-            path = self._redirected(answer.headers.get("Location", ""))
+            path = self._redirect_path(answer.headers.get("Location", ""))
         raise ReadFailed(f"{self.endpoint} redirects in circles")
 
     def send(
@@ -162,7 +162,7 @@ class Exchange:
                 f"{self.endpoint} does not speak HTTP properly ({type(error).__name__}); {_OTHER}"
             ) from error
         except OSError as error:
-            raise ReadFailed(f"{self.endpoint} cannot be reached: {unreached(error)}") from error
+            raise ReadFailed(f"{self.endpoint} cannot be reached: {explain_network_error(error)}") from error
 
     def _send(self, method: str, path: str, document: object, headers: dict[str, str]) -> Answer:
         if _PATH.fullmatch(path) is None:
@@ -173,7 +173,7 @@ class Exchange:
             sent["Content-Type"] = "application/json"
         connection = http.client.HTTPConnection(self.endpoint.host, self.endpoint.port)
         # HTTPConnection calls only sendall, makefile and close of its socket.
-        connection.sock = self._connected()
+        connection.sock = self._connect()
         try:
             connection.request(method, path, body, sent)
             with connection.getresponse() as response:
@@ -182,15 +182,15 @@ class Exchange:
             self.close()
         if not 200 <= response.status < 300 or not text.strip():
             return Answer(response.status, response.headers, None)
-        return Answer(response.status, response.headers, self._parsed(text))
+        return Answer(response.status, response.headers, self._parse_json(text))
 
-    def _parsed(self, text: bytes) -> Any:
+    def _parse_json(self, text: bytes) -> Any:
         try:
             return json.loads(text, parse_float=_decimal, parse_int=_integer, parse_constant=_refuse)
         except (ValueError, RecursionError, ArithmeticError) as error:
             raise ReadFailed(f"{self.endpoint} answers something that is not JSON; {_OTHER}") from error
 
-    def _connected(self) -> _Bounded:
+    def _connect(self) -> _Bounded:
         """Open a connection. The addresses of the name are tried in order, all within the deadline."""
         refused: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(
@@ -219,7 +219,7 @@ class Exchange:
     def _left(self) -> float:
         return _left(self._deadline)
 
-    def _redirected(self, location: str) -> str:
+    def _redirect_path(self, location: str) -> str:
         parts = urlsplit(location)
         if parts.netloc and parts.netloc.lower() not in (
             str(self.endpoint).lower(),
@@ -294,7 +294,7 @@ def _refuse(text: str) -> None:
 # ------------------------------------------------------------------------------------ credentials
 
 
-def basic(name: str, secret: str) -> dict[str, str]:
+def basic_header(name: str, secret: str) -> dict[str, str]:
     """Return the header of RFC 7617.
 
     It sends the secret in clear, so it is used only over TLS, or when a device supports nothing else.
@@ -302,21 +302,25 @@ def basic(name: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(f"{name}:{secret}".encode()).decode()}
 
 
-def digest(challenge: str, path: str, name: str, secret: str) -> dict[str, str] | None:
+def digest_header(challenge: str, path: str, name: str, secret: str) -> dict[str, str] | None:
     """Return the header that answers a Digest challenge for GET: SHA-256 with qop=auth (RFC 7616).
 
     None for any other challenge.
     """
     if not challenge.lower().startswith("digest "):
         return None
-    asked = {key.lower(): quoted or plain for key, quoted, plain in _CHALLENGE.findall(challenge)}
-    qualities = asked.get("qop", "").replace(" ", "").split(",")
-    if asked.get("algorithm", "").upper() != "SHA-256" or "auth" not in qualities or "nonce" not in asked:
+    parameters = {key.lower(): quoted or plain for key, quoted, plain in _CHALLENGE.findall(challenge)}
+    qualities = parameters.get("qop", "").replace(" ", "").split(",")
+    if (
+        parameters.get("algorithm", "").upper() != "SHA-256"
+        or "auth" not in qualities
+        or "nonce" not in parameters
+    ):
         return None
-    realm, nonce, fresh = asked.get("realm", ""), asked["nonce"], secrets.token_hex(8)
+    realm, nonce, fresh = parameters.get("realm", ""), parameters["nonce"], secrets.token_hex(8)
     who, what = _sha256(f"{name}:{realm}:{secret}"), _sha256(f"GET:{path}")
     response = _sha256(f"{who}:{nonce}:00000001:{fresh}:auth:{what}")
-    opaque = f', opaque="{asked["opaque"]}"' if "opaque" in asked else ""
+    opaque = f', opaque="{parameters["opaque"]}"' if "opaque" in parameters else ""
     return {
         "Authorization": f'Digest username="{name}", realm="{realm}", nonce="{nonce}", uri="{path}", '
         f'algorithm=SHA-256, qop=auth, nc=00000001, cnonce="{fresh}", response="{response}"{opaque}'

@@ -84,7 +84,7 @@ class IpmiDcmi:
         self._command: _Command | None = None
         self._point = Point(PointKind.BMC, "bmc", Boundary.WALL)
         self._ceiling_watts = CEILING_WATTS
-        self._paced = RateLimiter(self._ask)
+        self._limiter = RateLimiter(self._ask)
 
     def open(self) -> tuple[Point, ...]:
         """Look for a device and a tool, and ask once.
@@ -96,22 +96,22 @@ class IpmiDcmi:
             self._point, self._ceiling_watts = point_of(PointKind.BMC, meter), meter.ceiling_watts
         seconds = TIMEOUT_SECONDS if meter is None else meter.timeout_seconds
         if meter is not None and meter.address:
-            self._command = self._over_the_network(meter)
+            self._command = self._network_command(meter)
         else:
-            self._command = self._of_this_machine(seconds)
+            self._command = self._local_command(seconds)
         try:
-            self._paced.read(self.PAUSE_SECONDS)
+            self._limiter.read(self.PAUSE_SECONDS)
         except _NoDcmi as error:
             raise SourceUnavailable("no_device", str(error), "try redfish, or a meter at the plug") from error
         return (self._point,)
 
     def read(self) -> tuple[Reading, ...]:
         """Return the power, renewed at most every 30 s. Raises ReadFailed."""
-        return self._paced.read(self.PAUSE_SECONDS)
+        return self._limiter.read(self.PAUSE_SECONDS)
 
     def close(self) -> None:
         """Make the next read ask again; nothing stays open."""
-        self._paced.forget()
+        self._limiter.forget()
 
     def _ask(self) -> tuple[Reading, ...]:
         if self._command is None:
@@ -119,7 +119,7 @@ class IpmiDcmi:
         try:
             finished = self._program.run(*self._command)
         except ReadFailed as error:
-            raise self._explained(error) from error
+            raise self._add_address(error) from error
         if _SAYS_NO_DCMI.search(finished.output + finished.errors):
             raise _NoDcmi("the management controller does not tell its power over DCMI")
         watts = power_watts(os.path.basename(self._command.arguments[0]), finished)
@@ -129,7 +129,7 @@ class IpmiDcmi:
             raise ReadFailed(f"the controller says {watts} W, above the ceiling of {self._ceiling_watts:g} W")
         return (PowerGauge(self._point, watts * MILLIWATTS_PER_WATT),)
 
-    def _explained(self, error: ReadFailed) -> ReadFailed:
+    def _add_address(self, error: ReadFailed) -> ReadFailed:
         """Add the address and what to check: over the network ipmitool tries without a message until its time
         is up.
         """
@@ -142,7 +142,7 @@ class IpmiDcmi:
             f" is UDP open{missing or '?'}"
         )
 
-    def _of_this_machine(self, seconds: float) -> _Command:
+    def _local_command(self, seconds: float) -> _Command:
         numbers = [
             int(match[1]) for name in entries(self._context.devfs) if (match := _DEVICE.fullmatch(name))
         ]
@@ -163,7 +163,7 @@ class IpmiDcmi:
         named_driver = ("--driver-type=OPENIPMI", f"--driver-device={device}")
         return _Command((str(freeipmi), *named_driver, "--get-system-power-statistics"), {}, seconds)
 
-    def _over_the_network(self, meter: MeterSpec) -> _Command:
+    def _network_command(self, meter: MeterSpec) -> _Command:
         endpoint = endpoint_of(meter, LAN_PORT)
         privilege = str(meter.options.get("privilege", "USER")).upper()
         if privilege not in _PRIVILEGES:
@@ -222,7 +222,7 @@ def power_watts(tool: str, finished: ProgramResult) -> int:
     else:
         values, states = _FREEIPMI_POWER.findall(finished.output), _FREEIPMI_STATE.findall(finished.output)
     if len(values) != 1 or len(states) != 1:
-        raise ReadFailed(f"{tool}: {_told(finished)}")
+        raise ReadFailed(f"{tool}: {_first_error_line(finished)}")
     if states[0] not in ("activated", "Active"):
         raise ReadFailed("the controller says that its power measurement is not active")
     if finished.status != 0:
@@ -230,7 +230,7 @@ def power_watts(tool: str, finished: ProgramResult) -> int:
     return int(values[0])
 
 
-def _told(finished: ProgramResult) -> str:
+def _first_error_line(finished: ProgramResult) -> str:
     """Return the first line of the errors for the user, with unsafe characters replaced.
 
     The text may come from another machine.

@@ -95,8 +95,8 @@ class LinuxBattery:
         names = entries(self._root)
         if names and names != self._names:
             raise PointsChanged(f"{self._root} has other entries now")
-        told = {adapter: int_or_none(f"{adapter.folder}/online") for adapter in self._adapters}
-        online = {adapter: _ONLINE[value] for adapter, value in told.items() if value in _ONLINE}
+        values = {adapter: int_or_none(f"{adapter.folder}/online") for adapter in self._adapters}
+        online = {adapter: _ONLINE[value] for adapter, value in values.items() if value in _ONLINE}
         statuses = [_status(battery.folder) for battery in self._batteries]
         supply = _supply(online, [status for status in statuses if status is not None])
         gauges: list[PowerGauge] = []
@@ -122,8 +122,8 @@ def _status(folder: str) -> str | None:
     """Return the kernel's word; None when the battery is not in its bay, or the word is unknown."""
     if int_or_none(f"{folder}/present") == 0:
         return None
-    said = text_or_none(f"{folder}/status")
-    return said if said in _WORDS else None
+    word = text_or_none(f"{folder}/status")
+    return word if word in _WORDS else None
 
 
 def _supply(online: dict[_Adapter, bool], statuses: list[str]) -> Supply:

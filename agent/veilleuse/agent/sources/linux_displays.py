@@ -47,7 +47,7 @@ _VGA_CLASS: Final = "0x0300"
 """PCI class of a GPU with outputs; 0x0302 has none."""
 _POWER: Final = ("On", "Standby", "Suspend", "Off")
 _LARGEST_EDID_BYTES: Final = 32_768
-_READS_PER_LOOK: Final = 360
+_READS_PER_EDID: Final = 360
 """Reads after which the EDID is read again (an hour at 10 s): the display may have been exchanged unseen."""
 
 
@@ -61,7 +61,7 @@ class Connector(NamedTuple):
     """Driver of the card; empty when it is not known."""
 
 
-class _Seen(NamedTuple):
+class _DisplayState(NamedTuple):
     state: tuple[str, str, str]
     """(status, enabled, dpms): while they are the same, so is the display."""
     until: int
@@ -79,7 +79,7 @@ class LinuxDisplays:
     def __init__(self, context: SourceContext) -> None:
         self._sysfs = context.sysfs
         self._virtualisation = context.virtualisation
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _DisplayState] = {}
         self._drivers: dict[str, str] = {}
         self._reads = 0
 
@@ -123,9 +123,9 @@ class LinuxDisplays:
         """
         sizes: list[int] = []
         cards_of: dict[bytes, set[str]] = {}
-        present: dict[str, _Seen] = {}
+        present: dict[str, _DisplayState] = {}
         for connector in self._connectors():
-            seen = self._look(connector)
+            seen = self._read_connector(connector)
             if seen is None:
                 continue
             present[connector.folder] = seen
@@ -160,7 +160,7 @@ class LinuxDisplays:
                 found.append(Connector(f"{root}/{name}", card, self._drivers[card]))
         return found
 
-    def _look(self, connector: Connector) -> _Seen | None:
+    def _read_connector(self, connector: Connector) -> _DisplayState | None:
         """Return the connected display; None when there is none, or only a remote console.
 
         Raises ReadFailed.
@@ -180,11 +180,13 @@ class LinuxDisplays:
         seen = self._seen.get(folder)
         if seen is None or seen.state != state or self._reads >= seen.until:
             edid = _edid(folder)
-            seen = _Seen(state, self._reads + _READS_PER_LOOK, size_class(edid), identity(edid), bool(edid))
+            seen = _DisplayState(
+                state, self._reads + _READS_PER_EDID, size_class(edid), identity(edid), bool(edid)
+            )
         return None if connector.driver in _MANAGEMENT and not seen.has_edid else seen
 
 
-def _is_on(connector: Connector, seen: _Seen) -> bool:
+def _is_on(connector: Connector, seen: _DisplayState) -> bool:
     """Tell whether a picture is sent to the display. Raises ReadFailed when the driver does not show it."""
     _, enabled, power = seen.state
     if connector.driver == _NVIDIA and enabled != "enabled":

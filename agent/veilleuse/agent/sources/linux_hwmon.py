@@ -133,13 +133,13 @@ class LinuxHwmon:
     def not_counted(self) -> tuple[tuple[str, str], ...]:
         """`ports.SeesMore`: chips of the last `open` that are not counted, as (`hwmon1 coretemp`, why)."""
         counted = {chip.folder for chip in self._chips}
-        told: list[tuple[str, str]] = []
+        reasons: list[tuple[str, str]] = []
         for number in self._names:
             folder = f"{self._root}/{number}"
             if folder not in counted:
                 name = text_or_none(f"{folder}/name") or ""
-                told.append((f"{number} {name or 'without a name'}", _why_not(folder, name)))
-        return tuple(told)
+                reasons.append((f"{number} {name or 'without a name'}", _why_not(folder, name)))
+        return tuple(reasons)
 
     def _free_domain(self, name: str) -> str:
         """Return the chip's name, with a number from the second chip on."""

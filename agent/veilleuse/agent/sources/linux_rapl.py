@@ -56,7 +56,7 @@ REMEDY_PERMISSION: Final = (
 )
 
 
-class _Found(NamedTuple):
+class _NamedZone(NamedTuple):
     """A zone that is offered, by its name in the kernel."""
 
     key: tuple[str, str]
@@ -86,7 +86,7 @@ class LinuxRapl:
         self._context = context
         self._root = f"{context.sysfs}/class/powercap"
         self._zones: tuple[_Zone, ...] = ()
-        self._mirrors: dict[Point, Point] = {}
+        self._mirror_of: dict[Point, Point] = {}
         """Point of a mirror → the point whose counter it repeats."""
         self._helper: RaplSnapshot | None = None
 
@@ -94,9 +94,9 @@ class LinuxRapl:
         """Find the zones. Raises SourceUnavailable: virtual_machine, no_device or no_permission."""
         self._helper = None
         found = self._named_zones()
-        readable = _readable(found)
-        self._mirrors = _mirrors(readable)
-        self._zones = tuple(zone for zone in readable if zone.point not in self._mirrors)
+        readable = _choose_readable(found)
+        self._mirror_of = _mirror_of(readable)
+        self._zones = tuple(zone for zone in readable if zone.point not in self._mirror_of)
         if self._zones:
             return tuple(zone.point for zone in self._zones)
         points, why = self._ask_helper()
@@ -143,19 +143,19 @@ class LinuxRapl:
             number: text_or_none(f"{folder}/name") or "without a name" for number, folder in seen.items()
         }
         numbers = {point: os.path.basename(folder) for folder, point in counted.items()}
-        told: list[tuple[str, str]] = []
+        reasons: list[tuple[str, str]] = []
         for number, folder in sorted(seen.items()):
             if folder in counted:
                 continue
             if (point := offered.get(folder)) is None:
                 inside = names[number] in _INSIDE_PACKAGE and names.get(number.rpartition(":")[0])
                 why = f"nested in {inside}" if inside else "unknown: nobody can say what it counts"
-            elif (first := self._mirrors.get(point, point)) in numbers:
+            elif (first := self._mirror_of.get(point, point)) in numbers:
                 why = f"mirror of {first.domain} ({numbers[first]})"
             else:
                 why = "energy_uj or max_energy_range_uj cannot be read"
-            told.append((f"{number} {names[number]}", why))
-        return tuple(told)
+            reasons.append((f"{number} {names[number]}", why))
+        return tuple(reasons)
 
     # -------------------------------------------------------------------------------------- files
 
@@ -189,7 +189,7 @@ class LinuxRapl:
         folders: dict[tuple[str, str], str] = {}
         for one in self._named_zones():
             former = folders.setdefault(one.key, one.folder)
-            if former != one.folder and not _counts(former) and _counts(one.folder):
+            if former != one.folder and not _is_counting(former) and _is_counting(one.folder):
                 folders[one.key] = one.folder
         before = self._zones
         found = [folders.get(zone.key, zone.folder) for zone in before]
@@ -199,23 +199,23 @@ class LinuxRapl:
         )
         return self._zones != before
 
-    def _named_zones(self) -> list[_Found]:
+    def _named_zones(self) -> list[_NamedZone]:
         """Return the offered zones with their twins, the preferred one first, sorted by domain."""
         packages: dict[tuple[str, str], str] = {}  # (family, zone number) → package name
-        found: list[_Found] = []
+        found: list[_NamedZone] = []
         for family, zone, part, folder in sorted(self._folders()):  # a package comes before its parts
             name = text_or_none(f"{folder}/name")
             if name is None:
                 continue
             if part == "" and _PACKAGE.fullmatch(name):
                 packages[family, zone] = name
-                found.append(_Found((family, name), folder, _component(name), PACKAGE_CEILING_WATTS))
+                found.append(_NamedZone((family, name), folder, _component(name), PACKAGE_CEILING_WATTS))
             elif part == "" and _PSYS.fullmatch(name):
                 point = Point(PointKind.RAPL, "psys", Boundary.MACHINE_DC)
-                found.append(_Found((family, name), folder, point, PSYS_CEILING_WATTS))
+                found.append(_NamedZone((family, name), folder, point, PSYS_CEILING_WATTS))
             elif name == "dram" and (package := packages.get((family, zone))) is not None:
                 domain = package.replace("package", "dram", 1)
-                found.append(_Found((family, domain), folder, _component(domain), DRAM_CEILING_WATTS))
+                found.append(_NamedZone((family, domain), folder, _component(domain), DRAM_CEILING_WATTS))
         return sorted(found, key=lambda one: (one.point.domain, one.key))
 
     def _folders(self) -> list[tuple[str, str, str, str]]:
@@ -274,11 +274,11 @@ def _component(domain: str) -> Point:
     return Point(PointKind.RAPL, domain, Boundary.COMPONENT)
 
 
-def _counts(folder: str) -> bool:
+def _is_counting(folder: str) -> bool:
     return (int_or_none(f"{folder}/energy_uj") or 0) > 0
 
 
-def _readable(found: list[_Found]) -> list[_Zone]:
+def _choose_readable(found: list[_NamedZone]) -> list[_Zone]:
     """Choose one zone per point: the first of its twins that counts, else the first readable one.
 
     A counter whose range cannot be read is left out: a wrap would look like a reset.
@@ -300,7 +300,7 @@ def _readable(found: list[_Found]) -> list[_Zone]:
 # ---------------------------------------------------------------------------------------- mirrors
 
 
-def _mirrors(zones: list[_Zone]) -> dict[Point, Point]:
+def _mirror_of(zones: list[_Zone]) -> dict[Point, Point]:
     """Return the point of each mirror → the first of the points that agree with it.
 
     AMD shows one counter once per die, and some kernels call the dies packages.

@@ -53,7 +53,7 @@ _CONTAINERS: Final = re.compile(r"kubepods(\.slice)?|docker|lxc|lxc\.payload\..+
 """Group at the root of the hierarchy that holds only containers; it counts as a whole."""
 
 
-class _Found(NamedTuple):
+class _GroupEntry(NamedTuple):
     """A control group that exists now."""
 
     inode: int
@@ -114,7 +114,7 @@ class LinuxUnits:
 
     def read(self) -> tuple[Reading, ...]:
         """Return the CPU time of every running service and guest. Raises ReadFailed when none can be read."""
-        self._look()
+        self._update_groups()
         totals: dict[str, int] = {}
         answered = False
         for path, group in self._groups.items():
@@ -134,35 +134,35 @@ class LinuxUnits:
     def close(self) -> None:
         """Close the files; the counted times are kept."""
         for group in self._groups.values():
-            self._let_go(group)
+            self._close_file(group)
 
     # ------------------------------------------------------------------------------------- groups
 
-    def _look(self) -> None:
+    def _update_groups(self) -> None:
         """Add the new groups, and keep the sums of the ended ones.
 
         Raises ReadFailed when the groups cannot be listed.
         """
         try:
-            found = dict(self._listed())
+            found = dict(self._list_groups())
         except OSError as error:
             raise ReadFailed(f"{error.filename}: {error.strerror}") from error
         for path, group in tuple(self._groups.items()):
             if path not in found or found[path].inode != group.inode:
-                self._end(group)
+                self._end_group(group)
                 del self._groups[path]
         for path, one in found.items():
             if path not in self._groups and len(self._groups) < MOST_GROUPS and (name := self._name(one)):
                 self._groups[path] = _Group(name, one.inode)
 
-    def _end(self, group: _Group) -> None:
-        self._let_go(group)
+    def _end_group(self, group: _Group) -> None:
+        self._close_file(group)
         self._ended[group.name] = self._ended.get(group.name, 0) + (group.microseconds or 0)
         if len(self._ended) > MOST_NAMES:
             living = {one.name for one in self._groups.values()}
             self._ended = {name: spent for name, spent in self._ended.items() if name in living}
 
-    def _listed(self) -> Iterator[tuple[str, _Found]]:
+    def _list_groups(self) -> Iterator[tuple[str, _GroupEntry]]:
         # raises: a missing or unreadable folder does not mean that there are no services
         os.stat(f"{self._root}/{SERVICES}")
         for slice_name in (SERVICES, *_GUESTS):
@@ -173,14 +173,14 @@ class LinuxUnits:
                 for entry, inode in _children(folder, (".slice", *wanted)):
                     path = f"{folder}/{entry}"
                     if entry.endswith(wanted):
-                        yield path, _Found(inode, entry, slice_name)
+                        yield path, _GroupEntry(inode, entry, slice_name)
                     else:
                         waiting.append(path)
         for entry, inode in _children(self._root, None):
             if _CONTAINERS.fullmatch(entry):
-                yield f"{self._root}/{entry}", _Found(inode, entry, "")
+                yield f"{self._root}/{entry}", _GroupEntry(inode, entry, "")
 
-    def _name(self, found: _Found) -> str | None:
+    def _name(self, found: _GroupEntry) -> str | None:
         """Return the unit's name; None when the group counts in the rest of the system."""
         if not found.slice_name:
             return CONTAINERS
@@ -218,7 +218,7 @@ class LinuxUnits:
         except OSError:
             return b""
 
-    def _let_go(self, group: _Group) -> None:
+    def _close_file(self, group: _Group) -> None:
         if group.descriptor >= 0:
             os.close(group.descriptor)
             self._open_files -= 1

@@ -122,10 +122,10 @@ def battery(text: bytes) -> Battery | None:
     if not text.strip():
         return None
     try:
-        told = plistlib.loads(text, fmt=plistlib.FMT_XML)
+        state = plistlib.loads(text, fmt=plistlib.FMT_XML)
     except (ExpatError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ReadFailed(f"ioreg prints no property list: {error or type(error).__name__}") from error
-    nodes = [node for node in told if isinstance(node, dict)] if isinstance(told, list) else []
+    nodes = [node for node in state if isinstance(node, dict)] if isinstance(state, list) else []
     if not nodes or nodes[0].get("BatteryInstalled") is False:
         return None
     node = nodes[0]
@@ -138,24 +138,24 @@ def battery(text: bytes) -> Battery | None:
     )
 
 
-def _readings(told: Battery) -> tuple[Reading, ...]:
-    if told.external is None:
-        return tuple(_gauges(told))
-    supply = Supply.AC if told.external else Supply.BATTERY
-    return SupplyReading(supply), *_gauges(told)
+def _readings(state: Battery) -> tuple[Reading, ...]:
+    if state.external is None:
+        return tuple(_gauges(state))
+    supply = Supply.AC if state.external else Supply.BATTERY
+    return SupplyReading(supply), *_gauges(state)
 
 
-def _gauges(told: Battery) -> list[Reading]:
+def _gauges(state: Battery) -> list[Reading]:
     """Return the flow out and in; nothing when it is not known, or contradicts itself."""
-    current, voltage = told.current_milliamperes, told.voltage_millivolts
+    current, voltage = state.current_milliamperes, state.voltage_millivolts
     if current is None or voltage is None:
         return []
     power = abs(current) * voltage // MICROWATTS_PER_MILLIWATT
     if power > BATTERY_CEILING_MILLIWATTS:
         return []
-    if told.external is False and current >= 0:
+    if state.external is False and current >= 0:
         return []  # off the mains a machine cannot draw nothing
-    if told.charging and current < 0:
+    if state.charging and current < 0:
         return []
     out, into = (power, 0) if current < 0 else (0, power)
     return [PowerGauge(OUT, out), PowerGauge(INTO, into)]

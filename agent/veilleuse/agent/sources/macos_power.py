@@ -31,7 +31,7 @@ class MacosPower:
     def __init__(self, context: SourceContext, now: Callable[[], Instant] = instant_now) -> None:
         self._path = context.helper
         self._virtualisation = context.virtualisation
-        self._published = PolledSources(context._replace(published=context.helper, helper=""), now)
+        self._snapshot = PolledSources(context._replace(published=context.helper, helper=""), now)
 
     def open(self) -> tuple[Point, ...]:
         """Return the helper's point.
@@ -45,21 +45,21 @@ class MacosPower:
         if not self._path:
             raise SourceUnavailable("no_permission", "only root may run powermetrics", _REMEDY)
         try:
-            said = read_publication(self._path)
+            publication = read_publication(self._path)
         except (OSError, ValueError) as error:
             raise SourceUnavailable(
                 "no_permission", f"the helper publishes nothing at {self._path}", _REMEDY
             ) from error
-        points = tuple(point for point in said.points if point.kind is PointKind.POWERMETRICS)
+        points = tuple(point for point in publication.points if point.kind is PointKind.POWERMETRICS)
         if not points:
             raise SourceUnavailable("no_device", "the helper offers no power of the processor", _REMEDY)
-        self._published.open()
+        self._snapshot.open()
         return points
 
     def read(self) -> tuple[Reading, ...]:
         """Return the counter when it is new. Raises ReadFailed when the helper has been silent."""
         try:
-            return self._published.read()
+            return self._snapshot.read()
         except ReadFailed as error:
             raise ReadFailed(f"the helper has nothing recent in {self._path}: {error}") from error
 

@@ -124,7 +124,7 @@ def read_credentials(path: str) -> tuple[str, str]:
     agent's user and group may read the file.
     """
     try:
-        if trouble := exposed(path):
+        if trouble := explain_exposure(path):
             raise SourceUnavailable("no_permission", trouble, f"chmod o-rwx {path}")
         text = read_named(Path(path), _LARGEST_CREDENTIALS_BYTES).decode("utf-8")
     except OSError as error:
@@ -148,7 +148,7 @@ def read_credentials(path: str) -> tuple[str, str]:
     return name, secret
 
 
-def exposed(path: str) -> str:
+def explain_exposure(path: str) -> str:
     """Return why a file is not safe for a secret: others may read or change it; empty when it is safe.
 
     Raises OSError. On Windows always empty: access lists decide there, and the installer sets them on the
@@ -202,7 +202,7 @@ class _Table:
             timeout_seconds=timeout,
             ceiling_watts=float(self._value("ceiling_watts", ceiling)),
             credentials_file=self._credentials_file(),
-            options={key: self._checked(key, _Key(options[key])) for key in self._raw if key in options},
+            options={key: self._check_value(key, _Key(options[key])) for key in self._raw if key in options},
         )
 
     def _credentials_file(self) -> str:
@@ -212,7 +212,7 @@ class _Table:
         if not os.path.isabs(path):
             self._refuse("credentials_file", "is an absolute path")
         try:
-            trouble = exposed(path)
+            trouble = explain_exposure(path)
         except OSError:
             return path  # the meter itself reports the unreadable file, and the others continue
         if trouble:
@@ -236,9 +236,9 @@ class _Table:
         return text
 
     def _value(self, key: str, default: Any) -> Any:
-        return self._checked(key, _KEYS[key]) if key in self._raw else default
+        return self._check_value(key, _KEYS[key]) if key in self._raw else default
 
-    def _checked(self, key: str, known: _Key) -> Any:
+    def _check_value(self, key: str, known: _Key) -> Any:
         value: Any = self._raw[key]
         right: tuple[type, ...] = (int, float) if known.kind is float else (known.kind,)
         if not isinstance(value, right) or (isinstance(value, bool) and known.kind is not bool):

@@ -24,7 +24,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.meters_file import read_credentials
-from veilleuse.agent.sources.readings import address_of, meter_of, point_of, unreached
+from veilleuse.agent.sources.readings import address_of, explain_network_error, meter_of, point_of
 from veilleuse.wire.files import read_authorities
 from veilleuse.wire.units import MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import PointKind
@@ -60,8 +60,8 @@ class NutProtocolError(Exception):
     """The answer does not match the request."""
 
 
-def quoted(word: str) -> str:
-    """Return a word quoted for the protocol.
+def quote_word(word: str) -> str:
+    """Quote a word for the protocol.
 
     Raises ValueError on control characters: the word would become two commands.
     """
@@ -77,7 +77,7 @@ def words_of(line: str) -> list[str]:
     ]
 
 
-class Conversation:
+class NutConnection:
     """A connection to one upsd, with one deadline for the whole exchange.
 
     Raises OSError (also TimeoutError), NutRefusal, NutProtocolError.
@@ -86,9 +86,9 @@ class Conversation:
     def __init__(self, host: str, port: int, timeout_seconds: float) -> None:
         self._end = time.monotonic() + timeout_seconds
         self._pending = b""
-        self._socket: socket.socket = self._connected(host, port)
+        self._socket: socket.socket = self._connect(host, port)
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> NutConnection:
         return self
 
     def __exit__(
@@ -128,15 +128,15 @@ class Conversation:
 
     def ask(self, command: str, *words: str) -> list[str]:
         """Send one line, return one line. Raises NutRefusal on ERR."""
-        self._say(command, *words)
-        return self._hear()
+        self._send_line(command, *words)
+        return self._receive_line()
 
     def _list(self, kind: str, *words: str) -> list[list[str]]:
         if self.ask("LIST", kind, *words) != ["BEGIN", "LIST", kind, *words]:
             raise NutProtocolError(f"no list to LIST {kind}")
         rows: list[list[str]] = []
         for _ in range(LARGEST_LIST_LINES):
-            row = self._hear()
+            row = self._receive_line()
             if row == ["END", "LIST", kind, *words]:
                 return rows
             if row[:1] != [kind]:
@@ -144,12 +144,12 @@ class Conversation:
             rows.append(row)
         raise NutProtocolError(f"a list of more than {LARGEST_LIST_LINES} lines")
 
-    def _say(self, command: str, *words: str) -> None:
-        line = " ".join(word if word.isalnum() else quoted(word) for word in (command, *words))
+    def _send_line(self, command: str, *words: str) -> None:
+        line = " ".join(word if word.isalnum() else quote_word(word) for word in (command, *words))
         self._socket.settimeout(self._left_seconds())
         self._socket.sendall(line.encode() + b"\n")
 
-    def _hear(self) -> list[str]:
+    def _receive_line(self) -> list[str]:
         while b"\n" not in self._pending:
             if len(self._pending) > LARGEST_LINE_BYTES:
                 raise NutProtocolError(f"a line of more than {LARGEST_LINE_BYTES} bytes")
@@ -166,7 +166,7 @@ class Conversation:
             raise NutRefusal(words[1] if len(words) > 1 else "")
         return words
 
-    def _connected(self, host: str, port: int) -> socket.socket:
+    def _connect(self, host: str, port: int) -> socket.socket:
         last: OSError = ConnectionError(f"{host} has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             one = socket.socket(family, kind, protocol)
@@ -256,13 +256,13 @@ class NutUps:
 
         Raises SourceUnavailable, or ReadFailed when the server does not answer now.
         """
-        meter = _checked(meter_of(self._context, self.name))
+        meter = _check_options(meter_of(self._context, self.name))
         try:
-            with _conversation(meter) as upsd:
-                self._ups = _chosen(upsd, str(meter.options.get("ups", "")))
+            with _open_connection(meter) as upsd:
+                self._ups = _choose_ups(upsd, str(meter.options.get("ups", "")))
                 variables = upsd.variables(self._ups)
         except (NutRefusal, NutProtocolError, OSError, ValueError) as error:
-            raise _unavailable(meter, error) from error
+            raise _open_error(meter, error) from error
         if variables.get("ups.status") == _NOTHING_YET:
             raise ReadFailed(
                 f"{meter.meter} ({meter.address}): the driver of {self._ups} has told nothing yet"
@@ -281,10 +281,10 @@ class NutUps:
             raise ReadFailed("the UPS is not open")
         names = plan.sum_of or ("ups.load", plan.nominal)
         try:
-            with _conversation(meter) as upsd:
+            with _open_connection(meter) as upsd:
                 values = {name: _number(name, upsd.value(self._ups, name)) for name in names}
         except (NutRefusal, NutProtocolError, OSError, ValueError) as error:
-            raise _failed(meter, error) from error
+            raise _read_error(meter, error) from error
         except SourceUnavailable as error:  # the credentials were removed
             raise ReadFailed(str(error)) from error
         return (PowerGauge(point, _milliwatts(meter, plan, values)),)
@@ -293,7 +293,7 @@ class NutUps:
         """Do nothing: each read opens its own connection, so that no half-open connection is trusted."""
 
 
-def _checked(meter: MeterSpec) -> MeterSpec:
+def _check_options(meter: MeterSpec) -> MeterSpec:
     """Check the options. Raises SourceUnavailable on invalid ones."""
     if meter.options.get("side", "output") not in ("output", "input"):
         raise SourceUnavailable(
@@ -312,7 +312,7 @@ def _checked(meter: MeterSpec) -> MeterSpec:
 # ------------------------------------------------------------------------------------- the server
 
 
-def _conversation(meter: MeterSpec) -> Conversation:
+def _open_connection(meter: MeterSpec) -> NutConnection:
     """Open a connection, with TLS and log-in as the meter's options say."""
     host, port = address_of(meter, DEFAULT_PORT)
     credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
@@ -324,7 +324,7 @@ def _conversation(meter: MeterSpec) -> Conversation:
             "set tls = true, or take credentials_file away: reading needs none with NUT's defaults",
         )
     context = _tls_context(meter) if tls else None
-    upsd = Conversation(host, port, meter.timeout_seconds)
+    upsd = NutConnection(host, port, meter.timeout_seconds)
     try:
         if context is not None:
             upsd.secure(context, host)
@@ -354,7 +354,7 @@ def _tls_context(meter: MeterSpec) -> ssl.SSLContext:
     return context
 
 
-def _chosen(upsd: Conversation, ups: str) -> str:
+def _choose_ups(upsd: NutConnection, ups: str) -> str:
     """Return the UPS that is named, or the only one."""
     names = upsd.names()
     if ups in names or (not ups and len(names) == 1):
@@ -446,7 +446,7 @@ def _milliwatts(meter: MeterSpec, plan: _Plan, values: Mapping[str, Decimal]) ->
 # ------------------------------------------------------------------------------------------ the errors
 
 
-def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
+def _read_error(meter: MeterSpec, error: Exception) -> ReadFailed:
     """Return the error of a read: what, where, what to do."""
     where = f"{meter.meter} ({meter.address})"
     match error:
@@ -462,11 +462,11 @@ def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
         case ConnectionRefusedError():
             return ReadFailed(f"{where}: {error.strerror}; is upsd up, does it LISTEN on this address?")
         case OSError():
-            return ReadFailed(f"{where}: {unreached(error)}")
+            return ReadFailed(f"{where}: {explain_network_error(error)}")
     return ReadFailed(f"{where}: {error}; see the log of upsd")
 
 
-def _unavailable(meter: MeterSpec, error: Exception) -> SourceUnavailable | ReadFailed:
+def _open_error(meter: MeterSpec, error: Exception) -> SourceUnavailable | ReadFailed:
     """Return the error of `open`: unavailable when somebody must change something, else failed."""
     where = f"{meter.meter} ({meter.address})"
     if isinstance(error, NutRefusal) and error.word in _DENIED:
@@ -487,4 +487,4 @@ def _unavailable(meter: MeterSpec, error: Exception) -> SourceUnavailable | Read
             f"{where}: its certificate is not trusted: {error}",
             "name its authority in tls_ca_file, and the server as its certificate does",
         )
-    return _failed(meter, error)
+    return _read_error(meter, error)

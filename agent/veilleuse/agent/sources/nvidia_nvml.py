@@ -81,14 +81,14 @@ class NvidiaNvml:
                 f"the GPU {asleep[0]} powers itself down when idle: reading it would keep it awake",
                 "",
             )
-        nvml = _library()
+        nvml = _import_library()
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
             raise _unavailable("NVML does not start", error) from error
         self._nvml = nvml
         try:
-            self._gpus = tuple(self._found(awake))
+            self._gpus = tuple(self._list_gpus(awake))
         except nvml.NVMLError as error:
             self.close()
             raise _unavailable("NVML shows no GPU", error) from error
@@ -124,15 +124,15 @@ class NvidiaNvml:
         """End the library's session."""
         nvml, self._nvml, self._gpus = self._nvml, None, ()
         if nvml is not None:
-            self._asked(nvml, nvml.nvmlShutdown)
+            self._ask_or_none(nvml, nvml.nvmlShutdown)
 
-    def _found(self, awake: tuple[str, ...]) -> Iterator[_Gpu]:
+    def _list_gpus(self, awake: tuple[str, ...]) -> Iterator[_Gpu]:
         """Yield the GPUs at these addresses, or all that NVML counts when procfs names none."""
         nvml = self._nvml
         if not awake:
             for index in range(nvml.nvmlDeviceGetCount()):
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                yield self._looked_at(_text(nvml.nvmlDeviceGetPciInfo(handle).busId), handle)
+                yield self._describe_gpu(_text(nvml.nvmlDeviceGetPciInfo(handle).busId), handle)
         for address in awake:
             try:
                 handle = nvml.nvmlDeviceGetHandleByPciBusId(address)
@@ -141,18 +141,18 @@ class NvidiaNvml:
                     continue
                 yield _Gpu(None, _point(address), False, CEILING_WATTS)
             else:
-                yield self._looked_at(address, handle)
+                yield self._describe_gpu(address, handle)
 
-    def _looked_at(self, address: str, handle: Any) -> _Gpu:
+    def _describe_gpu(self, address: str, handle: Any) -> _Gpu:
         nvml = self._nvml
-        counts = self._gives(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-        powered = counts or self._gives(nvml.nvmlDeviceGetPowerUsage, handle)
-        limits = self._asked(nvml, nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
+        counts = self._supports(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        powered = counts or self._supports(nvml.nvmlDeviceGetPowerUsage, handle)
+        limits = self._ask_or_none(nvml, nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
         limit = limits[1] / MILLIWATTS_PER_WATT if limits else 0.0
         ceiling = _TRANSIENT * limit if limit > 0 else CEILING_WATTS
         return _Gpu(handle, _point(address) if powered else None, counts, ceiling)
 
-    def _gives(self, question: Callable[[Any], object], handle: Any) -> bool:
+    def _supports(self, question: Callable[[Any], object], handle: Any) -> bool:
         """Tell whether this GPU supports the request, even when it is not readable now."""
         try:
             question(handle)
@@ -174,7 +174,7 @@ class NvidiaNvml:
         return PowerGauge(point, milliwatts)
 
     @staticmethod
-    def _asked(nvml: Any, question: Callable[..., T], *arguments: Any) -> T | None:
+    def _ask_or_none(nvml: Any, question: Callable[..., T], *arguments: Any) -> T | None:
         try:
             return question(*arguments)
         except nvml.NVMLError:
@@ -183,9 +183,9 @@ class NvidiaNvml:
     def _addresses(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return PCI addresses of the driver's GPUs: those always on, those that power themselves down."""
         folder = f"{self._context.procfs}/driver/nvidia/gpus"
-        sleepy = {name: _powers_down(f"{folder}/{name}/power") for name in entries(folder)}
-        awake = tuple(name for name, does in sleepy.items() if not does)
-        return awake, tuple(name for name, does in sleepy.items() if does)
+        powers_down = {name: _powers_down(f"{folder}/{name}/power") for name in entries(folder)}
+        awake = tuple(name for name, does in powers_down.items() if not does)
+        return awake, tuple(name for name, does in powers_down.items() if does)
 
 
 def _point(address: str) -> Point:
@@ -205,7 +205,7 @@ def _powers_down(path: str) -> bool:
     return False
 
 
-def _library() -> ModuleType:
+def _import_library() -> ModuleType:
     try:
         import pynvml  # large, so imported only when there is a driver
     except ImportError as error:

@@ -40,7 +40,7 @@ class PolledSources:
         self._points: tuple[Point, ...] = ()
         self._stamp: tuple[int, int, int] | None = None
         self._publication: Publication | None = None
-        self._given: dict[Point, int] = {}
+        self._returned_at: dict[Point, int] = {}
         """Boot-time of the last returned value of each counter, ms."""
         self._previous: Instant | None = None
         self._valid_from = 0
@@ -62,7 +62,7 @@ class PolledSources:
             self._began = max(1, self._now().boottime_milliseconds)
             self._boot_id = read_boot_id(self._procfs)
         try:
-            known = self._look().points
+            known = self._read_file().points
         except ReadFailed:
             known = ()
         # A point that was offered once and is gone must show as a gap: the meter may have stopped answering.
@@ -78,7 +78,7 @@ class PolledSources:
         self._notice_suspend(now)
         beginning = now.boottime_milliseconds - self._began < BEGINNING_MILLISECONDS
         try:
-            publication = self._look()
+            publication = self._read_file()
         except ReadFailed:
             if beginning and not self._points:
                 return ()
@@ -89,13 +89,13 @@ class PolledSources:
         if not recent:
             if not self._points and (beginning or _offers_nothing(publication)):
                 return ()
-            raise ReadFailed(_why(publication, now))
+            raise ReadFailed(_explain_silence(publication, now))
         return tuple(one.reading for one in recent if self._is_due(one))
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _look(self) -> Publication:
+    def _read_file(self) -> Publication:
         """Return the publication; the file is parsed again only when it was replaced. Raises ReadFailed."""
         try:
             status = os.stat(self._path)
@@ -133,9 +133,9 @@ class PolledSources:
         if not isinstance(one.reading, EnergyCounter):
             return True
         # A value from before our start would add earlier energy to our first stretch.
-        if one.boottime_milliseconds <= self._given.get(one.reading.point, self._began):
+        if one.boottime_milliseconds <= self._returned_at.get(one.reading.point, self._began):
             return False
-        self._given[one.reading.point] = one.boottime_milliseconds
+        self._returned_at[one.reading.point] = one.boottime_milliseconds
         return True
 
 
@@ -147,7 +147,7 @@ def _offers_nothing(publication: Publication) -> bool:
     return all(outcome.word not in ("ok", "failed") for outcome in publication.outcomes)
 
 
-def _why(publication: Publication, now: Instant) -> str:
+def _explain_silence(publication: Publication, now: Instant) -> str:
     """Explain why nothing is recent: the failures, or the time since the last reading."""
     failing = [
         f"{outcome.name}: {outcome.reason or outcome.word}"

@@ -34,7 +34,7 @@ class RaplSnapshot:
         self._path = context.helper
         self._context = context._replace(published=context.helper, helper="")
         self._now = now
-        self._published = PolledSources(self._context, now)
+        self._snapshot = PolledSources(self._context, now)
 
     def open(self) -> tuple[Point, ...]:
         """Return the helper's points.
@@ -42,19 +42,21 @@ class RaplSnapshot:
         Raises SourceUnavailable (no_permission) when it offers none, or is silent.
         """
         try:
-            said = read_publication(self._path)
+            publication = read_publication(self._path)
         except (OSError, ValueError) as error:
             raise SourceUnavailable(
                 "no_permission", f"the RAPL helper publishes nothing at {self._path}", _REMEDY
             ) from error
         # a counter is returned once, and `read` must return it
-        look = PolledSources(self._context, self._now)
-        points = _of_rapl(look.open())
+        probe = PolledSources(self._context, self._now)
+        points = _rapl_points(probe.open())
         if not points:
-            told = "; ".join(one.reason for one in said.outcomes if one.reason) or "it offers nothing"
-            raise SourceUnavailable("no_permission", f"the RAPL helper says: {told}", _REMEDY)
+            reasons = (
+                "; ".join(one.reason for one in publication.outcomes if one.reason) or "it offers nothing"
+            )
+            raise SourceUnavailable("no_permission", f"the RAPL helper says: {reasons}", _REMEDY)
         try:
-            look.read()
+            probe.read()
         except (
             ReadFailed,
             PointsChanged,
@@ -62,7 +64,7 @@ class RaplSnapshot:
             raise SourceUnavailable(
                 "no_permission", f"the RAPL helper has written nothing recent to {self._path}", _REMEDY
             ) from error
-        self._published.open()
+        self._snapshot.open()
         return points
 
     def read(self) -> tuple[Reading, ...]:
@@ -71,10 +73,10 @@ class RaplSnapshot:
         Raises ReadFailed when the helper has been silent.
         """
         try:
-            readings = self._published.read()
+            readings = self._snapshot.read()
         except ReadFailed as error:
             raise ReadFailed(f"the RAPL helper has nothing recent in {self._path}; {_REMEDY}") from error
-        return tuple(one for one in readings if isinstance(one, EnergyCounter) and _of_rapl((one.point,)))
+        return tuple(one for one in readings if isinstance(one, EnergyCounter) and _rapl_points((one.point,)))
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -87,5 +89,5 @@ class RaplSnapshot:
             return ()
 
 
-def _of_rapl(points: tuple[Point, ...]) -> tuple[Point, ...]:
+def _rapl_points(points: tuple[Point, ...]) -> tuple[Point, ...]:
     return tuple(point for point in points if point.kind is PointKind.RAPL)

@@ -73,7 +73,7 @@ def address_of(meter: MeterSpec, default_port: int) -> tuple[str, int]:
         ) from error
 
 
-def unreached(error: OSError) -> str:
+def explain_network_error(error: OSError) -> str:
     """Explain a network error, and what to do about it."""
     if isinstance(error, socket.gaierror):
         return "its name is not known here; correct it in meters.toml, or give a numeric address"
@@ -147,7 +147,7 @@ class OneQuantity:
         Raises ReadFailed when neither is usable.
         """
         exact = number(energy, "the energy counter")
-        if exact is not None and self._fine(exact, unit_microjoules):
+        if exact is not None and self._is_fine(exact, unit_microjoules):
             microjoules = int(exact * unit_microjoules)
             if microjoules > LARGEST_ENERGY_MICROJOULES:
                 raise ReadFailed("the energy counter is impossibly large")
@@ -164,7 +164,7 @@ class OneQuantity:
             )
         raise ReadFailed("the answer holds neither energy nor power")
 
-    def _fine(self, exact: Decimal, unit_microjoules: int) -> bool:
+    def _is_fine(self, exact: Decimal, unit_microjoules: int) -> bool:
         """Tell whether the counter's step is small enough.
 
         The finest step ever seen counts: 12.50 may be written 12.5.

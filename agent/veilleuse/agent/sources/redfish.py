@@ -23,7 +23,7 @@ from veilleuse.agent.sources.readings import (
     meter_of,
     point_of,
 )
-from veilleuse.agent.sources.redfish_client import Chosen, Fetch, Service, choose, measured
+from veilleuse.agent.sources.redfish_client import Chosen, Fetch, Service, choose, read_power
 from veilleuse.wire.units import MICROJOULES_PER_KILOWATT_HOUR
 from veilleuse.wire.vocabulary import PointKind
 
@@ -59,7 +59,7 @@ class Redfish:
         self._chosen: tuple[Chosen, ...] = ()
         self._quantity: OneQuantity | None = None
         self._by_gauge = False
-        self._paced = RateLimiter(self._ask)
+        self._limiter = RateLimiter(self._ask)
 
     def open(self) -> tuple[Point, ...]:
         """Find the power. Raises SourceUnavailable, or ReadFailed when the service does not answer now.
@@ -69,9 +69,9 @@ class Redfish:
         """
         meter = meter_of(self._context, self.name)
         credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
-        if self._service is None or not self._service.resting or credentials != self._credentials:
+        if self._service is None or not self._service.is_paused or credentials != self._credentials:
             self.close()
-            self._service, self._credentials = self._connected_to(meter, credentials), credentials
+            self._service, self._credentials = self._build_service(meter, credentials), credentials
         self._meter = meter
         point = point_of(PointKind.BMC, meter)
         if self._quantity is None:  # kept over close and open: see OneQuantity
@@ -79,7 +79,7 @@ class Redfish:
         try:
             with self._service.exchange() as exchange:
                 self._chosen = choose(
-                    self._remembering(exchange),
+                    self._caching_fetch(exchange),
                     str(meter.options.get("chassis", "")),
                     str(meter.options.get("power_control", "")),
                     one_machine=meter.subject == "machine",
@@ -92,11 +92,11 @@ class Redfish:
 
     def read(self) -> tuple[Reading, ...]:
         """Return power, or energy when there is no power; renewed at most every 30 s. Raises ReadFailed."""
-        return self._paced.read(self.PAUSE_SECONDS)
+        return self._limiter.read(self.PAUSE_SECONDS)
 
     def close(self) -> None:
         """End the session."""
-        self._paced.forget()
+        self._limiter.forget()
         if self._service is not None:
             self._service.close()
 
@@ -105,14 +105,14 @@ class Redfish:
         if service is None or quantity is None or not self._chosen:
             raise ReadFailed("not open")
         with service.exchange() as exchange:
-            power, energy = measured(lambda path: service.get(exchange, path), self._chosen)
+            power, energy = read_power(lambda path: service.get(exchange, path), self._chosen)
         if power == 0:
             raise ReadFailed("the service says 0 W: a controller that answers draws power itself")
         if power is not None or self._by_gauge:
             self._by_gauge, energy = True, None
         return (quantity.reading(energy, MICROJOULES_PER_KILOWATT_HOUR, power),)
 
-    def _connected_to(self, meter: MeterSpec, credentials: tuple[str, str] | None) -> Service:
+    def _build_service(self, meter: MeterSpec, credentials: tuple[str, str] | None) -> Service:
         auth = str(meter.options.get("auth", "session"))
         if auth not in ("session", "basic"):
             raise SourceUnavailable(
@@ -134,7 +134,7 @@ class Redfish:
             timeout_seconds=meter.timeout_seconds,
         )
 
-    def _remembering(self, exchange: Exchange) -> Fetch:
+    def _caching_fetch(self, exchange: Exchange) -> Fetch:
         service, seen = self._service, self._seen
 
         def fetch(path: str) -> dict[str, Any] | None:

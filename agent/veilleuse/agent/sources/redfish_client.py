@@ -21,7 +21,14 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.sources.http_json import Answer, Endpoint, Exchange, basic, document_of, refusal
+from veilleuse.agent.sources.http_json import (
+    Answer,
+    Endpoint,
+    Exchange,
+    basic_header,
+    document_of,
+    explain_refusal,
+)
 from veilleuse.agent.sources.readings import inside, number
 from veilleuse.wire.limits import fact_text
 
@@ -60,7 +67,7 @@ class Service:
         self._why_not = ""
 
     @property
-    def resting(self) -> bool:
+    def is_paused(self) -> bool:
         """True while the service must not be asked."""
         return time.monotonic() < self._not_before
 
@@ -69,14 +76,14 @@ class Service:
 
         Raises ReadFailed while the service must not be asked.
         """
-        if self.resting:
+        if self.is_paused:
             raise ReadFailed(self._why_not)
         return Exchange(self._endpoint, self._timeout_seconds)
 
     def get(self, exchange: Exchange, path: str) -> dict[str, Any] | None:
         """Return the resource; None when it does not exist. Raises ReadFailed."""
         if path == ROOT:  # needs no credentials; links to the sessions
-            root = document_of(exchange, self._heeded(exchange.get(path)))
+            root = document_of(exchange, self._check_busy(exchange.get(path)))
             listed = inside(root, "Links", "Sessions", "@odata.id")
             self._sessions_path = listed if isinstance(listed, str) else _SESSIONS
             return root
@@ -85,10 +92,10 @@ class Service:
             self._token = self._session = ""
             answer = exchange.get(path, self._headers(exchange))
         if answer.status in (401, 403):
-            raise self._refused()
+            raise self._pause_after_refusal()
         if answer.status == 404:
             return None
-        return document_of(exchange, self._heeded(answer))
+        return document_of(exchange, self._check_busy(answer))
 
     def close(self) -> None:
         """End the session, if the service allows it; may be called twice."""
@@ -105,37 +112,37 @@ class Service:
             return {}
         if self._sessions and not self._token:
             self._login(exchange, *self._credentials)
-        return {"X-Auth-Token": self._token} if self._token else basic(*self._credentials)
+        return {"X-Auth-Token": self._token} if self._token else basic_header(*self._credentials)
 
     def _login(self, exchange: Exchange, name: str, secret: str) -> None:
-        answer = self._heeded(
+        answer = self._check_busy(
             exchange.send("POST", self._sessions_path, {"UserName": name, "Password": secret})
         )
         if answer.status in (400, 401, 403):
-            raise self._refused()
+            raise self._pause_after_refusal()
         self._token = answer.headers.get("X-Auth-Token", "")
         self._session = urlsplit(answer.headers.get("Location", "")).path
         self._sessions = bool(self._token)  # no token: Basic authentication from now on
 
-    def _refused(self) -> ReadFailed:
-        why = refusal(self._endpoint, credentials=self._credentials is not None)
-        self._rest(
+    def _pause_after_refusal(self) -> ReadFailed:
+        why = explain_refusal(self._endpoint, credentials=self._credentials is not None)
+        self._pause(
             _REFUSED_SECONDS, f"{why}: not tried again for 5 minutes, so that the account is not locked"
         )
         return ReadFailed(why)
 
-    def _heeded(self, answer: Answer) -> Answer:
+    def _check_busy(self, answer: Answer) -> Answer:
         if answer.status in (429, 503):
             asked = answer.headers.get("Retry-After", "").strip()
             seconds = (
                 int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else _USUAL_RETRY_SECONDS
             )
             why = f"{self._endpoint} is busy (HTTP status {answer.status})"
-            self._rest(min(seconds, _LONGEST_RETRY_SECONDS), f"{why} and asked to be left in peace")
+            self._pause(min(seconds, _LONGEST_RETRY_SECONDS), f"{why} and asked to be left in peace")
             raise ReadFailed(why)
         return answer
 
-    def _rest(self, seconds: float, why: str) -> None:
+    def _pause(self, seconds: float, why: str) -> None:
         self._not_before, self._why_not = time.monotonic() + seconds, why
 
 
@@ -186,7 +193,7 @@ def choose(fetch: Fetch, wanted: str, controls: str, *, one_machine: bool) -> tu
     """
     known = _all_chassis(fetch)
     if wanted:
-        taken = _named(known, wanted)
+        taken = _find_named(known, wanted)
         found = [(one, _way(fetch, one, controls)) for one in taken]
         if lacking := [one.identifier for one, way in found if way is None]:
             raise SourceUnavailable(
@@ -216,13 +223,13 @@ def choose(fetch: Fetch, wanted: str, controls: str, *, one_machine: bool) -> tu
     return tuple(way for _, way in found if way is not None)
 
 
-def measured(fetch: Fetch, chosen: Iterable[Chosen]) -> tuple[Decimal | None, Decimal | None]:
+def read_power(fetch: Fetch, chosen: Iterable[Chosen]) -> tuple[Decimal | None, Decimal | None]:
     """Return (power in W, energy in kWh) of all chosen chassis together; None when one of them does not
     report it.
 
     Raises ReadFailed.
     """
-    powers, energies = zip(*(_measured_one(fetch, one) for one in chosen), strict=True)
+    powers, energies = zip(*(_read_one(fetch, one) for one in chosen), strict=True)
     return _sum(powers), _sum(energies)
 
 
@@ -258,7 +265,7 @@ def _all_chassis(fetch: Fetch) -> dict[str, _Chassis]:
     }
 
 
-def _named(known: dict[str, _Chassis], wanted: str) -> list[_Chassis]:
+def _find_named(known: dict[str, _Chassis], wanted: str) -> list[_Chassis]:
     taken: list[_Chassis] = []
     for name in dict.fromkeys(part.strip() for part in wanted.split(",") if part.strip()):
         match = [one for one in known.values() if name in (one.identifier, one.path.rsplit("/", 1)[-1])]
@@ -358,7 +365,7 @@ def _controls(power: dict[str, Any] | None, chassis: _Chassis, wanted: str) -> t
     own = [member for member, items in related.items() if chassis.path in items]
     if len(own) == 1:
         return (own[0],)
-    if not own and _apart(list(related.values())):
+    if not own and _are_separate(list(related.values())):
         return tuple(whole)
     raise SourceUnavailable(
         "no_device",
@@ -368,7 +375,7 @@ def _controls(power: dict[str, Any] | None, chassis: _Chassis, wanted: str) -> t
     )
 
 
-def _apart(related: list[set[str]]) -> bool:
+def _are_separate(related: list[set[str]]) -> bool:
     """Tell whether each entry has its own members of one collection, and no member belongs to two entries."""
     every = [item for items in related for item in items]
     parents = {item.rsplit("/", 1)[0] for item in every}
@@ -400,7 +407,7 @@ def _supplies(fetch: Fetch, chassis: _Chassis) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------ figures
 
 
-def _measured_one(fetch: Fetch, chosen: Chosen) -> tuple[Decimal | None, Decimal | None]:
+def _read_one(fetch: Fetch, chosen: Chosen) -> tuple[Decimal | None, Decimal | None]:
     documents = [fetch(path) for path in chosen.paths]
     if None in documents:
         raise ReadFailed(f"chassis {chosen.identifier} has lost its {chosen.way.value}")

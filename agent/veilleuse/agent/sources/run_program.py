@@ -62,7 +62,7 @@ class Program:
         except OSError as error:
             raise ReadFailed(f"cannot start {arguments[0]}: {error.strerror or error}") from error
         try:
-            return self._followed(started, name, time.monotonic() + seconds, seconds)
+            return self._collect_output(started, name, time.monotonic() + seconds, seconds)
         except BaseException:
             self._kill(started)
             raise
@@ -71,14 +71,14 @@ class Program:
                 if pipe is not None:
                     pipe.close()
 
-    def _followed(
+    def _collect_output(
         self, started: subprocess.Popen[bytes], name: str, deadline: float, seconds: float
     ) -> ProgramResult:
         assert started.stdout is not None  # both are pipes
         assert started.stderr is not None
-        said: dict[IO[bytes], bytearray] = {started.stdout: bytearray(), started.stderr: bytearray()}
+        outputs: dict[IO[bytes], bytearray] = {started.stdout: bytearray(), started.stderr: bytearray()}
         with selectors.DefaultSelector() as selector:
-            for pipe in said:
+            for pipe in outputs:
                 selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map():
                 left = deadline - time.monotonic()
@@ -87,16 +87,16 @@ class Program:
                     raise ReadFailed(f"{name} has not ended within {seconds:g} s")
                 for key, _ in ready:
                     part = os.read(key.fd, 8192)
-                    said[key.fileobj] += part  # type: ignore[index]
+                    outputs[key.fileobj] += part  # type: ignore[index]
                     if not part:
                         selector.unregister(key.fileobj)
-                if sum(map(len, said.values())) > LARGEST_OUTPUT_BYTES:
+                if sum(map(len, outputs.values())) > LARGEST_OUTPUT_BYTES:
                     raise ReadFailed(f"{name} says more than {LARGEST_OUTPUT_BYTES} bytes")
         try:  # raises before the process's number is free again
             status = started.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired as error:
             raise ReadFailed(f"{name} has not ended within {seconds:g} s") from error
-        output, errors = (bytes(text).decode("utf-8", "replace") for text in said.values())
+        output, errors = (bytes(text).decode("utf-8", "replace") for text in outputs.values())
         return ProgramResult(status, output, errors)
 
     def _kill(self, started: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,14 @@ from typing import Any, ClassVar
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
-from veilleuse.agent.sources.http_json import Endpoint, Exchange, basic, digest, document_of, endpoint_of
+from veilleuse.agent.sources.http_json import (
+    Endpoint,
+    Exchange,
+    basic_header,
+    digest_header,
+    document_of,
+    endpoint_of,
+)
 from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
     OneQuantity,
@@ -78,7 +85,7 @@ class ShellyPlug:
             if self._generation == 1:
                 return (self._first_generation(exchange, channel, self._quantity),)
             component = _COMPONENTS[str(self._meter.options.get("component", "switch"))]
-            status = self._asked(exchange, f"/rpc/{component}.GetStatus?id={channel}")
+            status = self._get_document(exchange, f"/rpc/{component}.GetStatus?id={channel}")
         energy = inside(status, "aenergy", "total")
         return (self._quantity.reading(energy, MICROJOULES_PER_WATT_HOUR, inside(status, "apower")),)
 
@@ -99,7 +106,7 @@ class ShellyPlug:
         raise ReadFailed(f"{exchange.endpoint} does not answer as a Shelly does; is the address right?")
 
     def _first_generation(self, exchange: Exchange, channel: int, quantity: OneQuantity) -> Reading:
-        measured = inside(self._asked(exchange, "/status"), "meters", channel)
+        measured = inside(self._get_document(exchange, "/status"), "meters", channel)
         if measured is None:
             raise ReadFailed(f"{exchange.endpoint} has no meter {channel}; correct channel, the first is 0")
         if inside(measured, "is_valid") is False:
@@ -108,7 +115,7 @@ class ShellyPlug:
             inside(measured, "total"), MICROJOULES_PER_WATT_MINUTE, inside(measured, "power")
         )
 
-    def _asked(self, exchange: Exchange, path: str) -> Any:
+    def _get_document(self, exchange: Exchange, path: str) -> Any:
         """Return the document.
 
         A challenge is answered only with the authentication of the plug's generation, never with a weaker
@@ -119,9 +126,11 @@ class ShellyPlug:
             name, secret = self._credentials
             challenge = answer.headers.get("WWW-Authenticate", "")
             if self._generation == 1:
-                headers = basic(name or "admin", secret) if challenge.lower().startswith("basic") else None
+                headers = (
+                    basic_header(name or "admin", secret) if challenge.lower().startswith("basic") else None
+                )
             else:
-                headers = digest(challenge, path, name or "admin", secret)
+                headers = digest_header(challenge, path, name or "admin", secret)
             if headers is None:
                 raise ReadFailed(f"{exchange.endpoint} asks for an authentication that is not answered")
             answer = exchange.get(path, headers)

@@ -104,7 +104,7 @@ class Client:
         self._engine: Any = importlib.import_module("pysnmp.entity.engine").SnmpEngine()
         self._host, self._port, self._timeout_seconds = host, port, timeout_seconds
         self._context = security.context.encode() if isinstance(security, User) else b""
-        self._introduce(security)
+        self._set_security(security)
         self._loop = asyncio.new_event_loop()
         self._reached: tuple[socket.AddressFamily, str] | None = None
         self._families: set[socket.AddressFamily] = set()
@@ -133,17 +133,17 @@ class Client:
             await asyncio.sleep(0)
 
     async def _get(self, oids: Sequence[str]) -> tuple[Value, ...]:
-        await self._aim()
+        await self._set_address()
         answer: asyncio.Future[tuple[Any, Any, Any]] = self._loop.create_future()
         asked = [(tuple(map(int, oid.split("."))), None) for oid in oids]
-        self._commands.send_varbinds(self._engine, _TARGET, None, self._context, asked, _answered, answer)
-        indication, status, told = await answer
-        _refuse(indication, status)
-        if [str(name) for name, _ in told] != list(oids):
+        self._commands.send_varbinds(self._engine, _TARGET, None, self._context, asked, _store_answer, answer)
+        indication, status, varbinds = await answer
+        _raise_error(indication, status)
+        if [str(name) for name, _ in varbinds] != list(oids):
             raise SnmpResponseError("the answer is about other objects than those asked")
-        return tuple(_value(value) for _, value in told)
+        return tuple(_value(value) for _, value in varbinds)
 
-    async def _aim(self) -> None:
+    async def _set_address(self) -> None:
         """Resolve the address again: a device may have moved since the last request."""
         found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
         family, host = found[0][0], str(found[0][4][0])
@@ -168,7 +168,7 @@ class Client:
         )
         self._reached = (family, host)
 
-    def _introduce(self, security: Community | User) -> None:
+    def _set_security(self, security: Community | User) -> None:
         config = self._config
         if isinstance(security, Community):
             config.add_v1_system(self._engine, _SECURITY, security.community)
@@ -185,22 +185,22 @@ class Client:
         config.add_target_parameters(self._engine, _PARAMETERS, security.name, "authPriv")
 
 
-def _answered(
+def _store_answer(
     engine: object,
     handle: object,
     indication: object,
     status: object,
     index: object,
-    told: object,
+    varbinds: object,
     answer: Any,
 ) -> None:
     """Store the answer when pysnmp calls back; after a timeout nothing waits for it."""
     del engine, handle, index
     if not answer.done():
-        answer.set_result((indication, status, told))
+        answer.set_result((indication, status, varbinds))
 
 
-def _refuse(indication: object, status: Any) -> None:
+def _raise_error(indication: object, status: Any) -> None:
     """Raise the error in pysnmp's first two results; return when there is none."""
     if indication:
         name = type(indication).__name__

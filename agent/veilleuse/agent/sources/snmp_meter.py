@@ -22,9 +22,9 @@ from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
     LARGEST_ENERGY_MICROJOULES,
     address_of,
+    explain_network_error,
     meter_of,
     point_of,
-    unreached,
 )
 from veilleuse.agent.sources.snmp_profiles import MICROJOULES, MILLIWATTS, PROFILES, Objects, SnmpMeterPoint
 from veilleuse.wire.units import MICROJOULES_PER_JOULE
@@ -73,7 +73,7 @@ class SnmpMeter:
         self._client: Client | None = None
         self._point: Point | None = None
         self._objects: Objects | None = None
-        self._counted = False
+        self._reads_energy = False
 
     def open(self) -> tuple[Point, ...]:
         """Find the quantity that the device counts.
@@ -85,11 +85,11 @@ class SnmpMeter:
         place = _place(meter)
         client = self._client = _client(meter)
         try:
-            self._counted = self._chosen(meter, client, place)
+            self._reads_energy = self._choose_energy(meter, client, place)
         except BaseException:
             self.close()
             raise
-        self._objects = place.energy if self._counted else place.power
+        self._objects = place.energy if self._reads_energy else place.power
         self._point = point_of(place.kind, meter)
         return (self._point,)
 
@@ -105,11 +105,12 @@ class SnmpMeter:
             value, step = _amount(client, meter, objects)
         except SourceUnavailable as error:
             raise ReadFailed(str(error)) from error
-        if not self._counted:
+        if not self._reads_energy:
             if value > meter.ceiling_watts * MILLIWATTS["W"]:
                 raise ReadFailed(
                     f"{_where(meter)}: {objects.name} is {float(value) / MILLIWATTS['W']:g} W,"
-                    f" above the meter's ceiling of {meter.ceiling_watts:g} W; raise ceiling_watts if it is true"
+                    f" above the meter's ceiling of {meter.ceiling_watts:g} W;"
+                    " raise ceiling_watts if it is true"
                 )
             return (PowerGauge(point, round(value)),)
         if value > LARGEST_ENERGY_MICROJOULES:
@@ -125,7 +126,7 @@ class SnmpMeter:
             self._client.close()
             self._client = None
 
-    def _chosen(self, meter: MeterSpec, client: Client, place: SnmpMeterPoint) -> bool:
+    def _choose_energy(self, meter: MeterSpec, client: Client, place: SnmpMeterPoint) -> bool:
         """Return True to read energy, False to read power.
 
         The configured quantity comes first. Otherwise energy is read if it is counted finely, or if there is
@@ -189,11 +190,12 @@ def _place(meter: MeterSpec) -> SnmpMeterPoint:
             _refuse(meter, f"{option} is the number of a row, 0 or more")
         indices[option] = index
     return place._replace(
-        power=_filled(place.power, indices), energy=place.energy and _filled(place.energy, indices)
+        power=_fill_indices(place.power, indices),
+        energy=place.energy and _fill_indices(place.energy, indices),
     )
 
 
-def _filled(objects: Objects, indices: Mapping[str, int]) -> Objects:
+def _fill_indices(objects: Objects, indices: Mapping[str, int]) -> Objects:
     return objects._replace(
         oids=tuple(oid.format(**indices) for oid in objects.oids),
         digits=objects.digits.format(**indices),
@@ -274,21 +276,21 @@ def _amount(client: Client, meter: MeterSpec, objects: Objects) -> tuple[Fractio
     """
     extra = [oid for oid in (objects.lines, objects.digits, objects.unit) if oid]
     asked = (*objects.oids, *extra)
-    told = dict(zip(asked, _asked(client, meter, asked), strict=True))
+    values = dict(zip(asked, _ask_device(client, meter, asked), strict=True))
     count = len(objects.oids)
     if objects.lines:
-        count = _whole(meter, objects, told[objects.lines])
+        count = _whole(meter, objects, values[objects.lines])
         if not 1 <= count <= len(objects.oids):
             raise ReadFailed(f"{_where(meter)}: it says that it has {count} lines")
     scale = objects.scale
-    if objects.unit and (unit := _whole(meter, objects, told[objects.unit])) != objects.unit_is:
+    if objects.unit and (unit := _whole(meter, objects, values[objects.unit])) != objects.unit_is:
         raise _Missing(meter, f"{objects.name} is in unit {unit}, not {objects.unit_is}")
     if objects.digits:
-        digits = _whole(meter, objects, told[objects.digits])
+        digits = _whole(meter, objects, values[objects.digits])
         if digits > _MOST_DIGITS:
             raise ReadFailed(f"{_where(meter)}: {objects.name} is said to have {digits} decimals")
         scale = scale / 10**digits
-    return sum(_whole(meter, objects, told[oid]) for oid in objects.oids[:count]) * scale, scale
+    return sum(_whole(meter, objects, values[oid]) for oid in objects.oids[:count]) * scale, scale
 
 
 def _whole(meter: MeterSpec, objects: Objects, value: object) -> int:
@@ -305,7 +307,7 @@ def _whole(meter: MeterSpec, objects: Objects, value: object) -> int:
     return int(number)
 
 
-def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[object, ...]:
+def _ask_device(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[object, ...]:
     from veilleuse.agent.sources.snmp_client import Silent, SnmpAccessError, SnmpResponseError
 
     where = _where(meter)
@@ -324,7 +326,7 @@ def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[obj
             "check credentials_file, authentication, privacy and the device's user",
         ) from error
     except OSError as error:
-        raise ReadFailed(f"{where}: {unreached(error)}") from error
+        raise ReadFailed(f"{where}: {explain_network_error(error)}") from error
     except SnmpResponseError as error:
         raise ReadFailed(f"{where}: {error}") from error
 

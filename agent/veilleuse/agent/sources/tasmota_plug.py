@@ -15,7 +15,14 @@ from typing import Any, ClassVar
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.model import Point, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
-from veilleuse.agent.sources.http_json import Endpoint, Exchange, basic, document_of, endpoint_of, refusal
+from veilleuse.agent.sources.http_json import (
+    Endpoint,
+    Exchange,
+    basic_header,
+    document_of,
+    endpoint_of,
+    explain_refusal,
+)
 from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
     OneQuantity,
@@ -51,7 +58,7 @@ class TasmotaPlug:
         if meter.credentials_file:
             name, secret = read_credentials(meter.credentials_file)
             # The firmware prefers a header (xdrv_01_9_webserver.ino). Addresses would be written to logs.
-            self._headers = basic(name or "admin", secret)
+            self._headers = basic_header(name or "admin", secret)
         if self._quantity is None:  # kept over close and open: see OneQuantity
             self._quantity = OneQuantity(point_of(PointKind.PLUG, meter), meter)
         self._meter = meter
@@ -66,7 +73,7 @@ class TasmotaPlug:
             document = document_of(exchange, exchange.get(PATH, self._headers), credentials=known)
         # the firmware asks for user and password in an answer with a success status
         if "WARNING" in document:
-            raise ReadFailed(refusal(self._endpoint, credentials=known))
+            raise ReadFailed(explain_refusal(self._endpoint, credentials=known))
         measured = inside(document, "StatusSNS", "ENERGY")
         if measured is None:
             raise ReadFailed(

@@ -103,8 +103,8 @@ def unit_name(folder: str, people: frozenset[str] = frozenset()) -> str:
     if _names_somebody(name.lower(), people):
         return OTHER_UNITS
     cleaned = fact_text(_NUMBERS.sub("_", _ACTIVATED.sub("dbus-", name)))
-    told = f"unit:{cleaned.strip(' ._-')[:_LONGEST_NAME].rstrip()}" if cleaned else ""
-    return OTHER_UNITS if told in ("", "unit:", CONTAINERS) else told
+    unit = f"unit:{cleaned.strip(' ._-')[:_LONGEST_NAME].rstrip()}" if cleaned else ""
+    return OTHER_UNITS if unit in ("", "unit:", CONTAINERS) else unit
 
 
 def _names_somebody(name: str, people: frozenset[str]) -> bool:
@@ -114,7 +114,7 @@ def _names_somebody(name: str, people: frozenset[str]) -> bool:
 
 KEY_BYTES: Final = 16
 _UINT64_MAX: Final = 2**64 - 1
-_BEGINNING: Final = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+_INITIAL_STATE: Final = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 
 
 def pseudonym(key: bytes, name: str) -> str:
@@ -130,7 +130,7 @@ def siphash(key: bytes, text: bytes) -> int:
     if len(key) != KEY_BYTES:
         raise ValueError(f"a key of {len(key)} bytes, not {KEY_BYTES}")
     low, high = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
-    state = tuple(one ^ half for one, half in zip(_BEGINNING, (low, high, low, high), strict=True))
+    state = tuple(one ^ half for one, half in zip(_INITIAL_STATE, (low, high, low, high), strict=True))
     whole = text + bytes(-(len(text) + 1) % 8) + bytes([len(text) % 256])
     for start in range(0, len(whole), 8):
         word = int.from_bytes(whole[start : start + 8], "little")
@@ -146,13 +146,13 @@ def _rounds(state: tuple[int, int, int, int], times: int) -> tuple[int, int, int
     v0, v1, v2, v3 = state
     for _ in range(times):
         v0, v2 = (v0 + v1) & _UINT64_MAX, (v2 + v3) & _UINT64_MAX
-        v1, v3 = _turned(v1, 13) ^ v0, _turned(v3, 16) ^ v2
-        v0 = _turned(v0, 32)
+        v1, v3 = _rotate(v1, 13) ^ v0, _rotate(v3, 16) ^ v2
+        v0 = _rotate(v0, 32)
         v2, v0 = (v2 + v1) & _UINT64_MAX, (v0 + v3) & _UINT64_MAX
-        v1, v3 = _turned(v1, 17) ^ v2, _turned(v3, 21) ^ v0
-        v2 = _turned(v2, 32)
+        v1, v3 = _rotate(v1, 17) ^ v2, _rotate(v3, 21) ^ v0
+        v2 = _rotate(v2, 32)
     return v0, v1, v2, v3
 
 
-def _turned(word: int, bits: int) -> int:
+def _rotate(word: int, bits: int) -> int:
     return (word << bits | word >> (64 - bits)) & _UINT64_MAX

@@ -73,7 +73,7 @@ class Utilisation:
             return None
         if not counters:
             return None
-        names = counters if _WHOLE_DISKS else self._backed(counters, "block", self._disks)
+        names = counters if _WHOLE_DISKS else self._with_hardware(counters, "block", self._disks)
         whole = [counters[name] for name in names]
         return sum(disk.read_bytes + disk.write_bytes for disk in whole) if whole else None
 
@@ -87,13 +87,13 @@ class Utilisation:
             counters = psutil.net_io_counters(pernic=True, nowrap=False)
         except _ERRORS:
             return None
-        names = self._backed(counters, "class/net", self._interfaces) or [
+        names = self._with_hardware(counters, "class/net", self._interfaces) or [
             name for name in counters if not _NO_CARD.fullmatch(name)
         ]
         chosen = [counters[name] for name in names]
         return sum(nic.bytes_recv + nic.bytes_sent for nic in chosen) if chosen else None
 
-    def _backed(self, names: Iterable[str], folder: str, known: dict[str, bool]) -> list[str]:
+    def _with_hardware(self, names: Iterable[str], folder: str, known: dict[str, bool]) -> list[str]:
         """Return the names with a device link in sysfs.
 
         Each name is looked up once, and deleted when it is gone: containers create new ones all day.

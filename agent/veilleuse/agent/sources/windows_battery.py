@@ -130,8 +130,8 @@ class WindowsBattery:
         """
         calls, slot = self._table(), _Slot(path, 0)
         try:
-            tag = self._tagged(slot)
-            assert slot.handle is not None  # opened by `_tagged`
+            tag = self._read_tag(slot)
+            assert slot.handle is not None  # opened by `_read_tag`
             answer = calls.control(
                 slot.handle, QUERY_INFORMATION, information_request(tag), BATTERY_INFORMATION_BYTES
             )
@@ -144,7 +144,7 @@ class WindowsBattery:
             BATTERY_RELATIVE | BATTERY_SHORT_TERM
         )
 
-    def _tagged(self, slot: _Slot) -> int:
+    def _read_tag(self, slot: _Slot) -> int:
         """Return the tag of the battery in an open slot.
 
         Raises WindowsCallError, or ValueError when the slot is empty.
@@ -163,8 +163,8 @@ class WindowsBattery:
         A battery that was exchanged has another tag at the next read.
         """
         try:
-            request = status_request(self._tagged(slot))
-            assert slot.handle is not None  # opened by `_tagged`
+            request = status_request(self._read_tag(slot))
+            assert slot.handle is not None  # opened by `_read_tag`
             answer = self._table().control(slot.handle, QUERY_STATUS, request, BATTERY_STATUS_BYTES)
             return battery_status(answer)
         except (WindowsCallError, ValueError):

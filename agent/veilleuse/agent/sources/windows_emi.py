@@ -67,18 +67,18 @@ class _Device:
         self._calls = calls
         self.handle = calls.open(path)
         try:
-            self.channels = self._described()
+            self.channels = self._describe_channels()
         except (WindowsCallError, ValueError):
             self.close()
             raise
 
-    def _described(self) -> tuple[EnergyChannel, ...]:
+    def _describe_channels(self) -> tuple[EnergyChannel, ...]:
         ask = self._calls.control
         version = emi_version(ask(self.handle, GET_VERSION, b"", 2))
         size = emi_metadata_size(ask(self.handle, GET_METADATA_SIZE, b"", 4))
         return emi_channels(version, ask(self.handle, GET_METADATA, b"", size))
 
-    def measured(self) -> tuple[EnergyValue, ...]:
+    def read_values(self) -> tuple[EnergyValue, ...]:
         """Return a value for each channel. Raises WindowsCallError or ValueError."""
         size = measurement_bytes(len(self.channels))
         return emi_measurements(
@@ -97,7 +97,7 @@ class Devices:
         self._calls = calls
         self._open: dict[str, _Device | None] = {}
         """None = the device was there, and must be opened again."""
-        self._described: dict[str, tuple[EnergyChannel, ...]] = {}
+        self._channels_of: dict[str, tuple[EnergyChannel, ...]] = {}
 
     def open(self) -> tuple[tuple[object, str], ...]:
         """Return ((path, index), name) of the channels that count in picowatt-hours. Raises NothingThere."""
@@ -112,10 +112,10 @@ class Devices:
             except ValueError as error:
                 troubles.append(str(error))
             else:
-                self._open[path], self._described[path] = device, device.channels
+                self._open[path], self._channels_of[path] = device, device.channels
         found = tuple(
             ((path, index), channel.name)
-            for path, channels in sorted(self._described.items())
+            for path, channels in sorted(self._channels_of.items())
             for index, channel in enumerate(channels)
             if channel.unit == EMI_PICOWATT_HOURS
         )
@@ -134,15 +134,15 @@ class Devices:
         trouble = ""
         for path, device in self._open.items():
             try:
-                ready = device or self._again(path)
-                measured = ready.measured()
+                ready = device or self._reopen(path)
+                read_values = ready.read_values()
             except (WindowsCallError, ValueError) as error:
                 trouble = str(error)
                 self._drop(path)
                 continue
-            values |= {(path, index): value for index, value in enumerate(measured)}
+            values |= {(path, index): value for index, value in enumerate(read_values)}
         if not values:
-            if trouble and self._moved():
+            if trouble and self._has_moved():
                 raise PointsChanged("the energy meters are other devices now")
             raise ReadFailed(f"no energy meter answers: {trouble}")
         return values
@@ -152,17 +152,17 @@ class Devices:
         wanted = {key[0] for key in keys if isinstance(key, tuple)}
         for path in [path for path in self._open if path not in wanted]:
             self._drop(path)
-            del self._open[path], self._described[path]
+            del self._open[path], self._channels_of[path]
 
     def close(self) -> None:
         """Close all handles."""
         for path in self._open:
             self._drop(path)
-        self._open, self._described = {}, {}
+        self._open, self._channels_of = {}, {}
 
-    def _again(self, path: str) -> _Device:
+    def _reopen(self, path: str) -> _Device:
         device = _Device(self._calls, path)
-        if device.channels != self._described[path]:
+        if device.channels != self._channels_of[path]:
             device.close()
             raise PointsChanged("an energy meter has other channels now")
         self._open[path] = device
@@ -174,7 +174,7 @@ class Devices:
             device.close()
             self._open[path] = None
 
-    def _moved(self) -> bool:
+    def _has_moved(self) -> bool:
         """Tell whether meters are present, but none of the opened ones: a driver was installed again."""
         try:
             present = set(self._calls.interfaces(METER_INTERFACE))
@@ -318,21 +318,21 @@ class WindowsEmi:
             from veilleuse.agent.platforms.windows.api import WindowsCalls  # large, and not used elsewhere
 
             self._calls = WindowsCalls()
-        said: list[NothingThere] = []
+        reasons: list[NothingThere] = []
         for meters in (Devices(self._calls), PerformanceCounters(self._calls)):
             try:
-                self._channels = self._chosen(meters)
+                self._channels = self._choose_channels(meters)
             except NothingThere as reason:
-                said.append(reason)
+                reasons.append(reason)
                 meters.close()
                 continue
             meters.keep([channel.key for channel in self._channels])
             self._meters = meters
             return tuple(channel.point for channel in self._channels)
-        denied = next((one for one in said if one.denied), None)
+        denied = next((one for one in reasons if one.denied), None)
         raise SourceUnavailable(
             "no_permission" if denied else "no_device",
-            "; ".join(str(one) for one in said),
+            "; ".join(str(one) for one in reasons),
             "Windows 11 on real hardware offers it;"
             " else firmware or Windows is older, or the processor is not metered",
         )
@@ -374,22 +374,22 @@ class WindowsEmi:
             return True
         return value.energy_picowatt_hours == before.energy_picowatt_hours and not channel.may_rest
 
-    def _chosen(self, meters: Meters) -> tuple[_Channel, ...]:
+    def _choose_channels(self, meters: Meters) -> tuple[_Channel, ...]:
         """Choose the channels that count. Raises NothingThere."""
         named = [(key, fact_text(name.upper()) or "") for key, name in meters.open()]
         packages = [one for one in named if _PACKAGE.fullmatch(one[1])]
         if not packages:
             packages = [(key, "SOCKET_PKG") for key, name in named if name == _SOCKET]
         if packages:
-            found = _offered(
+            found = _build_channels(
                 self._without_mirrors(meters, packages), Boundary.COMPONENT, PACKAGE_CEILING_WATTS
             )
         else:
             clusters = [one for one in named if _CLUSTER.fullmatch(one[1])]
             machine, usb = ([one for one in named if one[1] == name] for name in (_MACHINE, _USB))
-            found = _offered(clusters, Boundary.COMPONENT, CLUSTER_CEILING_WATTS, may_rest=True)
-            found += _offered(machine, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS)
-            found += _offered(usb, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
+            found = _build_channels(clusters, Boundary.COMPONENT, CLUSTER_CEILING_WATTS, may_rest=True)
+            found += _build_channels(machine, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS)
+            found += _build_channels(usb, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
         if not found:
             seen = ", ".join(sorted({name for _, name in named if name})[:8])
             raise NothingThere(f"the energy meters tell no whole processor and no whole machine, only {seen}")
@@ -411,7 +411,7 @@ class WindowsEmi:
         return [one for one in packages if one[0] not in mirrors]
 
 
-def _offered(
+def _build_channels(
     channels: list[tuple[object, str]], boundary: Boundary, ceiling_watts: float, *, may_rest: bool = False
 ) -> list[_Channel]:
     """Build one point per channel: a repeated name gets a number in front, because its end gives the kind."""

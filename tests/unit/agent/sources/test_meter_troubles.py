@@ -32,7 +32,7 @@ from veilleuse.agent.ports import Source
 from veilleuse.agent.sources import OpenedSource, Sources, polled_factory
 from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.nut_ups import NutUps
-from veilleuse.agent.sources.readings import unreached
+from veilleuse.agent.sources.readings import explain_network_error
 from veilleuse.agent.sources.redfish import Redfish
 from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.snmp_meter import SnmpMeter
@@ -58,8 +58,8 @@ STATUS_8 = Path(__file__).parents[3] / "fixtures" / "plugs" / "tasmota_status8.j
 )
 def test_the_network_s_errors_are_words_with_a_remedy(error, told):
     """No `[Errno 111]`: what it means, and what to do."""
-    assert told in unreached(error)
-    assert "Errno" not in unreached(error)
+    assert told in explain_network_error(error)
+    assert "Errno" not in explain_network_error(error)
 
 
 def opened(source: Source) -> Source:

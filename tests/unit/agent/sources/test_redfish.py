@@ -24,7 +24,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.redfish import Redfish
-from veilleuse.agent.sources.redfish_client import choose, measured
+from veilleuse.agent.sources.redfish_client import choose, read_power
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 ONE = "/redfish/v1/Chassis/1"
@@ -45,7 +45,7 @@ def watts(
     def fetch(path: str) -> Any:
         return resources.get(path)
 
-    power = measured(fetch, choose(fetch, wanted, controls, one_machine=one_machine))[0]
+    power = read_power(fetch, choose(fetch, wanted, controls, one_machine=one_machine))[0]
     return None if power is None else float(power)
 
 
@@ -136,10 +136,10 @@ def test_null_and_lies_are_missing(service, path, keys, value):
         place = place[key]
     place[keys[-1]] = value
     if value is None:
-        assert measured(resources.get, chosen)[0] is None
+        assert read_power(resources.get, chosen)[0] is None
     else:
         with pytest.raises(ReadFailed, match=r"not a number|negative"):
-            measured(resources.get, chosen)
+            read_power(resources.get, chosen)
 
 
 def test_a_null_gauge_leads_to_the_other_resource():
