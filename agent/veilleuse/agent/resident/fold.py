@@ -60,7 +60,7 @@ class _Piece(NamedTuple):
     site: SiteCalendar
     """Calendar that gave the band: a tick may span the change to another calendar."""
     in_window: bool | None
-    """Inside an update window; None = not reported."""
+    """True inside an update window; None = not reported."""
 
 
 class _Open:

@@ -48,8 +48,8 @@ def _refused_units(measure: Measure) -> Unavailable | None:
     The population set by an enrolment is checked by the fold instead: only servers keep units.
     """
     if measure.units and measure.population not in ("", Population.SERVER):
-        reason = f"units are told of servers only, and measure.population is {measure.population}"
-        return Unavailable(UNITS, "no_permission", reason, "take measure.units out")
+        reason = f"units are reported for servers only, and measure.population is {measure.population}"
+        return Unavailable(UNITS, "no_permission", reason, "remove measure.units")
     if UNITS in measure.sources and not measure.units:
         return Unavailable(UNITS, "no_permission", "only measure.units chooses it", "measure.units = true")
     return None

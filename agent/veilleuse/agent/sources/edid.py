@@ -15,7 +15,7 @@ BLOCK_BYTES: Final = 128
 _HEADER: Final = bytes((0, 255, 255, 255, 255, 255, 255, 0))
 _MILLIMETRES_PER_INCH: Final = 25.4
 _SHORTEST_INCHES: Final = 5.0
-"""A smaller value is a placeholder, not the size of a screen that somebody works at."""
+"""A smaller value is a placeholder, not the size of a screen in use."""
 _LONGEST_INCHES: Final = 120.0
 _ASPECTS: Final = frozenset({(16, 9), (16, 10), (160, 90), (160, 100), (1600, 900), (1600, 1000)})
 """Aspect ratios that televisions and projectors write in place of a size.

@@ -87,7 +87,7 @@ def explain_refusal(endpoint: Endpoint, *, credentials: bool) -> str:
     """Explain an HTTP 401 or 403: credentials missing or rejected."""
     if credentials:
         return f"{endpoint} refuses the credentials; check name and secret in credentials_file"
-    return f"{endpoint} wants credentials; set credentials_file in meters.toml"
+    return f"{endpoint} needs credentials; set credentials_file in meters.toml"
 
 
 def tls_context(*, verify: bool, ca_file: str) -> ssl.SSLContext:
@@ -166,7 +166,7 @@ class Exchange:
 
     def _send(self, method: str, path: str, document: object, headers: dict[str, str]) -> Answer:
         if _PATH.fullmatch(path) is None:
-            raise ReadFailed(f"{self.endpoint} names a resource that is no path")
+            raise ReadFailed(f"{self.endpoint} links to a resource without a valid path")
         body = None if document is None else json.dumps(document).encode()
         sent = {"Accept": "application/json", "Connection": "close", **headers}
         if body is not None:

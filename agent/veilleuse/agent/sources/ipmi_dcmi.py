@@ -121,12 +121,14 @@ class IpmiDcmi:
         except ReadFailed as error:
             raise self._add_address(error) from error
         if _SAYS_NO_DCMI.search(finished.output + finished.errors):
-            raise _NoDcmi("the management controller does not tell its power over DCMI")
+            raise _NoDcmi("the management controller does not report its power over DCMI")
         watts = power_watts(os.path.basename(self._command.arguments[0]), finished)
         if watts == 0:
-            raise ReadFailed("the controller says 0 W: it draws power itself, so it does not know")
+            raise ReadFailed("the controller reports 0 W, which is impossible: it draws power itself")
         if watts > self._ceiling_watts:
-            raise ReadFailed(f"the controller says {watts} W, above the ceiling of {self._ceiling_watts:g} W")
+            raise ReadFailed(
+                f"the controller reports {watts} W, above the ceiling of {self._ceiling_watts:g} W"
+            )
         return (PowerGauge(self._point, watts * MILLIWATTS_PER_WATT),)
 
     def _add_address(self, error: ReadFailed) -> ReadFailed:
@@ -155,7 +157,7 @@ class IpmiDcmi:
                 "missing_library", f"{device} is there, and no tool to ask it", _REMEDY_TOOL
             )
         if not os.access(device, os.R_OK | os.W_OK):
-            raise SourceUnavailable("no_permission", f"{device} is not for this user", _REMEDY_PERMISSION)
+            raise SourceUnavailable("no_permission", f"this user may not open {device}", _REMEDY_PERMISSION)
         if ipmitool is not None:
             open_driver = ("-I", "open", "-d", str(min(numbers)))
             return _Command((ipmitool, *open_driver, "dcmi", "power", "reading"), {}, seconds)
@@ -224,7 +226,7 @@ def power_watts(tool: str, finished: ProgramResult) -> int:
     if len(values) != 1 or len(states) != 1:
         raise ReadFailed(f"{tool}: {_first_error_line(finished)}")
     if states[0] not in ("activated", "Active"):
-        raise ReadFailed("the controller says that its power measurement is not active")
+        raise ReadFailed("the controller reports that its power measurement is not active")
     if finished.status != 0:
         raise ReadFailed(f"{tool} ended with status {finished.status}")
     return int(values[0])
@@ -236,5 +238,5 @@ def _first_error_line(finished: ProgramResult) -> str:
     The text may come from another machine.
     """
     lines = [line.strip() for line in (finished.errors or finished.output).splitlines() if line.strip()]
-    first = re.sub(r"[^ -~]", "?", lines[0])[:120] if lines else "it said nothing"
+    first = re.sub(r"[^ -~]", "?", lines[0])[:120] if lines else "no output"
     return f"no power reading (status {finished.status}): {first}"

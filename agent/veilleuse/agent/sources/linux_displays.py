@@ -193,7 +193,7 @@ def _is_on(connector: Connector, seen: _DisplayState) -> bool:
         # NVIDIA's X driver bypasses the kernel's mode setting: a display that is on may be reported as
         # disabled.
         raise ReadFailed(
-            f"whether the display at {os.path.basename(connector.folder)} is on cannot be told with nvidia"
+            f"the nvidia driver does not show if the display at {os.path.basename(connector.folder)} is on"
         )
     if enabled not in ("enabled", "disabled") or power not in _POWER:
         raise ReadFailed(f"cannot read enabled and dpms of {connector.folder}")

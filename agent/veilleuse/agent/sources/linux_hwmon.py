@@ -201,7 +201,7 @@ def _why_not(folder: str, name: str) -> str:
         return "nested in the processor's package" if name == "amdgpu" else "measures a battery, not the wall"
     if not any(_POWER.fullmatch(file) for file in entries(folder)):
         return "shows no power and no energy"
-    return "unknown: nobody can say what hangs on it"
+    return "unknown: it is not known what it feeds"
 
 
 def _choose(folder: str, role: _Role) -> str | None:

@@ -149,7 +149,7 @@ class LinuxRapl:
                 continue
             if (point := offered.get(folder)) is None:
                 inside = names[number] in _INSIDE_PACKAGE and names.get(number.rpartition(":")[0])
-                why = f"nested in {inside}" if inside else "unknown: nobody can say what it counts"
+                why = f"nested in {inside}" if inside else "unknown: it is not known what it counts"
             elif (first := self._mirror_of.get(point, point)) in numbers:
                 why = f"mirror of {first.domain} ({numbers[first]})"
             else:

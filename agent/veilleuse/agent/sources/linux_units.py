@@ -72,7 +72,7 @@ class _Group:
         self.inode = inode
         self.descriptor = -1
         self.microseconds: int | None = None
-        """None until the group was read once."""
+        """CPU time used by the group; None until its first read."""
 
 
 class LinuxUnits:

@@ -30,7 +30,7 @@ The battery itself changes its values about once a minute.
 """
 _SECONDS: Final = 3.0
 BATTERY_CEILING_MILLIWATTS: Final = 500_000
-"""As on Linux."""
+"""Same ceiling as on Linux."""
 _MAX_MILLIAMPERES: Final = 30_000
 _MAX_MILLIVOLTS: Final = 30_000
 _WIDTHS: Final = (16, 32, 64)
@@ -93,7 +93,7 @@ class MacosBattery:
             raise ReadFailed("ioreg shows no battery any more")
         readings = _readings(self._battery)
         if not readings:
-            raise ReadFailed("ioreg tells neither supply nor flow of the battery")
+            raise ReadFailed("ioreg shows neither supply nor flow of the battery")
         return readings
 
     def close(self) -> None:

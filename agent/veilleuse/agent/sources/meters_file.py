@@ -86,7 +86,7 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"{path} is no text in UTF-8; write it anew, docs/sources.md tells how"
+            f"{path} is not text in UTF-8; write it again as docs/sources.md explains"
         ) from error
     except ValueError as error:
         raise ConfigurationError(

@@ -208,16 +208,16 @@ _DENIED: Final = frozenset(
 )
 _NO_TLS: Final = frozenset({"FEATURE-NOT-SUPPORTED", "FEATURE-NOT-CONFIGURED"})
 _REMEDIES: Final = {
-    "DATA-STALE": "its driver hears nothing from the device: look at the cable and at the driver's log",
+    "DATA-STALE": "its driver gets no data from the device: look at the cable and at the driver's log",
     "DRIVER-NOT-CONNECTED": "start its driver on the NUT server: upsdrvctl start,"
     " or systemctl start nut-driver.target",
-    "VAR-NOT-SUPPORTED": "its driver tells this variable no more: upsc shows what it tells",
+    "VAR-NOT-SUPPORTED": "its driver no longer has this variable: upsc lists its variables",
     "UNKNOWN-UPS": "upsc -l on the NUT server lists the names",
 }
 
 
 class _Plan(NamedTuple):
-    """How the watts are computed from the variables."""
+    """Variables and factor from which the watts are computed."""
 
     kind: PointKind
     sum_of: tuple[str, ...] = ()
@@ -264,9 +264,7 @@ class NutUps:
         except (NutRefusal, NutProtocolError, OSError, ValueError) as error:
             raise _open_error(meter, error) from error
         if variables.get("ups.status") == _NOTHING_YET:
-            raise ReadFailed(
-                f"{meter.meter} ({meter.address}): the driver of {self._ups} has told nothing yet"
-            )
+            raise ReadFailed(f"{meter.meter} ({meter.address}): the driver of {self._ups} has no values yet")
         self._plan = _plan(meter, self._ups, variables)
         self._point = point_of(self._plan.kind, meter)
         return (self._point,)
@@ -405,21 +403,21 @@ def _outlet_plan(kind: PointKind, ups: str, outlet: int, variables: Mapping[str,
 
 
 def _no_watts(ups: str, missing: Iterable[str], variables: Mapping[str, str]) -> SourceUnavailable:
-    remedy = "upsc shows what it tells; meter it another way"
+    remedy = "upsc lists its variables; measure it in another way"
     if "ups.load" in variables and "ups.power.nominal" in variables:
         remedy = (
             "its load is known in % of volt-amperes:"
-            " set power_factor_percent, if you know it, or meter it another way"
+            " set power_factor_percent, if you know it, or measure it in another way"
         )
     return SourceUnavailable(
-        "no_device", f"the UPS {ups} tells no power (it has no {', no '.join(missing)})", remedy
+        "no_device", f"the UPS {ups} reports no power (it has no {', no '.join(missing)})", remedy
     )
 
 
 def _number(name: str, text: str) -> Decimal:
     """Parse a number. Raises ValueError when the protocol does not allow its format, or it is negative."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{name} is no number: {text[:40]!r}")
+        raise ValueError(f"{name} is not a number: {text[:40]!r}")
     value = Decimal(text)
     if value < 0:
         raise ValueError(f"{name} is negative: {text}")

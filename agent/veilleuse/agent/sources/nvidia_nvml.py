@@ -47,9 +47,9 @@ _WORDS: Final = {"NVMLError_NoPermission": "no_permission", "NVMLError_LibraryNo
 
 class _Gpu(NamedTuple):
     handle: Any
-    """None when the GPU is lost: it is on the bus, but does not answer."""
+    """NVML handle; None when the GPU is lost: it is on the bus, but does not answer."""
     point: Point | None
-    """None when the driver gives neither energy nor power: a vGPU."""
+    """The GPU's point; None when the driver gives neither energy nor power: a vGPU."""
     counts: bool
     """True when the GPU has the energy counter."""
     ceiling_watts: float

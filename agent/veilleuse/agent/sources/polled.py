@@ -55,8 +55,8 @@ class PolledSources:
         if not self._path:
             raise SourceUnavailable(
                 "no_device",
-                "no meter is configured, and no GPU or BMC of this machine shows itself",
-                "name meters in the meters file (paths.meters) where there are some",
+                "no meter is configured, and no GPU or BMC of this machine was found",
+                "add the meters, if there are any, to the meters file (paths.meters)",
             )
         if not self._began:
             self._began = max(1, self._now().boottime_milliseconds)
@@ -107,7 +107,7 @@ class PolledSources:
         except FileNotFoundError as error:
             self._publication = None
             raise ReadFailed(
-                f"{self._path} is not there: `veilleuse-agent poll` has published nothing"
+                f"{self._path} does not exist: `veilleuse-agent poll` has published nothing"
             ) from error
         except OSError as error:
             raise ReadFailed(f"cannot read {self._path}: {error.strerror}") from error

@@ -54,7 +54,7 @@ class RaplSnapshot:
             reasons = (
                 "; ".join(one.reason for one in publication.outcomes if one.reason) or "it offers nothing"
             )
-            raise SourceUnavailable("no_permission", f"the RAPL helper says: {reasons}", _REMEDY)
+            raise SourceUnavailable("no_permission", f"the RAPL helper reports: {reasons}", _REMEDY)
         try:
             probe.read()
         except (

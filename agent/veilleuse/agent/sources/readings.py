@@ -56,7 +56,7 @@ def split_address(address: str, default_port: int) -> tuple[str, int]:
     """Split `host`, `host:port` or `[v6]:port` into (host, port). Raises ValueError."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        raise ValueError(f"'{address}' is no address: host:port")
+        raise ValueError(f"'{address}' is not an address: host:port")
     port = int(match["six_port"] or match["port"] or default_port)
     if not 0 < port < 65536:
         raise ValueError(f"'{address}' has no possible port")

@@ -107,7 +107,7 @@ class Redfish:
         with service.exchange() as exchange:
             power, energy = read_power(lambda path: service.get(exchange, path), self._chosen)
         if power == 0:
-            raise ReadFailed("the service says 0 W: a controller that answers draws power itself")
+            raise ReadFailed("the service reports 0 W, which is impossible: its controller draws power")
         if power is not None or self._by_gauge:
             self._by_gauge, energy = True, None
         return (quantity.reading(energy, MICROJOULES_PER_KILOWATT_HOUR, power),)

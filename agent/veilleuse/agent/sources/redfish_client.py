@@ -138,7 +138,7 @@ class Service:
                 int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else _USUAL_RETRY_SECONDS
             )
             why = f"{self._endpoint} is busy (HTTP status {answer.status})"
-            self._pause(min(seconds, _LONGEST_RETRY_SECONDS), f"{why} and asked to be left in peace")
+            self._pause(min(seconds, _LONGEST_RETRY_SECONDS), f"{why} and asked for a pause")
             raise ReadFailed(why)
         return answer
 
@@ -210,8 +210,8 @@ def choose(fetch: Fetch, wanted: str, controls: str, *, one_machine: bool) -> tu
             names = ", ".join(one.identifier for one, _ in found)
             raise SourceUnavailable(
                 "no_device",
-                f"several chassis show power, and nothing says how they relate: {names}",
-                "set chassis to the one that is meant, or to those that are apart, with commas",
+                f"several chassis show power, and the service does not show how they relate: {names}",
+                "set chassis to the right one, or to the separate ones, with commas",
             )
         systems = _systems_below(known, found[0][0])
         if one_machine and len(systems) > 1:
@@ -370,7 +370,7 @@ def _controls(power: dict[str, Any] | None, chassis: _Chassis, wanted: str) -> t
     raise SourceUnavailable(
         "no_device",
         f"chassis {chassis.identifier} has {len(whole)} PowerControl entries,"
-        " and nothing says how they relate",
+        " and the service does not show how they relate",
         "set power_control to the MemberId of the whole, usually 0",
     )
 

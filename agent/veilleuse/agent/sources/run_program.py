@@ -91,7 +91,7 @@ class Program:
                     if not part:
                         selector.unregister(key.fileobj)
                 if sum(map(len, outputs.values())) > LARGEST_OUTPUT_BYTES:
-                    raise ReadFailed(f"{name} says more than {LARGEST_OUTPUT_BYTES} bytes")
+                    raise ReadFailed(f"{name} prints more than {LARGEST_OUTPUT_BYTES} bytes")
         try:  # raises before the process's number is free again
             status = started.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired as error:

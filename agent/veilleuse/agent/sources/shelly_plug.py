@@ -110,7 +110,7 @@ class ShellyPlug:
         if measured is None:
             raise ReadFailed(f"{exchange.endpoint} has no meter {channel}; correct channel, the first is 0")
         if inside(measured, "is_valid") is False:
-            raise ReadFailed(f"{exchange.endpoint} says that its own reading is not valid")
+            raise ReadFailed(f"{exchange.endpoint} marks its own reading as not valid")
         return quantity.reading(
             inside(measured, "total"), MICROJOULES_PER_WATT_MINUTE, inside(measured, "power")
         )
@@ -132,6 +132,8 @@ class ShellyPlug:
             else:
                 headers = digest_header(challenge, path, name or "admin", secret)
             if headers is None:
-                raise ReadFailed(f"{exchange.endpoint} asks for an authentication that is not answered")
+                raise ReadFailed(
+                    f"{exchange.endpoint} asks for an authentication that Veilleuse does not support"
+                )
             answer = exchange.get(path, headers)
         return document_of(exchange, answer, credentials=self._credentials is not None)

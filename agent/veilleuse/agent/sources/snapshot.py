@@ -126,7 +126,7 @@ def read_publication(path: str) -> Publication:
             tuple((str(name), str(why)) for name, why in raw.get("not_counted", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{path} is no publication: {error}") from error
+        raise ValueError(f"{path} is not a publication: {error}") from error
 
 
 def _point(kind: str, domain: str, boundary: str, subject: str) -> Point:

@@ -50,7 +50,7 @@ class User(NamedTuple):
 
     name: str
     authentication_secret: str
-    """At least 8 characters: RFC 3414, §11.2."""
+    """Secret of at least 8 characters: RFC 3414, §11.2."""
     privacy_secret: str
     authentication: str = "sha"
     privacy: str = "aes128"
@@ -62,7 +62,7 @@ class Value(NamedTuple):
     """The answer for one OID."""
 
     number: int | None
-    """None when there is no integer."""
+    """The integer; None when the value is of another type."""
     problem: str = ""
     """Reason: noSuchInstance, or the type of the value."""
 

@@ -218,7 +218,7 @@ def _generic(meter: MeterSpec) -> SnmpMeterPoint:
     if kind not in _KINDS:
         _refuse(meter, f"kind is one of {', '.join(_KINDS)}")
     if not 0 <= int(options.get("counter_range", 0)) <= 2**64:
-        _refuse(meter, "counter_range is the value after which the counter begins again")
+        _refuse(meter, "counter_range is the value after which the counter restarts at 0")
     name = f"the sum of {len(oids)} OIDs" if len(oids) > 1 else oids[0]
     nothing = Objects(name, (), Fraction(1))
     if unit in MILLIWATTS:
@@ -281,14 +281,14 @@ def _amount(client: Client, meter: MeterSpec, objects: Objects) -> tuple[Fractio
     if objects.lines:
         count = _whole(meter, objects, values[objects.lines])
         if not 1 <= count <= len(objects.oids):
-            raise ReadFailed(f"{_where(meter)}: it says that it has {count} lines")
+            raise ReadFailed(f"{_where(meter)}: it reports {count} lines")
     scale = objects.scale
     if objects.unit and (unit := _whole(meter, objects, values[objects.unit])) != objects.unit_is:
         raise _Missing(meter, f"{objects.name} is in unit {unit}, not {objects.unit_is}")
     if objects.digits:
         digits = _whole(meter, objects, values[objects.digits])
         if digits > _MOST_DIGITS:
-            raise ReadFailed(f"{_where(meter)}: {objects.name} is said to have {digits} decimals")
+            raise ReadFailed(f"{_where(meter)}: {objects.name} is reported with {digits} decimals")
         scale = scale / 10**digits
     return sum(_whole(meter, objects, values[oid]) for oid in objects.oids[:count]) * scale, scale
 
@@ -301,7 +301,7 @@ def _whole(meter: MeterSpec, objects: Objects, value: object) -> int:
     """
     number = getattr(value, "number", None)
     if number is None:
-        raise _Missing(meter, f"{objects.name} is no integer but {getattr(value, 'problem', value)}")
+        raise _Missing(meter, f"{objects.name} is not an integer but {getattr(value, 'problem', value)}")
     if number < 0:
         raise _Missing(meter, f"{objects.name} is {number}: not measured by this device")
     return int(number)

@@ -92,7 +92,7 @@ def unit_name(folder: str, people: frozenset[str] = frozenset()) -> str:
     """Return `unit:<name>` of a service's control group, in the wire's letters.
 
     OTHER_UNITS when the name may be a person's. The name has no instance (it may be a person, a host, a
-    session), no number of a person, machine or container, and no word of `people`.
+    session), no number of a person, machine or container, no word of `people`.
     """
     name = folder.removesuffix(".service").partition("@")[0]
     if not name.isascii() or "\\" in _ESCAPED.sub("", name):

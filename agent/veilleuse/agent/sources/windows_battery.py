@@ -39,7 +39,7 @@ BATTERY_INTERFACE: Final = "{72631E54-78A4-11D0-BCF7-00AA00B7B32A}"
 """GUID_DEVICE_BATTERY."""
 QUERY_TAG, QUERY_INFORMATION, QUERY_STATUS = 0x294040, 0x294044, 0x29404C
 BATTERY_CEILING_MILLIWATTS: Final = 500_000
-"""As on Linux: twice the most of USB Power Delivery 3.1."""
+"""Same ceiling as on Linux: twice the most of USB Power Delivery 3.1."""
 MAX_BATTERIES: Final = 8
 _AT_ONCE: Final = b"\0\0\0\0"
 

@@ -96,7 +96,7 @@ class Devices:
     def __init__(self, calls: DeviceCalls) -> None:
         self._calls = calls
         self._open: dict[str, _Device | None] = {}
-        """None = the device was there, and must be opened again."""
+        """Path → device; None = the device must be opened again."""
         self._channels_of: dict[str, tuple[EnergyChannel, ...]] = {}
 
     def open(self) -> tuple[tuple[object, str], ...]:
@@ -234,7 +234,7 @@ class PerformanceCounters:
 
 
 PACKAGE_CEILING_WATTS: Final = 1_000.0
-"""As for RAPL on Linux: twice the largest processor package of 2025."""
+"""Same ceiling as for RAPL on Linux: twice the largest processor package of 2025."""
 CLUSTER_CEILING_WATTS: Final = 400.0
 MACHINE_CEILING_WATTS: Final = 1_000.0
 """Only portable machines meter themselves in this way; USB Power Delivery 3.1 gives 240 W."""
@@ -392,7 +392,9 @@ class WindowsEmi:
             found += _build_channels(usb, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
         if not found:
             seen = ", ".join(sorted({name for _, name in named if name})[:8])
-            raise NothingThere(f"the energy meters tell no whole processor and no whole machine, only {seen}")
+            raise NothingThere(
+                f"the energy meters measure no whole processor and no whole machine, only {seen}"
+            )
         return tuple(found)
 
     def _without_mirrors(

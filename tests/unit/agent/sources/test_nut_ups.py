@@ -150,7 +150,7 @@ def test_a_driver_that_has_told_nothing_yet(upsd):
     """upsd says WAIT for a driver it has just found: failed now, and no worse variable is chosen for good."""
     upsd.variables = {"ups.status": "WAIT", "ups.load": "20", "ups.realpower.nominal": "800"}
     one = source(upsd)
-    with pytest.raises(ReadFailed, match="nothing yet"):
+    with pytest.raises(ReadFailed, match="no values yet"):
         one.open()
     upsd.variables |= {"ups.status": "OL", "ups.realpower": "187.5"}
     one.open()

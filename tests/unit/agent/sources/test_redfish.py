@@ -93,7 +93,7 @@ def test_sleds_that_are_said_to_be_apart_are_added():
     [
         ("two_sleds", "", "holds 2 machines"),
         ("enclosure", "", "holds 2 machines"),
-        ("unexplained", "", "nothing says how they relate"),
+        ("unexplained", "", "does not show how they relate"),
         ("enclosure", "Enclosure,Node1", "would count twice"),
         ("enclosure", "Node9", "no chassis 'Node9'"),
         ("flat", "motherboard", "shows no power"),
@@ -286,7 +286,7 @@ def test_a_busy_service_is_left_in_peace(tmp_path, authority, at_once, status, a
         with pytest.raises(ReadFailed, match="busy"):
             source.read()
         asked = len(device.asked)
-        with pytest.raises(ReadFailed, match="left in peace"):
+        with pytest.raises(ReadFailed, match="asked for a pause"):
             source.read()
         assert len(device.asked) == asked
 
