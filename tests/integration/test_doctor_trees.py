@@ -96,7 +96,7 @@ def test_a_laptop(tmp_path):
     }
     assert not_counted(result, "linux_hwmon") == {
         "hwmon0 coretemp": "shows no power and no energy",
-        "hwmon1 BAT0": "unknown: nobody can say what hangs on it",
+        "hwmon1 BAT0": "unknown: it is not known what it feeds",
     }
     hwmon = sources(result)["linux_hwmon"]
     assert (hwmon["word"], hwmon["remedy"]) == ("no_device", "servers: load the module acpi_power_meter")

@@ -88,7 +88,7 @@ def test_what_the_server_does_not_have(nut):
     """A wrong name tells the right ones; no watts, no outlet: unavailable; no driver: a failed read, it may come."""
     with pytest.raises(SourceUnavailable, match="it has: epdu, load_only, orphan, real_power"):
         opened(nut, "rack")
-    with pytest.raises(SourceUnavailable, match="tells no power"):
+    with pytest.raises(SourceUnavailable, match="reports no power"):
         opened(nut, "volt_amperes")
     with pytest.raises(SourceUnavailable, match=r"outlet\.2\.realpower"):
         opened(nut, "real_power", outlet=2)

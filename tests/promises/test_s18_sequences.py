@@ -247,7 +247,7 @@ def test_changes_of_grain_over_the_days_when_clocks_change(start, steps, first):
         records += fold.add(Tick(now, length, State.ON_IDLE, Supply.AC))
         now += length
         if what == "change":
-            records += fold.regrain(*grain)
+            records += fold.change_grain(*grain)
         elif what != "go on":
             own = grain if "change" in what else (fold.population, fold._period_milliseconds)
             fold, closed = Fold.from_json(fold.to_json(), *own)

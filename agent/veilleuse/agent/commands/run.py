@@ -36,12 +36,12 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
         reset_if_clone(settings)
         return 0
-    from veilleuse.agent.resident.process import AGAIN
+    from veilleuse.agent.resident.process import RESTART
     from veilleuse.agent.resident.process import run as measure
 
     while (code := _run_check(parsed)) == 0 and (
         code := measure(settings, parsed.config, service_manager())
-    ) == AGAIN:
+    ) == RESTART:
         pass
     return code
 

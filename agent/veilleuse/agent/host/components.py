@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is built into the machine: memory modules. For the facts alone; numbers, never a serial number.
+"""Counts the memory modules built into the machine, for the facts. Reads numbers, never a serial number.
 
-Sources: SMBIOS 3.7 (DSP0134), type 17; systemd's udev helper dmi_memory_id, which reads the same table as root at every boot and
-leaves it where everybody may read; kernel Documentation/driver-api/edac.rst.
-Nothing is kept from enrolment, when root could read more: it would grow old.
+Sources: SMBIOS 3.7 (DSP0134), type 17; systemd's udev helper dmi_memory_id; kernel
+Documentation/driver-api/edac.rst. The helper reads the SMBIOS table as root at every boot, and every user may
+read its result. The count is not stored at enrolment, when root could read more: it would become outdated.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _LARGEST_BYTES: Final = 1 << 20
 _MEMORY_DEVICE: Final = 17
 _END_OF_TABLE: Final = 127
 _SOLDERED_CODES: Final = frozenset({0x05, 0x0B, 0x10})
-"""SMBIOS 7.18.1: Chip, Row of chips, Die."""
+"""Form factors of soldered memory. SMBIOS 7.18.1: Chip, Row of chips, Die."""
 _SOLDERED_NAMES: Final = frozenset({"Chip", "Row Of Chips", "Die"})
-"""The same as dmi_memory_id writes them."""
+"""The same form factors, as dmi_memory_id writes them."""
 _SIZE_LINE: Final = re.compile(r"E:MEMORY_DEVICE_(\d{1,4})_SIZE=(\d{1,20})")
 _FORM_LINE: Final = re.compile(r"E:MEMORY_DEVICE_(\d{1,4})_FORM_FACTOR=([A-Za-z -]{1,32})")
 
 
 class Parts(NamedTuple):
-    """What is built in, and the power plan; None = not known."""
+    """Built-in parts and power plan; None = not known."""
 
     memory_modules: int | None = None
     plan: PowerPlan = PowerPlan(None, None)
@@ -37,9 +37,10 @@ class Parts(NamedTuple):
 
 
 def memory_modules(sysfs: str, root: str) -> int | None:
-    """Modules in their slots; None when not known, or when the memory is soldered. Below `root` are /run and the rest.
+    """Count the memory modules in slots; None when not known, or when the memory is soldered.
 
-    Asked in order: what udev left, the table itself (root alone may read it), the error counters of ECC memory.
+    `root` is the folder of /run and the other system folders. Tries in order: udev's database, the SMBIOS
+    table (only root may read it), the error counters of ECC memory.
     """
     return (
         modules_of_udev(_text(f"{root}/run/udev/data/+dmi:id"))
@@ -49,7 +50,7 @@ def memory_modules(sysfs: str, root: str) -> int | None:
 
 
 def modules_of_udev(text: str) -> int | None:
-    """Of udev's database: devices with a size. The lines with serial numbers beside them are not looked at."""
+    """Count the devices with a size in udev's database. Lines with serial numbers are not read."""
     sizes = dict(_SIZE_LINE.findall(text))
     forms = dict(_FORM_LINE.findall(text))
     found = [slot for slot, size in sizes.items() if int(size) and forms.get(slot) not in _SOLDERED_NAMES]
@@ -57,7 +58,7 @@ def modules_of_udev(text: str) -> int | None:
 
 
 def modules_of_table(table: bytes) -> int | None:
-    """Of the SMBIOS table: structures of type 17 with a size; whatever the bytes are, a number or None."""
+    """Count the type 17 structures with a size in the SMBIOS table. Any bytes give a number or None."""
     found = position = 0
     while position + 4 <= len(table):
         kind, length = table[position], table[position + 1]
@@ -66,7 +67,7 @@ def modules_of_table(table: bytes) -> int | None:
         if kind == _MEMORY_DEVICE and length >= 0x0F and position + length <= len(table):
             size = int.from_bytes(table[position + 0x0C : position + 0x0E], "little")
             soldered = table[position + 0x0E] in _SOLDERED_CODES
-            found += size not in (0, 0xFFFF) and not soldered  # 0: empty slot, 0xFFFF: not known
+            found += size not in (0, 0xFFFF) and not soldered  # 0: empty slot, 0xFFFF: unknown size
         end = table.find(b"\0\0", position + length)
         if end < 0:
             break
@@ -75,7 +76,7 @@ def modules_of_table(table: bytes) -> int | None:
 
 
 def _modules_of_edac(folder: str) -> int | None:
-    """A `dimmN` is a module; a `rankN`, as some drivers have it, is not."""
+    """Count the modules that EDAC names `dimmN`. A `rankN`, which some drivers show, is not a module."""
     found = 0
     for controller in _names(folder):
         for name in _names(f"{folder}/{controller}"):
@@ -89,7 +90,7 @@ def _text(path: str) -> str:
 
 
 def _bytes(path: str) -> bytes:
-    """Empty when it cannot be read."""
+    """Return the file's bytes; empty when it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(_LARGEST_BYTES)

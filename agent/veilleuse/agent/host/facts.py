@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the machine is, as the wire's Facts. Never a serial number, a name or a user."""
+"""Builds the wire's Facts about the machine. They never hold a serial number, a name or a user."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _PLAIN: Final = (
     "solid_state_disks",
     "virtualisation",
 )
-"""Fields that Machine and Facts share by name and unit; None stays unset."""
+"""Fields that Machine and Facts share by name and unit. None stays unset."""
 
 
 def own_facts(settings: AgentSettings) -> pb.Facts:
-    """The facts of this machine."""
+    """Return the facts of this machine."""
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
     machine = detect_here(sysfs, procfs, device_class=settings.measure.device_class)
     return host_facts(machine, parts_here(machine, sysfs))
 
 
 def parts_here(machine: Machine, sysfs: str) -> Parts:
-    """Of this very machine, as its system tells them; `sysfs` is Linux' own."""
+    """Read the parts of this machine from its operating system; `sysfs` is used on Linux only."""
     return cast("Parts", load_module("facts").parts_here(machine, sysfs))
 
 
@@ -42,7 +42,7 @@ _NOTHING: Final = Parts()
 
 
 def host_facts(machine: Machine, parts: Parts = _NOTHING) -> pb.Facts:
-    """The facts as they are now; what is not known is not set."""
+    """Return the current facts; a fact that is not known is not set."""
     facts = pb.Facts(device_class=f"DEVICE_CLASS_{machine.device_class.upper()}")
     for name in _PLAIN:
         value = getattr(machine, name)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the machine is: form, processor, memory, disks. Never a serial number or a name.
+"""Detects the machine's form, processor, memory and disks. Never a serial number or a name.
 
 Sources: kernel Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, types 1 to 3; proc(5).
 """
@@ -59,9 +59,12 @@ _PLACEHOLDERS: Final = frozenset(
         "0",
     }
 )
-"""What makers of boards leave in DMI where a vendor of machines should have written. Compared in lower case."""
+"""DMI placeholders that board makers leave where the machine's vendor should write.
+
+Compared in lower case.
+"""
 _ELSEWHERE: Final = ("/usb", "/session", "/rport-", "/nvme-fabrics/")
-"""In the path of a disk: USB, iSCSI, Fibre Channel, NVMe over a network."""
+"""Parts of the path of an external disk: USB, iSCSI, Fibre Channel, NVMe over a network."""
 
 
 class Machine(NamedTuple):
@@ -69,21 +72,24 @@ class Machine(NamedTuple):
 
     device_class: DeviceClass
     virtualisation: str
-    """none, kvm, vmware, hyperv, xen, container, unknown."""
+    """One of none, kvm, vmware, hyperv, xen, container, unknown."""
     has_battery: bool
     vendor: str | None
     model: str | None
     cpu_model: str | None
     cpu_count: int | None
-    """Logical."""
+    """Number of logical processors."""
     memory_bytes: int | None
     hard_disks: int | None
-    """Rotating."""
+    """Number of rotating disks."""
     solid_state_disks: int | None
 
 
 def detect(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
-    """Read the facts from the files of Linux. `device_class` is the setting that overrules detection; empty = detect."""
+    """Read the facts from Linux files.
+
+    `device_class` is the setting that overrides detection; empty = detect.
+    """
     root = root_of(sysfs)
     cpu = _cpu_facts(_text(f"{procfs}/cpuinfo"))
     kind = virtualisation(sysfs, procfs, root, cpu.flags)
@@ -108,12 +114,18 @@ def detect(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
 
 
 def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
-    """Of this very machine, as its system tells it; `sysfs` and `procfs` are Linux' own. `device_class` as in `detect`."""
+    """Detect this machine through its operating system.
+
+    `sysfs` and `procfs` are used on Linux only. `device_class` is as in `detect`.
+    """
     return cast("Machine", load_module("facts").detect_here(sysfs, procfs, device_class=device_class))
 
 
 def root_of(sysfs: str) -> str:
-    """What /etc and /run lie below: the folder that `sysfs` is in, so that a captured tree is never mixed with this machine."""
+    """Return the folder that holds /etc and /run: the parent of `sysfs`.
+
+    So a captured tree is never mixed with the files of this machine.
+    """
     return os.path.dirname(sysfs.rstrip("/")).rstrip("/")
 
 
@@ -121,7 +133,7 @@ class _Cpu(NamedTuple):
     model: str | None
     processors: int
     flags: str
-    """Of the first one; empty where processors have none."""
+    """Flags of the first processor; empty where processors have none."""
 
 
 def _cpu_facts(cpuinfo: str) -> _Cpu:
@@ -140,14 +152,15 @@ def _cpu_facts(cpuinfo: str) -> _Cpu:
 
 
 def vendor_and_model(read: Callable[[str], str]) -> tuple[str | None, str | None]:
-    """Of the machine; of its board where the machine's maker left them empty. `read` gives a text by its name in sysfs.
+    """Return (vendor, model) of the machine, or of its board when the maker left them empty.
 
-    Lenovo has the type number in product_name and the name people know in product_version (ThinkSystem: the other way round,
-    with the type number in brackets behind).
+    `read` returns a text by its name in sysfs. Lenovo writes the type number in product_name and the
+    commercial name in product_version. ThinkSystem does the opposite: product_name holds the commercial name,
+    then the type number in brackets.
     """
-    vendor, model = _named(read("sys_vendor")), _named(read("product_name"))
+    vendor, model = _meaningful_text(read("sys_vendor")), _meaningful_text(read("product_name"))
     if vendor is not None and vendor.lower() == "lenovo":
-        name = _named(read("product_version"))
+        name = _meaningful_text(read("product_version"))
         if (
             name is not None
             and name.lower() != "lenovo"
@@ -157,14 +170,14 @@ def vendor_and_model(read: Callable[[str], str]) -> tuple[str | None, str | None
         elif model is not None:
             model = model.partition("[")[0].strip(" -") or model
     if model is None:
-        board_vendor, board = _named(read("board_vendor")), _named(read("board_name"))
+        board_vendor, board = _meaningful_text(read("board_vendor")), _meaningful_text(read("board_name"))
         if board is not None:
             vendor, model = vendor or board_vendor, board
     return (None if vendor is None else fact_text(vendor)), (None if model is None else fact_text(model))
 
 
-def _named(text: str) -> str | None:
-    """A text of DMI; None when it is a placeholder, or nothing."""
+def _meaningful_text(text: str) -> str | None:
+    """Return a DMI text; None when it is empty or a placeholder."""
     text = text.strip()
     plain = text.lower()
     return (
@@ -175,7 +188,7 @@ def _named(text: str) -> str | None:
 
 
 def class_of(chassis_type: str, kind: str, has_battery: bool) -> DeviceClass:
-    """The form of a machine: its virtualisation, the number of its chassis in SMBIOS, whether a battery feeds it."""
+    """Choose the device class from the virtualisation, the SMBIOS chassis number and a battery's presence."""
     if kind != "none":
         return DeviceClass.VIRTUAL_MACHINE
     chassis = chassis_type.strip()
@@ -195,7 +208,7 @@ def _has_battery(sysfs: str) -> bool:
 
 
 def _disks(sysfs: str, kind: str) -> tuple[int | None, int | None]:
-    """(rotating, solid state) of the disks with hardware behind them; unknown in a virtual machine."""
+    """Return the numbers of (rotating, solid state) built-in disks; unknown in a virtual machine."""
     if kind != "none":
         return None, None
     rotational = [
@@ -207,11 +220,11 @@ def _disks(sysfs: str, kind: str) -> tuple[int | None, int | None]:
 
 
 def _is_built_in(disk: str) -> bool:
-    """Whether a disk has hardware behind it in this case: no stick, no card, no USB disk, no volume of a storage network."""
+    """Tell if a disk is inside the case: no stick, no card, no USB disk, no volume of a storage network."""
     if not os.path.exists(f"{disk}/device"):
         return False
     if _text(f"{disk}/removable").strip() == "1" or _text(f"{disk}/hidden").strip() == "1":
-        return False  # hidden: one path of several to an NVMe disk
+        return False  # hidden: one of several paths to an NVMe disk
     if _text(f"{disk}/device/type").strip() == "SD":
         return False
     place = os.path.realpath(disk)
@@ -227,7 +240,7 @@ def _memory_bytes(meminfo: str) -> int | None:
 
 
 def _text(path: str) -> str:
-    """The file's text; empty when it cannot be read."""
+    """Return the file's text; empty when it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(_LARGEST_BYTES).decode("utf-8", "replace")

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a Mac is (platforms/__init__.py): from `sysctl` and the battery alone. Never run on one: docs/macos.md.
+"""Detects a Mac (platforms/__init__.py) from `sysctl` and the battery alone.
 
-Not from `system_profiler` or the platform's registry entry: both give serial numbers beside the rest, and the first takes
-seconds. Sources: sysctl(3), sysctl(8); Apple's pages on how to identify each model by its identifier.
+Never run on a Mac: docs/macos.md.
+
+`system_profiler` and the registry entry of the platform are not read: both return serial numbers too, and the
+first takes seconds. Sources: sysctl(3), sysctl(8); Apple's pages on identifying a model by its identifier.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
 if TYPE_CHECKING:
-    from veilleuse.agent.host.components import Parts  # the sender's: not in the process that stays
+    from veilleuse.agent.host.components import Parts  # used by the sender only, not by the resident process
 
 
 _BY_PREFIX: Final = (
@@ -37,18 +39,25 @@ _BY_IDENTIFIER: Final = {
     **dict.fromkeys(("Mac15,4", "Mac15,5", "Mac16,2", "Mac16,3"), DeviceClass.ALL_IN_ONE),
     "Mac14,8": DeviceClass.TOWER,
 }
-"""Since 2022 the identifier does not say the form: Mac Studio (drawing as much as a small desktop), Mac mini, iMac, Mac Pro. Apple, 2025."""
+"""Device class of the models whose identifier does not name it, as since 2022.
+
+Mac Studio (its power is that of a small desktop), Mac mini, iMac, Mac Pro. Source: Apple, 2025.
+"""
 
 
 def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine:
-    """As `machine.detect_here`; there is nothing to read in those folders."""
+    """Implement `machine.detect_here`; the two folders are not used."""
     from veilleuse.agent.platforms.macos.system import real_calls
 
     return machine_of(real_calls(), has_battery=_has_battery(), device_class=device_class)
 
 
 def parts_here(machine: Machine, _sysfs: str) -> Parts:
-    """The power plan. Memory is soldered or not told without a serial number beside it; so are graphics cards and displays."""
+    """Read the power plan.
+
+    Memory is soldered, or macOS reports it only with a serial number. It is the same for graphics cards and
+    displays.
+    """
     from veilleuse.agent.host.components import Parts
     from veilleuse.agent.platforms.macos.system import real_calls
 
@@ -60,7 +69,7 @@ def parts_here(machine: Machine, _sysfs: str) -> Parts:
 
 
 def machine_of(calls: MacosCallTable, *, has_battery: bool, device_class: str = "") -> Machine:
-    """The facts in what the kernel says of itself; what it does not is not known."""
+    """Build the facts from the kernel's values; a value that is missing is not known."""
     model = text(calls, "hw.model")
     virtual = number(calls, "kern.hv_vmm_present") == 1
     found = _class_of(model, virtual=virtual, has_battery=has_battery)
@@ -108,37 +117,41 @@ _ON_MAINS: Final = "AC Power"
 _DISPLAY: Final = "Display Sleep Timer"
 _SLEEP: Final = "System Sleep Timer"
 _LONGEST_MINUTES: Final = 7 * 1_440
-"""Beyond a week a timeout is none, as on Windows."""
+"""Longest timeout, one week; a longer one counts as never, as on Windows."""
 _SECONDS_PER_MINUTE: Final = 60
 _LARGEST_BYTES: Final = 1 << 20
 
 
 def power_plan(folder: Path, host_uuid: str) -> PowerPlan:
-    """Of the first file that tells of mains: this hardware's own (others may have come with a copied disk), or the plain one.
+    """Read the power plan from the first file that has settings for mains.
 
-    `host_uuid`: empty = not known.
+    The file of this hardware comes first, then the file without an identifier. Other files may come from a
+    copied disk. `host_uuid`: empty = not known.
     """
     names = ([f".{host_uuid}"] if host_uuid else []) + [""]
     for name in names:
-        told = _mains(folder / f"com.apple.PowerManagement{name}.plist")
-        if told is not None:
-            return PowerPlan(_seconds(told.get(_DISPLAY)), _seconds(told.get(_SLEEP)))
+        settings = _mains(folder / f"com.apple.PowerManagement{name}.plist")
+        if settings is not None:
+            return PowerPlan(_seconds(settings.get(_DISPLAY)), _seconds(settings.get(_SLEEP)))
     return PowerPlan(None, None)
 
 
 def _mains(path: Path) -> dict[object, object] | None:
-    """None when there is no such file, when it is no property list, or when it does not tell of mains."""
+    """Return the mains settings; None when the file is missing, is no property list, or has none."""
     try:
         with path.open("rb") as file:
-            told = plistlib.loads(file.read(_LARGEST_BYTES))
+            settings = plistlib.loads(file.read(_LARGEST_BYTES))
     except (OSError, ExpatError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
         return None
-    mains = told.get(_ON_MAINS) if isinstance(told, dict) else None
+    mains = settings.get(_ON_MAINS) if isinstance(settings, dict) else None
     return mains if isinstance(mains, dict) else None
 
 
 def _seconds(minutes: object) -> int | None:
-    """0 is never, as pmset writes it; None for what is no number of minutes."""
+    """Convert minutes to seconds; pmset writes 0 for never.
+
+    None when the value is not a number of minutes.
+    """
     if isinstance(minutes, bool) or not isinstance(minutes, int) or minutes < 0:
         return None
     return minutes * _SECONDS_PER_MINUTE if minutes <= _LONGEST_MINUTES else NEVER

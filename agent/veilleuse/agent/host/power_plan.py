@@ -1,12 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The power plan on mains, as far as a service without a session can truly know it: from files of the system, never of a home.
+"""Reads the part of the power plan on mains that a service without a session can know.
 
-What a user may change is not known here, whatever the default says: a default of GNOME or KDE counts when it is locked. A
-default of logind counts always, as no user can change it; what may make the machine sleep sooner does not make it later.
+It reads system files, never a home directory.
 
-Sources: logind.conf(5), sleep.conf(5), systemd.time(7), systemd.unit(5); dconf(7) and dconf's update of keyfiles; KDE's
-configuration files, `[$i]`. Tried against systemd-analyze and dconf: tests/unit/agent/host/test_powerplan.py.
+A setting that a user may change is not known here, whatever its default. So a GNOME or KDE default counts
+only when it is locked. A logind default always counts, because no user can change it. A second setting can
+only make the machine sleep sooner, not later.
+
+Sources: logind.conf(5), sleep.conf(5), systemd.time(7), systemd.unit(5); dconf(7) and dconf's update of
+keyfiles; KDE's configuration files, `[$i]`. Compared with systemd-analyze and dconf:
+tests/unit/agent/host/test_powerplan.py.
 """
 
 from __future__ import annotations
@@ -22,14 +26,14 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 NEVER: Final = 0
 _LARGEST_BYTES: Final = 256 * 1024
 _SYSTEMD: Final = ("etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
-"""systemd.conf(5): the first directory wins for a file of the same name."""
+"""Configuration directories. systemd.conf(5): the first one wins for files of the same name."""
 _ENDING_ACTIONS: Final = frozenset(
     {"suspend", "hibernate", "hybrid-sleep", "suspend-then-hibernate", "sleep", "poweroff", "halt"}
 )
-"""IdleAction= after which the machine is not on any more."""
+"""Values of IdleAction= after which the machine is no longer on."""
 _POWER_OFF_ACTIONS: Final = frozenset({"poweroff", "halt"})
 _DEFAULT_IDLE_SECONDS: Final = 1_800
-"""logind.conf(5): IdleActionSec=30min."""
+"""Default of logind.conf(5): IdleActionSec=30min."""
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Zµ]*)\s*")
 _UNITS: Final = {
     **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1.0),
@@ -43,41 +47,44 @@ _UNITS: Final = {
 _GNOME_POWER: Final = "/org/gnome/settings-daemon/plugins/power"
 _GNOME_IDLE: Final = "/org/gnome/desktop/session/idle-delay"
 _KDE_FILES: Final = ("etc/xdg/powerdevilrc", "etc/xdg/powermanagementprofilesrc")
-"""Plasma 6, Plasma 5."""
+"""Files of Plasma 6 and of Plasma 5."""
 
 
 class PowerPlan(NamedTuple):
-    """Seconds on mains; NEVER = 0; None = not known, or a user may change it."""
+    """Delays on mains, in seconds; NEVER = 0; None = not known, or a user may change it."""
 
     display_off_ac_seconds: int | None
     sleep_ac_seconds: int | None
 
 
 def power_plan(root: str | Path = "/") -> PowerPlan:
-    """What the files below `root` say; those that cannot be read say nothing."""
+    """Read the plan from the files below `root`; a file that cannot be read is ignored."""
     base = Path(root)
     action, idle_seconds = idle_action(base)
-    sleep = _one_of(_desktop_sleep(base))
+    sleep = _agreed_value(_desktop_sleep(base))
     if not may_sleep(base):
         sleep = NEVER
         action = action if action in _POWER_OFF_ACTIONS else "ignore"
     if action in _ENDING_ACTIONS and idle_seconds:
         sleep = min(sleep or idle_seconds, idle_seconds)
-    return PowerPlan(_one_of(_desktop_display_off(base)), sleep)
+    return PowerPlan(_agreed_value(_desktop_display_off(base)), sleep)
 
 
 # ----------------------------------------------------------------------------------------- systemd
 
 
 def idle_action(root: Path) -> tuple[str, int]:
-    """(IdleAction, IdleActionSec in seconds; 0 = never) of logind, its drop-ins included."""
-    told = _systemd_settings(root, "logind.conf", "Login")
-    seconds = span_seconds(told.get("IdleActionSec", "")) if told.get("IdleActionSec") else None
-    return told.get("IdleAction") or "ignore", _DEFAULT_IDLE_SECONDS if seconds is None else seconds
+    """Return (IdleAction, IdleActionSec in seconds; 0 = never) of logind, with its drop-ins."""
+    settings = _systemd_settings(root, "logind.conf", "Login")
+    seconds = span_seconds(settings.get("IdleActionSec", "")) if settings.get("IdleActionSec") else None
+    return settings.get("IdleAction") or "ignore", _DEFAULT_IDLE_SECONDS if seconds is None else seconds
 
 
 def may_sleep(root: Path) -> bool:
-    """Whether systemd lets the machine sleep at all: not when sleep.target is masked, nor when sleep.conf forbids all ways."""
+    """Tell if systemd lets the machine sleep.
+
+    False when sleep.target is masked or sleep.conf forbids all ways.
+    """
     for folder in _SYSTEMD[:2]:
         unit = root / folder / "system" / "sleep.target"
         try:
@@ -85,14 +92,17 @@ def may_sleep(root: Path) -> bool:
                 return False
         except OSError:
             continue
-    told = _systemd_settings(root, "sleep.conf", "Sleep")
-    # The combined ways are allowed when both of theirs are (sleep.conf(5)), unless the file says otherwise.
+    settings = _systemd_settings(root, "sleep.conf", "Sleep")
+    # A combined way is allowed when both of its ways are (sleep.conf(5)), unless the file says otherwise.
     ways = ("AllowSuspend", "AllowHibernation")
-    return not all(told.get(way, "yes").lower() in ("no", "false", "off", "0", "n", "f") for way in ways)
+    return not all(settings.get(way, "yes").lower() in ("no", "false", "off", "0", "n", "f") for way in ways)
 
 
 def span_seconds(text: str) -> int | None:
-    """Whole seconds of systemd.time(7)'s spans, e.g. `1h 30min`, `90`; `infinity` is 0, never; None when it is not one."""
+    """Convert a systemd.time(7) span to whole seconds, e.g. `1h 30min` or `90`.
+
+    `infinity` gives 0, which means never. None when the text is not a span.
+    """
     text = text.strip()
     if text == "infinity":
         return NEVER
@@ -107,29 +117,32 @@ def span_seconds(text: str) -> int | None:
 
 
 def _systemd_settings(root: Path, name: str, section: str) -> dict[str, str]:
-    """The main file, the first that is found, then all drop-ins by name, the same name from the first directory only."""
+    """Read the settings of the first main file found, then of all drop-ins in the order of their names.
+
+    When two directories hold drop-ins of the same name, only the first counts.
+    """
     main = next((path for folder in _SYSTEMD if (path := root / folder / name).exists()), None)
     drop_ins: dict[str, Path] = {}
     for folder in _SYSTEMD:
         for path in _files(root / folder / f"{name}.d", ".conf", or_hidden=True):
             drop_ins.setdefault(path.name, path)
-    told: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for path in (*((main,) if main is not None else ()), *(drop_ins[key] for key in sorted(drop_ins))):
         for group, key, value in _assignments(_text(path), ";#"):
             if group == section:
-                told[key] = value  # an empty value takes the former back: the default
-    return told
+                settings[key] = value  # an empty value restores the default
+    return settings
 
 
 # ------------------------------------------------------------------------------------------- dconf
 
 
 def locked_gnome(root: Path) -> dict[str, str]:
-    """Key → GVariant text, of the system's dconf databases that sessions use, as far as it is locked there."""
+    """Return key → GVariant text of the locked keys in the system's dconf databases that sessions use."""
     found: dict[str, str] = {}
     for database in _databases(root):
         if not (root / "etc/dconf/db" / database).is_file():
-            continue  # never compiled by `dconf update`: not in force
+            continue  # never compiled by `dconf update`, so not in force
         folder = root / "etc/dconf/db" / f"{database}.d"
         locks = tuple(
             line.strip()
@@ -138,16 +151,16 @@ def locked_gnome(root: Path) -> dict[str, str]:
             if line.startswith("/")
         )
         values: dict[str, str] = {}
-        for path in _files(folder, ""):  # of two files the later name has the last word
+        for path in _files(folder, ""):  # the last file by name wins
             values |= {f"/{group}/{key}": value for group, key, value in _assignments(_text(path), "#")}
         for key, value in values.items():
-            if key in locks:  # the lowest database that locks a key decides: it comes last
+            if key in locks:  # the last database that locks a key wins
                 found[key] = value
     return found
 
 
 def _databases(root: Path) -> list[str]:
-    """Of the profile `user`; without one dconf knows no database of the system."""
+    """Return the system databases of the profile `user`; without this profile dconf uses none."""
     for folder in ("etc/dconf/profile", "usr/local/share/dconf/profile", "usr/share/dconf/profile"):
         if (profile := root / folder / "user").is_file():
             lines = (line.partition("#")[0].strip() for line in _text(profile).splitlines())
@@ -166,7 +179,7 @@ def _gnome_seconds(value: str | None) -> int | None:
 
 
 def _desktop_sleep(root: Path) -> Iterator[int]:
-    """What each desktop's locked settings say."""
+    """Yield the sleep delay of each desktop's locked settings, in seconds."""
     gnome = locked_gnome(root)
     kind = (gnome.get(f"{_GNOME_POWER}/sleep-inactive-ac-type") or "").strip("'\"")
     seconds = _gnome_seconds(gnome.get(f"{_GNOME_POWER}/sleep-inactive-ac-timeout"))
@@ -186,7 +199,7 @@ def _desktop_sleep(root: Path) -> Iterator[int]:
     if (old := kde.get("AC/SuspendSession/idleTime", "")).isdigit() and kde.get(
         "AC/SuspendSession/suspendType"
     ) in ("1", "2", "8"):
-        yield int(old) // MILLISECONDS_PER_SECOND  # Plasma 5 counts in ms here
+        yield int(old) // MILLISECONDS_PER_SECOND  # Plasma 5 stores milliseconds here
 
 
 def _desktop_display_off(root: Path) -> Iterator[int]:
@@ -199,11 +212,14 @@ def _desktop_display_off(root: Path) -> Iterator[int]:
     elif (after := kde.get("AC/Display/TurnOffDisplayIdleTimeoutSec", "")).isdigit():
         yield int(after)
     elif (old := kde.get("AC/DPMSControl/idleTime", "")).isdigit():
-        yield int(old)  # Plasma 5 counts in s here
+        yield int(old)  # Plasma 5 stores seconds here
 
 
 def _locked_kde(root: Path) -> dict[str, str]:
-    """`group/subgroup/key` → value of what `[$i]` makes immutable: the file, a group or one key."""
+    """Return `group/subgroup/key` → value of the settings that `[$i]` makes immutable.
+
+    `[$i]` may apply to the file, a group or one key.
+    """
     found: dict[str, str] = {}
     for name in _KDE_FILES:
         whole, group_locked, group = False, False, ""
@@ -222,9 +238,12 @@ def _locked_kde(root: Path) -> dict[str, str]:
     return found
 
 
-def _one_of(said: Iterator[int]) -> int | None:
-    """What all say; None when nobody does, or two desktops differ: which one runs is not known here."""
-    values = set(said)
+def _agreed_value(delays: Iterator[int]) -> int | None:
+    """Return the only value; None when there is none or two desktops differ.
+
+    The desktop that runs is not known here.
+    """
+    values = set(delays)
     return values.pop() if len(values) == 1 else None
 
 
@@ -232,7 +251,7 @@ def _one_of(said: Iterator[int]) -> int | None:
 
 
 def _assignments(text: str, comment: str) -> Iterator[tuple[str, str, str]]:
-    """(section, key, value) of a file in the manner of INI."""
+    """Yield (section, key, value) of a file in INI format."""
     section = ""
     for line in text.splitlines():
         line = line.strip()
@@ -246,7 +265,11 @@ def _assignments(text: str, comment: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _files(folder: Path, suffix: str, *, or_hidden: bool = False) -> list[Path]:
-    """`or_hidden`: also links to /dev/null, which hide a file of the same name in a later directory: systemd.conf(5)."""
+    """List the files with this suffix, sorted by name.
+
+    `or_hidden` also lists links to /dev/null. Such a link hides a file of the same name in a later directory:
+    systemd.conf(5).
+    """
     try:
         found = sorted(path for path in folder.iterdir() if path.name.endswith(suffix))
         return [
@@ -257,7 +280,7 @@ def _files(folder: Path, suffix: str, *, or_hidden: bool = False) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    """Empty when it cannot be read."""
+    """Return the file's text; empty when it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(_LARGEST_BYTES).decode("utf-8", "replace")

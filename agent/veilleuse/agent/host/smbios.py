@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The firmware's SMBIOS table, as far as it names the machine. Pure; whatever the bytes are, it is texts or nothing.
+"""Parses the names in the firmware's SMBIOS table. Pure; any bytes give texts or nothing.
 
-Linux' kernel shows the same texts as files (/sys/class/dmi/id) under the names used here. Serial numbers, asset tags and the UUID
-are in the table too: no field of theirs is ever looked at. Source: SMBIOS 3.7 (DSP0134), 6.1 and types 0 to 3.
+The Linux kernel shows the same texts as files (/sys/class/dmi/id), under the names used here. The table also
+holds serial numbers, asset tags and the UUID: this module never reads those fields. Source: SMBIOS 3.7
+(DSP0134), 6.1 and types 0 to 3.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import Final, NamedTuple
 
 LARGEST_TABLE_BYTES: Final = 1 << 20
 _RAW_HEADER_BYTES: Final = 8
-"""Windows' RawSMBIOSData: method, major, minor, revision, then the length in four bytes. Source: GetSystemFirmwareTable."""
+"""Size of the header of Windows' RawSMBIOSData: method, major, minor, revision, then the length in four
+bytes.
+
+Source: GetSystemFirmwareTable.
+"""
 _HEADER_BYTES: Final = 4
 _END_OF_TABLE: Final = 127
 _CHASSIS: Final = 3
@@ -22,7 +27,7 @@ _TEXTS: Final = {
     1: {"sys_vendor": 0x04, "product_name": 0x05, "product_version": 0x06},
     2: {"board_vendor": 0x04, "board_name": 0x05},
 }
-"""Type → name in sysfs → offset of the number of its text."""
+"""Structure type → name in sysfs → offset of the text's number."""
 
 
 class Structure(NamedTuple):
@@ -30,19 +35,19 @@ class Structure(NamedTuple):
 
     kind: int
     data: bytes
-    """Formatted part, its header of four bytes included."""
+    """Formatted part, with its header of four bytes."""
     texts: tuple[bytes, ...]
-    """Text number 1 comes first."""
+    """Texts of the structure; text number 1 comes first."""
 
 
 def table_of_windows(raw: bytes) -> bytes:
-    """The table inside RawSMBIOSData; empty when there is none."""
+    """Return the table inside RawSMBIOSData; empty when there is none."""
     length = int.from_bytes(raw[4:_RAW_HEADER_BYTES], "little")
     return raw[_RAW_HEADER_BYTES : _RAW_HEADER_BYTES + min(length, LARGEST_TABLE_BYTES)]
 
 
 def structures(table: bytes) -> Iterator[Structure]:
-    """All that are whole, up to the end of the table or the first that is cut off."""
+    """Yield the complete structures, up to the end of the table or the first truncated one."""
     position = 0
     while position + _HEADER_BYTES <= min(len(table), LARGEST_TABLE_BYTES):
         kind, length = table[position], table[position + 1]
@@ -55,14 +60,16 @@ def structures(table: bytes) -> Iterator[Structure]:
 
 
 def dmi_texts(table: bytes) -> dict[str, str]:
-    """Name as in /sys/class/dmi/id → text: makers, names, the number of the chassis type. What is there."""
+    """Return the texts that exist, by their name in /sys/class/dmi/id: makers, names, number of the chassis
+    type.
+    """
     found: dict[str, str] = {}
     for one in structures(table):
         for name, offset in _TEXTS.get(one.kind, {}).items():
             if text := _text(one, offset):
                 found.setdefault(name, text)
         if one.kind == _CHASSIS and len(one.data) > 5:
-            found.setdefault("chassis_type", str(one.data[5] & 0x7F))  # bit 7: there is a lock
+            found.setdefault("chassis_type", str(one.data[5] & 0x7F))  # bit 7: chassis lock present
     return found
 
 

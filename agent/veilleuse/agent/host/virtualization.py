@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whether this is a virtual machine or a container, and of which kind, from what an account without rights can read.
+"""Detects a virtual machine or a container, and its kind, from what an account without rights can read.
 
-Sources: container interface of systemd (/run/systemd/container); kernel Documentation/ABI/stable/sysfs-hypervisor-xen and
-include/xen/interface/features.h; cpuinfo's `hypervisor` flag (CPUID leaf 1, ECX bit 31); DMI texts as hypervisors set them.
+Sources: container interface of systemd (/run/systemd/container); kernel
+Documentation/ABI/stable/sysfs-hypervisor-xen and include/xen/interface/features.h; cpuinfo's `hypervisor`
+flag (CPUID leaf 1, ECX bit 31); DMI texts as hypervisors set them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _BY_DMI: Final = (
     ("bhyve", "unknown"),
 )
 _RENTED_WHOLE: Final = frozenset({"amazon ec2", "google compute engine"})
-"""Their makers let whole machines too, under the same name: there the processor's flag decides."""
+"""Clouds that also rent whole machines under the same name: there the processor's flag decides."""
 _BY_CLOCK: Final = (("kvm-clock", "kvm"), ("hyperv_clocksource", "hyperv"), ("xen", "xen"))
 _CONTAINER_WORDS: Final = ("docker", "libpod", "kubepods", "/lxc", "containerd", "machine.slice/machine-")
 _CONTAINER_FILES: Final = (
@@ -41,25 +42,28 @@ _CONTAINER_FILES: Final = (
     "run/.containerenv",
     ".dockerenv",
 )
-"""Written by systemd in a container, by a manager of the interface, by Podman, by Docker. /proc/1 may be hidden from us."""
+"""Files written by systemd in a container, by a manager of the interface, by Podman, by Docker.
+
+They are needed because /proc/1 may be hidden from us.
+"""
 _LARGEST_BYTES: Final = 64 * 1024
 _XEN_DOM0_BIT: Final = 1 << 11
-"""XENFEAT_dom0."""
+"""Bit of XENFEAT_dom0."""
 
 
 def virtualisation(sysfs: str, procfs: str, root: str, cpu_flags: str) -> str:
-    """none, kvm, vmware, hyperv, xen, container or unknown. A machine inside a virtual one is named by the nearest.
+    """Return none, kvm, vmware, hyperv, xen, container or unknown. When nested, name the innermost one.
 
-    `cpu_flags`: the line of cpuinfo; empty where processors have none (Arm).
+    `cpu_flags` is the line of cpuinfo; empty where processors have none (Arm).
     """
     hypervisor = "hypervisor" in cpu_flags.split()
     if _in_container(procfs, root):
         return "container"
     release = _text(f"{procfs}/sys/kernel/osrelease")
-    if "microsoft" in release.lower():  # WSL 2 is a virtual machine of Hyper-V, WSL 1 none
+    if "microsoft" in release.lower():  # WSL 2 is a Hyper-V virtual machine, WSL 1 is not
         return "hyperv" if "wsl2" in release.lower() else "container"
     if _is_xen_dom0(sysfs, procfs):
-        return "none"  # the privileged domain of Xen drives the hardware
+        return "none"  # Xen's privileged domain drives the hardware
     if _text(f"{sysfs}/hypervisor/type") == "xen":
         return "xen"
     if name := _by_dmi(f"{sysfs}/class/dmi/id", whole=bool(cpu_flags) and not hypervisor):
@@ -96,20 +100,20 @@ def _by_dmi(folder: str, *, whole: bool) -> str:
 
 
 def by_texts(texts: Iterable[str], *, whole: bool) -> str:
-    """The hypervisor that DMI's maker, product and firmware texts name; empty = none.
+    """Return the hypervisor named by the DMI texts of maker, product and firmware; empty = none.
 
-    `whole`: the processor says that no hypervisor is there.
+    `whole`: the processor reports no hypervisor.
     """
-    said = " ".join(texts).lower()
+    texts_lower = " ".join(texts).lower()
     for word, name in _BY_DMI:
-        if word in said and (name != "hyperv" or "microsoft" in said):
-            rented = word in _RENTED_WHOLE and (whole or ".metal" in said or "-metal" in said)
+        if word in texts_lower and (name != "hyperv" or "microsoft" in texts_lower):
+            rented = word in _RENTED_WHOLE and (whole or ".metal" in texts_lower or "-metal" in texts_lower)
             return "none" if rented else name
     return ""
 
 
 def _text(path: str) -> str:
-    """Empty when it cannot be read."""
+    """Return the file's text; empty when it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(_LARGEST_BYTES).decode("utf-8", "replace").strip()

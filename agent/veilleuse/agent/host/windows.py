@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a Windows machine is: from the firmware's table, the registry and the disks. Never a serial number or a name.
+"""Detects a Windows machine from the firmware's table, the registry and the disks.
 
-Sources: Windows documentation, GetSystemFirmwareTable,
-IOCTL_STORAGE_QUERY_PROPERTY (winioctl.h).
+Never a serial number or a name.
+
+Sources: Windows documentation, GetSystemFirmwareTable, IOCTL_STORAGE_QUERY_PROPERTY (winioctl.h).
 """
 
 from __future__ import annotations
@@ -40,14 +41,19 @@ STANDBY_IDLE, HIBERNATE_IDLE = (
 )
 """GUID_STANDBY_TIMEOUT, GUID_HIBERNATE_TIMEOUT."""
 _LONGEST_SECONDS: Final = 7 * 86_400
-"""Beyond a week a timeout is none; Windows' own programs write 0 for never, some tools write 0xFFFFFFFF."""
+"""Longest timeout, one week; a longer one counts as never.
+
+Windows' own programs write 0 for never, some tools write 0xFFFFFFFF.
+"""
 
 
 def power_plan(calls: PowerCalls) -> PowerPlan:
-    """Of the active plan, which is the machine's, not a user's; None for what cannot be read."""
+    """Read the active plan, which belongs to the machine, not to a user; None for a value that cannot be
+    read.
+    """
     standby, hibernate = _seconds(calls, SLEEP, STANDBY_IDLE), _seconds(calls, SLEEP, HIBERNATE_IDLE)
-    told = [seconds for seconds in (standby, hibernate) if seconds]
-    sleep = min(told) if told else (None if standby is None else NEVER)
+    delays = [seconds for seconds in (standby, hibernate) if seconds]
+    sleep = min(delays) if delays else (None if standby is None else NEVER)
     return PowerPlan(_seconds(calls, VIDEO, VIDEO_IDLE), sleep)
 
 
@@ -66,28 +72,34 @@ DEVICE_PROPERTY, SEEK_PENALTY_PROPERTY = 0, 7
 MAX_DISKS: Final = 32
 _LARGEST_DESCRIPTOR_BYTES: Final = 1_024
 _ELSEWHERE: Final = frozenset({0x06, 0x07, 0x09, 0x0C, 0x0D, 0x0E, 0x0F, 0x10})
-"""STORAGE_BUS_TYPE: Fibre Channel, USB, iSCSI, SD, MMC, virtual, file-backed, a pool of Storage Spaces."""
+"""Values of STORAGE_BUS_TYPE for disks outside the case or without hardware of their own.
+
+Fibre Channel, USB, iSCSI, SD, MMC, virtual, file-backed, a pool of Storage Spaces.
+"""
 
 
 def detect_here(
     sysfs: str, procfs: str, *, device_class: str = "", calls: WindowsCallTable | None = None
 ) -> Machine:
-    """As `machine.detect_here`."""
+    """Implement `machine.detect_here`."""
     return detect(calls or table(), device_class=device_class)
 
 
 def parts_here(machine: Machine, sysfs: str, calls: WindowsCallTable | None = None) -> Parts:
-    """As `facts.parts_here`. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
+    """Implement `facts.parts_here`.
+
+    A virtual machine has no parts: its hypervisor's values say nothing about hardware.
+    """
     calls = calls or table()
     plan = power_plan(calls)
     return Parts(plan=plan) if machine.virtualisation != "none" else Parts(memory_modules(calls), plan=plan)
 
 
 def detect(calls: WindowsCallTable, *, device_class: str = "") -> Machine:
-    """Read the facts. `device_class` is the setting that overrules detection; empty = detect."""
+    """Read the facts. `device_class` is the setting that overrides detection; empty = detect."""
     texts = dmi_texts(firmware_table(calls))
-    said = (texts.get(name, "") for name in ("sys_vendor", "product_name", "bios_vendor"))
-    kind = by_texts(said, whole=False) or "none"
+    maker_texts = (texts.get(name, "") for name in ("sys_vendor", "product_name", "bios_vendor"))
+    kind = by_texts(maker_texts, whole=False) or "none"
     battery = _has_battery(calls)
     vendor, model = vendor_and_model(lambda name: texts.get(name, ""))
     hard, solid = _disks(calls) if kind == "none" else (None, None)
@@ -107,7 +119,7 @@ def detect(calls: WindowsCallTable, *, device_class: str = "") -> Machine:
 
 
 def firmware_table(calls: WindowsCallTable) -> bytes:
-    """The SMBIOS table; empty when Windows does not give it."""
+    """Return the SMBIOS table; empty when Windows does not give it."""
     try:
         return table_of_windows(calls.firmware_table())
     except WindowsCallError:
@@ -115,7 +127,7 @@ def firmware_table(calls: WindowsCallTable) -> bytes:
 
 
 def memory_modules(calls: WindowsCallTable) -> int | None:
-    """In their slots; None when not known, or soldered."""
+    """Count the memory modules in slots; None when not known, or when the memory is soldered."""
     return modules_of_table(firmware_table(calls))
 
 
@@ -126,19 +138,19 @@ def _has_battery(calls: WindowsCallTable) -> bool:
 
 
 def _memory_bytes() -> int | None:
-    import psutil  # not needed by a test of the rest
+    import psutil  # tests of the other functions do not need it
 
     return int(psutil.virtual_memory().total) or None
 
 
 def _disks(calls: WindowsCallTable) -> tuple[int | None, int | None]:
-    """(rotating, solid state) of the disks inside the case that say which they are."""
+    """Return the numbers of (rotating, solid state) disks inside the case that report their kind."""
     rotating = [spins for number in range(MAX_DISKS) if (spins := _rotates(calls, number)) is not None]
     return (rotating.count(True), rotating.count(False)) if rotating else (None, None)
 
 
 def _rotates(calls: WindowsCallTable, number: int) -> bool | None:
-    """None when there is no such disk, when it is elsewhere, or when it does not say."""
+    """Tell if a disk rotates; None when it is missing, is outside the case, or does not report its kind."""
     try:
         handle = calls.open(rf"\\.\PhysicalDrive{number}", read=False)
     except WindowsCallError:

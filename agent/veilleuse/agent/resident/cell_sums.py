@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one tick adds to one cell, and how a tick is split between several. Pure; nothing is lost in splitting."""
+"""Adds the values of one tick to a cell, and splits a tick between cells. Pure; splitting loses nothing."""
 
 from __future__ import annotations
 
@@ -25,27 +25,30 @@ from veilleuse.wire.vocabulary import Population, State
 
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 UNITS_WHILE_GROWING: Final = 4 * MAX_UNITS_PER_CELL
-"""A unit that is small at first may grow: only beyond this are the smallest merged before the record is encoded."""
+"""Number of units above which the smallest are merged before the record is encoded.
+
+The limit is higher than in a record, because a unit that is small at first may grow.
+"""
 
 
 class Share(NamedTuple):
     """The part of a tick's additive values that falls on one piece of its time."""
 
     energies: tuple[tuple[Point, int, int], ...] = ()
-    """(point, millijoules, covered milliseconds)."""
+    """Tuples (point, millijoules, covered milliseconds)."""
     cpu_busy_milliseconds: int | None = None
     gaps: tuple[tuple[str, int], ...] = ()
-    """(source, milliseconds)."""
+    """Tuples (source, milliseconds)."""
     units: tuple[tuple[str, int], ...] = ()
-    """(unit, CPU milliseconds)."""
+    """Tuples (unit, CPU milliseconds)."""
 
 
 EMPTY: Final = Share()
 
 
-def shares(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
-    """One share per piece; over the pieces every value sums to the tick's exactly."""
-    whole = _whole(tick)
+def split_tick(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
+    """Return one share per piece; each value summed over the pieces equals the tick's value exactly."""
+    whole = _whole_share(tick)
     if len(pieces_milliseconds) == 1:
         return [whole]
 
@@ -68,7 +71,7 @@ def shares(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
     ]
 
 
-def _whole(tick: Tick) -> Share:
+def _whole_share(tick: Tick) -> Share:
     load = tick.load
     return Share(
         energies=tuple((e.point, e.energy_millijoules, e.covered_milliseconds) for e in tick.energies),
@@ -90,9 +93,10 @@ def add_share(
     population: Population,
     in_window: bool | None,
 ) -> None:
-    """Add a piece of `milliseconds`, `offset` ms after the tick's start, in or out of update windows where that may be told.
+    """Add a share to a cell. Workstations keep no network rate; only servers keep units.
 
-    Workstations keep no network rate, only servers keep units.
+    The piece lasts `milliseconds` and starts `offset` ms after the tick's start. `in_window` tells whether it
+    lies inside an update window; None = not reported.
     """
     cell.milliseconds += milliseconds
     for point, energy, covered in share.energies:
@@ -145,7 +149,7 @@ def _add_load(cell: Cell, load: LoadDelta, busy_milliseconds: int, milliseconds:
 
 
 def _add_idle_run(cell: Cell, tick: Tick, offset: int, milliseconds: int) -> None:
-    """Of these milliseconds, those that lie in the idle run beyond its first 15, 30 and 60 minutes."""
+    """Add the part of the piece that lies beyond the first 15, 30 and 60 minutes of the idle run."""
     run_at_end = tick.idle_run_milliseconds - (tick.duration_milliseconds - offset - milliseconds)
     for minutes in IDLE_RUN_EDGES_MINUTES:
         beyond = run_at_end - minutes * MILLISECONDS_PER_MINUTE

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_MILLISECONDS: Final = 5_000
 _LAST_RETRY_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 _STEADY_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
-"""A child that ran so long begins its back-off anew."""
+"""A child that ran for this long starts its back-off again at the shortest wait."""
 
 
 class Child:
@@ -36,9 +36,9 @@ class Child:
         stop_seconds: int,
         command: Sequence[str] | None = None,
     ) -> None:
-        """`name` is for the log. `stdin` is DEVNULL, or PIPE: the child sees its end when this process dies.
+        """Take a `name` for the log, and a `command` that replaces `veilleuse-agent SUBCOMMAND`.
 
-        `command` replaces `veilleuse-agent SUBCOMMAND`.
+        `stdin` is DEVNULL or PIPE. With PIPE the child sees the end of its input when this process dies.
         """
         self._name = name
         self._command = [*(command or (sys.executable, "-P", "-m", "veilleuse.agent", subcommand))]
@@ -53,19 +53,19 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not been seen to end."""
+        """True from the start of the child until its exit code is taken."""
         return self._process is not None
 
     def is_waiting(self, now: Instant) -> bool:
-        """Whether no start is allowed yet."""
+        """True while no start is allowed yet."""
         return now.boottime_milliseconds < self._not_before
 
     def running_milliseconds(self, now: Instant) -> int:
-        """How long ago it was last started."""
+        """Return the time since the last start of the child, in ms."""
         return now.boottime_milliseconds - self._started
 
     def start(self, now: Instant, *options: str) -> None:
-        """Start it; a program that cannot be started counts as a failure."""
+        """Start the child; a program that cannot be started counts as a failure."""
         self._started = now.boottime_milliseconds
         try:
             self._process = subprocess.Popen(
@@ -79,7 +79,7 @@ class Child:
         log.debug("%s started", self._name, extra={"pid": self._process.pid})
 
     def take_exit_code(self) -> int | None:
-        """Its exit code, once, when it has ended; None while it runs."""
+        """Return the exit code once, when the child has ended; None while it runs."""
         process = self._process
         if process is None or (code := process.poll()) is None:
             return None
@@ -89,23 +89,26 @@ class Child:
         return code
 
     def wait(self, now: Instant, milliseconds: int) -> None:
-        """Allow no start for so long."""
+        """Allow no start for this many milliseconds."""
         self._not_before = now.boottime_milliseconds + milliseconds
 
     def count_success(self, now: Instant, wait_milliseconds: int) -> None:
-        """Wait so long, and begin the back-off anew."""
+        """Allow no start for `wait_milliseconds`, and reset the back-off."""
         self._failures = 0
         self.wait(now, wait_milliseconds)
 
     def count_failure(self, now: Instant) -> None:
-        """Wait 5 s, then twice as long after each failure, at most 15 min."""
+        """Allow no start for 5 s, then for twice as long after each failure, at most 15 min."""
         if self.running_milliseconds(now) >= _STEADY_MILLISECONDS:
             self._failures = 0
         self.wait(now, min(_LAST_RETRY_MILLISECONDS, FIRST_RETRY_MILLISECONDS << min(self._failures, 10)))
         self._failures += 1
 
     def stop(self) -> None:
-        """End it and wait; one that no signal ends, waiting in the kernel, is left to itself."""
+        """End the child and wait for its exit.
+
+        A child that is blocked in the kernel ignores every signal: it is left running.
+        """
         process, self._process = self._process, None
         if process is None:
             return

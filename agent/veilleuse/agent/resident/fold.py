@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Ticks → one additive Record per period, at the grain the machine's owner allows. Pure: no clock, no file.
+"""Fold ticks into one additive Record per period, at the grain allowed by the machine's owner.
 
-Servers and classroom PCs have periods of the UTC clock, workstations local days (closed and night bands) and ISO weeks
-(open band). What is split is split in integers: the parts sum to the whole. docs/privacy.md §1.
+Pure: no clock, no file. Servers and classroom PCs use periods of the UTC clock. Workstations use local days
+(closed and night bands) and ISO weeks (open band). Values are split in integers, and the parts sum to the
+whole. docs/privacy.md §1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Period, Record, Tick, WeekPeriod
-from veilleuse.agent.resident.cell_sums import EMPTY, ON, Share, add_share, shares
+from veilleuse.agent.resident.cell_sums import EMPTY, ON, Share, add_share, split_tick
 from veilleuse.wire.bands import (
     DEFAULT_CALENDAR,
     Calendar,
@@ -30,7 +31,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, GapReason, Population, State, Supply
 
 _FAR_MILLISECONDS: Final = 2 * MILLISECONDS_PER_DAY
-"""A clock set back by more than this makes another timeline: what was closed on the former one does not count."""
+"""A clock set back by more than this starts a new timeline: closed periods of the old one do not count."""
 
 
 _NOWHERE: Final = Segment(0, 0, Band.CLOSED, date.min)
@@ -41,7 +42,7 @@ class SiteCalendar(NamedTuple):
 
     calendar: Calendar = DEFAULT_CALENDAR
     sha256: str = ""
-    """Hexadecimal; empty = the built-in default."""
+    """SHA-256 in hexadecimal; empty = the built-in default."""
 
 
 DEFAULT_SITE: Final = SiteCalendar()
@@ -57,9 +58,9 @@ class _Piece(NamedTuple):
     """Civil day of the site."""
     period: Period
     site: SiteCalendar
-    """What sorted it: a tick may lie over the change to another calendar."""
+    """Calendar that gave the band: a tick may span the change to another calendar."""
     in_window: bool | None
-    """Inside an update window; None = not told."""
+    """True inside an update window; None = not reported."""
 
 
 class _Open:
@@ -68,7 +69,9 @@ class _Open:
     __slots__ = ("due", "lengths", "record", "used")
 
     def __init__(self, record: Record, lengths: dict[Band, int], due: dict[Band, int]) -> None:
-        """`lengths`: band → milliseconds of the period in it; `due`: of them, what the states must sum to."""
+        """Take the milliseconds of the period for each band (`lengths`), and the required sum of the states
+        (`due`).
+        """
         self.record = record
         self.lengths = lengths
         self.due = due
@@ -76,7 +79,7 @@ class _Open:
 
 
 class Fold:
-    """Takes ticks in order, gives records whose period is over."""
+    """Takes ticks in order, and gives the records whose period is over."""
 
     def __init__(
         self,
@@ -84,7 +87,10 @@ class Fold:
         period_milliseconds: int,
         site: SiteCalendar = DEFAULT_SITE,
     ) -> None:
-        """`period_milliseconds` divides an hour; workstations ignore it. Raises ValueError when it does not."""
+        """Start without any tick.
+
+        `period_milliseconds` must divide an hour, else ValueError; workstations ignore it.
+        """
         _check_grain(population, period_milliseconds)
         self.population = population
         self._period_milliseconds = period_milliseconds
@@ -94,29 +100,31 @@ class Fold:
         self._segment = _NOWHERE
         self._open: dict[str, _Open] = {}
         self._closed: dict[str, int] = {}
-        """Kind → start of the last closed period: a period is filled up with `unknown` once only."""
+        """Kind → start of the last closed period, so that a period is filled up with `unknown` only once."""
         self._end = 0
         """End of the last tick, Unix ms."""
         self._since = 0
-        """Unix ms before which another grain has told everything already: nothing is filled up before it."""
+        """Unix ms up to which another grain reported everything: nothing is filled up before it."""
 
     # ------------------------------------------------------------------------------------ ticks
 
     def add(self, tick: Tick) -> Iterator[Record]:
-        """Add one tick; gives, one by one, the records that this closes. Exhaust it."""
+        """Add one tick; yield one by one the records that it closes. The caller must exhaust the iterator."""
         self._end = tick.start_unix_milliseconds + tick.duration_milliseconds
         if tick.state not in ON and not tick.energies:
-            for piece in self._pieces(tick):  # one by one: weeks of silence are thousands
+            for piece in self._pieces(tick):  # one by one: weeks of silence give thousands of pieces
                 yield from self._close_before(piece)
                 self._grow(piece, EMPTY, tick)
             return
         pieces = list(self._pieces(tick))
-        for piece, share in zip(pieces, shares(tick, [piece.milliseconds for piece in pieces]), strict=True):
+        for piece, share in zip(
+            pieces, split_tick(tick, [piece.milliseconds for piece in pieces]), strict=True
+        ):
             yield from self._close_before(piece)
             self._grow(piece, share, tick)
 
     def _grow(self, piece: _Piece, share: Share, tick: Tick) -> None:
-        opened = self._opened(piece)
+        opened = self._open_record(piece)
         opened.used[piece.band] = opened.used.get(piece.band, 0) + piece.milliseconds
         cell = opened.record.cells.setdefault((piece.band, tick.state, tick.supply), Cell())
         offset = piece.start - tick.start_unix_milliseconds
@@ -134,27 +142,30 @@ class Fold:
             opened.record.gaps[key] = opened.record.gaps.get(key, 0) + milliseconds
 
     def flush(self) -> tuple[Record, ...]:
-        """Everything still open, as it is: not filled up. For `once`, or before a change of grain."""
+        """Return all open records as they are, not filled up. Used by `once` and before a change of grain."""
         records = tuple(opened.record for opened in self._open.values())
         self._open.clear()
         return records
 
-    def regrain(self, population: Population, period_milliseconds: int) -> tuple[Record, ...]:
-        """Go on at another grain from the end of the last tick on; what was still open, as it is. Raises ValueError.
+    def change_grain(self, population: Population, period_milliseconds: int) -> tuple[Record, ...]:
+        """Change the grain at the end of the last tick; return the open records as they are.
 
-        No millisecond is lost or told twice: the new period that the change falls into is filled up from there on only.
+        Raises ValueError.
+
+        No millisecond is lost or reported twice. The new period that contains the change is filled up only
+        from the change on.
         """
         _check_grain(population, period_milliseconds)
         records = self.flush()
         self.population, self._period_milliseconds = population, period_milliseconds
-        self._closed.clear()  # starts at the former grain; what lies before `_since` is not filled up anyway
-        self._segment = _NOWHERE  # what may be told of update windows depends on the population
+        self._closed.clear()  # starts at the former grain; nothing before `_since` is filled up
+        self._segment = _NOWHERE  # the population decides how update windows are reported
         self._since = self._end
         return records
 
     @property
     def end_unix_milliseconds(self) -> int:
-        """Up to where all was told; 0 = nothing yet, or a checkpoint of 0.1."""
+        """End of the last folded tick, Unix ms; 0 = no tick yet, or a checkpoint of version 0.1."""
         return self._end
 
     # --------------------------------------------------------------------------------- calendars
@@ -165,21 +176,24 @@ class Fold:
         return self._site
 
     @property
-    def awaited_sha256(self) -> str:
-        """Of the calendar that was scheduled last: the one that waits, else the one in use."""
+    def next_sha256(self) -> str:
+        """SHA-256 of the calendar scheduled last: the next one if there is one, else the one in use."""
         return self._site.sha256 if self._next_site is None else self._next_site[0].sha256
 
     def schedule(self, site: SiteCalendar, today_unix_milliseconds: int) -> date:
-        """Use another calendar, from a day on that slices neither a day nor, on workstations, a week; that day.
+        """Schedule another calendar and return its first day, so that no day and no workstation week is
+        split.
 
-        docs/calendars.md: from the next 1st of the month; on workstations from the first Monday on or after it, because a
-        week's record names one calendar. The very first calendar, which replaces the built-in one, need not wait for
-        a month: from tomorrow, on workstations from next Monday. One that waits for an earlier day is used first: call
-        again once it is. To go on with the one in use withdraws one that waits. Raises CalendarError when it would cut a day of a workstation in two: the hours between the
-        midnights of two time zones (docs/decisions/0028).
+        docs/calendars.md: the first day is the next 1st of the month. On workstations it is the first Monday
+        on or after it, because a week's record names one calendar. The first calendar replaces the built-in
+        one, so it does not wait for a month. It starts tomorrow, on workstations next Monday.
+
+        A calendar already scheduled for an earlier day is used first: call again once it is in use.
+        Scheduling the calendar in use cancels the next one. Raises CalendarError when another time zone would
+        split a workstation's day: the hours between the midnights of the two zones (docs/decisions/0028).
         """
         if self._next_site is not None and self._next_site[0].sha256 == site.sha256:
-            return self._next_site[1]  # already waiting: its day does not move
+            return self._next_site[1]  # already scheduled: its day does not move
         if (
             self.population is Population.WORKSTATION
             and self._site.sha256
@@ -196,7 +210,7 @@ class Fold:
         if self.population is Population.WORKSTATION:
             first += timedelta(days=-first.weekday() % 7)
         if self._next_site is not None and self._next_site[1] < first:
-            return self._next_site[1]  # that one is used first: it was given in time
+            return self._next_site[1]  # the calendar scheduled before this one is used first
         self._next_site = None if site.sha256 == self._site.sha256 else (site, first)
         return first
 
@@ -235,12 +249,16 @@ class Fold:
         pieces = day_segments(self._site.calendar, day)
         if self.population is Population.WORKSTATION and self._site.calendar.update_windows:
             pieces = coarse_windows(pieces)
-        # A civil day has every instant of its date (in every zone from 2012 on): there is always one.
+        # A civil day covers every instant of its date (in all zones from 2012 on), so a segment always
+        # exists.
         self._segment = next(segment for segment in pieces if position < segment.end_unix_milliseconds)
         return self._segment
 
     def _window_of(self, period: ClockPeriod, segment: Segment) -> bool | None:
-        """Whether the whole period lies inside update windows, or outside; None where an edge would cut it into finer times."""
+        """Return True when the whole period lies inside update windows, False when outside.
+
+        None when the edge of a window splits the period: that would reveal finer times than the period.
+        """
         if segment.in_window is None:
             return None
         start = period.start_unix_milliseconds
@@ -254,7 +272,9 @@ class Fold:
         )
 
     def _clock_period(self, position: int, stretch_end: int) -> ClockPeriod:
-        """The period at `position`; whole periods that a stretch covers are joined up to the hour."""
+        """Return the period at `position`; the whole periods that a stretch covers are joined, up to the
+        hour.
+        """
         grain = self._period_milliseconds
         start = position - position % grain
         hour_end = position - position % HOUR_MILLISECONDS + HOUR_MILLISECONDS
@@ -271,7 +291,7 @@ class Fold:
 
     # ------------------------------------------------------------------------- opening and closing
 
-    def _opened(self, piece: _Piece) -> _Open:
+    def _open_record(self, piece: _Piece) -> _Open:
         kind = _kind(piece.period)
         opened = self._open.get(kind)
         if opened is None:
@@ -280,7 +300,7 @@ class Fold:
         return opened
 
     def _close_before(self, piece: _Piece) -> Iterator[Record]:
-        """Close what is over, or full, once the timeline has come to `piece`."""
+        """Close the records that are over or full when the timeline reaches `piece`."""
         if self.population is not Population.WORKSTATION:
             current: tuple[tuple[str, Period], ...] = (("clock", piece.period),)
         else:
@@ -295,7 +315,10 @@ class Fold:
                 yield self._close(kind, ahead=_start(period) > _start(opened.record.period))
 
     def _close(self, kind: str, *, ahead: bool) -> Record:
-        """The finished record. Filled up to its length with `unknown`, unless the clock went back or did before."""
+        """Return the finished record, filled up to its length with `unknown`.
+
+        It is not filled up when the clock goes back now, or when its period was closed before.
+        """
         opened = self._open.pop(kind)
         start = _start(opened.record.period)
         closed = self._closed.get(kind)
@@ -311,7 +334,7 @@ class Fold:
         return opened.record
 
     def _begin(self, record: Record, calendar: Calendar) -> _Open:
-        """A record as it opens, with what its states must sum to."""
+        """Open a record, with the sum that its states must reach."""
         period = record.period
         if isinstance(period, ClockPeriod):
             start = period.start_unix_milliseconds
@@ -333,13 +356,13 @@ class Fold:
             pieces = tuple(piece for piece in week if piece.band is Band.OPEN)
         lengths = _band_lengths(pieces)
         if not pieces or pieces[-1].end_unix_milliseconds < self._since - _FAR_MILLISECONDS:
-            return _Open(record, lengths, lengths)  # nothing, or another timeline than the one that was told
+            return _Open(record, lengths, lengths)  # no piece, or another timeline than the reported one
         return _Open(record, lengths, _band_lengths(pieces, self._since))
 
     # -------------------------------------------------------------------------------- checkpoint
 
     def to_json(self) -> str:
-        """The whole open state, one line."""
+        """Return the whole open state as one line."""
         pending = self._next_site
         return json.dumps(
             {
@@ -359,14 +382,17 @@ class Fold:
     def from_json(
         cls, text: str, population: Population, period_milliseconds: int
     ) -> tuple[Fold, tuple[Record, ...]]:
-        """(the fold as checkpointed, records that cannot grow on because the grain has changed). Raises ValueError."""
+        """Return (the fold of the checkpoint, records closed because the grain has changed).
+
+        Raises ValueError.
+        """
         try:
             raw = json.loads(text)
             fold = cls(population, period_milliseconds, _site_from_plain(raw["site"]))
             if raw["next"] is not None:
                 fold._next_site = (_site_from_plain(raw["next"][0]), date.fromisoformat(raw["next"][1]))
             records = tuple(Record.from_json(line) for line in raw["open"])
-            fold._end = int(raw.get("end", 0))  # not in 0.1
+            fold._end = int(raw.get("end", 0))  # missing in 0.1
             if raw["population"] != population or raw["period"] != period_milliseconds:
                 fold._since = fold._end
                 return fold, records
@@ -404,7 +430,7 @@ def _local_period(band: Band, day: date) -> Period:
 
 
 def _start(period: Period) -> int:
-    """Comparable milliseconds within one kind; exact for clock periods."""
+    """Return the period's start in ms: comparable within one kind, exact for clock periods."""
     if isinstance(period, ClockPeriod):
         return period.start_unix_milliseconds
     if isinstance(period, DatePeriod):
@@ -424,7 +450,7 @@ def _check_grain(population: Population, period_milliseconds: int) -> None:
 
 
 def _band_lengths(pieces: tuple[Segment, ...], since: int = 0) -> dict[Band, int]:
-    """Milliseconds of each band, from `since` (Unix ms) on."""
+    """Return the milliseconds of each band, from `since` (Unix ms) on."""
     lengths: dict[Band, int] = {}
     for piece in pieces:
         length = piece.end_unix_milliseconds - max(piece.start_unix_milliseconds, since)
@@ -434,7 +460,9 @@ def _band_lengths(pieces: tuple[Segment, ...], since: int = 0) -> dict[Band, int
 
 
 def _is_full(opened: _Open, piece: _Piece) -> bool:
-    """The clock went back inside the period: this much cannot be in it any more."""
+    """Tell whether the piece is longer than the time left in the record: the clock went back inside the
+    period.
+    """
     return opened.used.get(piece.band, 0) + piece.milliseconds > opened.lengths.get(piece.band, 0)
 
 

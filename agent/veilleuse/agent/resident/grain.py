@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How finely a machine measures and how often it sends: the local file and the population are the ceiling. docs/privacy.md §1."""
+"""Chooses the record length, the tick and the contact interval. docs/privacy.md §1.
+
+No interval is shorter than the local file and the population allow.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from veilleuse.wire.vocabulary import Population
 SHORTEST_PERIOD_SECONDS: Final = 10
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _FIRST_DAY: Final = date(2024, 1, 1).toordinal()
-"""As state.EARLIEST_UNIX_MILLISECONDS: before it the clock is not set yet, and nobody knows whether a day is over."""
+"""First plausible day, as state.EARLIEST_UNIX_MILLISECONDS.
+
+Before it the clock is not set yet, and it is not known whether a day is over.
+"""
 DEFAULT_PERIOD_SECONDS: Final = {
     Population.SERVER: 300,
     Population.CLASSROOM: 3_600,
@@ -27,7 +33,7 @@ DEFAULT_PERIOD_SECONDS: Final = {
 
 
 class Grain(NamedTuple):
-    """How finely and how often, once the collector's configuration has made it coarser or rarer."""
+    """Intervals of measuring and sending, after the collector's configuration has made them longer."""
 
     tick_milliseconds: int
     period_milliseconds: int
@@ -37,7 +43,10 @@ class Grain(NamedTuple):
 def grain_of(
     settings: AgentSettings, population: Population, remote: Configuration, unix_milliseconds: int
 ) -> Grain:
-    """The local file and the population are the ceiling: nothing gets shorter than they say, now. Raises ConfigurationError."""
+    """Return the grain to use now. Raises ConfigurationError.
+
+    The collector's configuration can only make an interval longer than the local file and the population set.
+    """
     period = period_milliseconds(settings, population, unix_milliseconds)
     if population is Population.SERVER:
         period = choose_longer(period, remote.period_milliseconds)
@@ -50,22 +59,26 @@ def grain_of(
 
 
 def period_milliseconds(settings: AgentSettings, population: Population, unix_milliseconds: int) -> int:
-    """Length of a record, at that time. Raises ConfigurationError when the setting does not divide an hour, or is under 10 s."""
+    """Return the length of a record at that time, in ms.
+
+    Raises ConfigurationError when the setting does not divide an hour, or is under 10 s.
+    """
     seconds = settings.measure.period_seconds or DEFAULT_PERIOD_SECONDS[population]
     if seconds < SHORTEST_PERIOD_SECONDS or HOUR_MILLISECONDS % (seconds * MILLISECONDS_PER_SECOND):
         raise ConfigurationError(
-            f"'measure.period_seconds' is {seconds}: use a divisor of 3600 from {SHORTEST_PERIOD_SECONDS} up, e.g. 60 or 300"
+            f"'measure.period_seconds' is {seconds}: use a divisor of 3600 from {SHORTEST_PERIOD_SECONDS} up,"
+            " e.g. 60 or 300"
         )
     fine = seconds * MILLISECONDS_PER_SECOND < MILLISECONDS_PER_MINUTE
     if population is not Population.SERVER or (
         fine and _is_over(settings.measure.fine_until, unix_milliseconds)
     ):
-        seconds = DEFAULT_PERIOD_SECONDS[population]  # a classroom's hour is its finest grain
+        seconds = DEFAULT_PERIOD_SECONDS[population]  # a classroom's finest grain is one hour
     return seconds * MILLISECONDS_PER_SECOND
 
 
 def _is_over(last_day: str, unix_milliseconds: int) -> bool:
-    """Whether a day given as YYYY-MM-DD has ended, in UTC, or may have; an empty one never does."""
+    """Tell whether the day YYYY-MM-DD has ended in UTC, or may have; an empty day never ends."""
     if not last_day:
         return False
     today = unix_milliseconds // MILLISECONDS_PER_DAY + _EPOCH_DAY

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What this machine measures with: its sources, opened, and a ticker over them."""
+"""Opens the sources of this machine, and builds a ticker over them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population, Supply
 
 SALT_FILE: Final = "id/salt"
-"""Below the state directory. The sender makes it (identity/clone.py) with the identity, before its first Hello."""
+"""Path below the state directory.
+
+The sender writes it with the identity (identity/clone.py), before its first Hello.
+"""
 
 
 def default_supply(machine: Machine) -> Supply:
-    """What feeds a machine of which no source tells: the mains, unless it has a battery."""
+    """Return the supply of a machine whose sources report none: mains, unless it has a battery."""
     return Supply.UNKNOWN if machine.has_battery else Supply.AC
 
 
 def open_sources(settings: AgentSettings) -> tuple[Machine, Sources]:
-    """What the machine is, and its sources, opened. Raises ConfigurationError on an unknown source."""
+    """Detect the machine and open its sources. Raises ConfigurationError on an unknown source."""
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
     machine = detect_here(sysfs, procfs, device_class=settings.measure.device_class)
     refused = _refused_units(settings.measure)
@@ -40,17 +43,23 @@ def open_sources(settings: AgentSettings) -> tuple[Machine, Sources]:
 
 
 def _refused_units(measure: Measure) -> Unavailable | None:
-    """Asked for, but not as it has to be. What an enrolment says of the population is the fold's to heed: only servers keep units."""
+    """Return the reason why the requested units are refused; None when they are not.
+
+    The population set by an enrolment is checked by the fold instead: only servers keep units.
+    """
     if measure.units and measure.population not in ("", Population.SERVER):
-        reason = f"units are told of servers only, and measure.population is {measure.population}"
-        return Unavailable(UNITS, "no_permission", reason, "take measure.units out")
+        reason = f"units are reported for servers only, and measure.population is {measure.population}"
+        return Unavailable(UNITS, "no_permission", reason, "remove measure.units")
     if UNITS in measure.sources and not measure.units:
         return Unavailable(UNITS, "no_permission", "only measure.units chooses it", "measure.units = true")
     return None
 
 
 def source_context(settings: AgentSettings, virtualisation: str = "none") -> SourceContext:
-    """What the sources may know; where the polling process publishes only while there is something to poll."""
+    """Build the settings that the sources may read.
+
+    `published` is set only while there is something to poll.
+    """
     context = SourceContext(
         str(settings.paths.sysfs),
         str(settings.paths.procfs),
@@ -64,7 +73,7 @@ def source_context(settings: AgentSettings, virtualisation: str = "none") -> Sou
 
 
 def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseconds: int) -> Ticker:
-    """A ticker over opened sources."""
+    """Build a ticker over opened sources."""
     return Ticker(
         clock,
         tuple((opened.source, opened.points) for opened in sources.opened),
@@ -78,24 +87,27 @@ log = logging.getLogger(__name__)
 
 FIRST_WAIT_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
 LONGEST_WAIT_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
-"""Some thirty looks a day: to ask Windows for its energy meters costs tens of milliseconds."""
-_AT_EVERY_LOOK: Final = "polled"
-"""It opens nothing: a few looks at names (poller.something_to_poll)."""
+"""Longest wait before a retry, about thirty a day: asking Windows for its energy meters costs tens of ms."""
+_ALWAYS_RETRIED: Final = "polled"
+"""Source retried at every call: it opens nothing, it only checks file names (poller.something_to_poll)."""
 _RETRIED: Final = frozenset({"no_device", "no_permission"})
-"""A virtual machine stays one, a library is installed with a restart."""
+"""Reasons worth a retry. A virtual machine stays one, and a missing library needs a restart."""
 
 
 class LateSources:
-    """Tries again what was unavailable: at the first looks often, since drivers load while the machine starts, then once an hour."""
+    """Retries the unavailable sources: often at first, then once an hour.
+
+    The first retries are frequent because drivers load while the machine starts.
+    """
 
     def __init__(self, context: Callable[[], SourceContext]) -> None:
-        """`context`: what a source may know now; whether there is something to poll may change."""
+        """Take `context`, called at each retry: the presence of something to poll may change."""
         self._context = context
         self._due = 0  # boot-time, ms
         self._wait = FIRST_WAIT_MILLISECONDS
 
-    def look(self, sources: Sources, ticker: Ticker, boottime_milliseconds: int) -> Sources:
-        """The sources with those that are there now, and the ticker polls them too."""
+    def retry_unavailable(self, sources: Sources, ticker: Ticker, boottime_milliseconds: int) -> Sources:
+        """Return the sources with those that have become available; the ticker polls these too."""
         due = boottime_milliseconds >= self._due
         if due:
             self._due = boottime_milliseconds + self._wait
@@ -103,13 +115,13 @@ class LateSources:
         wanted = [
             missing.name
             for missing in sources.unavailable
-            if missing.name == _AT_EVERY_LOOK or (due and missing.word in _RETRIED)
+            if missing.name == _ALWAYS_RETRIED or (due and missing.word in _RETRIED)
         ]
         if not wanted:
             return sources
         context = self._context()
         for name in wanted:
-            sources, late = sources.tried_again(name, context)
+            sources, late = sources.retry(name, context)
             if late is not None:
                 log.info("source available now", extra={"source": name})
                 ticker.add(*late)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The polling process, as the measuring process sees it: whether one is wanted, started, watched, ended.
+"""Starts, watches and ends the polling process for the measuring process.
 
-Its standard input is a pipe that nobody writes to: it ends when we do, however we end, because the pipe does. No process
-number is compared and no clock is asked, so it works on every system. docs/decisions/0023.
+The child's standard input is a pipe that nobody writes to. When this process ends, for any reason, the pipe
+closes and the child ends. No process number or clock is compared, so it works on every system.
+docs/decisions/0023.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)
 
-_LOOK_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""Between two looks for meters or devices while there are none."""
+_CHECK_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
+"""Time between two checks for meters or devices while there are none, in ms."""
 _STOP_SECONDS: Final = 5
 
 
 def something_to_poll(settings: AgentSettings, devfs: str) -> bool:
-    """Whether a meters file or a device that may be polled is there: a few looks at names, nothing is opened."""
+    """Tell whether a meters file or a device to poll exists.
+
+    Only file names are checked, nothing is opened.
+    """
     chosen = polls(settings.measure.sources)
     if not chosen:
         return False
@@ -51,7 +55,9 @@ class Poller:
         *,
         command: Sequence[str] | None = None,
     ) -> None:
-        """`wanted` is asked while none runs. `command` is the polling process's without its options."""
+        """Take `wanted`, called while no process runs, and the polling process's `command` without its
+        options.
+        """
         self._published = str(state / PUBLISHED_FILE)
         self._wanted = wanted
         self._child = Child(
@@ -65,25 +71,28 @@ class Poller:
 
     @property
     def running(self) -> bool:
-        """Whether a polling process runs now."""
+        """True while a polling process runs."""
         return self._child.running
 
     def step(self, now: Instant) -> None:
-        """Look after the child, or start one when it is wanted. Called once per tick."""
+        """Watch the child, or start one when it is wanted. Called once per tick."""
         if self._child.running:
             self._watch(now)
         elif not self._child.is_waiting(now):
             if self._wanted():
                 self._child.start(now, "--attached")
             else:
-                self._child.wait(now, _LOOK_MILLISECONDS)
+                self._child.wait(now, _CHECK_MILLISECONDS)
 
     def stop(self) -> None:
         """End the child."""
         self._child.stop()
 
     def health(self) -> list[dict[str, Any]]:
-        """How each polled source fares, its meters together, as `ControlKey.SOURCES` keeps it. None when nothing is published."""
+        """Return the outcomes of each polled source, its meters summed, for `ControlKey.SOURCES`.
+
+        Empty when nothing is published.
+        """
         try:
             outcomes = read_publication(self._published).outcomes
         except (OSError, ValueError):
@@ -103,9 +112,9 @@ class Poller:
 
 
 def health_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """One row for each source: the names of meters are nobody's business but this machine's.
+    """Return one row for each source, without the names of meters: they are private to this machine.
 
-    Points are in the row of `polled`, which gives them.
+    The points are in the row of `polled`, the source that gives them.
     """
     rows: dict[str, dict[str, Any]] = {}
     for outcome in outcomes:

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of the measuring process: clocks, sources, fold and spool make the loop.
+"""Composition root of the measuring process: connects clocks, sources, fold and spool in a loop.
 
-No network, protobuf, hash function or TLS in its closure: tests/architecture/agent_modules.txt lists what is.
+It imports no network, protobuf, hash function or TLS. The imported modules are listed in
+tests/architecture/agent_modules.txt.
 """
 
 from __future__ import annotations
@@ -52,16 +53,19 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS: Final = {Population.SERVER: 60, Population.CLASSROOM: 300, Population.WORKSTATION: 300}
 QUEUED_ROWS: Final = 1_000
-"""Rows kept in memory while the spool cannot be written; then the oldest become a gap."""
+"""Rows kept in memory while the spool cannot be written; beyond this the oldest become a gap."""
 
-AGAIN: Final = -1
-"""What `run` gives when measuring has to begin again, once what was copied is set aside."""
+RESTART: Final = -1
+"""Return value of `run` when measuring must start again, after a copied identity is set aside."""
 
 
 def run(
     settings: AgentSettings, config_file: Path | None = None, manager: ServiceManager | None = None
 ) -> int:
-    """Measure until asked to end, 0; or until the sender finds that this is a copy, AGAIN. Raises AgentError or ConfigurationError, in one line, when it cannot begin."""
+    """Measure until asked to end (return 0), or until the sender finds that this is a copy (return RESTART).
+
+    Raises AgentError or ConfigurationError, in one line, when measuring cannot start.
+    """
     os.umask(0o077)
     state = settings.paths.state
     _make_directory(state)
@@ -85,7 +89,7 @@ def run(
         no_stop, watch = here.on_stop(stop), here.on_sleep_ahead(sleep_ahead)
         try:
             resident.begin()
-            while not resident.stopped and not resident.begins_again:
+            while not resident.stopped and not resident.must_restart:
                 clock.sleep(resident.milliseconds_to_next_tick())
                 if resident.step():
                     watch.confirm_written()
@@ -93,29 +97,29 @@ def run(
             resident.end()
             watch.close()
             no_stop()
-            clock.close()  # last: a signal wakes it
-    return AGAIN if resident.begins_again and not resident.stopped else 0
+            clock.close()  # last, because a signal wakes it
+    return RESTART if resident.must_restart and not resident.stopped else 0
 
 
 class NoServiceManager:
-    """`ports.ServiceManager` where there is none."""
+    """`ports.ServiceManager` for a process without a service manager."""
 
     def ready(self) -> None:
-        """Nobody to tell."""
+        """Do nothing."""
 
     def alive(self, status: str = "") -> None:
-        """Nobody to tell."""
+        """Do nothing."""
 
     def stopping(self) -> None:
-        """Nobody to tell."""
+        """Do nothing."""
 
     def machine_is_going_down(self) -> bool:
-        """Not known, and `unknown` claims nothing."""
+        """Return False: not known, and then the time after the end counts as `unknown`."""
         return False
 
 
 class Resident:
-    """The loop, one step at a time, so that tests can turn it with their own clock."""
+    """The loop, one step at a time, so that tests can run it with their own clock."""
 
     def __init__(
         self,
@@ -125,10 +129,10 @@ class Resident:
         manager: ServiceManager,
         poller: Poller | None = None,
     ) -> None:
-        """Opens the spool and the sources; without a poller none is started. Raises AgentError or ConfigurationError."""
+        """Open the spool and the sources. Raises AgentError or ConfigurationError."""
         self.stopped = False
         self.sleep_announced = False
-        """Since the last step somebody said that the machine is about to sleep."""
+        """Since the last step the system announced that the machine is about to sleep."""
         self._settings = settings
         self._clock = clock
         self._contacts = contacts
@@ -143,9 +147,9 @@ class Resident:
         self._population = self._allowed_population()
         self._boot_id = clock.boot_id()
         now = clock.now()
-        self._configured = self._look(now)
+        self._configured = self._read_config(now)
         self._changes = self._configured.changes
-        """Control values of a configuration that changed, not yet in the spool."""
+        """Control values of a changed configuration, not yet in the spool."""
         remote = self._configured.in_use.configuration
         grain = grain_of(settings, self._population, remote, now.unix_milliseconds)
         self._period_milliseconds, self._tick_milliseconds = (
@@ -153,9 +157,9 @@ class Resident:
             grain.tick_milliseconds,
         )
         contacts.set_contact_seconds(grain.contact_seconds)
-        self._former: list[str] = []
-        """Records of the former life that cannot grow on: told once it is known what came between."""
-        self._fold = self._restored_fold()
+        self._former_records: list[str] = []
+        """Records of the former run at another grain, queued once the time since that run is known."""
+        self._fold = self._restore_fold()
         self._ticker = make_ticker(clock, self._machine, self._sources, self._tick_milliseconds)
         self._last_sign = self._read_last_sign()
         self._guard: ClockGuard | None = None
@@ -166,12 +170,12 @@ class Resident:
         self._failing = False
         self._contact_ended = False
         self._refused_calendar = ""
-        """SHA-256 of the last one that could not be used."""
+        """SHA-256 of the last calendar that could not be used."""
 
     # ------------------------------------------------------------------------------------- steps
 
     def begin(self) -> None:
-        """First poll of the sources; says what this machine cannot measure."""
+        """Poll the sources for the first time, and log what this machine cannot measure."""
         for missing in self._sources.unavailable:
             extra = {"source": missing.name, "reason": missing.reason, "remedy": missing.remedy}
             log.info("source not available here", extra=extra)
@@ -179,7 +183,7 @@ class Resident:
         if self._poller is not None:
             self._poller.step(now)
         self._guard = self._clock_guard(now)
-        self._take(now, ())
+        self._fold_ticks(now, ())
         self._save(now, WHY_TICK, checkpoint=True)
         log.info(
             "measuring",
@@ -193,15 +197,20 @@ class Resident:
         self._manager.ready()
 
     def step(self) -> bool:
-        """One tick: poll, fold, write what is complete, look after the sender. Whether it was told of a sleep ahead."""
+        """Run one tick: poll, fold, write the complete records, check the sender.
+
+        Return True when a sleep was announced before this step.
+        """
         announced, self.sleep_announced = self.sleep_announced, False
         now, ticks = self._ticker.tick(last=announced)
-        self._take(now, ticks)
-        turned = self._sleep_watch.look(now, announced=announced)
-        due = turned or now.boottime_milliseconds >= self._checkpoint_due
+        self._fold_ticks(now, ticks)
+        reason_changed = self._sleep_watch.update(now, announced=announced)
+        due = reason_changed or now.boottime_milliseconds >= self._checkpoint_due
         trial = self._configured.trial
         if due:
-            self._sources = self._late.look(self._sources, self._ticker, now.boottime_milliseconds)
+            self._sources = self._late.retry_unavailable(
+                self._sources, self._ticker, now.boottime_milliseconds
+            )
         if due or self._contact_ended or (trial is not None and trial.is_over(now)):
             self._refresh(now)
         if due or self._queue or self._changes:
@@ -215,18 +224,18 @@ class Resident:
         return announced
 
     @property
-    def begins_again(self) -> bool:
-        """Whether the sender found that this is a copy."""
+    def must_restart(self) -> bool:
+        """True when the sender found that this is a copy."""
         return self._contacts.copy_found
 
     def end(self) -> None:
-        """Last poll, last checkpoint, sender ended, everything closed."""
-        if not self.begins_again:  # to systemd there is no way back from it
+        """Poll and save a last time, end the child processes, close everything."""
+        if not self.must_restart:  # after this message systemd expects the end of the process
             self._manager.stopping()
         guard = self._guard
         if guard is not None:
             now, ticks = self._ticker.tick(last=True)
-            self._take(now, ticks)
+            self._fold_ticks(now, ticks)
             if held := guard.held_milliseconds():
                 self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, ((None, held),), 1)))
             why = WHY_SHUTDOWN if self._manager.machine_is_going_down() else WHY_STOP
@@ -240,14 +249,17 @@ class Resident:
         self._spool.close()
 
     def milliseconds_to_next_tick(self) -> int:
-        """Until the next whole tick of the UTC clock, so that ticks end where periods do; 20 % to 120 % of a tick."""
+        """Return the wait until the next whole tick of the UTC clock: 20 % to 120 % of a tick.
+
+        So ticks end where periods end.
+        """
         tick = self._tick_milliseconds
         left = tick - self._clock.now().unix_milliseconds % tick
         return left if left * 5 >= tick else left + tick
 
     # ------------------------------------------------------------------------------------ folding
 
-    def _take(self, now: Instant, ticks: tuple[Tick, ...]) -> None:
+    def _fold_ticks(self, now: Instant, ticks: tuple[Tick, ...]) -> None:
         guard = self._guard
         if guard is None:
             return
@@ -256,8 +268,8 @@ class Resident:
             self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, ((None, lost),), 1)))
         if guard.trusted and not self._reconstructed:
             self._reconstructed = True
-            self._queue += self._former
-            self._former.clear()
+            self._queue += self._former_records
+            self._former_records.clear()
             silence = reconstruct(
                 self._last_sign, guard.start(now), self._boot_id, default_supply(self._machine)
             )
@@ -265,11 +277,11 @@ class Resident:
                 span = ((None, silence.undated_milliseconds),)
                 self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, span, 1)))
             if self._last_sign is not None and not silence.undated_milliseconds:
-                told = self._fold.end_unix_milliseconds
-                self._timeline = Timeline(told or self._last_sign.instant.unix_milliseconds)
+                end = self._fold.end_unix_milliseconds
+                self._timeline = Timeline(end or self._last_sign.instant.unix_milliseconds)
             dated = (*silence.ticks, *dated)
         for tick in dated:
-            whole, undated = self._timeline.continued(tick)
+            whole, undated = self._timeline.fill_hole(tick)
             if undated:
                 self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, ((None, undated),), 1)))
             for each in whole:
@@ -279,40 +291,43 @@ class Resident:
         return now.unix_milliseconds if self._guard is None else self._guard.unix_at(now)
 
     def _refresh(self, now: Instant) -> None:
-        """What the sender may have left in the control table: another population, calendar or configuration."""
+        """Apply a population, calendar or configuration that the sender left in the control table."""
         if not self._reconstructed or self._changes:
-            return  # what is open, or what was decided, is not in the spool yet
+            return  # open records, or changed values, are not in the spool yet
         try:
             population = self._allowed_population()
             calendar, sha256 = (
                 self._spool.control(ControlKey.CALENDAR),
                 self._spool.control(ControlKey.CALENDAR_SHA256),
             )
-            configured = self._look(now)
+            configured = self._read_config(now)
         except SpoolDamaged:
             self._replace_spool()
             return
         except SpoolError:
-            return  # at the next checkpoint
+            return  # retried at the next checkpoint
         self._configure(population, configured, self._unix(now))
-        if calendar is not None and sha256 is not None and sha256 != self._fold.awaited_sha256:
+        if calendar is not None and sha256 is not None and sha256 != self._fold.next_sha256:
             self._schedule(calendar, sha256, now)
 
     def _configure(self, population: Population, configured: ConfigStatus, unix_milliseconds: int) -> None:
-        """Go on as it says, from the end of the last tick on; what it changes is written with the records it closes."""
+        """Use a configuration from the end of the last tick on.
+
+        Its changed values are written together with the records that it closes.
+        """
         grain = grain_of(self._settings, population, configured.in_use.configuration, unix_milliseconds)
         if (population, grain.period_milliseconds) != (self._population, self._period_milliseconds):
             log.info(
                 "grain changed",
                 extra={"population": str(population), "period_milliseconds": grain.period_milliseconds},
             )
-            closed = self._fold.regrain(population, grain.period_milliseconds)
+            closed = self._fold.change_grain(population, grain.period_milliseconds)
             self._queue.extend(record.to_json() for record in closed)
         if configured.in_use != self._configured.in_use:
             state = "on trial" if configured.trial is not None else "in use"
             log.info("configuration changed", extra={"sha256": configured.in_use.sha256, "state": state})
         if grain.tick_milliseconds != self._tick_milliseconds:
-            self._ticker.retime(grain.tick_milliseconds)
+            self._ticker.set_tick_milliseconds(grain.tick_milliseconds)
         self._contacts.set_contact_seconds(grain.contact_seconds)
         self._population, self._configured, self._changes = population, configured, configured.changes
         self._period_milliseconds, self._tick_milliseconds = (
@@ -320,7 +335,7 @@ class Resident:
             grain.tick_milliseconds,
         )
 
-    def _look(self, now: Instant) -> ConfigStatus:
+    def _read_config(self, now: Instant) -> ConfigStatus:
         accept = self._settings.collector.accept_configuration
         return read_status(self._spool.control, now, self._boot_id, accept=accept)
 
@@ -338,10 +353,12 @@ class Resident:
     # ------------------------------------------------------------------------------------- saving
 
     def _save(self, now: Instant, why: str, *, checkpoint: bool) -> None:
-        """Rows, open records and sign of life in one transaction: a kill can neither lose nor double what is in it."""
+        """Write rows, open records and sign of life in one transaction, so that a kill loses and doubles
+        nothing.
+        """
         control: dict[str, str | None] = {}
         if self._reconstructed:
-            # Until the clock is trusted the former sign and its open records stay: they are all that is known.
+            # Until the clock is trusted, keep the former sign and its open records: nothing else is known.
             sign = LastSign(
                 Instant(self._unix(now), now.boottime_milliseconds, now.monotonic_milliseconds),
                 self._boot_id,
@@ -354,11 +371,11 @@ class Resident:
         try:
             self._spool.append(self._queue, control)
         except SpoolDamaged as error:
-            self._keep(error)
+            self._keep_rows(error)
             self._replace_spool()
             return
-        except SpoolError as error:  # busy, full, read-only: it goes on measuring
-            self._keep(error)
+        except SpoolError as error:  # busy, full, read-only: measuring continues
+            self._keep_rows(error)
             return
         self._queue.clear()
         self._changes = {}
@@ -369,8 +386,8 @@ class Resident:
             seconds = self._settings.measure.checkpoint_seconds or CHECKPOINT_SECONDS[self._population]
             self._checkpoint_due = now.boottime_milliseconds + seconds * MILLISECONDS_PER_SECOND
 
-    def _keep(self, error: AgentError) -> None:
-        """The rows stay in memory and measuring goes on; beyond the bound the oldest half becomes a gap."""
+    def _keep_rows(self, error: AgentError) -> None:
+        """Keep the rows in memory and continue measuring; above the limit the oldest half becomes a gap."""
         if not self._failing:
             self._failing = True
             log.warning("spool not written, rows kept in memory", extra={"reason": str(error)})
@@ -380,12 +397,14 @@ class Resident:
             log.error("memory at its bound, oldest records dropped", extra={"records": half})
 
     def _replace_spool(self) -> None:
-        """Set the damaged one aside and begin another; when even that fails, try again on the next tick.
+        """Set the damaged spool aside and open a new one; if this fails, try again at the next tick.
 
-        A sender that runs goes first: through the file it has open it could still deliver rows that are taken over here.
+        A running sender is stopped first. Through its open file it could still deliver rows that the new
+        spool takes over.
         """
         self._contacts.stop()
-        self._spool.close()  # Windows renames nothing that is open; a closed one counts as damaged (spool.translate)
+        # Windows cannot rename an open file; a closed spool counts as damaged (spool.translate)
+        self._spool.close()
         try:
             self._spool = self._open_spool()
         except (SpoolError, OSError) as error:
@@ -412,7 +431,7 @@ class Resident:
     def _allowed_population(self) -> Population:
         return allowed_population(self._settings, self._spool.control(ControlKey.POPULATION))
 
-    def _restored_fold(self) -> Fold:
+    def _restore_fold(self) -> Fold:
         text = self._spool.control(ControlKey.OPEN_FOLD)
         if text is not None:
             try:
@@ -420,7 +439,7 @@ class Resident:
             except ValueError as error:
                 log.warning("checkpoint not readable, begun anew", extra={"reason": str(error)})
             else:
-                self._former = [record.to_json() for record in finished]
+                self._former_records = [record.to_json() for record in finished]
                 return fold
         return Fold(self._population, self._period_milliseconds)
 

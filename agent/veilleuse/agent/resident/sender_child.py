@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""When the sending process is started, and what becomes of it. The measuring process never touches the network itself."""
+"""Starts and watches the sending process. The measuring process itself never uses the network."""
 
 from __future__ import annotations
 
@@ -27,32 +27,41 @@ from veilleuse.wire.vocabulary import Population
 log = logging.getLogger(__name__)
 
 HELD_BELOW_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""Shorter periods keep the sender running: a start costs more than a held channel then."""
+"""Shorter periods keep the sender running: each start would cost more than an open channel."""
 IDENTITY_FILE: Final = "id/certificate.pem"
-"""Below `paths.state`; there once enrolled. `identity/store.py` has the rest: importing it here would cost memory."""
+"""Path below `paths.state` that exists once enrolled.
+
+The other paths are in `identity/store.py`; importing it here would cost memory.
+"""
 ORIGINAL_FILE: Final = "original/certificate.pem"
-"""There while a copy asks for an identity of its own: `identity/clone.py`."""
+"""Exists while a copy asks for an identity of its own: `identity/clone.py`."""
 COPIED_FILE: Final = "id/copied"
-"""The sender found that this is a copy: measuring begins again."""
+"""Exists when the sender found that this is a copy; measuring then starts again."""
 
 _SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
-"""A fleet that boots together does not call together. docs/wire.md §3."""
+"""Random delay, so that a fleet that boots together does not call together. docs/wire.md §3."""
 _WORKSTATION_SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_HOUR
 _ENROLMENT_SPREAD_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""A room that was imaged boots at once, and asks for its identities within 2 minutes: docs/guarantees.md S6."""
+"""Random delay before enrolment.
+
+A room of imaged machines boots at once and enrols within 2 minutes: docs/guarantees.md S6.
+"""
 _OVERDUE_SPREAD_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
-"""Workstations that missed a whole day may be on for a short while only."""
+"""Shorter random delay for workstations that missed a whole day: they may be on for a short time only."""
 _LONGEST_CONTACT_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 _STOP_SECONDS: Final = 10
 
 
 def random_below(bound: int) -> int:
-    """Uniform, 0 to bound − 1; 0 when there is nothing to choose from. Not `random`: it imports hash functions."""
+    """Return a uniform number from 0 to bound − 1; 0 when `bound` is 0.
+
+    `random` would import hash functions.
+    """
     return int.from_bytes(os.urandom(8), "big") % bound if bound > 0 else 0
 
 
 class Contacts:
-    """Starts the sender as a child when it is due, and stops it at the end."""
+    """Starts the sender as a child process when a contact is due, and stops it at the end."""
 
     def __init__(
         self,
@@ -64,7 +73,11 @@ class Contacts:
         command: Sequence[str] | None = None,
         below: Callable[[int], int] = random_below,
     ) -> None:
-        """`contact_seconds` 0 = the population's; `join_file` is looked for until enrolled. `command` is the sender's without its options."""
+        """Take the interval `contact_seconds` (0 = the population's) and the sender's `command` without its
+        options.
+
+        `join_file` is checked until the machine is enrolled.
+        """
         self._identity = state / IDENTITY_FILE
         self._copied = state / COPIED_FILE
         self._ways_in = [state / ORIGINAL_FILE, *([join_file] if join_file is not None else [])]
@@ -84,7 +97,7 @@ class Contacts:
         self._enrolled = False
 
     def set_contact_seconds(self, seconds: int) -> None:
-        """Another time between two contacts; 0 = the population's."""
+        """Set the interval between two contacts; 0 = the population's."""
         self._contact_seconds = seconds
 
     def step(
@@ -95,7 +108,10 @@ class Contacts:
         population: Population,
         period_milliseconds: int,
     ) -> bool:
-        """Look after the child, or start one when it is time; whether one has just ended. Called once per tick."""
+        """Watch the child, or start one when a contact is due. Called once per tick.
+
+        Return True when a child has just ended.
+        """
         if self._child.running:
             return self._watch(now)
         if self._child.is_waiting(now) or not self._may_send():
@@ -125,16 +141,19 @@ class Contacts:
 
     @property
     def running(self) -> bool:
-        """Whether a sender runs now."""
+        """True while a sender runs."""
         return self._child.running
 
     @property
     def copy_found(self) -> bool:
-        """Whether the sender ended because this machine is a copy. Asked once per tick."""
+        """True when the sender ended because this machine is a copy. Checked once per tick."""
         return not self._child.running and os.path.exists(self._copied)
 
     def _may_send(self) -> bool:
-        """Whether there is an identity, or something to get one with; not Path.exists, which raises where we may not look."""
+        """Tell whether there is an identity, or a file to get one with.
+
+        Path.exists is not used: it raises on a folder that we may not read.
+        """
         self._enrolled = os.path.exists(self._identity)
         if self._enrolled or any(map(os.path.exists, self._ways_in)):
             self._said_not_enrolled = False
@@ -145,24 +164,27 @@ class Contacts:
         return False
 
     def _late_milliseconds(self, unix: int, spool: ResidentSpool, population: Population) -> int | None:
-        """How long the contact has been due, ≥ 0; None when it is not. Due at once when there never was one."""
+        """Return how long the contact has been due, ≥ 0 ms; None when it is not due.
+
+        It is due at once when there never was a contact.
+        """
         try:
             text = spool.control(ControlKey.NEXT_SEND)
             due = int(text) if text is not None else unix
         except SpoolError:
-            return None  # the other process has it: next tick
+            return None  # locked by the other process: next tick
         except ValueError:
             due = unix
         interval = (self._contact_seconds or CONTACT_SECONDS[population]) * MILLISECONDS_PER_SECOND
         if due - unix > 2 * interval + MILLISECONDS_PER_DAY:
-            due = unix  # the clock was set back since: no such date was ever agreed
+            due = unix  # the clock was set back: no contact was ever planned so late
         return unix - due if unix >= due else None
 
     def _spread_milliseconds(self, late: int, population: Population) -> int:
         if not self._enrolled:
             return _ENROLMENT_SPREAD_MILLISECONDS
         if late < MILLISECONDS_PER_MINUTE:
-            return 0  # the moment itself was drawn by the sender
+            return 0  # the sender chose the random moment
         if population is not Population.WORKSTATION:
             return _SPREAD_MILLISECONDS
         return (
@@ -174,7 +196,11 @@ class Contacts:
         self._child.start(now, *(("--hold", "--parent", str(os.getpid())) if hold else ()))
 
     def _watch(self, now: Instant) -> bool:
-        """Whether it has ended. The sender keeps its own back-off in NEXT_SEND; the child's is for one that cannot even start."""
+        """Tell whether the child has ended.
+
+        The sender stores its own back-off in NEXT_SEND. The child's back-off is for a sender that cannot even
+        start.
+        """
         code = self._child.take_exit_code()
         if code is None:
             if self._hold or self._child.running_milliseconds(now) <= _LONGEST_CONTACT_MILLISECONDS:

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the machine was doing: from its load while it is watched, from the clocks when it was not. No I/O.
+"""Finds the machine's state: from its load while the agent runs, from the clocks when it did not run.
 
-Never from keyboard or pointer.
+No I/O. Keyboard and pointer are never used.
 """
 
 from __future__ import annotations
@@ -21,45 +21,51 @@ from veilleuse.wire.units import (
 from veilleuse.wire.vocabulary import State, Supply
 
 SLEWED_MILLISECONDS: Final = 2_000
-"""The wall clock and the boot-time clock, each read in whole milliseconds and one of them slewed, disagree by less before the
-timeline follows (ticker.CLOCK_STEP_MILLISECONDS), and over a restart. More is a clock set back."""
+"""Largest drift between the wall clock and the boot-time clock; a larger one is a clock set back.
+
+Both clocks are read in whole milliseconds, and one of them may be slewed. They stay within this before the
+timeline follows the wall clock (ticker.CLOCK_STEP_MILLISECONDS), and over a restart.
+"""
 _SILENT: Final = (State.ASLEEP, State.OFF, State.UNKNOWN)
 EARLIEST_UNIX_MILLISECONDS: Final = 1_704_067_200_000
-"""2024-01-01: an agent of 2026 whose clock is before has no clock (empty battery, no network time yet)."""
+"""2024-01-01. The agent dates from 2026: an earlier clock is not set (empty battery, no network time yet)."""
 LATEST_UNIX_MILLISECONDS: Final = 4_102_444_800_000
 """2100-01-01."""
 CLOCK_TOLERANCE_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
-"""docs/wire.md §2: what the collector bears without correcting."""
+"""Clock error that the collector accepts without correction. docs/wire.md §2."""
 CLOCK_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
-"""How long a clock that is behind the last sign of life is waited for; then it is believed (the sign was wrong)."""
+"""A clock behind the last sign of life is trusted only after this time: then the sign was wrong."""
 FAR_JUMP_MILLISECONDS: Final = 36 * MILLISECONDS_PER_HOUR
-"""A running clock that jumps further is waited for as long as CLOCK_PATIENCE: a collector refuses what is two days ahead."""
+"""A larger jump of a running clock is trusted only after CLOCK_PATIENCE: collectors refuse dates two days
+ahead.
+"""
 ABSURD_JUMP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
-"""Ahead by more than this: waited for a day."""
+"""A larger jump ahead is trusted only after a day."""
 ABSURD_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_DAY
 HELD_TICKS: Final = 720
 """Undated ticks kept in memory: 2 h at 10 s."""
 LONGEST_RECONSTRUCTION_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
-"""Longer silence is not cut into records: it is one undated gap."""
+"""A longer silence is not cut into records: it becomes one undated gap."""
 
 SUSPEND_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""Awake for this long after a suspend was announced: it did not come about. Drivers may take tens of seconds to get ready."""
+"""A suspend counts as cancelled after this time awake. Drivers may take tens of seconds to get ready."""
 
 WHY_TICK: Final = "tick"
 WHY_STOP: Final = "stop"
-"""The service was stopped while the machine went on: what follows is unknown."""
+"""The service was stopped while the machine stayed on: the time after it is unknown."""
 WHY_SHUTDOWN: Final = "shutdown"
-"""The machine's own end was the reason: off until the next boot."""
+"""The machine was shutting down: off until the next boot."""
 WHY_SUSPEND: Final = "suspend"
-"""The machine was about to sleep: asleep until it is seen awake, or until the next boot. docs/states.md."""
+"""The machine was about to sleep: asleep until seen awake, or until the next boot. docs/states.md."""
 
 
 def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
-    """on_idle or on_active by the idle rule (wire/limits, version 1), over a stretch in which the agent ran.
+    """Return on_idle or on_active by the idle rule (wire/limits, version 1), for a stretch when the agent
+    ran.
 
-    A load that cannot be read gives on_active: nobody is told to have left a machine idle without evidence, and the
-    cell's missing cpu_covered_milliseconds says that it is not evidence of work either. Bytes that cannot be read
-    are left out of the rule.
+    A load that cannot be read gives on_active: nobody is reported to leave a machine idle without evidence.
+    The cell's missing cpu_covered_milliseconds shows that there is no evidence of work either. Bytes that
+    cannot be read are left out of the rule.
     """
     if load is None or load.cpu_busy_ratio >= IDLE_CPU_RATIO:
         return State.ON_ACTIVE
@@ -69,20 +75,20 @@ def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
 
 
 class SleepWatch:
-    """What the sign of life gives as its reason while the machine goes to sleep. docs/states.md."""
+    """Chooses the reason stored in the sign of life while the machine goes to sleep. docs/states.md."""
 
     def __init__(self) -> None:
         self._announced: Instant | None = None
 
     @property
     def why(self) -> str:
-        """WHY_SUSPEND from the announcement until it has slept or has stayed awake, else WHY_TICK."""
+        """WHY_SUSPEND from the announcement until the machine has slept or stayed awake, else WHY_TICK."""
         return WHY_TICK if self._announced is None else WHY_SUSPEND
 
-    def look(self, now: Instant, *, announced: bool) -> bool:
-        """Whether the sign of life has to be written now, whatever is due: its reason has just changed.
+    def update(self, now: Instant, *, announced: bool) -> bool:
+        """Update the reason; True when it has changed, so that the sign of life must be written now.
 
-        `announced`: since the last look somebody said that the machine is about to sleep.
+        `announced`: since the last call the system announced that the machine is about to sleep.
         """
         before = self._announced
         if announced:
@@ -101,15 +107,15 @@ class SleepWatch:
 
 
 class LastSign(NamedTuple):
-    """The last time the agent is known to have run."""
+    """The last time when the agent is known to have run."""
 
     instant: Instant
     boot_id: str
     why: str
-    """tick, stop, shutdown or suspend."""
+    """One of tick, stop, shutdown, suspend."""
 
     def to_json(self) -> str:
-        """One line for the control table."""
+        """Return one line for the control table."""
         return json.dumps(
             {
                 "unix": self.instant.unix_milliseconds,
@@ -133,21 +139,22 @@ class LastSign(NamedTuple):
 
 
 class Silence(NamedTuple):
-    """What is known of the time before the start."""
+    """The known states of the time before the start."""
 
     ticks: tuple[Tick, ...] = ()
-    """asleep, off and unknown stretches, in order, without energies."""
+    """Stretches asleep, off and unknown, in order, without energies."""
     undated_milliseconds: int = 0
-    """Too long ago to be cut into records."""
+    """Time too long ago to be cut into records."""
 
 
 def reconstruct(last: LastSign | None, start: Instant, boot_id: str, supply: Supply) -> Silence:
-    """The time between the last sign of life and the start of the agent. docs/methodology.md §4.
+    """Return the states between the last sign of life and the start of the agent. docs/methodology.md §4.
 
-    Same boot: `asleep` is what boot-time has more than monotonic time; the rest is `unknown`: the agent did not run.
-    Another boot: up to it `off` after a clean shutdown, `asleep` after an announced suspend that nobody saw end (a battery
-    that died asleep), else `unknown`; from the boot to the start `unknown`.
-    `start` must hold a trusted Unix time; a sign that was made under a wrong clock says nothing about another boot.
+    Same boot: `asleep` is the excess of boot-time over monotonic time. The rest is `unknown`, because the
+    agent did not run. Another boot: the time before the boot is `off` after a clean shutdown. It is `asleep`
+    after an announced suspend without a known end (a battery that ran out asleep), else `unknown`. From the
+    boot to the start it is `unknown`. `start` must hold a trusted Unix time. A sign made under a wrong clock
+    says nothing about another boot.
     """
     if last is None:
         return Silence()
@@ -168,7 +175,10 @@ def reconstruct(last: LastSign | None, start: Instant, boot_id: str, supply: Sup
 
 
 _UNTIL_THE_BOOT: Final = {WHY_SHUTDOWN: State.OFF, WHY_SUSPEND: State.ASLEEP}
-"""docs/methodology.md §4: at any length. In both the machine is proved not to have been on, and no more is known of it."""
+"""State until the boot, whatever the duration: docs/methodology.md §4.
+
+In both cases the machine was not on.
+"""
 
 
 def _within_boot(last: LastSign, start: Instant, supply: Supply) -> Silence:
@@ -192,25 +202,26 @@ def _ticks(pieces: tuple[tuple[int, int, State], ...], supply: Supply) -> tuple[
 
 
 class Timeline:
-    """Time of the wall clock that no tick is of, because it was set forward: each day is told whole all the same."""
+    """Fills the holes that a clock set forward leaves between ticks, so that each day is reported whole."""
 
     def __init__(self, end_unix_milliseconds: int | None = None) -> None:
-        """`end_unix_milliseconds`: up to where it was told before; None when it never was, or under a wrong clock."""
+        """Take the end of the reported time; None when there is none, or the clock was wrong then."""
         known = end_unix_milliseconds is not None and is_plausible(end_unix_milliseconds)
         self._end = end_unix_milliseconds if known else None
 
-    def continued(self, tick: Tick) -> tuple[tuple[Tick, ...], int]:
-        """(the tick, and before it an unknown one over the hole; milliseconds of a hole too long to be cut into records).
+    def fill_hole(self, tick: Tick) -> tuple[tuple[Tick, ...], int]:
+        """Return (an unknown tick over the hole if any, then the tick; ms of a hole too long for records).
 
-        A tick that begins in what was told already, because one of two clocks was slewed, loses that much time and nothing of
-        what was measured in it: a period would otherwise hold more than its length.
+        A tick may start before the end of the reported time, because one of two clocks was slewed. It loses
+        that much time, but nothing of its measured values. Otherwise a period would hold more than its
+        length.
         """
         end = self._end
         tick_end = tick.start_unix_milliseconds + tick.duration_milliseconds
-        told = 0 if end is None else end - tick.start_unix_milliseconds
-        if 0 < told <= SLEWED_MILLISECONDS:
-            if told < tick.duration_milliseconds:
-                tick = _begun_later(tick, told)
+        overlap = 0 if end is None else end - tick.start_unix_milliseconds
+        if 0 < overlap <= SLEWED_MILLISECONDS:
+            if overlap < tick.duration_milliseconds:
+                tick = _cut_start(tick, overlap)
             elif tick.state in _SILENT:
                 return (), 0
         self._end = tick_end
@@ -222,8 +233,8 @@ class Timeline:
         return (Tick(end, hole, State.UNKNOWN, Supply.UNKNOWN), tick), 0
 
 
-def _begun_later(tick: Tick, milliseconds: int) -> Tick:
-    """The same tick, its beginning cut off; what was measured in it stays whole."""
+def _cut_start(tick: Tick, milliseconds: int) -> Tick:
+    """Return the tick without its first milliseconds; its measured values stay whole."""
     return tick._replace(
         start_unix_milliseconds=tick.start_unix_milliseconds + milliseconds,
         duration_milliseconds=tick.duration_milliseconds - milliseconds,
@@ -239,30 +250,32 @@ def _begun_later(tick: Tick, milliseconds: int) -> Tick:
 
 
 def is_plausible(unix_milliseconds: int) -> bool:
-    """Whether a Unix time can be one at which this agent runs."""
+    """Tell whether the agent can run at this Unix time."""
     return EARLIEST_UNIX_MILLISECONDS <= unix_milliseconds < LATEST_UNIX_MILLISECONDS
 
 
 class ClockGuard:
-    """Keeps ticks undated while the clock cannot be right, and dates them by boot-time once it is.
+    """Keeps ticks undated while the clock cannot be right; dates them by boot-time once it is trusted.
 
-    Once a clock was trusted in this boot, boot-time carries it on through a clock that cannot be right. A jump to a time near
-    by is followed at once, one far off when it stays.
+    Once a clock was trusted in this boot, boot-time replaces a clock that cannot be right. A small jump is
+    followed at once, a large one when it lasts.
     """
 
     def __init__(
         self, last_unix_milliseconds: int | None, start: Instant, offset_milliseconds: int | None = None
     ) -> None:
-        """`last_unix_milliseconds`: of the last sign of life. `offset_milliseconds`: Unix − boot-time, when it is of this boot."""
+        """Take the Unix time of the last sign of life, and its offset (Unix − boot-time) when it is of this
+        boot.
+        """
         known = last_unix_milliseconds is not None and is_plausible(last_unix_milliseconds)
         self._floor = last_unix_milliseconds if known else None
         self._start = start
         self._held: list[tuple[int, Tick]] = []  # (boot-time at the tick's start, tick)
         self._offset = offset_milliseconds if known else None  # Unix − boot-time, when last trusted
-        self._far_since: int | None = None  # boot-time at which a clock far off was first seen
+        self._far_since: int | None = None  # boot-time when a clock far off was first seen
 
     def date(self, now: Instant, ticks: tuple[Tick, ...]) -> tuple[tuple[Tick, ...], int]:
-        """(ticks that can be folded now, milliseconds lost because too many were held)."""
+        """Return (ticks that can be folded now, milliseconds lost because too many ticks were held)."""
         self._note_jump(now)
         trusted = self._is_trusted(now)
         if trusted:
@@ -281,23 +294,23 @@ class ClockGuard:
         return (), sum(tick.duration_milliseconds for _, tick in lost)
 
     def unix_at(self, now: Instant) -> int:
-        """The best known Unix time of `now`: carried on by boot-time while the clock is not trusted."""
+        """Return the best known Unix time of `now`: from boot-time while the clock is not trusted."""
         if self._offset is None or self._is_trusted(now):
             return now.unix_milliseconds
         return now.boottime_milliseconds + self._offset
 
     def start(self, now: Instant) -> Instant:
-        """The instant of the start with the Unix time that a now trusted clock gives it."""
+        """Return the instant of the start, with the Unix time given by the trusted clock."""
         since = now.boottime_milliseconds - self._start.boottime_milliseconds
         return self._start._replace(unix_milliseconds=self.unix_at(now) - since)
 
     @property
     def trusted(self) -> bool:
-        """Whether the clock was ever trusted."""
+        """True once the clock was trusted."""
         return self._offset is not None
 
     def held_milliseconds(self) -> int:
-        """Length of what is still undated."""
+        """Return the duration of the undated ticks."""
         return sum(tick.duration_milliseconds for _, tick in self._held)
 
     def _is_trusted(self, now: Instant) -> bool:
@@ -320,7 +333,7 @@ class ClockGuard:
         return waited >= CLOCK_PATIENCE_MILLISECONDS
 
     def _note_jump(self, now: Instant) -> None:
-        """Since when the clock has been far off what boot-time carries on, if it is."""
+        """Store since when the clock is far from the time that boot-time gives."""
         if self._offset is None:
             return
         jump = now.unix_milliseconds - now.boottime_milliseconds - self._offset

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One poll of all sources → what it adds. Each source is polled in isolation: one never stops another."""
+"""Turns one poll of all sources into ticks. Each source is polled in isolation: one never stops another."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ from veilleuse.wire.vocabulary import PointKind, State, Supply
 log = logging.getLogger(__name__)
 
 CLOCK_STEP_MILLISECONDS: Final = 1_000
-"""A wall clock further from the boot-time clock's count than this was set: the timeline follows it."""
+"""A wall clock further than this from the boot-time clock's count was set: the timeline follows it."""
 SHORTEST_GAP_MILLISECONDS: Final = 30_000
 TICKS_PER_GAP: Final = 4
-"""Not polled for this many ticks (and 30 s): the counters' state is dropped, docs/sources.md."""
+"""The counters' state is dropped when not polled for this many ticks (and 30 s): docs/sources.md."""
 NEVER_STILL: Final = frozenset({PointKind.RAPL})
-"""Counters that cannot stand still on a running machine: one that does is stuck, not at 0 W."""
+"""Counters that cannot stand still on a running machine: a value that stays the same is a defect, not 0 W."""
 
 
 class MachineReadings(NamedTuple):
-    """What the sources tell of the machine beside energy, now."""
+    """Current values that the sources report about the machine, beside energy."""
 
     supply: Supply
     displays_on: tuple[int, ...] | None
 
 
 class SourceState:
-    """One source, with what the ticker keeps of it."""
+    """One source, with its state in the ticker."""
 
     __slots__ = ("counters", "doubted", "failures", "points", "readings", "source", "successes", "units")
 
@@ -63,22 +63,25 @@ class SourceState:
         self.source = source
         self.points = points
         self.counters: dict[Point, tuple[EnergyCounter, int]] = {}
-        """Last value of each point and its boot-time, ms; only these may be subtracted from."""
+        """Last value of each point and its boot-time, ms; only these values may be subtracted from."""
         self.doubted: set[Point] = set()
-        """Their counter began again, stood still or lied once: nothing of it is believed until a second value follows from the first."""
+        """Points whose counter restarted, stood still or gave a wrong value once.
+
+        Such a counter is not used until a second value follows from the first.
+        """
         self.readings: tuple[Reading, ...] = ()
-        """Of the last poll; empty when it failed."""
+        """Readings of the last poll; empty when it failed."""
         self.units: UnitTimes | None = None
-        """Once it has given any."""
+        """CPU times of units; None until the source gives some."""
         self.successes = 0
         self.failures = 0
 
 
 class Ticker:
-    """Polls, subtracts, integrates. Joules are conserved: what is below 1 mJ is carried to the next tick.
+    """Polls, subtracts, integrates. Joules are conserved: a rest below 1 mJ is carried to the next tick.
 
-    A counter that cannot be read for a moment loses nothing either: the stretches without it are held back, and its next
-    value closes the gap, each stretch getting its share by time. docs/methodology.md §4.
+    A counter that cannot be read for a moment loses nothing. The stretches without it are held back. Its next
+    value closes the gap, and each stretch gets its share by time. docs/methodology.md §4.
     """
 
     def __init__(
@@ -90,12 +93,12 @@ class Ticker:
         default_supply: Supply,
         tick_milliseconds: int,
     ) -> None:
-        """`default_supply` is what no source tells otherwise."""
+        """Take the `default_supply`, used when no source reports one."""
         self._clock = clock
         self.polled = tuple(SourceState(source, points) for source, points in sources)
         self._load_source = load
         self._default_supply = default_supply
-        self.retime(tick_milliseconds)
+        self.set_tick_milliseconds(tick_milliseconds)
         self._remainders: dict[Point, int] = {}  # µJ, 0 to 999
         self._previous: Instant | None = None
         self._end_unix = 0
@@ -108,15 +111,16 @@ class Ticker:
         self.load_successes = 0
         self.load_failures = 0
 
-    def retime(self, tick_milliseconds: int) -> None:
-        """Another time between two polls, from the next one on; what is measured goes on."""
+    def set_tick_milliseconds(self, tick_milliseconds: int) -> None:
+        """Set the time between two polls, from the next one on; counters and held stretches are kept."""
         self._tick_milliseconds = tick_milliseconds
         self._gap_milliseconds = max(SHORTEST_GAP_MILLISECONDS, TICKS_PER_GAP * tick_milliseconds)
 
     def tick(self, *, last: bool = False) -> tuple[Instant, tuple[Tick, ...]]:
-        """Poll once: the instant, and the stretches that are settled with it (none on the first), the latest ending now.
+        """Poll once; return the instant, and the stretches that are settled, the latest ending now.
 
-        None while a counter is waited for, for `gap_milliseconds` at most; with `last` nothing is held back.
+        The first call returns no stretch. While a counter is awaited, no stretch is returned, for
+        `gap_milliseconds` at most. With `last` nothing is held back.
         """
         now = self._clock.now()
         for polled in self.polled:
@@ -130,20 +134,20 @@ class Ticker:
             self._unit_times(0, now.boottime_milliseconds)
             self._keep_counters(now.boottime_milliseconds)
         elif now.boottime_milliseconds <= previous.boottime_milliseconds:
-            # The same millisecond: the next poll takes it all.
-            return now, self._settled(previous.boottime_milliseconds, last)
+            # The same millisecond as before: the next poll covers this time.
+            return now, self._take_settled(previous.boottime_milliseconds, last)
         else:
             self._held += self._stretches(previous, now, counters, seen)
-            ticks = self._settled(now.boottime_milliseconds, last)
+            ticks = self._take_settled(now.boottime_milliseconds, last)
         self._previous, self._load, self._supply = now, counters, seen.supply
         return now, ticks
 
     def add(self, source: Source, points: tuple[Point, ...]) -> None:
-        """One more opened source, from the next poll on."""
+        """Add an opened source, from the next poll on."""
         self.polled = (*self.polled, SourceState(source, points))
 
     def health(self) -> list[dict[str, Any]]:
-        """Outcomes per source since the start, as `ControlKey.SOURCES` keeps them."""
+        """Return the outcomes per source since the start, for `ControlKey.SOURCES`."""
         rows: list[dict[str, Any]] = [
             {
                 "name": polled.source.name,
@@ -171,13 +175,13 @@ class Ticker:
                 polled.points = polled.source.open()
                 polled.readings = polled.source.read()
         except ReadFailed as error:
-            self._failed(polled, error)
-        except Exception as error:  # a source with a defect costs its own readings, nothing else
-            self._failed(polled, error)
+            self._count_failure(polled, error)
+        except Exception as error:  # a defect in a source costs only its own readings
+            self._count_failure(polled, error)
         else:
             polled.successes += 1
 
-    def _failed(self, polled: SourceState, error: Exception) -> None:
+    def _count_failure(self, polled: SourceState, error: Exception) -> None:
         polled.readings = ()
         polled.failures += 1
         event = logging.WARNING if polled.failures == 1 else logging.DEBUG
@@ -198,7 +202,7 @@ class Ticker:
         return counters
 
     def _observe(self) -> MachineReadings:
-        """The first source that tells the supply, or the displays, is believed."""
+        """Return the supply and the displays, each from the first source that reports it."""
         supply: Supply | None = None
         displays: tuple[int, ...] | None = None
         for polled in self.polled:
@@ -206,7 +210,7 @@ class Ticker:
                 if isinstance(reading, SupplyReading):
                     supply = supply or reading.supply
                 elif isinstance(reading, DisplaysReading):
-                    displays = displays or _plausible(reading.on_by_size)
+                    displays = displays or _plausible_counts(reading.on_by_size)
         return MachineReadings(supply or self._default_supply, displays)
 
     # -------------------------------------------------------------------------------- stretches
@@ -232,11 +236,11 @@ class Ticker:
             during = seen.supply if seen.supply is self._supply else Supply.UNKNOWN
             ticks.append(Tick(start, asleep, State.ASLEEP, during))
         if awake:
-            ticks.append(self._awake(start + asleep, awake, now, counters, seen))
+            ticks.append(self._awake_tick(start + asleep, awake, now, counters, seen))
         self._keep_counters(now.boottime_milliseconds)
         return tuple(ticks)
 
-    def _awake(
+    def _awake_tick(
         self,
         start: int,
         awake: int,
@@ -262,7 +266,7 @@ class Ticker:
         )
 
     def _unit_times(self, awake: int, now: int) -> tuple[tuple[str, int], ...]:
-        """CPU time of the units that were read, since their last reading."""
+        """Return the CPU time of the units that were read, since their last reading."""
         found: tuple[tuple[str, int], ...] = ()
         for polled in self.polled:
             readings = [reading for reading in polled.readings if isinstance(reading, UnitReading)]
@@ -284,9 +288,9 @@ class Ticker:
             found = 0
             for reading in polled.readings:
                 if isinstance(reading, EnergyCounter):
-                    energy = self._counted(polled, reading, awake, now)
+                    energy = self._counter_energy(polled, reading, awake, now)
                 elif isinstance(reading, PowerGauge):
-                    energy = None if broken else self._integrated(polled, reading, awake)
+                    energy = None if broken else self._gauge_energy(polled, reading, awake)
                 else:
                     continue
                 if energy is not None:
@@ -296,16 +300,25 @@ class Ticker:
                 gaps.append((polled.source.name, awake))
         return tuple(energies), tuple(gaps)
 
-    def _integrated(self, polled: SourceState, reading: PowerGauge, awake: int) -> int | None:
-        """mJ of a gauge over the awake stretch; None when it cannot be: no device of ours gives energy back."""
-        # A counter of the same point that waits would count this stretch once more.
+    def _gauge_energy(self, polled: SourceState, reading: PowerGauge, awake: int) -> int | None:
+        """Return a gauge's energy over the awake stretch, in mJ; None when it is negative, as no device
+        returns energy.
+        """
+        # A waiting counter of the same point would count this stretch twice.
         polled.counters.pop(reading.point, None)
         if reading.power_milliwatts < 0:
             return None
-        return self._whole(reading.point, reading.power_milliwatts * awake)  # 1 mW for 1 ms is 1 µJ
+        return self._whole_millijoules(
+            reading.point, reading.power_milliwatts * awake
+        )  # 1 mW for 1 ms is 1 µJ
 
-    def _counted(self, polled: SourceState, reading: EnergyCounter, awake: int, now: int) -> int | None:
-        """mJ of a counter over the awake stretch, None when it gives none; held stretches get theirs."""
+    def _counter_energy(
+        self, polled: SourceState, reading: EnergyCounter, awake: int, now: int
+    ) -> int | None:
+        """Return a counter's energy over the awake stretch, in mJ; None when there is none.
+
+        The held stretches get their parts.
+        """
         before, read_at = polled.counters.get(reading.point, (None, now - awake))
         missed = self._stretches_since(read_at, now - awake)
         outcome = difference(before, reading, now - read_at)
@@ -316,13 +329,13 @@ class Ticker:
         if _may_turn(reading, now - read_at):
             return None
         if outcome.energy_microjoules == 0 and reading.point.kind in NEVER_STILL:
-            polled.doubted.add(reading.point)  # its next step may hold all that it did not show meanwhile
+            polled.doubted.add(reading.point)  # its next step may include the energy that it did not show
             return None
         if reading.point in polled.doubted:
-            if outcome.energy_microjoules > 0:  # a lie may be told twice
+            if outcome.energy_microjoules > 0:  # a wrong value may come twice
                 polled.doubted.discard(reading.point)
             return None
-        whole = self._whole(reading.point, outcome.energy_microjoules)
+        whole = self._whole_millijoules(reading.point, outcome.energy_microjoules)
         if not missed:
             return whole
         parts = apportion(whole, [*(self._held[i].duration_milliseconds for i in missed), awake])
@@ -334,15 +347,17 @@ class Ticker:
         return parts[-1]
 
     def _stretches_since(self, read_at: int, until: int) -> range | None:
-        """Positions of the held stretches that fill [read_at, until) exactly; None when they are held no more."""
+        """Return the positions of the held stretches that fill [read_at, until) exactly; None when they are
+        gone.
+        """
         first = len(self._held)
         while until > read_at and first:
             first -= 1
             until -= self._held[first].duration_milliseconds
         return range(first, len(self._held)) if until == read_at else None
 
-    def _whole(self, point: Point, energy_microjoules: int) -> int:
-        """Whole millijoules, with what was left over before; the rest is carried."""
+    def _whole_millijoules(self, point: Point, energy_microjoules: int) -> int:
+        """Return whole millijoules, with the rest carried from before; carry the new rest."""
         whole, rest = divmod(self._remainders.get(point, 0) + energy_microjoules, MICROJOULES_PER_MILLIJOULE)
         self._remainders[point] = rest
         return whole
@@ -350,7 +365,7 @@ class Ticker:
     # ---------------------------------------------------------------------------------- counters
 
     def _keep_counters(self, now: int) -> None:
-        """The values just read, and those that could not be read but can still be subtracted from."""
+        """Keep the values just read, and the unread ones that can still be subtracted from."""
         for polled in self.polled:
             old = {p: kept for p, kept in polled.counters.items() if self._can_wait(*kept, now)}
             read = {r.point: (r, now) for r in polled.readings if isinstance(r, EnergyCounter)}
@@ -363,12 +378,12 @@ class Ticker:
                 polled.units.forget()
 
     def _can_wait(self, counter: EnergyCounter, read_at: int, now: int) -> bool:
-        """Whether one more tick leaves the counter no time to go round, and no gap of docs/sources.md."""
+        """Tell whether one more tick is too short for a counter wrap and for a gap (docs/sources.md)."""
         longest = now - read_at + self._tick_milliseconds
         return longest <= self._gap_milliseconds and not _may_turn(counter, longest)
 
-    def _settled(self, now: int, last: bool) -> tuple[Tick, ...]:
-        """The stretches that no counter waits for any more: those before the value that has been waited with longest."""
+    def _take_settled(self, now: int, last: bool) -> tuple[Tick, ...]:
+        """Return the stretches that no counter waits for: those before the oldest awaited value."""
         waiting = [at for polled in self.polled for _, at in polled.counters.values() if at < now]
         since = now if last or not waiting else min(waiting)
         kept, start = len(self._held), now
@@ -382,8 +397,8 @@ class Ticker:
         return settled
 
 
-def _plausible(on_by_size: tuple[int, ...]) -> tuple[int, ...] | None:
-    """One count for each size, or None: what no desk has is not counted."""
+def _plausible_counts(on_by_size: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the count of each size; None when a count is not plausible."""
     possible = len(on_by_size) == len(DISPLAY_SIZES) and all(
         0 <= count <= MAX_DISPLAYS_PER_SIZE for count in on_by_size
     )
@@ -391,13 +406,16 @@ def _plausible(on_by_size: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def _may_turn(counter: EnergyCounter, milliseconds: int) -> bool:
-    """Whether a counter can go round in that time at its ceiling power: 1 W for 1 ms is 1 mJ."""
+    """Tell whether a counter can wrap in that time at its ceiling power: 1 W for 1 ms is 1 mJ."""
     turn = counter.range_microjoules
     return turn is not None and counter.ceiling_watts * milliseconds * MICROJOULES_PER_MILLIJOULE >= turn
 
 
 def load_between(before: LoadCounters, after: LoadCounters) -> LoadDelta | None:
-    """Utilisation between two readings of one boot; None when processors came or went, or no time passed."""
+    """Return the load between two readings of one boot.
+
+    None when the number of processors changed, or no time passed.
+    """
     if len(before.cpu_total_milliseconds) != len(after.cpu_total_milliseconds):
         return None
     totals = _advances(before.cpu_total_milliseconds, after.cpu_total_milliseconds)
@@ -415,10 +433,10 @@ def load_between(before: LoadCounters, after: LoadCounters) -> LoadDelta | None:
 
 
 def _advances(before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:
-    # The kernel's idle and iowait may step back by a few milliseconds.
+    # The kernel's idle and iowait may go back by a few milliseconds.
     return [max(0, new - old) for old, new in zip(before, after, strict=True)]
 
 
 def _advance(before: int | None, after: int | None) -> int | None:
-    """None when either is unknown, or when a device left with its count."""
+    """Return the increase; None when either is unknown, or when a device left with its count."""
     return after - before if before is not None and after is not None and after >= before else None

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""CPU time of units between two polls, from their cumulative values: nothing invented, however units come and go."""
+"""Computes the CPU time of units between two polls from cumulative values, as units start and end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from veilleuse.agent.model import UnitReading
 from veilleuse.wire.limits import MAX_CPUS, OTHER_UNITS, UNIT_PATTERN
 
 LONGEST_MILLISECONDS: Final = 300_000
-"""Values older than this are not subtracted from: nobody knows in which state of the machine the time was spent."""
+"""Older values are not subtracted from: it is not known in which machine state the time was spent."""
 MOST_REMEMBERED: Final = 1_024
-"""Units; beyond it those that are gone are forgotten."""
+"""Number of units kept; above it, units that have ended are deleted."""
 _SLACK: Final = 2
-"""How much more CPU time than all processors have may show: the clocks are not read at one moment."""
+"""Tolerated ratio of the CPU time shown to the processors' time: the clocks are not read at one moment."""
 
 
 class UnitTimes:
@@ -25,14 +25,14 @@ class UnitTimes:
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
-        """Unit → CPU ms; also of units that were missing since: their value is still theirs when they come back."""
+        """Unit → CPU ms. Missing units are kept: their value is still valid when they come back."""
         self._strange: set[str] = set()
-        """Of them, names that the wire does not take."""
+        """Units whose name the wire does not accept."""
         self._read_at: int | None = None
-        """Boot-time of the last poll that gave any, ms."""
+        """Boot-time of the last poll that gave any unit, ms."""
 
     def forget(self) -> None:
-        """After a suspend or a long silence: the next poll is a first one."""
+        """Delete all values, after a suspend or a long silence: the next poll counts as the first."""
         self._last.clear()
         self._strange.clear()
         self._read_at = None
@@ -40,10 +40,11 @@ class UnitTimes:
     def advance(
         self, readings: Sequence[UnitReading], now: int, awake: int, processors: int
     ) -> tuple[tuple[str, int], ...]:
-        """(unit, CPU ms > 0) since the last poll; `now` boot-time ms, `awake` ms of the tick that gets them.
+        """Return (unit, CPU ms > 0) since the last poll.
 
-        A unit seen for the first time, or started again, may have spent its whole value since; one that shows more than the
-        machine's `processors` could give it was there before, unseen, and counts from now on.
+        `now` is the boot-time in ms; `awake` is the ms of the tick that gets the times. A unit that is new or
+        has restarted may have spent its whole value since the last poll. If the value exceeds what
+        `processors` can give, the unit existed before, unread, and counts from now on.
         """
         read_at = self._read_at
         if read_at is not None and now - read_at > LONGEST_MILLISECONDS:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The ways of measuring: those that ship (wire/vocabulary.py), and entry points. Nothing is imported until chosen."""
+"""Registers the sources: the built-in ones (wire/vocabulary.py) and entry points.
+
+A source is imported only when chosen.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from veilleuse.wire.vocabulary import POLLED_SOURCES, SOURCES, SOURCES_OF_SYSTEM
 
 
 def _target(name: str) -> str:
-    """module:class of a source: the file has its name, the class the same name in capitals."""
+    """Return module:class of a source: the file has its name, the class has it in capitalised words."""
     return f"veilleuse.agent.sources.{name}:{name.title().replace('_', '')}"
 
 
@@ -25,23 +28,29 @@ BUILTIN: Final = {
     "polled": "veilleuse.agent.sources.polled:PolledSources",
     "fake": _target("fake"),
 }
-"""Energy and supply, in the measuring process, on this system: name → module:class. Those of another system are never imported."""
+"""Sources of energy and supply in the measuring process: name → module:class.
+
+Only those of this operating system are listed, so the others are never imported.
+"""
 SELF_DETECTING: Final = {
     "nvidia_nvml": ("nvidiactl", r"C:\Windows\System32\nvml.dll"),
     "ipmi_dcmi": ("ipmi0", "ipmi/0", "ipmidev/0"),
 }
-"""Of POLLED_SOURCES, those that need no entry in the meters file → files (below /dev), one of which must be there."""
+"""Polled sources that need no entry in the meters file → files (below /dev), one of which must exist."""
 CONTROLLER: Final = "ipmi_dcmi"
-"""Of SELF_DETECTING, the one that asks this machine's management controller."""
+"""The one of SELF_DETECTING that asks this machine's management controller."""
 CONTROLLERS: Final = (CONTROLLER, "redfish")
-"""The ways to ask one and the same controller."""
+"""The two ways to ask the same controller."""
 UTILISATION: Final = _target("utilisation")
-"""Always on: without it no state can be told."""
+"""Always opened: without it no state is known."""
 UNITS: Final = "linux_units"
-"""`measure.units` alone chooses it (resident/open_sources.py)."""
+"""Chosen only by `measure.units` (resident/open_sources.py)."""
 NOT_BY_DEFAULT: Final = frozenset({"fake", UNITS})
-_NOT_TRIED_AGAIN: Final = frozenset({UNITS, "utilisation"})
-"""Units may be missing because they were refused (resident/open_sources.py); the load is no `Source`."""
+_NOT_RETRIED: Final = frozenset({UNITS, "utilisation"})
+"""Sources that are not retried: units may be missing because they were refused (resident/open_sources.py).
+
+The load is not a `Source`.
+"""
 ENTRY_POINT_GROUP: Final = "veilleuse.sources"
 POLLED_ENTRY_POINT_GROUP: Final = "veilleuse.polled_sources"
 
@@ -49,7 +58,7 @@ SourceFactory = Callable[[SourceContext], Source]
 
 
 class OpenedSource(NamedTuple):
-    """A source that works here."""
+    """A source that works on this machine."""
 
     source: Source
     points: tuple[Point, ...]
@@ -60,30 +69,34 @@ class Unavailable(NamedTuple):
 
     name: str
     word: str
-    """no_device, no_permission, virtual_machine, missing_library."""
+    """One of no_device, no_permission, virtual_machine, missing_library."""
     reason: str
     remedy: str
     """Empty when there is nothing to do."""
     source: Source | None = None
-    """What could not be opened; None when there is none to ask."""
+    """The source that could not be opened; None when it could not be built."""
 
 
 class Sources(NamedTuple):
-    """What this machine can measure, and what it cannot, with the reason."""
+    """The sources that work on this machine, and the others with the reason."""
 
     opened: tuple[OpenedSource, ...]
     load: LoadSource | None
     unavailable: tuple[Unavailable, ...]
 
-    def tried_again(self, name: str, context: SourceContext) -> tuple[Sources, OpenedSource | None]:
-        """With a source that was not available until now; None when it still is not, or is none to try (units, load)."""
-        if name not in {missing.name for missing in self.unavailable} - _NOT_TRIED_AGAIN:
+    def retry(self, name: str, context: SourceContext) -> tuple[Sources, OpenedSource | None]:
+        """Try an unavailable source again; return the new sources, and the opened one.
+
+        The second is None when the source is still not available, or is one that is not retried (units,
+        load).
+        """
+        if name not in {missing.name for missing in self.unavailable} - _NOT_RETRIED:
             return self, None
         try:
-            found = _opened(name, context)
-        except ConfigurationError:  # an entry point that was uninstalled meanwhile
+            found = _open_source(name, context)
+        except ConfigurationError:  # an entry point that was uninstalled since
             return self, None
-        if isinstance(found, Unavailable):  # perhaps for another reason by now
+        if isinstance(found, Unavailable):  # the reason may have changed
             same = tuple(found if missing.name == name else missing for missing in self.unavailable)
             return self._replace(unavailable=same), None
         others = tuple(missing for missing in self.unavailable if missing.name != name)
@@ -96,10 +109,10 @@ class Sources(NamedTuple):
 
 
 def open_all(names: Iterable[str], context: SourceContext, *, units: bool = False) -> Sources:
-    """Open the named sources, or all built-in ones but `fake` when none is named; and utilisation; and UNITS with `units` alone.
+    """Open the named sources, or all built-in ones but `fake` when none is named.
 
-    A name of POLLED_SOURCES means `polled`, which takes it. Raises ConfigurationError on a name that neither a table nor an entry
-    point knows.
+    The load is always opened; UNITS only with `units`. A name of POLLED_SOURCES means `polled`, which reads
+    that source. Raises ConfigurationError on a name that is neither built in nor an entry point.
     """
     wanted = ("polled" if name in POLLED_SOURCES else name for name in names if name != "utilisation")
     chosen = tuple(dict.fromkeys(wanted)) or tuple(name for name in BUILTIN if name not in NOT_BY_DEFAULT)
@@ -107,7 +120,7 @@ def open_all(names: Iterable[str], context: SourceContext, *, units: bool = Fals
     opened: list[OpenedSource] = []
     unavailable: list[Unavailable] = []
     for name in chosen:
-        found = _opened(name, context)
+        found = _open_source(name, context)
         if isinstance(found, Unavailable):
             unavailable.append(found)
         else:
@@ -116,8 +129,8 @@ def open_all(names: Iterable[str], context: SourceContext, *, units: bool = Fals
     return Sources(tuple(opened), load, tuple(unavailable))
 
 
-def _opened(name: str, context: SourceContext) -> OpenedSource | Unavailable:
-    """Raises ConfigurationError on an unknown name, and nothing else."""
+def _open_source(name: str, context: SourceContext) -> OpenedSource | Unavailable:
+    """Open one source. Raises ConfigurationError on an unknown name, and nothing else."""
     source: Source | None = None
     try:
         source = _factory(name)(context)
@@ -126,7 +139,7 @@ def _opened(name: str, context: SourceContext) -> OpenedSource | Unavailable:
         return Unavailable(name, error.word, error.reason, error.remedy, source)
     except ConfigurationError:
         raise
-    except Exception as error:  # a source with a defect costs its own readings, nothing else
+    except Exception as error:  # a defect in a source costs only its own readings
         return Unavailable(
             name, "no_device", f"a defect of the source: {type(error).__name__}: {error}", "report it", source
         )
@@ -143,14 +156,20 @@ def _open_load(context: SourceContext, unavailable: list[Unavailable]) -> LoadSo
 
 
 def polls(names: Sequence[str]) -> tuple[str, ...]:
-    """What of POLLED_SOURCES `measure.sources` lets be polled: what it names, or all when it is empty or says `polled`."""
+    """Return the polled sources that `measure.sources` allows: the named ones.
+
+    All are allowed when the setting is empty or contains `polled`.
+    """
     if not names or "polled" in names:
         return POLLED_SOURCES
     return tuple(name for name in POLLED_SOURCES if name in names)
 
 
 def polled_factory(name: str) -> SourceFactory:
-    """The class of a polled source. Raises SourceUnavailable (missing_library), or ConfigurationError on an unknown name."""
+    """Return the class of a polled source.
+
+    Raises SourceUnavailable (missing_library), or ConfigurationError on an unknown name.
+    """
     if name in POLLED_SOURCES:
         return cast("SourceFactory", _load_class(name, _target(name)))
     return _from_entry_points(name, POLLED_ENTRY_POINT_GROUP, POLLED_SOURCES, "the meters file")

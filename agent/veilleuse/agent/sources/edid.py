@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The size of a display from its EDID. Pure; whatever the bytes are, it gives a size or says that there is none.
+"""Reads the size of a display from its EDID. Pure; any bytes give a size or None.
 
-Source: VESA E-EDID Standard, Release A, Revision 2 (EDID 1.4, 2006), sections 3.6.2 (size) and 3.10.2 (detailed timing). Neither
-the name nor the serial number of a display is ever returned; `identity` stays in the process.
+Source: VESA E-EDID Standard, Release A, Revision 2 (EDID 1.4, 2006), sections 3.6.2 (size) and 3.10.2
+(detailed timing). The name and the serial number of a display are never returned. The result of `identity`
+stays in the process.
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ BLOCK_BYTES: Final = 128
 _HEADER: Final = bytes((0, 255, 255, 255, 255, 255, 255, 0))
 _MILLIMETRES_PER_INCH: Final = 25.4
 _SHORTEST_INCHES: Final = 5.0
-"""Below: a stand-in, not a screen that somebody works at."""
+"""A smaller value is a placeholder, not the size of a screen in use."""
 _LONGEST_INCHES: Final = 120.0
 _ASPECTS: Final = frozenset({(16, 9), (16, 10), (160, 90), (160, 100), (1600, 900), (1600, 1000)})
-"""Aspect ratios where a size should be, as televisions and projectors have them; mutter and Chromium leave out the same six."""
+"""Aspect ratios that televisions and projectors write in place of a size.
+
+mutter and Chromium exclude the same six.
+"""
 _AGREEING_MILLIMETRES: Final = 15
-"""A size in mm that is further from the one in whole cm (± 5 mm) than this is of something else: of the picture, or copied."""
+"""Largest difference between the size in mm and the size in whole cm (± 5 mm).
+
+With a larger one the size in mm belongs to something else: to the picture, or to another display it was
+copied from.
+"""
 _NO_SERIALS: Final = frozenset({0, 0x01010101, 0xFFFFFFFF})
-"""What makers write who do not number their displays."""
+"""Serial numbers written by makers that do not number their displays."""
 _CLASS_EDGES_INCHES: Final = (22.0, 27.0)
 _UNKNOWN_CLASS: Final = 3
 
 
 def size_class(edid: bytes) -> int:
-    """Place in wire.limits.DISPLAY_SIZES: 0 below 22 inches, 1 below 27, 2 from 27 on, 3 not known.
+    """Return the place in wire.limits.DISPLAY_SIZES: 0 below 22 inches, 1 below 27, 2 from 27 on, 3 unknown.
 
-    Rounded to half an inch first: what is sold as 27 inches is 597 × 336 mm, 26.97 inches.
+    The size is first rounded to half an inch: a display sold as 27 inches has 597 × 336 mm, 26.97 inches.
     """
     inches = diagonal_inches(edid)
     if inches is None:
@@ -39,9 +47,10 @@ def size_class(edid: bytes) -> int:
 
 
 def diagonal_inches(edid: bytes) -> float | None:
-    """Diagonal of the visible picture, 5 to 120; None when the display does not tell a believable one.
+    """Return the diagonal of the visible picture, 5 to 120 inches; None without a plausible size.
 
-    The millimetres of the preferred timing where they agree with the whole centimetres, else the centimetres.
+    Uses the millimetres of the preferred timing when they agree with the whole centimetres, else the
+    centimetres.
     """
     if not is_edid(edid):
         return None
@@ -55,15 +64,16 @@ def diagonal_inches(edid: bytes) -> float | None:
 
 
 def is_edid(edid: bytes) -> bool:
-    """Whether the base block is whole: its length, its header and its checksum."""
+    """Tell whether the base block is complete: length, header and checksum."""
     base = edid[:BLOCK_BYTES]
     return len(base) == BLOCK_BYTES and base.startswith(_HEADER) and sum(base) % 256 == 0
 
 
 def identity(edid: bytes) -> bytes | None:
-    """What only this very display has: maker, product, serial number, date. None when it has no number of its own.
+    """Return maker, product, serial number and date of this display; None when it has no serial number.
 
-    To tell one display that two graphics cards see from two of a kind. Never leaves the process, never logged.
+    Used to tell one display seen by two graphics cards from two displays of the same model. Never leaves the
+    process, never logged.
     """
     if not is_edid(edid) or int.from_bytes(edid[12:16], "little") in _NO_SERIALS:
         return None
@@ -71,7 +81,7 @@ def identity(edid: bytes) -> bytes | None:
 
 
 def _preferred_timing(edid: bytes) -> tuple[int, int] | None:
-    """(width, height) in mm of the first detailed timing; None when it is a text, or not believable."""
+    """Return (width, height) in mm of the first detailed timing; None when it is a text, or not plausible."""
     timing = edid[54:72]
     if timing[0] == timing[1] == 0:  # no pixel clock: a descriptor
         return None
@@ -79,7 +89,10 @@ def _preferred_timing(edid: bytes) -> tuple[int, int] | None:
 
 
 def _believable(width: int, height: int) -> tuple[int, int] | None:
-    """The size in mm, when it is one: a 0 is unknown (a projector), or one half of an aspect ratio (EDID 1.4)."""
+    """Return the size in mm; None when it is not plausible.
+
+    A 0 means unknown (a projector), or one half of an aspect ratio (EDID 1.4).
+    """
     if not width or not height or {(width, height), (height, width)} & _ASPECTS:
         return None
     return (width, height) if _SHORTEST_INCHES <= _inches(width, height) <= _LONGEST_INCHES else None

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A source that measures nothing: for tests and demonstrations, labelled FAKE down to the report. Never chosen by default.
+"""A source that measures nothing, for tests and demonstrations. It is labelled FAKE in every report.
 
-It is also the file to copy for a new source: all a source needs is here.
+It is never chosen by default. Copy this file to write a new source: it has all that a source needs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from veilleuse.agent.ports import SourceContext
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 RANGE_MICROJOULES: Final = 262_143_328_850
-"""A common RAPL range, so that the fake wraps as the real one does."""
+"""A common RAPL range, so that the fake counter wraps like a real one."""
 CEILING_WATTS: Final = 100_000.0
 _NANOJOULES_PER_MICROJOULE: Final = 1_000
 
 
 class Fake:
-    """`ports.Source`: a counter that advances by `fake_watts`, on the wall side."""
+    """`ports.Source`: a counter that advances by `fake_watts`, at the wall boundary."""
 
     name = "fake"
 
@@ -30,7 +30,7 @@ class Fake:
         self._watts = context.fake_watts
 
     def open(self) -> tuple[Point, ...]:
-        """One point. Raises SourceUnavailable when no power is set: it never pretends 0 W."""
+        """Return one point. Raises SourceUnavailable when no power is set: 0 W is never reported."""
         if self._watts <= 0:
             raise SourceUnavailable(
                 "no_device", "the fake source has no power to pretend", "set measure.fake_watts above 0"
@@ -38,9 +38,9 @@ class Fake:
         return (Point(PointKind.FAKE, "fake", Boundary.WALL),)
 
     def read(self) -> tuple[Reading, ...]:
-        """The counter now; 1 W for 1 ns is 1 nJ."""
+        """Return the counter; 1 W for 1 ns is 1 nJ."""
         energy = int(time.monotonic_ns() * self._watts) // _NANOJOULES_PER_MICROJOULE % RANGE_MICROJOULES
         return (EnergyCounter(self.open()[0], energy, RANGE_MICROJOULES, CEILING_WATTS),)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file or connection stays open."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Small kernel files: one value each, read whole."""
+"""Reads small kernel files of one value each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LARGEST_BYTES = 4096
 
 
 def read_text(path: str) -> str:
-    """The file's text without the final newline. Raises OSError."""
+    """Return the file's text without the final newline. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, _LARGEST_BYTES).decode("utf-8", "replace").strip()
@@ -19,19 +19,19 @@ def read_text(path: str) -> str:
 
 
 def read_int(path: str) -> int:
-    """The file's integer. Raises OSError, or ValueError when it holds something else."""
+    """Return the file's integer. Raises OSError, or ValueError when the file holds something else."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = os.read(descriptor, 64)
     finally:
         os.close(descriptor)
-    if b"_" in text:  # Python's own notation, no kernel's: 1_000
+    if b"_" in text:  # Python accepts 1_000, a kernel never writes it
         raise ValueError(f"{path} holds no integer: {text!r}")
     return int(text)
 
 
 def text_or_none(path: str) -> str | None:
-    """The file's text, None when it cannot be read."""
+    """Return the file's text; None when it cannot be read."""
     try:
         return read_text(path)
     except OSError:
@@ -39,7 +39,7 @@ def text_or_none(path: str) -> str | None:
 
 
 def int_or_none(path: str) -> int | None:
-    """The file's integer, None when it cannot be read or holds something else."""
+    """Return the file's integer; None when it cannot be read or holds something else."""
     try:
         return read_int(path)
     except (OSError, ValueError):
@@ -47,9 +47,10 @@ def int_or_none(path: str) -> int | None:
 
 
 def inode_or_none(path: str) -> int | None:
-    """What tells a folder from another one that took its name since: its number; None when it is gone.
+    """Return the inode number of a folder; None when the folder is gone.
 
-    sysfs never gives a number twice: a driver that was loaded again has folders of other numbers.
+    sysfs never uses a number twice. After a driver was loaded again its folders have other numbers, even
+    under the same names.
     """
     try:
         return os.stat(path).st_ino
@@ -58,12 +59,12 @@ def inode_or_none(path: str) -> int | None:
 
 
 def is_still(path: str, inode: int | None) -> bool:
-    """Whether the folder is there, and is the one that had this number."""
+    """Tell whether the folder exists and still has this inode number."""
     return inode is not None and inode_or_none(path) == inode
 
 
 def entries(folder: str) -> list[str]:
-    """Names in a folder, sorted; none when it cannot be read."""
+    """Return the sorted names in a folder; none when it cannot be read."""
     try:
         return sorted(os.listdir(folder))
     except OSError:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A small HTTP client for devices that answer JSON: BMCs and plugs. One deadline and one bound on bytes for all it reads.
+"""A small HTTP client for devices that answer JSON: BMCs and plugs.
 
-Devices hang, drip, lie and send for ever: every receive has what is left of the deadline, so that the whole exchange ends
-in time, and whatever goes wrong is a ReadFailed that says what. Redirections are followed inside the same device only.
-Numbers keep their decimals (Decimal): a counter's resolution is in them.
+Devices hang, send slowly, send wrong data or never stop. So one deadline and one limit on bytes apply to the
+whole exchange. Every receive gets the time left until the deadline. Every failure is a ReadFailed with its
+reason. Redirections are followed only within the same device. Numbers keep their decimals (Decimal), because
+they show a counter's resolution.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.ports import MeterSpec
-from veilleuse.agent.sources.readings import address_of, unreached
+from veilleuse.agent.sources.readings import address_of, explain_network_error
 from veilleuse.wire.files import read_authorities
 
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024
-"""Headers and body. The largest resource read is a Redfish Power of some 100 kB."""
+"""Limit for headers and body. The largest resource read is a Redfish Power of about 100 kB."""
 MOST_REDIRECTIONS: Final = 2
 _LONGEST_NUMBER: Final = 40
 _OTHER: Final = "is it the device that source names, and its own web port?"
-"""Asked where something answers, and not as such a device does."""
+"""Hint for an answer that is not from the expected kind of device."""
 _PATH = re.compile(r"/[!-~]*")
 _CHALLENGE = re.compile(r'(\w+)=(?:"([^"\\]*)"|([^\s,"]*))')
 
 
 class Endpoint(NamedTuple):
-    """Where a device listens."""
+    """Network address of a device."""
 
     host: str
     port: int
@@ -51,12 +52,12 @@ class Endpoint(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a device said."""
+    """A device's answer."""
 
     status: int
     headers: http.client.HTTPMessage
     document: Any
-    """The JSON, numbers with a point as Decimal; None when the status is no success or the body is empty."""
+    """The JSON, with decimal numbers as Decimal; None when the status is no success or the body is empty."""
 
 
 class _TooLarge(Exception):
@@ -64,14 +65,17 @@ class _TooLarge(Exception):
 
 
 def endpoint_of(meter: MeterSpec, default_port: int, tls: ssl.SSLContext | None = None) -> Endpoint:
-    """Where a configured meter listens. Raises SourceUnavailable."""
+    """Return the address of a configured meter. Raises SourceUnavailable."""
     return Endpoint(*address_of(meter, default_port), tls)
 
 
 def document_of(exchange: Exchange, answer: Answer, *, credentials: bool = False) -> dict[str, Any]:
-    """The JSON object of a success. Raises ReadFailed on any other answer; `credentials`: whether some were shown."""
+    """Return the JSON object of a successful answer. Raises ReadFailed on any other answer.
+
+    `credentials` tells whether credentials were sent.
+    """
     if answer.status in (401, 403):
-        raise ReadFailed(refusal(exchange.endpoint, credentials=credentials))
+        raise ReadFailed(explain_refusal(exchange.endpoint, credentials=credentials))
     if not 200 <= answer.status < 300:
         raise ReadFailed(f"{exchange.endpoint} answers with HTTP status {answer.status}; {_OTHER}")
     if not isinstance(answer.document, dict):
@@ -79,18 +83,21 @@ def document_of(exchange: Exchange, answer: Answer, *, credentials: bool = False
     return answer.document
 
 
-def refusal(endpoint: Endpoint, *, credentials: bool) -> str:
-    """Why a device lets us not: it refuses the credentials that it was shown, or wants some."""
+def explain_refusal(endpoint: Endpoint, *, credentials: bool) -> str:
+    """Explain an HTTP 401 or 403: credentials missing or rejected."""
     if credentials:
         return f"{endpoint} refuses the credentials; check name and secret in credentials_file"
-    return f"{endpoint} wants credentials; set credentials_file in meters.toml"
+    return f"{endpoint} needs credentials; set credentials_file in meters.toml"
 
 
 def tls_context(*, verify: bool, ca_file: str) -> ssl.SSLContext:
-    """TLS 1.2 or later; the system's authorities, or those of `ca_file` alone. Raises OSError when it cannot be read."""
+    """Return a context for TLS 1.2 or later. Raises OSError when `ca_file` cannot be read.
+
+    It trusts the system's authorities, or only those of `ca_file`.
+    """
     context = ssl.create_default_context(cadata=read_authorities(Path(ca_file)) if ca_file else None)
-    # Formalities of RFC 5280 that Python asks for since 3.13 and that controllers' certificates often lack; names, dates,
-    # signatures and authorities are checked all the same.
+    # Python requires formalities of RFC 5280 since 3.13, and controllers' certificates often lack them.
+    # Names, dates, signatures and authorities are still checked.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not verify:
         context.check_hostname = False
@@ -99,7 +106,7 @@ def tls_context(*, verify: bool, ca_file: str) -> ssl.SSLContext:
 
 
 class Exchange:
-    """Requests to one device under one deadline; `close` at the end."""
+    """Requests to one device under one deadline; the caller must `close` the exchange."""
 
     def __init__(self, endpoint: Endpoint, seconds: float) -> None:
         self.endpoint = endpoint
@@ -114,29 +121,30 @@ class Exchange:
         self.close()
 
     def close(self) -> None:
-        """Leave the device; may be called twice."""
+        """Close the connection; may be called twice."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> Answer:
-        """What stands at `path`, redirections inside the device followed. Raises ReadFailed."""
+        """Return the resource at `path`, following redirections within the device. Raises ReadFailed."""
         for _ in range(MOST_REDIRECTIONS + 1):
             answer = self.send("GET", path, None, headers)
             if answer.status not in (301, 302, 307, 308):
                 return answer
-            path = self._redirected(answer.headers.get("Location", ""))
+            path = self._redirect_path(answer.headers.get("Location", ""))
         raise ReadFailed(f"{self.endpoint} redirects in circles")
 
     def send(
         self, method: str, path: str, document: object = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """One request, one answer. Raises ReadFailed."""
+        """Send one request and return its answer. Raises ReadFailed."""
         try:
             return self._send(method, path, document, headers or {})
         except TimeoutError as error:
             raise ReadFailed(
-                f"{self.endpoint} has not answered within {self._seconds:g} s; is it on, is the port right and open?"
+                f"{self.endpoint} has not answered within {self._seconds:g} s;"
+                " is it on, is the port right and open?"
             ) from error
         except _TooLarge as error:
             raise ReadFailed(f"{self.endpoint} answers more than {LARGEST_ANSWER_BYTES} bytes") from error
@@ -154,18 +162,18 @@ class Exchange:
                 f"{self.endpoint} does not speak HTTP properly ({type(error).__name__}); {_OTHER}"
             ) from error
         except OSError as error:
-            raise ReadFailed(f"{self.endpoint} cannot be reached: {unreached(error)}") from error
+            raise ReadFailed(f"{self.endpoint} cannot be reached: {explain_network_error(error)}") from error
 
     def _send(self, method: str, path: str, document: object, headers: dict[str, str]) -> Answer:
         if _PATH.fullmatch(path) is None:
-            raise ReadFailed(f"{self.endpoint} names a resource that is no path")
+            raise ReadFailed(f"{self.endpoint} links to a resource without a valid path")
         body = None if document is None else json.dumps(document).encode()
         sent = {"Accept": "application/json", "Connection": "close", **headers}
         if body is not None:
             sent["Content-Type"] = "application/json"
         connection = http.client.HTTPConnection(self.endpoint.host, self.endpoint.port)
-        # The only things HTTPConnection asks of its socket: sendall, makefile, close.
-        connection.sock = self._connected()
+        # HTTPConnection calls only sendall, makefile and close of its socket.
+        connection.sock = self._connect()
         try:
             connection.request(method, path, body, sent)
             with connection.getresponse() as response:
@@ -174,16 +182,16 @@ class Exchange:
             self.close()
         if not 200 <= response.status < 300 or not text.strip():
             return Answer(response.status, response.headers, None)
-        return Answer(response.status, response.headers, self._parsed(text))
+        return Answer(response.status, response.headers, self._parse_json(text))
 
-    def _parsed(self, text: bytes) -> Any:
+    def _parse_json(self, text: bytes) -> Any:
         try:
             return json.loads(text, parse_float=_decimal, parse_int=_integer, parse_constant=_refuse)
         except (ValueError, RecursionError, ArithmeticError) as error:
             raise ReadFailed(f"{self.endpoint} answers something that is not JSON; {_OTHER}") from error
 
-    def _connected(self) -> _Bounded:
-        """A fresh connection; the addresses of the name are tried in order, all within the deadline."""
+    def _connect(self) -> _Bounded:
+        """Open a connection. The addresses of the name are tried in order, all within the deadline."""
         refused: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self.endpoint.host, self.endpoint.port, type=socket.SOCK_STREAM
@@ -206,12 +214,12 @@ class Exchange:
         try:
             raise refused or OSError("the name has no address")
         finally:
-            del refused  # it would hold itself, and the TLS context with it, until garbage is collected
+            del refused  # the exception would keep itself and the TLS context alive until garbage collection
 
     def _left(self) -> float:
         return _left(self._deadline)
 
-    def _redirected(self, location: str) -> str:
+    def _redirect_path(self, location: str) -> str:
         parts = urlsplit(location)
         if parts.netloc and parts.netloc.lower() not in (
             str(self.endpoint).lower(),
@@ -231,7 +239,7 @@ def _left(deadline: float) -> float:
 
 
 class _Bounded:
-    """A socket as http.client uses it, with a deadline and a bound instead of a time per receive."""
+    """A socket for http.client, with one deadline and one byte limit instead of a timeout per receive."""
 
     def __init__(self, connected: socket.socket, deadline: float) -> None:
         self._socket = connected
@@ -242,11 +250,11 @@ class _Bounded:
         self._socket.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """`mode` is always rb."""
+        """Return a reader with the deadline; `mode` is always rb."""
         return io.BufferedReader(_Receiver(self._socket, self._deadline))
 
     def close(self) -> None:
-        """The exchange closes it: http.client does so before the body is read."""
+        """Do nothing: http.client closes before the body is read; the exchange closes the socket."""
 
 
 class _Receiver(io.RawIOBase):
@@ -286,23 +294,33 @@ def _refuse(text: str) -> None:
 # ------------------------------------------------------------------------------------ credentials
 
 
-def basic(name: str, secret: str) -> dict[str, str]:
-    """The header of RFC 7617: the secret in clear to whoever listens, so only over TLS, or where a device has nothing else."""
+def basic_header(name: str, secret: str) -> dict[str, str]:
+    """Return the header of RFC 7617.
+
+    It sends the secret in clear, so it is used only over TLS, or when a device supports nothing else.
+    """
     return {"Authorization": "Basic " + b64encode(f"{name}:{secret}".encode()).decode()}
 
 
-def digest(challenge: str, path: str, name: str, secret: str) -> dict[str, str] | None:
-    """The header that answers a Digest challenge for GET, SHA-256 with qop=auth (RFC 7616); None for any other challenge."""
+def digest_header(challenge: str, path: str, name: str, secret: str) -> dict[str, str] | None:
+    """Return the header that answers a Digest challenge for GET: SHA-256 with qop=auth (RFC 7616).
+
+    None for any other challenge.
+    """
     if not challenge.lower().startswith("digest "):
         return None
-    asked = {key.lower(): quoted or plain for key, quoted, plain in _CHALLENGE.findall(challenge)}
-    qualities = asked.get("qop", "").replace(" ", "").split(",")
-    if asked.get("algorithm", "").upper() != "SHA-256" or "auth" not in qualities or "nonce" not in asked:
+    parameters = {key.lower(): quoted or plain for key, quoted, plain in _CHALLENGE.findall(challenge)}
+    qualities = parameters.get("qop", "").replace(" ", "").split(",")
+    if (
+        parameters.get("algorithm", "").upper() != "SHA-256"
+        or "auth" not in qualities
+        or "nonce" not in parameters
+    ):
         return None
-    realm, nonce, fresh = asked.get("realm", ""), asked["nonce"], secrets.token_hex(8)
+    realm, nonce, fresh = parameters.get("realm", ""), parameters["nonce"], secrets.token_hex(8)
     who, what = _sha256(f"{name}:{realm}:{secret}"), _sha256(f"GET:{path}")
     response = _sha256(f"{who}:{nonce}:00000001:{fresh}:auth:{what}")
-    opaque = f', opaque="{asked["opaque"]}"' if "opaque" in asked else ""
+    opaque = f', opaque="{parameters["opaque"]}"' if "opaque" in parameters else ""
     return {
         "Authorization": f'Digest username="{name}", realm="{realm}", nonce="{nonce}", uri="{path}", '
         f'algorithm=SHA-256, qop=auth, nc=00000001, cnonce="{fresh}", response="{response}"{opaque}'

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The power of a server as its management controller tells it over IPMI, command DCMI Get Power Reading.
+"""Reads a server's power from its management controller over IPMI, with the command DCMI Get Power Reading.
 
-Source: DCMI specification 1.5, 6.6.1; output of ipmitool 1.8 (lib/ipmi_dcmi.c) and FreeIPMI 1.6 (ipmi-dcmi). This machine's
-own controller through the kernel's /dev/ipmiN, or another one by IPMI 2.0 over the network (ipmitool, lanplus). The
-instantaneous value is taken: the average is over a time that the maker chose, from a second to days.
+Source: DCMI specification 1.5, 6.6.1; output of ipmitool 1.8 (lib/ipmi_dcmi.c) and FreeIPMI 1.6 (ipmi-dcmi).
+Asks this machine's controller through the kernel's /dev/ipmiN, or another one by IPMI 2.0 over the network
+(ipmitool, lanplus). Reads the instantaneous value: the maker chooses the duration of the average, from a
+second to days.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from veilleuse.wire.units import MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 CEILING_WATTS: Final = 20_000.0
-"""Of this machine's own controller: a rounded choice of ours, above the largest server we know (eight accelerators, 14.3 kW:
-NVIDIA, DGX B200 User Guide, Power Specifications, 2025)."""
+"""Ceiling for this machine's own controller, a rounded choice above the largest known server.
+
+That server has eight accelerators and 14.3 kW: NVIDIA, DGX B200 User Guide, Power Specifications, 2025.
+"""
 TIMEOUT_SECONDS: Final = 10.0
-"""Of the same; a controller answers in 0.1 to 3 s."""
+"""Timeout for this machine's own controller; a controller answers in 0.1 to 3 s."""
 LAN_PORT: Final = 623
 _PRIVILEGES: Final = ("USER", "OPERATOR", "ADMINISTRATOR")
 _DEVICE = re.compile(r"ipmi(\d+)")
@@ -65,12 +68,15 @@ class IpmiDcmi:
     name = "ipmi_dcmi"
     EVERY_SECONDS: ClassVar[int] = 30
     OPTIONS: ClassVar[Mapping[str, type]] = {"privilege": str, "cipher_suite": int}
-    """Over the network: `privilege` USER (default: it is enough by the specification), OPERATOR or ADMINISTRATOR;
-    `cipher_suite` 3 or 17, else what the controller proposes."""
+    """Options over the network.
+
+    `privilege` is USER (default, enough by the specification), OPERATOR or ADMINISTRATOR. `cipher_suite` is 3
+    or 17; by default the controller proposes one.
+    """
     PAUSE_SECONDS: ClassVar[float] = 30.0
-    """Between two questions, whatever the interval: docs/sources.md, ipmi_dcmi."""
+    """Shortest time between two requests, whatever the interval: docs/sources.md, ipmi_dcmi."""
     TOOL_FOLDERS: ClassVar[tuple[str, ...]] = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
-    """Not /usr/local and not PATH: what is started has the rights of the agent."""
+    """Folders of the tool, without /usr/local and PATH: the tool runs with the rights of the agent."""
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context
@@ -78,31 +84,34 @@ class IpmiDcmi:
         self._command: _Command | None = None
         self._point = Point(PointKind.BMC, "bmc", Boundary.WALL)
         self._ceiling_watts = CEILING_WATTS
-        self._paced = RateLimiter(self._ask)
+        self._limiter = RateLimiter(self._ask)
 
     def open(self) -> tuple[Point, ...]:
-        """Look for a device and a tool, and ask once. Raises SourceUnavailable, or ReadFailed when there is no answer now."""
+        """Look for a device and a tool, and ask once.
+
+        Raises SourceUnavailable, or ReadFailed when there is no answer now.
+        """
         meter = self._context.meter
         if meter is not None:
             self._point, self._ceiling_watts = point_of(PointKind.BMC, meter), meter.ceiling_watts
         seconds = TIMEOUT_SECONDS if meter is None else meter.timeout_seconds
         if meter is not None and meter.address:
-            self._command = self._over_the_network(meter)
+            self._command = self._network_command(meter)
         else:
-            self._command = self._of_this_machine(seconds)
+            self._command = self._local_command(seconds)
         try:
-            self._paced.read(self.PAUSE_SECONDS)
+            self._limiter.read(self.PAUSE_SECONDS)
         except _NoDcmi as error:
             raise SourceUnavailable("no_device", str(error), "try redfish, or a meter at the plug") from error
         return (self._point,)
 
     def read(self) -> tuple[Reading, ...]:
-        """The power, at most every 30 s a new one. Raises ReadFailed."""
-        return self._paced.read(self.PAUSE_SECONDS)
+        """Return the power, renewed at most every 30 s. Raises ReadFailed."""
+        return self._limiter.read(self.PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Nothing is held."""
-        self._paced.forget()
+        """Make the next read ask again; nothing stays open."""
+        self._limiter.forget()
 
     def _ask(self) -> tuple[Reading, ...]:
         if self._command is None:
@@ -110,27 +119,32 @@ class IpmiDcmi:
         try:
             finished = self._program.run(*self._command)
         except ReadFailed as error:
-            raise self._explained(error) from error
+            raise self._add_address(error) from error
         if _SAYS_NO_DCMI.search(finished.output + finished.errors):
-            raise _NoDcmi("the management controller does not tell its power over DCMI")
+            raise _NoDcmi("the management controller does not report its power over DCMI")
         watts = power_watts(os.path.basename(self._command.arguments[0]), finished)
         if watts == 0:
-            raise ReadFailed("the controller says 0 W: it draws power itself, so it does not know")
+            raise ReadFailed("the controller reports 0 W, which is impossible: it draws power itself")
         if watts > self._ceiling_watts:
-            raise ReadFailed(f"the controller says {watts} W, above the ceiling of {self._ceiling_watts:g} W")
+            raise ReadFailed(
+                f"the controller reports {watts} W, above the ceiling of {self._ceiling_watts:g} W"
+            )
         return (PowerGauge(self._point, watts * MILLIWATTS_PER_WATT),)
 
-    def _explained(self, error: ReadFailed) -> ReadFailed:
-        """With where it was, and what to look at: over the network ipmitool tries in silence until its time is up."""
+    def _add_address(self, error: ReadFailed) -> ReadFailed:
+        """Add the address and what to check: over the network ipmitool tries without a message until its time
+        is up.
+        """
         meter = self._context.meter
         if meter is None or not meter.address:
             return error
         missing = "" if meter.credentials_file else ", does it want a credentials_file?"
         return ReadFailed(
-            f"{meter.address}: {error}; is the controller up, is IPMI over LAN switched on there, is UDP open{missing or '?'}"
+            f"{meter.address}: {error}; is the controller up, is IPMI over LAN switched on there,"
+            f" is UDP open{missing or '?'}"
         )
 
-    def _of_this_machine(self, seconds: float) -> _Command:
+    def _local_command(self, seconds: float) -> _Command:
         numbers = [
             int(match[1]) for name in entries(self._context.devfs) if (match := _DEVICE.fullmatch(name))
         ]
@@ -143,15 +157,15 @@ class IpmiDcmi:
                 "missing_library", f"{device} is there, and no tool to ask it", _REMEDY_TOOL
             )
         if not os.access(device, os.R_OK | os.W_OK):
-            raise SourceUnavailable("no_permission", f"{device} is not for this user", _REMEDY_PERMISSION)
+            raise SourceUnavailable("no_permission", f"this user may not open {device}", _REMEDY_PERMISSION)
         if ipmitool is not None:
             open_driver = ("-I", "open", "-d", str(min(numbers)))
             return _Command((ipmitool, *open_driver, "dcmi", "power", "reading"), {}, seconds)
-        # The driver is named: left alone FreeIPMI probes the ports of the board.
+        # Without a named driver FreeIPMI probes the ports of the board.
         named_driver = ("--driver-type=OPENIPMI", f"--driver-device={device}")
         return _Command((str(freeipmi), *named_driver, "--get-system-power-statistics"), {}, seconds)
 
-    def _over_the_network(self, meter: MeterSpec) -> _Command:
+    def _network_command(self, meter: MeterSpec) -> _Command:
         endpoint = endpoint_of(meter, LAN_PORT)
         privilege = str(meter.options.get("privilege", "USER")).upper()
         if privilege not in _PRIVILEGES:
@@ -177,7 +191,7 @@ class IpmiDcmi:
             "-L",
             privilege,
         ]
-        arguments += ["-U", name, "-E"]  # the secret goes by the environment, which other users cannot read
+        arguments += ["-U", name, "-E"]  # other users cannot read the secret in the environment
         if (suite := meter.options.get("cipher_suite")) is not None:
             arguments += ["-C", str(int(suite))]
         return _Command(
@@ -201,22 +215,28 @@ class IpmiDcmi:
 
 
 def power_watts(tool: str, finished: ProgramResult) -> int:
-    """Whole watts from what the tool printed. Raises ReadFailed unless there is exactly one value, said to be measured."""
+    """Return whole watts from the tool's output.
+
+    Raises ReadFailed unless there is exactly one value, marked as measured.
+    """
     if tool == "ipmitool":
         values, states = _IPMITOOL_POWER.findall(finished.output), _IPMITOOL_STATE.findall(finished.output)
     else:
         values, states = _FREEIPMI_POWER.findall(finished.output), _FREEIPMI_STATE.findall(finished.output)
     if len(values) != 1 or len(states) != 1:
-        raise ReadFailed(f"{tool}: {_told(finished)}")
+        raise ReadFailed(f"{tool}: {_first_error_line(finished)}")
     if states[0] not in ("activated", "Active"):
-        raise ReadFailed("the controller says that its power measurement is not active")
+        raise ReadFailed("the controller reports that its power measurement is not active")
     if finished.status != 0:
         raise ReadFailed(f"{tool} ended with status {finished.status}")
     return int(values[0])
 
 
-def _told(finished: ProgramResult) -> str:
-    """The first line of its errors, for people; made harmless, for it may come from another machine."""
+def _first_error_line(finished: ProgramResult) -> str:
+    """Return the first line of the errors for the user, with unsafe characters replaced.
+
+    The text may come from another machine.
+    """
     lines = [line.strip() for line in (finished.errors or finished.output).splitlines() if line.strip()]
-    first = re.sub(r"[^ -~]", "?", lines[0])[:120] if lines else "it said nothing"
+    first = re.sub(r"[^ -~]", "?", lines[0])[:120] if lines else "no output"
     return f"no power reading (status {finished.status}): {first}"

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Batteries and mains under /sys/class/power_supply. Source: kernel Documentation/ABI/testing/sysfs-class-power; docs/sources.md.
+"""Reads batteries and mains under /sys/class/power_supply.
 
-Each battery is two points, out and in: on mains the flow charges it and is not consumption. Magnitude from `abs` (drivers
-differ in sign), direction from `status`. energy_now (µWh) and charge_now (µAh) are different quantities: neither is read,
-docs/sources.md.
+Source: kernel Documentation/ABI/testing/sysfs-class-power; docs/sources.md. Each battery has two points, out
+and in: on mains the flow charges the battery and is not consumption. The magnitude is `abs`, because drivers
+differ in sign. The direction comes from `status`. energy_now (µWh) and charge_now (µAh) are different
+quantities; neither is read, docs/sources.md.
 """
 
 from __future__ import annotations
@@ -20,17 +21,20 @@ from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 BATTERY_CEILING_MILLIWATTS: Final = 500_000
-"""Twice what USB Power Delivery 3.1 can bring (240 W); a laptop's battery gives less. Beyond it a value is a defect's."""
+"""Twice the most of USB Power Delivery 3.1 (240 W); a laptop's battery gives less.
+
+A larger value is a defect.
+"""
 _MICROAMPERE_MICROVOLTS_PER_MILLIWATT: Final = 1_000_000_000
 _RESTING: Final = ("Full", "Not charging")
-"""`Not charging` is also what a charge threshold makes of a battery on mains."""
+"""States without flow. A charge threshold on mains also gives `Not charging`."""
 _WORDS: Final = ("Charging", "Discharging", *_RESTING, "Unknown")
 _ONLINE: Final = {0: False, 1: True, 2: True}
-"""2: a charger whose voltage the machine sets."""
+"""Values of `online`. 2: a charger whose voltage the machine sets."""
 _MAINS: Final = "Mains"
 _MAINS_TYPES: Final = (_MAINS, "USB", "Wireless")
 _PERIPHERAL: Final = "Device"
-"""`scope` of what feeds a mouse, a headset, a pen: not this machine."""
+"""`scope` of a supply that feeds a mouse, a headset or a pen, not this machine."""
 
 
 class _Battery(NamedTuple):
@@ -45,7 +49,7 @@ class _Adapter(NamedTuple):
 
 
 class LinuxBattery:
-    """`ports.Source`: power out of and into each battery of the machine, and what feeds it."""
+    """`ports.Source`: power out of and into each battery of the machine, and the supply."""
 
     name = "linux_battery"
     KINDS: ClassVar = (PointKind.BATTERY_OUT,)
@@ -55,12 +59,13 @@ class LinuxBattery:
         self._batteries: tuple[_Battery, ...] = ()
         self._adapters: tuple[_Adapter, ...] = ()
         self._names: list[str] = []
-        """Of the folders at `open`: others mean that something was plugged in or pulled out."""
+        """Names of the folders at `open`; other names mean that a device was plugged in or out."""
 
     def open(self) -> tuple[Point, ...]:
-        """Find batteries and mains; a battery that was found before is missing, not forgotten. Raises SourceUnavailable.
+        """Find batteries and mains. Raises SourceUnavailable.
 
-        USB ports alone are no evidence: those of a desktop say that they are off while it runs on mains.
+        A battery found before stays in the list and counts as missing. USB ports alone are no evidence: on a
+        desktop they report off while it runs on mains.
         """
         batteries = list(self._batteries)
         known = {battery.folder for battery in batteries}
@@ -83,29 +88,30 @@ class LinuxBattery:
         return tuple(point for battery in batteries for point in (battery.out, battery.into))
 
     def read(self) -> tuple[Reading, ...]:
-        """The supply, and two gauges per battery whose flow and direction are known.
+        """Return the supply, and two gauges per battery whose flow and direction are known.
 
-        Raises ReadFailed when nothing is; PointsChanged when a battery or an adapter came or went.
+        Raises ReadFailed when nothing is known; PointsChanged when a battery or an adapter came or went.
         """
         names = entries(self._root)
         if names and names != self._names:
             raise PointsChanged(f"{self._root} has other entries now")
-        told = {adapter: int_or_none(f"{adapter.folder}/online") for adapter in self._adapters}
-        online = {adapter: _ONLINE[value] for adapter, value in told.items() if value in _ONLINE}
+        values = {adapter: int_or_none(f"{adapter.folder}/online") for adapter in self._adapters}
+        online = {adapter: _ONLINE[value] for adapter, value in values.items() if value in _ONLINE}
         statuses = [_status(battery.folder) for battery in self._batteries]
         supply = _supply(online, [status for status in statuses if status is not None])
         gauges: list[PowerGauge] = []
         for battery, status in zip(self._batteries, statuses, strict=True):
             gauges += _gauges(battery, status, supply)
         if supply is Supply.BATTERY and not any(gauge.power_milliwatts for gauge in gauges):
-            # A machine does not run on 0 W: just after the plug was pulled what is not known yet is told as 0 by some.
+            # A machine does not run on 0 W: just after unplugging, some drivers report 0 for a value not yet
+            # known.
             gauges = []
         if supply is Supply.UNKNOWN and not gauges:
             raise ReadFailed(f"neither battery nor mains under {self._root} could be read")
         return SupplyReading(supply), *gauges
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file stays open."""
 
 
 def _point(kind: PointKind, domain: str) -> Point:
@@ -113,19 +119,19 @@ def _point(kind: PointKind, domain: str) -> Point:
 
 
 def _status(folder: str) -> str | None:
-    """The kernel's word; None when the battery is not in its bay, or says something else."""
+    """Return the kernel's word; None when the battery is not in its bay, or the word is unknown."""
     if int_or_none(f"{folder}/present") == 0:
         return None
-    said = text_or_none(f"{folder}/status")
-    return said if said in _WORDS else None
+    word = text_or_none(f"{folder}/status")
+    return word if word in _WORDS else None
 
 
 def _supply(online: dict[_Adapter, bool], statuses: list[str]) -> Supply:
-    """From the adapters' own word, else from what the batteries do.
+    """Derive the supply from the adapters, else from the batteries.
 
-    On mains a battery may discharge all the same (a weak USB-C charger, a firmware that cycles it): the supply is ac. But
-    where a mains adapter says that it is off, a USB port that says it is on while a battery discharges is a port that was
-    left on at the last suspend, or feeds a telephone.
+    On mains a battery may still discharge (a weak USB-C charger, a firmware that cycles it): the supply is
+    ac. There is one exception: a mains adapter is off, a USB port is on, and a battery discharges. Then the
+    port was left on at the last suspend, or feeds a telephone, and the supply is the battery.
     """
     discharging = "Discharging" in statuses
     unplugged = any(not on for adapter, on in online.items() if adapter.kind == _MAINS)
@@ -137,12 +143,12 @@ def _supply(online: dict[_Adapter, bool], statuses: list[str]) -> Supply:
     if "Charging" in statuses or (not online and any(status in _RESTING for status in statuses)):
         return Supply.AC
     if online and statuses:
-        return Supply.BATTERY  # every adapter says it is off
+        return Supply.BATTERY  # every adapter reports off
     return Supply.UNKNOWN
 
 
 def _gauges(battery: _Battery, status: str | None, supply: Supply) -> list[PowerGauge]:
-    """What flows out and in; nothing when the size or the direction cannot be told.
+    """Return the flow out and in; nothing when its size or direction is not known.
 
     Of two batteries one may rest while the other feeds the machine: off the mains nothing can flow into it.
     """
@@ -160,12 +166,15 @@ def _gauges(battery: _Battery, status: str | None, supply: Supply) -> list[Power
 
 
 def _none(point: Point) -> PowerGauge:
-    """A measured 0: the flow is known to be the other one."""
+    """Return a measured 0: the flow is known to go the other way."""
     return PowerGauge(point, 0)
 
 
 def _power_milliwatts(folder: str) -> int | None:
-    """The flow's size; None when it cannot be read, or no battery can have it. A nominal voltage would be an estimate."""
+    """Return the size of the flow in mW; None when it cannot be read, or is not plausible.
+
+    A nominal voltage is not used: the result would be an estimate.
+    """
     power = int_or_none(f"{folder}/power_now")
     if power is not None:
         milliwatts = abs(power) // MICROWATTS_PER_MILLIWATT

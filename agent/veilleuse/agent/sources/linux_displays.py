@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""External displays that are on, by size class, from /sys/class/drm. docs/sources.md has what each driver makes of it.
+"""Counts the external displays that are on, by size class, from /sys/class/drm. Per driver: docs/sources.md.
 
-Source: kernel drivers/gpu/drm/drm_sysfs.c: `status`, `enabled`, `dpms` and `edid` of a connector are what the kernel knows
-already; reading them asks no display anything. The size class alone goes on; no name, no serial number.
+Source: kernel drivers/gpu/drm/drm_sysfs.c. `status`, `enabled`, `dpms` and `edid` of a connector are values
+that the kernel already has. Reading them sends no request to a display. Only the size class is reported: no
+name, no serial number.
 """
 
 from __future__ import annotations
@@ -32,36 +33,39 @@ _EXTERNAL: Final = (
     "DIN",
     "TV",
 )
-"""Of drm_connector.c's names those a cable is plugged in; not eDP, LVDS, DSI, DPI, SPI, USB (built in), Virtual, Writeback,
-Unknown (the firmware's picture, outputs not known)."""
+"""Connector types of drm_connector.c that a cable is plugged into.
+
+Not included: eDP, LVDS, DSI, DPI, SPI, USB (built in), Virtual, Writeback, Unknown (the firmware's picture,
+outputs not known).
+"""
 _INTERNAL: Final = ("eDP", "LVDS", "DSI", "DPI")
 _MANAGEMENT: Final = frozenset({"ast", "mgag200", "hibmc-drm", "hibmc"})
-"""Graphics of a server's management controller: connected, without EDID, is its remote console."""
+"""Graphics of a server's management controller: a connected output without EDID is its remote console."""
 _NVIDIA: Final = "nvidia"
 _NVIDIA_VENDOR: Final = "0x10de"
 _VGA_CLASS: Final = "0x0300"
 """PCI class of a GPU with outputs; 0x0302 has none."""
 _POWER: Final = ("On", "Standby", "Suspend", "Off")
 _LARGEST_EDID_BYTES: Final = 32_768
-_READS_PER_LOOK: Final = 360
-"""The EDID is read again after so many reads (an hour at 10 s), should another display have come unseen."""
+_READS_PER_EDID: Final = 360
+"""Reads after which the EDID is read again (an hour at 10 s): the display may have been exchanged unseen."""
 
 
 class Connector(NamedTuple):
-    """One plug of one card."""
+    """One connector of one card."""
 
     folder: str
     card: str
-    """card0, card1, …"""
+    """Card name: card0, card1, …"""
     driver: str
-    """Of the card; empty when it does not say."""
+    """Driver of the card; empty when it is not known."""
 
 
-class _Seen(NamedTuple):
+class _DisplayState(NamedTuple):
     state: tuple[str, str, str]
-    """status, enabled, dpms: while they stay, so does the display."""
+    """(status, enabled, dpms): while they are the same, so is the display."""
     until: int
-    """Number of the read at which it is looked at again."""
+    """Number of the read when the EDID is read again."""
     size: int
     identity: bytes | None
     has_edid: bool
@@ -75,12 +79,15 @@ class LinuxDisplays:
     def __init__(self, context: SourceContext) -> None:
         self._sysfs = context.sysfs
         self._virtualisation = context.virtualisation
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _DisplayState] = {}
         self._drivers: dict[str, str] = {}
         self._reads = 0
 
     def open(self) -> tuple[Point, ...]:
-        """No point: it measures no energy. Raises SourceUnavailable where no card says what it drives."""
+        """Return no point: displays have no energy reading.
+
+        Raises SourceUnavailable when no card shows connectors.
+        """
         if hidden := _silent_nvidia(self._sysfs):
             raise SourceUnavailable(
                 "no_device",
@@ -93,7 +100,10 @@ class LinuxDisplays:
         return ()
 
     def read(self) -> tuple[Reading, ...]:
-        """How many are on now, by size. Raises ReadFailed when that cannot be told of one that is connected."""
+        """Count the displays that are on now, by size.
+
+        Raises ReadFailed when the state of a connected one is unknown.
+        """
         self._reads += 1
         counts = [0] * len(DISPLAY_SIZES)
         for size in self._sizes():
@@ -101,18 +111,21 @@ class LinuxDisplays:
         return (DisplaysReading(tuple(counts)),)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Delete the cached displays."""
         self._seen.clear()
 
     # ------------------------------------------------------------------------------------ connectors
 
     def _sizes(self) -> list[int]:
-        """Size of each display that is on, once, even when two cards see it (a switch between them, two cables)."""
+        """Return the size of each display that is on, once.
+
+        Two cards may see the same display (a switch between them, two cables).
+        """
         sizes: list[int] = []
         cards_of: dict[bytes, set[str]] = {}
-        present: dict[str, _Seen] = {}
+        present: dict[str, _DisplayState] = {}
         for connector in self._connectors():
-            seen = self._look(connector)
+            seen = self._read_connector(connector)
             if seen is None:
                 continue
             present[connector.folder] = seen
@@ -128,14 +141,17 @@ class LinuxDisplays:
         return sizes
 
     def _connectors(self) -> list[Connector]:
-        """Looked for every time: those of a dock come and go. Raises ReadFailed when even the machine's own are gone."""
+        """List the connectors again at each read: those of a dock come and go.
+
+        Raises ReadFailed when even the machine's own connectors are gone.
+        """
         root = f"{self._sysfs}/class/drm"
         names = entries(root)
         if not any(_kind(name) in (*_EXTERNAL, *_INTERNAL) for name in names):
             raise ReadFailed(f"no connector under {root} any more")
         found = []
         for gone in self._drivers.keys() - set(names):
-            del self._drivers[gone]  # another driver's card may take its name
+            del self._drivers[gone]  # a card of another driver may take its name
         for name in names:
             if _kind(name) in _EXTERNAL:
                 card = name.partition("-")[0]
@@ -144,16 +160,19 @@ class LinuxDisplays:
                 found.append(Connector(f"{root}/{name}", card, self._drivers[card]))
         return found
 
-    def _look(self, connector: Connector) -> _Seen | None:
-        """What is plugged in; None when nothing is, or a remote console is all there is. Raises ReadFailed."""
+    def _read_connector(self, connector: Connector) -> _DisplayState | None:
+        """Return the connected display; None when there is none, or only a remote console.
+
+        Raises ReadFailed.
+        """
         folder = connector.folder
         status = text_or_none(f"{folder}/status")
         if status in (
             "disconnected",
             "unknown",
-        ):  # unknown: a plug without a line for it is no evidence of a screen
+        ):  # unknown: a plug without a detect line is no evidence of a screen
             return None
-        if status is None and not os.path.isdir(folder):  # a dock, pulled just now
+        if status is None and not os.path.isdir(folder):  # a dock that was just pulled out
             return None
         if status != "connected":
             raise ReadFailed(f"cannot read {folder}/status")
@@ -161,17 +180,20 @@ class LinuxDisplays:
         seen = self._seen.get(folder)
         if seen is None or seen.state != state or self._reads >= seen.until:
             edid = _edid(folder)
-            seen = _Seen(state, self._reads + _READS_PER_LOOK, size_class(edid), identity(edid), bool(edid))
+            seen = _DisplayState(
+                state, self._reads + _READS_PER_EDID, size_class(edid), identity(edid), bool(edid)
+            )
         return None if connector.driver in _MANAGEMENT and not seen.has_edid else seen
 
 
-def _is_on(connector: Connector, seen: _Seen) -> bool:
-    """Whether a picture is sent to it. Raises ReadFailed when the driver does not let that be known."""
+def _is_on(connector: Connector, seen: _DisplayState) -> bool:
+    """Tell whether a picture is sent to the display. Raises ReadFailed when the driver does not show it."""
     _, enabled, power = seen.state
     if connector.driver == _NVIDIA and enabled != "enabled":
-        # Its own X driver drives displays past the kernel's mode setting: disabled is then said of one that is on.
+        # NVIDIA's X driver bypasses the kernel's mode setting: a display that is on may be reported as
+        # disabled.
         raise ReadFailed(
-            f"whether the display at {os.path.basename(connector.folder)} is on cannot be told with nvidia"
+            f"the nvidia driver does not show if the display at {os.path.basename(connector.folder)} is on"
         )
     if enabled not in ("enabled", "disabled") or power not in _POWER:
         raise ReadFailed(f"cannot read enabled and dpms of {connector.folder}")
@@ -179,7 +201,7 @@ def _is_on(connector: Connector, seen: _Seen) -> bool:
 
 
 def _kind(name: str) -> str:
-    """`HDMI-A` of `card0-HDMI-A-1`; empty when it is no connector."""
+    """Return `HDMI-A` for `card0-HDMI-A-1`; empty when the name is no connector."""
     card, _, plug = name.partition("-")
     kind, _, number = plug.rpartition("-")
     return kind if card.startswith("card") and card[4:].isdigit() and number.isdigit() else ""
@@ -193,7 +215,7 @@ def _driver(device: str) -> str:
 
 
 def _edid(folder: str) -> bytes:
-    """Empty when the display gives none."""
+    """Return the EDID; empty when the display gives none."""
     try:
         with open(f"{folder}/edid", "rb") as file:
             return file.read(_LARGEST_EDID_BYTES)
@@ -202,7 +224,7 @@ def _edid(folder: str) -> bytes:
 
 
 def _silent_nvidia(sysfs: str) -> str:
-    """PCI address of an NVIDIA card with outputs that its driver hides; empty when there is none."""
+    """Return the PCI address of an NVIDIA card whose outputs the driver hides; empty when none."""
     root = f"{sysfs}/bus/pci/devices"
     for address in entries(root):
         device = f"{root}/{address}"

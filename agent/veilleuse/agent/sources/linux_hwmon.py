@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""hwmon chips that are known for what they measure: an allow list by role, never a sum of all.
+"""Reads the hwmon chips whose role is known: an allow list by role, never a sum of all chips.
 
-Source: kernel Documentation/hwmon (acpi_power_meter), Documentation/gpu/amdgpu, Documentation/ABI (i915, xe); power in µW,
-energy in µJ. Not on the list: chips of mainboards and power supplies (nct6775, ina2xx, corsairpsu, pmbus), of which nobody
-can say what hangs on them; amd_energy and fam15h_power, which show the package that RAPL shows; nouveau: NVML's.
+Source: kernel Documentation/hwmon (acpi_power_meter), Documentation/gpu/amdgpu, Documentation/ABI (i915, xe);
+power in µW, energy in µJ. Not on the list: chips of mainboards and power supplies (nct6775, ina2xx,
+corsairpsu, pmbus), because it is not known what they feed. amd_energy and fam15h_power show the package that
+RAPL shows. nouveau shows what NVML shows.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ MACHINE_CEILING_WATTS: Final = 25_000.0
 """Twice the largest server of 2025 (8 accelerators: 10 to 12 kW)."""
 _ASLEEP: Final = ("suspended", "suspending", "resuming")
 _ENERGIES: Final = ("energy1_input", "energy2_input")
-"""xe: 1 is the card, 2 its package, which alone exists on some."""
+"""Energy files of xe: 1 is the card, 2 its package. Some cards have only the second."""
 _POWERS: Final = ("power1_average", "power1_input")
-"""The average over the chip's own interval first: the other is a sample."""
+"""Power files. The average over the chip's own interval comes first: the other file is a sample."""
 _LARGEST_COUNTER_MICROJOULES: Final = 2**63 - 1
-"""What the kernel's hwmon can hold; at 1.5 kW it lasts for 195 years."""
+"""Largest value of the kernel's hwmon; at 1.5 kW it lasts for 195 years."""
 
 
 class _Role(NamedTuple):
@@ -39,11 +40,13 @@ class _Role(NamedTuple):
     boundary: Boundary
     ceiling_watts: float
     counters: tuple[str, ...]
-    """Files of cumulative microjoules, preferred; the first that can be read."""
+    """Preferred files, of cumulative microjoules; the first readable one is used."""
     gauges: tuple[str, ...]
-    """Files of microwatts, the first that can be read."""
+    """Files of microwatts; the first readable one is used."""
     zero_is_unread: bool = False
-    """The whole machine cannot draw 0 W while it asks: some firmware answers 0 for `not known`."""
+    """True for the whole machine, which cannot draw 0 W while it asks: some firmware writes 0 for `not
+    known`.
+    """
 
 
 ROLES: Final = {
@@ -54,22 +57,22 @@ ROLES: Final = {
     "i915": _Role(PointKind.GPU, Boundary.COMPONENT, GPU_CEILING_WATTS, _ENERGIES[:1], ()),
     "xe": _Role(PointKind.GPU, Boundary.COMPONENT, GPU_CEILING_WATTS, _ENERGIES, ()),
 }
-"""Chip name → role. i915 and xe register a chip for discrete cards only."""
+"""Chip name → role. i915 and xe register a chip only for discrete cards."""
 _MIRRORS: Final = {
     "amd_energy": "the package that RAPL shows",
     "fam15h_power": "the package that RAPL shows",
     "nouveau": "what NVIDIA's own library shows",
 }
-"""Chip name → what it shows again."""
+"""Chip name → the measurement that it repeats."""
 _POWER: Final = re.compile(r"(power\d+_(input|average)|energy\d+_input)")
 
 
 class _Chip(NamedTuple):
     device: str
-    """Where the chip really lies, without its hwmon number: the same after its driver was loaded again."""
+    """Real path of the chip, without its hwmon number: the same after its driver was loaded again."""
     folder: str
     inode: int | None
-    """Of the folder; None while the device is away."""
+    """Inode number of the folder; None while the device is away."""
     role: _Role
     point: Point
     file: str
@@ -86,10 +89,13 @@ class LinuxHwmon:
         self._virtualisation = context.virtualisation
         self._chips: tuple[_Chip, ...] = ()
         self._names: list[str] = []
-        """Of the folders at the last look: others mean that a driver was loaded or unloaded."""
+        """Names of the folders at the last check; other names mean that a driver was loaded or unloaded."""
 
     def open(self) -> tuple[Point, ...]:
-        """Find the chips; those that were known keep their points. Raises SourceUnavailable: virtual_machine or no_device."""
+        """Find the chips; known chips keep their points.
+
+        Raises SourceUnavailable: virtual_machine or no_device.
+        """
         self._names = entries(self._root)
         self._relocate()
         known = {chip.device for chip in self._chips}
@@ -104,7 +110,10 @@ class LinuxHwmon:
         return tuple(chip.point for chip in self._chips)
 
     def read(self) -> tuple[Reading, ...]:
-        """One reading per chip that answers. Raises ReadFailed when none does; PointsChanged when there is one more."""
+        """Return one reading per chip that answers.
+
+        Raises ReadFailed when none answers; PointsChanged when a chip was added.
+        """
         names = entries(self._root)
         if names != self._names and names:
             self._names = names
@@ -119,27 +128,27 @@ class LinuxHwmon:
         return tuple(readings)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file stays open."""
 
     def not_counted(self) -> tuple[tuple[str, str], ...]:
-        """`ports.SeesMore`: chips of the last `open`, as (`hwmon1 coretemp`, why)."""
+        """`ports.SeesMore`: chips of the last `open` that are not counted, as (`hwmon1 coretemp`, why)."""
         counted = {chip.folder for chip in self._chips}
-        told: list[tuple[str, str]] = []
+        reasons: list[tuple[str, str]] = []
         for number in self._names:
             folder = f"{self._root}/{number}"
             if folder not in counted:
                 name = text_or_none(f"{folder}/name") or ""
-                told.append((f"{number} {name or 'without a name'}", _why_not(folder, name)))
-        return tuple(told)
+                reasons.append((f"{number} {name or 'without a name'}", _why_not(folder, name)))
+        return tuple(reasons)
 
     def _free_domain(self, name: str) -> str:
-        """The chip's name, numbered from the second one on."""
+        """Return the chip's name, with a number from the second chip on."""
         taken = {chip.point.domain for chip in self._chips}
         numbered = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 2)))
         return next(domain for domain in numbered if domain not in taken)
 
     def _known_chips(self) -> Iterator[tuple[str, str, str]]:
-        """(device, folder, name) in the order of the devices: hwmon numbers change from boot to boot."""
+        """Yield (device, folder, name) by device: hwmon numbers change from boot to boot."""
         folders = [f"{self._root}/{name}" for name in entries(self._root)]
         for device, folder in sorted((_device(folder), folder) for folder in folders):
             name = text_or_none(f"{folder}/name") or ""
@@ -147,7 +156,7 @@ class LinuxHwmon:
                 yield device, folder, name
 
     def _relocate(self) -> None:
-        """A driver that was loaded again has another hwmon number, on the same device."""
+        """Find the folders again: a reloaded driver has another hwmon number on the same device."""
         folders = {device: folder for device, folder, _ in self._known_chips()}
         found = [folders.get(chip.device, chip.folder) for chip in self._chips]
         self._chips = tuple(
@@ -168,14 +177,14 @@ class LinuxHwmon:
 
 
 def _device(folder: str) -> str:
-    """The chip's device; the folder itself in a tree without devices."""
+    """Return the chip's device; the folder itself in a tree without devices."""
     return os.path.realpath(f"{folder}/device" if os.path.exists(f"{folder}/device") else folder)
 
 
 def _is_left_out(folder: str, name: str) -> bool:
-    """A chip of the list that sees something else: an integrated GPU, a meter on a battery.
+    """Tell whether a listed chip measures something else: an integrated GPU, or a meter on a battery.
 
-    An integrated GPU lies inside the package that RAPL sees; in1 (northbridge voltage) exists on those only.
+    An integrated GPU lies inside the package that RAPL measures; in1 (northbridge voltage) exists only there.
     """
     if name == "amdgpu":
         return os.path.exists(f"{folder}/in1_input")
@@ -183,7 +192,7 @@ def _is_left_out(folder: str, name: str) -> bool:
 
 
 def _why_not(folder: str, name: str) -> str:
-    """Why a chip is not counted, in the words of docs/sources.md."""
+    """Return why a chip is not counted, in the words of docs/sources.md."""
     if name in _MIRRORS:
         return f"mirror of {_MIRRORS[name]}"
     if os.path.basename(os.path.dirname(_device(folder))) == "power_supply":
@@ -192,11 +201,11 @@ def _why_not(folder: str, name: str) -> str:
         return "nested in the processor's package" if name == "amdgpu" else "measures a battery, not the wall"
     if not any(_POWER.fullmatch(file) for file in entries(folder)):
         return "shows no power and no energy"
-    return "unknown: nobody can say what hangs on it"
+    return "unknown: it is not known what it feeds"
 
 
 def _choose(folder: str, role: _Role) -> str | None:
-    """The file to read, once and for all: a counter and a gauge of one chip in turns would count time twice."""
+    """Choose the file to read for good: a counter and a gauge of one chip in turns would count time twice."""
     there = [file for file in (*role.counters, *role.gauges) if os.path.exists(f"{folder}/{file}")]
     if not there or _is_asleep(folder):
         return there[0] if there else None
@@ -205,7 +214,7 @@ def _choose(folder: str, role: _Role) -> str | None:
 
 
 def _is_asleep(folder: str) -> bool:
-    """Whether reading would wake the card."""
+    """Tell whether reading would wake the card."""
     return text_or_none(f"{folder}/device/power/runtime_status") in _ASLEEP
 
 
@@ -224,5 +233,7 @@ def _read(chip: _Chip) -> Reading | None:
 
 
 def _is_possible(power_milliwatts: int, role: _Role) -> bool:
-    """A gauge has no history to tell a lie by: only what no machine of the class can draw is seen as one."""
+    """Tell whether a gauge is plausible: a gauge has no history, so only values above the ceiling are
+    refused.
+    """
     return power_milliwatts <= role.ceiling_watts * MILLIWATTS_PER_WATT

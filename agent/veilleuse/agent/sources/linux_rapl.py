@@ -1,11 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""RAPL energy counters through the powercap tree. Source: kernel Documentation/power/powercap; docs/sources.md.
+"""Reads RAPL energy counters in the powercap tree.
 
-Offered: each package and its dram (parts), psys (the platform, where the maker wired it). Not offered: core and uncore,
-which lie inside the package; the mmio twin of a package already seen; a die or a package that mirrors another's counter.
+Source: kernel Documentation/power/powercap; docs/sources.md.
 
-Read from the files where this user may, else from what the helper with the rights publishes (helpers/rapl.py).
+Offered: each package and its dram (parts), and psys (the platform, where the maker connected it). Not
+offered: core and uncore, which lie inside the package; the mmio twin of a package already found; a die or a
+package that mirrors another's counter.
+
+Reads the files when this user may, else what the privileged helper publishes (helpers/rapl.py).
 """
 
 from __future__ import annotations
@@ -31,27 +34,33 @@ DRAM_CEILING_WATTS: Final = 400.0
 PSYS_CEILING_WATTS: Final = 2_000.0
 
 MIRROR_TOLERANCE_MICROJOULES: Final = 500_000
-"""A counter is refreshed every millisecond, each die at its own moment: 0.5 J is 500 W for that long."""
+"""Each die refreshes its counter every millisecond, at its own moment: 0.5 J is 500 W for a millisecond."""
 MIRROR_LOOKS: Final = 5
 MIRROR_PAUSE_SECONDS: Final = 0.2
-"""Two packages that agree by chance, soon after a boot, drift apart by the tolerance within 0.8 s if they differ by 0.7 W."""
+"""Two packages may agree by chance soon after a boot.
+
+If they differ by 0.7 W, they differ by the tolerance within 0.8 s.
+"""
 _ZONE = re.compile(r"intel-rapl(?P<mmio>-mmio)?:(?P<zone>[0-9a-f]+)(:(?P<part>[0-9a-f]+))?")
-"""The kernel numbers zones in hexadecimal: the 11th is `intel-rapl:a`. Source: drivers/powercap/powercap_sys.c, `%s:%x`."""
+"""The kernel numbers zones in hexadecimal: the 11th is `intel-rapl:a`.
+
+Source: drivers/powercap/powercap_sys.c, `%s:%x`.
+"""
 _PACKAGE = re.compile(r"package-(?P<package>\d+)(-die-\d+)?")
 _PSYS = re.compile(r"psys(-\d+)?")
 _INSIDE_PACKAGE: Final = ("core", "uncore")
 
 REMEDY_PERMISSION: Final = (
-    "run the RAPL helper (veilleuse-rapl.service), or install the udev rule that lets the group veilleuse-rapl read "
-    "energy_uj and max_energy_range_uj: deploy/systemd/README.md"
+    "run the RAPL helper (veilleuse-rapl.service), or install the udev rule that lets the group "
+    "veilleuse-rapl read energy_uj and max_energy_range_uj: deploy/systemd/README.md"
 )
 
 
-class _Found(NamedTuple):
-    """A zone that is offered, by what the kernel calls it."""
+class _NamedZone(NamedTuple):
+    """A zone that is offered, by its name in the kernel."""
 
     key: tuple[str, str]
-    """(family, name): the same zone after the driver was loaded again, under whatever number."""
+    """(family, name): the same zone after the driver was loaded again, whatever its number."""
     folder: str
     point: Point
     ceiling_watts: float
@@ -61,7 +70,7 @@ class _Zone(NamedTuple):
     key: tuple[str, str]
     folder: str
     inode: int | None
-    """Of the folder; None while the driver is away."""
+    """Inode number of the folder; None while the driver is away."""
     point: Point
     range_microjoules: int
     ceiling_watts: float
@@ -77,7 +86,7 @@ class LinuxRapl:
         self._context = context
         self._root = f"{context.sysfs}/class/powercap"
         self._zones: tuple[_Zone, ...] = ()
-        self._mirrors: dict[Point, Point] = {}
+        self._mirror_of: dict[Point, Point] = {}
         """Point of a mirror → the point whose counter it repeats."""
         self._helper: RaplSnapshot | None = None
 
@@ -85,9 +94,9 @@ class LinuxRapl:
         """Find the zones. Raises SourceUnavailable: virtual_machine, no_device or no_permission."""
         self._helper = None
         found = self._named_zones()
-        readable = _readable(found)
-        self._mirrors = _mirrors(readable)
-        self._zones = tuple(zone for zone in readable if zone.point not in self._mirrors)
+        readable = _choose_readable(found)
+        self._mirror_of = _mirror_of(readable)
+        self._zones = tuple(zone for zone in readable if zone.point not in self._mirror_of)
         if self._zones:
             return tuple(zone.point for zone in self._zones)
         points, why = self._ask_helper()
@@ -102,7 +111,10 @@ class LinuxRapl:
         )
 
     def read(self) -> tuple[Reading, ...]:
-        """One counter per zone that can be read now. Raises ReadFailed when none can; PointsChanged after an `open` that failed."""
+        """Return one counter per readable zone.
+
+        Raises ReadFailed when none is readable; PointsChanged after an `open` that failed.
+        """
         if self._helper is not None:
             return self._helper.read()
         if not self._zones:
@@ -115,10 +127,12 @@ class LinuxRapl:
         return readings
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file stays open."""
 
     def not_counted(self) -> tuple[tuple[str, str], ...]:
-        """`ports.SeesMore`: zones of the tree, or of the helper's, as (`intel-rapl:0:0 core`, why)."""
+        """`ports.SeesMore`: zones of the tree, or of the helper's, that are not counted, as (`intel-rapl:0:0
+        core`, why).
+        """
         if self._helper is not None:
             return self._helper.not_counted()
         offered = {one.folder: one.point for one in self._named_zones()}
@@ -129,26 +143,26 @@ class LinuxRapl:
             number: text_or_none(f"{folder}/name") or "without a name" for number, folder in seen.items()
         }
         numbers = {point: os.path.basename(folder) for folder, point in counted.items()}
-        told: list[tuple[str, str]] = []
+        reasons: list[tuple[str, str]] = []
         for number, folder in sorted(seen.items()):
             if folder in counted:
                 continue
             if (point := offered.get(folder)) is None:
                 inside = names[number] in _INSIDE_PACKAGE and names.get(number.rpartition(":")[0])
-                why = f"nested in {inside}" if inside else "unknown: nobody can say what it counts"
-            elif (first := self._mirrors.get(point, point)) in numbers:
+                why = f"nested in {inside}" if inside else "unknown: it is not known what it counts"
+            elif (first := self._mirror_of.get(point, point)) in numbers:
                 why = f"mirror of {first.domain} ({numbers[first]})"
             else:
                 why = "energy_uj or max_energy_range_uj cannot be read"
-            told.append((f"{number} {names[number]}", why))
-        return tuple(told)
+            reasons.append((f"{number} {names[number]}", why))
+        return tuple(reasons)
 
     # -------------------------------------------------------------------------------------- files
 
     def _read_zones(self) -> tuple[Reading, ...]:
-        """A counter at exactly 0, or beyond its own range, has not been read.
+        """Read the zones; a counter at exactly 0, or beyond its own range, counts as unread.
 
-        0 is what the psys of a second socket, a slow or a stolen register answers; a true 0 lasts 61 µJ.
+        The psys of a second socket gives 0, and so does a slow or blocked register. A true 0 lasts 61 µJ.
         """
         readings: list[Reading] = []
         for zone in self._zones:
@@ -160,18 +174,22 @@ class LinuxRapl:
         return tuple(readings)
 
     def _is_one_gone(self) -> bool:
-        """Not one that is there and cannot be read, or stays at 0: no search finds it anywhere else."""
+        """Tell whether a zone's folder is gone.
+
+        A zone that exists but cannot be read, or stays at 0, cannot be found elsewhere.
+        """
         return not all(is_still(zone.folder, zone.inode) for zone in self._zones)
 
     def _relocate(self) -> bool:
-        """Look for the zones by name again: a driver that was loaded again numbers them anew. Whether one has moved.
+        """Find the zones by name again: a driver that was loaded again gives them other numbers.
 
-        Of several with one name (psys of two sockets) it is the first that counts, as at `open`.
+        Return True when a zone has moved. Of several zones with one name (psys of two sockets) the first that
+        counts is taken, as at `open`.
         """
         folders: dict[tuple[str, str], str] = {}
         for one in self._named_zones():
             former = folders.setdefault(one.key, one.folder)
-            if former != one.folder and not _counts(former) and _counts(one.folder):
+            if former != one.folder and not _is_counting(former) and _is_counting(one.folder):
                 folders[one.key] = one.folder
         before = self._zones
         found = [folders.get(zone.key, zone.folder) for zone in before]
@@ -181,27 +199,30 @@ class LinuxRapl:
         )
         return self._zones != before
 
-    def _named_zones(self) -> list[_Found]:
-        """What is offered, twins included, the preferred one first, sorted by domain."""
+    def _named_zones(self) -> list[_NamedZone]:
+        """Return the offered zones with their twins, the preferred one first, sorted by domain."""
         packages: dict[tuple[str, str], str] = {}  # (family, zone number) → package name
-        found: list[_Found] = []
+        found: list[_NamedZone] = []
         for family, zone, part, folder in sorted(self._folders()):  # a package comes before its parts
             name = text_or_none(f"{folder}/name")
             if name is None:
                 continue
             if part == "" and _PACKAGE.fullmatch(name):
                 packages[family, zone] = name
-                found.append(_Found((family, name), folder, _component(name), PACKAGE_CEILING_WATTS))
+                found.append(_NamedZone((family, name), folder, _component(name), PACKAGE_CEILING_WATTS))
             elif part == "" and _PSYS.fullmatch(name):
                 point = Point(PointKind.RAPL, "psys", Boundary.MACHINE_DC)
-                found.append(_Found((family, name), folder, point, PSYS_CEILING_WATTS))
+                found.append(_NamedZone((family, name), folder, point, PSYS_CEILING_WATTS))
             elif name == "dram" and (package := packages.get((family, zone))) is not None:
                 domain = package.replace("package", "dram", 1)
-                found.append(_Found((family, domain), folder, _component(domain), DRAM_CEILING_WATTS))
+                found.append(_NamedZone((family, domain), folder, _component(domain), DRAM_CEILING_WATTS))
         return sorted(found, key=lambda one: (one.point.domain, one.key))
 
     def _folders(self) -> list[tuple[str, str, str, str]]:
-        """(family, zone, part, folder) of all zones, flat in the class folder or nested; the family `` sorts first."""
+        """Return (family, zone, part, folder) of all zones, flat in the class folder or nested.
+
+        The empty family sorts first.
+        """
         folders: dict[str, tuple[str, str, str, str]] = {}
         waiting = [self._root, *(f"{self._root}/{name}" for name in ("intel-rapl", "intel-rapl-mmio"))]
         while waiting:
@@ -216,10 +237,13 @@ class LinuxRapl:
     # ------------------------------------------------------------------------------------- helper
 
     def _ask_helper(self) -> tuple[tuple[Point, ...], str]:
-        """The points that the helper publishes, or why not, to be added to the reason. A virtual machine has none to ask."""
+        """Return the points that the helper publishes, or a reason to add to the error.
+
+        A virtual machine has no helper to ask.
+        """
         if not self._context.helper or self._is_virtual():
             return (), ""
-        from veilleuse.agent.sources.rapl_snapshot import RaplSnapshot  # only where it is of use
+        from veilleuse.agent.sources.rapl_snapshot import RaplSnapshot  # imported only when it is used
 
         helper = RaplSnapshot(self._context)
         try:
@@ -250,14 +274,14 @@ def _component(domain: str) -> Point:
     return Point(PointKind.RAPL, domain, Boundary.COMPONENT)
 
 
-def _counts(folder: str) -> bool:
+def _is_counting(folder: str) -> bool:
     return (int_or_none(f"{folder}/energy_uj") or 0) > 0
 
 
-def _readable(found: list[_Found]) -> list[_Zone]:
-    """One zone a point: of its twins the first that counts, else the first that can be read.
+def _choose_readable(found: list[_NamedZone]) -> list[_Zone]:
+    """Choose one zone per point: the first of its twins that counts, else the first readable one.
 
-    A counter whose range cannot be read is no counter: a wrap could not be told from a reset.
+    A counter whose range cannot be read is left out: a wrap would look like a reset.
     """
     chosen: dict[Point, tuple[bool, _Zone]] = {}
     for one in found:
@@ -276,8 +300,8 @@ def _readable(found: list[_Found]) -> list[_Zone]:
 # ---------------------------------------------------------------------------------------- mirrors
 
 
-def _mirrors(zones: list[_Zone]) -> dict[Point, Point]:
-    """Point of each mirror → the first of those that agree with it.
+def _mirror_of(zones: list[_Zone]) -> dict[Point, Point]:
+    """Return the point of each mirror → the first of the points that agree with it.
 
     AMD shows one counter once per die, and some kernels call the dies packages.
     """
@@ -290,16 +314,19 @@ def _mirrors(zones: list[_Zone]) -> dict[Point, Point]:
 
 
 def _may_mirror(one: _Zone, other: _Zone) -> bool:
-    """Two packages, or two drams."""
+    """Tell whether both are packages, or both are drams."""
     return (one.ceiling_watts, one.range_microjoules) == (other.ceiling_watts, other.range_microjoules)
 
 
 def _agree(one: _Zone, other: _Zone) -> bool:
-    """Whether the other counter, read between two reads of the first, lies between them. A counter at 0 tells nothing."""
+    """Tell whether the other counter, read between two reads of the first, lies between them.
+
+    A counter at 0 proves nothing.
+    """
     before, between, after = (int_or_none(f"{zone.folder}/energy_uj") for zone in (one, other, one))
     if before is None or between is None or after is None or not (before and between):
         return False
     low, high = before - MIRROR_TOLERANCE_MICROJOULES, after + MIRROR_TOLERANCE_MICROJOULES
-    if after < before:  # it went round meanwhile
+    if after < before:  # the counter wrapped between the reads
         return between >= low or between <= high
     return low <= between <= high

@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""CPU time of systemd's services, QEMU guests and containers, from their control groups. Servers only, opt-in (`measure.units`).
+"""Reads the CPU time of systemd services, QEMU guests and containers from their control groups.
 
-Read: `system.slice/**/*.service`, `machine.slice/**/machine-qemu*.scope`, `qemu.slice/*.scope`, and containers as one part.
-Never `user.slice`: people. Source: kernel Documentation/admin-guide/cgroup-v2.rst (cpu.stat) and cgroup-v1/cpuacct.rst
-(cpuacct.usage, ns); systemd's docs/CONTROL_GROUP_INTERFACE.md; libvirt's docs/cgroups.rst; Kubernetes' and Docker's pages on
+For servers only, and opt-in (`measure.units`). Read: `system.slice/**/*.service`,
+`machine.slice/**/machine-qemu*.scope`, `qemu.slice/*.scope`, and containers as one part. Never read:
+`user.slice`, which is about people.
+
+Source: kernel Documentation/admin-guide/cgroup-v2.rst (cpu.stat) and cgroup-v1/cpuacct.rst (cpuacct.usage,
+ns); systemd's docs/CONTROL_GROUP_INTERFACE.md; libvirt's docs/cgroups.rst; Kubernetes' and Docker's pages on
 their cgroup drivers. `qemu.slice` (Proxmox VE) and the names of containers' groups are from memory.
 """
 
@@ -23,44 +26,44 @@ from veilleuse.wire.limits import CONTAINERS
 from veilleuse.wire.units import MICROSECONDS_PER_MILLISECOND
 
 MOST_GROUPS: Final = 512
-"""Control groups that are followed; those beyond it count in the rest of the system."""
+"""Largest number of control groups read one by one; the others count in the rest of the system."""
 KEPT_OPEN: Final = 256
-"""Of them, those whose file stays open: a read is then four times cheaper. systemd's limit for a service is 1,024 files."""
+"""Groups whose file stays open: a read is four times cheaper. systemd allows a service 1,024 files."""
 MOST_NAMES: Final = 1_024
-"""Names whose ended groups are remembered."""
+"""Largest number of names whose ended groups are kept."""
 SERVICES: Final = "system.slice"
 HIERARCHIES: Final = (
     ("", "cpu.stat"),  # unified
     ("/unified", "cpu.stat"),  # hybrid: systemd keeps its tree there too
-    ("/cpu,cpuacct", "cpuacct.usage"),  # legacy: only what has CPU accounting
+    ("/cpu,cpuacct", "cpuacct.usage"),  # legacy: only groups with CPU accounting
     ("/cpuacct", "cpuacct.usage"),
 )
-"""Folder below fs/cgroup, file of a group; the first that has services is read."""
+"""(folder below fs/cgroup, file of a group); the first hierarchy that has services is read."""
 _USAGE: Final = re.compile(rb"(?:usage_usec )?(\d{1,19})$", re.MULTILINE)
 """First line of cpu.stat (µs), or all of cpuacct.usage (ns)."""
 _MOST_MICROSECONDS: Final = 10**16
-"""300 years."""
+"""Largest plausible value, 300 years."""
 _GUEST: Final = re.compile(r"machine-qemu\\x2d\d+\\x2d(.+)\.scope")
-"""libvirt's name of a guest, behind the number of its start."""
+"""libvirt's name of a guest, after the number of its start."""
 _NUMBERED_GUEST: Final = re.compile(r"(\d{1,9})\.scope")
 _GUESTS: Final = {"machine.slice": _GUEST, "qemu.slice": _NUMBERED_GUEST}
 _CONTAINER: Final = re.compile(r"(docker|nerdctl|crio|cri-containerd|libpod|podman|machine)-.+\.scope")
-"""One container's group, or its monitor's; `machine-` is systemd-nspawn's, unless it is a guest."""
+"""Group of one container, or of its monitor; `machine-` is systemd-nspawn's, unless it is a guest."""
 _CONTAINERS: Final = re.compile(r"kubepods(\.slice)?|docker|lxc|lxc\.payload\..+|libpod_parent")
-"""At the root of the hierarchy: a group of nothing but containers, which counts as a whole."""
+"""Group at the root of the hierarchy that holds only containers; it counts as a whole."""
 
 
-class _Found(NamedTuple):
-    """A control group that is there now."""
+class _GroupEntry(NamedTuple):
+    """A control group that exists now."""
 
     inode: int
-    """cgroupfs never gives a number twice: a service that was started again has another."""
+    """cgroupfs never uses an inode number twice: a restarted service has another one."""
     folder: str
     slice_name: str
 
 
 class _Group:
-    """One that is followed."""
+    """A control group that is read at each tick."""
 
     __slots__ = ("descriptor", "inode", "microseconds", "name")
 
@@ -69,11 +72,11 @@ class _Group:
         self.inode = inode
         self.descriptor = -1
         self.microseconds: int | None = None
-        """None until it was read once."""
+        """CPU time used by the group; None until its first read."""
 
 
 class LinuxUnits:
-    """`ports.Source` of one `UnitReading` a name. It has no point: it measures no energy."""
+    """`ports.Source` of one `UnitReading` a name. It has no point: it reads no energy."""
 
     name = "linux_units"
 
@@ -86,13 +89,16 @@ class LinuxUnits:
         self._file = ""
         self._scale = 1
         self._groups: dict[str, _Group] = {}
-        """By path."""
+        """Control groups by path."""
         self._ended: dict[str, int] = {}
-        """Name → µs that its ended groups had used, so that the sum of a name never falls."""
+        """Name → µs used by its ended groups, so that the sum of a name never falls."""
         self._open_files = 0
 
     def open(self) -> tuple[Point, ...]:
-        """Find the hierarchy. Raises SourceUnavailable where systemd keeps no services in one that counts CPU time."""
+        """Find the hierarchy.
+
+        Raises SourceUnavailable when no hierarchy counts the CPU time of systemd's services.
+        """
         for folder, file in HIERARCHIES:
             self._root, self._file = f"{self._cgroups}{folder}", file
             self._scale = 1 if file == "cpu.stat" else 1_000
@@ -107,8 +113,8 @@ class LinuxUnits:
         raise SourceUnavailable("no_device", f"no services of systemd under {self._cgroups}")
 
     def read(self) -> tuple[Reading, ...]:
-        """CPU time of every service and guest that lives. Raises ReadFailed when none can be read."""
-        self._look()
+        """Return the CPU time of every running service and guest. Raises ReadFailed when none can be read."""
+        self._update_groups()
         totals: dict[str, int] = {}
         answered = False
         for path, group in self._groups.items():
@@ -126,35 +132,39 @@ class LinuxUnits:
         )
 
     def close(self) -> None:
-        """Close the files; what was counted stays."""
+        """Close the files; the counted times are kept."""
         for group in self._groups.values():
-            self._let_go(group)
+            self._close_file(group)
 
     # ------------------------------------------------------------------------------------- groups
 
-    def _look(self) -> None:
-        """Follow those that came, and book what those had used that went. Raises ReadFailed when that cannot be told."""
+    def _update_groups(self) -> None:
+        """Add the new groups, and keep the sums of the ended ones.
+
+        Raises ReadFailed when the groups cannot be listed.
+        """
         try:
-            found = dict(self._listed())
+            found = dict(self._list_groups())
         except OSError as error:
             raise ReadFailed(f"{error.filename}: {error.strerror}") from error
         for path, group in tuple(self._groups.items()):
             if path not in found or found[path].inode != group.inode:
-                self._end(group)
+                self._end_group(group)
                 del self._groups[path]
         for path, one in found.items():
             if path not in self._groups and len(self._groups) < MOST_GROUPS and (name := self._name(one)):
                 self._groups[path] = _Group(name, one.inode)
 
-    def _end(self, group: _Group) -> None:
-        self._let_go(group)
+    def _end_group(self, group: _Group) -> None:
+        self._close_file(group)
         self._ended[group.name] = self._ended.get(group.name, 0) + (group.microseconds or 0)
         if len(self._ended) > MOST_NAMES:
             living = {one.name for one in self._groups.values()}
             self._ended = {name: spent for name, spent in self._ended.items() if name in living}
 
-    def _listed(self) -> Iterator[tuple[str, _Found]]:
-        os.stat(f"{self._root}/{SERVICES}")  # gone, or not to be looked at, is no server without services
+    def _list_groups(self) -> Iterator[tuple[str, _GroupEntry]]:
+        # raises: a missing or unreadable folder does not mean that there are no services
+        os.stat(f"{self._root}/{SERVICES}")
         for slice_name in (SERVICES, *_GUESTS):
             waiting = [f"{self._root}/{slice_name}"]
             wanted = (".service", ".scope") if slice_name == SERVICES else (".scope",)
@@ -163,15 +173,15 @@ class LinuxUnits:
                 for entry, inode in _children(folder, (".slice", *wanted)):
                     path = f"{folder}/{entry}"
                     if entry.endswith(wanted):
-                        yield path, _Found(inode, entry, slice_name)
+                        yield path, _GroupEntry(inode, entry, slice_name)
                     else:
                         waiting.append(path)
         for entry, inode in _children(self._root, None):
             if _CONTAINERS.fullmatch(entry):
-                yield f"{self._root}/{entry}", _Found(inode, entry, "")
+                yield f"{self._root}/{entry}", _GroupEntry(inode, entry, "")
 
-    def _name(self, found: _Found) -> str | None:
-        """None: it is in the rest of the system."""
+    def _name(self, found: _GroupEntry) -> str | None:
+        """Return the unit's name; None when the group counts in the rest of the system."""
         if not found.slice_name:
             return CONTAINERS
         if found.folder.endswith(".service"):
@@ -185,7 +195,10 @@ class LinuxUnits:
         return f"guest:{pseudonym(key, matched[1])}" if matched and key else None
 
     def _read_key(self) -> bytes:
-        """Empty until the sender has made the salt, before its first contact: guests are in the rest of the system until then."""
+        """Return the key; empty until the sender has written the salt, before its first contact.
+
+        Until then guests count in the rest of the system.
+        """
         salt = _read(self._salt) if self._salt else b""
         self._key = salt[:KEY_BYTES] if len(salt) >= KEY_BYTES else b""
         return self._key
@@ -193,7 +206,7 @@ class LinuxUnits:
     # -------------------------------------------------------------------------------------- files
 
     def _text(self, path: str, group: _Group) -> bytes:
-        """Empty when it cannot be read."""
+        """Return the file's text; empty when it cannot be read."""
         try:
             if group.descriptor >= 0:
                 return os.pread(group.descriptor, 64, 0)
@@ -205,7 +218,7 @@ class LinuxUnits:
         except OSError:
             return b""
 
-    def _let_go(self, group: _Group) -> None:
+    def _close_file(self, group: _Group) -> None:
         if group.descriptor >= 0:
             os.close(group.descriptor)
             self._open_files -= 1
@@ -220,7 +233,10 @@ class LinuxUnits:
 
 
 def _children(folder: str, wanted: tuple[str, ...] | None) -> list[tuple[str, int]]:
-    """(name, inode) of what is in it with such an end, None = all; none when it is gone. Raises OSError."""
+    """Return (name, inode) of the entries with such an ending, None = all; empty when the folder is gone.
+
+    Raises OSError.
+    """
     try:
         with os.scandir(folder) as found:
             return [(one.name, one.inode()) for one in found if wanted is None or one.name.endswith(wanted)]
@@ -229,7 +245,7 @@ def _children(folder: str, wanted: tuple[str, ...] | None) -> list[tuple[str, in
 
 
 def _read(path: str) -> bytes:
-    """Its beginning; empty when it cannot be read."""
+    """Return the file's first 64 bytes; empty when it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

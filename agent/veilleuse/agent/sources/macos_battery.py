@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The battery of a Mac and what feeds it, from the registry of its drivers: `ioreg`, node AppleSmartBattery.
+"""Reads a Mac's battery and supply from the registry of its drivers: `ioreg`, node AppleSmartBattery.
 
-Its numbers are as ioreg(8) prints them: `Voltage` in mV, `InstantAmperage` in mA, negative while it discharges, and written
-by some versions as an unsigned number that has gone round. The serial numbers beside them are not looked at.
+The units are those of ioreg(8): `Voltage` in mV, `InstantAmperage` in mA. The current is negative while the
+battery discharges; some versions write it as an unsigned number that has wrapped. The serial numbers beside
+these values are not read.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 COMMAND: Final = ("/usr/sbin/ioreg", "-r", "-n", "AppleSmartBattery", "-d", "1", "-a")
 EVERY_MILLISECONDS: Final = 60_000
-"""Starting a program each tick would cost the agent's whole budget; the battery's own values change about once a minute."""
+"""Time between two runs of ioreg: one at each tick would use the agent's whole budget.
+
+The battery itself changes its values about once a minute.
+"""
 _SECONDS: Final = 3.0
 BATTERY_CEILING_MILLIWATTS: Final = 500_000
-"""As on Linux."""
+"""Same ceiling as on Linux."""
 _MAX_MILLIAMPERES: Final = 30_000
 _MAX_MILLIVOLTS: Final = 30_000
 _WIDTHS: Final = (16, 32, 64)
@@ -36,17 +40,17 @@ INTO: Final = Point(PointKind.BATTERY_IN, "battery-0", Boundary.MACHINE_DC)
 
 
 class Battery(NamedTuple):
-    """What the node says; None = not told, or not believable."""
+    """Values of the node; None = missing, or not plausible."""
 
     external: bool | None
     charging: bool | None
     current_milliamperes: int | None
-    """Negative while it discharges."""
+    """Negative while the battery discharges."""
     voltage_millivolts: int | None
 
 
 class MacosBattery:
-    """`ports.Source`: power out of and into the battery, and what feeds the machine."""
+    """`ports.Source`: power out of and into the battery, and the supply."""
 
     name = "macos_battery"
     KINDS: ClassVar = (PointKind.BATTERY_OUT,)
@@ -57,7 +61,7 @@ class MacosBattery:
         now: Callable[[], Instant] = instant_now,
         ask: Callable[[], bytes] | None = None,
     ) -> None:
-        """`ask`: what ioreg prints; another answer in tests."""
+        """Take `ask`, which returns ioreg's output; tests pass another one."""
         self._virtualisation = context.virtualisation
         self._now = now
         self._ask = ask or _Ioreg()
@@ -65,7 +69,7 @@ class MacosBattery:
         self._asked_at = 0
 
     def open(self) -> tuple[Point, ...]:
-        """Raises SourceUnavailable where there is no battery: a Mac without one is on mains, always."""
+        """Find the battery. Raises SourceUnavailable when there is none: such a Mac is always on mains."""
         if self._virtualisation not in ("none", "container"):
             raise SourceUnavailable("virtual_machine", "virtual machine: a battery it shows is its host's")
         try:
@@ -77,7 +81,10 @@ class MacosBattery:
         return OUT, INTO
 
     def read(self) -> tuple[Reading, ...]:
-        """The supply, and two gauges when flow and direction are known. Raises ReadFailed when nothing is."""
+        """Return the supply, and two gauges when flow and direction are known.
+
+        Raises ReadFailed when nothing is known.
+        """
         now = self._now().boottime_milliseconds
         if self._battery is None or not 0 <= now - self._asked_at < EVERY_MILLISECONDS:
             self._battery = battery(self._ask())  # raises: asked again at the next read
@@ -86,15 +93,15 @@ class MacosBattery:
             raise ReadFailed("ioreg shows no battery any more")
         readings = _readings(self._battery)
         if not readings:
-            raise ReadFailed("ioreg tells neither supply nor flow of the battery")
+            raise ReadFailed("ioreg shows neither supply nor flow of the battery")
         return readings
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing stays open."""
 
 
 def battery_here() -> Battery | None:
-    """Of this Mac, asked once; None when there is none. Raises ReadFailed."""
+    """Ask this Mac once for its battery; None when there is none. Raises ReadFailed."""
     return battery(_Ioreg()())
 
 
@@ -103,19 +110,22 @@ class _Ioreg:
         self._program = Program()
 
     def __call__(self) -> bytes:
-        """Raises ReadFailed."""
+        """Run ioreg and return its output. Raises ReadFailed."""
         return self._program.run(COMMAND, {}, _SECONDS).output.encode()
 
 
 def battery(text: bytes) -> Battery | None:
-    """What ioreg printed; None when there is no battery in it. Raises ReadFailed on what is no property list."""
+    """Parse ioreg's output; None when it contains no battery.
+
+    Raises ReadFailed when it is no property list.
+    """
     if not text.strip():
         return None
     try:
-        told = plistlib.loads(text, fmt=plistlib.FMT_XML)
+        state = plistlib.loads(text, fmt=plistlib.FMT_XML)
     except (ExpatError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ReadFailed(f"ioreg prints no property list: {error or type(error).__name__}") from error
-    nodes = [node for node in told if isinstance(node, dict)] if isinstance(told, list) else []
+    nodes = [node for node in state if isinstance(node, dict)] if isinstance(state, list) else []
     if not nodes or nodes[0].get("BatteryInstalled") is False:
         return None
     node = nodes[0]
@@ -128,24 +138,24 @@ def battery(text: bytes) -> Battery | None:
     )
 
 
-def _readings(told: Battery) -> tuple[Reading, ...]:
-    if told.external is None:
-        return tuple(_gauges(told))
-    supply = Supply.AC if told.external else Supply.BATTERY
-    return SupplyReading(supply), *_gauges(told)
+def _readings(state: Battery) -> tuple[Reading, ...]:
+    if state.external is None:
+        return tuple(_gauges(state))
+    supply = Supply.AC if state.external else Supply.BATTERY
+    return SupplyReading(supply), *_gauges(state)
 
 
-def _gauges(told: Battery) -> list[Reading]:
-    """What flows out and in; nothing when it is not known, or contradicts itself."""
-    current, voltage = told.current_milliamperes, told.voltage_millivolts
+def _gauges(state: Battery) -> list[Reading]:
+    """Return the flow out and in; nothing when it is not known, or contradicts itself."""
+    current, voltage = state.current_milliamperes, state.voltage_millivolts
     if current is None or voltage is None:
         return []
     power = abs(current) * voltage // MICROWATTS_PER_MILLIWATT
     if power > BATTERY_CEILING_MILLIWATTS:
         return []
-    if told.external is False and current >= 0:
-        return []  # a machine off the mains does not run on nothing
-    if told.charging and current < 0:
+    if state.external is False and current >= 0:
+        return []  # off the mains a machine cannot draw nothing
+    if state.charging and current < 0:
         return []
     out, into = (power, 0) if current < 0 else (0, power)
     return [PowerGauge(OUT, out), PowerGauge(INTO, into)]
@@ -157,7 +167,7 @@ def _flag(node: Mapping[Any, Any], name: str) -> bool | None:
 
 
 def _current(value: object) -> int | None:
-    """Milliamperes, as a signed number of 16, 32 or 64 bits that may have been written unsigned."""
+    """Return milliamperes from a signed number of 16, 32 or 64 bits that may be written unsigned."""
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     for width in (0, *_WIDTHS):

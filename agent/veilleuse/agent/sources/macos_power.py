@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The processor's energy on macOS, as the helper with the rights to run `powermetrics` publishes it (helpers/powermetrics.py).
+"""Reads the processor's energy on macOS, published by the helper that may run `powermetrics`.
 
-A value counts once; a new one comes every 10 s. Between two the ticker waits for the next, and shares it by time.
+The helper is helpers/powermetrics.py. Each value counts once; a new one comes every 10 s. Between two values
+the ticker waits for the next one and shares it by time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _REMEDY: Final = "load the helper's launchd job as root: `veilleuse-agent powerm
 
 
 class MacosPower:
-    """`ports.Source`: what the helper reads."""
+    """`ports.Source`: the helper's counter."""
 
     name = "macos_power"
     KINDS: ClassVar = (PointKind.POWERMETRICS,)
@@ -30,10 +31,13 @@ class MacosPower:
     def __init__(self, context: SourceContext, now: Callable[[], Instant] = instant_now) -> None:
         self._path = context.helper
         self._virtualisation = context.virtualisation
-        self._published = PolledSources(context._replace(published=context.helper, helper=""), now)
+        self._snapshot = PolledSources(context._replace(published=context.helper, helper=""), now)
 
     def open(self) -> tuple[Point, ...]:
-        """The helper's point. Raises SourceUnavailable: virtual_machine, or no_permission when no helper publishes."""
+        """Return the helper's point.
+
+        Raises SourceUnavailable: virtual_machine, or no_permission without a helper.
+        """
         if self._virtualisation not in ("none", "container"):
             raise SourceUnavailable(
                 "virtual_machine", "virtual machine: energy is its host's", "measure the host"
@@ -41,23 +45,23 @@ class MacosPower:
         if not self._path:
             raise SourceUnavailable("no_permission", "only root may run powermetrics", _REMEDY)
         try:
-            said = read_publication(self._path)
+            publication = read_publication(self._path)
         except (OSError, ValueError) as error:
             raise SourceUnavailable(
                 "no_permission", f"the helper publishes nothing at {self._path}", _REMEDY
             ) from error
-        points = tuple(point for point in said.points if point.kind is PointKind.POWERMETRICS)
+        points = tuple(point for point in publication.points if point.kind is PointKind.POWERMETRICS)
         if not points:
             raise SourceUnavailable("no_device", "the helper offers no power of the processor", _REMEDY)
-        self._published.open()
+        self._snapshot.open()
         return points
 
     def read(self) -> tuple[Reading, ...]:
-        """The counter when it is new. Raises ReadFailed when the helper has been silent."""
+        """Return the counter when it is new. Raises ReadFailed when the helper has been silent."""
         try:
-            return self._published.read()
+            return self._snapshot.read()
         except ReadFailed as error:
             raise ReadFailed(f"the helper has nothing recent in {self._path}: {error}") from error
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing stays open."""

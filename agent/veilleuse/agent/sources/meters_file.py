@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`meters.toml`: the meters outside this machine that it reads, and their credentials. Not in the resident process.
+"""Reads `meters.toml`: the external meters that this machine reads, and their credentials.
 
     [[meter]]
     name = "rack-a"
     source = "snmp_meter"
     address = "192.0.2.7:161"
 
-Strict as the other settings are: a key that nobody knows refuses the file, because a misspelt one would go unnoticed for a
-year. Every message says file, table, key and remedy.
+Not in the resident process. As strict as the other settings: an unknown key refuses the file, because a
+misspelt key could stay unnoticed for a year. Every message gives file, table, key and remedy.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import Boundary
 
 MAX_METERS: Final = 32
-"""Each costs a thread."""
+"""Largest number of meters: each needs a thread."""
 LONGEST_NAME: Final = 40
-"""A point's name is the meter's, a full stop and the part's: 64 characters in all."""
+"""Longest name of a meter.
+
+A point's name has 64 characters: the meter's name, a full stop, the part's name.
+"""
 EVERY_SECONDS: Final = 20
 LONGEST_TIMEOUT_SECONDS: Final = 30.0
 MACHINE_CEILING_WATTS: Final = 4_000.0
@@ -39,7 +42,7 @@ MACHINE_CEILING_WATTS: Final = 4_000.0
 SHARED_CEILING_WATTS: Final = 25_000.0
 """Three phases of 32 A at 230 V are 22,080 W."""
 LARGEST_BYTES: Final = 1 << 20
-"""Of the file of meters."""
+"""Largest size of the meters file."""
 _LARGEST_CREDENTIALS_BYTES: Final = 4_096
 
 OptionsOf = Callable[[str], Mapping[str, type] | None]
@@ -65,11 +68,10 @@ _KINDS: Final = {str: "a text", bool: "true or false", int: "a whole number", fl
 
 
 def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
-    """The meters of a file, in its order; none when there is no such file.
+    """Return the meters of a file, in its order; none when the file does not exist.
 
-    `options_of` tells which further keys a source knows, None when its library is not there to tell; it raises
-    ConfigurationError on a source that nobody knows.
-    Raises ConfigurationError.
+    `options_of` returns the further keys of a source, or None when the source's library is missing. It raises
+    ConfigurationError on an unknown source. Raises ConfigurationError.
     """
     try:
         content, found = read_with_status(path, LARGEST_BYTES)
@@ -79,11 +81,12 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
         return ()
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read {path}: {error.strerror}; make it a file that the agent's user may read, or set paths.meters"
+            f"cannot read {path}: {error.strerror};"
+            " make it a file that the agent's user may read, or set paths.meters"
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"{path} is no text in UTF-8; write it anew, docs/sources.md tells how"
+            f"{path} is not text in UTF-8; write it again as docs/sources.md explains"
         ) from error
     except ValueError as error:
         raise ConfigurationError(
@@ -91,7 +94,8 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
         ) from error
     if here.ACCESS_BY_MODE and mode & stat.S_IWOTH:
         raise ConfigurationError(
-            f"{path} has mode {mode:04o}: everybody on this machine could have secrets sent elsewhere; chmod o-w {path}"
+            f"{path} has mode {mode:04o}: everybody on this machine could have secrets sent elsewhere;"
+            f" chmod o-w {path}"
         )
     for key in raw:
         if key != "meter":
@@ -113,13 +117,14 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
 
 
 def read_credentials(path: str) -> tuple[str, str]:
-    """(name, secret) of a credentials file: its first line, `name:secret`, or the secret alone (the name is empty then).
+    """Return (name, secret) of a credentials file.
 
-    A secret alone that holds a colon is written with one before it. Raises SourceUnavailable, also when others than the
-    agent's user and group may read it.
+    Its first line is `name:secret`, or the secret alone (then the name is empty). A secret alone that
+    contains a colon is written with a colon before it. Raises SourceUnavailable, also when others than the
+    agent's user and group may read the file.
     """
     try:
-        if trouble := exposed(path):
+        if trouble := explain_exposure(path):
             raise SourceUnavailable("no_permission", trouble, f"chmod o-rwx {path}")
         text = read_named(Path(path), _LARGEST_CREDENTIALS_BYTES).decode("utf-8")
     except OSError as error:
@@ -143,10 +148,11 @@ def read_credentials(path: str) -> tuple[str, str]:
     return name, secret
 
 
-def exposed(path: str) -> str:
-    """Why a file is no place for a secret: others may read or change it; empty when it is one. Raises OSError.
+def explain_exposure(path: str) -> str:
+    """Return why a file is not safe for a secret: others may read or change it; empty when it is safe.
 
-    On Windows always empty: access lists say it there, and the installer sets them on the folder.
+    Raises OSError. On Windows always empty: access lists decide there, and the installer sets them on the
+    folder.
     """
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if not here.ACCESS_BY_MODE or not mode & stat.S_IRWXO:
@@ -155,7 +161,7 @@ def exposed(path: str) -> str:
 
 
 class _Table:
-    """One [[meter]], while it is read."""
+    """One [[meter]] table while it is read."""
 
     def __init__(self, path: Path, index: int, raw: dict[str, Any], options_of: OptionsOf) -> None:
         self._raw = raw
@@ -164,7 +170,7 @@ class _Table:
         self._options_of = options_of
 
     def meter(self) -> MeterSpec:
-        """What it says. Raises ConfigurationError."""
+        """Return the table's meter. Raises ConfigurationError."""
         source = self._text("source", required=True)
         try:
             options = self._options_of(source)
@@ -196,7 +202,7 @@ class _Table:
             timeout_seconds=timeout,
             ceiling_watts=float(self._value("ceiling_watts", ceiling)),
             credentials_file=self._credentials_file(),
-            options={key: self._checked(key, _Key(options[key])) for key in self._raw if key in options},
+            options={key: self._check_value(key, _Key(options[key])) for key in self._raw if key in options},
         )
 
     def _credentials_file(self) -> str:
@@ -206,9 +212,9 @@ class _Table:
         if not os.path.isabs(path):
             self._refuse("credentials_file", "is an absolute path")
         try:
-            trouble = exposed(path)
+            trouble = explain_exposure(path)
         except OSError:
-            return path  # the meter itself says that it cannot be read, and the others go on
+            return path  # the meter itself reports the unreadable file, and the others continue
         if trouble:
             raise ConfigurationError(f"{self._where}: {trouble}; chmod o-rwx {path}")
         return path
@@ -230,9 +236,9 @@ class _Table:
         return text
 
     def _value(self, key: str, default: Any) -> Any:
-        return self._checked(key, _KEYS[key]) if key in self._raw else default
+        return self._check_value(key, _KEYS[key]) if key in self._raw else default
 
-    def _checked(self, key: str, known: _Key) -> Any:
+    def _check_value(self, key: str, known: _Key) -> Any:
         value: Any = self._raw[key]
         right: tuple[type, ...] = (int, float) if known.kind is float else (known.kind,)
         if not isinstance(value, right) or (isinstance(value, bool) and known.kind is not bool):

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A UPS or ePDU that a NUT server (`upsd`) watches. Source of the names and units: NUT, docs/nut-names.txt; docs/sources.md.
+"""Reads a UPS or ePDU from a NUT server (`upsd`).
 
-The power that the UPS gives to its load, in this order: `ups.realpower` (W), `output.realpower` (W, all phases), the sum of
-`output.L1…L3.realpower` (W), `ups.load` (%) × `ups.realpower.nominal` (W), `ups.load` × `ups.power.nominal` (VA) × a declared
-power factor. A UPS on battery still carries its load: `ups.status` is not asked.
+Source of the names and units: NUT, docs/nut-names.txt; docs/sources.md. The value is the power that the UPS
+gives to its load. It is the first that exists of: `ups.realpower` (W); `output.realpower` (W, all phases);
+the sum of `output.L1…L3.realpower` (W); `ups.load` (%) × `ups.realpower.nominal` (W); `ups.load` ×
+`ups.power.nominal` (VA) × a declared power factor. A UPS on battery still feeds its load, so `ups.status`
+does not matter.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.meters_file import read_credentials
-from veilleuse.agent.sources.readings import address_of, meter_of, point_of, unreached
+from veilleuse.agent.sources.readings import address_of, explain_network_error, meter_of, point_of
 from veilleuse.wire.files import read_authorities
 from veilleuse.wire.units import MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import PointKind
@@ -32,11 +34,11 @@ if TYPE_CHECKING:
 
 
 DEFAULT_PORT: Final = 3493
-"""IANA's, for NUT."""
+"""Port registered at IANA for NUT."""
 LARGEST_LINE_BYTES: Final = 2_048
-"""Four times the 512 bytes that upsd itself puts in a line."""
+"""Four times the 512 bytes that upsd itself writes in a line."""
 LARGEST_LIST_LINES: Final = 4_096
-"""An ePDU of 48 outlets tells about 1,500 variables."""
+"""An ePDU of 48 outlets has about 1,500 variables."""
 
 _WORD: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 _ESCAPED: Final = re.compile(r"\\(.)")
@@ -47,38 +49,46 @@ class NutRefusal(Exception):
     """The upsd answered ERR."""
 
     def __init__(self, word: str) -> None:
-        """`word`: one of net-protocol.txt's list, e.g. DATA-STALE; or what stood there."""
+        """Take the `word` of net-protocol.txt's list, e.g. DATA-STALE, or the word that was sent in its
+        place.
+        """
         super().__init__(word)
         self.word = word
 
 
 class NutProtocolError(Exception):
-    """What came back is not an answer to what was asked."""
+    """The answer does not match the request."""
 
 
-def quoted(word: str) -> str:
-    """A word as the protocol wants it. Raises ValueError on one with control characters: it would be two commands."""
+def quote_word(word: str) -> str:
+    """Quote a word for the protocol.
+
+    Raises ValueError on control characters: the word would become two commands.
+    """
     if _UNQUOTABLE.search(word):
         raise ValueError("a control character in a word for upsd")
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def words_of(line: str) -> list[str]:
-    """A line, taken apart: quotes and backslashes gone."""
+    """Split a line into words, without quotes and backslashes."""
     return [
         _ESCAPED.sub(r"\1", match[1]) if match[1] is not None else match[2] for match in _WORD.finditer(line)
     ]
 
 
-class Conversation:
-    """A connection to one upsd, with a deadline for all that is said. Raises OSError (TimeoutError too), Refused, NotUnderstood."""
+class NutConnection:
+    """A connection to one upsd, with one deadline for the whole exchange.
+
+    Raises OSError (also TimeoutError), NutRefusal, NutProtocolError.
+    """
 
     def __init__(self, host: str, port: int, timeout_seconds: float) -> None:
         self._end = time.monotonic() + timeout_seconds
         self._pending = b""
-        self._socket: socket.socket = self._connected(host, port)
+        self._socket: socket.socket = self._connect(host, port)
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> NutConnection:
         return self
 
     def __exit__(
@@ -87,46 +97,46 @@ class Conversation:
         self._socket.close()
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
-        """STARTTLS, then the handshake. Raises ssl.SSLError, an OSError, too."""
+        """Send STARTTLS, then do the handshake. Also raises ssl.SSLError, an OSError."""
         if self.ask("STARTTLS")[:2] != ["OK", "STARTTLS"]:
             raise NutProtocolError("no OK to STARTTLS")
-        if self._pending:  # said in clear, to be taken for something said under TLS
+        if self._pending:  # sent in clear, so that it would be taken for a message under TLS
             raise NutProtocolError("more than an OK to STARTTLS")
         self._socket.settimeout(self._left_seconds())
         self._socket = context.wrap_socket(self._socket, server_hostname=host)
 
     def log_in(self, name: str, secret: str) -> None:
-        """USERNAME and PASSWORD; not LOGIN, which tells the upsd that this machine hangs on the UPS."""
+        """Send USERNAME and PASSWORD, but not LOGIN: it tells the upsd that the UPS feeds this machine."""
         for command, word in (("USERNAME", name), ("PASSWORD", secret)):
             if self.ask(command, word)[:1] != ["OK"]:
                 raise NutProtocolError(f"no OK to {command}")
 
     def value(self, ups: str, variable: str) -> str:
-        """GET VAR: one variable."""
+        """Return one variable, by GET VAR."""
         answer = self.ask("GET", "VAR", ups, variable)
         if answer[:3] != ["VAR", ups, variable] or len(answer) != 4:
             raise NutProtocolError(f"no value to GET VAR {variable}")
         return answer[3]
 
     def variables(self, ups: str) -> dict[str, str]:
-        """LIST VAR: all variables of a UPS."""
+        """Return all variables of a UPS, by LIST VAR."""
         return {row[2]: row[3] for row in self._list("VAR", ups) if len(row) == 4 and row[1] == ups}
 
     def names(self) -> list[str]:
-        """LIST UPS: what this upsd serves."""
+        """Return the names of the UPSs of this upsd, by LIST UPS."""
         return [row[1] for row in self._list("UPS") if len(row) >= 2]
 
     def ask(self, command: str, *words: str) -> list[str]:
-        """Say one line, hear one line. Raises Refused on ERR."""
-        self._say(command, *words)
-        return self._hear()
+        """Send one line, return one line. Raises NutRefusal on ERR."""
+        self._send_line(command, *words)
+        return self._receive_line()
 
     def _list(self, kind: str, *words: str) -> list[list[str]]:
         if self.ask("LIST", kind, *words) != ["BEGIN", "LIST", kind, *words]:
             raise NutProtocolError(f"no list to LIST {kind}")
         rows: list[list[str]] = []
         for _ in range(LARGEST_LIST_LINES):
-            row = self._hear()
+            row = self._receive_line()
             if row == ["END", "LIST", kind, *words]:
                 return rows
             if row[:1] != [kind]:
@@ -134,12 +144,12 @@ class Conversation:
             rows.append(row)
         raise NutProtocolError(f"a list of more than {LARGEST_LIST_LINES} lines")
 
-    def _say(self, command: str, *words: str) -> None:
-        line = " ".join(word if word.isalnum() else quoted(word) for word in (command, *words))
+    def _send_line(self, command: str, *words: str) -> None:
+        line = " ".join(word if word.isalnum() else quote_word(word) for word in (command, *words))
         self._socket.settimeout(self._left_seconds())
         self._socket.sendall(line.encode() + b"\n")
 
-    def _hear(self) -> list[str]:
+    def _receive_line(self) -> list[str]:
         while b"\n" not in self._pending:
             if len(self._pending) > LARGEST_LINE_BYTES:
                 raise NutProtocolError(f"a line of more than {LARGEST_LINE_BYTES} bytes")
@@ -156,7 +166,7 @@ class Conversation:
             raise NutRefusal(words[1] if len(words) > 1 else "")
         return words
 
-    def _connected(self, host: str, port: int) -> socket.socket:
+    def _connect(self, host: str, port: int) -> socket.socket:
         last: OSError = ConnectionError(f"{host} has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             one = socket.socket(family, kind, protocol)
@@ -171,10 +181,10 @@ class Conversation:
         try:
             raise last
         finally:
-            del last  # it would hold itself until garbage is collected
+            del last  # the exception would keep itself alive until garbage collection
 
     def _left_seconds(self) -> float:
-        """> 0; raises TimeoutError when nothing is left."""
+        """Return the time left, above 0 s. Raises TimeoutError when nothing is left."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError("no time left for an answer")
@@ -182,40 +192,44 @@ class Conversation:
 
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
-"""net-protocol.txt: decimal, a dot, no exponent, no thousands separator."""
+"""Number format of net-protocol.txt: decimal, a dot, no exponent, no thousands separator."""
 _PHASES: Final = ("L1", "L2", "L3")
 _PERCENT: Final = 100
 _LARGEST_LOAD_PERCENT: Final = 200
-"""An overload that lasts has no more; 65535 is how a driver says `not known`."""
+"""Largest load of a lasting overload; a driver that does not know the load writes 65535."""
 _NOTHING_YET: Final = "WAIT"
-"""upsd's own word for a driver that it has just found; the real power would be missing, and something worse taken."""
+"""upsd's state for a driver that has just started.
+
+The real power would be missing, and a worse variable chosen.
+"""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _DENIED: Final = frozenset(
     {"ACCESS-DENIED", "USERNAME-REQUIRED", "PASSWORD-REQUIRED", "INVALID-USERNAME", "INVALID-PASSWORD"}
 )
 _NO_TLS: Final = frozenset({"FEATURE-NOT-SUPPORTED", "FEATURE-NOT-CONFIGURED"})
 _REMEDIES: Final = {
-    "DATA-STALE": "its driver hears nothing from the device: look at the cable and at the driver's log",
-    "DRIVER-NOT-CONNECTED": "start its driver on the NUT server: upsdrvctl start, or systemctl start nut-driver.target",
-    "VAR-NOT-SUPPORTED": "its driver tells this variable no more: upsc shows what it tells",
+    "DATA-STALE": "its driver gets no data from the device: look at the cable and at the driver's log",
+    "DRIVER-NOT-CONNECTED": "start its driver on the NUT server: upsdrvctl start,"
+    " or systemctl start nut-driver.target",
+    "VAR-NOT-SUPPORTED": "its driver no longer has this variable: upsc lists its variables",
     "UNKNOWN-UPS": "upsc -l on the NUT server lists the names",
 }
 
 
 class _Plan(NamedTuple):
-    """How the watts come out of the variables."""
+    """Variables and factor from which the watts are computed."""
 
     kind: PointKind
     sum_of: tuple[str, ...] = ()
-    """Variables in watts that add up."""
+    """Variables in watts that are summed."""
     nominal: str = ""
-    """Else: this variable, of which `ups.load` is the percentage."""
+    """Otherwise the variable of which `ups.load` is the percentage."""
     power_factor_percent: int = _PERCENT
-    """What makes watts of a nominal in volt-amperes."""
+    """Factor that converts a nominal power in volt-amperes to watts."""
 
 
 class NutUps:
-    """`ports.Source`: one gauge, what a UPS or one of its outlets gives."""
+    """`ports.Source`: one gauge, the power that a UPS or one of its outlets gives."""
 
     name = "nut_ups"
     OPTIONS: ClassVar[Mapping[str, type]] = {
@@ -227,7 +241,9 @@ class NutUps:
         "tls_verify": bool,
         "tls_ca_file": str,
     }
-    """ups: its name on the NUT server, needed where there are several. outlet: 0 = all. side: output (default) or input."""
+    """ups: its name on the NUT server, needed when there are several. outlet: 0 = all. side: output (default)
+    or input.
+    """
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context
@@ -236,43 +252,47 @@ class NutUps:
         self._point: Point | None = None
 
     def open(self) -> tuple[Point, ...]:
-        """Ask the server what the UPS tells. Raises SourceUnavailable, or ReadFailed when it does not answer now."""
-        meter = _checked(meter_of(self._context, self.name))
+        """Ask the server for the UPS's variables.
+
+        Raises SourceUnavailable, or ReadFailed when the server does not answer now.
+        """
+        meter = _check_options(meter_of(self._context, self.name))
         try:
-            with _conversation(meter) as upsd:
-                self._ups = _chosen(upsd, str(meter.options.get("ups", "")))
+            with _open_connection(meter) as upsd:
+                self._ups = _choose_ups(upsd, str(meter.options.get("ups", "")))
                 variables = upsd.variables(self._ups)
         except (NutRefusal, NutProtocolError, OSError, ValueError) as error:
-            raise _unavailable(meter, error) from error
+            raise _open_error(meter, error) from error
         if variables.get("ups.status") == _NOTHING_YET:
-            raise ReadFailed(
-                f"{meter.meter} ({meter.address}): the driver of {self._ups} has told nothing yet"
-            )
+            raise ReadFailed(f"{meter.meter} ({meter.address}): the driver of {self._ups} has no values yet")
         self._plan = _plan(meter, self._ups, variables)
         self._point = point_of(self._plan.kind, meter)
         return (self._point,)
 
     def read(self) -> tuple[Reading, ...]:
-        """One gauge. Raises ReadFailed when it is stale, absent, no number, negative or above the meter's ceiling."""
+        """Return one gauge.
+
+        Raises ReadFailed when the value is stale, missing, no number, negative or above the meter's ceiling.
+        """
         meter, plan, point = self._context.meter, self._plan, self._point
         if meter is None or plan is None or point is None:
             raise ReadFailed("the UPS is not open")
         names = plan.sum_of or ("ups.load", plan.nominal)
         try:
-            with _conversation(meter) as upsd:
+            with _open_connection(meter) as upsd:
                 values = {name: _number(name, upsd.value(self._ups, name)) for name in names}
         except (NutRefusal, NutProtocolError, OSError, ValueError) as error:
-            raise _failed(meter, error) from error
-        except SourceUnavailable as error:  # the credentials went away
+            raise _read_error(meter, error) from error
+        except SourceUnavailable as error:  # the credentials were removed
             raise ReadFailed(str(error)) from error
         return (PowerGauge(point, _milliwatts(meter, plan, values)),)
 
     def close(self) -> None:
-        """Nothing is held: each read is a conversation of its own, so that no half-open connection is trusted."""
+        """Do nothing: each read opens its own connection, so that no half-open connection is trusted."""
 
 
-def _checked(meter: MeterSpec) -> MeterSpec:
-    """Raises SourceUnavailable on options that mean nothing."""
+def _check_options(meter: MeterSpec) -> MeterSpec:
+    """Check the options. Raises SourceUnavailable on invalid ones."""
     if meter.options.get("side", "output") not in ("output", "input"):
         raise SourceUnavailable(
             "no_device", f"{meter.meter}: side is output or input", "correct side in meters.toml"
@@ -290,8 +310,8 @@ def _checked(meter: MeterSpec) -> MeterSpec:
 # ------------------------------------------------------------------------------------- the server
 
 
-def _conversation(meter: MeterSpec) -> Conversation:
-    """A connection, secured and logged in as the meter's options say."""
+def _open_connection(meter: MeterSpec) -> NutConnection:
+    """Open a connection, with TLS and log-in as the meter's options say."""
     host, port = address_of(meter, DEFAULT_PORT)
     credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
     tls = bool(meter.options.get("tls", False))
@@ -302,7 +322,7 @@ def _conversation(meter: MeterSpec) -> Conversation:
             "set tls = true, or take credentials_file away: reading needs none with NUT's defaults",
         )
     context = _tls_context(meter) if tls else None
-    upsd = Conversation(host, port, meter.timeout_seconds)
+    upsd = NutConnection(host, port, meter.timeout_seconds)
     try:
         if context is not None:
             upsd.secure(context, host)
@@ -332,8 +352,8 @@ def _tls_context(meter: MeterSpec) -> ssl.SSLContext:
     return context
 
 
-def _chosen(upsd: Conversation, ups: str) -> str:
-    """The UPS that is named, or the only one."""
+def _choose_ups(upsd: NutConnection, ups: str) -> str:
+    """Return the UPS that is named, or the only one."""
     names = upsd.names()
     if ups in names or (not ups and len(names) == 1):
         return ups or names[0]
@@ -346,14 +366,14 @@ def _chosen(upsd: Conversation, ups: str) -> str:
 
 
 def _plan(meter: MeterSpec, ups: str, variables: Mapping[str, str]) -> _Plan:
-    """The best way to the watts. Raises SourceUnavailable when there is none."""
+    """Choose the best way to compute the watts. Raises SourceUnavailable when there is none."""
     is_pdu = variables.get("device.type") == "pdu"
     kind = PointKind.PDU if is_pdu else PointKind.UPS
     if "outlet" in meter.options:
         return _outlet_plan(kind, ups, int(meter.options["outlet"]), variables)
     if meter.options.get("side") == "input":
         ways = [("input.realpower",), _phases("input")]
-    elif is_pdu:  # what leaves an ePDU is what enters it; its drivers tell the input
+    elif is_pdu:  # all power that enters an ePDU leaves it; its drivers report the input
         ways = [("ups.realpower",), ("input.realpower",), _phases("input"), ("outlet.realpower",)]
     else:
         ways = [("ups.realpower",), ("output.realpower",), _phases("output")]
@@ -374,7 +394,7 @@ def _phases(domain: str) -> tuple[str, ...]:
 
 
 def _outlet_plan(kind: PointKind, ups: str, outlet: int, variables: Mapping[str, str]) -> _Plan:
-    """nut-names.txt: `outlet.0` is `outlet`, the whole set."""
+    """Choose the variable of an outlet. nut-names.txt: `outlet.0` is `outlet`, the whole set."""
     names = [f"outlet.{outlet}.realpower", *(["outlet.realpower"] if outlet == 0 else [])]
     for name in names:
         if name in variables:
@@ -383,18 +403,21 @@ def _outlet_plan(kind: PointKind, ups: str, outlet: int, variables: Mapping[str,
 
 
 def _no_watts(ups: str, missing: Iterable[str], variables: Mapping[str, str]) -> SourceUnavailable:
-    remedy = "upsc shows what it tells; meter it another way"
+    remedy = "upsc lists its variables; measure it in another way"
     if "ups.load" in variables and "ups.power.nominal" in variables:
-        remedy = "its load is known in % of volt-amperes: set power_factor_percent, if you know it, or meter it another way"
+        remedy = (
+            "its load is known in % of volt-amperes:"
+            " set power_factor_percent, if you know it, or measure it in another way"
+        )
     return SourceUnavailable(
-        "no_device", f"the UPS {ups} tells no power (it has no {', no '.join(missing)})", remedy
+        "no_device", f"the UPS {ups} reports no power (it has no {', no '.join(missing)})", remedy
     )
 
 
 def _number(name: str, text: str) -> Decimal:
-    """Raises ValueError on what the protocol does not allow for a number, and on a negative one."""
+    """Parse a number. Raises ValueError when the protocol does not allow its format, or it is negative."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{name} is no number: {text[:40]!r}")
+        raise ValueError(f"{name} is not a number: {text[:40]!r}")
     value = Decimal(text)
     if value < 0:
         raise ValueError(f"{name} is negative: {text}")
@@ -402,7 +425,7 @@ def _number(name: str, text: str) -> Decimal:
 
 
 def _milliwatts(meter: MeterSpec, plan: _Plan, values: Mapping[str, Decimal]) -> int:
-    """0 to the meter's ceiling. Raises ReadFailed."""
+    """Return milliwatts, from 0 to the meter's ceiling. Raises ReadFailed."""
     if plan.sum_of:
         watts = sum((values[name] for name in plan.sum_of), Decimal(0))
     else:
@@ -412,7 +435,8 @@ def _milliwatts(meter: MeterSpec, plan: _Plan, values: Mapping[str, Decimal]) ->
         watts = values[plan.nominal] * load * plan.power_factor_percent / (_PERCENT * _PERCENT)
     if watts > Decimal(meter.ceiling_watts):
         raise ReadFailed(
-            f"{meter.meter}: {watts:f} W is above its ceiling of {meter.ceiling_watts:g} W; raise ceiling_watts if it is true"
+            f"{meter.meter}: {watts:f} W is above its ceiling of {meter.ceiling_watts:g} W;"
+            " raise ceiling_watts if it is true"
         )
     return round(watts * MILLIWATTS_PER_WATT)
 
@@ -420,8 +444,8 @@ def _milliwatts(meter: MeterSpec, plan: _Plan, values: Mapping[str, Decimal]) ->
 # ------------------------------------------------------------------------------------------ the errors
 
 
-def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
-    """What a read says: what, where, what to do."""
+def _read_error(meter: MeterSpec, error: Exception) -> ReadFailed:
+    """Return the error of a read: what, where, what to do."""
     where = f"{meter.meter} ({meter.address})"
     match error:
         case NutRefusal(word=word):
@@ -436,12 +460,12 @@ def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
         case ConnectionRefusedError():
             return ReadFailed(f"{where}: {error.strerror}; is upsd up, does it LISTEN on this address?")
         case OSError():
-            return ReadFailed(f"{where}: {unreached(error)}")
+            return ReadFailed(f"{where}: {explain_network_error(error)}")
     return ReadFailed(f"{where}: {error}; see the log of upsd")
 
 
-def _unavailable(meter: MeterSpec, error: Exception) -> SourceUnavailable | ReadFailed:
-    """What `open` says: unavailable for what stays so until somebody changes it, failed for the rest."""
+def _open_error(meter: MeterSpec, error: Exception) -> SourceUnavailable | ReadFailed:
+    """Return the error of `open`: unavailable when somebody must change something, else failed."""
     where = f"{meter.meter} ({meter.address})"
     if isinstance(error, NutRefusal) and error.word in _DENIED:
         return SourceUnavailable(
@@ -455,10 +479,10 @@ def _unavailable(meter: MeterSpec, error: Exception) -> SourceUnavailable | Read
             f"{where}: upsd offers no TLS ({error.word})",
             "set CERTFILE in upsd.conf, or tls = false",
         )
-    if type(error).__name__ == "SSLCertVerificationError":  # ssl is not imported for its name alone
+    if type(error).__name__ == "SSLCertVerificationError":  # ssl is not imported only for this name
         return SourceUnavailable(
             "no_permission",
             f"{where}: its certificate is not trusted: {error}",
             "name its authority in tls_ca_file, and the server as its certificate does",
         )
-    return _failed(meter, error)
+    return _read_error(meter, error)

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""NVIDIA GPUs through NVML, the driver's own library; nvidia-ml-py is its binding. Polled: the library is large and may hang.
+"""Reads NVIDIA GPUs through NVML, the driver's own library; nvidia-ml-py is its binding.
 
-Energy counter in mJ since the driver was loaded (Volta and newer), else power in mW. Source: NVIDIA, NVML API reference,
-device queries.
+Polled, because the library is large and may hang. Reads the energy counter in mJ since the driver was loaded
+(Volta and newer), else the power in mW. Source: NVIDIA, NVML API reference, device queries.
 
-A GPU that powers itself down when idle (runtime D3, laptops) is left alone: asking it would wake it, for watts that the
-battery's discharge or a meter shows anyway.
+A GPU that powers itself down when idle (runtime D3, laptops) is not read: a request would wake it. The
+battery's discharge or a meter includes its power anyway.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from veilleuse.wire.vocabulary import Boundary, PointKind
 T = TypeVar("T")
 
 CEILING_WATTS: Final = 3_000.0
-"""Of a GPU that tells no power limit. The largest modules of 2025 are limited to 1,400 W."""
+"""Ceiling of a GPU that reports no power limit. The largest modules of 2025 are limited to 1,400 W."""
 LARGEST_MILLIJOULES: Final = 10**15
-"""3 kW for ten years: what is above is no energy, it is an error in the shape of one."""
+"""3 kW for ten years: a larger value is an error, not an energy."""
 _TRANSIENT: Final = 2.0
-"""A GPU exceeds its limit for milliseconds only; a counter read late by a tick shows twice its power."""
+"""A GPU exceeds its limit only for milliseconds; a counter read one tick late shows twice its power."""
 _REMEDIES: Final = {
     "NVMLError_DriverNotLoaded": "load the driver: `nvidia-smi` must work",
     "NVMLError_LibRmVersionMismatch": "the driver was updated under the running kernel: restart the machine",
@@ -41,17 +41,17 @@ _REMEDIES: Final = {
 }
 _NEVER: Final = {"NVMLError_NotSupported", "NVMLError_FunctionNotFound"}
 _NOT_OURS: Final = {"NVMLError_NotFound", "NVMLError_NoPermission"}
-"""Procfs shows all GPUs of the machine, also to a container that was given one."""
+"""Errors of GPUs that are not this container's: procfs shows all GPUs of the machine to every container."""
 _WORDS: Final = {"NVMLError_NoPermission": "no_permission", "NVMLError_LibraryNotFound": "missing_library"}
 
 
 class _Gpu(NamedTuple):
     handle: Any
-    """None when it is lost: it is there for the bus, and does not answer."""
+    """NVML handle; None when the GPU is lost: it is on the bus, but does not answer."""
     point: Point | None
-    """None where the driver gives neither energy nor power: a vGPU."""
+    """The GPU's point; None when the driver gives neither energy nor power: a vGPU."""
     counts: bool
-    """Whether it has the energy counter."""
+    """True when the GPU has the energy counter."""
     ceiling_watts: float
 
 
@@ -67,7 +67,10 @@ class NvidiaNvml:
         self._gpus: tuple[_Gpu, ...] = ()
 
     def open(self) -> tuple[Point, ...]:
-        """Load the library and ask every GPU once. Raises SourceUnavailable; nothing is loaded where no driver is."""
+        """Load the library and ask every GPU once. Raises SourceUnavailable.
+
+        Nothing is loaded when there is no driver.
+        """
         devfs = self._context.devfs
         if not any(os.path.exists(os.path.join(devfs, name)) for name in SELF_DETECTING[self.name]):
             raise SourceUnavailable("no_device", "no NVIDIA driver is loaded", "")
@@ -78,14 +81,14 @@ class NvidiaNvml:
                 f"the GPU {asleep[0]} powers itself down when idle: reading it would keep it awake",
                 "",
             )
-        nvml = _library()
+        nvml = _import_library()
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
             raise _unavailable("NVML does not start", error) from error
         self._nvml = nvml
         try:
-            self._gpus = tuple(self._found(awake))
+            self._gpus = tuple(self._list_gpus(awake))
         except nvml.NVMLError as error:
             self.close()
             raise _unavailable("NVML shows no GPU", error) from error
@@ -104,7 +107,7 @@ class NvidiaNvml:
         return tuple(gpu.point for gpu in self._gpus if gpu.point is not None)
 
     def read(self) -> tuple[Reading, ...]:
-        """Energy or power of each GPU that answers. Raises ReadFailed."""
+        """Return energy or power of each GPU that answers. Raises ReadFailed."""
         readings: list[Reading] = []
         errors: list[str] = []
         for gpu in self._gpus:
@@ -121,15 +124,15 @@ class NvidiaNvml:
         """End the library's session."""
         nvml, self._nvml, self._gpus = self._nvml, None, ()
         if nvml is not None:
-            self._asked(nvml, nvml.nvmlShutdown)
+            self._ask_or_none(nvml, nvml.nvmlShutdown)
 
-    def _found(self, awake: tuple[str, ...]) -> Iterator[_Gpu]:
-        """The GPUs at these addresses, or all that NVML counts where procfs names none."""
+    def _list_gpus(self, awake: tuple[str, ...]) -> Iterator[_Gpu]:
+        """Yield the GPUs at these addresses, or all that NVML counts when procfs names none."""
         nvml = self._nvml
         if not awake:
             for index in range(nvml.nvmlDeviceGetCount()):
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                yield self._looked_at(_text(nvml.nvmlDeviceGetPciInfo(handle).busId), handle)
+                yield self._describe_gpu(_text(nvml.nvmlDeviceGetPciInfo(handle).busId), handle)
         for address in awake:
             try:
                 handle = nvml.nvmlDeviceGetHandleByPciBusId(address)
@@ -138,19 +141,19 @@ class NvidiaNvml:
                     continue
                 yield _Gpu(None, _point(address), False, CEILING_WATTS)
             else:
-                yield self._looked_at(address, handle)
+                yield self._describe_gpu(address, handle)
 
-    def _looked_at(self, address: str, handle: Any) -> _Gpu:
+    def _describe_gpu(self, address: str, handle: Any) -> _Gpu:
         nvml = self._nvml
-        counts = self._gives(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-        powered = counts or self._gives(nvml.nvmlDeviceGetPowerUsage, handle)
-        limits = self._asked(nvml, nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
+        counts = self._supports(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        powered = counts or self._supports(nvml.nvmlDeviceGetPowerUsage, handle)
+        limits = self._ask_or_none(nvml, nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
         limit = limits[1] / MILLIWATTS_PER_WATT if limits else 0.0
         ceiling = _TRANSIENT * limit if limit > 0 else CEILING_WATTS
         return _Gpu(handle, _point(address) if powered else None, counts, ceiling)
 
-    def _gives(self, question: Callable[[Any], object], handle: Any) -> bool:
-        """Whether this GPU has it, readable at this moment or not."""
+    def _supports(self, question: Callable[[Any], object], handle: Any) -> bool:
+        """Tell whether this GPU supports the request, even when it is not readable now."""
         try:
             question(handle)
         except self._nvml.NVMLError as error:
@@ -171,27 +174,30 @@ class NvidiaNvml:
         return PowerGauge(point, milliwatts)
 
     @staticmethod
-    def _asked(nvml: Any, question: Callable[..., T], *arguments: Any) -> T | None:
+    def _ask_or_none(nvml: Any, question: Callable[..., T], *arguments: Any) -> T | None:
         try:
             return question(*arguments)
         except nvml.NVMLError:
             return None
 
     def _addresses(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """PCI addresses of the driver's GPUs: those that are always on, those that power themselves down."""
+        """Return PCI addresses of the driver's GPUs: those always on, those that power themselves down."""
         folder = f"{self._context.procfs}/driver/nvidia/gpus"
-        sleepy = {name: _powers_down(f"{folder}/{name}/power") for name in entries(folder)}
-        awake = tuple(name for name, does in sleepy.items() if not does)
-        return awake, tuple(name for name, does in sleepy.items() if does)
+        powers_down = {name: _powers_down(f"{folder}/{name}/power") for name in entries(folder)}
+        awake = tuple(name for name, does in powers_down.items() if not does)
+        return awake, tuple(name for name, does in powers_down.items() if does)
 
 
 def _point(address: str) -> Point:
-    """By its place on the bus, not by its number: numbers move when one falls off, and a counter with them."""
+    """Name the point by the GPU's bus address: numbers change when a GPU is lost."""
     return Point(PointKind.GPU, fact_text(f"gpu-{_short(address)}") or "gpu", Boundary.COMPONENT)
 
 
 def _powers_down(path: str) -> bool:
-    """Whether runtime D3 is on. Source: NVIDIA driver README, PCI-Express Runtime D3 (RTD3) Power Management."""
+    """Tell whether runtime D3 is on.
+
+    Source: NVIDIA driver README, PCI-Express Runtime D3 (RTD3) Power Management.
+    """
     for line in (text_or_none(path) or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "Runtime D3 status":
@@ -199,9 +205,9 @@ def _powers_down(path: str) -> bool:
     return False
 
 
-def _library() -> ModuleType:
+def _import_library() -> ModuleType:
     try:
-        import pynvml  # large: only where there is a driver
+        import pynvml  # large, so imported only when there is a driver
     except ImportError as error:
         raise SourceUnavailable(
             "missing_library", "nvidia-ml-py is not installed", "install veilleuse[gpu]"
@@ -220,6 +226,6 @@ def _text(name: str | bytes) -> str:
 
 
 def _short(address: str) -> str:
-    """`00000000:41:00.0`, as NVML writes it, or `0000:41:00.0`, as the kernel does → `0000_41_00.0`."""
+    """Return `0000_41_00.0` for NVML's `00000000:41:00.0` or the kernel's `0000:41:00.0`."""
     domain, _, rest = address.lower().partition(":")
     return f"{domain[-4:]}_{rest.replace(':', '_')}"

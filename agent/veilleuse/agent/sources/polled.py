@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the polling process has read (polling/process.py): BMC, GPU, UPS, PDU, plugs. docs/decisions/0023.
+"""Reads the file of the polling process (polling/process.py): BMC, GPU, UPS, PDU, plugs. docs/decisions/0023.
 
-Reads one small file, and only when it was replaced. A counter is given once for each value read, so that the ticker closes
-the stretch between two; a gauge holds for three of its intervals, then it is missing. Nothing made before a suspend, in
-another boot or too long ago is ever given.
+The file is small, and read only when it was replaced. A counter value is returned once, so that the ticker
+closes the stretch between two values. A gauge is valid for three of its intervals, then it is missing. A
+value made before a suspend, in another boot or too long ago is never returned.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from veilleuse.agent.sources.snapshot import Publication, SnapshotReading, read_
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 INTERVALS_HELD: Final = 3
-"""A reading older than so many of its intervals is not the present any more."""
+"""A reading older than this number of its intervals is no longer valid."""
 BEGINNING_MILLISECONDS: Final = 60_000
-"""The polling process starts with us: for so long an empty file is no failure."""
+"""The polling process starts with the agent: during this time an empty file is no failure."""
 
 
 class PolledSources:
@@ -40,41 +40,45 @@ class PolledSources:
         self._points: tuple[Point, ...] = ()
         self._stamp: tuple[int, int, int] | None = None
         self._publication: Publication | None = None
-        self._given: dict[Point, int] = {}
-        """When the value of each counter that was given last was made: boot-time, ms."""
+        self._returned_at: dict[Point, int] = {}
+        """Boot-time of the last returned value of each counter, ms."""
         self._previous: Instant | None = None
         self._valid_from = 0
-        """Boot-time, ms: what was made before the last suspend is not of this stretch."""
+        """Boot-time of the last suspend's end, ms: an older value does not belong to this stretch."""
 
     def open(self) -> tuple[Point, ...]:
-        """The points that are known by now: empty until the first publication; `read` says when there are more.
+        """Return the points known so far: empty until the first publication; `read` raises when there are
+        more.
 
         Raises SourceUnavailable when there is nothing to poll on this machine.
         """
         if not self._path:
             raise SourceUnavailable(
                 "no_device",
-                "no meter is configured, and no GPU or BMC of this machine shows itself",
-                "name meters in the meters file (paths.meters) where there are some",
+                "no meter is configured, and no GPU or BMC of this machine was found",
+                "add the meters, if there are any, to the meters file (paths.meters)",
             )
         if not self._began:
             self._began = max(1, self._now().boottime_milliseconds)
             self._boot_id = read_boot_id(self._procfs)
         try:
-            known = self._look().points
+            known = self._read_file().points
         except ReadFailed:
             known = ()
-        # What was offered once and has gone is missing, not absent: a meter that fell silent must show as a gap.
+        # A point that was offered once and is gone must show as a gap: the meter may have stopped answering.
         self._points = (*self._points, *(point for point in known if point not in self._points))
         return self._points
 
     def read(self) -> tuple[Reading, ...]:
-        """What is new, and what still holds. Raises ReadFailed when nothing published is recent; PointsChanged."""
+        """Return the new counters and the valid gauges.
+
+        Raises ReadFailed when no published reading is recent; PointsChanged when points were added.
+        """
         now = self._now()
         self._notice_suspend(now)
         beginning = now.boottime_milliseconds - self._began < BEGINNING_MILLISECONDS
         try:
-            publication = self._look()
+            publication = self._read_file()
         except ReadFailed:
             if beginning and not self._points:
                 return ()
@@ -85,14 +89,14 @@ class PolledSources:
         if not recent:
             if not self._points and (beginning or _offers_nothing(publication)):
                 return ()
-            raise ReadFailed(_why(publication, now))
+            raise ReadFailed(_explain_silence(publication, now))
         return tuple(one.reading for one in recent if self._is_due(one))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file stays open."""
 
-    def _look(self) -> Publication:
-        """What the file says, parsed again only when it is another one. Raises ReadFailed."""
+    def _read_file(self) -> Publication:
+        """Return the publication; the file is parsed again only when it was replaced. Raises ReadFailed."""
         try:
             status = os.stat(self._path)
             stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
@@ -103,7 +107,7 @@ class PolledSources:
         except FileNotFoundError as error:
             self._publication = None
             raise ReadFailed(
-                f"{self._path} is not there: `veilleuse-agent poll` has published nothing"
+                f"{self._path} does not exist: `veilleuse-agent poll` has published nothing"
             ) from error
         except OSError as error:
             raise ReadFailed(f"cannot read {self._path}: {error.strerror}") from error
@@ -128,20 +132,23 @@ class PolledSources:
     def _is_due(self, one: SnapshotReading) -> bool:
         if not isinstance(one.reading, EnergyCounter):
             return True
-        # A value from before we began would put what was used until then into our first stretch.
-        if one.boottime_milliseconds <= self._given.get(one.reading.point, self._began):
+        # A value from before our start would add earlier energy to our first stretch.
+        if one.boottime_milliseconds <= self._returned_at.get(one.reading.point, self._began):
             return False
-        self._given[one.reading.point] = one.boottime_milliseconds
+        self._returned_at[one.reading.point] = one.boottime_milliseconds
         return True
 
 
 def _offers_nothing(publication: Publication) -> bool:
-    """Whether none of what was looked for is on this machine: `veilleuse-agent doctor` says why; nothing fails."""
+    """Tell whether nothing to poll exists on this machine.
+
+    This is no failure: `veilleuse-agent doctor` shows why.
+    """
     return all(outcome.word not in ("ok", "failed") for outcome in publication.outcomes)
 
 
-def _why(publication: Publication, now: Instant) -> str:
-    """Why nothing is recent: what fails, or since when the polling process is silent."""
+def _explain_silence(publication: Publication, now: Instant) -> str:
+    """Explain why nothing is recent: the failures, or the time since the last reading."""
     failing = [
         f"{outcome.name}: {outcome.reason or outcome.word}"
         for outcome in publication.outcomes

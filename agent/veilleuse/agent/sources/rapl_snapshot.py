@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""RAPL counters as the helper with the rights to read them publishes them (helpers/rapl.py): the points and values of `linux_rapl`.
+"""Reads the RAPL counters that the privileged helper publishes (helpers/rapl.py), with the points of
+`linux_rapl`.
 
-A value counts once; a new one comes every 10 s. Between two the ticker waits for the next, and shares it by time.
+Each value counts once; a new one comes every 10 s. Between two values the ticker waits for the next one and
+shares it by time.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ _REMEDY = "see `systemctl status veilleuse-rapl`"
 
 
 class RaplSnapshot:
-    """`ports.Source`: what the helper reads. Made by `linux_rapl` where the files themselves cannot be read."""
+    """`ports.Source`: the helper's counters.
+
+    `linux_rapl` uses it when the files themselves cannot be read.
+    """
 
     name = "linux_rapl"
 
@@ -29,51 +34,60 @@ class RaplSnapshot:
         self._path = context.helper
         self._context = context._replace(published=context.helper, helper="")
         self._now = now
-        self._published = PolledSources(self._context, now)
+        self._snapshot = PolledSources(self._context, now)
 
     def open(self) -> tuple[Point, ...]:
-        """The helper's points. Raises SourceUnavailable (no_permission) when it offers none, or is silent."""
+        """Return the helper's points.
+
+        Raises SourceUnavailable (no_permission) when it offers none, or is silent.
+        """
         try:
-            said = read_publication(self._path)
+            publication = read_publication(self._path)
         except (OSError, ValueError) as error:
             raise SourceUnavailable(
                 "no_permission", f"the RAPL helper publishes nothing at {self._path}", _REMEDY
             ) from error
-        look = PolledSources(self._context, self._now)  # a counter is given once: `read` shall have it
-        points = _of_rapl(look.open())
+        # a counter is returned once, and `read` must return it
+        probe = PolledSources(self._context, self._now)
+        points = _rapl_points(probe.open())
         if not points:
-            told = "; ".join(one.reason for one in said.outcomes if one.reason) or "it offers nothing"
-            raise SourceUnavailable("no_permission", f"the RAPL helper says: {told}", _REMEDY)
+            reasons = (
+                "; ".join(one.reason for one in publication.outcomes if one.reason) or "it offers nothing"
+            )
+            raise SourceUnavailable("no_permission", f"the RAPL helper reports: {reasons}", _REMEDY)
         try:
-            look.read()
+            probe.read()
         except (
             ReadFailed,
             PointsChanged,
-        ) as error:  # replaced between two looks: asked again at the next one
+        ) as error:  # replaced between the two reads: the next `open` tries again
             raise SourceUnavailable(
                 "no_permission", f"the RAPL helper has written nothing recent to {self._path}", _REMEDY
             ) from error
-        self._published.open()
+        self._snapshot.open()
         return points
 
     def read(self) -> tuple[Reading, ...]:
-        """Counters that are new since the last time, perhaps none. Raises ReadFailed when the helper has been silent."""
+        """Return the counters that are new since the last read, perhaps none.
+
+        Raises ReadFailed when the helper has been silent.
+        """
         try:
-            readings = self._published.read()
+            readings = self._snapshot.read()
         except ReadFailed as error:
             raise ReadFailed(f"the RAPL helper has nothing recent in {self._path}; {_REMEDY}") from error
-        return tuple(one for one in readings if isinstance(one, EnergyCounter) and _of_rapl((one.point,)))
+        return tuple(one for one in readings if isinstance(one, EnergyCounter) and _rapl_points((one.point,)))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file stays open."""
 
     def not_counted(self) -> tuple[tuple[str, str], ...]:
-        """`ports.SeesMore`: as the helper publishes it; an older helper publishes none."""
+        """`ports.SeesMore`: the helper's list; an older helper publishes none."""
         try:
             return read_publication(self._path).not_counted
         except (OSError, ValueError):
             return ()
 
 
-def _of_rapl(points: tuple[Point, ...]) -> tuple[Point, ...]:
+def _rapl_points(points: tuple[Point, ...]) -> tuple[Point, ...]:
     return tuple(point for point in points if point.kind is PointKind.RAPL)

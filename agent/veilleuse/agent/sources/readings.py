@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a device says, checked: numbers become whole milliwatts and microjoules, everything else a ReadFailed with its reason.
+"""Checks a device's values: numbers become whole milliwatts and microjoules, other values a ReadFailed.
 
-Also what polled meters share: how an address is written, what the network's errors mean, one quantity per point for good,
-and no questions in quick succession.
+Also holds what polled meters share: the format of addresses, explanations of network errors, one quantity per
+point, and a limit on the rate of requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from veilleuse.wire.units import MICROJOULES_PER_JOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import PointKind
 
 LARGEST_ENERGY_MICROJOULES: Final = 2**63 - 1
-"""2.6 GWh: no meter of ours has counted that."""
+"""2.6 GWh: no meter has counted so much."""
 _ADDRESS: Final = re.compile(
     r"\[(?P<six>[0-9A-Fa-f:.]+)\](?::(?P<six_port>\d{1,5}))?"
     r"|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)(?::(?P<port>\d{1,5}))?"
@@ -33,7 +33,7 @@ _NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDO
 
 
 def meter_of(context: SourceContext, source: str) -> MeterSpec:
-    """The meter a source was made for. Raises SourceUnavailable."""
+    """Return the source's meter. Raises SourceUnavailable."""
     if context.meter is None:
         raise SourceUnavailable(
             "no_device", f"{source} reads configured meters only", "add one to meters.toml"
@@ -48,15 +48,15 @@ def meter_of(context: SourceContext, source: str) -> MeterSpec:
 
 
 def point_of(kind: PointKind, meter: MeterSpec) -> Point:
-    """The one point of a meter."""
+    """Return the only point of a meter."""
     return Point(kind, fact_text(meter.meter) or "meter", meter.boundary, meter.subject)
 
 
 def split_address(address: str, default_port: int) -> tuple[str, int]:
-    """(host, port) of `host`, `host:port` or `[v6]:port`. Raises ValueError."""
+    """Split `host`, `host:port` or `[v6]:port` into (host, port). Raises ValueError."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        raise ValueError(f"'{address}' is no address: host:port")
+        raise ValueError(f"'{address}' is not an address: host:port")
     port = int(match["six_port"] or match["port"] or default_port)
     if not 0 < port < 65536:
         raise ValueError(f"'{address}' has no possible port")
@@ -64,7 +64,7 @@ def split_address(address: str, default_port: int) -> tuple[str, int]:
 
 
 def address_of(meter: MeterSpec, default_port: int) -> tuple[str, int]:
-    """(host, port) of a configured meter. Raises SourceUnavailable."""
+    """Return (host, port) of a configured meter. Raises SourceUnavailable."""
     try:
         return split_address(meter.address, default_port)
     except ValueError as error:
@@ -73,19 +73,21 @@ def address_of(meter: MeterSpec, default_port: int) -> tuple[str, int]:
         ) from error
 
 
-def unreached(error: OSError) -> str:
-    """What the network's error means, and what to do about it."""
+def explain_network_error(error: OSError) -> str:
+    """Explain a network error, and what to do about it."""
     if isinstance(error, socket.gaierror):
         return "its name is not known here; correct it in meters.toml, or give a numeric address"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens at this port (Connection refused); is the service up, is the port right?"
     if error.errno in _NO_WAY:
-        return f"there is no way to it from here ({error.strerror}); check its address, the network and firewalls"
+        return (
+            f"it cannot be reached from here ({error.strerror}); check its address, the network and firewalls"
+        )
     return str(error.strerror or error)
 
 
 def inside(document: Any, *keys: str | int) -> Any:
-    """What stands below these keys; None when anything on the way is missing or of another kind."""
+    """Return the value below these keys; None when one is missing or of another type."""
     for key in keys:
         if isinstance(document, dict) and isinstance(key, str):
             document = document.get(key)
@@ -97,7 +99,10 @@ def inside(document: Any, *keys: str | int) -> Any:
 
 
 def number(value: Any, what: str) -> Decimal | None:
-    """A finite number ≥ 0; None when it is null or missing. Raises ReadFailed: a text that looks like a number is none."""
+    """Return a finite number ≥ 0; None when the value is null or missing.
+
+    Raises ReadFailed otherwise, also for a text that looks like a number.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
@@ -111,7 +116,7 @@ def number(value: Any, what: str) -> Decimal | None:
 
 
 def milliwatts(value: Any, what: str, ceiling_watts: float) -> int | None:
-    """Whole milliwatts, at most the ceiling; None when null or missing. Raises ReadFailed."""
+    """Return whole milliwatts, at most the ceiling; None when null or missing. Raises ReadFailed."""
     exact = number(value, what)
     if exact is None:
         return None
@@ -121,11 +126,12 @@ def milliwatts(value: Any, what: str, ceiling_watts: float) -> int | None:
 
 
 class OneQuantity:
-    """Counter or gauge of one point, never both in turns.
+    """Chooses the counter or the gauge of one point, never both in turns.
 
-    A gauge between two counter values would count that time twice: once the counter has been given it is the only one,
-    and a moment without it is a gap. A counter is only of use when its step is small against what the ceiling allows
-    between two reads: else each step looks like a jump (model.difference) and its energy is lost.
+    A gauge between two counter values would count that time twice. So after the first counter value only the
+    counter is used, and a moment without it is a gap. A counter is usable only when its step is small against
+    the ceiling's energy between two reads. Otherwise each step looks like a jump (model.difference), and its
+    energy is lost.
     """
 
     def __init__(self, point: Point, meter: MeterSpec) -> None:
@@ -136,9 +142,12 @@ class OneQuantity:
         self._counted = False
 
     def reading(self, energy: Any, unit_microjoules: int, power: Any) -> Reading:
-        """From the raw energy, in units of so many µJ, else from the raw power in W. Raises ReadFailed when neither serves."""
+        """Return the reading of the raw energy (in units of `unit_microjoules`), else of the raw power in W.
+
+        Raises ReadFailed when neither is usable.
+        """
         exact = number(energy, "the energy counter")
-        if exact is not None and self._fine(exact, unit_microjoules):
+        if exact is not None and self._is_fine(exact, unit_microjoules):
             microjoules = int(exact * unit_microjoules)
             if microjoules > LARGEST_ENERGY_MICROJOULES:
                 raise ReadFailed("the energy counter is impossibly large")
@@ -155,8 +164,11 @@ class OneQuantity:
             )
         raise ReadFailed("the answer holds neither energy nor power")
 
-    def _fine(self, exact: Decimal, unit_microjoules: int) -> bool:
-        """The finest step ever seen counts: 12.50 may be written 12.5."""
+    def _is_fine(self, exact: Decimal, unit_microjoules: int) -> bool:
+        """Tell whether the counter's step is small enough.
+
+        The finest step ever seen counts: 12.50 may be written 12.5.
+        """
         exponent = exact.as_tuple().exponent
         places = min(18, max(0, -exponent)) if isinstance(exponent, int) else 0
         step = unit_microjoules / Decimal(10**places)
@@ -165,7 +177,7 @@ class OneQuantity:
 
 
 class RateLimiter:
-    """Asks a device no more often than it likes; in between its last word stands, be it a reading or a failure."""
+    """Limits the rate of requests to a device; in between it repeats the last reading or failure."""
 
     def __init__(self, ask: Callable[[], tuple[Reading, ...]]) -> None:
         self._ask = ask
@@ -174,7 +186,10 @@ class RateLimiter:
         self._failure = ""
 
     def read(self, pause_seconds: float) -> tuple[Reading, ...]:
-        """Raises ReadFailed. A second of the pause is the scheduler's, who is never quite on time."""
+        """Return the readings.
+
+        Raises ReadFailed. The pause is one second shorter: the scheduler is never exact.
+        """
         now = time.monotonic()
         if self._asked_at is None or now - self._asked_at >= pause_seconds - 1:
             self._asked_at, self._readings, self._failure = now, (), ""
@@ -188,5 +203,5 @@ class RateLimiter:
         return self._readings
 
     def forget(self) -> None:
-        """The next read asks."""
+        """Make the next read ask the device."""
         self._asked_at = None

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The power of a server as its management controller tells it over Redfish, always over TLS. Source: DMTF DSP0266, DSP2046.
+"""Reads a server's power from its management controller over Redfish, always over TLS.
 
-Where the power is to be found is looked up once (sources/redfish_client.py), then one resource is read each time. The gauge is
-preferred to EnergykWh: that counter often moves in steps of 0.1 or 1 kWh, half an hour of a server's work.
+Source: DMTF DSP0266, DSP2046. The resource of the power is searched once (sources/redfish_client.py), then
+one resource is read each time. The gauge is preferred to EnergykWh: that counter often moves in steps of 0.1
+or 1 kWh, half an hour of a server's work.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from veilleuse.agent.sources.readings import (
     meter_of,
     point_of,
 )
-from veilleuse.agent.sources.redfish_client import Chosen, Fetch, Service, choose, measured
+from veilleuse.agent.sources.redfish_client import Chosen, Fetch, Service, choose, read_power
 from veilleuse.wire.units import MICROJOULES_PER_KILOWATT_HOUR
 from veilleuse.wire.vocabulary import PointKind
 
 MOST_RESOURCES: Final = 256
-"""Looked at to find the power; the largest service known to us lists some 60 chassis."""
+"""Largest number of resources read to find the power; the largest known service lists about 60 chassis."""
 
 
 class Redfish:
-    """`ports.Source`: one machine or one enclosure behind one service."""
+    """`ports.Source`: one machine or one enclosure of one service."""
 
     name = "redfish"
     OPTIONS: ClassVar[Mapping[str, type]] = {
@@ -41,32 +42,36 @@ class Redfish:
         "tls_verify": bool,
         "ca_file": str,
     }
-    """`chassis`, `power_control`: which, when the service does not tell (commas add up); `auth`: session (default) or basic."""
+    """`chassis` and `power_control`: names to use when the service does not show which (with commas: summed).
+
+    `auth`: session (default) or basic.
+    """
     PAUSE_SECONDS: ClassVar[float] = 30.0
-    """Between two questions, whatever the interval: docs/sources.md, redfish."""
+    """Shortest time between two requests, whatever the interval: docs/sources.md, redfish."""
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context
         self._meter: MeterSpec | None = None
         self._service: Service | None = None
-        """Another one at each `open`, so that corrected files count; the same while it is to be left in peace."""
+        """Renewed at each `open`, so that corrected files are used; kept while it is paused."""
         self._credentials: tuple[str, str] | None = None
         self._seen: dict[str, dict[str, Any] | None] = {}
         self._chosen: tuple[Chosen, ...] = ()
         self._quantity: OneQuantity | None = None
         self._by_gauge = False
-        self._paced = RateLimiter(self._ask)
+        self._limiter = RateLimiter(self._ask)
 
     def open(self) -> tuple[Point, ...]:
         """Find the power. Raises SourceUnavailable, or ReadFailed when the service does not answer now.
 
-        What was looked up before a timeout is kept: a slow controller is looked through in several goes.
+        The resources found before a timeout are kept: the search in a slow controller continues at the next
+        call.
         """
         meter = meter_of(self._context, self.name)
         credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
-        if self._service is None or not self._service.resting or credentials != self._credentials:
+        if self._service is None or not self._service.is_paused or credentials != self._credentials:
             self.close()
-            self._service, self._credentials = self._connected_to(meter, credentials), credentials
+            self._service, self._credentials = self._build_service(meter, credentials), credentials
         self._meter = meter
         point = point_of(PointKind.BMC, meter)
         if self._quantity is None:  # kept over close and open: see OneQuantity
@@ -74,7 +79,7 @@ class Redfish:
         try:
             with self._service.exchange() as exchange:
                 self._chosen = choose(
-                    self._remembering(exchange),
+                    self._caching_fetch(exchange),
                     str(meter.options.get("chassis", "")),
                     str(meter.options.get("power_control", "")),
                     one_machine=meter.subject == "machine",
@@ -86,12 +91,12 @@ class Redfish:
         return (point,)
 
     def read(self) -> tuple[Reading, ...]:
-        """Power, or energy where there is no power; at most every 30 s a new one. Raises ReadFailed."""
-        return self._paced.read(self.PAUSE_SECONDS)
+        """Return power, or energy when there is no power; renewed at most every 30 s. Raises ReadFailed."""
+        return self._limiter.read(self.PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Give the session back."""
-        self._paced.forget()
+        """End the session."""
+        self._limiter.forget()
         if self._service is not None:
             self._service.close()
 
@@ -100,14 +105,14 @@ class Redfish:
         if service is None or quantity is None or not self._chosen:
             raise ReadFailed("not open")
         with service.exchange() as exchange:
-            power, energy = measured(lambda path: service.get(exchange, path), self._chosen)
+            power, energy = read_power(lambda path: service.get(exchange, path), self._chosen)
         if power == 0:
-            raise ReadFailed("the service says 0 W: a controller that answers draws power itself")
+            raise ReadFailed("the service reports 0 W, which is impossible: its controller draws power")
         if power is not None or self._by_gauge:
             self._by_gauge, energy = True, None
         return (quantity.reading(energy, MICROJOULES_PER_KILOWATT_HOUR, power),)
 
-    def _connected_to(self, meter: MeterSpec, credentials: tuple[str, str] | None) -> Service:
+    def _build_service(self, meter: MeterSpec, credentials: tuple[str, str] | None) -> Service:
         auth = str(meter.options.get("auth", "session"))
         if auth not in ("session", "basic"):
             raise SourceUnavailable(
@@ -129,7 +134,7 @@ class Redfish:
             timeout_seconds=meter.timeout_seconds,
         )
 
-    def _remembering(self, exchange: Exchange) -> Fetch:
+    def _caching_fetch(self, exchange: Exchange) -> Fetch:
         service, seen = self._service, self._seen
 
         def fetch(path: str) -> dict[str, Any] | None:

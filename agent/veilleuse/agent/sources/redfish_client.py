@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where in a Redfish service the machine's power is, and how it is added up. No I/O: resources come from `fetch`.
+"""Finds the machine's power in a Redfish service, and sums it.
 
-Source: DMTF DSP2046 (Chassis, EnvironmentMetrics, Power, PowerSubsystem, PowerSupplyMetrics). The traps: a chassis inside
-another shows a part of its power again; a PowerControl list mixes the whole with its parts (Lenovo: server, CPU, memory), or
-the node with its enclosure; one enclosure holds several machines. Added up is only what the service says is apart.
+The search has no I/O: `fetch` returns resources.
+
+Source: DMTF DSP2046 (Chassis, EnvironmentMetrics, Power, PowerSubsystem, PowerSupplyMetrics). Known problems:
+a chassis inside another shows a part of the outer one's power again. A PowerControl list mixes the whole with
+its parts (Lenovo: server, CPU, memory), or the node with its enclosure. One enclosure may hold several
+machines. Values are summed only when the service says that they are separate.
 """
 
 from __future__ import annotations
@@ -18,21 +21,28 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.sources.http_json import Answer, Endpoint, Exchange, basic, document_of, refusal
+from veilleuse.agent.sources.http_json import (
+    Answer,
+    Endpoint,
+    Exchange,
+    basic_header,
+    document_of,
+    explain_refusal,
+)
 from veilleuse.agent.sources.readings import inside, number
 from veilleuse.wire.limits import fact_text
 
 ROOT: Final = "/redfish/v1/"
 _SESSIONS: Final = "/redfish/v1/SessionService/Sessions"
 _REFUSED_SECONDS: Final = 300
-"""After refused credentials: a controller locks the account of who insists."""
+"""Pause after refused credentials: controllers lock an account after repeated attempts."""
 _LONGEST_RETRY_SECONDS: Final = 300
 _USUAL_RETRY_SECONDS: Final = 60
 _LOGOUT_SECONDS: Final = 2.0
 
 
 class Service:
-    """One service, its session and its moods."""
+    """One service, with its session and its pauses."""
 
     def __init__(
         self,
@@ -42,7 +52,10 @@ class Service:
         sessions: bool,
         timeout_seconds: float,
     ) -> None:
-        """Without `sessions` Basic authentication only; without `credentials` none at all."""
+        """Take the credentials.
+
+        Without `sessions` use Basic authentication only; without `credentials` none.
+        """
         self._endpoint = endpoint
         self._credentials = credentials
         self._sessions = sessions
@@ -54,35 +67,38 @@ class Service:
         self._why_not = ""
 
     @property
-    def resting(self) -> bool:
-        """Whether the service is to be left in peace for now."""
+    def is_paused(self) -> bool:
+        """True while the service must not be asked."""
         return time.monotonic() < self._not_before
 
     def exchange(self) -> Exchange:
-        """For all the questions of one read. Raises ReadFailed when the service is to be left in peace for now."""
-        if self.resting:
+        """Open an exchange for all requests of one read.
+
+        Raises ReadFailed while the service must not be asked.
+        """
+        if self.is_paused:
             raise ReadFailed(self._why_not)
         return Exchange(self._endpoint, self._timeout_seconds)
 
     def get(self, exchange: Exchange, path: str) -> dict[str, Any] | None:
-        """The resource; None when there is none. Raises ReadFailed."""
-        if path == ROOT:  # free for all; tells where sessions are made
-            root = document_of(exchange, self._heeded(exchange.get(path)))
+        """Return the resource; None when it does not exist. Raises ReadFailed."""
+        if path == ROOT:  # needs no credentials; links to the sessions
+            root = document_of(exchange, self._check_busy(exchange.get(path)))
             listed = inside(root, "Links", "Sessions", "@odata.id")
             self._sessions_path = listed if isinstance(listed, str) else _SESSIONS
             return root
         answer = exchange.get(path, self._headers(exchange))
-        if answer.status == 401 and self._token:  # the session has run out, or the controller was restarted
+        if answer.status == 401 and self._token:  # the session has expired, or the controller was restarted
             self._token = self._session = ""
             answer = exchange.get(path, self._headers(exchange))
         if answer.status in (401, 403):
-            raise self._refused()
+            raise self._pause_after_refusal()
         if answer.status == 404:
             return None
-        return document_of(exchange, self._heeded(answer))
+        return document_of(exchange, self._check_busy(answer))
 
     def close(self) -> None:
-        """Give the session back, if the service lets us; may be called twice."""
+        """End the session, if the service allows it; may be called twice."""
         if self._token and self._session:
             with (
                 suppress(ReadFailed),
@@ -96,37 +112,37 @@ class Service:
             return {}
         if self._sessions and not self._token:
             self._login(exchange, *self._credentials)
-        return {"X-Auth-Token": self._token} if self._token else basic(*self._credentials)
+        return {"X-Auth-Token": self._token} if self._token else basic_header(*self._credentials)
 
     def _login(self, exchange: Exchange, name: str, secret: str) -> None:
-        answer = self._heeded(
+        answer = self._check_busy(
             exchange.send("POST", self._sessions_path, {"UserName": name, "Password": secret})
         )
         if answer.status in (400, 401, 403):
-            raise self._refused()
+            raise self._pause_after_refusal()
         self._token = answer.headers.get("X-Auth-Token", "")
         self._session = urlsplit(answer.headers.get("Location", "")).path
-        self._sessions = bool(self._token)  # else it knows none: Basic from now on
+        self._sessions = bool(self._token)  # no token: Basic authentication from now on
 
-    def _refused(self) -> ReadFailed:
-        why = refusal(self._endpoint, credentials=self._credentials is not None)
-        self._rest(
+    def _pause_after_refusal(self) -> ReadFailed:
+        why = explain_refusal(self._endpoint, credentials=self._credentials is not None)
+        self._pause(
             _REFUSED_SECONDS, f"{why}: not tried again for 5 minutes, so that the account is not locked"
         )
         return ReadFailed(why)
 
-    def _heeded(self, answer: Answer) -> Answer:
+    def _check_busy(self, answer: Answer) -> Answer:
         if answer.status in (429, 503):
             asked = answer.headers.get("Retry-After", "").strip()
             seconds = (
                 int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else _USUAL_RETRY_SECONDS
             )
             why = f"{self._endpoint} is busy (HTTP status {answer.status})"
-            self._rest(min(seconds, _LONGEST_RETRY_SECONDS), f"{why} and asked to be left in peace")
+            self._pause(min(seconds, _LONGEST_RETRY_SECONDS), f"{why} and asked for a pause")
             raise ReadFailed(why)
         return answer
 
-    def _rest(self, seconds: float, why: str) -> None:
+    def _pause(self, seconds: float, why: str) -> None:
         self._not_before, self._why_not = time.monotonic() + seconds, why
 
 
@@ -141,7 +157,7 @@ _WHOLE_CONTEXTS: Final = frozenset({None, "Chassis", "Intake", "PowerSupply", "P
 
 
 class Way(Enum):
-    """Where the figure stands, best first."""
+    """Resource that holds the power, best first."""
 
     ENVIRONMENT = "EnvironmentMetrics"
     POWER = "Power"
@@ -154,9 +170,9 @@ class Chosen(NamedTuple):
     identifier: str
     way: Way
     paths: tuple[str, ...]
-    """One resource, or the metrics of each power supply."""
+    """Path of one resource, or of the metrics of each power supply."""
     controls: tuple[str, ...] = ()
-    """MemberId of the PowerControl entries that are added up."""
+    """MemberId of the PowerControl entries that are summed."""
 
 
 class _Chassis(NamedTuple):
@@ -168,15 +184,16 @@ class _Chassis(NamedTuple):
 
 
 def choose(fetch: Fetch, wanted: str, controls: str, *, one_machine: bool) -> tuple[Chosen, ...]:
-    """The chassis to read. `wanted`, `controls`: names with commas, empty = find out; `one_machine`: no room for several.
+    """Choose the chassis to read.
 
-    Of several with power that are not one inside the other, the one that holds a system is the machine's: boards, supplies
-    and accelerators are listed as chassis too.
-    Raises SourceUnavailable with the names to choose from, or ReadFailed.
+    `wanted` and `controls` are names with commas, empty = search; with `one_machine` several machines are
+    refused. Several chassis may show power without being one inside the other. Then the one that holds a
+    system is the machine's: boards, supplies and accelerators are listed as chassis too. Raises
+    SourceUnavailable with the names to choose from, or ReadFailed.
     """
     known = _all_chassis(fetch)
     if wanted:
-        taken = _named(known, wanted)
+        taken = _find_named(known, wanted)
         found = [(one, _way(fetch, one, controls)) for one in taken]
         if lacking := [one.identifier for one, way in found if way is None]:
             raise SourceUnavailable(
@@ -193,8 +210,8 @@ def choose(fetch: Fetch, wanted: str, controls: str, *, one_machine: bool) -> tu
             names = ", ".join(one.identifier for one, _ in found)
             raise SourceUnavailable(
                 "no_device",
-                f"several chassis show power, and nothing says how they relate: {names}",
-                "set chassis to the one that is meant, or to those that are apart, with commas",
+                f"several chassis show power, and the service does not show how they relate: {names}",
+                "set chassis to the right one, or to the separate ones, with commas",
             )
         systems = _systems_below(known, found[0][0])
         if one_machine and len(systems) > 1:
@@ -206,9 +223,13 @@ def choose(fetch: Fetch, wanted: str, controls: str, *, one_machine: bool) -> tu
     return tuple(way for _, way in found if way is not None)
 
 
-def measured(fetch: Fetch, chosen: Iterable[Chosen]) -> tuple[Decimal | None, Decimal | None]:
-    """(power in W, energy in kWh) of all chosen together; None where one of them does not tell. Raises ReadFailed."""
-    powers, energies = zip(*(_measured_one(fetch, one) for one in chosen), strict=True)
+def read_power(fetch: Fetch, chosen: Iterable[Chosen]) -> tuple[Decimal | None, Decimal | None]:
+    """Return (power in W, energy in kWh) of all chosen chassis together; None when one of them does not
+    report it.
+
+    Raises ReadFailed.
+    """
+    powers, energies = zip(*(_read_one(fetch, one) for one in chosen), strict=True)
     return _sum(powers), _sum(energies)
 
 
@@ -244,7 +265,7 @@ def _all_chassis(fetch: Fetch) -> dict[str, _Chassis]:
     }
 
 
-def _named(known: dict[str, _Chassis], wanted: str) -> list[_Chassis]:
+def _find_named(known: dict[str, _Chassis], wanted: str) -> list[_Chassis]:
     taken: list[_Chassis] = []
     for name in dict.fromkeys(part.strip() for part in wanted.split(",") if part.strip()):
         match = [one for one in known.values() if name in (one.identifier, one.path.rsplit("/", 1)[-1])]
@@ -265,7 +286,7 @@ def _named(known: dict[str, _Chassis], wanted: str) -> list[_Chassis]:
 def _containers(known: dict[str, _Chassis], one: _Chassis) -> set[str]:
     above: set[str] = set()
     path = one.inside_of
-    while path is not None and path not in above:  # a circle is a lie, not a loop
+    while path is not None and path not in above:  # stops at a circle of wrong links
         above.add(path)
         path = known[path].inside_of if path in known else None
     return above
@@ -274,7 +295,10 @@ def _containers(known: dict[str, _Chassis], one: _Chassis) -> set[str]:
 def _outermost(
     fetch: Fetch, known: dict[str, _Chassis], top: _Chassis, controls: str, depth: int = 0
 ) -> list[tuple[_Chassis, Chosen | None]]:
-    """The chassis itself when it shows power, else those inside it that do: what is inside is in its figure."""
+    """Return the chassis itself when it shows power, else the inner ones that do.
+
+    The power of the inner ones is part of the outer one's figure.
+    """
     if (way := _way(fetch, top, controls)) is not None:
         return [(top, way)]
     if depth >= MOST_PAGES:
@@ -292,7 +316,10 @@ def _systems_below(known: dict[str, _Chassis], one: _Chassis) -> frozenset[str]:
 
 
 def _way(fetch: Fetch, chassis: _Chassis, controls: str) -> Chosen | None:
-    """The first way that tells a power now, else the last that has room for one; EnergykWh alone where there is no other."""
+    """Return the first way with a power value now, else the last one that may have a value.
+
+    EnergykWh alone is used only when there is no other way.
+    """
     offered: list[Chosen] = []
     environment = _link(chassis.document, "EnvironmentMetrics")
     metrics = fetch(environment) if environment else None
@@ -311,7 +338,10 @@ def _way(fetch: Fetch, chassis: _Chassis, controls: str) -> Chosen | None:
 
 
 def _controls(power: dict[str, Any] | None, chassis: _Chassis, wanted: str) -> tuple[str, ...]:
-    """MemberId of the PowerControl entries whose sum is the chassis. Raises SourceUnavailable when nothing tells them."""
+    """Return the MemberIds of the PowerControl entries whose sum is the chassis.
+
+    Raises SourceUnavailable when the service does not show which entries to sum.
+    """
     entries = {
         str(entry.get("MemberId", position)): entry
         for position, entry in enumerate(inside(power, "PowerControl") or ())
@@ -335,17 +365,18 @@ def _controls(power: dict[str, Any] | None, chassis: _Chassis, wanted: str) -> t
     own = [member for member, items in related.items() if chassis.path in items]
     if len(own) == 1:
         return (own[0],)
-    if not own and _apart(list(related.values())):
+    if not own and _are_separate(list(related.values())):
         return tuple(whole)
     raise SourceUnavailable(
         "no_device",
-        f"chassis {chassis.identifier} has {len(whole)} PowerControl entries, and nothing says how they relate",
+        f"chassis {chassis.identifier} has {len(whole)} PowerControl entries,"
+        " and the service does not show how they relate",
         "set power_control to the MemberId of the whole, usually 0",
     )
 
 
-def _apart(related: list[set[str]]) -> bool:
-    """Whether each entry is about members of one collection of its own choosing, and no two about the same."""
+def _are_separate(related: list[set[str]]) -> bool:
+    """Tell whether each entry has its own members of one collection, and no member belongs to two entries."""
     every = [item for items in related for item in items]
     parents = {item.rsplit("/", 1)[0] for item in every}
     return (
@@ -357,7 +388,7 @@ _WHOLE_COLLECTIONS: Final = frozenset({"/redfish/v1/Systems", "/redfish/v1/Chass
 
 
 def _supplies(fetch: Fetch, chassis: _Chassis) -> tuple[str, ...]:
-    """Metrics of each power supply that is there: what goes into all of them is what the chassis draws."""
+    """Return the metrics of each installed power supply: their inputs sum to the chassis's power."""
     subsystem = _link(chassis.document, "PowerSubsystem")
     collection = _link(fetch(subsystem), "PowerSupplies") if subsystem else None
     paths = _links(inside(fetch(collection), "Members")) if collection else []
@@ -368,7 +399,7 @@ def _supplies(fetch: Fetch, chassis: _Chassis) -> tuple[str, ...]:
             continue
         metrics = _link(supply, "Metrics")
         if metrics is None or not isinstance(inside(fetch(metrics), "InputPowerWatts"), dict):
-            return ()  # one that does not tell makes the sum too small
+            return ()  # without its value the sum would be too small
         found.append(metrics)
     return tuple(found) if len(paths) <= MOST_SUPPLIES else ()
 
@@ -376,7 +407,7 @@ def _supplies(fetch: Fetch, chassis: _Chassis) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------ figures
 
 
-def _measured_one(fetch: Fetch, chosen: Chosen) -> tuple[Decimal | None, Decimal | None]:
+def _read_one(fetch: Fetch, chosen: Chosen) -> tuple[Decimal | None, Decimal | None]:
     documents = [fetch(path) for path in chosen.paths]
     if None in documents:
         raise ReadFailed(f"chassis {chosen.identifier} has lost its {chosen.way.value}")
@@ -400,7 +431,7 @@ def _measured_one(fetch: Fetch, chosen: Chosen) -> tuple[Decimal | None, Decimal
 
 
 def _sum(values: Iterable[Decimal | None]) -> Decimal | None:
-    """None when one is missing: a part is not the whole."""
+    """Return the sum; None when one value is missing: a part is not the whole."""
     every = list(values)
     known = [value for value in every if value is not None]
     return sum(known, Decimal(0)) if known and len(known) == len(every) else None
@@ -416,7 +447,7 @@ def _links(references: Any) -> list[str]:
 
 
 def _path(value: Any) -> str | None:
-    """A path inside the service, without fragment and final slash; None for anything else."""
+    """Return a path inside the service, without fragment and final slash; None for anything else."""
     if not isinstance(value, str) or not value.startswith("/redfish/"):
         return None
     return value.partition("#")[0].rstrip("/")

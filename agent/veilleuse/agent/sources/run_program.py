@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Runs one program with fixed arguments, without a shell, for a bounded time and a bounded output.
 
-It gets a session of its own, so that it is killed with all it started. One that the kernel does not let go (a process
-waiting for a management controller that is hung cannot be killed) is remembered, and no second one is started beside it.
+The program gets its own session, so that it is killed with all its children. The kernel may not let a process
+end: one that waits for a hung management controller cannot be killed. Such a process is remembered, and no
+second one is started beside it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ProgramResult(NamedTuple):
-    """How a program ended, and what it said."""
+    """Exit status and output of a program."""
 
     status: int
     output: str
@@ -33,13 +34,16 @@ class ProgramResult(NamedTuple):
 
 
 class Program:
-    """One program at a time."""
+    """Runs one program at a time."""
 
     def __init__(self) -> None:
         self._stuck: subprocess.Popen[bytes] | None = None
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> ProgramResult:
-        """Start it and wait. Raises ReadFailed when it cannot be started, takes too long or says too much."""
+        """Start the program and wait.
+
+        Raises ReadFailed when it cannot be started, takes too long or prints too much.
+        """
         name = os.path.basename(arguments[0])
         if self._stuck is not None:
             if self._stuck.poll() is None:
@@ -58,7 +62,7 @@ class Program:
         except OSError as error:
             raise ReadFailed(f"cannot start {arguments[0]}: {error.strerror or error}") from error
         try:
-            return self._followed(started, name, time.monotonic() + seconds, seconds)
+            return self._collect_output(started, name, time.monotonic() + seconds, seconds)
         except BaseException:
             self._kill(started)
             raise
@@ -67,14 +71,14 @@ class Program:
                 if pipe is not None:
                     pipe.close()
 
-    def _followed(
+    def _collect_output(
         self, started: subprocess.Popen[bytes], name: str, deadline: float, seconds: float
     ) -> ProgramResult:
         assert started.stdout is not None  # both are pipes
         assert started.stderr is not None
-        said: dict[IO[bytes], bytearray] = {started.stdout: bytearray(), started.stderr: bytearray()}
+        outputs: dict[IO[bytes], bytearray] = {started.stdout: bytearray(), started.stderr: bytearray()}
         with selectors.DefaultSelector() as selector:
-            for pipe in said:
+            for pipe in outputs:
                 selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map():
                 left = deadline - time.monotonic()
@@ -83,20 +87,23 @@ class Program:
                     raise ReadFailed(f"{name} has not ended within {seconds:g} s")
                 for key, _ in ready:
                     part = os.read(key.fd, 8192)
-                    said[key.fileobj] += part  # type: ignore[index]
+                    outputs[key.fileobj] += part  # type: ignore[index]
                     if not part:
                         selector.unregister(key.fileobj)
-                if sum(map(len, said.values())) > LARGEST_OUTPUT_BYTES:
-                    raise ReadFailed(f"{name} says more than {LARGEST_OUTPUT_BYTES} bytes")
-        try:  # raises before it has taken the process's number from it
+                if sum(map(len, outputs.values())) > LARGEST_OUTPUT_BYTES:
+                    raise ReadFailed(f"{name} prints more than {LARGEST_OUTPUT_BYTES} bytes")
+        try:  # raises before the process's number is free again
             status = started.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired as error:
             raise ReadFailed(f"{name} has not ended within {seconds:g} s") from error
-        output, errors = (bytes(text).decode("utf-8", "replace") for text in said.values())
+        output, errors = (bytes(text).decode("utf-8", "replace") for text in outputs.values())
         return ProgramResult(status, output, errors)
 
     def _kill(self, started: subprocess.Popen[bytes]) -> None:
-        """It and all it started, or it is remembered. Not waited for yet, so that its number is still its own."""
+        """Kill the program and all its children, or remember it.
+
+        Not waited for before the kill, so that the process number is still the program's.
+        """
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
         try:

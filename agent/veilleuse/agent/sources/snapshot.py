@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Readings that one process makes and another takes: slow or heavy sources, and those that need more rights.
+"""Passes readings from one process to another: for slow or heavy sources, and those that need more rights.
 
-One small JSON file, replaced whole. Who writes it is another process of ours (`veilleuse-agent poll`) or a helper with more
-rights; who reads it is the resident, which cannot be stopped by a BMC that does not answer. Readings carry the boot-time at
-which they were made: a new value counts once, an old one not at all.
+They are in one small JSON file, replaced as a whole. The writer is another process (`veilleuse-agent poll`)
+or a privileged helper. The reader is the resident process, which a BMC that does not answer cannot block.
+Each reading has the boot-time when it was made: a new value counts once, an old one is ignored.
 """
 
 from __future__ import annotations
@@ -22,56 +22,58 @@ from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 PUBLISHED_FILE: Final = "published.json"
-"""Below `paths.state`."""
+"""Name below `paths.state`."""
 EXIT_NOTHING: Final = 4
-"""The polling process found nothing it could ever read: it is asked again after an hour, not after seconds."""
+"""Exit code of a polling process that found nothing to read: it is started again after an hour, not after
+seconds.
+"""
 
 VERSION: Final = 1
 LARGEST_BYTES: Final = 256 * 1024
 _OF_FORMER_HELPERS: Final = "gpu_busy"
-"""A kind of reading that the helper for powermetrics wrote up to 0.1, and writes until it is started again."""
+"""A kind of reading that the powermetrics helper wrote up to 0.1, and writes until it is restarted."""
 _LARGEST_INTEGER: Final = 2**63 - 1
 
 
 class SnapshotReading(NamedTuple):
-    """One reading, and when it was made."""
+    """One reading with its time."""
 
     reading: Reading
     """EnergyCounter or PowerGauge."""
     boottime_milliseconds: int
     every_milliseconds: int
-    """How long until the next one of this source is due."""
+    """Time until the next reading of this source is due."""
 
 
 class Outcome(NamedTuple):
-    """How one source of the writer fares."""
+    """Outcome of one source of the writer."""
 
     name: str
-    """The source's, followed by the meter's where there are several: `snmp_meter rack-a`."""
+    """Name of the source, then the meter's when there are several: `snmp_meter rack-a`."""
     word: str
-    """ok, failed, or as SourceUnavailable has it."""
+    """ok, failed, or a word of SourceUnavailable."""
     reason: str = ""
     remedy: str = ""
     successes: int = 0
-    """Reads since the writer began."""
+    """Successful reads since the writer started."""
     failures: int = 0
 
 
 class Publication(NamedTuple):
-    """What the file says."""
+    """Content of the file."""
 
     readings: tuple[SnapshotReading, ...]
     points: tuple[Point, ...]
-    """All that the sources offer, readable now or not."""
+    """All points of the sources, readable now or not."""
     outcomes: tuple[Outcome, ...]
     boot_id: str = ""
-    """Of the boot the times belong to; empty = not told. It never leaves the machine."""
+    """Boot id of the times; empty = unknown. It never leaves the machine."""
     not_counted: tuple[tuple[str, str], ...] = ()
-    """What the writer sees and does not count, with why: for `doctor`."""
+    """(name, why) of sensors that the writer found and does not count: for `doctor`."""
 
 
 def is_publishable(reading: Reading) -> bool:
-    """Whether `read_publication` would take it: one value that it would not costs a reader all the others too."""
+    """Tell whether `read_publication` accepts the reading: one refused value refuses the whole file."""
     if isinstance(reading, EnergyCounter):
         turn = reading.range_microjoules
         wholes = (reading.energy_microjoules, 0 if turn is None else turn)
@@ -80,7 +82,10 @@ def is_publishable(reading: Reading) -> bool:
 
 
 def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
-    """Replace the file in one step; a reader sees the former or this one, whole. Raises OSError."""
+    """Replace the file in one step, so that a reader sees the old or the new one, complete.
+
+    Raises OSError.
+    """
     points = list(publication.points)
     text = json.dumps(
         {
@@ -96,14 +101,14 @@ def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
     fresh = path.with_name(f".{path.name}.new")
     descriptor = open_owned(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        if hasattr(os, "fchmod"):  # not on Windows before 3.13
+        if hasattr(os, "fchmod"):  # missing on Windows before 3.13
             os.fchmod(descriptor, mode)
         file.write(text)
     here.replace(fresh, path)
 
 
 def read_publication(path: str) -> Publication:
-    """Inverse of `publish`. Raises OSError, or ValueError on anything that is not one."""
+    """Inverse of `publish`. Raises OSError, or ValueError on anything else."""
     try:
         text, _ = read_with_status(Path(path), LARGEST_BYTES, regular=True)
     except TooLong as error:
@@ -121,7 +126,7 @@ def read_publication(path: str) -> Publication:
             tuple((str(name), str(why)) for name, why in raw.get("not_counted", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{path} is no publication: {error}") from error
+        raise ValueError(f"{path} is not a publication: {error}") from error
 
 
 def _point(kind: str, domain: str, boundary: str, subject: str) -> Point:
@@ -172,7 +177,7 @@ def _of(points: Sequence[Point], index: object) -> Point:
 
 
 def _whole(value: object) -> int:
-    """An integer, 0 to 2^63 - 1: nothing that would count backwards, or for ever."""
+    """Return an integer from 0 to 2^63 - 1. Raises ValueError: others would count backwards, or for ever."""
     if not isinstance(value, int) or not _is_whole(value):
         raise ValueError(f"not a whole number: {value!r}")
     return value

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""GET over SNMP v2c or v3, made blocking and bounded. The library is pysnmp (extra `snmp`), imported when a client is made.
+"""A blocking client for GET over SNMP v2c or v3, with a bounded time.
 
-pysnmp speaks asyncio only: each client has a loop of its own, which runs while a question is asked and stands still between.
-Its engine is spoken to directly, not its `hlapi`: that one looks every OID up in MIBs, and builds a compiler for them where
-pysmi is installed, which may fetch files.
+The library is pysnmp (extra `snmp`), imported when a client is built. pysnmp supports asyncio only: each
+client has its own event loop, which runs only during a request. The engine is called directly, not through
+`hlapi`: that module looks every OID up in MIBs. It also builds a compiler for them when pysmi is installed,
+which may fetch files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _TARGET, _PARAMETERS, _SECURITY = "meter", "parameters", "security"
 _V2C: Final = 1
 _CENTISECONDS_PER_SECOND: Final = 100
 TRIES: Final = 2
-"""UDP loses a packet now and then."""
+"""Number of tries, because UDP sometimes loses a packet."""
 AUTHENTICATION: Final = {
     "sha": "USM_AUTH_HMAC96_SHA",
     "sha224": "USM_AUTH_HMAC128_SHA224",
@@ -29,17 +30,17 @@ AUTHENTICATION: Final = {
     "sha384": "USM_AUTH_HMAC256_SHA384",
     "sha512": "USM_AUTH_HMAC384_SHA512",
 }
-"""RFC 3414 and RFC 7860, without MD5 → pysnmp's name."""
+"""Protocols of RFC 3414 and RFC 7860, without MD5 → pysnmp's name."""
 PRIVACY: Final = {
     "aes128": "USM_PRIV_CFB128_AES",
     "aes192": "USM_PRIV_CFB192_AES",
     "aes256": "USM_PRIV_CFB256_AES",
 }
-"""RFC 3826 and its extension as Cisco and most makers do it, without DES → pysnmp's name."""
+"""Protocols of RFC 3826 and its extension as used by Cisco and most makers, without DES → pysnmp's name."""
 
 
 class Community(NamedTuple):
-    """v2c: a word that everybody on the wire can read."""
+    """v2c: a word that everybody on the network can read."""
 
     community: str
 
@@ -49,33 +50,33 @@ class User(NamedTuple):
 
     name: str
     authentication_secret: str
-    """8 characters at least: RFC 3414, §11.2."""
+    """Secret of at least 8 characters: RFC 3414, §11.2."""
     privacy_secret: str
     authentication: str = "sha"
     privacy: str = "aes128"
     context: str = ""
-    """RFC 3411's contextName; most devices have the empty one only."""
+    """contextName of RFC 3411; most devices have only the empty one."""
 
 
 class Value(NamedTuple):
-    """What came back for one OID."""
+    """The answer for one OID."""
 
     number: int | None
-    """None when there is no integer."""
+    """The integer; None when the value is of another type."""
     problem: str = ""
-    """Why: noSuchInstance, or the type that it is."""
+    """Reason: noSuchInstance, or the type of the value."""
 
 
 class Silent(Exception):
-    """No answer in time: with v2c also what a wrong community looks like."""
+    """No answer in time. With v2c a wrong community has the same effect."""
 
 
 class SnmpAccessError(Exception):
-    """The device answered that it does not let us."""
+    """The device answered that it refuses access."""
 
 
 class SnmpResponseError(Exception):
-    """An error of the device, or an answer to something else."""
+    """An error of the device, or an answer to another request."""
 
 
 _REJECTIONS: Final = (
@@ -91,11 +92,11 @@ _REJECTIONS: Final = (
 """Classes of pysnmp.proto.errind."""
 _INTEGERS: Final = ("Integer32", "Integer", "Unsigned32", "Gauge32", "Counter32", "Counter64")
 _REFUSING: Final = ("noAccess", "authorizationError")
-"""error-status of RFC 3416."""
+"""Values of error-status in RFC 3416."""
 
 
 class Client:
-    """One device. Raises ImportError at construction when pysnmp is not there."""
+    """Client of one device. Raises ImportError at construction when pysnmp is missing."""
 
     def __init__(self, host: str, port: int, timeout_seconds: float, security: Community | User) -> None:
         self._config: Any = importlib.import_module("pysnmp.entity.config")
@@ -103,13 +104,16 @@ class Client:
         self._engine: Any = importlib.import_module("pysnmp.entity.engine").SnmpEngine()
         self._host, self._port, self._timeout_seconds = host, port, timeout_seconds
         self._context = security.context.encode() if isinstance(security, User) else b""
-        self._introduce(security)
+        self._set_security(security)
         self._loop = asyncio.new_event_loop()
         self._reached: tuple[socket.AddressFamily, str] | None = None
         self._families: set[socket.AddressFamily] = set()
 
     def get(self, oids: Sequence[str]) -> tuple[Value, ...]:
-        """One GET, one answer per OID. Raises Silent, Rejected, NotUnderstood, OSError (a name that does not resolve)."""
+        """Send one GET and return one value per OID.
+
+        Raises Silent, SnmpAccessError, SnmpResponseError, OSError (a name that does not resolve).
+        """
         question = asyncio.wait_for(self._get(oids), self._timeout_seconds)
         try:
             return self._loop.run_until_complete(question)
@@ -117,7 +121,7 @@ class Client:
             raise Silent("no answer in time") from error
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the sockets and the loop; may be called twice."""
         if not self._loop.is_closed():
             self._loop.run_until_complete(self._end())
             self._loop.close()
@@ -125,22 +129,22 @@ class Client:
     async def _end(self) -> None:
         if self._families:
             self._engine.close_dispatcher()
-        for _ in range(3):  # what was cancelled ends, and the socket closes, in the next turns of the loop
+        for _ in range(3):  # cancelled tasks end, and the socket closes, in the next turns of the loop
             await asyncio.sleep(0)
 
     async def _get(self, oids: Sequence[str]) -> tuple[Value, ...]:
-        await self._aim()
+        await self._set_address()
         answer: asyncio.Future[tuple[Any, Any, Any]] = self._loop.create_future()
         asked = [(tuple(map(int, oid.split("."))), None) for oid in oids]
-        self._commands.send_varbinds(self._engine, _TARGET, None, self._context, asked, _answered, answer)
-        indication, status, told = await answer
-        _refuse(indication, status)
-        if [str(name) for name, _ in told] != list(oids):
+        self._commands.send_varbinds(self._engine, _TARGET, None, self._context, asked, _store_answer, answer)
+        indication, status, varbinds = await answer
+        _raise_error(indication, status)
+        if [str(name) for name, _ in varbinds] != list(oids):
             raise SnmpResponseError("the answer is about other objects than those asked")
-        return tuple(_value(value) for _, value in told)
+        return tuple(_value(value) for _, value in varbinds)
 
-    async def _aim(self) -> None:
-        """The address of now: a device may have moved since the last question."""
+    async def _set_address(self) -> None:
+        """Resolve the address again: a device may have moved since the last request."""
         found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
         family, host = found[0][0], str(found[0][4][0])
         if (family, host) == self._reached:
@@ -164,7 +168,7 @@ class Client:
         )
         self._reached = (family, host)
 
-    def _introduce(self, security: Community | User) -> None:
+    def _set_security(self, security: Community | User) -> None:
         config = self._config
         if isinstance(security, Community):
             config.add_v1_system(self._engine, _SECURITY, security.community)
@@ -181,23 +185,23 @@ class Client:
         config.add_target_parameters(self._engine, _PARAMETERS, security.name, "authPriv")
 
 
-def _answered(
+def _store_answer(
     engine: object,
     handle: object,
     indication: object,
     status: object,
     index: object,
-    told: object,
+    varbinds: object,
     answer: Any,
 ) -> None:
-    """What pysnmp calls when it knows; nobody waits any more when the time was up."""
+    """Store the answer when pysnmp calls back; after a timeout nothing waits for it."""
     del engine, handle, index
     if not answer.done():
-        answer.set_result((indication, status, told))
+        answer.set_result((indication, status, varbinds))
 
 
-def _refuse(indication: object, status: Any) -> None:
-    """Raise what pysnmp's first two results mean; nothing when they mean nothing."""
+def _raise_error(indication: object, status: Any) -> None:
+    """Raise the error in pysnmp's first two results; return when there is none."""
     if indication:
         name = type(indication).__name__
         if name == "RequestTimedOut":
@@ -211,7 +215,7 @@ def _refuse(indication: object, status: Any) -> None:
 
 
 def _value(value: Any) -> Value:
-    """An integer of any of SMIv2's types; everything else is a problem, never a number."""
+    """Return an integer of any of SMIv2's types; any other type is a problem, never a number."""
     kind = type(value).__name__
     if kind in _INTEGERS:
         return Value(int(value))

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A PDU or UPS that answers SNMP: its energy counter where that is fine enough, else its power. Asked for: snmp_profiles.py.
+"""Reads a PDU or UPS over SNMP: its energy counter when that is fine enough, else its power.
 
-A counter misses nothing between two reads, but moves in steps: 0.1 kWh on an APC outlet, that is one step an hour at 100 W, and
-a record of five minutes would say 0 W or 1.2 kW. Such a counter is read only when it is all there is, or when it is asked for;
-its ceiling then makes room for a step, so that one is never taken for a counter that was set back.
+The objects are in snmp_profiles.py. A counter loses nothing between two reads, but moves in steps. 0.1 kWh on
+an APC outlet is one step an hour at 100 W: a record of five minutes would show 0 W or 1.2 kW. Such a counter
+is read only when there is nothing else, or when the configuration asks for it. Its ceiling then allows one
+step, so that a step is never taken for a counter set back.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from veilleuse.agent.sources.meters_file import read_credentials
 from veilleuse.agent.sources.readings import (
     LARGEST_ENERGY_MICROJOULES,
     address_of,
+    explain_network_error,
     meter_of,
     point_of,
-    unreached,
 )
 from veilleuse.agent.sources.snmp_profiles import MICROJOULES, MILLIWATTS, PROFILES, Objects, SnmpMeterPoint
 from veilleuse.wire.units import MICROJOULES_PER_JOULE
@@ -37,14 +38,14 @@ _OID: Final = re.compile(r"\.?[0-2](\.[0-9]{1,10}){2,60}")
 _SCALE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _KINDS: Final = {"pdu": PointKind.PDU, "ups": PointKind.UPS, "plug": PointKind.PLUG}
 _LARGEST_SUM: Final = 12
-"""OIDs of `generic` that add up: the phases of four inlets."""
+"""Largest number of OIDs of `generic` that are summed: the phases of four inlets."""
 _MOST_DIGITS: Final = 6
 _SHORTEST_SECRET: Final = 8
-"""RFC 3414, §11.2."""
+"""Smallest length of a secret, RFC 3414, §11.2."""
 
 
 class SnmpMeter:
-    """`ports.Source`: one counter or gauge, an outlet, a phase, a whole PDU or UPS."""
+    """`ports.Source`: one counter or gauge of an outlet, a phase, a whole PDU or UPS."""
 
     name = "snmp_meter"
     OPTIONS: ClassVar[Mapping[str, type]] = {
@@ -65,32 +66,38 @@ class SnmpMeter:
         "privacy_file": str,
         "context": str,
     }
-    """`profile`: one of PROFILES or generic. quantity: energy or power; default = energy where it is counted."""
+    """`profile`: one of PROFILES or generic. quantity: energy or power; default = energy if it is counted."""
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context
         self._client: Client | None = None
         self._point: Point | None = None
         self._objects: Objects | None = None
-        self._counted = False
+        self._reads_energy = False
 
     def open(self) -> tuple[Point, ...]:
-        """Find out what the device counts. Raises SourceUnavailable, or ReadFailed when it does not answer now."""
+        """Find the quantity that the device counts.
+
+        Raises SourceUnavailable, or ReadFailed without an answer now.
+        """
         self.close()
         meter = meter_of(self._context, self.name)
         place = _place(meter)
         client = self._client = _client(meter)
         try:
-            self._counted = self._chosen(meter, client, place)
+            self._reads_energy = self._choose_energy(meter, client, place)
         except BaseException:
             self.close()
             raise
-        self._objects = place.energy if self._counted else place.power
+        self._objects = place.energy if self._reads_energy else place.power
         self._point = point_of(place.kind, meter)
         return (self._point,)
 
     def read(self) -> tuple[Reading, ...]:
-        """One reading. Raises ReadFailed when it is missing, no integer, negative or more than the meter can be."""
+        """Return one reading.
+
+        Raises ReadFailed when it is missing, no integer, negative or above the meter's ceiling.
+        """
         meter, client, point, objects = self._context.meter, self._client, self._point, self._objects
         if meter is None or client is None or point is None or objects is None:
             raise ReadFailed("the meter is not open")
@@ -98,11 +105,12 @@ class SnmpMeter:
             value, step = _amount(client, meter, objects)
         except SourceUnavailable as error:
             raise ReadFailed(str(error)) from error
-        if not self._counted:
+        if not self._reads_energy:
             if value > meter.ceiling_watts * MILLIWATTS["W"]:
                 raise ReadFailed(
-                    f"{_where(meter)}: {objects.name} is {float(value) / MILLIWATTS['W']:g} W, above the meter's ceiling of"
-                    f" {meter.ceiling_watts:g} W; raise ceiling_watts if it is true"
+                    f"{_where(meter)}: {objects.name} is {float(value) / MILLIWATTS['W']:g} W,"
+                    f" above the meter's ceiling of {meter.ceiling_watts:g} W;"
+                    " raise ceiling_watts if it is true"
                 )
             return (PowerGauge(point, round(value)),)
         if value > LARGEST_ENERGY_MICROJOULES:
@@ -113,13 +121,17 @@ class SnmpMeter:
         )
 
     def close(self) -> None:
-        """Give the socket back; may be called twice."""
+        """Close the socket; may be called twice."""
         if self._client is not None:
             self._client.close()
             self._client = None
 
-    def _chosen(self, meter: MeterSpec, client: Client, place: SnmpMeterPoint) -> bool:
-        """Whether energy is read, else power: as told, else energy where it is counted finely, or is all there is."""
+    def _choose_energy(self, meter: MeterSpec, client: Client, place: SnmpMeterPoint) -> bool:
+        """Return True to read energy, False to read power.
+
+        The configured quantity comes first. Otherwise energy is read if it is counted finely, or if there is
+        no power.
+        """
         wanted = str(meter.options.get("quantity", ""))
         missing: list[str] = []
         coarse = False
@@ -144,7 +156,7 @@ class SnmpMeter:
 
 
 class _Missing(ReadFailed):
-    """The device answers, but not with this quantity."""
+    """The device answers, but without this quantity."""
 
     def __init__(self, meter: MeterSpec, reason: str) -> None:
         super().__init__(f"{_where(meter)}: {reason}")
@@ -155,7 +167,7 @@ class _Missing(ReadFailed):
 
 
 def _place(meter: MeterSpec) -> SnmpMeterPoint:
-    """What the options name, its OIDs complete. Raises SourceUnavailable."""
+    """Return the objects that the options name, with complete OIDs. Raises SourceUnavailable."""
     options = meter.options
     if str(options.get("quantity", "")) not in ("", "energy", "power"):
         _refuse(meter, "quantity is energy or power")
@@ -178,11 +190,12 @@ def _place(meter: MeterSpec) -> SnmpMeterPoint:
             _refuse(meter, f"{option} is the number of a row, 0 or more")
         indices[option] = index
     return place._replace(
-        power=_filled(place.power, indices), energy=place.energy and _filled(place.energy, indices)
+        power=_fill_indices(place.power, indices),
+        energy=place.energy and _fill_indices(place.energy, indices),
     )
 
 
-def _filled(objects: Objects, indices: Mapping[str, int]) -> Objects:
+def _fill_indices(objects: Objects, indices: Mapping[str, int]) -> Objects:
     return objects._replace(
         oids=tuple(oid.format(**indices) for oid in objects.oids),
         digits=objects.digits.format(**indices),
@@ -191,7 +204,7 @@ def _filled(objects: Objects, indices: Mapping[str, int]) -> Objects:
 
 
 def _generic(meter: MeterSpec) -> SnmpMeterPoint:
-    """Any object that somebody knows: OIDs that add up, a unit, a factor."""
+    """Return the objects of the options: OIDs that are summed, a unit, a factor."""
     options = meter.options
     oids = tuple(oid.strip().removeprefix(".") for oid in str(options.get("oid", "")).split(","))
     if len(oids) > _LARGEST_SUM or not all(_OID.fullmatch(oid) for oid in oids):
@@ -205,7 +218,7 @@ def _generic(meter: MeterSpec) -> SnmpMeterPoint:
     if kind not in _KINDS:
         _refuse(meter, f"kind is one of {', '.join(_KINDS)}")
     if not 0 <= int(options.get("counter_range", 0)) <= 2**64:
-        _refuse(meter, "counter_range is the value after which the counter begins again")
+        _refuse(meter, "counter_range is the value after which the counter restarts at 0")
     name = f"the sum of {len(oids)} OIDs" if len(oids) > 1 else oids[0]
     nothing = Objects(name, (), Fraction(1))
     if unit in MILLIWATTS:
@@ -221,7 +234,7 @@ def _refuse(meter: MeterSpec, must: str) -> NoReturn:
 
 
 def _client(meter: MeterSpec) -> Client:
-    """Raises SourceUnavailable."""
+    """Build the client. Raises SourceUnavailable."""
     try:
         from veilleuse.agent.sources.snmp_client import DEFAULT_PORT, Client
 
@@ -235,7 +248,7 @@ def _client(meter: MeterSpec) -> Client:
 
 
 def _security(meter: MeterSpec) -> Community | User:
-    """v3 where the credentials have a name, else v2c; `public` without credentials."""
+    """Return v3 when the credentials have a name, else v2c; `public` without credentials."""
     from veilleuse.agent.sources.snmp_client import AUTHENTICATION, PRIVACY, Community, User
 
     if not meter.credentials_file:
@@ -257,37 +270,44 @@ def _security(meter: MeterSpec) -> Community | User:
 
 
 def _amount(client: Client, meter: MeterSpec, objects: Objects) -> tuple[Fraction, Fraction]:
-    """(value, what the last digit stands for), in milliwatts or microjoules, ≥ 0. Raises ReadFailed, SourceUnavailable."""
+    """Return (value, step of the last digit), in milliwatts or microjoules, ≥ 0.
+
+    Raises ReadFailed, SourceUnavailable.
+    """
     extra = [oid for oid in (objects.lines, objects.digits, objects.unit) if oid]
     asked = (*objects.oids, *extra)
-    told = dict(zip(asked, _asked(client, meter, asked), strict=True))
+    values = dict(zip(asked, _ask_device(client, meter, asked), strict=True))
     count = len(objects.oids)
     if objects.lines:
-        count = _whole(meter, objects, told[objects.lines])
+        count = _whole(meter, objects, values[objects.lines])
         if not 1 <= count <= len(objects.oids):
-            raise ReadFailed(f"{_where(meter)}: it says that it has {count} lines")
+            raise ReadFailed(f"{_where(meter)}: it reports {count} lines")
     scale = objects.scale
-    if objects.unit and (unit := _whole(meter, objects, told[objects.unit])) != objects.unit_is:
+    if objects.unit and (unit := _whole(meter, objects, values[objects.unit])) != objects.unit_is:
         raise _Missing(meter, f"{objects.name} is in unit {unit}, not {objects.unit_is}")
     if objects.digits:
-        digits = _whole(meter, objects, told[objects.digits])
+        digits = _whole(meter, objects, values[objects.digits])
         if digits > _MOST_DIGITS:
-            raise ReadFailed(f"{_where(meter)}: {objects.name} is said to have {digits} decimals")
+            raise ReadFailed(f"{_where(meter)}: {objects.name} is reported with {digits} decimals")
         scale = scale / 10**digits
-    return sum(_whole(meter, objects, told[oid]) for oid in objects.oids[:count]) * scale, scale
+    return sum(_whole(meter, objects, values[oid]) for oid in objects.oids[:count]) * scale, scale
 
 
 def _whole(meter: MeterSpec, objects: Objects, value: object) -> int:
-    """An integer ≥ 0. Raises _Missing: nothing there, another type, or negative, as makers say `not supported`."""
+    """Return an integer ≥ 0.
+
+    Raises _Missing when there is none, when it is of another type, or negative: makers use this for `not
+    supported`.
+    """
     number = getattr(value, "number", None)
     if number is None:
-        raise _Missing(meter, f"{objects.name} is no integer but {getattr(value, 'problem', value)}")
+        raise _Missing(meter, f"{objects.name} is not an integer but {getattr(value, 'problem', value)}")
     if number < 0:
         raise _Missing(meter, f"{objects.name} is {number}: not measured by this device")
     return int(number)
 
 
-def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[object, ...]:
+def _ask_device(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[object, ...]:
     from veilleuse.agent.sources.snmp_client import Silent, SnmpAccessError, SnmpResponseError
 
     where = _where(meter)
@@ -296,8 +316,8 @@ def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[obj
     except Silent as error:
         likeness = "a wrong privacy secret" if _is_v3(meter) else "a wrong community"
         raise ReadFailed(
-            f"{where}: no answer within {meter.timeout_seconds:g} s; is it on, is UDP open? {likeness} looks the same, "
-            "and so does the device's access list"
+            f"{where}: no answer within {meter.timeout_seconds:g} s; is it on, is UDP open? "
+            f"{likeness} looks the same, and so does the device's access list"
         ) from error
     except SnmpAccessError as error:
         raise SourceUnavailable(
@@ -306,7 +326,7 @@ def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[obj
             "check credentials_file, authentication, privacy and the device's user",
         ) from error
     except OSError as error:
-        raise ReadFailed(f"{where}: {unreached(error)}") from error
+        raise ReadFailed(f"{where}: {explain_network_error(error)}") from error
     except SnmpResponseError as error:
         raise ReadFailed(f"{where}: {error}") from error
 
@@ -323,11 +343,18 @@ def _where(meter: MeterSpec) -> str:
 
 
 def _largest_step(meter: MeterSpec) -> Fraction:
-    """Microjoules: what the ceiling allows in half the time between two reads. As in metering.OneQuantity."""
+    """Return the largest usable step, in microjoules: the ceiling's energy in half the time between two
+    reads.
+
+    As in readings.OneQuantity.
+    """
     return Fraction(meter.ceiling_watts) * meter.every_seconds * MICROJOULES_PER_JOULE / 2
 
 
 def _ceiling_watts(meter: MeterSpec, step_microjoules: Fraction) -> float:
-    """The meter's, and one step of the counter in half the time between two reads: one that came early has one too."""
+    """Return the meter's ceiling plus one step of the counter in half the time between two reads.
+
+    Half the time, because a read that came early may have a step too.
+    """
     step_watts = float(step_microjoules / MICROJOULES_PER_JOULE) / (meter.every_seconds / 2)
     return meter.ceiling_watts + step_watts

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What to ask a PDU or UPS over SNMP: one row per maker and place, each object with its MIB, its OID and its unit.
+"""SNMP objects of PDUs and UPSs: one row per maker and place, each object with its MIB, OID and unit.
 
-Sources: PowerNet-MIB 4.5.2 (2023, APC/Schneider), PDU2-MIB of 2022-09-21 (Raritan/Legrand), EATON-EPDU-MIB (Eaton G3 and
-later), UPS-MIB (RFC 1628). Units are those of the objects' DESCRIPTION, unless said. No counter here wraps in practice: the
-smallest is 31 bits of 0.1 kWh.
+Sources: PowerNet-MIB 4.5.2 (2023, APC/Schneider), PDU2-MIB of 2022-09-21 (Raritan/Legrand), EATON-EPDU-MIB
+(Eaton G3 and later), UPS-MIB (RFC 1628). Units are those of the objects' DESCRIPTION, unless said otherwise.
+No counter here wraps in practice: the smallest has 31 bits of 0.1 kWh.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ MICROJOULES: Final = {
 
 
 class Objects(NamedTuple):
-    """One quantity: objects that add up."""
+    """One quantity: objects that are summed."""
 
     name: str
-    """As the MIB names it."""
+    """Name in the MIB."""
     oids: tuple[str, ...]
-    """With {pdu}, {inlet}, {phase}, {outlet} where the row's index goes."""
+    """OIDs, with {pdu}, {inlet}, {phase}, {outlet} in place of the row's index."""
     scale: Fraction
-    """Milliwatts, or microjoules, that 1 stands for."""
+    """Milliwatts, or microjoules, per unit of the object."""
     lines: str = ""
-    """OID of how many of `oids` there are; empty = all."""
+    """OID of the number of `oids` that exist; empty = all."""
     digits: str = ""
     """OID of the number of decimals; empty = none."""
     unit: str = ""
-    """OID of the unit; empty = not told."""
+    """OID of the unit; empty = the device does not report it."""
     unit_is: int = 0
-    """What `unit` has to say."""
+    """Required value of `unit`."""
 
 
 class SnmpMeterPoint(NamedTuple):
-    """What is measured: an outlet, a phase, the whole device."""
+    """A point that is measured: an outlet, a phase, the whole device."""
 
     kind: PointKind
     power: Objects
     energy: Objects | None = None
     options: tuple[tuple[str, int | None], ...] = ()
-    """Options that go into the OIDs and their defaults; None = it must be given."""
+    """Options that fill the OIDs, and their defaults; None = required."""
 
 
 def _one(name: str, oid: str, scale: Fraction | int) -> Objects:
@@ -83,7 +83,7 @@ _APC_RPDU2: Final = {
     ),
     "outlet": SnmpMeterPoint(
         PointKind.PDU,
-        # The MIB leaves the unit out. Watts: so LibreNMS and the users of Grid'5000's AP8653 take it.
+        # The MIB does not give the unit. LibreNMS and the users of Grid'5000's AP8653 use watts.
         _one("rPDU2OutletMeteredStatusPower", f"{_APC}.26.9.4.3.1.7.{{outlet}}", MILLIWATTS["W"]),
         _one("rPDU2OutletMeteredStatusEnergy", f"{_APC}.26.9.4.3.1.11.{{outlet}}", _TENTH_OF_KWH),
         (("outlet", None),),
@@ -97,19 +97,23 @@ _APC_UPS: Final = {
     ),
 }
 
-# ---------------------------------------------------------------------- Raritan: PDU2-MIB, 1.3.6.1.4.1.13742.6
+# ---------------------------------------------------------------------- Raritan: PDU2-MIB,
+# 1.3.6.1.4.1.13742.6
 
 _RARITAN: Final = "1.3.6.1.4.1.13742.6"
 _ACTIVE_POWER: Final = 5
 _ACTIVE_ENERGY: Final = 8
-"""SensorTypeEnumeration."""
+"""Value of SensorTypeEnumeration."""
 _WATT: Final = 3
 _WATT_HOUR: Final = 5
-"""SensorUnitsEnumeration."""
+"""Value of SensorUnitsEnumeration."""
 
 
 def _raritan(place: str, values: str, settings: str, index: str) -> SnmpMeterPoint:
-    """`values`: measurements…SensorValue; `settings`: …SensorConfigurationEntry, 6 = units, 7 = decimal digits."""
+    """Build a point.
+
+    `values`: measurements…SensorValue; `settings`: …SensorConfigurationEntry, 6 = units, 7 = decimal digits.
+    """
 
     def sensor(type_: int, scale: int, unit: int) -> Objects:
         row = f"{index}.{type_}"
@@ -143,7 +147,10 @@ _EATON: Final = "1.3.6.1.4.1.534.6.6.7"
 def _eaton(
     name: str, row: str, columns: tuple[int, int], index: tuple[tuple[str, int | None], ...]
 ) -> SnmpMeterPoint:
-    """`columns`: of watts and of watt-hours; strappingIndex is 0 for a unit that is not in a chain."""
+    """Build a point from the `columns` of watts and watt-hours.
+
+    strappingIndex is 0 for a unit that is not in a chain.
+    """
     suffix = ".".join(f"{{{option}}}" for option, _ in index)
     return SnmpMeterPoint(
         PointKind.PDU,
@@ -159,7 +166,8 @@ _EATON_EPDU: Final = {
     "outlet": _eaton("outlet", "6.5.1", (3, 4), (("pdu", 0), ("outlet", None))),
 }
 
-# ----------------------------------------------------------------------- any UPS: UPS-MIB, RFC 1628, 1.3.6.1.2.1.33
+# ----------------------------------------------------------------------- any UPS: UPS-MIB, RFC 1628,
+# 1.3.6.1.2.1.33
 
 _UPS_MIB: Final = "1.3.6.1.2.1.33.1"
 _LINES: Final = (1, 2, 3)
@@ -184,4 +192,4 @@ PROFILES: Final[dict[str, dict[str, SnmpMeterPoint]]] = {
     "eaton_epdu": _EATON_EPDU,
     "ups_mib": _UPS,
 }
-"""Profile → place → what to ask. A maker that is missing: the profile `generic`, or one more table here."""
+"""Profile → place → objects. For a missing maker use the profile `generic`, or add a table here."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How busy the machine is: processor, memory, disks, network, through psutil. Totals only: no process, no user."""
+"""Reads the load of processor, memory, disks and network through psutil. Totals only: no process, no user."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from veilleuse.agent.ports import SourceContext
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 _ERRORS = (OSError, psutil.Error, RuntimeError, NotImplementedError, ValueError, IndexError, AttributeError)
-# psutil lets the parser's own errors through when a file of procfs is not as it expects.
+# psutil lets its parser's errors through when a file of procfs has an unexpected format.
 _WHOLE_DISKS: Final = sys.platform in ("darwin", "win32")
-"""Where psutil lists whole disks alone: drivers of storage on macOS, PhysicalDrive on Windows."""
+"""Systems where psutil lists only whole disks: storage drivers on macOS, PhysicalDrive on Windows."""
 _NO_CARD: Final = re.compile(
     r"lo\d*|(gif|stf|utun|ipsec|awdl|llw|ap|anpi|bridge|vmenet|feth)\d+|Loopback .*"
     if sys.platform in ("darwin", "win32")
     else "lo"
 )
-"""Interfaces that show no traffic of a cable or radio of their own. Where there is a sysfs, it tells more."""
+"""Interfaces without a cable or radio of their own. Where sysfs exists, it gives more detail."""
 
 
 class Utilisation:
-    """`ports.LoadSource` for every system psutil knows."""
+    """`ports.LoadSource` for every system that psutil supports."""
 
     name = "utilisation"
 
@@ -41,7 +41,7 @@ class Utilisation:
         self._interfaces: dict[str, bool] = {}
 
     def open(self) -> None:
-        """Point psutil at procfs. Raises SourceUnavailable when it shows no processor time."""
+        """Point psutil at procfs. Raises SourceUnavailable when procfs shows no processor time."""
         if hasattr(psutil, "PROCFS_PATH"):
             psutil.PROCFS_PATH = self._procfs
         try:
@@ -52,7 +52,10 @@ class Utilisation:
             ) from error
 
     def read(self) -> LoadCounters:
-        """The counters now. Raises ReadFailed when processor time cannot be read; the rest may be None."""
+        """Return the counters.
+
+        Raises ReadFailed when processor time cannot be read; the other values may be None.
+        """
         try:
             times = psutil.cpu_times(percpu=True)
         except _ERRORS as error:
@@ -63,34 +66,38 @@ class Utilisation:
         return LoadCounters(total, busy, _memory_used_ratio(), self._disk_bytes(), self._network_bytes())
 
     def _disk_bytes(self) -> int | None:
-        """Whole disks only: partitions, RAID and device-mapper volumes show the same bytes again."""
+        """Return the bytes of whole disks: partitions, RAID and device-mapper volumes repeat them."""
         try:
             counters = psutil.disk_io_counters(perdisk=True, nowrap=False)
         except _ERRORS:
             return None
         if not counters:
             return None
-        names = counters if _WHOLE_DISKS else self._backed(counters, "block", self._disks)
+        names = counters if _WHOLE_DISKS else self._with_hardware(counters, "block", self._disks)
         whole = [counters[name] for name in names]
         return sum(disk.read_bytes + disk.write_bytes for disk in whole) if whole else None
 
     def _network_bytes(self) -> int | None:
-        """Interfaces with hardware behind them; where none has (containers), or nothing tells, all but loopback and the like.
+        """Return the bytes of interfaces with hardware.
 
-        A bridge, a bond or a tunnel shows the bytes of the interface below it again.
+        When there is none (containers), or it is not known, all interfaces but loopback and similar ones
+        count. A bridge, a bond or a tunnel repeats the bytes of the interface below it.
         """
         try:
             counters = psutil.net_io_counters(pernic=True, nowrap=False)
         except _ERRORS:
             return None
-        names = self._backed(counters, "class/net", self._interfaces) or [
+        names = self._with_hardware(counters, "class/net", self._interfaces) or [
             name for name in counters if not _NO_CARD.fullmatch(name)
         ]
         chosen = [counters[name] for name in names]
         return sum(nic.bytes_recv + nic.bytes_sent for nic in chosen) if chosen else None
 
-    def _backed(self, names: Iterable[str], folder: str, known: dict[str, bool]) -> list[str]:
-        """Names with a device link in sysfs; looked up once per name, and forgotten with it: containers bring new ones all day."""
+    def _with_hardware(self, names: Iterable[str], folder: str, known: dict[str, bool]) -> list[str]:
+        """Return the names with a device link in sysfs.
+
+        Each name is looked up once, and deleted when it is gone: containers create new ones all day.
+        """
         chosen = []
         for gone in known.keys() - set(names):
             del known[gone]
@@ -104,10 +111,11 @@ class Utilisation:
 
 
 def _milliseconds(cpu: object) -> tuple[int, int]:
-    """(busy + idle, busy) of one logical CPU.
+    """Return (busy + idle, busy) of one logical CPU, in ms.
 
-    `guest` lies inside `user` already, and Windows' `interrupt` and `dpc` inside `system` (its kernel time less its idle time);
-    iowait is idle; steal is the host's time: neither busy nor lost from the total.
+    `user` already includes `guest`. Windows' `system` (kernel time less idle time) already includes
+    `interrupt` and `dpc`. iowait counts as idle. steal is the host's time: it is not busy, but stays in the
+    total.
     """
     idle = _field(cpu, "idle") + _field(cpu, "iowait") + _field(cpu, "steal")
     busy = sum(_field(cpu, name) for name in ("user", "nice", "system", "irq", "softirq"))

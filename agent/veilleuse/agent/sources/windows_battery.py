@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Batteries and supply on Windows, from the battery devices themselves. Sources: Windows documentation, IOCTL_BATTERY_…, poclass.h.
+"""Reads batteries and supply on Windows, from the battery devices themselves.
 
-Not WMI's BatteryStatus: it is made of the same answers, for the price of COM in the process that stays. The rules of
-direction are those of linux_battery: the size is the absolute value, the direction is told by flags.
+Sources: Windows documentation, IOCTL_BATTERY_…, poclass.h. WMI's BatteryStatus is not used: it has the same
+values, but would load COM in the resident process. The rules of direction are those of linux_battery: the
+size is the absolute value, the direction comes from flags.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ BATTERY_INTERFACE: Final = "{72631E54-78A4-11D0-BCF7-00AA00B7B32A}"
 """GUID_DEVICE_BATTERY."""
 QUERY_TAG, QUERY_INFORMATION, QUERY_STATUS = 0x294040, 0x294044, 0x29404C
 BATTERY_CEILING_MILLIWATTS: Final = 500_000
-"""As on Linux: twice what USB Power Delivery 3.1 can bring."""
+"""Same ceiling as on Linux: twice the most of USB Power Delivery 3.1."""
 MAX_BATTERIES: Final = 8
 _AT_ONCE: Final = b"\0\0\0\0"
 
 
 class _Slot:
-    """One battery device: the battery in it may be changed."""
+    """One battery device; the battery in it may be exchanged."""
 
     __slots__ = ("handle", "into", "out", "path", "tag")
 
@@ -59,24 +60,27 @@ class _Slot:
 
 
 class WindowsBattery:
-    """`ports.Source`: power out of and into each battery of the machine, and what feeds it."""
+    """`ports.Source`: power out of and into each battery of the machine, and the supply."""
 
     name = "windows_battery"
     KINDS: ClassVar = (PointKind.BATTERY_OUT,)
 
     def __init__(self, context: SourceContext, calls: WindowsCallTable | None = None) -> None:
-        """`calls`: Windows'; another table in tests."""
+        """Take `calls`, Windows' own by default; tests pass another table."""
         self._virtualisation = context.virtualisation
         self._calls = calls
         self._slots: tuple[_Slot, ...] = ()
 
     def open(self) -> tuple[Point, ...]:
-        """Find the batteries that feed the machine. Raises SourceUnavailable: a PC without one is on mains, always."""
+        """Find the batteries that feed the machine.
+
+        Raises SourceUnavailable when there is none: such a PC is always on mains.
+        """
         self.close()
         if self._virtualisation not in ("none", "container"):
             raise SourceUnavailable("virtual_machine", "virtual machine: a battery it shows is its host's")
         if self._calls is None:
-            from veilleuse.agent.platforms.windows.api import WindowsCalls  # heavy, and of no use elsewhere
+            from veilleuse.agent.platforms.windows.api import WindowsCalls  # large, and not used elsewhere
 
             self._calls = WindowsCalls()
         try:
@@ -90,20 +94,25 @@ class WindowsBattery:
         return tuple(point for slot in self._slots for point in (slot.out, slot.into))
 
     def read(self) -> tuple[Reading, ...]:
-        """The supply, and two gauges per battery whose flow and direction are known. Raises ReadFailed when nothing is."""
+        """Return the supply, and two gauges per battery whose flow and direction are known.
+
+        Raises ReadFailed when nothing is known.
+        """
         supply = self._supply()
         gauges: list[PowerGauge] = []
         for slot in self._slots:
             if (status := self._status(slot)) is not None:
                 gauges += _gauges(slot, status, supply)
         if supply is Supply.BATTERY and not any(gauge.power_milliwatts for gauge in gauges):
-            gauges = []  # a machine does not run on 0 W: just after the plug was pulled some tell what they do not know yet
+            # A machine does not run on 0 W: just after unplugging, some batteries report 0 for a value not
+            # yet known.
+            gauges = []
         if supply is Supply.UNKNOWN and not gauges:
             raise ReadFailed("neither supply nor battery could be read")
         return SupplyReading(supply), *gauges
 
     def close(self) -> None:
-        """Give the handles back."""
+        """Close the handles."""
         for slot in self._slots:
             self._drop(slot)
         self._slots = ()
@@ -115,11 +124,14 @@ class WindowsBattery:
         return self._calls
 
     def _feeds(self, path: str) -> bool:
-        """Whether it feeds the machine in milliwatts: no UPS, no battery in arbitrary units, none of a mouse."""
+        """Tell whether the battery feeds the machine and counts in milliwatts.
+
+        Excludes a UPS, a battery in arbitrary units, and a mouse's battery.
+        """
         calls, slot = self._table(), _Slot(path, 0)
         try:
-            tag = self._tagged(slot)
-            assert slot.handle is not None  # `_tagged` opened it
+            tag = self._read_tag(slot)
+            assert slot.handle is not None  # opened by `_read_tag`
             answer = calls.control(
                 slot.handle, QUERY_INFORMATION, information_request(tag), BATTERY_INFORMATION_BYTES
             )
@@ -132,8 +144,11 @@ class WindowsBattery:
             BATTERY_RELATIVE | BATTERY_SHORT_TERM
         )
 
-    def _tagged(self, slot: _Slot) -> int:
-        """The tag of the battery in an open slot. Raises CallFailed, or ValueError when the slot is empty."""
+    def _read_tag(self, slot: _Slot) -> int:
+        """Return the tag of the battery in an open slot.
+
+        Raises WindowsCallError, or ValueError when the slot is empty.
+        """
         if slot.handle is None:
             slot.handle = self._table().open(slot.path)
         if not slot.tag:
@@ -143,10 +158,13 @@ class WindowsBattery:
         return slot.tag
 
     def _status(self, slot: _Slot) -> BatteryStatus | None:
-        """None when it cannot be read now; a battery that was changed has another tag at the next read."""
+        """Return the battery's status; None when it cannot be read now.
+
+        A battery that was exchanged has another tag at the next read.
+        """
         try:
-            request = status_request(self._tagged(slot))
-            assert slot.handle is not None  # `_tagged` opened it
+            request = status_request(self._read_tag(slot))
+            assert slot.handle is not None  # opened by `_read_tag`
             answer = self._table().control(slot.handle, QUERY_STATUS, request, BATTERY_STATUS_BYTES)
             return battery_status(answer)
         except (WindowsCallError, ValueError):
@@ -167,7 +185,7 @@ class WindowsBattery:
 
 
 def _gauges(slot: _Slot, status: BatteryStatus, supply: Supply) -> list[PowerGauge]:
-    """What flows out and in; nothing when the size or the direction is not told, or cannot be."""
+    """Return the flow out and in; nothing when its size or direction is unknown or not plausible."""
     if status.rate_milliwatts is None or abs(status.rate_milliwatts) > BATTERY_CEILING_MILLIWATTS:
         return []
     power = abs(status.rate_milliwatts)
@@ -175,12 +193,12 @@ def _gauges(slot: _Slot, status: BatteryStatus, supply: Supply) -> list[PowerGau
     if discharging and charging:
         return []
     if discharging or (not charging and supply is Supply.BATTERY):
-        # A machine does not run on 0 W: what is not known yet is told as 0, just after the plug was pulled.
+        # A machine does not run on 0 W: just after unplugging, 0 is reported for a value not yet known.
         if power == 0 and discharging and supply is not Supply.AC:
             return []
         return [PowerGauge(slot.out, power), PowerGauge(slot.into, 0)]
     if charging:
         return [PowerGauge(slot.out, 0), PowerGauge(slot.into, power)]
-    # At rest on mains: 0 is measured; a rate without a direction is not.
+    # At rest on mains 0 is a measured value; a rate without a direction is not.
     at_rest = supply is Supply.AC and power == 0
     return [PowerGauge(slot.out, 0), PowerGauge(slot.into, 0)] if at_rest else []

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Windows' Energy Meter Interface: energy counters of the processor, without a driver of ours and without administrator's rights.
+"""Reads the processor's energy counters through Windows' Energy Meter Interface.
 
-The devices themselves where they can be opened, else the performance counters that Windows makes of them. Which of their
-channels count is decided over all devices together: docs/sources.md, windows_emi; codecarbon 1263 (265 W for 154 W).
+It needs neither a driver of ours nor administrator rights. The devices are read when they can be opened, else
+the performance counters that Windows derives from them. The channels that count are chosen over all devices
+together: docs/sources.md, windows_emi; codecarbon 1263 (265 W for 154 W).
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ METER_INTERFACE: Final = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
 GET_VERSION, GET_METADATA_SIZE, GET_METADATA, GET_MEASUREMENT = 0x224000, 0x224004, 0x224008, 0x22400C
 """IOCTL_EMI_…: CTL_CODE(FILE_DEVICE_UNKNOWN, 0 to 3, METHOD_BUFFERED, FILE_READ_ACCESS)."""
 COUNTER: Final = r"\Energy Meter(*)\Energy"
-"""In English: PdhAddEnglishCounterW takes it on every Windows, whatever its language."""
+"""English path: PdhAddEnglishCounterW accepts it on every Windows, whatever its language."""
 
 
 class NothingThere(Exception):
-    """This way leads to no channel."""
+    """This way gives no channel."""
 
     def __init__(self, reason: str, *, denied: bool = False) -> None:
-        """`denied`: there is something, and this user may not read it."""
+        """Take the `reason`; `denied`: a meter exists, but this user may not read it."""
         super().__init__(reason)
         self.denied = denied
 
@@ -59,30 +60,33 @@ class _Device:
     """One open device."""
 
     def __init__(self, calls: DeviceCalls, path: str) -> None:
-        """Opens and asks what it meters. Raises CallFailed, or ValueError on what is not understood."""
+        """Open the device and read its channels.
+
+        Raises WindowsCallError, or ValueError on an unknown format.
+        """
         self._calls = calls
         self.handle = calls.open(path)
         try:
-            self.channels = self._described()
+            self.channels = self._describe_channels()
         except (WindowsCallError, ValueError):
             self.close()
             raise
 
-    def _described(self) -> tuple[EnergyChannel, ...]:
+    def _describe_channels(self) -> tuple[EnergyChannel, ...]:
         ask = self._calls.control
         version = emi_version(ask(self.handle, GET_VERSION, b"", 2))
         size = emi_metadata_size(ask(self.handle, GET_METADATA_SIZE, b"", 4))
         return emi_channels(version, ask(self.handle, GET_METADATA, b"", size))
 
-    def measured(self) -> tuple[EnergyValue, ...]:
-        """A value for each channel. Raises CallFailed or ValueError."""
+    def read_values(self) -> tuple[EnergyValue, ...]:
+        """Return a value for each channel. Raises WindowsCallError or ValueError."""
         size = measurement_bytes(len(self.channels))
         return emi_measurements(
             self._calls.control(self.handle, GET_MEASUREMENT, b"", size), len(self.channels)
         )
 
     def close(self) -> None:
-        """Give the handle back."""
+        """Close the handle."""
         self._calls.close(self.handle)
 
 
@@ -92,11 +96,11 @@ class Devices:
     def __init__(self, calls: DeviceCalls) -> None:
         self._calls = calls
         self._open: dict[str, _Device | None] = {}
-        """None = it was there, and has to be opened again."""
-        self._described: dict[str, tuple[EnergyChannel, ...]] = {}
+        """Path → device; None = the device must be opened again."""
+        self._channels_of: dict[str, tuple[EnergyChannel, ...]] = {}
 
     def open(self) -> tuple[tuple[object, str], ...]:
-        """((path, index), name) of the channels that count in picowatt-hours. Raises NothingThere."""
+        """Return ((path, index), name) of the channels that count in picowatt-hours. Raises NothingThere."""
         troubles: list[str] = []
         denied = False
         for path in self._paths():
@@ -108,10 +112,10 @@ class Devices:
             except ValueError as error:
                 troubles.append(str(error))
             else:
-                self._open[path], self._described[path] = device, device.channels
+                self._open[path], self._channels_of[path] = device, device.channels
         found = tuple(
             ((path, index), channel.name)
-            for path, channels in sorted(self._described.items())
+            for path, channels in sorted(self._channels_of.items())
             for index, channel in enumerate(channels)
             if channel.unit == EMI_PICOWATT_HOURS
         )
@@ -121,40 +125,44 @@ class Devices:
         return found
 
     def read(self) -> Mapping[object, EnergyValue]:
-        """What can be read now. Raises ReadFailed when nothing can; PointsChanged when a device is not what it was."""
+        """Return the values that can be read now.
+
+        Raises ReadFailed when none can; PointsChanged when a device has other channels, or all are other
+        devices.
+        """
         values: dict[object, EnergyValue] = {}
         trouble = ""
         for path, device in self._open.items():
             try:
-                ready = device or self._again(path)
-                measured = ready.measured()
+                ready = device or self._reopen(path)
+                read_values = ready.read_values()
             except (WindowsCallError, ValueError) as error:
                 trouble = str(error)
                 self._drop(path)
                 continue
-            values |= {(path, index): value for index, value in enumerate(measured)}
+            values |= {(path, index): value for index, value in enumerate(read_values)}
         if not values:
-            if trouble and self._moved():
+            if trouble and self._has_moved():
                 raise PointsChanged("the energy meters are other devices now")
             raise ReadFailed(f"no energy meter answers: {trouble}")
         return values
 
     def keep(self, keys: Collection[object]) -> None:
-        """Give back the devices that none of these channels is on: they would be read for nothing."""
+        """Close the devices without any of these channels: reading them would be useless."""
         wanted = {key[0] for key in keys if isinstance(key, tuple)}
         for path in [path for path in self._open if path not in wanted]:
             self._drop(path)
-            del self._open[path], self._described[path]
+            del self._open[path], self._channels_of[path]
 
     def close(self) -> None:
-        """Give all handles back."""
+        """Close all handles."""
         for path in self._open:
             self._drop(path)
-        self._open, self._described = {}, {}
+        self._open, self._channels_of = {}, {}
 
-    def _again(self, path: str) -> _Device:
+    def _reopen(self, path: str) -> _Device:
         device = _Device(self._calls, path)
-        if device.channels != self._described[path]:
+        if device.channels != self._channels_of[path]:
             device.close()
             raise PointsChanged("an energy meter has other channels now")
         self._open[path] = device
@@ -166,8 +174,8 @@ class Devices:
             device.close()
             self._open[path] = None
 
-    def _moved(self) -> bool:
-        """Whether meters are present, but none of those that were opened: a driver was installed anew."""
+    def _has_moved(self) -> bool:
+        """Tell whether meters are present, but none of the opened ones: a driver was installed again."""
         try:
             present = set(self._calls.interfaces(METER_INTERFACE))
         except WindowsCallError:
@@ -182,14 +190,17 @@ class Devices:
 
 
 class PerformanceCounters:
-    """The same meters as Windows' performance counters. No time of measurement is told."""
+    """The same meters as Windows' performance counters. They give no time of measurement."""
 
     def __init__(self, calls: CounterCalls) -> None:
         self._calls = calls
         self._query: int | None = None
 
     def open(self) -> tuple[tuple[object, str], ...]:
-        """(instance, instance). Raises NothingThere when there is none, or only `_Total`, which is always 0."""
+        """Return (instance, instance).
+
+        Raises NothingThere when there is none but `_Total`, which is always 0.
+        """
         try:
             self._query = self._calls.counter_open(COUNTER)
             found = self._calls.counter_read(self._query)
@@ -203,7 +214,7 @@ class PerformanceCounters:
         return tuple((name, name) for name in names)
 
     def read(self) -> Mapping[object, EnergyValue]:
-        """What can be read now. Raises ReadFailed."""
+        """Return the values that can be read now. Raises ReadFailed."""
         if self._query is None:
             raise ReadFailed("the performance counter is not open")
         try:
@@ -213,20 +224,20 @@ class PerformanceCounters:
         return {one.instance: EnergyValue(one.value, 0) for one in found if one.value >= 0}
 
     def keep(self, keys: Collection[object]) -> None:
-        """One query reads them all."""
+        """Do nothing: one query reads all channels."""
 
     def close(self) -> None:
-        """Give the query back."""
+        """Close the query."""
         if self._query is not None:
             self._calls.counter_close(self._query)
             self._query = None
 
 
 PACKAGE_CEILING_WATTS: Final = 1_000.0
-"""As for RAPL on Linux: twice the largest processor package of 2025."""
+"""Same ceiling as for RAPL on Linux: twice the largest processor package of 2025."""
 CLUSTER_CEILING_WATTS: Final = 400.0
 MACHINE_CEILING_WATTS: Final = 1_000.0
-"""Only portable machines meter themselves like this; USB Power Delivery 3.1 brings 240 W."""
+"""Only portable machines meter themselves in this way; USB Power Delivery 3.1 gives 240 W."""
 
 MIRROR_TOLERANCE_PICOWATT_HOURS: Final = 138_888_889
 """0.5 J, as for RAPL on Linux: 500 W for a millisecond."""
@@ -236,27 +247,33 @@ MIRROR_PAUSE_SECONDS: Final = 0.2
 _PACKAGE: Final = re.compile(r"(.+_)?PKG")
 _CLUSTER: Final = re.compile(r"CPU_CLUSTER_\d+")
 _SOCKET: Final = "CURRENT SOCKET POWER"
-"""AMD's management unit on some laptops, whose VDDCR rails lie inside it: seen on a Ryzen 9 6900HS, documented nowhere."""
+"""Channel of AMD's management unit on some laptops, which includes the VDDCR rails.
+
+Seen on a Ryzen 9 6900HS, not documented.
+"""
 _MACHINE: Final = "SYS"
-"""Snapdragon: what the machine draws."""
+"""Snapdragon: the power that the machine draws."""
 _USB: Final = "PSU_USB"
-"""Snapdragon: what comes in by USB, charging included; nothing on battery."""
+"""Snapdragon: the power from USB, charging included; nothing on battery."""
 
 
 class Meters(Protocol):
-    """Where channels are read: devices or performance counters."""
+    """Interface of the devices and of the performance counters."""
 
     def open(self) -> tuple[tuple[object, str], ...]:
-        """(key, name) of every channel. Raises NothingThere with what doctor shall say."""
+        """Return (key, name) of every channel. Raises NothingThere with the reason that doctor shows."""
 
     def read(self) -> Mapping[object, EnergyValue]:
-        """What can be read now. Raises ReadFailed; PointsChanged when `open` would find others."""
+        """Return the values that can be read now.
+
+        Raises ReadFailed; PointsChanged when `open` would find others.
+        """
 
     def keep(self, keys: Collection[object]) -> None:
-        """Read no more than these."""
+        """Read only these channels from now on."""
 
     def close(self) -> None:
-        """Give back."""
+        """Close all handles."""
 
 
 class _Channel(NamedTuple):
@@ -264,7 +281,7 @@ class _Channel(NamedTuple):
     point: Point
     ceiling_watts: float
     may_rest: bool
-    """A cluster of cores may be switched off, a plug pulled; a package and a machine that run cannot draw nothing."""
+    """True for a cluster of cores or a plug: they may be at 0 W. A running package or machine cannot."""
 
 
 class WindowsEmi:
@@ -279,7 +296,7 @@ class WindowsEmi:
         calls: WindowsCallTable | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`calls`: Windows'; another table in tests."""
+        """Take `calls`, Windows' own by default; tests pass another table."""
         self._virtualisation = context.virtualisation
         self._calls = calls
         self._pause = pause
@@ -288,36 +305,43 @@ class WindowsEmi:
         self._last: dict[object, EnergyValue] = {}
 
     def open(self) -> tuple[Point, ...]:
-        """Find the channels that count. Raises SourceUnavailable: virtual_machine, no_device or no_permission."""
+        """Find the channels that count.
+
+        Raises SourceUnavailable: virtual_machine, no_device or no_permission.
+        """
         self.close()
         if self._virtualisation not in ("none", "container"):
             raise SourceUnavailable(
                 "virtual_machine", "virtual machine: energy is its host's", "measure the host"
             )
         if self._calls is None:
-            from veilleuse.agent.platforms.windows.api import WindowsCalls  # heavy, and of no use elsewhere
+            from veilleuse.agent.platforms.windows.api import WindowsCalls  # large, and not used elsewhere
 
             self._calls = WindowsCalls()
-        said: list[NothingThere] = []
+        reasons: list[NothingThere] = []
         for meters in (Devices(self._calls), PerformanceCounters(self._calls)):
             try:
-                self._channels = self._chosen(meters)
+                self._channels = self._choose_channels(meters)
             except NothingThere as reason:
-                said.append(reason)
+                reasons.append(reason)
                 meters.close()
                 continue
             meters.keep([channel.key for channel in self._channels])
             self._meters = meters
             return tuple(channel.point for channel in self._channels)
-        denied = next((one for one in said if one.denied), None)
+        denied = next((one for one in reasons if one.denied), None)
         raise SourceUnavailable(
             "no_permission" if denied else "no_device",
-            "; ".join(str(one) for one in said),
-            "Windows 11 on real hardware offers it; else firmware or Windows is older, or the processor is not metered",
+            "; ".join(str(one) for one in reasons),
+            "Windows 11 on real hardware offers it;"
+            " else firmware or Windows is older, or the processor is not metered",
         )
 
     def read(self) -> tuple[Reading, ...]:
-        """One counter per channel that has a new value. Raises ReadFailed when none has; PointsChanged."""
+        """Return one counter per channel that has a new value.
+
+        Raises ReadFailed when none has; PointsChanged.
+        """
         if self._meters is None:
             raise PointsChanged("it could not be opened again")
         values = self._meters.read()
@@ -334,7 +358,7 @@ class WindowsEmi:
         return tuple(readings)
 
     def close(self) -> None:
-        """Give the handles back."""
+        """Close the handles."""
         if self._meters is not None:
             self._meters.close()
         self._meters = None
@@ -342,7 +366,7 @@ class WindowsEmi:
         self._last = {}
 
     def _is_old(self, channel: _Channel, value: EnergyValue) -> bool:
-        """A value at exactly 0, one that was given before, or a package that stands still: not read."""
+        """Tell whether a value is unread: exactly 0, already returned, or a package that stands still."""
         before = self._last.get(channel.key)
         if before is None:
             return value.energy_picowatt_hours == 0 and not channel.may_rest
@@ -350,31 +374,36 @@ class WindowsEmi:
             return True
         return value.energy_picowatt_hours == before.energy_picowatt_hours and not channel.may_rest
 
-    def _chosen(self, meters: Meters) -> tuple[_Channel, ...]:
-        """The channels that count, of all that are there. Raises NothingThere."""
+    def _choose_channels(self, meters: Meters) -> tuple[_Channel, ...]:
+        """Choose the channels that count. Raises NothingThere."""
         named = [(key, fact_text(name.upper()) or "") for key, name in meters.open()]
         packages = [one for one in named if _PACKAGE.fullmatch(one[1])]
         if not packages:
             packages = [(key, "SOCKET_PKG") for key, name in named if name == _SOCKET]
         if packages:
-            found = _offered(
+            found = _build_channels(
                 self._without_mirrors(meters, packages), Boundary.COMPONENT, PACKAGE_CEILING_WATTS
             )
         else:
             clusters = [one for one in named if _CLUSTER.fullmatch(one[1])]
             machine, usb = ([one for one in named if one[1] == name] for name in (_MACHINE, _USB))
-            found = _offered(clusters, Boundary.COMPONENT, CLUSTER_CEILING_WATTS, may_rest=True)
-            found += _offered(machine, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS)
-            found += _offered(usb, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
+            found = _build_channels(clusters, Boundary.COMPONENT, CLUSTER_CEILING_WATTS, may_rest=True)
+            found += _build_channels(machine, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS)
+            found += _build_channels(usb, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
         if not found:
             seen = ", ".join(sorted({name for _, name in named if name})[:8])
-            raise NothingThere(f"the energy meters tell no whole processor and no whole machine, only {seen}")
+            raise NothingThere(
+                f"the energy meters measure no whole processor and no whole machine, only {seen}"
+            )
         return tuple(found)
 
     def _without_mirrors(
         self, meters: Meters, packages: list[tuple[object, str]]
     ) -> list[tuple[object, str]]:
-        """Processors of several dies show one counter once per die: keep the first of those that agree at every look."""
+        """Keep the first of the packages that agree at every comparison.
+
+        Processors of several dies show one counter once per die.
+        """
         pairs = list(combinations([key for key, _ in packages], 2))
         for look in range(MIRROR_LOOKS):
             if look and pairs:
@@ -384,10 +413,10 @@ class WindowsEmi:
         return [one for one in packages if one[0] not in mirrors]
 
 
-def _offered(
+def _build_channels(
     channels: list[tuple[object, str]], boundary: Boundary, ceiling_watts: float, *, may_rest: bool = False
 ) -> list[_Channel]:
-    """Points of their own: a name that comes twice is numbered in front, since its end says what it is."""
+    """Build one point per channel: a repeated name gets a number in front, because its end gives the kind."""
     found: list[_Channel] = []
     seen: dict[str, int] = {}
     for key, name in channels:
@@ -398,7 +427,10 @@ def _offered(
 
 
 def _agree(meters: Meters, one: object, other: object) -> bool:
-    """Whether the other counter, read between two reads of the first, lies between them. A counter at 0 tells nothing."""
+    """Tell whether the other counter, read between two reads of the first, lies between them.
+
+    A counter at 0 proves nothing.
+    """
     try:
         before, between, after = (meters.read().get(key) for key in (one, other, one))
     except (ReadFailed, PointsChanged):

@@ -249,7 +249,7 @@ def test_a_helper_with_nothing_or_nothing_recent(tmp_path):
     file = tmp_path / "readings.json"
     RaplHelper(context(tmp_path / "nowhere"), file, FakeClock().now).step()
     closed(tmp_path / "t")
-    with pytest.raises(SourceUnavailable, match="the RAPL helper says: no RAPL counters under"):
+    with pytest.raises(SourceUnavailable, match="the RAPL helper reports: no RAPL counters under"):
         LinuxRapl(context(tmp_path / "t", helper=file)).open()
     clock = FakeClock()
     RaplHelper(context(TREES / "laptop"), file, clock.now).step()

@@ -136,9 +136,9 @@ def test_a_calendar_that_is_taken_back():
     for population in (Population.SERVER, Population.WORKSTATION):
         fold = Fold(population, HOUR, one)
         fold.schedule(two, november)
-        assert fold.awaited_sha256 == two.sha256
+        assert fold.next_sha256 == two.sha256
         fold.schedule(one, november + 1)
-        assert fold.awaited_sha256 == one.sha256
+        assert fold.next_sha256 == one.sha256
         list(fold.add(Tick(december, 1_000, State.OFF, Supply.AC)))
         assert fold.site == one
 

@@ -174,7 +174,7 @@ def test_another_grain_neither_loses_nor_doubles_a_millisecond(stretches, start,
             fold, finished = Fold.from_json(fold.to_json(), Population(population), period)
             records += finished
         else:
-            records += fold.regrain(Population(population), period)
+            records += fold.change_grain(Population(population), period)
         for _ in range(ticks):
             records += fold.add(on(start, 30_000))
             start += 30_000
@@ -201,7 +201,7 @@ def test_a_change_of_grain_keeps_the_calendar_that_waits():
     fold = Fold(Population.SERVER, 300_000)
     list(fold.add(on(NOON, 10_000)))
     day = fold.schedule(SiteCalendar(DEFAULT_CALENDAR, "ab" * 32), NOON)
-    fold.regrain(Population.SERVER, HOUR)
+    fold.change_grain(Population.SERVER, HOUR)
     assert fold.schedule(SiteCalendar(DEFAULT_CALENDAR, "ab" * 32), NOON + 40 * DAY) == day
 
 
@@ -210,7 +210,7 @@ def test_a_clock_set_far_back_after_a_change_of_grain(days):
     """What was told at the former grain was told of another timeline: hours that are ticked now are filled up as whole ones."""
     fold = Fold(Population.SERVER, 300_000)
     list(fold.add(on(NOON, 10_000)))
-    fold.regrain(Population.SERVER, HOUR)
+    fold.change_grain(Population.SERVER, HOUR)
     back = NOON - days * DAY
     record, _ = fold_all(fold, [on(back, 10_000), on(back + HOUR, 10_000)])
     assert isinstance(record.period, ClockPeriod)

@@ -211,7 +211,7 @@ def test_another_population_cuts_windows_anew():
     """A server that becomes a workstation within the day keeps nothing of what a server may tell."""
     fold = Fold(Population.SERVER, 300_000, site(OpenSpan(WEDNESDAY, 12 * 60, 13 * 60)))
     list(fold.add(on(NOON)))
-    (server,) = fold.regrain(Population.WORKSTATION, HOUR)
+    (server,) = fold.change_grain(Population.WORKSTATION, HOUR)
     assert server.cells[ON_KEY].sums["update_window_milliseconds"] == 10_000
     (workstation,) = fold_all(fold, [on(NOON + 10_000)])
     assert "update_window_milliseconds" not in workstation.cells[ON_KEY].sums

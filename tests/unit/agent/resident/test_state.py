@@ -141,7 +141,7 @@ class Watched:
         """(whether the sign has to be written now, its reason) so much later."""
         self.clock.advance(milliseconds)
         self.clock.advance(asleep, asleep=True)
-        return self.watch.look(self.clock.now(), announced=announced), self.watch.why
+        return self.watch.update(self.clock.now(), announced=announced), self.watch.why
 
 
 def test_a_suspend_is_announced_slept_and_over():
@@ -290,18 +290,18 @@ def test_a_clock_set_forward_leaves_no_hole():
     now = 1_772_445_600_000
     line = Timeline()
     first = Tick(now, 10_000, State.ON_IDLE, Supply.AC)
-    assert line.continued(first) == ((first,), 0)
+    assert line.fill_hole(first) == ((first,), 0)
     later = Tick(now + 10_000 + 7_200_000, 10_000, State.ON_IDLE, Supply.AC)
-    assert line.continued(later) == (
+    assert line.fill_hole(later) == (
         (Tick(now + 10_000, 7_200_000, State.UNKNOWN, Supply.UNKNOWN), later),
         0,
     )
     back = Tick(now + 20_000, 10_000, State.ON_IDLE, Supply.AC)
-    assert line.continued(back) == ((back,), 0)
+    assert line.fill_hole(back) == ((back,), 0)
     far = Tick(now + 30_000 + LONGEST_RECONSTRUCTION_MILLISECONDS + 1, 10_000, State.ON_IDLE, Supply.AC)
-    assert line.continued(far) == ((far,), LONGEST_RECONSTRUCTION_MILLISECONDS + 1)
-    assert Timeline(5_000).continued(first) == ((first,), 0)
-    assert Timeline(now - 60_000).continued(first)[0][0].duration_milliseconds == 60_000
+    assert line.fill_hole(far) == ((far,), LONGEST_RECONSTRUCTION_MILLISECONDS + 1)
+    assert Timeline(5_000).fill_hole(first) == ((first,), 0)
+    assert Timeline(now - 60_000).fill_hole(first)[0][0].duration_milliseconds == 60_000
 
 
 def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
@@ -309,15 +309,15 @@ def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
     now = 1_750_000_000_000
     silence = Tick(now - 2, 1_500, State.UNKNOWN, Supply.AC)
     line = Timeline(now)
-    assert line.continued(silence) == (
+    assert line.fill_hole(silence) == (
         (silence._replace(start_unix_milliseconds=now, duration_milliseconds=1_498),),
         0,
     )
     measured = Tick(now + 1_498, 1_000, State.ON_IDLE, Supply.AC)
-    assert line.continued(measured) == ((measured,), 0)
-    assert Timeline(now).continued(Tick(now - 2, 2, State.UNKNOWN, Supply.AC)) == ((), 0)
+    assert line.fill_hole(measured) == ((measured,), 0)
+    assert Timeline(now).fill_hole(Tick(now - 2, 2, State.UNKNOWN, Supply.AC)) == ((), 0)
     back = Tick(now - 3_600_000, 1_500, State.UNKNOWN, Supply.AC)
-    assert Timeline(now).continued(back) == ((back,), 0)
+    assert Timeline(now).fill_hole(back) == ((back,), 0)
 
 
 def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
@@ -331,14 +331,14 @@ def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
         energies=(PointEnergy(PACKAGE, 77, 10_000),),
         gaps=(("nut_ups", 10_000), ("polled", 1_001)),
     )
-    ((shorter,), undated) = Timeline(now).continued(active)
+    ((shorter,), undated) = Timeline(now).fill_hole(active)
     assert (shorter.start_unix_milliseconds, shorter.duration_milliseconds, undated) == (now, 8_999, 0)
     assert shorter.energies == (PointEnergy(PACKAGE, 77, 8_999),)
     assert shorter.gaps == (("nut_ups", 8_999),)
     inside = active._replace(duration_milliseconds=1_000, gaps=(), energies=())
-    assert Timeline(now).continued(inside) == ((inside,), 0), "nothing that was measured goes"
+    assert Timeline(now).fill_hole(inside) == ((inside,), 0), "nothing that was measured goes"
     far = active._replace(start_unix_milliseconds=now - 2_001)
-    assert Timeline(now).continued(far) == ((far,), 0), "a clock set back is not mended"
+    assert Timeline(now).fill_hole(far) == ((far,), 0), "a clock set back is not mended"
 
 
 @pytest.mark.parametrize("ppm", [-50, -7, 30])
@@ -364,7 +364,7 @@ def test_clocks_that_drift_apart_cut_no_record_in_two(ppm, population):
         clock.set_wall(round(wall))
         load.use(60_000, (0.0, 0.0))
         for tick in ticker.tick()[1]:
-            for piece in line.continued(tick)[0]:
+            for piece in line.fill_hole(tick)[0]:
                 told += fold.add(piece)
     told += fold.flush()
     assert len({record.period for record in told}) == len(told)

@@ -245,7 +245,7 @@ class Settings:
 
     def look(self, boottime: int) -> list[str]:
         """Look again; what has been opened by now."""
-        self.opened = self.late.look(self.opened, self.ticker, boottime)
+        self.opened = self.late.retry_unavailable(self.opened, self.ticker, boottime)
         return [polled.source.name for polled in self.ticker.polled]
 
 
@@ -282,7 +282,7 @@ def test_a_virtual_machine_is_not_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(LinuxRapl, "open", lambda self: pytest.fail("asked"))
     late = LateSources(lambda: context(tmp_path, "kvm"))
     ticker = Ticker(FakeClock(), (), None, default_supply=Supply.AC, tick_milliseconds=10_000)
-    assert late.look(opened, ticker, MINUTE) == opened
+    assert late.retry_unavailable(opened, ticker, MINUTE) == opened
 
 
 class Defective:
@@ -314,7 +314,7 @@ def test_a_source_whose_open_has_a_defect_stops_nobody(tmp_path, monkeypatch):
     assert "list index out of range" in missing.reason
     late = LateSources(lambda: context(tmp_path))
     ticker = Ticker(FakeClock(), (), None, default_supply=Supply.AC, tick_milliseconds=10_000)
-    assert missing[:4] in [one[:4] for one in late.look(opened, ticker, MINUTE).unavailable]
+    assert missing[:4] in [one[:4] for one in late.retry_unavailable(opened, ticker, MINUTE).unavailable]
 
 
 _loaded = table._load_class

@@ -21,7 +21,7 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.polling.worker import PATIENT_ATTEMPTS, Worker
 from veilleuse.agent.resident.sender_child import Contacts
 from veilleuse.agent.sources.http_json import Endpoint, Exchange
-from veilleuse.agent.sources.nut_ups import Conversation
+from veilleuse.agent.sources.nut_ups import NutConnection
 from veilleuse.agent.spool.database import Bounds
 from veilleuse.agent.spool.recovery import open_spool
 from veilleuse.wire.vocabulary import Population
@@ -54,7 +54,7 @@ def _by_http() -> None:
 
 
 def _by_nut() -> None:
-    Conversation("127.0.0.1", 9, 1.0)
+    NutConnection("127.0.0.1", 9, 1.0)
 
 
 @pytest.mark.parametrize("reach", [_by_http, _by_nut])

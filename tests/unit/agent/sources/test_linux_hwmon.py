@@ -45,7 +45,7 @@ def values(source: LinuxHwmon) -> dict[str, int]:
     }
 
 
-UNKNOWN = "unknown: nobody can say what hangs on it"
+UNKNOWN = "unknown: it is not known what it feeds"
 RAPL = "mirror of the package that RAPL shows"
 
 

@@ -194,7 +194,7 @@ def test_every_zone_that_is_not_counted_has_its_reason(tmp_path):
     put(tmp_path, "class/powercap/dtpm:0/name", "soc")
     source, domains = opened(tmp_path)
     assert domains == ["package-0-die-0", "psys"]
-    unknown = "unknown: nobody can say what it counts"
+    unknown = "unknown: it is not known what it counts"
     assert dict(source.not_counted()) == {
         "dtpm:0 soc": unknown,
         "intel-rapl-mmio:0 package-0-die-0": "mirror of package-0-die-0 (intel-rapl:0)",

@@ -32,7 +32,7 @@ from veilleuse.agent.ports import Source
 from veilleuse.agent.sources import OpenedSource, Sources, polled_factory
 from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.nut_ups import NutUps
-from veilleuse.agent.sources.readings import unreached
+from veilleuse.agent.sources.readings import explain_network_error
 from veilleuse.agent.sources.redfish import Redfish
 from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.snmp_meter import SnmpMeter
@@ -58,8 +58,8 @@ STATUS_8 = Path(__file__).parents[3] / "fixtures" / "plugs" / "tasmota_status8.j
 )
 def test_the_network_s_errors_are_words_with_a_remedy(error, told):
     """No `[Errno 111]`: what it means, and what to do."""
-    assert told in unreached(error)
-    assert "Errno" not in unreached(error)
+    assert told in explain_network_error(error)
+    assert "Errno" not in explain_network_error(error)
 
 
 def opened(source: Source) -> Source:
@@ -73,7 +73,7 @@ def opened(source: Source) -> Source:
 def test_an_address_that_is_none_is_said_as_such(source, address):
     """All kinds of meters say it alike, before anything is asked; asking again is of no use."""
     name = source.name
-    with pytest.raises(SourceUnavailable, match=r"rack.* (is no address|has no possible port)") as caught:
+    with pytest.raises(SourceUnavailable, match=r"rack.* (is not an address|has no possible port)") as caught:
         source(context_of(name, address, profile="apc_ups")).open()
     assert (caught.value.word, caught.value.remedy) == ("no_device", "correct address in meters.toml")
 
@@ -81,7 +81,7 @@ def test_an_address_that_is_none_is_said_as_such(source, address):
 @pytest.mark.parametrize("factory", [ShellyPlug, TasmotaPlug])
 @pytest.mark.parametrize(
     ("secret", "told"),
-    [("", "wants credentials; set credentials_file"), ("a:b", "refuses the credentials; check")],
+    [("", "needs credentials; set credentials_file"), ("a:b", "refuses the credentials; check")],
 )
 def test_wrong_credentials_and_none_are_told_apart(tmp_path, factory, secret, told):
     """The remedies differ: write a file, or correct it."""
@@ -128,7 +128,7 @@ def test_a_meters_file_of_rubbish(tmp_path, content):
     """One line that names the file; nothing of a codec."""
     file = tmp_path / "meters.toml"
     file.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=rf"{file} is (no text|not TOML)") as caught:
+    with pytest.raises(ConfigurationError, match=rf"{file} is not (text|TOML)") as caught:
         read_meters(file, lambda source: {})
     assert "codec" not in str(caught.value)
 

@@ -19,7 +19,7 @@ from tests.support.peers import peer
 from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge
-from veilleuse.agent.sources.nut_ups import NutUps, quoted, words_of
+from veilleuse.agent.sources.nut_ups import NutUps, quote_word, words_of
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 WATTS = {"ups.realpower": "187.5", "ups.status": "OL"}
@@ -150,7 +150,7 @@ def test_a_driver_that_has_told_nothing_yet(upsd):
     """upsd says WAIT for a driver it has just found: failed now, and no worse variable is chosen for good."""
     upsd.variables = {"ups.status": "WAIT", "ups.load": "20", "ups.realpower.nominal": "800"}
     one = source(upsd)
-    with pytest.raises(ReadFailed, match="nothing yet"):
+    with pytest.raises(ReadFailed, match="no values yet"):
         one.open()
     upsd.variables |= {"ups.status": "OL", "ups.realpower": "187.5"}
     one.open()
@@ -277,14 +277,14 @@ def test_a_read_before_open_is_a_failure(upsd):
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40))
 def test_any_word_survives_quoting(word):
     """What is quoted is one word on the other side, unchanged."""
-    assert words_of(f"GET {quoted(word)} x") == ["GET", word, "x"]
+    assert words_of(f"GET {quote_word(word)} x") == ["GET", word, "x"]
 
 
 @pytest.mark.parametrize("word", ["rack\nFSD rack", "a\x00", "a\rb"])
 def test_a_word_cannot_be_a_second_command(word):
     """A line break in a name or a password never reaches the server: FSD would shut a room down."""
     with pytest.raises(ValueError, match="control character"):
-        quoted(word)
+        quote_word(word)
 
 
 def test_credentials_are_said_when_they_are_given(upsd, tmp_path):

@@ -308,7 +308,7 @@ NONSENSE = [
     (lambda asked: reply(302, headers={"Location": "http://192.0.2.1/status"}), "another host"),
     (lambda asked: reply(302, headers={"Location": "https://127.0.0.1/status"}), "https|another"),
     (lambda asked: reply(302, headers={"Location": asked.path}), "circles"),
-    (lambda asked: reply(302, headers={"Location": "ftp"}), "no path"),
+    (lambda asked: reply(302, headers={"Location": "ftp"}), "without a valid path"),
 ]
 
 

@@ -157,7 +157,7 @@ def test_absent_for_long_is_a_failure(seam):
     seam.clock.advance(59_000)
     assert seam.source.read() == ()
     seam.clock.advance(1_000)
-    with pytest.raises(ReadFailed, match=r"published\.json is not there: `veilleuse-agent poll`"):
+    with pytest.raises(ReadFailed, match=r"published\.json does not exist: `veilleuse-agent poll`"):
         seam.source.read()
 
 
@@ -166,7 +166,7 @@ def test_removed_while_it_is_read(seam):
     seam.publish(PowerGauge(BMC, 1))
     seam.source.open()
     seam.path.unlink()
-    with pytest.raises(ReadFailed, match="is not there"):
+    with pytest.raises(ReadFailed, match="does not exist"):
         seam.source.read()
 
 

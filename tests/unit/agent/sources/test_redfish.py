@@ -24,7 +24,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.redfish import Redfish
-from veilleuse.agent.sources.redfish_client import choose, measured
+from veilleuse.agent.sources.redfish_client import choose, read_power
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 ONE = "/redfish/v1/Chassis/1"
@@ -45,7 +45,7 @@ def watts(
     def fetch(path: str) -> Any:
         return resources.get(path)
 
-    power = measured(fetch, choose(fetch, wanted, controls, one_machine=one_machine))[0]
+    power = read_power(fetch, choose(fetch, wanted, controls, one_machine=one_machine))[0]
     return None if power is None else float(power)
 
 
@@ -93,7 +93,7 @@ def test_sleds_that_are_said_to_be_apart_are_added():
     [
         ("two_sleds", "", "holds 2 machines"),
         ("enclosure", "", "holds 2 machines"),
-        ("unexplained", "", "nothing says how they relate"),
+        ("unexplained", "", "does not show how they relate"),
         ("enclosure", "Enclosure,Node1", "would count twice"),
         ("enclosure", "Node9", "no chassis 'Node9'"),
         ("flat", "motherboard", "shows no power"),
@@ -136,10 +136,10 @@ def test_null_and_lies_are_missing(service, path, keys, value):
         place = place[key]
     place[keys[-1]] = value
     if value is None:
-        assert measured(resources.get, chosen)[0] is None
+        assert read_power(resources.get, chosen)[0] is None
     else:
         with pytest.raises(ReadFailed, match=r"not a number|negative"):
-            measured(resources.get, chosen)
+            read_power(resources.get, chosen)
 
 
 def test_a_null_gauge_leads_to_the_other_resource():
@@ -286,7 +286,7 @@ def test_a_busy_service_is_left_in_peace(tmp_path, authority, at_once, status, a
         with pytest.raises(ReadFailed, match="busy"):
             source.read()
         asked = len(device.asked)
-        with pytest.raises(ReadFailed, match="left in peace"):
+        with pytest.raises(ReadFailed, match="asked for a pause"):
             source.read()
         assert len(device.asked) == asked
 

@@ -227,7 +227,7 @@ def test_the_point_is_the_meters():
         ({"profile": "generic", "oid": GENERIC, "unit": "W", "scale": "0.0"}, "scale is"),
         ({"profile": "generic", "oid": GENERIC, "unit": "W", "kind": "bmc"}, "kind is"),
         ({"profile": "generic", "oid": GENERIC, "unit": "Wh", "counter_range": -1}, "counter_range is"),
-        ({"profile": "apc_ups", "address": "rack:161x"}, "is no address: host:port"),
+        ({"profile": "apc_ups", "address": "rack:161x"}, "is not an address: host:port"),
     ],
 )
 def test_wrong_settings_are_unavailable_with_a_remedy(options, what):

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What tells one Linux machine from another (host/hardware_ids/__init__.py): machine-id, the firmware's files, the disk of `/`, the first card."""
+"""Reads the ids of a Linux machine: machine-id, the firmware's files, the disk of `/`, the first card.
+
+The interface is described in host/hardware_ids/__init__.py.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid
 
 
 def hardware_ids(roots: Roots) -> dict[str, str]:
-    """As `hardware.hardware_ids`."""
+    """Implement `hardware.hardware_ids`."""
     dmi = roots.sysfs / "class/dmi/id"
     machine_id = _text(roots.machine_id)
     found = {
@@ -27,7 +30,7 @@ def hardware_ids(roots: Roots) -> dict[str, str]:
 
 
 def asset_numbers(roots: Roots) -> tuple[str | None, str | None]:
-    """As `hardware.asset_numbers`: both files are root's."""
+    """Implement `hardware.asset_numbers`: only root may read the two files."""
     dmi = roots.sysfs / "class/dmi/id"
     return normalise_serial(_text(dmi / "chassis_serial")), normalise_uuid(_text(dmi / "product_uuid"))
 
@@ -45,11 +48,12 @@ def _root_disk_serial(sysfs: Path) -> str:
 
 
 def _first_mac(sysfs: Path) -> str:
-    """Address of the physical interface with the lowest index, when it is the hardware's own."""
+    """Return the address of the first physical interface (lowest index), if the hardware set that address."""
     found = []
     for interface in _children(sysfs / "class/net"):
         index = _text(interface / "ifindex")
-        permanent = _text(interface / "addr_assign_type") == "0"  # kernel, sysfs-class-net
+        # 0: permanent address (kernel, sysfs-class-net)
+        permanent = _text(interface / "addr_assign_type") == "0"
         if permanent and index.isdigit() and (interface / "device").exists():
             found.append((int(index), _text(interface / "address")))
     return min(found)[1] if found else ""

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What tells one Mac from another: host/hardware_ids/__init__.py's two questions. Nothing read here leaves the machine as it is.
+"""Reads the ids of a Mac. They never leave the machine in clear. Never run on a Mac: docs/macos.md.
 
-`ioreg -c IOPlatformExpertDevice`: ioreg(8), Technical Note TN1103. Not the address of a network card: macOS may give a
-Wi-Fi card another one in each network. Never run on a Mac: docs/macos.md.
+The interface is described in host/hardware_ids/__init__.py. Source of `ioreg -c IOPlatformExpertDevice`:
+ioreg(8), Technical Note TN1103. The address of a network card is not used: macOS may give a Wi-Fi card
+another address in each network.
 """
 
 from __future__ import annotations
@@ -22,24 +23,27 @@ _SECONDS: Final = 5.0
 
 
 def hardware_ids(_roots: object, ask: Callable[[], bytes] | None = None) -> dict[str, str]:
-    """`hardware.hardware_ids`: of the logic board. A board that is replaced is another machine: it begins again, docs/macos.md."""
+    """Implement `hardware.hardware_ids` with the ids of the logic board.
+
+    A Mac with a new board is another machine and starts again: docs/macos.md.
+    """
     serial, hardware = asset_numbers(_roots, ask)
     found = {"smbios-uuid": hardware, "board-serial": serial}
     return {name: value for name, value in found.items() if value}
 
 
 def asset_numbers(_roots: object, ask: Callable[[], bytes] | None = None) -> tuple[str | None, str | None]:
-    """`hardware.asset_numbers`: (serial of the machine, UUID of its hardware), as inventories have them."""
+    """Implement `hardware.asset_numbers`: (machine serial, hardware UUID), as in inventories."""
     node = platform(ask or _ioreg)
-    return normalise_serial(_said(node, "IOPlatformSerialNumber")), normalise_uuid(
-        _said(node, "IOPlatformUUID")
+    return normalise_serial(_text_value(node, "IOPlatformSerialNumber")), normalise_uuid(
+        _text_value(node, "IOPlatformUUID")
     )
 
 
 def platform(ask: Callable[[], bytes]) -> Mapping[str, object]:
-    """The node; empty when ioreg says nothing, or nothing that is understood."""
+    """Return the platform's node; empty when ioreg gives nothing that can be parsed."""
     try:
-        told = plistlib.loads(ask(), fmt=plistlib.FMT_XML)
+        document = plistlib.loads(ask(), fmt=plistlib.FMT_XML)
     except (
         ReadFailed,
         ExpatError,
@@ -51,11 +55,11 @@ def platform(ask: Callable[[], bytes]) -> Mapping[str, object]:
         OverflowError,
     ):
         return {}
-    nodes = [node for node in told if isinstance(node, dict)] if isinstance(told, list) else []
+    nodes = [node for node in document if isinstance(node, dict)] if isinstance(document, list) else []
     return nodes[0] if nodes else {}
 
 
-def _said(node: Mapping[str, object], name: str) -> str:
+def _text_value(node: Mapping[str, object], name: str) -> str:
     value = node.get(name)
     return value if isinstance(value, str) else ""
 

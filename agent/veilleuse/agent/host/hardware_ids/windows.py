@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What tells one Windows machine from another (host/hardware_ids/__init__.py): the registry, the firmware's table, the disk of the system.
+"""Reads the ids of a Windows machine: the registry, the firmware's table, the disk of the system.
 
-No network card: without rights none says whether its address is the hardware's own, and docks change which comes first.
-Sources: Windows documentation, GetSystemFirmwareTable, STORAGE_DEVICE_DESCRIPTOR (winioctl.h); SMBIOS 3.7, types 1 to 3.
+The interface is described in host/hardware_ids/__init__.py. The network card is not used. An account without
+rights cannot know if the address is the hardware's own, and docks change which card comes first. Sources:
+Windows documentation, GetSystemFirmwareTable, STORAGE_DEVICE_DESCRIPTOR (winioctl.h); SMBIOS 3.7, types 1 to
+3.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ from veilleuse.agent.platforms.windows.system import table
 from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid
 
 MACHINE_GUID: Final = (r"SOFTWARE\Microsoft\Cryptography", "MachineGuid")
-"""Made when Windows is installed, and anew when an image is generalised (sysprep)."""
+"""Windows creates this value at installation, and again when an image is generalised (sysprep)."""
 SYSTEM_ROOT: Final = (r"SOFTWARE\Microsoft\Windows NT\CurrentVersion", "SystemRoot")
 STORAGE_QUERY_PROPERTY: Final = 0x2D1400
 _LARGEST_DESCRIPTOR_BYTES: Final = 1_024
 _SYSTEM, _BOARD, _CHASSIS = 1, 2, 3
 _SERIAL_OFFSET: Final = 7
-"""Of the number of the serial's text, in all three."""
+"""Offset of the number of the serial's text, in all three structures."""
 _UUID: Final = slice(8, 24)
 
 
 def hardware_ids(roots: Roots, calls: WindowsCallTable | None = None) -> dict[str, str]:
-    """As `hardware.hardware_ids`; `roots` is Linux'."""
+    """Implement `hardware.hardware_ids`; `roots` is used on Linux only."""
     calls = calls or table()
     firmware = _firmware(calls)
     found = {
@@ -44,7 +46,7 @@ def hardware_ids(roots: Roots, calls: WindowsCallTable | None = None) -> dict[st
 
 
 def asset_numbers(roots: Roots, calls: WindowsCallTable | None = None) -> tuple[str | None, str | None]:
-    """As `hardware.asset_numbers`; no right is needed for it here."""
+    """Implement `hardware.asset_numbers`; this needs no right on Windows."""
     firmware = _firmware(calls or table())
     return _serial(firmware, _CHASSIS), _uuid(firmware)
 
@@ -57,7 +59,7 @@ def _firmware(calls: WindowsCallTable) -> bytes:
 
 
 def _serial(firmware: bytes, kind: int) -> str | None:
-    """Of the first structure of that kind which has one."""
+    """Return the serial of the first structure of that kind which has one."""
     return next((serial for text in _texts(firmware, kind) if (serial := normalise_serial(text))), None)
 
 
@@ -69,7 +71,7 @@ def _texts(firmware: bytes, kind: int) -> Iterator[str]:
 
 
 def _uuid(firmware: bytes) -> str | None:
-    """Its first three fields are little-endian (SMBIOS 7.2.1), as Windows' own tools show it."""
+    """Return the UUID as Windows shows it: its first three fields are little-endian (SMBIOS 7.2.1)."""
     for one in structures(firmware):
         if one.kind == _SYSTEM and len(data := one.data[_UUID]) == 16:
             return normalise_uuid(str(uuid.UUID(bytes_le=data)))
@@ -77,7 +79,10 @@ def _uuid(firmware: bytes) -> str | None:
 
 
 def _system_disk_serial(calls: WindowsCallTable) -> str:
-    """Of the disk under the system's volume; empty where the volume is on several, or the disk has none."""
+    """Return the serial of the disk that holds the system's volume.
+
+    Empty when the volume is on several disks, or the disk has no serial.
+    """
     drive = str(calls.registry(*SYSTEM_ROOT) or "C:")
     try:
         handle = calls.open(rf"\\.\{drive[:2]}", read=False)
