@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.web --config FILE`: the web process, started by `veilleuse serve`. Exit codes 0, 1, 2."""
+"""`python -m veilleuse.collector.web --config FILE`: runs the web process.
+
+`veilleuse serve` starts it. Exit codes 0, 1, 2.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ log = logging.getLogger("veilleuse.collector.web")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. 0 = stopped as asked, 1 = cannot serve, 2 = wrong configuration."""
+    """Serve until SIGTERM or SIGINT.
+
+    Return 0 = stopped on request, 1 = cannot serve, 2 = bad configuration.
+    """
     return finish("veilleuse web", partial(_main, _parser().parse_args(arguments)))
 
 
@@ -67,10 +73,10 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
 
 def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
     configure(settings)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we log start and stop ourselves
     with ExitStack() as cleanup:
         open_store = partial(open_reader, settings.data_dir)
-        # Two, so that an answer of the API and the indicators' thread do not wait for each other.
+        # Two connections: an answer of the API and the indicators' thread must not wait for each other.
         store, api_store = cleanup.enter_context(open_store()), cleanup.enter_context(open_store())
         desk, admission = open_desk(settings, door, product_version(), api_store, open_store)
         indicators = MachineIndicators(settings, open_store, store.publications, publisher(settings))
@@ -96,11 +102,11 @@ def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
                 ws="none",
                 http=HastyProtocol,
                 timeout_keep_alive=5,
-                timeout_graceful_shutdown=1,  # `serve` waits 2 s before it kills
+                timeout_graceful_shutdown=1,  # seconds; `serve` kills after 2 s
                 h11_max_incomplete_event_size=16 * 1024,
             )
         )
-        # uvicorn raises the signal again once it has stopped: it must not end us before we have closed.
+        # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         indicators.start()
@@ -109,10 +115,13 @@ def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
 
 
 def _listen(door: MetricsAuth) -> socket.socket:
-    """A bound socket. Raises CollectorError with one line when the port is in use or the address is not ours."""
+    """Bind the socket.
+
+    Raises CollectorError with one line when the port is in use or the address is not this machine's.
+    """
     try:
         family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0]
-        # With its protocol: asyncio sets TCP_NODELAY on connections of such a socket alone.
+        # Set the protocol: asyncio sets TCP_NODELAY only on connections of such a socket.
         listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it

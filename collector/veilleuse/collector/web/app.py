@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The Starlette application: routes, headers, clean errors. It only reads, on one thread with one connection."""
+"""Builds the Starlette application: routes, headers, error pages.
+
+It only reads, on one thread and connection.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 
 @dataclass(slots=True)
 class Outlets:
-    """What the handlers share."""
+    """Objects that the handlers share."""
 
     outlook: SnapshotCache
     settings: CollectorSettings
@@ -55,7 +58,7 @@ class Outlets:
     metrics: MetricsWriter
 
     async def look(self) -> Snapshot:
-        """In the reading thread."""
+        """Take a snapshot in the reading thread."""
         return await asyncio.get_running_loop().run_in_executor(self.reading, self.outlook.look)
 
 
@@ -67,7 +70,7 @@ def make_app(
     desk: ApiContext | None = None,
     admission: AccessControl | None = None,
 ) -> ASGIApp:
-    """The whole application, closed by `door` and by `admission`'s accounts. `desk` None: without /api."""
+    """Build the application, protected by `door` and the accounts of `admission`. No /api without `desk`."""
     outlets = Outlets(
         outlook,
         settings,
@@ -94,7 +97,7 @@ def make_app(
             Exception: _failed(outlets),
         },
     )
-    app.router.redirect_slashes = False  # behind a proxy it would lead out of TLS, the token with it
+    app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
     return SecurityMiddleware(app, door, outlets.metrics.durations, _error_page(outlets), admission)
 
 
@@ -103,7 +106,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def _first(outlets: Outlets) -> Handler:
     async def first(request: Request) -> Response:
-        """The day's energy and states."""
+        """Answer the first page: the day's energy and states."""
         look = await outlets.look()
         w = _words(request)
         return _html(
@@ -122,7 +125,7 @@ def _first(outlets: Outlets) -> Handler:
 
 def _api(outlets: Outlets) -> Handler:
     async def api(request: Request) -> Response:
-        """What programs may ask, in words."""
+        """Answer the page /api, which describes the API for people."""
         w = _words(request)
         return _html(
             outlets, "api.html", w, page=api_page(w), here="/api", k=outlets.settings.reporting.k_anonymity
@@ -133,7 +136,7 @@ def _api(outlets: Outlets) -> Handler:
 
 def _metrics(outlets: Outlets) -> Handler:
     async def metrics(request: Request) -> Response:
-        """The catalogue, then this process."""
+        """Answer the catalogue's metrics, then those of this process."""
         accept, began = request.headers.get("accept", ""), time.perf_counter()
         loop = asyncio.get_running_loop()
         text, content_type = await loop.run_in_executor(outlets.reading, outlets.metrics.write, accept, began)
@@ -144,7 +147,7 @@ def _metrics(outlets: Outlets) -> Handler:
 
 def _hosts_metrics(outlets: Outlets) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
-        """Servers, one by one."""
+        """Answer the metrics of single servers."""
         look = await outlets.look()
         return Response(hosts_exposition(look).text(c.PER_HOST), media_type=CONTENT_TYPE)
 
@@ -153,7 +156,7 @@ def _hosts_metrics(outlets: Outlets) -> Handler:
 
 def _healthz(outlets: Outlets) -> Handler:
     async def healthz(_request: Request) -> Response:
-        """Whether the store can be read."""
+        """Answer 200 when the store can be read."""
         try:
             await outlets.look()
         except CollectorError as error:
@@ -188,7 +191,7 @@ def _words(request: Request) -> Words:
 
 
 def choose_language(asked: str | None, accept_language: str) -> str:
-    """`?lang=` if known, else the best of Accept-Language, else French."""
+    """Return the language of `?lang=` if known, else the best of Accept-Language, else French."""
     if asked in LANGUAGES:
         return asked
     best, best_quality = LANGUAGES[0], 0.0
@@ -241,7 +244,7 @@ def _http_error(outlets: Outlets) -> Callable[[Request, Exception], Response]:
         code = error.status_code if isinstance(error, HTTPException) else 500
         response = page(request, code)
         if isinstance(error, HTTPException) and error.headers:
-            response.headers.update(error.headers)  # Allow, on 405
+            response.headers.update(error.headers)  # Allow, for 405
         return response
 
     return handle

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What stands before every route: the Host header and who may pass; and after it: the security headers and the duration."""
+"""Checks the Host header and access before every route; adds security headers and durations after it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ HEADERS: Final = (
 )
 
 ErrorPage = Callable[[Request, int], Response]
-"""The page of a status code, in the reader's language."""
+"""Builds the page of a status code, in the reader's language."""
 
 
 class SecurityMiddleware:
-    """Before every route: the Host header, who may pass; after it: the security headers and the duration."""
+    """Checks requests before every route, then adds the security headers and observes the duration."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class SecurityMiddleware:
         page: ErrorPage,
         admission: AccessControl | None = None,
     ) -> None:
-        """`admission` None: there are no accounts."""
+        """Take the access rules; without `admission` there are no accounts."""
         self._app = app
         self._door = door
         self._admission = admission or AccessControl(door)
@@ -63,11 +63,11 @@ class SecurityMiddleware:
 
     @property
     def application(self) -> Starlette:
-        """What is behind it."""
+        """Return the wrapped application."""
         return self._app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle one ASGI request."""
         if scope["type"] != "http":
             return
         began, status = time.perf_counter(), 500
@@ -87,10 +87,10 @@ class SecurityMiddleware:
             self._durations.labels(route, str(status)).observe(time.perf_counter() - began)
 
     async def _refuse(self, request: Request) -> Response | None:
-        """None: they may pass."""
+        """Return the error page of a refused request; None when it may pass."""
         if not self._door.knows_host(request.headers.get("host", "")):
             return self._page(request, 400)
-        route = self._route(request.scope["path"])  # what the router goes by, whatever the Host header is
+        route = self._route(request.scope["path"])  # the router's path, whatever the Host header is
         guard = NOWHERE if route == c.OTHER else GUARDS.get(route, UNNAMED)
         if guard is Guard.OPEN:
             return None
@@ -114,7 +114,7 @@ class SecurityMiddleware:
         return response
 
     def _route(self, path: str) -> str:
-        """A label from our own list, whatever was asked for."""
+        """Return the route's label, from our own closed list whatever the path is."""
         if path.startswith("/static/"):
             return "/static/{name}"
         return path if path in self._routes else c.OTHER

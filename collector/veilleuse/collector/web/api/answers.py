@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A question of an account → the Document that answers it. The one place of the API that knows how figures are made."""
+"""Builds the Document that answers an account's query: the only module of the API that computes figures."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 def fleet_document(
     reader: BoundedReader, open_store: OpenReadStore, settings: CollectorSettings, asked: ApiQuery
 ) -> Document:
-    """As `veilleuse report emissions` gives it. Inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone."""
+    """Build the figures of `veilleuse report emissions`.
+
+    Call it inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone.
+    """
     reporting = settings.reporting
     question = YearQuestion(asked.first, asked.end, asked.dimensions, reporting.k_anonymity, today())
     with open_store() as store:
@@ -65,13 +68,15 @@ def fleet_document(
 
 
 def _bare(row: Row) -> Row:
-    """Without its texts for people, which neither JSON nor CSV holds."""
+    """Remove a row's texts for people, which neither JSON nor CSV has."""
     return {name: value for name, value in row.items() if name != SHOWN}
 
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """Months of machines; the clock is looked at between two rows, since most of a report's time is ours and not SQLite's."""
+    """Months of machines, with a time check between two rows: Python takes most of a report's time, not
+    SQLite.
+    """
 
     periods: PeriodReader
     check_time: Callable[[], None]
@@ -81,7 +86,7 @@ class _Watched:
         yield from self._in_time(self.periods.host_periods(first, end))
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """Likewise."""
+        """See ports.PeriodReader. Raises QueryTooSlow."""
         yield from self._in_time(self.periods.host_months(first, end))
 
     def _in_time(self, rows: Iterator[HostPeriod]) -> Iterator[HostPeriod]:
@@ -98,7 +103,7 @@ OBSERVED_NOTES: Final = (
     "kwh_total = measured + modelled, exactly, in millijoules. Coverage is observed over the time of enrolled machines, up to today.",
     "95 % intervals on the log scale hold models and, for emissions, the factor; no sampling, since nothing is extrapolated.",
 )
-"""In the place of NOT_OF_SUMS."""
+"""Assumptions that replace those of NOT_OF_SUMS."""
 NOT_OF_SUMS: Final = (
     "kwh_total = ",
     "Imputed: ",
@@ -109,7 +114,7 @@ NOT_OF_SUMS: Final = (
     "95 % intervals ",
     "Rows of one period ",
 )
-"""How the report's assumptions begin that are of the fleet's figure alone."""
+"""First words of the report's assumptions that hold only for the fleet's figure."""
 READERS_NOTES: Final = (
     "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
@@ -126,7 +131,7 @@ READERS_NOTES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Groups of an answer; `whole`: the same under the periods of the totals."""
+    """Groups of an answer; `whole` holds the same groups over the periods of the totals."""
 
     rows: tuple[Group, ...]
     whole: tuple[Group, ...]
@@ -135,7 +140,7 @@ class _Answer:
 
 
 class Figures:
-    """Makes answers. Safe from any thread."""
+    """Builds answers. Thread-safe."""
 
     def __init__(
         self,
@@ -147,7 +152,11 @@ class Figures:
         publish: Publish,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`open_store`: for one answer; `book`: the factors as they are now; `publish`: to the running collector; `clock`: Unix seconds."""
+        """Take the sources of the figures.
+
+        `open_store` opens the store for one answer; `book` returns the current factors; `publish` sends a
+        month to the running collector; `clock`: Unix seconds.
+        """
         self._reader = reader
         self._open_store = open_store
         self._settings = settings
@@ -156,8 +165,10 @@ class Figures:
         self._releases = Releases(reader, settings, published, publish, clock)
 
     def document(self, asked: ApiQuery, account: Account) -> Document:
-        """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, AdminError when a month cannot be published,
-        what the store raises."""
+        """Build the whole answer, before it is cut into pages.
+
+        Raises QueryTooSlow, UnknownZone, the store's errors, and AdminError when a month cannot be published.
+        """
         if asked.kind is ResourceKind.FACTORS:
             return self._factors(asked)
         today = datetime.fromtimestamp(self._clock(), UTC).date()
@@ -178,7 +189,7 @@ class Figures:
             return self._emissions(asked.kind, answer, head)
 
     def _fleet(self, asked: ApiQuery, account: Account) -> Document:
-        """The fleet's figure, as `veilleuse report emissions` gives it: an administrator may read all of it."""
+        """Build the fleet's figure of `veilleuse report emissions`: an administrator may read all of it."""
         document = fleet_document(self._reader, self._open_store, self._settings, asked)
         told = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
         return _cut(replace(document, head=told), asked.kind)
@@ -196,12 +207,12 @@ class Figures:
         )
 
     def _gathered(self, asked: ApiQuery) -> _Answer:
-        """Any period and grouping, the rule within."""
+        """Sum any period and grouping, under the disclosure rule."""
         found = gather_kept(self._reader, Periods(self._reader), self._question(asked))
         return _Answer(found.groups, found.groups, [withheld_row(key) for key in found.withheld])
 
     def _released(self, asked: ApiQuery, account: Account) -> _Answer:
-        """Machines that are nobody's as asked; the others from the release."""
+        """Sum servers as asked; other machines come from the release."""
         hosts = self._reader.hosts()
         live = self._gather_exempt(asked, account, hosts)
         ruled = under_the_rule(hosts)
@@ -229,7 +240,9 @@ class Figures:
     def _months(
         self, parts: Iterable[Slice], may_compute: bool, entities: Collection[str], seen: list[MonthStatus]
     ) -> Iterator[Month]:
-        """One after the other, as they are released, and each noted in `seen`: a year of thousands of groups is 500 MiB."""
+        """Yield the months one by one and append each status to `seen`: a year of thousands of groups is 500
+        MiB.
+        """
         for part in parts:
             month = self._releases.month(part, may_compute=may_compute)
             if month is not None:
@@ -237,7 +250,7 @@ class Figures:
                 yield month
 
     def _closed_years(self) -> frozenset[int]:
-        """Definitively: what is kept of them is the whole year's, and an administrator's to read."""
+        """Return definitively closed years: their statistics cover whole years, for administrators only."""
         with self._open_store() as store:
             return store.closings.definitive_years()
 
@@ -247,7 +260,7 @@ class Figures:
             for host in hosts
             if host.population in EXEMPT and is_within(host.org_entity, account.entities)
         ]
-        # Without any, gather would read all rows of the others for nothing.
+        # Without hosts, gather would read all rows of the others for nothing.
         return gather(self._reader, self._question(asked), mine) if mine else ObservedGroups((), ())
 
     # --- documents
@@ -281,7 +294,7 @@ class Figures:
             and (asked.year is None or factor.valid_from.year <= asked.year <= factor.valid_to.year)
         ]
         if zone is not None and not any(factor.zone == zone for factor in book.factors()):
-            book.zone_of(zone)  # raises UnknownZone, which names the nearest
+            book.zone_of(zone)  # raises UnknownZone, which names the nearest zone
         return Document(
             head={"kind": "factors", "zone": zone, "year": asked.year},
             columns=tuple(FACTOR_COLUMNS),
@@ -300,7 +313,7 @@ class Figures:
             "figures": Extent.OBSERVED.value,
         }
         if account.role is Role.ADMIN:
-            # Of all machines, as of now: a reader could see by them when one machine called.
+            # These count all machines, live: they would reveal to a reader when one machine connected.
             head["periods_not_derived"] = self._reader.dirty_count()
             last = asked.end - timedelta(days=1)
             balance = self._reader.balance(asked.first, last, by_hour=False)
@@ -312,7 +325,7 @@ class Figures:
 
 
 def _cut(document: Document, kind: ResourceKind) -> Document:
-    """The columns and tables of a kind."""
+    """Keep the columns and tables of a kind."""
     if kind is ResourceKind.EMISSIONS:
         return document
     resource = BY_KIND[kind]
@@ -329,7 +342,7 @@ def _cut(document: Document, kind: ResourceKind) -> Document:
 
 
 def _without_screens(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """As a question without `screens` has them: screens have no state, and no indicator counts them."""
+    """Remove screens: screens have no state, and no indicator counts them."""
     return tuple(
         Group(
             group.key,
@@ -373,7 +386,7 @@ def _factor(book: FactorBook, factor: Factor) -> Row:
 
 
 def _order(group: Group) -> tuple[date, str, str, str, str, str, bool, bool, date]:
-    """As gather sorts, then by the end of the period."""
+    """Return a group's sort key: the order of gather, then the end of the period."""
     key = group.key
     words = (key.entity or "", key.site or "", key.population.value, key.device_class or "", key.zone)
     return (key.period_from, *words, key.memo, key.autres, key.period_to)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The routes of /api/v1 as Starlette knows them. Nothing is answered before it is noted in the access journal."""
+"""Handles the routes of /api/v1. Every access is logged in the access journal before its answer is sent."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ log = logging.getLogger(__name__)
 
 KEPT_ANSWERS: Final = 8
 KEPT_ROWS: Final = 100_000
-"""Of all kept answers together: some 4 kB each."""
+"""Most rows of all cached answers together, about 4 kB each."""
 KEEP_SECONDS: Final = 60.0
-"""An answer is kept for so long, so that its pages are cut from one."""
+"""Seconds that an answer is cached, so that its pages are cut from one answer."""
 PRIVATE: Final = "private, no-store"
 REVALIDATE: Final = "private, no-cache"
 
 NoteAccess = Callable[[int, str, str, int, int], None]
-"""(account_id, route, query, status, rows) → the access journal. Raises AdminError."""
+"""Writes (account_id, route, query, status, rows) to the access journal. Raises AdminError."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ApiContext:
-    """What the handlers of /api/v1 share."""
+    """State that the handlers of /api/v1 share."""
 
     def __init__(
         self, figures: Figures, settings: CollectorSettings, version: str, note_access: NoteAccess
@@ -63,13 +63,13 @@ class ApiContext:
         self._description = json.dumps(description(version), ensure_ascii=False, indent=1).encode()
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         found = [Route(resource.path, self._handler(resource)) for resource in RESOURCES]
         return [*found, Route(DESCRIPTION, self._describe)]
 
     def _handler(self, resource: Resource) -> Handler:
         async def handle(request: Request) -> Response:
-            """One resource."""
+            """Answer one resource."""
             try:
                 return await self._answer(resource, request)
             except Problem as problem:
@@ -78,12 +78,12 @@ class ApiContext:
         return handle
 
     async def _describe(self, request: Request) -> Response:
-        """What there is, for programs."""
+        """Answer the OpenAPI description."""
         return _with_tag(request, self._description, "application/json", {})
 
     async def _answer(self, resource: Resource, request: Request) -> Response:
         account = caller_of(request).account
-        if account is None:  # the gate lets nobody else through
+        if account is None:  # the middleware refuses everybody else
             raise Problem(401, "no_token", "no good token came with the request")
         self._rate.count(account)
         question = asked(resource, request.query_params.multi_items(), request.headers.get("accept"))
@@ -91,14 +91,14 @@ class ApiContext:
             document = await self._document(question, account)
             page = page_of(with_withheld(document) if question.form == "csv" else document, question)
             body = await self._worked(lambda: renderer(question.form)(page.document))
-        except Problem as problem:  # that there is no answer tells something too
+        except Problem as problem:  # a missing answer reveals something too
             await self._noted(account, resource, question, problem.status, 0)
             raise
         await self._noted(account, resource, question, 200, page.rows)
         return self._response(request, question, page, body)
 
     async def _document(self, question: ApiQuery, account: Account) -> Document:
-        """Of a moment ago, or made now in this account's turn."""
+        """Return the cached answer, or build it in this account's turn."""
         key = (account.account_id, *question.what)
         async with self._turns.turn(account):
             kept = self._kept.get(key)
@@ -109,7 +109,7 @@ class ApiContext:
             return document
 
     def _keep(self, key: tuple[Any, ...], document: Document) -> None:
-        """The newest in any case; of those before it what is fresh and fits."""
+        """Cache the newest answer always, and earlier ones while fresh and within the limits."""
         now = time.monotonic()
         for old in [one for one, (then, _) in self._kept.items() if now - then >= KEEP_SECONDS]:
             del self._kept[old]
@@ -121,7 +121,7 @@ class ApiContext:
             self._kept.popitem(last=False)
 
     async def _worked(self, job: Callable[[], Any]) -> Any:
-        """In a thread of its own; what it raises, as a problem."""
+        """Run a job in a thread of the executor; its errors become a Problem."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._working, job)
         except QueryTooSlow as error:
@@ -155,7 +155,7 @@ class ApiContext:
     async def _noted(
         self, account: Account, resource: Resource, question: ApiQuery, status: int, rows: int
     ) -> None:
-        """Raises Problem: no access without its line."""
+        """Log an access. Raises Problem when it cannot be written: no answer without its journal entry."""
         loop = asyncio.get_running_loop()
         line = (account.account_id, resource.path, question.query(), status, rows)
         try:
@@ -177,7 +177,7 @@ class ApiContext:
             "x-total-count": str(page.total),
             "vary": "Accept, Authorization",
         }
-        if question.kind is ResourceKind.FACTORS:  # published tables: nothing of anybody
+        if question.kind is ResourceKind.FACTORS:  # published tables, no personal data
             return _with_tag(request, body, MEDIA_TYPES[question.form], headers)
         headers["cache-control"] = PRIVATE
         return Response(body, 200, headers, media_type=MEDIA_TYPES[question.form])
@@ -188,12 +188,12 @@ def _rows(document: Document) -> int:
 
 
 def _of_parameters(text: str) -> str:
-    """What the commands say of their options, of the query's parameters of the same names."""
+    """Replace the commands' option names in a text by the query's parameter names."""
     return re.sub("--([a-z-]+)", lambda match: match[1].replace("-", "_"), text)
 
 
 def _with_tag(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:
-    """With a strong ETag: 304 when the client has it already."""
+    """Build the response with a strong ETag; 304 when the client has this body already."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {**headers, "etag": tag, "cache-control": REVALIDATE}
     known = [word.strip().removeprefix("W/") for word in request.headers.get("if-none-match", "").split(",")]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One page of a Document, and the headers that lead to the others (pure)."""
+"""Cuts one page from a Document, and builds the headers that link to the other pages (pure)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ WHY: Final = ("reason", "released_on")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A cut of an answer."""
+    """One page of an answer."""
 
     document: Document
-    """Its tabular tables hold this page's rows; the others are whole on every page."""
+    """Its tabular tables hold this page's rows; all other tables are complete on every page."""
     rows: int
-    """On this page."""
+    """Rows on this page."""
     total: int
-    """Rows of the whole answer: all tabular tables, one after the other."""
+    """Rows of the whole answer, over all tabular tables."""
     pages: int
     """At least 1."""
 
     def links(self, asked: ApiQuery, path: str) -> str:
-        """The header Link, RFC 8288: first, prev, next and last, where there are."""
+        """Return the header Link (RFC 8288): first, prev, next and last, where they exist."""
         wanted = {
             "first": 1,
             "prev": asked.page - 1 if asked.page > 1 else None,
@@ -42,7 +42,7 @@ class Page:
 
 
 def with_withheld(document: Document) -> Document:
-    """The same with what the answer lacks among its rows, of level `withheld`: a CSV has no other place for it."""
+    """Add the withheld groups as rows of level `withheld`: a CSV has no other place for them."""
     lacks = [{**row, "level": "withheld"} for row in document.tables.get("withheld", ())]
     if not lacks:
         return document
@@ -54,7 +54,7 @@ def with_withheld(document: Document) -> Document:
 
 
 def page_of(document: Document, asked: ApiQuery) -> Page:
-    """The page that was asked for; says in the head which it is. Raises Problem: there is no such page."""
+    """Return the page of the query, with its number in the head. Raises Problem when it does not exist."""
     lines: list[tuple[str, Row]] = [
         (table, row) for table in document.tabular for row in document.tables[table]
     ]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Puts /api together over a data directory: read-only connections of its own, and the way to the journal's writer."""
+"""Builds the objects of /api: its read-only connections, and its way to write to the access journal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from veilleuse.collector.web.publications import Publish
 def open_desk(
     settings: CollectorSettings, door: MetricsAuth, version: str, store: ReadStore, open_store: OpenReadStore
 ) -> tuple[ApiContext, AccessControl]:
-    """Both sides of /api. `store`: of its own, as long as it runs; `open_store`: for one answer. Raises DataDirectoryError, StoreTooNew,
-    StoreDamaged."""
+    """Build the handlers and the access control of /api.
+
+    `store` stays open as long as /api runs; `open_store` opens one for one answer. Raises DataDirectoryError,
+    StoreTooNew, StoreDamaged.
+    """
     reader = store.bounded
 
     def note_access(account_id: int, route: str, query: str, status: int, rows: int) -> None:
@@ -53,7 +56,11 @@ def open_desk(
 
 
 def publisher(settings: CollectorSettings) -> Publish:
-    """The way to the running collector: the content in pieces, then what it is of. Until then nothing is kept."""
+    """Return a function that sends a publication to the running collector: its content in pieces, then its
+    key.
+
+    The collector stores nothing before the key.
+    """
 
     def publish(one: Publication) -> None:
         content = one.content.encode()
@@ -78,7 +85,7 @@ def publisher(settings: CollectorSettings) -> Publish:
 
 
 def _told(settings: CollectorSettings, operation: str, **arguments: Any) -> None:
-    """To the running collector, which alone writes. Raises AdminError, whatever it answered."""
+    """Send one operation to the running collector, the only writer. Raises AdminError for any refusal."""
     try:
         ask(settings.data_dir, operation, **arguments)
     except UsageError as error:

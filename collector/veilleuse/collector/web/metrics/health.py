@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Health of the agents and of the collector, as samples. Summaries per population, never per host."""
+"""Exports the health of agents and of the collector. Summaries per population, never per host."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COUNTERS: Final = (
     ("jobs", c.JOBS),
 )
 _CALLS: Final = frozenset({"pushes", "records", "hellos", "renewals", "enrolments", "copies", "jobs"})
-"""Moved by calls that go well; the others say that something is wrong."""
+"""Counters that successful calls increase; the other counters report faults."""
 _FROM_THE_START: Final[dict[str, tuple[str, ...]]] = {
     "pushes": tuple(result.value for result in AppendResult),
     "records": ("duplicate", "replayed", "stored"),
@@ -49,14 +49,20 @@ _FROM_THE_START: Final[dict[str, tuple[str, ...]]] = {
     "collector_behind": ("certificate",),
     "store_errors": ("damaged", "failing", "full", "lost"),
 }
-"""Labels that count from 0: an alert sees an increase only between two samples, so that a first one would pass unseen."""
+"""Labels exported from 0 on, by counter.
+
+An alert sees an increase only between two samples, so it would miss a first sample above 0.
+"""
 MAXIMUM_LABELS: Final = 96
-"""Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
+"""Most labels of one collector counter; the rest is summed as `other`. Its closed lists are shorter."""
 
 
 def add_agents(out: Exposition, look: Snapshot) -> None:
-    """What agents say of themselves, of servers. Of populations under the k rule only how many there are, and how many are silent, as at
-    the first look of the day: whatever else moves when one of them calls would tell at which scrape it did."""
+    """Add the samples of agents: servers in full; of populations under the k rule only two counts.
+
+    The two are the number of hosts and of silent hosts, from the first snapshot of the day. Any live value
+    would reveal the scrape at which a PC connected.
+    """
     fleet, day_start = look.fleet, look.day_start
     statuses = Counter(
         (host.population.value, host.status.value)
@@ -86,7 +92,10 @@ def add_agents(out: Exposition, look: Snapshot) -> None:
 
 
 def _silence(out: Exposition, look: Snapshot) -> None:
-    """As the page and `doctor` say it; nothing of a population that cannot be judged now."""
+    """Add the silence level that the page and `doctor` show.
+
+    Populations that cannot be judged now have no sample.
+    """
     for one in look.silence:
         if one.level is not SilenceLevel.WAITING:
             out.add(c.SILENT, (one.population.value,), one.silent)
@@ -153,7 +162,7 @@ def _sources(out: Exposition, servers: Iterable[Host]) -> None:
             if source.unavailable is not None:
                 found[name, "unavailable"] += 1
                 continue
-            # One source of one host may have both: it was read, and some reads failed.
+            # One source of one host may have both: some reads succeeded and some failed.
             found[name, "success"] += source.successes > 0
             found[name, "failure"] += source.failures > 0
     for labels, number in sorted(found.items()):
@@ -161,8 +170,11 @@ def _sources(out: Exposition, servers: Iterable[Host]) -> None:
 
 
 def add_collector(out: Exposition, look: Snapshot, k: int) -> None:
-    """The receiving process as it says itself, and the store as it is on disk. Where fewer than k PCs are enrolled, what each of their calls
-    moves is as at the first look of the day: live, it would tell when one of a few people's machines was on (docs/privacy.md)."""
+    """Add the samples of the receiving process and of the store's disk usage.
+
+    Where fewer than k PCs are enrolled, values that each call changes come from the first snapshot of the
+    day. Live values would reveal when one of few people's machines was on (docs/privacy.md).
+    """
     few = look.pcs_are_few(k)
     seen, calls = (look.day_start, look.day_health) if few else (look.fleet, look.health)
     disk = look.day_disk if few else look.disk

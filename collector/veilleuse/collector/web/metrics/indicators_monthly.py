@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The released month of PCs, and I3 to I8, for the outlets: worked out in a thread of their own, since a month and 180 days of load are too
-much for a scrape.
+"""Computes the released month of PCs and I3 to I8 in a background thread.
 
-Servers' once a civil day. Of populations under the k rule the month that the API answers from, and beside it I3 to I5 of the machines that
-it shows, published once (docs/api.md): a plan that changed or a late machine must not show as the difference of two looks.
+A month of energy and 180 days of load are too much work for a scrape. Servers' indicators are computed once
+a civil day. Populations under the k rule are shown from the month that the API answers from. I3 to I5 of the
+machines in that month are published once beside it (docs/api.md). So a changed power plan or a late machine
+never shows as the difference of two snapshots.
 """
 
 from __future__ import annotations
@@ -53,22 +54,25 @@ from veilleuse.wire.vocabulary import Population
 
 
 class MachineFigure(NamedTuple):
-    """One indicator of one population's machines, physical or virtual, and when it is of."""
+    """One indicator of one population's machines, physical or virtual, with its dates."""
 
     found: GroupFigure
     month: date
-    """First day of the last closed month: I4 and I5 are of it."""
+    """First day of the last closed month: period of I4 and I5."""
     until: date
-    """Exclusive. Loads of servers are of the days before, power plans as said by then."""
+    """Exclusive end of the days of server loads; power plans are those reported before it."""
 
 
 def encoded(figures: Sequence[MachineFigure]) -> dict[str, Any]:
-    """Ready for JSON. Raises ValueError for a figure of anything but a population's whole month, or with the machines behind it."""
+    """Encode the figures for JSON.
+
+    Raises ValueError for a figure that is not of a population's whole month, or that holds its machines.
+    """
     return {"figures": [_told(one) for one in figures]}
 
 
 def decoded(content: Mapping[str, Any], first: date, end: date) -> tuple[MachineFigure, ...]:
-    """What was encoded. Raises ValueError, KeyError, TypeError."""
+    """Decode what `encoded` returned. Raises ValueError, KeyError, TypeError."""
     return tuple(MachineFigure(_found(one, first, end), first, end) for one in content["figures"])
 
 
@@ -133,27 +137,30 @@ def _number(value: Any) -> Any:
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 60.0
-"""How often the thread asks whether a new day or month is due."""
+"""Seconds between two checks of the thread for a new day or month."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """What one computation is of."""
+    """Populations and dates of one computation."""
 
     exempt: bool
-    """Servers; else populations under the rule."""
+    """True for servers, False for populations under the k rule."""
     month: date
     end: date
-    """Of the month, exclusive."""
+    """Exclusive end of the month."""
     until: date
 
     def has(self, host: Host) -> bool:
-        """Whether a host is of these populations."""
+        """Return true when a host is of these populations."""
         return (host.population in EXEMPT) is self.exempt
 
 
 class MachineIndicators:
-    """Works them out and keeps them. `machine_figures` never waits; `start` and `stop` are for the service, `refresh` for tests."""
+    """Computes the monthly indicators and caches them. `machine_figures` never waits.
+
+    The service calls `start` and `stop`; tests call `refresh`.
+    """
 
     def __init__(
         self,
@@ -164,7 +171,7 @@ class MachineIndicators:
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        """`open_store`: for one look; `clock`: Unix seconds. Nothing is read yet."""
+        """Read nothing yet. `open_store` opens the store for one computation; `clock`: Unix seconds."""
         self._settings = settings
         self._open_store = open_store
         self._clock = clock
@@ -179,19 +186,22 @@ class MachineIndicators:
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
 
     def machine_figures(self) -> tuple[MachineFigure, ...]:
-        """The newest; none until they were first worked out, and none while they cannot be."""
+        """Return the newest figures; empty before the first computation and while it fails."""
         return self._shown
 
     def month(self) -> MonthView | None:
-        """The newest released one; None until there is one. Never waits."""
+        """Return the newest released month; None until there is one. Never waits."""
         return self._month
 
     def is_of_older_rule(self) -> bool:
-        """Whether the newest month is there, and not shown: it was published under a smaller k or in an older format. Never waits."""
+        """Return true when the newest month was published under a smaller k or in an older format.
+
+        Such a month is not shown. Never waits.
+        """
         return self._is_of_older_rule
 
     def refresh(self) -> None:
-        """Work out what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
+        """Compute what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
         today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
         servers, others = _due(today)
         self._kept = {servers: self._kept[servers] if servers in self._kept else self._worked_out(servers)}
@@ -208,7 +218,7 @@ class MachineIndicators:
         self._shown = (*self._kept[servers], *figures)
 
     def _released(self, due: _Due, today: date) -> Month | None:
-        """As published; None as long as it cannot be."""
+        """Return the published month; None as long as it cannot be published."""
         return self._months.figures(due.month, due.end, today, partial(self._made_month, due))
 
     def _made_month(self, due: _Due) -> Month:
@@ -217,7 +227,7 @@ class MachineIndicators:
             return made_month(store.data, part, self._settings.reporting.k_anonymity, now)
 
     def _beside(self, month: Month, due: _Due, today: date) -> tuple[MachineFigure, ...]:
-        """I3 to I5 as published, of the machines that the month shows."""
+        """Return the published I3 to I5 of the machines in the month."""
         make = partial(self._worked_out, due, month)
         return self._published.figures(due.month, due.end, today, make) or ()
 
@@ -231,11 +241,11 @@ class MachineIndicators:
         return made
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Start no more; what runs is left to end with the process."""
+        """Start no further computation; a running one ends with the process."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -248,21 +258,24 @@ class MachineIndicators:
                 except CollectorError as error:
                     self._forget()
                     log.warning("indicators of machines not worked out", extra={"reason": str(error)})
-                except Exception as error:  # a defect never ends the thread: decisions/0011
+                except Exception as error:  # a bug must not end the thread: decisions/0011
                     self._forget()
                     if type(error) not in told:
                         log.error("indicators of machines cannot be worked out", exc_info=error)
                     told.add(type(error))
                 self._stop.wait(self._look_seconds)
         finally:
-            self._forget()  # nobody refreshes them any more
+            self._forget()  # without this thread the figures would grow old
 
     def _forget(self) -> None:
         self._shown, self._month, self._is_of_older_rule = (), None, False
 
 
 def _due(today: date) -> tuple[_Due, ...]:
-    """Servers as of today; the others as of the end of the month, once what agents still held of it has come."""
+    """Return what is due: servers up to today, other populations up to the end of the last month.
+
+    The last month is the newest one whose late records have arrived.
+    """
     month, end = last_month(today)
     return _Due(True, month, end, today), _Due(False, month, end, end)
 
@@ -270,7 +283,7 @@ def _due(today: date) -> tuple[_Due, ...]:
 def _made(
     sources: SobrietySources, due: _Due, settings: CollectorSettings, month: Month | None
 ) -> Iterable[MachineFigure]:
-    """Of servers; with a released `month`, of the machines of its families alone."""
+    """Compute the figures of the due hosts; with a released `month`, only of machines of its families."""
     hosts = [host for host in sources.base.reader.hosts() if due.has(host)]
     places = _places(sources, hosts, month) if month else {}
     if month:
@@ -285,12 +298,12 @@ def _made(
     if month:
         found = told_beside(found, machines, Beside(month, places, k, targets))
     for one in found:
-        alone = replace(one.figure, behind=(), behind_details={})  # which machines stand behind stays inside
+        alone = replace(one.figure, behind=(), behind_details={})  # its machines must not leave the process
         yield MachineFigure(one._replace(figure=alone), due.month, due.until)
 
 
 def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, ReleasePlace]:
-    """Where the release has each machine; of families without a row, none."""
+    """Return the place of each machine in the release; families without a row are left out."""
     zones = {site.site: site.zone for site in sources.base.reader.sites()}
     families = families_of(month)
     places = {
@@ -308,7 +321,7 @@ def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> di
 
 
 def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure]) -> None:
-    """Their samples. What is not known, or not to be shown, has none."""
+    """Add the samples. Values that are unknown or may not be disclosed have none."""
     for one in machine_figures:
         meta, scope, figure = one.found
         population = scope.population.value if scope.population else ""

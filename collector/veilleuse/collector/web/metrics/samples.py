@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A look → the samples of the catalogue. No reading, no formula: sums per label, and the labels' closed lists."""
+"""Renders a Snapshot as metric samples. Sums by label only; no I/O, no formula."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Grams = Fraction
 
 
 def fleet_exposition(look: Snapshot, version: str, k: int) -> Exposition:
-    """Everything on /metrics but what the web process adds about itself."""
+    """Return everything on /metrics except what the web process adds about itself."""
     out = Exposition()
     out.add(c.BUILD_INFO, (version, _word(look.fleet.kind.simulated)), 1)
     _ledger(out, look.fleet)
@@ -52,7 +52,7 @@ def fleet_exposition(look: Snapshot, version: str, k: int) -> Exposition:
 
 
 def hosts_exposition(look: Snapshot) -> Exposition:
-    """/metrics/hosts: servers only, by the beginning of their agent ids, never by a name."""
+    """Return /metrics/hosts: servers only, by the first digits of their agent ids, never by name."""
     out = Exposition()
     for power in look.fleet.power:
         out.add(c.HOST_POWER, (_label(power.host), *group_of(power.host)), power.watts)
@@ -67,12 +67,16 @@ def hosts_exposition(look: Snapshot) -> Exposition:
 
 
 def _label(host: Host) -> str:
-    """As `veilleuse hosts` takes it."""
+    """Return the host's short agent id, which `veilleuse hosts` accepts."""
     return host.agent_id.hex()[:AGENT_ID_DIGITS]
 
 
 def _ledger(out: Exposition, fleet: FleetView) -> None:
-    """Servers only: the counter of a group that merges and parts would go down, and its steps are single machines."""
+    """Add the ledger of servers only.
+
+    A counter of a group that is merged and later separated would decrease. Its steps would be single
+    machines.
+    """
     energy: defaultdict[tuple[str, ...], int] = defaultdict(int)
     grams: defaultdict[tuple[str, ...], Grams] = defaultdict(Fraction)
     labels: tuple[str, ...]
@@ -146,7 +150,10 @@ def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) 
 def energies(
     rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], look: Snapshot, year: int
 ) -> dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]]:
-    """(group, method, state) → (mJ, g at the factor of the year); None where the site's zone has no factor."""
+    """Return (group, method, state) → (mJ, g at the year's factor).
+
+    Grams are None where the site's zone has no factor.
+    """
     sums: defaultdict[tuple[ServerGroup, str, str], int] = defaultdict(int)
     for row in rows:
         key = (group_of(hosts[row.host_id]), row.cell.method.value, row.cell.state.value)
@@ -160,7 +167,10 @@ def energies(
 
 
 def energy_today(look: Snapshot, *, virtual: bool) -> tuple[int | None, Grams | None]:
-    """(mJ, g) of servers since midnight, physical or virtual; None when nothing is known, of grams when one site's zone has no factor."""
+    """Return (mJ, g) of physical or virtual servers since midnight.
+
+    Both are None when nothing is known. Grams are None when one site's zone has no factor.
+    """
     found = energies(look.fleet.today.derived, look.fleet.hosts, look, look.today.year)
     mine = [one for (group, _, _), one in found.items() if is_virtual(group.device_class) is virtual]
     if not mine:
@@ -171,7 +181,7 @@ def energy_today(look: Snapshot, *, virtual: bool) -> tuple[int | None, Grams | 
 
 
 def _month(out: Exposition, look: Snapshot) -> None:
-    """Of workstations and classroom PCs: rows of the released month, and how many of its families are not shown whole."""
+    """Add the rows of the released month of PCs, and the number of its families that are not shown whole."""
     month = look.month
     if month is None:
         return
@@ -196,7 +206,7 @@ def _month(out: Exposition, look: Snapshot) -> None:
 
 
 def grams_of_month(look: Snapshot, zone: str, energy_millijoules: int | None) -> Grams | None:
-    """At the factor of the month's year in the row's zone; None where there is none."""
+    """Return grams at the factor of the month's year in the zone; None without a factor."""
     chosen = look.factors.get((zone, look.month.first.year)) if look.month else None
     if chosen is None or energy_millijoules is None:
         return None

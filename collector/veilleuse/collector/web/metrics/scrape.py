@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Answers of /metrics: the registry of the Prometheus client, our look among its collectors, in the format that the scraper accepts."""
+"""Answers /metrics with the Prometheus client, in the format that the scraper accepts."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 
 _OTHER_VERSION: Final = re.compile(r";\s*version=(?!(0\.0\.[14]|1\.0\.0)\s*(;|$))")
-"""Media ranges that the client would answer with a version it does not write, or could not compare."""
+"""Media ranges with a version that the client does not write, or cannot compare."""
 
 
 class LookCollector:
-    """A custom collector of the Prometheus client: the catalogue as of one look."""
+    """Custom collector of the Prometheus client: the catalogue's metrics of one snapshot."""
 
     def __init__(self, outlook: SnapshotCache, version: str, k: int) -> None:
-        """`version`: of the program; `k`: the k rule's."""
+        """Take the program's `version` and the `k` of the disclosure rule."""
         self._outlook = outlook
         self._version = version
         self._k = k
         self.render_seconds: float | None = None
-        """Of the answer before this one."""
+        """Seconds spent rendering the answer before this one."""
 
     def collect(self) -> Iterator[Metric]:
-        """Take a look; its families. Raises StoreDamaged or another DataDirectoryError."""
+        """Take a snapshot and return its metric families. Raises StoreDamaged, another DataDirectoryError."""
         look = self._outlook.look()
         out = fleet_exposition(look, self._version, self._k)
         registry = look.day_start if look.pcs_are_few(self._k) else look.fleet
@@ -53,10 +53,10 @@ class LookCollector:
 
 
 class MetricsWriter:
-    """Writes the answers of /metrics. Not thread-safe: one at a time."""
+    """Writes the answers of /metrics. Not thread-safe: one caller at a time."""
 
     def __init__(self, outlook: SnapshotCache, version: str, k: int) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the client leaves it untyped
         self._outlook = outlook
         self._look_collector = LookCollector(outlook, version, k)
@@ -67,12 +67,15 @@ class MetricsWriter:
         self.durations = Summary(
             c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=self._registry
         )
-        """Of HTTP requests, by route and status code."""
+        """Seconds of HTTP requests, by route and status code."""
         self._written: tuple[Snapshot, dict[str, bytes]] | None = None
-        """Content type → answer of the last look: 300 who ask within a second have one text."""
+        """Content type → answer of the last snapshot: 300 requests within a second share one text."""
 
     def write(self, accept: str, began: float) -> tuple[bytes, str]:
-        """(answer, its content type) for an Accept header; `began`: when it was asked for, of time.perf_counter."""
+        """Return (answer, its content type) for an Accept header.
+
+        `began` is the start of the request, a value of time.perf_counter.
+        """
         known = [one for one in accept.split(",") if not _OTHER_VERSION.search(one)]
         encoder, content_type = choose_encoder(",".join(known))
         look = self._outlook.look()

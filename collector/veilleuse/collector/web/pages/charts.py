@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the two drawings of the first page show, each with its legend and the same values as a table."""
+"""Builds the two charts of the first page, each with a legend and a table of the same values."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ STATE_COLOURS = {
     State.UNKNOWN.value: 7,
 }
 LADDER = tuple(Method)
-"""What is known best lies at the bottom of a column."""
+"""Methods from the bottom of a column to its top: the best known first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """The alternative to a chart, or a list of figures. The first cell of a row is its heading."""
+    """Alternative to a chart, or a list of figures. The first cell of a row is its heading."""
 
     caption: str
     heads: tuple[str, ...]
@@ -47,7 +47,7 @@ class PageTable:
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """One colour."""
+    """Entry of one colour."""
 
     name: str
     colour: int
@@ -56,7 +56,7 @@ class Legend:
 
 @dataclass(frozen=True, slots=True)
 class PageChart:
-    """A drawing, its legend and the same values as a table."""
+    """A drawing, its legend and a table of the same values."""
 
     drawing: Markup
     legend: tuple[Legend, ...]
@@ -64,7 +64,7 @@ class PageChart:
 
 
 def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
-    """Columns per hour of the current day; None when nothing was derived today."""
+    """Draw columns per hour of the current day; None when nothing was derived today."""
     rows = look.fleet.hours
     if not rows:
         return None
@@ -106,7 +106,7 @@ def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
 
 
 def _hours(look: Snapshot) -> list[int]:
-    """Unix milliseconds of the UTC hours of the current civil day: 23, 24 or 25."""
+    """Return Unix milliseconds of the UTC hours of the current civil day: 23, 24 or 25 hours."""
     first, last = (
         day_start_unix_milliseconds(day, look.fleet.time_zone)
         for day in (look.today, look.today + timedelta(days=1))
@@ -120,7 +120,7 @@ def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
 
 
 def states_chart(look: Snapshot, w: Words) -> PageChart | None:
-    """One bar per kind of server today, then one per row of the last released month."""
+    """Draw one bar per kind of server today, then one per row of the last released month."""
     bars: list[tuple[str, dict[str, int]]] = []
     for virtual in (False, True):
         sums: defaultdict[str, int] = defaultdict(int)
@@ -159,7 +159,7 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> PageC
 
 
 def row_name(row: RowLabels, w: Words) -> str:
-    """Entity, population and class, in words."""
+    """Name a row by its entity, population and class."""
     if row.entity == AUTRES:
         group = f"{w('states.autres')} · {w.word('population', row.population)}"
         return (
@@ -169,12 +169,12 @@ def row_name(row: RowLabels, w: Words) -> str:
 
 
 def class_name(row: RowLabels, w: Words) -> str:
-    """Population and class, in words."""
+    """Name a row by its population and class."""
     return f"{w.word('population', row.population)} · {w.word('device_class', row.device_class)}"
 
 
 def machines_name(population: Population, virtual: bool, w: Words) -> str:
-    """The physical or the virtual machines of a population, in words."""
+    """Name the physical or the virtual machines of a population."""
     return w(f"group.virtual_{population.value}" if virtual else f"group.{population.value}")
 
 

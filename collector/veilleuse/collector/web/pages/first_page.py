@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A look → what the first page says, in one language. Words and rounding only: no formula of the method is here."""
+"""Builds the first page from a Snapshot, in one language.
+
+Text and rounding only: no formula of the method.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ from veilleuse.wire.vocabulary import Population
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One figure with what it rests on."""
+    """One figure with its basis."""
 
     label: str
     value: str
@@ -49,7 +52,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class FirstPage:
-    """Everything the template writes."""
+    """Content of the template."""
 
     day: str
     time: str
@@ -57,10 +60,10 @@ class FirstPage:
     collector_down: bool
     has_hosts: bool
     silences: tuple[str, ...]
-    """What is to be said of machines that are not heard of, a sentence each."""
+    """Sentences about silent machines, one each."""
     tiles: tuple[Tile, ...]
     factors: tuple[tuple[str, str], ...]
-    """(text, notes: provisional, not sourced; blank without any)"""
+    """(text, notes): notes are provisional or not sourced; blank without any."""
     energy: PageChart | None
     states: PageChart | None
     closed: PageTable | None
@@ -69,7 +72,7 @@ class FirstPage:
 
 
 def first_page(look: Snapshot, w: Words) -> FirstPage:
-    """What the page says now."""
+    """Build the page of this snapshot."""
     moment = local_time(look)
     fleet = look.fleet
     return FirstPage(
@@ -134,7 +137,7 @@ def _emissions(
 
 
 def _since(look: Snapshot) -> Fraction | None:
-    """Grams of the ledger's physical servers; None when it holds none."""
+    """Return the ledger's grams of physical servers; None when it holds none."""
     parts = [
         grams_from_millijoules(entry.energy_millijoules, Decimal(entry.factor_kgco2e_per_kwh))
         for entry in look.fleet.ledger
@@ -166,7 +169,7 @@ def _power(look: Snapshot, w: Words) -> Tile:
 
 def _hosts(look: Snapshot, w: Words) -> Tile:
     numbers: defaultdict[Population, int] = defaultdict(int)
-    for seen, exempt in ((look.fleet, True), (look.day_start, False)):  # as on /metrics
+    for seen, exempt in ((look.fleet, True), (look.day_start, False)):  # same sources as on /metrics
         for host in seen.active:
             numbers[host.population] += (host.population in EXEMPT) is exempt
     notes = tuple(w.count(f"count.{p.value}", numbers[p]) for p in Population if numbers[p])
@@ -174,7 +177,7 @@ def _hosts(look: Snapshot, w: Words) -> Tile:
 
 
 def _coverage(figures: Sequence[DailyIndicators], w: Words) -> Iterable[Tile]:
-    """One tile: the share of physical servers, or of virtual machines where there is nothing else."""
+    """Build one tile of coverage: physical servers, or virtual machines where there are only these."""
     known = [f for f in figures if f.period == TODAY and f.coverage_states is not None]
     notes: list[str] = []
     for one in known:
@@ -203,7 +206,7 @@ def _factors(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
 
 
 def _closed(look: Snapshot, w: Words) -> PageTable | None:
-    """The rows of the released month."""
+    """Build the table of the released month."""
     if look.month is None or not look.month.cells:
         return None
     zones = {family.zone for family in look.month.families}
@@ -227,7 +230,7 @@ def _closed(look: Snapshot, w: Words) -> PageTable | None:
 
 
 def no_month(look: Snapshot, w: Words, k: int) -> str:
-    """Why no figures of workstations and classroom PCs are shown; of use where there are none."""
+    """Explain why no figures of PCs are shown; called only where there are none."""
     enrolled = [host.enrolled_on for host in look.fleet.active if host.population not in EXEMPT]
     first, end = last_month(look.today)
     if look.month_is_of_older_rule:
@@ -249,7 +252,7 @@ def _entity(month: MonthView, row: RowLabels, w: Words) -> str:
 
 
 def _indicators(figures: Sequence[DailyIndicators], w: Words) -> PageTable | None:
-    """One row per kind of machine and period."""
+    """Build one row per kind of machine and period."""
     rows = tuple(
         (
             machines_name(one.population, one.virtual, w),
@@ -270,7 +273,7 @@ def _indicators(figures: Sequence[DailyIndicators], w: Words) -> PageTable | Non
 
 
 def _covered(ratio: float | None, one: DailyIndicators, w: Words) -> str:
-    """I13. Of a released month it is absent only where it may not be told."""
+    """Format I13. In a released month it is absent only where it may not be disclosed."""
     return w("indicators.not_told") if ratio is None and one.period == MONTH else _ratio(ratio, None, w)
 
 

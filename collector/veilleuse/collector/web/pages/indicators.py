@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Indicators of machines on the page, each with its period, what it rests on and its threshold; and the glossary. Words and rounding only."""
+"""Builds the machine indicators of the page and the glossary. Text and rounding only.
+
+Each indicator has its period, its basis and its threshold.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _POPULATIONS: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.
 
 @dataclass(frozen=True, slots=True)
 class MachineLine:
-    """One kind of machine."""
+    """Line of one kind of machine."""
 
     machines: str
     value: str
@@ -40,29 +43,29 @@ class MachineLine:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One indicator."""
+    """Block of one indicator."""
 
     identifier: str
     name: str
     threshold: str
-    """And its period."""
+    """Threshold and period."""
     lines: tuple[MachineLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class IndicatorPart:
-    """What the page says of them."""
+    """The page's part about indicators."""
 
     blocks: tuple[Block, ...]
     chart: PageChart | None
     commands: tuple[tuple[str, str], ...]
-    """(what for, command)."""
+    """(purpose, command)."""
     glossary: tuple[tuple[str, str, str], ...]
     """(identifier, name, definition)."""
 
 
 def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: CollectorSettings) -> IndicatorPart:
-    """In the order of the indicators, users' machines first."""
+    """Build the blocks in the order of the indicators, users' machines first."""
     targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
     target = w.tick(100 * settings.indicators.out_of_hours_target_ratio)
     ordered = sorted(figures, key=_order)
@@ -127,11 +130,11 @@ def _threshold(identifier: str, w: Words, targets: Targets) -> str:
     return w(key, **asdict(targets) | percents | {"comatose_network_bytes_per_second": network})
 
 
-# --- values: (value, what it rests on); asked for only what is there
+# --- values: (value, its basis); called only when there is a value
 
 
 def _told(one: MachineFigure, w: Words) -> tuple[str, tuple[str, ...]]:
-    """By what the figure is made of."""
+    """Format the figure by its numerator and denominator."""
     meta, _, figure = one.found
     note = f"sobriety.{meta.indicator}_note"
     if TABLE[meta.indicator].populations == SERVERS:
@@ -184,11 +187,11 @@ def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     return w.count("sobriety.servers_value", round(figure.numerator), judged=judged), (share, *notes)
 
 
-# --- the drawing of what is avoidable
+# --- chart of avoidable energy
 
 
 def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
-    """One bar per kind of machine with energy to avoid; None when there is none."""
+    """Draw one bar per kind of machine with avoidable energy; None when there is none."""
     avoidable = [one for one in figures if one.found.meta.unit == KWH and one.found.figure.value]
     if not avoidable:
         return None
@@ -220,12 +223,12 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
 
 
 def _commands(figures: Sequence[MachineFigure], w: Words) -> tuple[tuple[str, str], ...]:
-    """How to ask for what the page does not show; none before there is a month."""
+    """Return commands that print what the page does not show; none before there is a month."""
     if not figures:
         return ()
     month, until = figures[0].month, max(one.until for one in figures)
     end = (month + timedelta(days=31)).replace(day=1)
-    ended = until.replace(day=1) - timedelta(days=1)  # last day of the last month that is over
+    ended = until.replace(day=1) - timedelta(days=1)  # last day of the last complete month
     command = "veilleuse report indicators --from"
     return (
         (
