@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a year would be closed as: computed in the command's own process, beside the running collector."""
+"""Computes the file of a year to close, in the command's own process, beside the running collector."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _NOT_COMPARED: Final = frozenset(
         "rooms_basis",
     }
 )
-"""What makes no revision by itself."""
+"""Fields of the report whose change alone makes no revision."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosingOrder:
-    """What is asked."""
+    """Year, state and author of a closing."""
 
     year: int
     definitive: bool
@@ -65,27 +65,31 @@ class ClosingOrder:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What would be written; nothing is."""
+    """Closed year that would be written; nothing is written yet."""
 
     told: ClosedYear
     report: Mapping[str, Any]
     file: ClosedFile
-    """Without its signature."""
+    """File without its signature."""
     before: ClosedRevision | None
-    """The last revision."""
+    """Last revision of the year."""
     refused: tuple[str, ...]
-    """Why it cannot be; a provisional closing never is for these, but is told of them."""
+    """Reasons that forbid a definitive closing; a provisional closing only lists them."""
     notes: tuple[str, ...] = ()
-    """What should be known of its figures, and cannot be helped any more."""
+    """Remarks on figures that can no longer be corrected."""
 
     @property
     def changed(self) -> bool:
-        """Something differs from the last revision, or there is none."""
+        """Return true when something differs from the last revision, or there is none."""
         return self.before is None or _compared(self.report) != _compared(self.before.report)
 
 
 def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) -> Proposal:
-    """Raises UsageError when it is too early or too late, UnknownZone for a place without a factor, NotAClosedYear for a damaged one."""
+    """Compute the closed year.
+
+    Raises UsageError when it is too early or too late, UnknownZone for a place without a factor,
+    NotAClosedYear for a damaged revision.
+    """
     last = _last(sources, order.year)
     if reason := preconditions.not_over(order.year, order.today):
         raise UsageError(reason)
@@ -107,7 +111,7 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
         "difference": None if last is None else difference(last, kept, terms),
     }
     file = ClosedFile(canonical(report), statistics, b"")
-    # As read back: tuples are lists there, and what is compared is what is written.
+    # Compare what is written: JSON turns tuples into lists.
     as_written = json.loads(file.report)
     notes = _notes(facts, order.year, settings.retention.server_records_months)
     return Proposal(replace(told, sha256=sha256(file.content)), as_written, file, last, refused, notes)
@@ -148,7 +152,7 @@ def _last(sources: Sources, year: int) -> ClosedRevision | None:
 
 
 def _terms(sources: Sources, year: int, rests: YearBasis) -> FrozenTerms:
-    """As they are now; of machines that are gone, the calibrations are those of when they were kept."""
+    """Return the current terms; for deleted machines, the calibrations stored with their statistics."""
     choose, kept = chooser(sources), rests.kept
     zones = {Place.of(one.stratum).zone for one in kept.fleet}
     zones |= {Place.of(cell.stratum).zone for cell in kept.cells} | {room.zone for room in kept.rooms}
@@ -172,7 +176,7 @@ def _refusals(
     of_machines: bool,
 ) -> list[str]:
     found = list(preconditions.of_terms(terms, kept))
-    if of_machines:  # else what came in since is in no figure any more
+    if of_machines:  # otherwise no figure includes data received since
         found += preconditions.of_data(year, sources.closings.waiting(year))
         found += preconditions.of_inventory(len(sources.inventory.doubts()), sources.inventory.assets(), year)
     return [*found, *preconditions.of_coverage(kept, settings.closing.coverage_minimum_ratio)]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The emissions report, as every outlet gives it."""
+"""Builds the emissions report for the commands, the API and the publication."""
 
 from __future__ import annotations
 
@@ -58,18 +58,24 @@ from veilleuse.wire.vocabulary import DeviceClass
 IN_NO_ROOM: Final = "servers_in_no_room"
 _OF_DEVICES: Final = ("devices_without_day", "devices_without_site", "default_zone")
 UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
-"""Of a report's head."""
+"""Fields of a report's head about missing declarations."""
 
 
 def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
-    """Devices in service in [first, end) that count from its first day on, and those that take the default zone; None without an
-    inventory. And the servers that nobody placed in a room of their site, where there are any."""
+    """Count the devices in service in [first, end) whose site or service day nobody declared.
+
+    A device without a day counts from the first day on; one without a site takes the default zone. The counts
+    are None without an inventory. Servers placed in no room of their site are listed, where there are any.
+    """
     servers = list(servers_in_no_room(sources, first, end))
     return {**_devices(sources, first, end), **({IN_NO_ROOM: servers} if servers else {})}
 
 
 def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str]:
-    """Servers of sites with a metered room, which stand in none on a day on which its meters were read: they may count twice."""
+    """Yield servers of sites with a metered room that are in no room on a day with meter readings.
+
+    Such servers may count twice.
+    """
     if not sources.metering.declarations().meters:
         return
     question = YearQuestion(first, end, (), 1, end)
@@ -86,7 +92,7 @@ def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str
 
 
 def servers_in_no_room_on(sources: Sources, day: date) -> list[str]:
-    """As `servers_in_no_room`, whether the meters were read on that day or not."""
+    """Return the servers of `servers_in_no_room` on one day, with or without meter readings on that day."""
     end = day + timedelta(days=1)
     servers = servers_in_rooms(sources, YearQuestion(day, end, (), 1, end))
     sites = {meter.site for meter in servers.declared.meters if servers.may_hold_servers(meter.room)}
@@ -126,24 +132,27 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
 
 
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
-"""Longest period whose days are looked at one by one: workstations' days are kept for as long."""
+"""Longest period whose balance is read day by day: days of workstations are kept as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmissionsReport:
-    """A report with what it was made of."""
+    """A report with the figures that it was built from."""
 
     statement: EmissionsStatement
     periods: tuple[PeriodFigures, ...]
     document: Document
     warnings: tuple[Mapping[str, str], ...] = ()
-    """What is wrong or doubtful of its server rooms; in the document too."""
+    """Errors and doubts about its server rooms; the document holds them too."""
 
 
 def emissions_report_of(
     sources: Sources, question: YearQuestion, *, compare: bool = True, random_roll_out: bool = False
 ) -> EmissionsReport:
-    """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
+    """Build the official ledger of every group; `compare` adds the change from the year before.
+
+    Raises UnknownZone, UsageError.
+    """
     revisions = sources.closings.revisions(question.first.year) if is_whole_year(question) else ()
     if revisions and (
         "month" not in question.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE
@@ -177,8 +186,11 @@ def emissions_report_of(
 
 
 def for_publication(made: EmissionsReport) -> EmissionsReport:
-    """Rounded so that nothing of few PCs is told beside the months that readers of the API were told. Raises UsageError where the report is of
-    no closed year: two days' reports of an open one can be subtracted."""
+    """Round the report so that it reveals nothing about few PCs beside the months that the API released.
+
+    Raises UsageError unless the report is of a closed year: reports of an open year of two days can be
+    subtracted.
+    """
     head = made.document.head
     if head.get("state") not in (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value):
         raise UsageError(
@@ -191,7 +203,7 @@ def for_publication(made: EmissionsReport) -> EmissionsReport:
 
 
 def _under_way(document: Document, question: YearQuestion) -> Document:
-    """The fleet's days count until yesterday; of today, what was measured by now."""
+    """Mark a period under way: the fleet counts until yesterday, and today counts what is measured by now."""
     if question.end <= question.today:
         return document
     told = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
@@ -199,7 +211,7 @@ def _under_way(document: Document, question: YearQuestion) -> Document:
 
 
 def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> EmissionsReport:
-    """As it was frozen, whatever has become of factors and machines since."""
+    """Build the report as it was frozen, whatever happened to factors and machines since."""
     found = closed_figures(
         sources.closings,
         question.first.year,
@@ -251,8 +263,11 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
 def _compared(
     sources: Sources, question: YearQuestion, known: Assumptions, number: int
 ) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
-    """(the same stretches a year before, under the same method, grouping and rule; why there is none of the others): only of a stretch that
-    has ended, for a year half over is compared with no whole one."""
+    """Return (figures of the year before by period index, reason without a comparison by period index).
+
+    The year before has the same stretches, method, grouping and disclosure rule. A stretch that has not ended
+    is not compared: a half year cannot be compared with a whole one.
+    """
     stretches = slices(question.first, question.end, by_month="month" in question.dimensions)
     running = {
         place: NoComparison.RUNNING.value
@@ -279,9 +294,10 @@ def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
 def _year_beside(
     year: tuple[EmissionsRow, ...], months: tuple[EmissionsRow, ...], k: int
 ) -> tuple[EmissionsRow, ...]:
-    """A year's own total, and what it differs by from the totals of its months.
+    """Return the year's own total and its difference from the sum of its months' totals.
 
-    The difference is not told where a month or the year lacks machines, or has fewer than k: it could be theirs.
+    The difference is left out where a month or the year lacks machines, or has fewer than k: it could be
+    theirs.
     """
     if len(year) != 1 or len(months) != 12:
         return year
@@ -314,7 +330,7 @@ def _before(
         return NoComparison.NO_DATA
     try:
         found = year_figures(sources, earlier, known)
-    except UsageError:  # closed, and not kept as it is asked for
+    except UsageError:  # closed, and not stored in this grouping
         return NoComparison.NOT_KEPT
     if len(found) != number:
         return NoComparison.NO_DATA
@@ -328,7 +344,10 @@ def _before(
 
 
 def _was_anything(sources: Sources, question: YearQuestion | None) -> bool:
-    """Whether any machine told of the period, or its year was closed or kept: most first years have none before."""
+    """Return true when the period has any machine, or its year is closed or kept.
+
+    Most first years have no year before.
+    """
     if question is None:
         return False
     closings = sources.closings
@@ -337,7 +356,7 @@ def _was_anything(sources: Sources, question: YearQuestion | None) -> bool:
         return True
     try:
         return next(iter(sources.periods.host_periods(question.first, question.end)), None) is not None
-    except UsageError:  # days of it are gone: it cannot be compared
+    except UsageError:  # some of its days are deleted: no comparison is possible
         return False
 
 
@@ -361,7 +380,7 @@ def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Valu
 
 
 def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
-    """Of the one total of a year or a part of it; several totals are compared with each other."""
+    """Yield the equivalences of a single total; several totals are compared with each other instead."""
     if len(statement.totals) == 1 and statement.totals[0].kgco2e_total:
         for one in equivalences(statement.totals[0].kgco2e_total):
             yield {
@@ -377,7 +396,10 @@ def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
 
 
 def _unexplained_milliseconds(sources: Sources, question: YearQuestion) -> int | None:
-    """R18, while the days are there: neither stored nor declared lost. None for longer: the coverage tells."""
+    """Return the time (R18) neither stored nor declared lost, while the days are kept.
+
+    None for longer periods, whose coverage shows the gap.
+    """
     if question.end - question.first > MOST_DAYS_BALANCED:
         return None
     rows = sources.reader.balance(question.first, question.end - timedelta(days=1), by_hour=False)
@@ -385,5 +407,5 @@ def _unexplained_milliseconds(sources: Sources, question: YearQuestion) -> int |
 
 
 def today() -> date:
-    """UTC: no day of a site that has not ended anywhere counts for more than an hour or two."""
+    """Return the UTC day: wherever a site is, at most an hour or two of a day that has not ended count."""
     return datetime.now(UTC).date()

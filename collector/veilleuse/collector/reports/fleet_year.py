@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure of any period: what is stored → PeriodFigures. docs/methodology.md §6."""
+"""Computes the fleet's figures of any period: stored data → PeriodFigures. docs/methodology.md §6."""
 
 from __future__ import annotations
 
@@ -42,19 +42,22 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 
 @dataclass(frozen=True, slots=True)
 class YearQuestion:
-    """What is asked. Raises UsageError on an unknown dimension, and a period that is empty or lies nowhere."""
+    """Period, grouping and rule of an emissions report.
+
+    Raises UsageError for an unknown dimension, or a period that is empty or out of range.
+    """
 
     first: date
     end: date
-    """Exclusive."""
+    """Exclusive end."""
     dimensions: tuple[str, ...]
     k_anonymity: int
-    """Fewest machines of a group that may be shown; 1 = the caller sees to that."""
+    """Fewest machines of a group that may be shown; 1 = the caller applies the rule."""
     today: date
     current_tree: bool = False
-    """True: pro forma, everything where it stands now; False: the tree as of then."""
+    """True: everything at its present place, pro forma. False: at its place of then."""
     is_compared: bool = False
-    """The change from or to another year is told, with margins."""
+    """True when the report shows the change from or to another year, with margins."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -65,7 +68,7 @@ class YearQuestion:
 
 @dataclass(slots=True)
 class _Known:
-    """What does not depend on the stretch."""
+    """Inputs that all stretches share."""
 
     sources: Sources
     question: YearQuestion
@@ -75,9 +78,9 @@ class _Known:
     assets: tuple[Asset, ...] = ()
     headcounts: tuple[Headcount, ...] = ()
     same: dict[HostId, HostId] = field(default_factory=dict)
-    """Machines of one asset, which was installed anew → the one that it is, or else was last; itself included."""
+    """Machine of a reinstalled asset → the asset's last machine, which maps to itself."""
     virtual: frozenset[HostId] = frozenset()
-    """Virtual machines: by what their agents say, or by what the inventory says of them."""
+    """Virtual machines, by their agents' facts or by the inventory."""
     site_calendars: SiteCalendars = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,11 +106,11 @@ class _Known:
         self.site_calendars = SiteCalendars(rolls.calendars, rolls.school_periods)
 
     def stood(self, host: Host) -> FleetDevice:
-        """By its enrolment."""
+        """Return the device of a host by its enrolment."""
         return device_of_host(host, self.sites, self.sources.reporting.zone)
 
     def host_periods(self, part: Slice) -> Iterator[HostPeriod]:
-        """Machine by machine, as they are stored; those of one asset are one machine."""
+        """Yield the stored rows machine by machine; the machines of one asset become one machine."""
         together: list[HostPeriod] = []
         for row in self.sources.periods.host_periods(part.first, part.end):
             if row.host_id in self.same:
@@ -120,7 +123,7 @@ class _Known:
 def year_figures(
     sources: Sources, question: YearQuestion, assumptions: Assumptions
 ) -> tuple[PeriodFigures, ...]:
-    """One for each stretch of the question: cut at every 1 January, or at every month when that is asked."""
+    """Compute the figures of each stretch: the period cut at 1 January, or at each month if asked."""
     with without_garbage_collection():
         known = _Known(sources, question, assumptions)
         closed = {told.year: told for told in sources.closings.revisions()}
@@ -135,14 +138,20 @@ def year_figures(
 
 
 def _is_kept_alone(known: _Known, part: Slice, told: ClosedYear) -> bool:
-    """Whether what was kept of a year at its closing is all there is: closed for good, or its first months are gone meanwhile."""
+    """Return true when only the statistics of a closed year are left.
+
+    The year is closed definitively, or its first months are deleted.
+    """
     return told.state is YearState.CLOSED_DEFINITIVE or is_cut(
         known.sources.periods, part.first, part.end, known.hosts
     )
 
 
 def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigures:
-    """Out of what was kept: machines' months are gone. Raises UsageError for less than the year."""
+    """Compute a closed year from its statistics: its machines' months are deleted.
+
+    Raises UsageError for a part of the year.
+    """
     question = known.question
     closed = load_closed(known.sources.closings, told)
     require_publishable(
@@ -159,14 +168,17 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
 
 
 def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
-    """Of a year that nobody has closed, out of what the collector kept: machines' months are gone. Raises UsageError."""
+    """Compute an open year from the statistics that the collector kept: its machines' months are deleted.
+
+    Raises UsageError.
+    """
     question, found = known.question, load_kept(known.sources.closings, told)
     require_told(found, k=question.k_anonymity, current_tree=question.current_tree)
     return restate_year(found.kept, question.dimensions, found.under(known.assumptions))
 
 
 def year_kept(sources: Sources, question: YearQuestion) -> YearStatistics:
-    """All that is kept of the whole question, which is one year."""
+    """Reduce the whole period of the query, one year, to its statistics."""
     with without_garbage_collection():
         return _kept(
             _Known(sources, question, Assumptions()), Slice(question.first, question.end), for_ever=True
@@ -174,19 +186,19 @@ def year_kept(sources: Sources, question: YearQuestion) -> YearStatistics:
 
 
 def servers_in_rooms(sources: Sources, question: YearQuestion) -> ServersInRooms:
-    """Which servers stand in which rooms over the whole question."""
+    """Return the servers with their rooms over the whole period."""
     known, part = _Known(sources, question, Assumptions()), Slice(question.first, question.end)
     return _all_stood(known, part).servers
 
 
 @dataclass(frozen=True, slots=True)
 class _Stood:
-    """Where things stood over a stretch."""
+    """Places of machines and devices over a stretch."""
 
     devices: list[FleetDevice]
     """Machines and screens in service."""
     machines: dict[HostId, Sequence[FleetDevice]]
-    """Of each machine, virtual ones apart."""
+    """Machine → its successive devices, without virtual machines."""
     virtual: dict[HostId, FleetDevice]
     servers: ServersInRooms
 
@@ -209,7 +221,7 @@ def _all_stood(known: _Known, part: Slice) -> _Stood:
 
 
 def _kept(known: _Known, part: Slice, *, for_ever: bool) -> YearStatistics:
-    """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
+    """Reduce the machines and the fleet of a stretch to cells of k or more, with the rooms."""
     stood = _all_stood(known, part)
     kept = reduce_year(
         part.first,
@@ -231,7 +243,9 @@ def _kept(known: _Known, part: Slice, *, for_ever: bool) -> YearStatistics:
 def _elsewhere(
     known: _Known, places: Mapping[HostId, Sequence[FleetDevice]]
 ) -> dict[HostId, Sequence[FleetDevice]]:
-    """Machines that did not stand anywhere in the period, by their enrolment: what was measured of one counts all the same."""
+    """Return devices, by enrolment, of machines without a place in the period: their measurements still
+    count.
+    """
     return {
         host.host_id: (known.stood(host),)
         for host in known.hosts
@@ -240,14 +254,14 @@ def _elsewhere(
 
 
 def _stretch(known: _Known, part: Slice) -> PeriodFigures:
-    """An open stretch, as it would be closed: its cells are merged before anything is estimated."""
+    """Compute an open stretch as a closing would: cells are merged before the estimate."""
     return restate_year(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
     def kind(site: str, population: Population | None, day: date) -> DayType:
         found = known.sites.get(site)
-        if found is None:  # its days are not known: docs/methodology.md §5
+        if found is None:  # unknown calendar: docs/methodology.md §5
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
         return known.site_calendars.days(found, population or Population.SERVER).kind(day)
 
@@ -265,7 +279,10 @@ def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
 def _placed(
     known: _Known, part: Slice, places: Mapping[HostId, Sequence[FleetDevice]]
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
-    """Each machine where it stood; one that moved, which it does on the 1st of a month, month by month."""
+    """Yield each machine with its device; a machine that moved is split by month.
+
+    Machines move on the 1st of a month.
+    """
     moved: set[HostId] = set()
     for one in group_by_machine(known.host_periods(part)):
         stood = places.get(one.host_id, ())
@@ -291,7 +308,7 @@ def _placed(
 
 
 def _stood(stood: Sequence[FleetDevice], day: date) -> int:
-    """Which of a machine's standings holds a day; before the first, the first."""
+    """Return the index of the machine's device on a day; 0 before the first one."""
     return max((number for number, one in enumerate(stood) if one.from_day <= day), default=0)
 
 
@@ -305,13 +322,13 @@ def _virtual(
 
 
 def is_whole_year(question: YearQuestion) -> bool:
-    """Exactly one calendar year."""
+    """Return true for exactly one calendar year."""
     first, end = question.first, question.end
     return (first.month, first.day) == (1, 1) and end == first.replace(year=first.year + 1)
 
 
 def before(question: YearQuestion) -> YearQuestion | None:
-    """The same stretch of the year before; None where that lies nowhere, or is 29 February alone."""
+    """Return the same stretch of the year before; None when out of range, or 29 February alone."""
     if question.first.year - 1 < PERIODS.first:
         return None
     first, end = _year_before(question.first), _year_before(question.end)
@@ -319,12 +336,15 @@ def before(question: YearQuestion) -> YearQuestion | None:
 
 
 def _year_before(day: date) -> date:
-    """Of 29 February 1 March: the moment after 28 February, whether a stretch begins or ends there."""
+    """Return the same day a year before; 1 March for 29 February, as start and as exclusive end."""
     return date(day.year - 1, 3, 1) if (day.month, day.day) == (2, 29) else day.replace(year=day.year - 1)
 
 
 def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptions:
-    """As they are now. Raises ConfigurationError when a shipped table cannot be read, StoreDamaged."""
+    """Read the current assumptions.
+
+    Raises StoreDamaged, and ConfigurationError when a shipped table cannot be read.
+    """
     calibrated: dict[HardwareModel, CalibratedWall] = {}
     for stored in sources.reader.calibrations():
         kept = stored.kept
@@ -341,7 +361,7 @@ def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptio
 
 
 def chooser(sources: Sources) -> ChooseFactor:
-    """(zone, year) → factor; raises UnknownZone."""
+    """Return a function (zone, year) → factor, which raises UnknownZone."""
     book = book_of(sources.factors.versions())
 
     def choose(zone: str, year: int) -> ChosenFactor:

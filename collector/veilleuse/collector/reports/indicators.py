@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Indicators of any period, as every outlet gives them: what is stored → groups → figures that may be shown."""
+"""Computes the indicators of any period: stored data → groups → figures that may be disclosed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
 
 DIMENSIONS: Final = ("entity", "site", "device_class")
-"""Of those of a report, what these figures are divided by; population always divides, months and years never."""
+"""Dimensions that divide these figures; population always divides, months and years never."""
 OF_MACHINES: Final = made_of(IndicatorInput.MACHINES)
 OF_DEVICES: Final = made_of(IndicatorInput.DEVICES)
 OF_FLEET: Final = made_of(IndicatorInput.FLEET)
@@ -45,13 +45,13 @@ OF_ACTIONS: Final = made_of(IndicatorInput.ACTIONS)
 
 @dataclass(frozen=True, slots=True)
 class SobrietyQuestion:
-    """What is asked. Raises UsageError on an empty period."""
+    """Period and grouping of an indicators report. Raises UsageError for an empty period."""
 
     first: date
     end: date
-    """Exclusive."""
+    """Exclusive end."""
     dimensions: tuple[str, ...]
-    """Those of DIMENSIONS count."""
+    """Dimensions of the report; only those of DIMENSIONS divide."""
     k_anonymity: int
     today: date
 
@@ -61,7 +61,7 @@ class SobrietyQuestion:
 
     @property
     def stretch(self) -> Stretch:
-        """The whole months inside that have ended, and the last day that has begun."""
+        """Return the whole ended months inside the period, and its last day that has begun."""
         first = self.first if self.first.day == 1 else moved(self.first.replace(day=1), 1)
         end = min(self.end, self.today).replace(day=1)
         last = max(self.first, min(self.end - timedelta(days=1), self.today))
@@ -69,12 +69,12 @@ class SobrietyQuestion:
 
     @property
     def scope(self) -> Scope:
-        """Of the whole."""
+        """Return the scope of the whole fleet."""
         return Scope(self.first, self.end)
 
 
 class GroupFigure(NamedTuple):
-    """One figure of one group."""
+    """Figure of one group."""
 
     meta: IndicatorMeta
     scope: Scope
@@ -83,17 +83,17 @@ class GroupFigure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IndicatorFigures:
-    """All of a question, as it may be shown."""
+    """All figures of a query, after the disclosure rule."""
 
     found: tuple[GroupFigure, ...]
     withheld: tuple[Scope, ...]
     """Populations too small to be shown."""
     machines: tuple[IndicatorMachine, ...]
-    """For operations alone: nothing of the rule was applied to them."""
+    """Machines for operations only: the disclosure rule was not applied to them."""
 
 
 def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: Targets) -> IndicatorFigures:
-    """Every figure of every group."""
+    """Compute every figure of every group."""
     base, k = sources.base, question.k_anonymity
     hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), question.stretch
     machines = machines_of(sources, stretch, hosts, assets)
@@ -122,7 +122,7 @@ def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: T
 def figures_of_machines(
     machines: Iterable[IndicatorMachine], question: SobrietyQuestion, targets: Targets
 ) -> tuple[GroupFigure, ...]:
-    """Indicators made of machines, of these alone, as they may be shown."""
+    """Compute the indicators made of these machines only, after the disclosure rule."""
     k = question.k_anonymity
     kept, _ = fit_to_show(_by_scope(question, machines, ()), k)
     return _may_be_shown([(OF_MACHINES, group) for group in kept], targets, k)
@@ -134,7 +134,10 @@ def _may_be_shown(
     k: int,
     cut: Collection[Population] = (),
 ) -> tuple[GroupFigure, ...]:
-    """In the order of the indicators; `cut`: populations of which months are gone."""
+    """Return the disclosed figures in the order of the indicators.
+
+    `cut` holds the populations with deleted months.
+    """
     found = (
         one._replace(figure=Figure(None, one.figure.n))
         if TABLE[one.meta.indicator].is_of_months and one.scope.population in cut
@@ -152,7 +155,7 @@ def _may_be_shown(
 
 
 def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Targets) -> Iterator[GroupFigure]:
-    """Of one group, before the rule of disclosure."""
+    """Yield the figures of one group, before the disclosure rule."""
     for identifier in identifiers:
         indicator = load_sobriety(identifier)
         for figure in indicator.figures(group, targets):
@@ -162,18 +165,18 @@ def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Target
 def action_groups(
     sources: SobrietySources, question: SobrietyQuestion, hosts: Sequence[Host]
 ) -> Iterator[SobrietyGroup]:
-    """One per action in force that has whole months after it."""
+    """Yield one group per action in force that has whole months after it."""
     actions = in_force(sources.follows.actions())
     end = question.stretch.months[1]
     for _, windows, comparison in comparisons(sources.base.periods, hosts, actions, end):
         yield SobrietyGroup(Scope(windows.after, windows.end), comparison=comparison)
 
 
-# --- the rule of disclosure
+# --- disclosure rule
 
 
 def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[SobrietyGroup], list[Scope]]:
-    """(groups as they may be shown, populations withheld whole): as account.anonymity does with sums."""
+    """Return (groups that may be shown, populations withheld whole), by the rule of `disclosure`."""
     shown: list[SobrietyGroup] = []
     withheld: list[Scope] = []
     families: defaultdict[Scope, dict[Scope, SobrietyGroup]] = defaultdict(dict)
@@ -195,9 +198,9 @@ def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[Sob
 
 
 def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
-    """Without what fewer than k machines or assets of people stand behind: docs/guarantees.md P4, P5.
+    """Remove values with fewer than k machines or assets of people: docs/guarantees.md P4, P5.
 
-    Details that are parts of one sum fall together: what is left would tell the one that was taken out.
+    Details that are parts of one sum are removed together: the rest would reveal a removed one.
     """
     if k == 1 or scope.population in EXEMPT:
         return figure
@@ -218,7 +221,7 @@ def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
 
 
 def _may_show(behind: Contributions, k: int) -> bool:
-    """Nobody is behind it, or enough are."""
+    """Return true when nobody contributes, or enough do."""
     mine = {HostId(key): value for key, value in behind.items()}
     return not any(mine.values()) or is_safe(mine, k)
 
@@ -232,7 +235,7 @@ def _cell(scope: Scope, group: SobrietyGroup) -> DisclosureCell[Scope]:
 
 
 def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
-    """`autres` in every dimension that was asked for, blank in the others."""
+    """Merge groups: `autres` in every requested dimension, blank in the others."""
     scope = groups[0].scope
     named = replace(
         scope,
@@ -284,7 +287,10 @@ def _order(group: SobrietyGroup) -> tuple[str, str, str, str, bool, bool]:
 
 
 def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: str) -> list[Row]:
-    """Every built-in indicator of every group it applies to, with the group's coverage; `data`: real or simulated."""
+    """Compute every built-in indicator of every group it applies to, with the group's coverage.
+
+    `data`: real or simulated.
+    """
     thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
     coverage, chosen = load(COVERAGE), tuple(groups)
     rows: list[Row] = []

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Keeps the statistics of years that nobody has closed, before anything that they are made of goes. docs/closing.md.
+"""Keeps the statistics of open years before retention deletes the data behind them. docs/closing.md.
 
-The running collector looks each day what is due, and has it computed in a process of its own (`python -m veilleuse.collector.closed_years`).
+The running collector checks each day which years are due. A process of its own computes them
+(`python -m veilleuse.collector.closed_years`).
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
 Perform: TypeAlias = Callable[[str, Mapping[str, Any]], Any]
-"""(operation, its arguments) → its result: of the running collector."""
+"""(operation, its arguments) → result of the running collector."""
 
 
 class Due(NamedTuple):
-    """A year to be kept, and what may go of it then."""
+    """A year to keep, and the data that may then be deleted."""
 
     year: int
     readings_may_go: bool
@@ -38,7 +39,10 @@ class Due(NamedTuple):
 
 
 def due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Iterator[Due]:
-    """Years that are over, not closed, and never kept; or kept before the last day on which all they are made of is there."""
+    """Yield the ended years that are not closed and need to be kept.
+
+    Such a year was never kept, or more of its data is about to be deleted since it was kept.
+    """
     closed = {one.year for one in reader.revisions()}
     known = {one.year: one for one in reader.kept_years()}
     readings = months_before(today, kept.server_records_months)
@@ -63,13 +67,16 @@ def _has_anything(reader: ClosedYearReader, first: date, end: date) -> bool:
 def _month_goes(
     reader: ClosedYearReader, kept: RetentionSettings, population: Population, first: date, today: date
 ) -> bool:
-    """Whether retention takes a month of the year today."""
+    """Return true when retention deletes a month of the year today."""
     limit = min(month_limit(kept, population, today).replace(day=1), first.replace(year=first.year + 1))
     return first < limit and reader.has_months(first, limit, (population,))
 
 
 def keep_due(store: ReadStore, settings: CollectorSettings, today: date, perform: Perform) -> dict[int, str]:
-    """Keep what is due. Year → why it could not be kept; nothing of it may go today. Raises CollectorError when nothing can be read."""
+    """Keep the due years. Return year → reason of a failure: nothing of this year may be deleted today.
+
+    Raises CollectorError when nothing can be read.
+    """
     failed: dict[int, str] = {}
     sources = sources_of(store, settings.reporting)
     for one in tuple(due(sources.closings, settings.retention, today)):

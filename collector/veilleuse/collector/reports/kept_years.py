@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A year that nobody has closed, out of the statistics that the collector kept of it by itself. docs/closing.md."""
+"""Reads an open year from the statistics that the collector kept by itself. docs/closing.md."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class KeptStatistics:
-    """All that is kept of an open year."""
+    """Stored statistics of an open year."""
 
     told: KeptYear
     facts: Mapping[str, Any]
-    """What was in force when its machines were kept."""
+    """Declarations in force when the statistics were kept."""
     kept: YearStatistics
     statistics: bytes
-    """`kept` as it was written, by whatever program."""
+    """`kept` as stored, whatever program wrote it."""
     calibrated: Assumptions
-    """Of which the calibrations are those that the machines' energy was derived by."""
+    """Assumptions with the calibrations that the machines' energy was derived with."""
 
     def under(self, present: Assumptions) -> Assumptions:
-        """The present assumptions, with the calibrations of then: those of now are of other energy."""
+        """Return the present assumptions with the stored calibrations: today's derive other energy."""
         return replace(present, calibrations=self.calibrated.calibrations)
 
 
 def kept_file(year: int, kept: YearStatistics, facts: Mapping[str, Any], known: Assumptions) -> ClosedFile:
-    """What is stored of a year, without a signature."""
+    """Build the file stored for a year, without a signature."""
     statistics = canonical(statistics_document(kept))
     about = {
         "kind": KIND,
@@ -65,12 +65,12 @@ def kept_file(year: int, kept: YearStatistics, facts: Mapping[str, Any], known: 
 
 
 def has_rooms(file: ClosedFile) -> bool:
-    """Whether rooms are in it: without reading the statistics."""
+    """Return true when the file has rooms, without reading the statistics."""
     return bool(json.loads(file.report)["rooms"])
 
 
 def load_kept(reader: ClosedYearReader, told: KeptYear) -> KeptStatistics:
-    """Raises StoreDamaged for what contradicts itself."""
+    """Read the statistics of a kept year. Raises StoreDamaged when they contradict themselves."""
     file = reader.kept_file(told)
     try:
         about, document = json.loads(file.report), json.loads(file.statistics)
@@ -91,7 +91,7 @@ def load_kept(reader: ClosedYearReader, told: KeptYear) -> KeptStatistics:
 
 
 def require_told(found: KeptStatistics, *, k: int, current_tree: bool) -> None:
-    """Raises UsageError for what the statistics of a year cannot tell."""
+    """Raise UsageError for a query that the statistics of a year cannot answer."""
     year = found.told.year
     if current_tree:
         raise UsageError(
@@ -104,8 +104,10 @@ def require_told(found: KeptStatistics, *, k: int, current_tree: bool) -> None:
 
 
 def alone(sources: Sources, first: date, end: date) -> KeptYear | None:
-    """The year that [first, end) is, where its statistics are all there is of the whole year; None where months tell. Raises UsageError for
-    a part whose first month is not there of a population that was enrolled by its end.
+    """Return the kept year [first, end) when only its statistics are left; None when months are.
+
+    Raises UsageError for a part of a year whose first month is deleted for a population enrolled by that
+    month's end.
     """
     told = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
     if told is None or not told.stands_alone:
@@ -124,7 +126,7 @@ def alone(sources: Sources, first: date, end: date) -> KeptYear | None:
 
 
 def kept_rooms(sources: Sources, first: date, end: date) -> Sequence[RoomFigure] | None:
-    """The server rooms of an open year whose readings of meters go; None where the readings tell."""
+    """Return the kept rooms of an open year whose meter readings are deleted; None when they are stored."""
     told = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
     whole = (first, end) == (date(first.year, 1, 1), date(first.year + 1, 1, 1))
     if told is None or not whole or not told.readings_may_go or told.statistics_sha256 is None:
@@ -133,7 +135,7 @@ def kept_rooms(sources: Sources, first: date, end: date) -> Sequence[RoomFigure]
 
 
 def statistics_of(sources: Sources, first: date, end: date) -> list[str]:
-    """ "YEAR (DAY)" of each whole year of a period that is told by its statistics alone, with the day that they were kept on."""
+    """Return "YEAR (DAY KEPT)" of each whole year of the period with only its statistics left."""
     return [
         f"{one.year} ({one.kept_on})"
         for one in sources.closings.kept_years()

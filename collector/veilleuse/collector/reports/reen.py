@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The follow-up sheet of the REEN strategy: what is computed and what is entered, objective by objective."""
+"""Builds the follow-up sheet of the REEN strategy: computed and entered values, objective by objective."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def sheet_document(
     head: Head,
     warnings: Sequence[Text] = (),
 ) -> Document:
-    """The sheet of its rows; `warnings`: what is wrong or doubtful of the emissions that it rests on."""
+    """Build the sheet of its rows; `warnings` are errors and doubts about the emissions behind it."""
     parts = [row for row in bilan if row.get("part_of_bilan") != "whole"]
     return Document(
         head={"kind": "reen", **head},
@@ -181,7 +181,7 @@ SERVES: Final[Mapping[str, tuple[str, ...]]] = {
     )
     for objective in OBJECTIVES
 }
-"""docs/reen.md: objective → indicators; 3°, eco-design, is read from what servers draw."""
+"""Objective → indicators (docs/reen.md); objective 3°, eco-design, uses the energy of servers."""
 NO_HISTORY: Final = frozenset(one for one, line in TABLE.items() if not line.has_history)
 SUMS: Final = frozenset({*(one for one, line in TABLE.items() if line.is_sum), SERVER_KWH, USE_PHASE})
 AGES: Final = frozenset(one for one, line in TABLE.items() if not line.is_threshold_a_goal)
@@ -196,7 +196,7 @@ _YEARS: Final = ("baseline_year", "target_year")
 
 @dataclass(slots=True)
 class _Sheet:
-    """The sheet while it is made."""
+    """Inputs of the sheet while its rows are built."""
 
     sources: SobrietySources
     question: YearQuestion
@@ -207,7 +207,9 @@ class _Sheet:
     _years: dict[int, YearValues | None]
 
     def restated(self, year: int) -> YearValues | None:
-        """The same figures of an earlier year, by today's method; None where its months are not all kept."""
+        """Return the same figures of an earlier year, by today's method; None when some of its months are
+        deleted.
+        """
         if year not in self._years:
             self._years[year] = self._restate(year)
         return self._years[year]
@@ -230,7 +232,7 @@ def reen_document(
     targets: Targets,
     thresholds: Thresholds,
 ) -> Document:
-    """The sheet of a period of whole months. Raises UsageError, UnknownZone."""
+    """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     for option, day in (("--from", first), ("--to", end)):
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
@@ -289,7 +291,7 @@ def _values_of(
 
 
 def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
-    """Whether anything is kept of every month: what retention took cannot be restated."""
+    """Return true when every month has stored rows: deleted months cannot be restated."""
     month = first
     while month < end:
         following = moved(month, 1)
@@ -303,7 +305,7 @@ def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
 
 
 def _objectives(made: _Sheet) -> Iterator[Row]:
-    """Objective by objective: each indicator that serves it, as lines ask for it, then the lines of the user's own."""
+    """Yield the rows of each objective: its indicators, as lines ask for them, then the user's own lines."""
     lines = [line.cells for line in made.sources.follows.lines(ActionTable.OBJECTIVES)]
     for objective in OBJECTIVES:
         mine = [cells for cells in lines if cells["objective"] == objective]
@@ -333,7 +335,7 @@ def _rows(made: _Sheet, cells: Cells) -> Iterator[Row]:
     elif values:
         for value in values:
             yield _computed(made, cells, population, value)
-    elif len(cells) > 2:  # a target is set for what cannot be told: not known, and said so
+    elif len(cells) > 2:  # a target without a computable value: the row says that it is unknown
         yield tidy({**_common(cells), "origin": "computed", "indicator": cells["indicator"]})
 
 
@@ -369,7 +371,7 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
 
 
 def _bounds(value: SheetValue) -> dict[str, Shown | None]:
-    """The interval's columns, by what it may be called."""
+    """Return the interval's columns, named by the kind of interval."""
     if value.interval is None:
         return {}
     low, high = value.interval
@@ -423,7 +425,7 @@ def _entered(cells: Cells) -> Row:
 
 
 def _common(cells: Cells) -> dict[str, Shown | None]:
-    """What a line says beside its value."""
+    """Return a line's columns other than its value."""
     texts = ("objective", "population", "measure", "pilot", "status", "source", "comment")
     return {
         **{name: cells.get(name) for name in texts},
@@ -446,7 +448,7 @@ def _reached(value: float | None, goal: float | None, direction: str | None) -> 
 
 
 def _measures(made: _Sheet) -> Iterator[Row]:
-    """Lines as entered, each with the saving of its action; then actions that no line names."""
+    """Yield the entered lines, each with the saving of its action, then the actions without a line."""
     savings = dict(_savings(made))
     named: set[str] = set()
     for line in made.sources.follows.lines(ActionTable.MEASURES):
@@ -485,6 +487,6 @@ def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
 
 
 def _items(made: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
-    """Lines of the user's file; the civil year that the sheet is of, and its total."""
+    """Return (lines of the user's file, civil year of the sheet, total of this year)."""
     lines = [line.cells for line in made.sources.follows.lines(ActionTable.OTHER_ITEMS)]
     return lines, year_of(made.now.question.scope), made.now.total

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every indicator of the REEN sheet over one year: value, interval, coverage; of the machines of some populations together."""
+"""Computes every indicator of the REEN sheet over one year, for the machines of some populations together.
+
+Each has a value, an interval and a coverage.
+"""
 
 from __future__ import annotations
 
@@ -55,14 +58,14 @@ from veilleuse.wire.vocabulary import Band, Population, State
 
 OF_MONTHS: Final = frozenset(one for one, line in TABLE.items() if line.is_of_months)
 OF_THE_ESTIMATOR: Final = frozenset({COVERAGE, SERVER_KWH, USE_PHASE})
-"""Of the emissions report: a closed or kept year has them when its months are gone."""
+"""Indicators of the emissions report: a closed or kept year still has them when its months are deleted."""
 _DEMONSTRATED: Final = (Representativeness.CENSUS.value, Representativeness.DEMONSTRATED.value)
 _OF_SUMS: Final = made_of(IndicatorInput.SUMS)
 _OF_GROUPS: Final = (*made_of(IndicatorInput.FLEET), *made_of(IndicatorInput.USERS))
 
 
 class SheetValue(NamedTuple):
-    """One figure of the sheet."""
+    """Figure of the sheet."""
 
     name: str
     unit: str
@@ -74,13 +77,13 @@ class SheetValue(NamedTuple):
     withheld: bool = False
     category: str | None = None
     is_sample_only: bool = False
-    """Whether the interval holds the sample only: 95 % else."""
+    """True when the interval covers the sample only; otherwise it is a 95 % interval."""
     sensitivity: Ends | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class YearValues:
-    """What the sheet's figures of one period are made of."""
+    """Inputs of the sheet's figures of one period."""
 
     question: SobrietyQuestion
     targets: Targets
@@ -91,16 +94,16 @@ class YearValues:
     """Purchases and retirements."""
     users: tuple[SobrietyGroup, ...]
     emissions: tuple[EmissionsRow, ...] = ()
-    """Of the estimator, by population."""
+    """Rows of the estimator, by population."""
     total: EmissionsRow | None = None
     cut: frozenset[Population] = frozenset()
-    """Populations of which some months are gone."""
+    """Populations with deleted months."""
     of_statistics: bool = False
-    """It is a whole year that nobody closed and that is told by the statistics kept of it."""
+    """True for a whole year that is not closed and has only its kept statistics left."""
     cache: dict[tuple[str, str], tuple[SheetValue, ...]] = field(default_factory=dict)
 
     def of(self, indicator: str, population: Population | None = None) -> tuple[SheetValue, ...]:
-        """Its figures: none where there is nothing to say, one a category of purchases."""
+        """Return the figures of an indicator: none without data, one per category of purchases."""
         key = (indicator, population.value if population else "")
         if key not in self.cache:
             self.cache[key] = tuple(self._of(indicator, population))
@@ -124,7 +127,7 @@ class YearValues:
         return self._of_group(indicator, machines, wanted, population)
 
     def is_cut(self, indicator: str, population: Population | None) -> bool:
-        """Whether its figure, if there is any, would be of a part of the period."""
+        """Return true when a figure of this indicator would cover only a part of the period."""
         whole = self.of_statistics or (self.total is not None and self.total.revision is not None)
         rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not whole)
         return rests and not self.cut.isdisjoint(_wanted(indicator, population))
@@ -196,7 +199,10 @@ class YearValues:
             )
 
     def _energy_of_servers(self) -> Iterable[SheetValue]:
-        """Of all together, though rows part where they stand and by year; bounds added up, since what is not known of priors is common."""
+        """Yield the energy of all servers together, over the rows of each place and year.
+
+        Bounds are added, since the unknown errors of priors are common to all rows.
+        """
         rows = [one for one in self.emissions if one.population == Population.SERVER.value]
         if not rows:
             return
@@ -214,8 +220,10 @@ class YearValues:
         )
 
     def _is_demonstrated(self, wanted: Collection[Population]) -> bool:
-        """Whether measured machines of these populations are demonstrated to stand for the others: what a share of machines says of a fleet
-        rests on it, as energy does."""
+        """Return true when measured machines of these populations are shown to represent the others.
+
+        A share of machines applies to a fleet only then, as energy does.
+        """
         rows = [one for one in self.emissions if one.population in wanted]
         return bool(rows) and all(one.representativeness in _DEMONSTRATED for one in rows)
 
@@ -225,14 +233,14 @@ class YearValues:
         return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
 
     def _is_told_apart(self, wanted: Collection[Population]) -> bool:
-        """Some population of PCs is so small that what another one shows, taken from what both show, would show it."""
+        """Return true when the difference of two figures would reveal a PC population below k machines."""
         if wanted == SERVERS or set(wanted) >= PCS:
             return False
         sizes = [sum(one.population is kind for one in self.machines) for kind in PCS]
         return any(0 < size < self.question.k_anonymity for size in sizes)
 
     def coverage(self, wanted: Collection[Population]) -> float | None:
-        """Observed ÷ the fleet's machine-days of these populations; None where the estimator tells none."""
+        """Return observed ÷ fleet machine-days of these populations; None without an estimate."""
         rows = [one for one in self.emissions if one.population in wanted and one.machine_days_fleet]
         fleet = sum(one.machine_days_fleet or 0.0 for one in rows)
         return min(1.0, sum(one.machine_days_observed or 0.0 for one in rows) / fleet) if fleet else None
@@ -246,7 +254,7 @@ def year_values(
     emissions: Sequence[EmissionsRow] = (),
     total: EmissionsRow | None = None,
 ) -> YearValues:
-    """All of a period. `emissions`: its rows by population."""
+    """Read the inputs of a period; `emissions` are its rows by population."""
     base, stretch = sources.base, question.stretch
     assets = base.inventory.assets()
     hosts = base.reader.hosts()
@@ -269,7 +277,7 @@ def year_values(
 
 
 def _wanted(indicator: str, population: Population | None) -> frozenset[Population]:
-    """Whose machines its figure is of."""
+    """Return the populations whose machines an indicator covers."""
     if indicator == SERVER_KWH:
         wanted = also_of = SERVERS
     elif indicator == USE_PHASE:
@@ -298,10 +306,11 @@ def _of_inventory(one: GroupFigure, k: int) -> SheetValue:
 
 
 def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float, float] | None:
-    """95 % of Σ part ÷ Σ whole over machines as drawn from the fleet, linearised; `sampled`: observed share of the fleet.
+    """Return the 95 % interval of Σ part ÷ Σ whole, linearised, of machines drawn from the fleet.
 
-    None for fewer than 2 machines, where the share is not known, and where all machines seen are alike: ten idle ones of a thousand do not
-    say that the others are. docs/methodology.md §6, without pooling.
+    `sampled` is the observed share of the fleet. None for fewer than 2 machines, or when the share is
+    unknown. None also when all observed machines are alike: ten idle machines of a thousand do not prove that
+    the others are idle. docs/methodology.md §6, without pooling.
     """
     pairs = [one for one in pairs if one[1] > 0]
     whole, count = sum(one[1] for one in pairs), len(pairs)
@@ -317,7 +326,7 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
 
 
 def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
-    """As `account.gather` has them; off and asleep together."""
+    """Sum the states as `account.gather` does, with off and asleep together."""
     found: dict[tuple[Band, State], StateSums] = {}
 
     def add(band: Band, state: State, more: StateSums) -> None:
@@ -350,7 +359,7 @@ def _emitted(total: EmissionsRow | None) -> Iterable[SheetValue]:
 
 
 def _summed(every: Sequence[Ends | None]) -> Ends | None:
-    """Ends added up; None where one is not known."""
+    """Add the ends of intervals; None when one is unknown."""
     known = [ends for ends in every if ends is not None]
     return (
         (sum(low for low, _ in known), sum(high for _, high in known)) if len(known) == len(every) else None
@@ -368,7 +377,7 @@ _ENDS: Final = tuple(
 
 
 def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | None) -> Iterator[Row]:
-    """Lines by year, and our use phase in `year`; shares where the file has that year's whole."""
+    """Yield the lines by year, and the use phase in `year`; shares need the year's whole in the file."""
     years = {int(cells["year"]) for cells in lines} | ({year} if year is not None else set())
     for each in sorted(years):
         mine = [cells for cells in lines if int(cells["year"]) == each]
@@ -422,10 +431,10 @@ def _kilograms(cells: Cells) -> float:
 
 
 def number_of(cells: Cells, name: str) -> float | None:
-    """A cell as a number; None where it is blank."""
+    """Return a cell as a number; None when it is blank."""
     return float(cells[name]) if name in cells else None
 
 
 def tidy(values: Mapping[str, Value | None]) -> Row:
-    """What exists of it."""
+    """Remove missing values."""
     return {name: value for name, value in values.items() if value is not None}

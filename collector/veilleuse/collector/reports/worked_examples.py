@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The worked answers of docs/methodology.md §13, asked of the product's own functions, with others that have numbers in §1, §2, §6, §8 and §10.
+"""Checks the worked examples of docs/methodology.md §13, and those with numbers in §1, §2, §6, §8 and §10.
 
-Expected values are written as the method writes them and come from outside this program; nothing here computes but through the
-functions that reports use. They are called by their modules, so that what a report would call is what is asked.
+Expected values are written as in the method and come from outside this program. Every computed value comes
+from functions that reports use. They are called through their modules, so that the examples call what a
+report calls.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ENERGY_STAR_8: Final = "ENERGY STAR 8.0"
 NOTEBOOK: Final = "notebook"
 DESKTOP: Final = "desktop/integrated desktop"
 HOURS_PER_YEAR: Final = 8_760
-"""Both schemes': 365 days."""
+"""Hours of both schemes' year of 365 days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,13 @@ class Duty:
     off: Fraction
     sleep: Fraction
     long_idle: Fraction
-    """Screen off; 0 where the scheme knows one idle mode."""
+    """Screen off; 0 where the scheme has one idle mode."""
     short_idle: Fraction
 
 
 @cache
 def duties() -> Mapping[tuple[str, str], Duty]:
-    """(scheme, device) → its duty. Source: tec_mode_weights.csv. Raises ConfigurationError."""
+    """Return (scheme, device) → its duty, from tec_mode_weights.csv. Raises ConfigurationError."""
     return {
         (row["scheme"], row["device"]): Duty(
             *(Fraction(row[name] or "0") for name in ("t_off", "t_sleep", "t_long_idle", "t_short_idle"))
@@ -67,7 +68,7 @@ def duties() -> Mapping[tuple[str, str], Duty]:
 def tec_kwh_per_year(
     duty: Duty, off: Decimal, sleep: Decimal, long_idle: Decimal, short_idle: Decimal
 ) -> Fraction:
-    """kWh a year, exactly, of these powers in watts ≥ 0."""
+    """Return the exact kWh a year of these powers in W, each ≥ 0."""
     watts = (
         duty.off * Fraction(off)
         + duty.sleep * Fraction(sleep)
@@ -78,7 +79,9 @@ def tec_kwh_per_year(
 
 
 def tec_of(powers: StatePowers, duty: Duty) -> Fraction:
-    """Of a class as the load model has it, kWh a year: idle with the screen off is its `idle`, with it on its `light`."""
+    """Return the kWh a year of a class of the load model: its `idle` with the screen off, its `light` with it
+    on.
+    """
 
     def watts(microwatts: int | None) -> Decimal:
         return Decimal(microwatts or 0) / MILLION
@@ -95,28 +98,31 @@ def tec_of(powers: StatePowers, duty: Duty) -> Fraction:
 Value: TypeAlias = Fraction | float | int
 
 _ULPS: Final = 4
-"""Last bits in which two ways of adding up the same may differ."""
+"""Last bits by which two orders of the same sum may differ."""
 _ZONE: Final = "FR"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkedExample:
-    """One worked answer beside what this version says."""
+    """A worked example beside the value of this version."""
 
     section: str
-    """Of docs/methodology.md."""
+    """Section of docs/methodology.md."""
     what: str
     inputs: str
     unit: str
     expected: str
-    """As the method writes it."""
+    """Value as the method writes it."""
     got: float
-    """Unrounded."""
+    """Unrounded value."""
     ok: bool
 
 
 def answers() -> Iterator[WorkedExample]:
-    """All of them, section 13 first. Raises ConfigurationError for a damaged table, UnknownZone for a missing factor."""
+    """Yield all examples, section 13 first.
+
+    Raises ConfigurationError for a damaged table, UnknownZone for a missing factor.
+    """
     yield from _energies_and_emissions()
     yield from _tec()
     yield from _pedigree()
@@ -128,12 +134,12 @@ def answers() -> Iterator[WorkedExample]:
 
 
 def _answer(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> WorkedExample:
-    """Right when it is the expected value, to the digits that are written."""
+    """Compare with the expected value, to its written digits."""
     return _within(section, what, inputs, expected, (*_written(expected), got), unit)
 
 
 def _exact(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> WorkedExample:
-    """Right when it is the expected value and nothing else."""
+    """Compare exactly with the expected value."""
     value = Fraction(Decimal(expected))
     return _within(section, what, inputs, expected, (value, value, got), unit)
 
@@ -141,13 +147,15 @@ def _exact(section: str, what: str, inputs: str, expected: str, got: Value, unit
 def _within(
     section: str, what: str, inputs: str, expected: str, bounds: tuple[Fraction, Fraction, Value], unit: str
 ) -> WorkedExample:
-    """`bounds`: lowest and highest that is right, and what was got."""
+    """Check a value; `bounds` are the lowest and highest right value, and the value itself."""
     low, high, got = bounds
     return WorkedExample(section, what, inputs, unit, expected, float(got), low <= Fraction(got) <= high)
 
 
 def _written(expected: str) -> tuple[Fraction, Fraction]:
-    """What a written number may stand for: half a unit of its last digit to either side, or some bits of a float."""
+    """Return the range of a written number: half a unit of its last digit on either side, or some bits of a
+    float.
+    """
     number = Decimal(expected)
     half = Fraction(Decimal(1).scaleb(int(number.as_tuple().exponent))) / 2
     spread = max(half, _ULPS * Fraction(math.ulp(float(number))))
@@ -219,7 +227,7 @@ def _stratified_mean() -> Iterator[WorkedExample]:
 
 
 def _stratified_total() -> Estimate:
-    """Machines of exactly these means and deviations: half of them above, half below. All year, one day type."""
+    """Estimate machines with exactly these means and deviations, half above and half below; one day type."""
     machines: list[SampleMachine] = []
     in_service: list[InService] = []
     for name, number, observed, mean, deviation in _STRATA:
@@ -243,7 +251,7 @@ def _machine(stratum: Stratum, kwh: float) -> SampleMachine:
 
 
 def _days(value: int) -> tuple[int, ...]:
-    """All of it on days of the first type."""
+    """Put the whole value on days of the first type."""
     return (value, *(0 for _ in DAY_TYPES[1:]))
 
 
@@ -326,13 +334,13 @@ _COMPARED: Final = frozenset(
 
 
 def _on(supply: Supply, point: Point, watts: int) -> Cell:
-    """One hour on, idle, with one point."""
+    """Return a cell of one hour on and idle, with one point."""
     energy = round(units.millijoules_from_watts(watts, _HOUR))
     return Cell(Band.OPEN, State.ON_IDLE, supply, _HOUR, ((point, energy, _HOUR),))
 
 
 def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
-    """Mean power of an hour that one method answers for whole; 0 where another did."""
+    """Return the mean power of an hour with one method, W; 0 where another method answered."""
     energy = sum(one.energy_millijoules for one in parts if one.method is method)
     return Fraction(energy, _HOUR)
 
