@@ -30,9 +30,9 @@ HOUR = 3_600_000
 class Answered(SnapshotCache):
     """As if the receiving process answered."""
 
-    def look(self) -> Snapshot:
+    def take_snapshot(self) -> Snapshot:
         """The same, with a health."""
-        return replace(super().look(), health={})
+        return replace(super().take_snapshot(), health={})
 
 
 def main() -> None:

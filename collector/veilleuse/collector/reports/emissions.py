@@ -41,7 +41,7 @@ from veilleuse.collector.model.figures import SINCE_PUBLICATION, EmissionsRow, E
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports.fleet_year import (
-    YearQuestion,
+    YearQuery,
     assumptions,
     before,
     chooser,
@@ -78,8 +78,8 @@ def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str
     """
     if not sources.metering.declarations().meters:
         return
-    question = YearQuestion(first, end, (), 1, end)
-    servers = servers_in_rooms(sources, question)
+    query = YearQuery(first, end, (), 1, end)
+    servers = servers_in_rooms(sources, query)
     zones = {site.site: site.time_zone for site in sources.reader.sites()}
     read: defaultdict[str, set[int]] = defaultdict(set)
     for meter in servers.declared.meters:
@@ -94,7 +94,7 @@ def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str
 def servers_in_no_room_on(sources: Sources, day: date) -> list[str]:
     """Return the servers of `servers_in_no_room` on one day, with or without meter readings on that day."""
     end = day + timedelta(days=1)
-    servers = servers_in_rooms(sources, YearQuestion(day, end, (), 1, end))
+    servers = servers_in_rooms(sources, YearQuery(day, end, (), 1, end))
     sites = {meter.site for meter in servers.declared.meters if servers.may_hold_servers(meter.room)}
     return list(servers.in_no_room({site: (day.toordinal(),) for site in sites}))
 
@@ -147,23 +147,21 @@ class EmissionsReport:
 
 
 def emissions_report_of(
-    sources: Sources, question: YearQuestion, *, compare: bool = True, random_roll_out: bool = False
+    sources: Sources, query: YearQuery, *, compare: bool = True, random_roll_out: bool = False
 ) -> EmissionsReport:
     """Build the official ledger of every group; `compare` adds the change from the year before.
 
     Raises UnknownZone, UsageError.
     """
-    revisions = sources.closings.revisions(question.first.year) if is_whole_year(question) else ()
-    if revisions and (
-        "month" not in question.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE
-    ):
-        return _of_closed_year(sources, question, compare=compare)
+    revisions = sources.closings.revisions(query.first.year) if is_whole_year(query) else ()
+    if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
+        return _of_closed_year(sources, query, compare=compare)
     known = assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
-    question = replace(question, is_compared=compare and _was_anything(sources, before(question)))
-    periods = year_figures(sources, question, known)
+    query = replace(query, is_compared=compare and _was_anything(sources, before(query)))
+    periods = year_figures(sources, query, known)
     mappings = sources.factors.mappings()
-    earlier, why_not = _compared(sources, question, known, len(periods)) if compare else ({}, {})
+    earlier, why_not = _compared(sources, query, known, len(periods)) if compare else ({}, {})
     terms = StatementTerms(
         chooser(sources),
         data,
@@ -173,16 +171,16 @@ def emissions_report_of(
         why_not,
     )
     statement = build_statement(periods, terms)
-    if "month" in question.dimensions and is_whole_year(question):
+    if "month" in query.dimensions and is_whole_year(query):
         year = emissions_report_of(
-            sources, replace(question, dimensions=()), compare=compare, random_roll_out=random_roll_out
+            sources, replace(query, dimensions=()), compare=compare, random_roll_out=random_roll_out
         )
         statement = replace(
-            statement, year=_year_beside(year.statement.totals, statement.totals, question.k_anonymity)
+            statement, year=_year_beside(year.statement.totals, statement.totals, query.k_anonymity)
         )
-    head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
+    head = _head(sources, query, data) | undeclared(sources, query.first, query.end)
     made = _made(statement, periods, head)
-    return replace(made, document=_under_way(made.document, question))
+    return replace(made, document=_under_way(made.document, query))
 
 
 def for_publication(made: EmissionsReport) -> EmissionsReport:
@@ -202,33 +200,33 @@ def for_publication(made: EmissionsReport) -> EmissionsReport:
     return _made(round_for_publication(made.statement, made.periods, k), made.periods, {**head, PUBLIC: True})
 
 
-def _under_way(document: Document, question: YearQuestion) -> Document:
+def _under_way(document: Document, query: YearQuery) -> Document:
     """Mark a period under way: the fleet counts until yesterday, and today counts what is measured by now."""
-    if question.end <= question.today:
+    if query.end <= query.today:
         return document
     told = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
-    return under_way(told, question.today, question.today - timedelta(days=1))
+    return under_way(told, query.today, query.today - timedelta(days=1))
 
 
-def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> EmissionsReport:
+def _of_closed_year(sources: Sources, query: YearQuery, *, compare: bool) -> EmissionsReport:
     """Build the report as it was frozen, whatever happened to factors and machines since."""
     found = closed_figures(
         sources.closings,
-        question.first.year,
-        question.dimensions,
+        query.first.year,
+        query.dimensions,
         None,
         compare=compare,
     )
     assert found is not None, "there are revisions, and none is ever removed"
     require_publishable(
         found.closed,
-        k=question.k_anonymity,
-        current_tree=question.current_tree,
-        dimensions=question.dimensions,
+        k=query.k_anonymity,
+        current_tree=query.current_tree,
+        dimensions=query.dimensions,
     )
     statement, told = found.statement, found.closed.told
     head = {
-        **_head(sources, question, found.closed.terms.data),
+        **_head(sources, query, found.closed.terms.data),
         "inventory_imported_on": found.closed.report["inventory_imported_on"],
         **{name: found.closed.report.get(name) for name in UNDECLARED},
         "k_anonymity": found.closed.kept.k,
@@ -261,20 +259,18 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
 
 
 def _compared(
-    sources: Sources, question: YearQuestion, known: Assumptions, number: int
+    sources: Sources, query: YearQuery, known: Assumptions, number: int
 ) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
     """Return (figures of the year before by period index, reason without a comparison by period index).
 
     The year before has the same stretches, method, grouping and disclosure rule. A stretch that has not ended
     is not compared: a half year cannot be compared with a whole one.
     """
-    stretches = slices(question.first, question.end, by_month="month" in question.dimensions)
+    stretches = slices(query.first, query.end, by_month="month" in query.dimensions)
     running = {
-        place: NoComparison.RUNNING.value
-        for place, asked in enumerate(stretches)
-        if asked.end > question.today
+        place: NoComparison.RUNNING.value for place, asked in enumerate(stretches) if asked.end > query.today
     }
-    found = _before(sources, question, known, number)
+    found = _before(sources, query, known, number)
     if isinstance(found, NoComparison):
         return {}, dict.fromkeys(range(number), found.value) | running
     told = {
@@ -323,10 +319,10 @@ def _year_beside(
 
 
 def _before(
-    sources: Sources, question: YearQuestion, known: Assumptions, number: int
+    sources: Sources, query: YearQuery, known: Assumptions, number: int
 ) -> Sequence[PeriodFigures] | NoComparison:
-    earlier = before(question)
-    if earlier is None or not question.is_compared:
+    earlier = before(query)
+    if earlier is None or not query.is_compared:
         return NoComparison.NO_DATA
     try:
         found = year_figures(sources, earlier, known)
@@ -343,38 +339,38 @@ def _before(
     return found
 
 
-def _was_anything(sources: Sources, question: YearQuestion | None) -> bool:
+def _was_anything(sources: Sources, query: YearQuery | None) -> bool:
     """Return true when the period has any machine, or its year is closed or kept.
 
     Most first years have no year before.
     """
-    if question is None:
+    if query is None:
         return False
     closings = sources.closings
     years = {one.year for one in closings.revisions()} | {one.year for one in closings.kept_years()}
-    if question.first.year in years:
+    if query.first.year in years:
         return True
     try:
-        return next(iter(sources.periods.host_periods(question.first, question.end)), None) is not None
+        return next(iter(sources.periods.host_periods(query.first, query.end)), None) is not None
     except UsageError:  # some of its days are deleted: no comparison is possible
         return False
 
 
-def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Value | list[str] | None]:
+def _head(sources: Sources, query: YearQuery, data: str) -> dict[str, Value | list[str] | None]:
     imported = sources.inventory.inventory_imported_on()
     return {
-        "from": question.first.isoformat(),
-        "to": question.end.isoformat(),
-        "group_by": list(question.dimensions),
-        "k_anonymity": question.k_anonymity,
-        "tree": "current, pro forma" if question.current_tree else "as of then",
+        "from": query.first.isoformat(),
+        "to": query.end.isoformat(),
+        "group_by": list(query.dimensions),
+        "k_anonymity": query.k_anonymity,
+        "tree": "current, pro forma" if query.current_tree else "as of then",
         "inventory_imported_on": imported.isoformat() if imported else None,
         "data": data,
         "state": "open",
-        "years_of_statistics": statistics_of(sources, question.first, question.end) or None,
+        "years_of_statistics": statistics_of(sources, query.first, query.end) or None,
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.reader.dirty_count(),
-        "unexplained_milliseconds": _unexplained_milliseconds(sources, question),
+        "unexplained_milliseconds": _unexplained_milliseconds(sources, query),
         "generated_unix_milliseconds": time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     }
 
@@ -395,14 +391,14 @@ def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
             }
 
 
-def _unexplained_milliseconds(sources: Sources, question: YearQuestion) -> int | None:
+def _unexplained_milliseconds(sources: Sources, query: YearQuery) -> int | None:
     """Return the time (R18) neither stored nor declared lost, while the days are kept.
 
     None for longer periods, whose coverage shows the gap.
     """
-    if question.end - question.first > MOST_DAYS_BALANCED:
+    if query.end - query.first > MOST_DAYS_BALANCED:
         return None
-    rows = sources.reader.balance(question.first, question.end - timedelta(days=1), by_hour=False)
+    rows = sources.reader.balance(query.first, query.end - timedelta(days=1), by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)
 
 

@@ -41,7 +41,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
 @dataclass(frozen=True, slots=True)
-class YearQuestion:
+class YearQuery:
     """Period, grouping and rule of an emissions report.
 
     Raises UsageError for an unknown dimension, or a period that is empty or out of range.
@@ -71,7 +71,7 @@ class _Known:
     """Inputs that all stretches share."""
 
     sources: Sources
-    question: YearQuestion
+    query: YearQuery
     assumptions: Assumptions
     hosts: tuple[Host, ...] = ()
     sites: dict[str, Site] = field(default_factory=dict)
@@ -120,12 +120,10 @@ class _Known:
         yield from sorted(together, key=lambda row: row.host_id)
 
 
-def year_figures(
-    sources: Sources, question: YearQuestion, assumptions: Assumptions
-) -> tuple[PeriodFigures, ...]:
+def year_figures(sources: Sources, query: YearQuery, assumptions: Assumptions) -> tuple[PeriodFigures, ...]:
     """Compute the figures of each stretch: the period cut at 1 January, or at each month if asked."""
     with without_garbage_collection():
-        known = _Known(sources, question, assumptions)
+        known = _Known(sources, query, assumptions)
         closed = {told.year: told for told in sources.closings.revisions()}
         return tuple(
             _closed_stretch(known, part, told)
@@ -133,7 +131,7 @@ def year_figures(
             else _kept_stretch(known, part, kept)
             if (kept := alone(sources, part.first, part.end)) is not None
             else _stretch(known, part)
-            for part in slices(question.first, question.end, by_month="month" in question.dimensions)
+            for part in slices(query.first, query.end, by_month="month" in query.dimensions)
         )
 
 
@@ -152,19 +150,19 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
 
     Raises UsageError for a part of the year.
     """
-    question = known.question
+    query = known.query
     closed = load_closed(known.sources.closings, told)
     require_publishable(
         closed,
-        k=question.k_anonymity,
-        current_tree=question.current_tree,
-        dimensions=question.dimensions,
+        k=query.k_anonymity,
+        current_tree=query.current_tree,
+        dimensions=query.dimensions,
     )
     if (part.first, part.end) != (closed.kept.first, closed.kept.end):
         raise UsageError(
             f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
-    return restate_year(closed.kept, question.dimensions, known.assumptions)
+    return restate_year(closed.kept, query.dimensions, known.assumptions)
 
 
 def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
@@ -172,22 +170,20 @@ def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
 
     Raises UsageError.
     """
-    question, found = known.question, load_kept(known.sources.closings, told)
-    require_told(found, k=question.k_anonymity, current_tree=question.current_tree)
-    return restate_year(found.kept, question.dimensions, found.under(known.assumptions))
+    query, found = known.query, load_kept(known.sources.closings, told)
+    require_told(found, k=query.k_anonymity, current_tree=query.current_tree)
+    return restate_year(found.kept, query.dimensions, found.under(known.assumptions))
 
 
-def year_kept(sources: Sources, question: YearQuestion) -> YearStatistics:
+def year_kept(sources: Sources, query: YearQuery) -> YearStatistics:
     """Reduce the whole period of the query, one year, to its statistics."""
     with without_garbage_collection():
-        return _kept(
-            _Known(sources, question, Assumptions()), Slice(question.first, question.end), for_ever=True
-        )
+        return _kept(_Known(sources, query, Assumptions()), Slice(query.first, query.end), for_ever=True)
 
 
-def servers_in_rooms(sources: Sources, question: YearQuestion) -> ServersInRooms:
+def servers_in_rooms(sources: Sources, query: YearQuery) -> ServersInRooms:
     """Return the servers with their rooms over the whole period."""
-    known, part = _Known(sources, question, Assumptions()), Slice(question.first, question.end)
+    known, part = _Known(sources, query, Assumptions()), Slice(query.first, query.end)
     return _all_stood(known, part).servers
 
 
@@ -228,15 +224,15 @@ def _kept(known: _Known, part: Slice, *, for_ever: bool) -> YearStatistics:
         part.end,
         stood.devices,
         _placed(known, part, stood.machines),
-        k=known.question.k_anonymity,
+        k=known.query.k_anonymity,
         virtual=_virtual(known, part, stood.virtual),
         headcounts=known.headcounts,
         for_ever=for_ever,
-        in_groups=known.question.is_compared,
+        in_groups=known.query.is_compared,
     )
     found = None if for_ever else kept_rooms(known.sources, part.first, part.end)
     if found is None:
-        found = tuple(rooms(known.sources, part.first, part.end, stood.servers, known.question.today))
+        found = tuple(rooms(known.sources, part.first, part.end, stood.servers, known.query.today))
     return replace(kept, rooms=tuple(found))
 
 
@@ -255,7 +251,7 @@ def _elsewhere(
 
 def _stretch(known: _Known, part: Slice) -> PeriodFigures:
     """Compute an open stretch as a closing would: cells are merged before the estimate."""
-    return restate_year(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
+    return restate_year(_kept(known, part, for_ever=False), known.query.dimensions, known.assumptions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
@@ -270,8 +266,8 @@ def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
         DayTypes(part.first, part.end, zones, kind, default_time_zone=reporting.time_zone),
         known.sites.values(),
         default_zone=reporting.zone,
-        today=known.question.today,
-        current_tree=known.question.current_tree,
+        today=known.query.today,
+        current_tree=known.query.current_tree,
     )
     return census.devices(known.assets, known.hosts)
 
@@ -321,18 +317,18 @@ def _virtual(
             yield one, virtual[one.host_id]
 
 
-def is_whole_year(question: YearQuestion) -> bool:
+def is_whole_year(query: YearQuery) -> bool:
     """Return true for exactly one calendar year."""
-    first, end = question.first, question.end
+    first, end = query.first, query.end
     return (first.month, first.day) == (1, 1) and end == first.replace(year=first.year + 1)
 
 
-def before(question: YearQuestion) -> YearQuestion | None:
+def before(query: YearQuery) -> YearQuery | None:
     """Return the same stretch of the year before; None when out of range, or 29 February alone."""
-    if question.first.year - 1 < PERIODS.first:
+    if query.first.year - 1 < PERIODS.first:
         return None
-    first, end = _year_before(question.first), _year_before(question.end)
-    return replace(question, first=first, end=end) if first < end else None
+    first, end = _year_before(query.first), _year_before(query.end)
+    return replace(query, first=first, end=end) if first < end else None
 
 
 def _year_before(day: date) -> date:

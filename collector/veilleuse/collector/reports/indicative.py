@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from veilleuse.collector.documents.document import Chart, Document, Head, Row, Text, Value
-from veilleuse.collector.grid.ledger import HourlyQuestion, indicative
+from veilleuse.collector.grid.ledger import HourlyQuery, indicative
 from veilleuse.collector.model.figures import AUTRES, GroupKey
 from veilleuse.collector.model.grid import (
     LABEL,
@@ -257,17 +257,17 @@ class MachineReader(Reader, HourReader, Protocol):
     """Reader of the machines' data that the report needs."""
 
 
-def indicative_report_of(reader: MachineReader, question: HourlyQuestion) -> tuple[Hourly, Document]:
+def indicative_report_of(reader: MachineReader, query: HourlyQuery) -> tuple[Hourly, Document]:
     """Compute the ledger of the query, and its document. Raises UsageError."""
-    found = indicative(reader, question)
+    found = indicative(reader, query)
     data = "simulated" if reader.data_kind().simulated else "real"
     head: Head = {
-        "from": question.first.isoformat(),
-        "to": question.end.isoformat(),
-        "group_by": list(question.dimensions),
-        "k_anonymity": question.k_anonymity,
+        "from": query.first.isoformat(),
+        "to": query.end.isoformat(),
+        "group_by": list(query.dimensions),
+        "k_anonymity": query.k_anonymity,
         "data": data,
         "periods_not_derived": reader.dirty_count(),
-        "generated_unix_milliseconds": question.now_unix_milliseconds,
+        "generated_unix_milliseconds": query.now_unix_milliseconds,
     }
-    return found, document(found, head, series=question.series, data=data)
+    return found, document(found, head, series=query.series, data=data)

@@ -44,7 +44,7 @@ OF_ACTIONS: Final = made_of(IndicatorInput.ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class SobrietyQuestion:
+class SobrietyQuery:
     """Period and grouping of an indicators report. Raises UsageError for an empty period."""
 
     first: date
@@ -92,39 +92,37 @@ class IndicatorFigures:
     """Machines for operations only: the disclosure rule was not applied to them."""
 
 
-def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: Targets) -> IndicatorFigures:
+def sobriety_of(sources: SobrietySources, query: SobrietyQuery, targets: Targets) -> IndicatorFigures:
     """Compute every figure of every group."""
-    base, k = sources.base, question.k_anonymity
-    hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), question.stretch
+    base, k = sources.base, query.k_anonymity
+    hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), query.stretch
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
     groups: list[tuple[Sequence[str], SobrietyGroup]] = []
     withheld: list[Scope] = []
     for identifiers, cells in (
-        (OF_MACHINES, _by_scope(question, machines, ())),
-        (OF_DEVICES, _by_scope(question, (), devices)),
+        (OF_MACHINES, _by_scope(query, machines, ())),
+        (OF_DEVICES, _by_scope(query, (), devices)),
     ):
         kept, hidden = fit_to_show(cells, k)
         groups += [(identifiers, group) for group in kept]
         withheld += [scope for scope in hidden if scope not in withheld]
-    by_entity = "entity" in question.dimensions
-    bought = fleet_groups(base.inventory, sources.follows, question.scope, by_entity=by_entity)
+    by_entity = "entity" in query.dimensions
+    bought = fleet_groups(base.inventory, sources.follows, query.scope, by_entity=by_entity)
     groups += [(OF_FLEET, group) for group in bought]
-    used = user_groups(
-        base.inventory, devices, machines, question.scope, question.dimensions, stretch.last_day
-    )
+    used = user_groups(base.inventory, devices, machines, query.scope, query.dimensions, stretch.last_day)
     groups += [(OF_USERS, group) for group in used]
-    groups += [(OF_ACTIONS, group) for group in action_groups(sources, question, hosts)]
+    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query, hosts)]
     cut = cut_populations(base.periods, stretch.months, hosts)
     return IndicatorFigures(_may_be_shown(groups, targets, k, cut), tuple(withheld), machines)
 
 
 def figures_of_machines(
-    machines: Iterable[IndicatorMachine], question: SobrietyQuestion, targets: Targets
+    machines: Iterable[IndicatorMachine], query: SobrietyQuery, targets: Targets
 ) -> tuple[GroupFigure, ...]:
     """Compute the indicators made of these machines only, after the disclosure rule."""
-    k = question.k_anonymity
-    kept, _ = fit_to_show(_by_scope(question, machines, ()), k)
+    k = query.k_anonymity
+    kept, _ = fit_to_show(_by_scope(query, machines, ()), k)
     return _may_be_shown([(OF_MACHINES, group) for group in kept], targets, k)
 
 
@@ -163,11 +161,11 @@ def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Target
 
 
 def action_groups(
-    sources: SobrietySources, question: SobrietyQuestion, hosts: Sequence[Host]
+    sources: SobrietySources, query: SobrietyQuery, hosts: Sequence[Host]
 ) -> Iterator[SobrietyGroup]:
     """Yield one group per action in force that has whole months after it."""
     actions = in_force(sources.follows.actions())
-    end = question.stretch.months[1]
+    end = query.stretch.months[1]
     for _, windows, comparison in comparisons(sources.base.periods, hosts, actions, end):
         yield SobrietyGroup(Scope(windows.after, windows.end), comparison=comparison)
 
@@ -252,25 +250,25 @@ def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
 
 
 def _by_scope(
-    question: SobrietyQuestion, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
+    query: SobrietyQuery, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
 ) -> dict[Scope, SobrietyGroup]:
     found: defaultdict[Scope, tuple[list[IndicatorMachine], list[IndicatorDevice]]] = defaultdict(
         lambda: ([], [])
     )
     for machine in machines:
-        scope = _scope_of(question, machine, machine.device_class.value, memo=machine.is_virtual)
+        scope = _scope_of(query, machine, machine.device_class.value, memo=machine.is_virtual)
         found[scope][0].append(machine)
     for device in devices:
-        found[_scope_of(question, device, device.device_class, memo=False)][1].append(device)
+        found[_scope_of(query, device, device.device_class, memo=False)][1].append(device)
     return {scope: SobrietyGroup(scope, tuple(ms), tuple(ds)) for scope, (ms, ds) in found.items()}
 
 
 def _scope_of(
-    question: SobrietyQuestion, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
+    query: SobrietyQuery, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
 ) -> Scope:
-    asked = question.dimensions
+    asked = query.dimensions
     return replace(
-        question.scope,
+        query.scope,
         entity=one.entity if "entity" in asked else None,
         site=one.site if "site" in asked else None,
         population=one.population,

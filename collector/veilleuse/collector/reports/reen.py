@@ -28,10 +28,10 @@ from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, Em
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import sample_notes
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.indicators import (
     OF_ACTIONS,
-    SobrietyQuestion,
+    SobrietyQuery,
     action_groups,
     disclosed,
     figures_of,
@@ -199,7 +199,7 @@ class _Sheet:
     """Inputs of the sheet while its rows are built."""
 
     sources: SobrietySources
-    question: YearQuestion
+    query: YearQuery
     targets: Targets
     thresholds: Thresholds
     now: YearValues
@@ -216,11 +216,9 @@ class _Sheet:
 
     def _restate(self, year: int) -> YearValues | None:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
-        if end > self.question.first or not _has_months(self.sources, first, end):
+        if end > self.query.first or not _has_months(self.sources, first, end):
             return None
-        return _values(
-            self.sources, replace(self.question, first=first, end=end), self.targets, self.thresholds
-        )
+        return _values(self.sources, replace(self.query, first=first, end=end), self.targets, self.thresholds)
 
 
 def reen_document(
@@ -236,11 +234,11 @@ def reen_document(
     for option, day in (("--from", first), ("--to", end)):
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
-    question = YearQuestion(first, end, ("population",), k_anonymity, today)
-    emitted = _emitted(sources, question)
-    now = _values_of(emitted, sources, question, targets, thresholds)
+    query = YearQuery(first, end, ("population",), k_anonymity, today)
+    emitted = _emitted(sources, query)
+    now = _values_of(emitted, sources, query, targets, thresholds)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
-    made = _Sheet(sources, question, targets, thresholds, now, data, {})
+    made = _Sheet(sources, query, targets, thresholds, now, data, {})
     head: Head = {
         "from": first.isoformat(),
         "to": end.isoformat(),
@@ -267,27 +265,27 @@ def reen_document(
 
 
 def _values(
-    sources: SobrietySources, question: YearQuestion, targets: Targets, thresholds: Thresholds
+    sources: SobrietySources, query: YearQuery, targets: Targets, thresholds: Thresholds
 ) -> YearValues:
-    return _values_of(_emitted(sources, question), sources, question, targets, thresholds)
+    return _values_of(_emitted(sources, query), sources, query, targets, thresholds)
 
 
-def _emitted(sources: SobrietySources, question: YearQuestion) -> EmissionsReport:
+def _emitted(sources: SobrietySources, query: YearQuery) -> EmissionsReport:
     random = sources.base.reporting.random_roll_out
-    return emissions_report_of(sources.base, question, compare=False, random_roll_out=random)
+    return emissions_report_of(sources.base, query, compare=False, random_roll_out=random)
 
 
 def _values_of(
     emitted: EmissionsReport,
     sources: SobrietySources,
-    question: YearQuestion,
+    query: YearQuery,
     targets: Targets,
     thresholds: Thresholds,
 ) -> YearValues:
     statement = emitted.statement
-    asked = SobrietyQuestion(question.first, question.end, (), question.k_anonymity, question.today)
+    indicators_query = SobrietyQuery(query.first, query.end, (), query.k_anonymity, query.today)
     total = statement.totals[0] if len(statement.totals) == 1 else None
-    return year_values(sources, asked, targets, thresholds, statement.rows, total)
+    return year_values(sources, indicators_query, targets, thresholds, statement.rows, total)
 
 
 def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
@@ -310,12 +308,12 @@ def _objectives(made: _Sheet) -> Iterator[Row]:
     for objective in OBJECTIVES:
         mine = [cells for cells in lines if cells["objective"] == objective]
         named = {cells["indicator"] for cells in mine}
-        asked: list[Cells] = [
+        indicators_query: list[Cells] = [
             {"objective": objective, "indicator": indicator}
             for indicator in SERVES[objective]
             if indicator not in named
         ]
-        found = [row for cells in (*asked, *mine) for row in _rows(made, cells)]
+        found = [row for cells in (*indicators_query, *mine) for row in _rows(made, cells)]
         yield from sorted(found, key=lambda row: _place(objective, str(row["indicator"])))
         if not found:
             yield {"objective": objective, "origin": "missing"}
@@ -357,7 +355,7 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
             "unit": value.unit,
             "direction": value.direction,
             "restated_baseline_value": restated,
-            "current_year": year_of(made.now.question.scope),
+            "current_year": year_of(made.now.query.scope),
             "value": value.value,
             **_bounds(value),
             "coverage_states": value.coverage_states,
@@ -400,7 +398,7 @@ def _restated(
 
 
 def _is_of_twelve_months(made: _Sheet) -> bool:
-    first, end = made.now.question.stretch.months
+    first, end = made.now.query.stretch.months
     return moved(first, 12) == end
 
 
@@ -468,10 +466,10 @@ def _measures(made: _Sheet) -> Iterator[Row]:
 
 
 def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
-    asked = made.now.question
-    for group in action_groups(made.sources, asked, made.sources.base.reader.hosts()):
+    indicators_query = made.now.query
+    for group in action_groups(made.sources, indicators_query, made.sources.base.reader.hosts()):
         for one in figures_of(OF_ACTIONS, group, made.targets):
-            figure = disclosed(one.figure, one.scope, asked.k_anonymity)
+            figure = disclosed(one.figure, one.scope, indicators_query.k_anonymity)
             low, high = figure.interval or (None, None)
             yield (
                 str(figure.details["action"]),
@@ -489,4 +487,4 @@ def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
 def _items(made: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
     """Return (lines of the user's file, civil year of the sheet, total of this year)."""
     lines = [line.cells for line in made.sources.follows.lines(ActionTable.OTHER_ITEMS)]
-    return lines, year_of(made.now.question.scope), made.now.total
+    return lines, year_of(made.now.query.scope), made.now.total

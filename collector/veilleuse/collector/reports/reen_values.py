@@ -48,7 +48,7 @@ from veilleuse.collector.model.indicators import (
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import MachineRatio
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, disclosed, figures_of
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, disclosed, figures_of
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.kept_years import alone
@@ -85,7 +85,7 @@ class SheetValue(NamedTuple):
 class YearValues:
     """Inputs of the sheet's figures of one period."""
 
-    question: SobrietyQuestion
+    query: SobrietyQuery
     targets: Targets
     thresholds: Thresholds
     machines: tuple[IndicatorMachine, ...]
@@ -117,7 +117,7 @@ class YearValues:
         if indicator in _OF_GROUPS:
             groups = self.users if TABLE[indicator].made_of is IndicatorInput.USERS else self.groups
             found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
-            return [_of_inventory(one, self.question.k_anonymity) for one in found]
+            return [_of_inventory(one, self.query.k_anonymity) for one in found]
         wanted = _wanted(indicator, population)
         if indicator in OF_MONTHS and not self.cut.isdisjoint(wanted):
             return (_no_value(indicator),)
@@ -142,10 +142,10 @@ class YearValues:
         devices = self.devices if TABLE[indicator].made_of is IndicatorInput.DEVICES else ()
         if population is not None:
             devices = tuple(one for one in devices if one.population is population)
-        scope = replace(self.question.scope, population=Population.SERVER if wanted == SERVERS else None)
+        scope = replace(self.query.scope, population=Population.SERVER if wanted == SERVERS else None)
         group, made = SobrietyGroup(scope, tuple(machines), devices), load_sobriety(indicator)
         for one in figures_of((indicator,), group, self.targets):
-            figure = disclosed(one.figure, scope, self.question.k_anonymity)
+            figure = disclosed(one.figure, scope, self.query.k_anonymity)
             if self._is_told_apart(wanted):
                 figure = replace(figure, value=None, interval=None, withheld=True)
             interval = figure.interval
@@ -177,8 +177,8 @@ class YearValues:
         seen = [one for one in machines if one.bands]
         if not seen or not isinstance(made, MachineRatio):
             return
-        question = self.question
-        key = GroupKey(question.first, question.end, "", Population.WORKSTATION, memo=False)
+        query = self.query
+        key = GroupKey(query.first, query.end, "", Population.WORKSTATION, memo=False)
         figure = made.figure(key, GroupSums(len(seen), 0, _states(seen)))
         pairs = [made.pair(one, self.targets) for one in seen]
         behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
@@ -229,7 +229,7 @@ class YearValues:
 
     def _may_show(self, machines: Sequence[IndicatorMachine], behind: dict[HostId, int]) -> bool:
         known = {one.host_id: one.observed_milliseconds for one in machines}
-        k = self.question.k_anonymity
+        k = self.query.k_anonymity
         return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
 
     def _is_told_apart(self, wanted: Collection[Population]) -> bool:
@@ -237,7 +237,7 @@ class YearValues:
         if wanted == SERVERS or set(wanted) >= PCS:
             return False
         sizes = [sum(one.population is kind for one in self.machines) for kind in PCS]
-        return any(0 < size < self.question.k_anonymity for size in sizes)
+        return any(0 < size < self.query.k_anonymity for size in sizes)
 
     def coverage(self, wanted: Collection[Population]) -> float | None:
         """Return observed ÷ fleet machine-days of these populations; None without an estimate."""
@@ -248,26 +248,26 @@ class YearValues:
 
 def year_values(
     sources: SobrietySources,
-    question: SobrietyQuestion,
+    query: SobrietyQuery,
     targets: Targets,
     thresholds: Thresholds,
     emissions: Sequence[EmissionsRow] = (),
     total: EmissionsRow | None = None,
 ) -> YearValues:
     """Read the inputs of a period; `emissions` are its rows by population."""
-    base, stretch = sources.base, question.stretch
+    base, stretch = sources.base, query.stretch
     assets = base.inventory.assets()
     hosts = base.reader.hosts()
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
-    users = user_groups(base.inventory, devices, machines, question.scope, (), stretch.last_day)
+    users = user_groups(base.inventory, devices, machines, query.scope, (), stretch.last_day)
     return YearValues(
-        question,
+        query,
         targets,
         thresholds,
         machines,
         devices,
-        tuple(fleet_groups(base.inventory, sources.follows, question.scope, by_entity=False)),
+        tuple(fleet_groups(base.inventory, sources.follows, query.scope, by_entity=False)),
         tuple(users),
         tuple(emissions),
         total,

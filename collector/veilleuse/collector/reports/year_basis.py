@@ -22,7 +22,7 @@ from veilleuse.collector.model.closed_years import KeptYear, YearState, canonica
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.months.retention import month_limit
 from veilleuse.collector.reports.emissions import IN_NO_ROOM, UNDECLARED, undeclared
-from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions, year_kept
+from veilleuse.collector.reports.fleet_year import YearQuery, assumptions, year_kept
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.reports.rooms import readings_gone_before
@@ -36,8 +36,8 @@ def keep_year(sources: Sources, year: int, *, k: int, today: date) -> YearStatis
 
     Raises UsageError for a year out of range.
     """
-    question = YearQuestion(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
-    return year_kept(sources, question)
+    query = YearQuery(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
+    return year_kept(sources, query)
 
 
 ROOMS_BASIS: Final = "rooms_basis"

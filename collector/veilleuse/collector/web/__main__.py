@@ -23,8 +23,8 @@ from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.access import MetricsAuth, open_door
-from veilleuse.collector.web.api.wiring import open_desk, publisher
+from veilleuse.collector.web.access import MetricsAuth, read_metrics_auth
+from veilleuse.collector.web.api.wiring import build_api, publisher
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.series_bound import series_bound
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     settings = read_settings(options.config, overrides=_overrides(options))
-    return _serve(settings, open_door(settings.http))
+    return _serve(settings, read_metrics_auth(settings.http))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,30 +71,32 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
+def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
     configure(settings)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we log start and stop ourselves
     with ExitStack() as cleanup:
         open_store = partial(open_reader, settings.data_dir)
         # Two connections: an answer of the API and the indicators' thread must not wait for each other.
         store, api_store = cleanup.enter_context(open_store()), cleanup.enter_context(open_store())
-        desk, admission = open_desk(settings, door, product_version(), api_store, open_store)
+        api_context, access_control = build_api(
+            settings, metrics_auth, product_version(), api_store, open_store
+        )
         indicators = MachineIndicators(settings, open_store, store.publications, publisher(settings))
         cleanup.callback(indicators.stop)
-        outlook = SnapshotCache(
+        snapshots = SnapshotCache(
             store.data,
             settings,
             machine_figures=indicators.machine_figures,
             month=indicators.month,
             month_is_of_older_rule=indicators.is_of_older_rule,
         )
-        bound = series_bound(outlook.look().fleet)
-        listener = _listen(door)
+        bound = series_bound(snapshots.take_snapshot().fleet)
+        listener = _listen(metrics_auth)
         host, port = listener.getsockname()[:2]
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
         server = QuietServer(
             uvicorn.Config(
-                make_app(outlook, settings, door, product_version(), desk, admission),
+                make_app(snapshots, settings, metrics_auth, product_version(), api_context, access_control),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -114,13 +116,13 @@ def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
         return 0 if server.started else 1
 
 
-def _listen(door: MetricsAuth) -> socket.socket:
+def _listen(metrics_auth: MetricsAuth) -> socket.socket:
     """Bind the socket.
 
     Raises CollectorError with one line when the port is in use or the address is not this machine's.
     """
     try:
-        family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0]
+        family = socket.getaddrinfo(metrics_auth.host, metrics_auth.port, type=socket.SOCK_STREAM)[0]
         # Set the protocol: asyncio sets TCP_NODELAY only on connections of such a socket.
         listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -128,7 +130,7 @@ def _listen(door: MetricsAuth) -> socket.socket:
         listener.bind(family[4])
     except OSError as error:
         raise CollectorError(
-            f"cannot listen on {door.host}:{door.port}: {error.strerror or error}; "
+            f"cannot listen on {metrics_auth.host}:{metrics_auth.port}: {error.strerror or error}; "
             "stop what uses it, or set http.address"
         ) from error
     listener.set_inheritable(False)

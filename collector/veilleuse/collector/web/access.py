@@ -74,16 +74,16 @@ class MetricsAuth:
         return is_loopback(name.strip("[]").lower())
 
 
-def open_door(http: Http) -> MetricsAuth:
+def read_metrics_auth(http: Http) -> MetricsAuth:
     """Read the settings. Raises ConfigurationError for an unusable token, or none outside loopback."""
     host, port = split_address(http.address)
     token = read_token(Path(http.metrics_token_file)) if http.metrics_token_file else None
-    door = MetricsAuth(host, port, token)
-    if token is None and not door.on_loopback:
+    metrics_auth = MetricsAuth(host, port, token)
+    if token is None and not metrics_auth.on_loopback:
         raise ConfigurationError(
             f"http.address {http.address} is not on loopback: set http.metrics_token_file, or use 127.0.0.1"
         )
-    return door
+    return metrics_auth
 
 
 def read_token(path: Path) -> str:
@@ -154,9 +154,9 @@ GUARDS: Final[Mapping[str, Guard]] = {
     DESCRIPTION: Guard.KNOWN,
     **{resource.path: Guard.FIGURES for resource in RESOURCES},
 }
-UNNAMED: Final = Guard.HOSTS
+UNLISTED_GUARD: Final = Guard.HOSTS
 """Guard of a route that is missing from the table."""
-NOWHERE: Final = Guard.KNOWN
+NO_ROUTE_GUARD: Final = Guard.KNOWN
 """Guard of a path without a route: only callers with access learn that it does not exist."""
 
 
@@ -164,7 +164,7 @@ NOWHERE: Final = Guard.KNOWN
 class HttpCaller:
     """Credentials of a request."""
 
-    at_door: bool = False
+    has_metrics_access: bool = False
     """True with the token of `http.metrics_token_file`, or where none is required: on loopback."""
     account: Account | None = None
     """Account of the request's valid token."""
@@ -178,11 +178,11 @@ class HttpCaller:
             case Guard.OPEN:
                 return True
             case Guard.KNOWN:
-                return self.at_door or account is not None
+                return self.has_metrics_access or account is not None
             case Guard.FLEET:
-                return self.at_door or (account is not None and account.sees_all)
+                return self.has_metrics_access or (account is not None and account.sees_all)
             case Guard.HOSTS:
-                return self.at_door or (account is not None and account.role is Role.ADMIN)
+                return self.has_metrics_access or (account is not None and account.role is Role.ADMIN)
             case Guard.FIGURES:
                 return account is not None
 
@@ -203,7 +203,7 @@ class AccessControl:
 
     def __init__(
         self,
-        door: MetricsAuth,
+        metrics_auth: MetricsAuth,
         accounts: AccountReader | None = None,
         note_use: Callable[[int], None] | None = None,
         *,
@@ -214,26 +214,26 @@ class AccessControl:
 
         `note_use` runs once a UTC day and account; `clock`: Unix seconds.
         """
-        self._door = door
+        self._metrics_auth = metrics_auth
         self._accounts = accounts
         self._note_use = note_use
         self._clock = clock
         self._limiter = limiter or FailureLimiter()
-        self._looking: Executor = ThreadPoolExecutor(1, "accounts")
+        self._lookup_thread: Executor = ThreadPoolExecutor(1, "accounts")
         self._used: dict[int, int] = {}
 
     async def caller(self, request: Request) -> HttpCaller:
         """Return the caller. Raises the store's errors."""
         secret = secret_of(request.headers.get("authorization"))
         if secret is None:
-            return HttpCaller(at_door=self._door.token is None)
-        if self._door.opens_to(secret):
-            return HttpCaller(at_door=True)
+            return HttpCaller(has_metrics_access=self._metrics_auth.token is None)
+        if self._metrics_auth.opens_to(secret):
+            return HttpCaller(has_metrics_access=True)
         loop = asyncio.get_running_loop()
-        account = await loop.run_in_executor(self._looking, self._account, secret)
+        account = await loop.run_in_executor(self._lookup_thread, self._account, secret)
         if account is not None:
-            self._note(account)
-        return HttpCaller(self._door.token is None, account, wrong_token=account is None)
+            self._note_daily_use(account)
+        return HttpCaller(self._metrics_auth.token is None, account, wrong_token=account is None)
 
     def has_tries_left(self, request: Request) -> bool:
         """Count a wrong token of this address; return False after too many recent ones.
@@ -263,7 +263,7 @@ class AccessControl:
             return None
         return found if found.is_good(round(self._clock() * MILLISECONDS_PER_SECOND)) else None
 
-    def _note(self, account: Account) -> None:
+    def _note_daily_use(self, account: Account) -> None:
         """Store that the account was used today; a failed write refuses nothing."""
         today = day_number(round(self._clock() * MILLISECONDS_PER_SECOND))
         if self._note_use is None or self._used.get(account.account_id) == today:

@@ -39,7 +39,7 @@ from veilleuse.collector.web.middleware import ErrorPage, SecurityMiddleware
 from veilleuse.collector.web.pages.api import api_page
 from veilleuse.collector.web.pages.first_page import first_page, no_month
 from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.problems import of_status
+from veilleuse.collector.web.problems import problem_of_status
 
 log = logging.getLogger(__name__)
 
@@ -50,34 +50,34 @@ STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 class Outlets:
     """Objects that the handlers share."""
 
-    outlook: SnapshotCache
+    snapshots: SnapshotCache
     settings: CollectorSettings
     version: str
     reading: Executor
     templates: Environment
     metrics: MetricsWriter
 
-    async def look(self) -> Snapshot:
+    async def take_snapshot(self) -> Snapshot:
         """Take a snapshot in the reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.reading, self.outlook.look)
+        return await asyncio.get_running_loop().run_in_executor(self.reading, self.snapshots.take_snapshot)
 
 
 def make_app(
-    outlook: SnapshotCache,
+    snapshots: SnapshotCache,
     settings: CollectorSettings,
-    door: MetricsAuth,
+    metrics_auth: MetricsAuth,
     version: str,
-    desk: ApiContext | None = None,
-    admission: AccessControl | None = None,
+    api_context: ApiContext | None = None,
+    access_control: AccessControl | None = None,
 ) -> ASGIApp:
-    """Build the application, protected by `door` and the accounts of `admission`. No /api without `desk`."""
+    """Build the application. Without `api_context` it has no /api; without `access_control`, no accounts."""
     outlets = Outlets(
-        outlook,
+        snapshots,
         settings,
         version,
         ThreadPoolExecutor(1, "reading"),
         _templates(),
-        MetricsWriter(outlook, version, settings.reporting.k_anonymity),
+        MetricsWriter(snapshots, version, settings.reporting.k_anonymity),
     )
     routes = [
         Route("/", _first(outlets)),
@@ -87,8 +87,8 @@ def make_app(
     ]
     if settings.http.hosts_metrics:
         routes.append(Route("/metrics/hosts", _hosts_metrics(outlets)))
-    if desk is not None:
-        routes += [Route("/api", _api(outlets)), *desk.routes()]
+    if api_context is not None:
+        routes += [Route("/api", _api(outlets)), *api_context.routes()]
     app = Starlette(
         routes=routes,
         exception_handlers={
@@ -98,7 +98,9 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
-    return SecurityMiddleware(app, door, outlets.metrics.durations, _error_page(outlets), admission)
+    return SecurityMiddleware(
+        app, metrics_auth, outlets.metrics.durations, _error_page(outlets), access_control
+    )
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -107,15 +109,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 def _first(outlets: Outlets) -> Handler:
     async def first(request: Request) -> Response:
         """Answer the first page: the day's energy and states."""
-        look = await outlets.look()
+        snapshot = await outlets.take_snapshot()
         w = _words(request)
         return _html(
             outlets,
             "first.html",
             w,
-            page=first_page(look, w),
-            no_month=no_month(look, w, outlets.settings.reporting.k_anonymity),
-            sobriety=indicator_part(look.machine_figures, w, outlets.settings),
+            page=first_page(snapshot, w),
+            no_month=no_month(snapshot, w, outlets.settings.reporting.k_anonymity),
+            sobriety=indicator_part(snapshot.machine_figures, w, outlets.settings),
             k=outlets.settings.reporting.k_anonymity,
             zone=outlets.settings.reporting.time_zone,
         )
@@ -148,8 +150,8 @@ def _metrics(outlets: Outlets) -> Handler:
 def _hosts_metrics(outlets: Outlets) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
         """Answer the metrics of single servers."""
-        look = await outlets.look()
-        return Response(hosts_exposition(look).text(c.PER_HOST), media_type=CONTENT_TYPE)
+        snapshot = await outlets.take_snapshot()
+        return Response(hosts_exposition(snapshot).text(c.PER_HOST), media_type=CONTENT_TYPE)
 
     return hosts_metrics
 
@@ -158,7 +160,7 @@ def _healthz(outlets: Outlets) -> Handler:
     async def healthz(_request: Request) -> Response:
         """Answer 200 when the store can be read."""
         try:
-            await outlets.look()
+            await outlets.take_snapshot()
         except CollectorError as error:
             log.warning("store unreadable", extra={"reason": str(error)})
             return PlainTextResponse("unreadable\n", 503)
@@ -228,7 +230,7 @@ def _error_page(outlets: Outlets) -> ErrorPage:
     def page(request: Request, code: int) -> Response:
         w = _words(request)
         if request.url.path.startswith("/api/"):
-            return of_status(code).response(request.url.path)
+            return problem_of_status(code).response(request.url.path)
         key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
             return PlainTextResponse(words("en")(key) + "\n", code)

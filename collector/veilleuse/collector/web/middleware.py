@@ -18,7 +18,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.web.access import GUARDS, NOWHERE, STATE, UNNAMED, AccessControl, Guard, MetricsAuth
+from veilleuse.collector.web.access import (
+    GUARDS,
+    NO_ROUTE_GUARD,
+    STATE,
+    UNLISTED_GUARD,
+    AccessControl,
+    Guard,
+    MetricsAuth,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +56,15 @@ class SecurityMiddleware:
     def __init__(
         self,
         app: Starlette,
-        door: MetricsAuth,
+        metrics_auth: MetricsAuth,
         durations: Summary,
         page: ErrorPage,
-        admission: AccessControl | None = None,
+        access_control: AccessControl | None = None,
     ) -> None:
-        """Take the access rules; without `admission` there are no accounts."""
+        """Take the access rules; without `access_control` there are no accounts."""
         self._app = app
-        self._door = door
-        self._admission = admission or AccessControl(door)
+        self._metrics_auth = metrics_auth
+        self._access_control = access_control or AccessControl(metrics_auth)
         self._durations = durations
         self._page = page
         self._routes = {route.path for route in app.routes if isinstance(route, Route)}
@@ -88,14 +96,14 @@ class SecurityMiddleware:
 
     async def _refuse(self, request: Request) -> Response | None:
         """Return the error page of a refused request; None when it may pass."""
-        if not self._door.knows_host(request.headers.get("host", "")):
+        if not self._metrics_auth.knows_host(request.headers.get("host", "")):
             return self._page(request, 400)
         route = self._route(request.scope["path"])  # the router's path, whatever the Host header is
-        guard = NOWHERE if route == c.OTHER else GUARDS.get(route, UNNAMED)
+        guard = NO_ROUTE_GUARD if route == c.OTHER else GUARDS.get(route, UNLISTED_GUARD)
         if guard is Guard.OPEN:
             return None
         try:
-            caller = await self._admission.caller(request)
+            caller = await self._access_control.caller(request)
         except CollectorError as error:
             log.error("accounts unreadable", extra={"reason": str(error)})
             return self._page(request, 503)
@@ -104,7 +112,7 @@ class SecurityMiddleware:
             return None
         if caller.account is not None:
             return self._page(request, 403)
-        if caller.wrong_token and not self._admission.has_tries_left(request):
+        if caller.wrong_token and not self._access_control.has_tries_left(request):
             response = self._page(request, 429)
             response.headers["retry-after"] = "60"
             return response

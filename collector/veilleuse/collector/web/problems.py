@@ -94,7 +94,7 @@ class Problem(Exception):
         return Response(text.encode(), self.status, headers, media_type=MEDIA_TYPE)
 
 
-def of_status(status: int) -> Problem:
+def problem_of_status(status: int) -> Problem:
     """Return the problem of a plain status code."""
     kind, what, remedy = _OF_A_STATUS.get(
         status, ("failed", "the service failed", "try again; its log says what happened")

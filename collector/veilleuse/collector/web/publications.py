@@ -77,16 +77,16 @@ class PublicationCache(Generic[T]):
         day, nothing = self._empty.get((first, end), (date.min, None))
         if day == today:
             return nothing
-        if self._told(first, end) or self._reader.waits(first, end):
+        if self._find_summary(first, end) or self._reader.waits(first, end):
             return None
         made = make()
         if not self._form.is_empty(made):
-            return self._kept(made, first, end)
+            return self._publish_figures(made, first, end)
         self._empty = {key: kept for key, kept in self._empty.items() if kept[0] == today}
         self._empty[first, end] = (today, made)
         return made
 
-    def _told(self, first: date, end: date) -> PublicationSummary | None:
+    def _find_summary(self, first: date, end: date) -> PublicationSummary | None:
         return self._reader.summary(self._form.kind, first, end)
 
     def is_of_older_rule(self, first: date, end: date) -> bool:
@@ -94,8 +94,8 @@ class PublicationCache(Generic[T]):
 
         Such a publication is not shown until it is taken back.
         """
-        told = self._told(first, end)
-        return told is not None and (told.format < self._form.format or told.k_anonymity < self._k)
+        summary = self._find_summary(first, end)
+        return summary is not None and (summary.format < self._form.format or summary.k_anonymity < self._k)
 
     def read(self, first: date, end: date) -> T | None:
         """Return the published figures.
@@ -103,23 +103,23 @@ class PublicationCache(Generic[T]):
         None without a publication, or when its groups may have fewer than `k` machines, or its format is
         older, which disclosed too much. Raises StoreDamaged, StoreTooNew.
         """
-        told = self._told(first, end)
-        if told is not None and told.format < self._form.format:
+        summary = self._find_summary(first, end)
+        if summary is not None and summary.format < self._form.format:
             return None
-        if told in self._decoded:
-            return self._decoded[told] if told.k_anonymity >= self._k else None
-        found = None if told is None else self._reader.find(self._form.kind, first, end)
-        if told is None or found is None or found.k_anonymity < self._k:
+        if summary in self._decoded:
+            return self._decoded[summary] if summary.k_anonymity >= self._k else None
+        found = None if summary is None else self._reader.find(self._form.kind, first, end)
+        if summary is None or found is None or found.k_anonymity < self._k:
             return None
         figures = self._decode(found)
         # Different times: the publication was taken back between the two reads.
-        if found.published_unix_milliseconds == told.published_unix_milliseconds:
-            self._decoded[told] = figures
+        if found.published_unix_milliseconds == summary.published_unix_milliseconds:
+            self._decoded[summary] = figures
             while sum(one.content_bytes for one in self._decoded) > DECODED_BYTES:
                 self._decoded.pop(next(iter(self._decoded)))
         return figures
 
-    def _kept(self, figures: T, first: date, end: date) -> T | None:
+    def _publish_figures(self, figures: T, first: date, end: date) -> T | None:
         """Publish the figures and return the stored ones; another process may have published first.
 
         Raises AdminError.
@@ -128,7 +128,7 @@ class PublicationCache(Generic[T]):
         content = canonical(form.encode(figures)).decode()
         one = Publication(form.kind, first, end, form.format, self._k, METHOD_VERSION, 0, content)
         self._publish(one)
-        if not self._told(first, end):
+        if not self._find_summary(first, end):
             raise AdminError(f"{one.name} was not kept")
         return self.read(first, end)
 

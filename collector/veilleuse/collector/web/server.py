@@ -79,7 +79,7 @@ class HastyProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 with deadlines: for each request, each answer, and the client's reading."""
 
     _deadline: asyncio.TimerHandle | None = None
-    _looking: asyncio.TimerHandle | None = None
+    _stall_check: asyncio.TimerHandle | None = None
     _answering = False
     _resumed = False
 
@@ -97,8 +97,8 @@ class HastyProtocol(H11Protocol):
         answering = cycle is not None and not cycle.response_complete
         if answering and not self._answering:
             self._within(ANSWER_SECONDS)
-            if self._looking is None:
-                self._look_later()
+            if self._stall_check is None:
+                self._schedule_stall_check()
         elif not answering and self._deadline is None:
             self._within(REQUEST_SECONDS)
         self._answering = answering
@@ -125,8 +125,8 @@ class HastyProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
         self._cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._stall_check is not None:
+            self._stall_check.cancel()
         super().connection_lost(exc)
 
     @property
@@ -142,19 +142,19 @@ class HastyProtocol(H11Protocol):
         self.connections.discard(slowest)  # at once, since the next new connection counts them too
         slowest.transport.abort()
 
-    def _look_later(self) -> None:
+    def _schedule_stall_check(self) -> None:
         self._resumed = False
         unread = self.transport.get_write_buffer_size()
-        self._looking = self.loop.call_later(STALL_SECONDS, self._look, unread)
+        self._stall_check = self.loop.call_later(STALL_SECONDS, self._check_stall, unread)
 
-    def _look(self, unread_before: int) -> None:
+    def _check_stall(self, unread_before: int) -> None:
         """Cut a client that read fewer than STALL_BYTES of the bytes that wait for it."""
-        self._looking = None
+        self._stall_check = None
         unread = self.transport.get_write_buffer_size()
         if unread_before and unread > unread_before - STALL_BYTES and unread and not self._resumed:
             self.transport.abort()
         elif unread or self._answering:
-            self._look_later()
+            self._schedule_stall_check()
 
     def _within(self, seconds: float) -> None:
         self._cancel()

@@ -28,16 +28,18 @@ class Page:
     pages: int
     """At least 1."""
 
-    def links(self, asked: ApiQuery, path: str) -> str:
+    def links(self, query: ApiQuery, path: str) -> str:
         """Return the header Link (RFC 8288): first, prev, next and last, where they exist."""
         wanted = {
             "first": 1,
-            "prev": asked.page - 1 if asked.page > 1 else None,
-            "next": asked.page + 1 if asked.page < self.pages else None,
+            "prev": query.page - 1 if query.page > 1 else None,
+            "next": query.page + 1 if query.page < self.pages else None,
             "last": self.pages,
         }
         return ", ".join(
-            f'<{path}?{asked.query(page)}>; rel="{word}"' for word, page in wanted.items() if page is not None
+            f'<{path}?{query.query_string(page)}>; rel="{word}"'
+            for word, page in wanted.items()
+            if page is not None
         )
 
 
@@ -53,30 +55,30 @@ def with_withheld(document: Document) -> Document:
     return replace(document, columns=tuple(columns), tables=tables, tabular=(*document.tabular, "withheld"))
 
 
-def page_of(document: Document, asked: ApiQuery) -> Page:
+def page_of(document: Document, query: ApiQuery) -> Page:
     """Return the page of the query, with its number in the head. Raises Problem when it does not exist."""
     lines: list[tuple[str, Row]] = [
         (table, row) for table in document.tabular for row in document.tables[table]
     ]
-    pages = max(1, -(-len(lines) // asked.limit))
-    if asked.page > pages:
+    pages = max(1, -(-len(lines) // query.limit))
+    if query.page > pages:
         raise Problem(
             422,
             "unanswerable",
-            f"there is no page {asked.page}: the answer has {len(lines)} row{'s' * (len(lines) != 1)}, {pages} page{'s' * (pages != 1)} of {asked.limit}",
+            f"there is no page {query.page}: the answer has {len(lines)} row{'s' * (len(lines) != 1)}, {pages} page{'s' * (pages != 1)} of {query.limit}",
             where="query parameter page",
             remedy="follow the links of the header Link",
         )
-    here = lines[(asked.page - 1) * asked.limit : asked.page * asked.limit]
+    here = lines[(query.page - 1) * query.limit : query.page * query.limit]
     tables = {
         table: [row for name, row in here if name == table] if table in document.tabular else rows
         for table, rows in document.tables.items()
     }
     head = {
         **document.head,
-        "page": asked.page,
+        "page": query.page,
         "pages": pages,
-        "limit": asked.limit,
+        "limit": query.limit,
         "total_rows": len(lines),
     }
     return Page(replace(document, head=head, tables=tables), len(here), len(lines), pages)

@@ -45,11 +45,11 @@ class ApiQuery:
     year: int | None = None
 
     @property
-    def what(self) -> tuple[Any, ...]:
+    def without_page(self) -> tuple[Any, ...]:
         """Return the query without page and format: the pages of one answer share it."""
         return (self.kind, self.first, self.end, self.dimensions, self.zone, self.year)
 
-    def query(self, page: int | None = None) -> str:
+    def query_string(self, page: int | None = None) -> str:
         """Return the query string in a fixed order, defaults included; of another page when given."""
         words: dict[str, str | int] = {}
         if self.kind is ResourceKind.FACTORS:
@@ -65,14 +65,14 @@ class ApiQuery:
         return urlencode(words, safe=",")
 
 
-def asked(resource: Resource, query: Sequence[tuple[str, str]], accept: str | None) -> ApiQuery:
+def parse_query(resource: Resource, query: Sequence[tuple[str, str]], accept: str | None) -> ApiQuery:
     """Parse a request.
 
     Raises Problem: 400 for parameters that the description forbids, 406 for Accept, 422 for a query without
     an answer.
     """
     values = _values(resource, query)
-    form = str(values.get("format") or _negotiated(accept))
+    form = str(values.get("format") or _negotiate_format(accept))
     page, limit = int(values.get("page", 1)), int(values.get("limit", DEFAULT_LIMIT))
     if resource.kind is ResourceKind.FACTORS:
         year = values.get("year")
@@ -138,7 +138,7 @@ def _day(name: str, text: str) -> date:
         raise _unanswerable(name, f"there is no day {text}") from error
 
 
-def _negotiated(accept: str | None) -> str:
+def _negotiate_format(accept: str | None) -> str:
     """Return the format of the best media range; JSON when any is accepted. Raises Problem."""
     best, best_quality = "", 0.0
     for position, part in enumerate((accept or "*/*").split(",")[:_MOST_RANGES]):

@@ -27,7 +27,7 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.observed_days import Question, order_of
+from veilleuse.collector.account.observed_days import ObservedQuery, order_of
 from veilleuse.collector.account.observed_months import tally_periods
 from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.release_tables import Hidden, build_release_tables
@@ -116,20 +116,20 @@ class Releases:
 
         Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot store the month.
         """
-        make = partial(self._made, part) if may_compute else None
+        make = partial(self._make_month, part) if may_compute else None
         with self._lock:
             self._reader.check_time()
             return self._published.figures(part.first, part.end, self.today(), make)
 
-    def _made(self, part: Slice) -> Month:
+    def _make_month(self, part: Slice) -> Month:
         with self._reader.to_its_end():
-            return made_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
+            return make_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
 
 
-def made_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
+def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
     """Compute one month from the fleet's present data."""
-    question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
-    tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))
+    query = ObservedQuery(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
+    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()))
     found = build_release_tables(tallies, k)
     return Month(
         part,
@@ -146,7 +146,7 @@ def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=order_of))
 
 
-def under_the_rule(hosts: Iterable[Host]) -> list[Host]:
+def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:
     """Return the hosts of populations that may only be shown as groups."""
     return [host for host in hosts if host.population not in EXEMPT]
 
@@ -162,7 +162,7 @@ def is_month(part: Slice) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReleasedSums:
     """Sums of released rows."""
 
     rows: tuple[Group, ...]
@@ -171,7 +171,7 @@ class Shown:
     """All rows summed by family, under the period of their slice, for its total."""
 
 
-def shown(
+def sum_cells(
     months: Iterable[Month],
     first: date,
     end: date,
@@ -180,7 +180,7 @@ def shown(
     *,
     of_uses: bool = False,
     screens: bool = True,
-) -> Shown:
+) -> ReleasedSums:
     """Sum the months' cells, or their uses, that lie inside `entities`, as asked (pure).
 
     `months` must be in order and is read once, so that only the answer is whole in memory. Without `screens`,
@@ -195,10 +195,10 @@ def shown(
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
         totals: dict[GroupKey, GroupSums] = {}
         for month in inside:
-            for key, sums in _of_month(month, dimensions, entities, of_uses, screens).items():
+            for key, sums in _month_rows(month, dimensions, entities, of_uses, screens).items():
                 _extend(runs[key], month.part, sums)
-            for key, sums in _of_month(month, (), entities, of_uses, screens).items():
-                totals[key] = added(totals[key], sums, same_time=False) if key in totals else sums
+            for key, sums in _month_rows(month, (), entities, of_uses, screens).items():
+                totals[key] = add_sums(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
             rows += [
                 Group(replace(key, period_from=run.first, period_to=run.end), sums) for run, sums in found
@@ -207,7 +207,7 @@ def shown(
             Group(replace(key, period_from=part.first, period_to=part.end), sums)
             for key, sums in totals.items()
         ]
-    return Shown(tuple(rows), tuple(whole))
+    return ReleasedSums(tuple(rows), tuple(whole))
 
 
 def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
@@ -215,7 +215,7 @@ def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
     return next(inside, None)
 
 
-def _of_month(
+def _month_rows(
     month: Month, dimensions: Collection[str], entities: Collection[str], of_uses: bool, screens: bool
 ) -> Mapping[GroupKey, GroupSums]:
     """Return a month's rows, summed by dimensions; the key's period is blank."""
@@ -224,16 +224,16 @@ def _of_month(
         # A merged cell may hold machines of other entities: only the whole fleet may see it.
         inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
         if inside:
-            key, sums = _coarse(group.key, dimensions), group.sums
+            key, sums = _coarsen_key(group.key, dimensions), group.sums
             if key in found:
                 # A machine and its screens count as one host.
                 more = replace(sums, hosts=0) if _is_of_screens(group) else sums
-                sums = added(found[key], more, same_time=True)
+                sums = add_sums(found[key], more, same_time=True)
             found[key] = sums
     if not entities:
         for group in month.whole:
-            key = _coarse(group.key, dimensions)
-            if key in found and not _named(dimensions):
+            key = _coarsen_key(group.key, dimensions)
+            if key in found and not _divides_families(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
     hidden = [
         one
@@ -270,28 +270,28 @@ def _is_of_screens(group: Group) -> bool:
 
 def _with_coverage(sums: GroupSums, whole: GroupSums) -> GroupSums:
     """Return a whole family's sums with its coverage."""
-    told = {Detail.COVERAGE, Detail.DERIVED}
+    details = {Detail.COVERAGE, Detail.DERIVED}
     energies = dict(sums.energies)
     for key, one in whole.energies.items():
         energies[key] = energies.get(key, EnergySums()) + one
-    withheld = (sums.withheld - told) | (whole.withheld & told)
+    withheld = (sums.withheld - details) | (whole.withheld & details)
     enrolled = whole.enrolled_milliseconds
     return replace(sums, enrolled_milliseconds=enrolled, energies=energies, withheld=withheld)
 
 
-def _named(dimensions: Collection[str]) -> bool:
+def _divides_families(dimensions: Collection[str]) -> bool:
     """Return true when rows are parts of families."""
     return bool({"entity", "device_class"} & set(dimensions))
 
 
-def _coarse(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
+def _coarsen_key(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
     return replace(
         key,
         period_from=date.min,
         period_to=date.max,
         entity=key.entity if "entity" in dimensions else None,
         device_class=key.device_class if "device_class" in dimensions else None,
-        autres=key.autres and _named(dimensions),
+        autres=key.autres and _divides_families(dimensions),
     )
 
 
@@ -299,12 +299,12 @@ def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -
     """Add one month to the last run, or start a new run after a hole."""
     if runs and runs[-1][0].end == part.first:
         run, before = runs[-1]
-        runs[-1] = (Slice(run.first, part.end), added(before, sums, same_time=False))
+        runs[-1] = (Slice(run.first, part.end), add_sums(before, sums, same_time=False))
     else:
         runs.append((part, sums))
 
 
-def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
+def add_sums(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
     """Add two sums.
 
     `same_time` is for other machines in the same month. Otherwise `other` is a later month, and `hosts`
@@ -331,7 +331,7 @@ def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
 
 @dataclass(frozen=True, slots=True)
 class MonthStatus:
-    """Facts of a month that `not_shown` needs."""
+    """Facts of a month that `withheld_rows` needs."""
 
     part: Slice
     withheld: tuple[GroupKey, ...]
@@ -339,7 +339,7 @@ class MonthStatus:
     """Populations with a cell of their own inside the entities."""
 
 
-def looked(month: Month, entities: Collection[str]) -> MonthStatus:
+def month_status(month: Month, entities: Collection[str]) -> MonthStatus:
     """Return the status of one month (pure)."""
     present = {
         group.key.population
@@ -349,7 +349,7 @@ def looked(month: Month, entities: Collection[str]) -> MonthStatus:
     return MonthStatus(month.part, month.withheld, frozenset(present))
 
 
-def not_shown(
+def withheld_rows(
     months: Sequence[MonthStatus],
     older: Sequence[Slice],
     today: date,
@@ -368,20 +368,20 @@ def not_shown(
     found: list[dict[str, str]] = []
     for population in sorted(present):
         if not set(dimensions) <= READERS_DIMENSIONS:
-            found.append(_lack(Slice(first, end), population, "grouping"))
+            found.append(_withheld_row(Slice(first, end), population, "grouping"))
             continue
         for part in _holes([*(month.part for month in months), *older], first, end):
-            found.append({**_lack(part, population, "period"), **_awaited(part, today)})
-        found += [_lack(part, population, "older_rule") for part in older]
+            found.append({**_withheld_row(part, population, "period"), **_next_release(part, today)})
+        found += [_withheld_row(part, population, "older_rule") for part in older]
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
-            found += [_lack(month.part, population, "too_few", key) for key in hidden]
+            found += [_withheld_row(month.part, population, "too_few", key) for key in hidden]
             if entities and not hidden and population not in month.present:
-                found.append(_lack(month.part, population, "merged"))
+                found.append(_withheld_row(month.part, population, "merged"))
     return found
 
 
-def _awaited(part: Slice, today: date) -> dict[str, str]:
+def _next_release(part: Slice, today: date) -> dict[str, str]:
     """Return the first day on which more of a hole may be released; empty if it may be already."""
     day = max(part.first, (today - timedelta(days=WAIT_DAYS)).replace(day=1))
     return {"released_on": released_on(day).isoformat()} if day < part.end else {}
@@ -397,7 +397,9 @@ def _holes(covered: Iterable[Slice], first: date, end: date) -> list[Slice]:
     return [*found, Slice(at, end)] if at < end else found
 
 
-def _lack(part: Slice, population: Population, reason: str, key: GroupKey | None = None) -> dict[str, str]:
+def _withheld_row(
+    part: Slice, population: Population, reason: str, key: GroupKey | None = None
+) -> dict[str, str]:
     row = {
         "period_from": part.first.isoformat(),
         "period_to": part.end.isoformat(),

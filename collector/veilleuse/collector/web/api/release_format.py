@@ -56,7 +56,7 @@ class Month:
     hidden_uses: tuple[Hidden, ...] = ()
 
 
-def encoded(month: Month) -> dict[str, Any]:
+def encode_month(month: Month) -> dict[str, Any]:
     """Encode a month for JSON. Raises ValueError for a key outside the release's partition."""
     return {
         **{
@@ -68,8 +68,8 @@ def encoded(month: Month) -> dict[str, Any]:
     }
 
 
-def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
-    """Decode what `encoded` returned. Raises ValueError, KeyError, TypeError."""
+def decode_month(content: Mapping[str, Any], first: date, end: date) -> Month:
+    """Decode what `encode_month` returned. Raises ValueError, KeyError, TypeError."""
     cells, uses, whole = (
         tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name]) for name in _TABLES
     )
@@ -78,7 +78,7 @@ def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
     return Month(Slice(first, end), cells, uses, whole, withheld, *hidden)
 
 
-FORM: Final = Form(PublicationKind.RELEASE, 2, encoded, decoded, lambda month: not month.cells)
+FORM: Final = Form(PublicationKind.RELEASE, 2, encode_month, decode_month, lambda month: not month.cells)
 
 
 def _key(key: GroupKey) -> dict[str, Any]:

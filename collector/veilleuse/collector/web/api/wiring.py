@@ -19,8 +19,12 @@ from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.publications import Publish
 
 
-def open_desk(
-    settings: CollectorSettings, door: MetricsAuth, version: str, store: ReadStore, open_store: OpenReadStore
+def build_api(
+    settings: CollectorSettings,
+    metrics_auth: MetricsAuth,
+    version: str,
+    store: ReadStore,
+    open_store: OpenReadStore,
 ) -> tuple[ApiContext, AccessControl]:
     """Build the handlers and the access control of /api.
 
@@ -30,7 +34,7 @@ def open_desk(
     reader = store.bounded
 
     def note_access(account_id: int, route: str, query: str, status: int, rows: int) -> None:
-        _told(
+        _send_operation(
             settings,
             "account_access",
             account_id=account_id,
@@ -41,7 +45,7 @@ def open_desk(
         )
 
     def note_use(account_id: int) -> None:
-        _told(settings, "account_use", account_id=account_id)
+        _send_operation(settings, "account_use", account_id=account_id)
 
     figures = Figures(
         reader,
@@ -51,8 +55,8 @@ def open_desk(
         store.publications,
         publisher(settings),
     )
-    desk = ApiContext(figures, settings, version, note_access)
-    return desk, AccessControl(door, store.accounts, note_use)
+    context = ApiContext(figures, settings, version, note_access)
+    return context, AccessControl(metrics_auth, store.accounts, note_use)
 
 
 def publisher(settings: CollectorSettings) -> Publish:
@@ -68,8 +72,8 @@ def publisher(settings: CollectorSettings) -> Publish:
             raise AdminError(f"{one.name} has {len(content)} bytes, {MAXIMUM_BYTES} at most may be kept")
         upload = secrets.token_hex(16)
         for piece in pieces_of(upload, content):
-            _told(settings, "publish_part", **piece)
-        _told(
+            _send_operation(settings, "publish_part", **piece)
+        _send_operation(
             settings,
             "publish",
             kind=one.kind.value,
@@ -84,7 +88,7 @@ def publisher(settings: CollectorSettings) -> Publish:
     return publish
 
 
-def _told(settings: CollectorSettings, operation: str, **arguments: Any) -> None:
+def _send_operation(settings: CollectorSettings, operation: str, **arguments: Any) -> None:
     """Send one operation to the running collector, the only writer. Raises AdminError for any refusal."""
     try:
         ask(settings.data_dir, operation, **arguments)

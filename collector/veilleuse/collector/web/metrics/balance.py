@@ -44,7 +44,7 @@ class BalanceReader:
         self._clock = clock
         self._kept: tuple[float, tuple[PopulationBalance, ...]] | None = None
 
-    def look(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
+    def read_balances(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
         """Return the balance of each population, at most ten minutes old."""
         if self._kept is None or self._clock() >= self._kept[0]:
             self._kept = (self._clock() + KEEP_SECONDS, self._taken(hosts, today))

@@ -122,7 +122,7 @@ class ServerFleetReader:
         """Return the store's reader."""
         return self._reader
 
-    def look(self) -> FleetView:
+    def read_view(self) -> FleetView:
         """Read the store as it is now. Raises StoreDamaged or another DataDirectoryError."""
         now = self._clock()
         today = datetime.fromtimestamp(now, self._zone).date()

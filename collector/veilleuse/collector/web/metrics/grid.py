@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuestion, indicative
+from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuery, indicative
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     MILLIGRAMS_PER_GRAM,
@@ -55,7 +55,7 @@ class GridReader:
         self._reader, self._settings, self._clock = reader, settings, clock
         self._kept: tuple[float, date, GridView] | None = None
 
-    def look(self) -> GridView:
+    def read_view(self) -> GridView:
         """Return a view at most one minute old. Raises the store's errors."""
         now = self._clock()
         today = datetime.fromtimestamp(now, ZoneInfo(self._settings.reporting.time_zone)).date()
@@ -68,7 +68,7 @@ class GridReader:
         states, polls = grid.states(), grid.polls()
         if not states:
             return GridView((), polls)
-        question = HourlyQuestion(
+        query = HourlyQuery(
             today - timedelta(days=1),
             today,
             DIMENSIONS,
@@ -77,7 +77,7 @@ class GridReader:
             int(now * MILLISECONDS_PER_SECOND),
             frozenset({Population.SERVER}),
         )
-        found = indicative(self._reader, question)
+        found = indicative(self._reader, query)
         return GridView(states, polls, found.ledger.lines)
 
 

@@ -57,13 +57,13 @@ MAXIMUM_LABELS: Final = 96
 """Most labels of one collector counter; the rest is summed as `other`. Its closed lists are shorter."""
 
 
-def add_agents(out: Exposition, look: Snapshot) -> None:
+def add_agents(out: Exposition, snapshot: Snapshot) -> None:
     """Add the samples of agents: servers in full; of populations under the k rule only two counts.
 
     The two are the number of hosts and of silent hosts, from the first snapshot of the day. Any live value
     would reveal the scrape at which a PC connected.
     """
-    fleet, day_start = look.fleet, look.day_start
+    fleet, day_start = snapshot.fleet, snapshot.day_start
     statuses = Counter(
         (host.population.value, host.status.value)
         for seen, exempt in ((fleet, True), (day_start, False))
@@ -79,29 +79,29 @@ def add_agents(out: Exposition, look: Snapshot) -> None:
             _configuration(out, fleet.rollouts.get(population) or Rollout(population), members)
             _spool(out, population, members)
             _gaps(out, population, fleet)
-    for account in look.accounts:
+    for account in snapshot.accounts:
         out.add(
             c.UNEXPLAINED,
             (account.population.value,),
             account.unexplained_milliseconds / MILLISECONDS_PER_SECOND,
         )
         out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / MILLISECONDS_PER_SECOND)
-    _silence(out, look)
+    _silence(out, snapshot)
     _versions(out, servers)
     _sources(out, servers)
 
 
-def _silence(out: Exposition, look: Snapshot) -> None:
+def _silence(out: Exposition, snapshot: Snapshot) -> None:
     """Add the silence level that the page and `doctor` show.
 
     Populations that cannot be judged now have no sample.
     """
-    for one in look.silence:
+    for one in snapshot.silence:
         if one.level is not SilenceLevel.WAITING:
             out.add(c.SILENT, (one.population.value,), one.silent)
             out.add(c.SILENCE_LEVEL, (one.population.value,), LEVELS[one.level])
-    servers = (host for host in look.fleet.active if host.population in EXEMPT)
-    now = look.fleet.now_unix_milliseconds
+    servers = (host for host in snapshot.fleet.active if host.population in EXEMPT)
+    now = snapshot.fleet.now_unix_milliseconds
     ages = [max(0.0, (now - last_sign(host)) / MILLISECONDS_PER_SECOND) for host in servers]
     if ages:
         out.add(c.CONTACT_AGE, (Population.SERVER.value, "median"), median(ages))
@@ -169,25 +169,25 @@ def _sources(out: Exposition, servers: Iterable[Host]) -> None:
         out.add(c.SOURCE_SUCCESS, labels, number)
 
 
-def add_collector(out: Exposition, look: Snapshot, k: int) -> None:
+def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
     """Add the samples of the receiving process and of the store's disk usage.
 
     Where fewer than k PCs are enrolled, values that each call changes come from the first snapshot of the
     day. Live values would reveal when one of few people's machines was on (docs/privacy.md).
     """
-    few = look.pcs_are_few(k)
-    seen, calls = (look.day_start, look.day_health) if few else (look.fleet, look.health)
-    disk = look.day_disk if few else look.disk
-    out.add(c.COLLECTOR_UP, (), int(look.health is not None))
+    few = snapshot.pcs_are_few(k)
+    seen, calls = (snapshot.day_start, snapshot.day_health) if few else (snapshot.fleet, snapshot.health)
+    disk = snapshot.day_disk if few else snapshot.disk
+    out.add(c.COLLECTOR_UP, (), int(snapshot.health is not None))
     for key, metric in _COUNTERS:
-        _counter(out, metric, key, calls if key in _CALLS else look.health)
+        _counter(out, metric, key, calls if key in _CALLS else snapshot.health)
     _commits(out, calls)
-    if look.health is not None:
-        _certificates(out, look.health)
+    if snapshot.health is not None:
+        _certificates(out, snapshot.health)
     out.add(c.RECORDS_STORED, (), seen.records)
     out.add(c.DIRTY, (), seen.dirty)
     if not few:
-        out.add(c.STORE_BYTES, (), look.disk.size_bytes)
+        out.add(c.STORE_BYTES, (), snapshot.disk.size_bytes)
     out.add(c.STORE_FREE, (), disk.free_bytes)
     out.add(c.STORE_RESERVE, (), disk.reserve_bytes)
 
@@ -204,16 +204,16 @@ def _counter(out: Exposition, metric: Metric, key: str, health: Mapping[str, Any
 
 
 def _commits(out: Exposition, health: Mapping[str, Any] | None) -> None:
-    told = health or {}
-    buckets = told.get("commit_seconds_buckets")
+    health_values = health or {}
+    buckets = health_values.get("commit_seconds_buckets")
     if isinstance(buckets, dict):
         out.add_histogram(
             c.COMMIT,
             {float(bound): int(number) for bound, number in buckets.items()},
-            float(told["commit_seconds_sum"]),
+            float(health_values["commit_seconds_sum"]),
         )
-    if "queue_pushes" in told:
-        out.add(c.QUEUE, (), int(told["queue_pushes"]))
+    if "queue_pushes" in health_values:
+        out.add(c.QUEUE, (), int(health_values["queue_pushes"]))
 
 
 def _certificates(out: Exposition, health: Mapping[str, Any]) -> None:

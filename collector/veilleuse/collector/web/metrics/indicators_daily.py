@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_days import ObservedQuery, gather
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
@@ -65,7 +65,7 @@ class DailyIndicators:
         return self.value(c.COVERAGE, ENERGY)
 
 
-def sobriety(
+def compute_indicators(
     reader: Reader,
     members: Mapping[HostId, Host],
     period: str,
@@ -81,10 +81,12 @@ def sobriety(
         chosen = [host for host in members.values() if is_virtual(host.facts.device_class) is virtual]
         if not chosen:
             continue
-        question = Question(first, first + timedelta(days=1), (), 1, now_unix_milliseconds)
-        groups = gather(reader, question, chosen).groups
+        query = ObservedQuery(first, first + timedelta(days=1), (), 1, now_unix_milliseconds)
+        groups = gather(reader, query, chosen).groups
         if groups:
-            found.append(of_sums(groups[0].key, merge([group.sums for group in groups]), period, first))
+            found.append(
+                indicators_of_sums(groups[0].key, merge([group.sums for group in groups]), period, first)
+            )
     return tuple(found)
 
 
@@ -108,7 +110,7 @@ def merge(parts: Sequence[GroupSums]) -> GroupSums:
     )
 
 
-def of_sums(
+def indicators_of_sums(
     key: GroupKey, sums: GroupSums, period: str, first: date, identifiers: Iterable[str] = OF_SUMS
 ) -> DailyIndicators:
     """Compute the indicators of these sums; `key` names their population."""

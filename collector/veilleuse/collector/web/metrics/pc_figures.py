@@ -60,7 +60,7 @@ class ReleasePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class DisclosureContext:
     """Released month and rule that limit the figures."""
 
     month: Month
@@ -70,31 +70,37 @@ class Beside:
     targets: Targets
 
 
-def told_beside(
-    found: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], beside: Beside
+def disclose_figures(
+    found: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], context: DisclosureContext
 ) -> tuple[GroupFigure, ...]:
     """Return I3 to I5 of these machines, limited to what may be disclosed."""
     chosen = tuple(machines)
     return tuple(
-        one._replace(figure=_RULES[one.meta.indicator](one, chosen, beside))
+        one._replace(figure=_RULES[one.meta.indicator](one, chosen, context))
         for one in found
         if one.meta.indicator in _RULES
     )
 
 
-def _told_plans(one: GroupFigure, _machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
-    return compliance(one.figure, beside.k)
+def _disclose_plans(
+    one: GroupFigure, _machines: Sequence[IndicatorMachine], context: DisclosureContext
+) -> Figure:
+    return limit_compliance(one.figure, context.k)
 
 
-def _told_energy(one: GroupFigure, machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
+def _disclose_energy(
+    one: GroupFigure, machines: Sequence[IndicatorMachine], context: DisclosureContext
+) -> Figure:
     kind = (one.scope.population, one.scope.memo)
     mine = [machine for machine in machines if (machine.population, machine.is_virtual) == kind]
-    return avoidable(one.figure, mine, _of_kind(one.scope, beside.month.cells), beside)
+    return limit_avoidable(one.figure, mine, _of_kind(one.scope, context.month.cells), context)
 
 
-def _told_nights(one: GroupFigure, _machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
-    uses, whole = (_of_kind(one.scope, table) for table in (beside.month.uses, beside.month.whole))
-    return night_ratio(one.figure, uses, whole)
+def _disclose_nights(
+    one: GroupFigure, _machines: Sequence[IndicatorMachine], context: DisclosureContext
+) -> Figure:
+    uses, whole = (_of_kind(one.scope, table) for table in (context.month.uses, context.month.whole))
+    return compute_night_ratio(one.figure, uses, whole)
 
 
 def _of_kind(scope: Scope, groups: Iterable[Group]) -> list[GroupSums]:
@@ -102,15 +108,17 @@ def _of_kind(scope: Scope, groups: Iterable[Group]) -> list[GroupSums]:
     return [group.sums for group in groups if (group.key.population, group.key.memo) == kind]
 
 
-_RULES: Final[Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], Beside], Figure]]] = {
-    PowerPlanCompliance.meta.indicator: _told_plans,
-    AvoidableEnergy.meta.indicator: _told_energy,
-    NightRatio.meta.indicator: _told_nights,
+_RULES: Final[
+    Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], DisclosureContext], Figure]]
+] = {
+    PowerPlanCompliance.meta.indicator: _disclose_plans,
+    AvoidableEnergy.meta.indicator: _disclose_energy,
+    NightRatio.meta.indicator: _disclose_nights,
 }
 """Indicator → its disclosure rule. Indicators without a rule are not shown for PCs."""
 
 
-def compliance(figure: Figure, k: int) -> Figure:
+def limit_compliance(figure: Figure, k: int) -> Figure:
     """Limit I3: with 1 to k - 1 unknown plans, round the share and drop its counts."""
     unknown = int(figure.details.get("not_known", 0))
     if figure.value is None or unknown == 0 or unknown >= k:
@@ -119,8 +127,11 @@ def compliance(figure: Figure, k: int) -> Figure:
     return replace(figure, value=share, numerator=None, denominator=None, details={})
 
 
-def avoidable(
-    figure: Figure, machines: Sequence[IndicatorMachine], cells: Iterable[GroupSums], beside: Beside
+def limit_avoidable(
+    figure: Figure,
+    machines: Sequence[IndicatorMachine],
+    cells: Iterable[GroupSums],
+    context: DisclosureContext,
 ) -> Figure:
     """Limit I4 to the energy, its causes and a coarse interval.
 
@@ -133,20 +144,20 @@ def avoidable(
     value = figure.value
     names = [name for cause in CAUSES_OF_PCS if (name := f"{cause}_kwh") in figure.details]
     details: dict[str, Detail] = {name: figure.details[name] for name in names}
-    if not is_safe({machine.host_id: not_avoidable_millijoules(machine) for machine in machines}, beside.k):
-        closed, others = _by_machine(machines, beside.targets)
-        of_rows = closed_bands_of_rows(machines, beside) if names else None
+    if not is_safe({machine.host_id: not_avoidable_millijoules(machine) for machine in machines}, context.k):
+        closed, others = _by_machine(machines, context.targets)
+        of_rows = closed_bands_of_rows(machines, context) if names else None
         if of_rows is not None and abs(of_rows - closed) <= _SAME * of_rows:
             value += (of_rows - closed) / MILLIJOULES_PER_KWH
             details[f"{CLOSED_BANDS}_kwh"] = of_rows / MILLIJOULES_PER_KWH
-        elif is_safe(others, beside.k):
+        elif is_safe(others, context.k):
             details = {}
         else:
             return replace(bare, value=None, withheld=True)
     total = sum(energy_of(sums) or 0 for sums in cells)
     if total:
         details["avoidable_share"] = value * MILLIJOULES_PER_KWH / total
-    return replace(bare, value=value, details=details, interval=_coarse(figure, value))
+    return replace(bare, value=value, details=details, interval=_coarse_interval(figure, value))
 
 
 def _by_machine(machines: Iterable[IndicatorMachine], targets: Targets) -> tuple[int, dict[HostId, int]]:
@@ -159,7 +170,7 @@ def _by_machine(machines: Iterable[IndicatorMachine], targets: Targets) -> tuple
     return closed, others
 
 
-def _coarse(figure: Figure, value: float) -> tuple[float, float] | None:
+def _coarse_interval(figure: Figure, value: float) -> tuple[float, float] | None:
     """Return the interval around the value, with its uncertainty rounded up."""
     if figure.interval is None or not figure.value:
         return None
@@ -168,7 +179,7 @@ def _coarse(figure: Figure, value: float) -> tuple[float, float] | None:
     return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
 
 
-def closed_bands_of_rows(machines: Iterable[IndicatorMachine], beside: Beside) -> int | None:
+def closed_bands_of_rows(machines: Iterable[IndicatorMachine], context: DisclosureContext) -> int | None:
     """Return closed_bands in mJ as anyone can compute it from the released month.
 
     Per row: idle energy outside opening hours, minus the machines' lower power × that time. None where a row
@@ -179,12 +190,12 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], beside: Beside) -
     """
     rows = {
         ReleasePlace(family_of(g.key), g.key.entity or "", g.key.device_class or ""): g.sums
-        for g in beside.month.uses
+        for g in context.month.uses
     }
     powers: defaultdict[ReleasePlace, set[int | None]] = defaultdict(set)
     for machine in machines:
         if machine.use(*OUTSIDE).on_idle_milliseconds:
-            place = beside.places[machine.host_id]
+            place = context.places[machine.host_id]
             row = place if place in rows else ReleasePlace(place.family, AUTRES, AUTRES)
             powers[row].add(lower_microwatts(machine))
     found = 0
@@ -202,7 +213,7 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], beside: Beside) -
     return found
 
 
-def night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[GroupSums]) -> Figure:
+def compute_night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[GroupSums]) -> Figure:
     """Compute I5 from the rows of the month's uses.
 
     It is withheld where a row does not disclose opening hours separately. It is also withheld where some time
@@ -217,10 +228,10 @@ def night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[Group
     for bands in (frozenset(OUTSIDE), frozenset({Band.OPEN})):
         time = [one.milliseconds(bands, KNOWN_STATES) for one in uses]
         energy = [one.millijoules(bands, frozenset(State)) for one in uses]
-        untold = None in time or any(a and b is None for a, b in zip(time, energy, strict=True))
-        known = None if untold else sum(one or 0 for one in time)
+        withheld_part = None in time or any(a and b is None for a, b in zip(time, energy, strict=True))
+        known_milliseconds = None if withheld_part else sum(one or 0 for one in time)
         # 1 mJ per ms is 1 W.
-        watts.append(sum(one or 0 for one in energy) / known if known else None)
+        watts.append(sum(one or 0 for one in energy) / known_milliseconds if known_milliseconds else None)
     night, day = watts
     if night is None or not day:
         return withheld

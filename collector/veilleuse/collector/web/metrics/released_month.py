@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 from veilleuse.collector.indicators import COVERAGE
 from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Group, GroupKey, GroupSums
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.web.api.release import added
+from veilleuse.collector.web.api.release import add_sums
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, of_sums
+from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, indicators_of_sums
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"
@@ -71,7 +71,7 @@ class MonthView:
         return (MonthFamily(row.zone, Population(row.population), memo), row.entity) in self.incomplete
 
 
-def month_view(month: Month) -> MonthView:
+def build_month_view(month: Month) -> MonthView:
     """Build the view of one month (pure)."""
     families = families_of(month)
     return MonthView(
@@ -79,7 +79,7 @@ def month_view(month: Month) -> MonthView:
         _by_row(month.cells),
         _by_row(month.uses),
         families,
-        tuple(_sobriety(month, families)),
+        tuple(_month_indicators(month, families)),
         Counter(group.key.population for group in month.cells if group.key.autres),
         Counter(key.population for key in month.withheld),
         frozenset((family_of(one.family), name) for one in month.hidden_cells for name in one.entities),
@@ -139,10 +139,10 @@ def _by_row(groups: Iterable[Group]) -> dict[RowLabels, GroupSums]:
 
 
 def _total(parts: Iterable[GroupSums]) -> GroupSums:
-    return reduce(partial(added, same_time=True), parts)
+    return reduce(partial(add_sums, same_time=True), parts)
 
 
-def _sobriety(month: Month, families: Collection[MonthFamily]) -> Iterable[DailyIndicators]:
+def _month_indicators(month: Month, families: Collection[MonthFamily]) -> Iterable[DailyIndicators]:
     """Compute coverage from the sums of `whole`, and the other indicators from those of `uses`.
 
     Per population, physical and virtual machines separately.
@@ -154,9 +154,9 @@ def _sobriety(month: Month, families: Collection[MonthFamily]) -> Iterable[Daily
         )
         key = used[0].key
         others = [one for one in OF_SUMS if one != COVERAGE]
-        found = of_sums(key, _total(group.sums for group in used), MONTH, month.part.first, others)
+        found = indicators_of_sums(key, _total(group.sums for group in used), MONTH, month.part.first, others)
         if seen:
             whole = _total(group.sums for group in seen)
-            covered = of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
+            covered = indicators_of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
             found = replace(found, parts={**found.parts, **covered.parts})
         yield found

@@ -29,12 +29,12 @@ _OTHER_VERSION: Final = re.compile(r";\s*version=(?!(0\.0\.[14]|1\.0\.0)\s*(;|$)
 """Media ranges with a version that the client does not write, or cannot compare."""
 
 
-class LookCollector:
+class SnapshotCollector:
     """Custom collector of the Prometheus client: the catalogue's metrics of one snapshot."""
 
-    def __init__(self, outlook: SnapshotCache, version: str, k: int) -> None:
+    def __init__(self, snapshots: SnapshotCache, version: str, k: int) -> None:
         """Take the program's `version` and the `k` of the disclosure rule."""
-        self._outlook = outlook
+        self._snapshots = snapshots
         self._version = version
         self._k = k
         self.render_seconds: float | None = None
@@ -42,10 +42,10 @@ class LookCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Take a snapshot and return its metric families. Raises StoreDamaged, another DataDirectoryError."""
-        look = self._outlook.look()
-        out = fleet_exposition(look, self._version, self._k)
-        registry = look.day_start if look.pcs_are_few(self._k) else look.fleet
-        out.add(c.SERIES_BOUND, (), series_bound(registry, look.month))
+        snapshot = self._snapshots.take_snapshot()
+        out = fleet_exposition(snapshot, self._version, self._k)
+        registry = snapshot.day_start if snapshot.pcs_are_few(self._k) else snapshot.fleet
+        out.add(c.SERIES_BOUND, (), series_bound(registry, snapshot.month))
         out.add(c.SERIES, (), out.series() + 1)
         if self.render_seconds is not None:
             out.add(c.RENDER, (), self.render_seconds)
@@ -55,13 +55,13 @@ class LookCollector:
 class MetricsWriter:
     """Writes the answers of /metrics. Not thread-safe: one caller at a time."""
 
-    def __init__(self, outlook: SnapshotCache, version: str, k: int) -> None:
+    def __init__(self, snapshots: SnapshotCache, version: str, k: int) -> None:
         """Read nothing yet."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-        self._outlook = outlook
-        self._look_collector = LookCollector(outlook, version, k)
+        self._snapshots = snapshots
+        self._snapshot_collector = SnapshotCollector(snapshots, version, k)
         self._registry = CollectorRegistry()
-        self._registry.register(self._look_collector)
+        self._registry.register(self._snapshot_collector)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
         self.durations = Summary(
@@ -78,11 +78,11 @@ class MetricsWriter:
         """
         known = [one for one in accept.split(",") if not _OTHER_VERSION.search(one)]
         encoder, content_type = choose_encoder(",".join(known))
-        look = self._outlook.look()
-        if self._written is None or self._written[0] is not look:
-            self._written = (look, {})
+        snapshot = self._snapshots.take_snapshot()
+        if self._written is None or self._written[0] is not snapshot:
+            self._written = (snapshot, {})
         answers = self._written[1]
         if content_type not in answers:
             answers[content_type] = encoder(self._registry)
-            self._look_collector.render_seconds = time.perf_counter() - began
+            self._snapshot_collector.render_seconds = time.perf_counter() - began
         return answers[content_type], content_type

@@ -28,7 +28,7 @@ from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.metrics.balance import BalanceReader, PopulationBalance
 from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, FleetView, ServerFleetReader
 from veilleuse.collector.web.metrics.grid import GridReader, GridView
-from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, sobriety
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, compute_indicators
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -103,7 +103,7 @@ class Snapshot:
         return [(zone, one) for (zone, of), one in sorted(self.factors.items()) if of == year]
 
 
-class LookReader(Reader, HourReader, Protocol):
+class SnapshotReader(Reader, HourReader, Protocol):
     """Reader of everything that a snapshot holds."""
 
     def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # see FactorReader.versions
@@ -114,7 +114,7 @@ class SnapshotCache:
 
     def __init__(
         self,
-        reader: LookReader,
+        reader: SnapshotReader,
         settings: CollectorSettings,
         clock: Callable[[], float] = time.time,
         machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
@@ -144,7 +144,7 @@ class SnapshotCache:
         self._day_health: Mapping[str, Any] | None = None
         self._day_disk: Disk | None = None
 
-    def look(self) -> Snapshot:
+    def take_snapshot(self) -> Snapshot:
         """Return a snapshot at most one second old. Raises StoreDamaged, another DataDirectoryError."""
         with self._lock:
             now = time.monotonic()
@@ -153,7 +153,7 @@ class SnapshotCache:
             return self._last[1]
 
     def _take(self) -> Snapshot:
-        fleet, health, disk = self._fleet.look(), self._health(), disk_of(self._settings)
+        fleet, health, disk = self._fleet.read_view(), self._health(), disk_of(self._settings)
         new_day = self._day_start is None or self._day_start.today.day != fleet.today.day
         if self._day_start is None or self._day_disk is None or new_day:
             self._day_start, self._day_health, self._day_disk = fleet, health, disk
@@ -163,30 +163,34 @@ class SnapshotCache:
         month = self._month()
         return Snapshot(
             fleet,
-            (*self._sobriety(fleet), *(month.sobriety if month else ())),
+            (*self._read_indicators(fleet), *(month.sobriety if month else ())),
             factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
             health,
             disk,
             self._day_start,
             self._day_health,
             self._day_disk,
-            self._accounts.look(fleet.hosts, fleet.today.day),
-            self._grid.look(),
+            self._accounts.read_balances(fleet.hosts, fleet.today.day),
+            self._grid.read_view(),
             self._machine_figures(),
             month,
             self._month_is_of_older_rule(),
             judge.conditions(fleet.hosts.values(), fleet.rollouts),
         )
 
-    def _sobriety(self, fleet: FleetView) -> tuple[DailyIndicators, ...]:
+    def _read_indicators(self, fleet: FleetView) -> tuple[DailyIndicators, ...]:
         today = fleet.today.day
         servers = {key: host for key, host in fleet.hosts.items() if host.population in EXEMPT}
         now = fleet.now_unix_milliseconds
-        figures = sobriety(self._reader, servers, TODAY, today, now)
+        figures = compute_indicators(self._reader, servers, TODAY, today, now)
         yesterday = today - timedelta(days=1)
         if self._yesterday is None or self._yesterday[1] != yesterday or self._clock() >= self._yesterday[0]:
             until = self._clock() + CLOSED_DAY_SECONDS
-            self._yesterday = (until, yesterday, sobriety(self._reader, servers, DAY, yesterday, now))
+            self._yesterday = (
+                until,
+                yesterday,
+                compute_indicators(self._reader, servers, DAY, yesterday, now),
+            )
         return (*figures, *self._yesterday[2])
 
     def _health(self) -> Mapping[str, Any] | None:
@@ -223,7 +227,7 @@ def disk_of(settings: CollectorSettings) -> Disk:
     return Disk(size, usage.free, reserve)
 
 
-def local_time(look: Snapshot) -> datetime:
+def local_time(snapshot: Snapshot) -> datetime:
     """Return the snapshot's time in the reporting time zone."""
-    zone = ZoneInfo(look.fleet.time_zone)
-    return datetime.fromtimestamp(look.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
+    zone = ZoneInfo(snapshot.fleet.time_zone)
+    return datetime.fromtimestamp(snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)

@@ -78,25 +78,25 @@ def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: Collect
 
 
 def _identifier(one: MachineFigure) -> str:
-    return one.found.meta.indicator
+    return one.group_figure.meta.indicator
 
 
 def _order(one: MachineFigure) -> tuple[str, int, bool]:
-    scope = one.found.scope
+    scope = one.group_figure.scope
     return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
 
 
 def _block(identifier: str, figures: Sequence[MachineFigure], w: Words, targets: Targets, k: int) -> Block:
-    told = w(
+    threshold = w(
         "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
     )
     lines = tuple(_line(one, w, k) for one in figures)
-    return Block(identifier, w(f"glossary.{identifier}"), told, lines)
+    return Block(identifier, w(f"glossary.{identifier}"), threshold, lines)
 
 
 def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
-    figure = one.found.figure
-    value, notes = _told(one, w)
+    figure = one.group_figure.figure
+    value, notes = _format_figure(one, w)
     if figure.withheld:
         value, notes = DASH, (w("sobriety.withheld", k=k),)
     elif figure.value is None:
@@ -105,8 +105,8 @@ def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
 
 
 def _machines(one: MachineFigure, w: Words) -> str:
-    population = one.found.scope.population
-    return machines_name(population, one.found.scope.memo, w) if population else DASH
+    population = one.group_figure.scope.population
+    return machines_name(population, one.group_figure.scope.memo, w) if population else DASH
 
 
 def _period(one: MachineFigure, w: Words) -> str:
@@ -133,9 +133,9 @@ def _threshold(identifier: str, w: Words, targets: Targets) -> str:
 # --- values: (value, its basis); called only when there is a value
 
 
-def _told(one: MachineFigure, w: Words) -> tuple[str, tuple[str, ...]]:
+def _format_figure(one: MachineFigure, w: Words) -> tuple[str, tuple[str, ...]]:
     """Format the figure by its numerator and denominator."""
-    meta, _, figure = one.found
+    meta, _, figure = one.group_figure
     note = f"sobriety.{meta.indicator}_note"
     if TABLE[meta.indicator].populations == SERVERS:
         return _servers(figure, w)
@@ -192,10 +192,12 @@ def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
 
 def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
     """Draw one bar per kind of machine with avoidable energy; None when there is none."""
-    avoidable = [one for one in figures if one.found.meta.unit == KWH and one.found.figure.value]
+    avoidable = [
+        one for one in figures if one.group_figure.meta.unit == KWH and one.group_figure.figure.value
+    ]
     if not avoidable:
         return None
-    parts = [kwh_by_cause(one.found.figure) for one in avoidable]
+    parts = [kwh_by_cause(one.group_figure.figure) for one in avoidable]
     present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
     series = [
         Series(
@@ -204,7 +206,8 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
         for cause in present
     ]
     names = [
-        f"{_machines(one, w)}{SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}" for one in avoidable
+        f"{_machines(one, w)}{SEPARATOR}{_energy(one.group_figure.figure.value or 0.0, w)}"
+        for one in avoidable
     ]
     drawing = shares("avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series)
     table = PageTable(
@@ -214,7 +217,7 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
             (
                 _machines(one, w),
                 *(DASH if part.get(cause) is None else w.number(part[cause]) for cause in present),
-                w.number(one.found.figure.value or 0.0),
+                w.number(one.group_figure.figure.value or 0.0),
             )
             for one, part in zip(avoidable, parts, strict=True)
         ),
