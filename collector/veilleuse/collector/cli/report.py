@@ -43,7 +43,7 @@ from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
-from veilleuse.collector.reports.emissions import emissions_report_of, for_publication, today
+from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
 from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import indicator_rows
@@ -114,7 +114,7 @@ def emissions(
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
-    made = for_publication(made) if public else made
+    made = prepare_for_publication(made) if public else made
     write(made.document)
     _warn(made.document.head, len(made.statement.withheld))
     for warning in made.warnings:

@@ -42,16 +42,16 @@ from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports.fleet_year import (
     YearQuery,
-    assumptions,
-    before,
-    chooser,
+    factor_chooser,
     is_whole_year,
+    query_of_year_before,
+    read_assumptions,
     servers_in_rooms,
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import statistics_of
-from veilleuse.collector.reports.rooms import in_no_room, room_warnings
+from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -61,7 +61,7 @@ UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
 """Fields of a report's head about missing declarations."""
 
 
-def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
+def read_undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
     """Count the devices in service in [first, end) whose site or service day nobody declared.
 
     A device without a day counts from the first day on; one without a site takes the default zone. The counts
@@ -108,11 +108,11 @@ def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None
     last = end - timedelta(days=1)
 
     def is_placed(asset: Asset) -> bool:
-        told = (
+        candidates = (
             asset.placement_on(last).site,
             *(of_hosts.get(host_id, "") for host_id in reversed(asset.host_ids)),
         )
-        return next((site for site in told if site), "") in sites
+        return next((site for site in candidates if site), "") in sites
 
     without_site = sum(not is_placed(asset) for asset in assets)
     return {
@@ -155,15 +155,15 @@ def emissions_report_of(
     """
     revisions = sources.closings.revisions(query.first.year) if is_whole_year(query) else ()
     if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
-        return _of_closed_year(sources, query, compare=compare)
-    known = assumptions(sources, random_roll_out=random_roll_out)
+        return _closed_year_report(sources, query, compare=compare)
+    known = read_assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
-    query = replace(query, is_compared=compare and _was_anything(sources, before(query)))
+    query = replace(query, is_compared=compare and _has_data(sources, query_of_year_before(query)))
     periods = year_figures(sources, query, known)
     mappings = sources.factors.mappings()
-    earlier, why_not = _compared(sources, query, known, len(periods)) if compare else ({}, {})
+    earlier, why_not = _compare_with_year_before(sources, query, known, len(periods)) if compare else ({}, {})
     terms = StatementTerms(
-        chooser(sources),
+        factor_chooser(sources),
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None],
@@ -176,20 +176,20 @@ def emissions_report_of(
             sources, replace(query, dimensions=()), compare=compare, random_roll_out=random_roll_out
         )
         statement = replace(
-            statement, year=_year_beside(year.statement.totals, statement.totals, query.k_anonymity)
+            statement, year=_year_total_rows(year.statement.totals, statement.totals, query.k_anonymity)
         )
-    head = _head(sources, query, data) | undeclared(sources, query.first, query.end)
-    made = _made(statement, periods, head)
-    return replace(made, document=_under_way(made.document, query))
+    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
+    report = _build_report(statement, periods, head)
+    return replace(report, document=_mark_under_way(report.document, query))
 
 
-def for_publication(made: EmissionsReport) -> EmissionsReport:
+def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:
     """Round the report so that it reveals nothing about few PCs beside the months that the API released.
 
     Raises UsageError unless the report is of a closed year: reports of an open year of two days can be
     subtracted.
     """
-    head = made.document.head
+    head = report.document.head
     if head.get("state") not in (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value):
         raise UsageError(
             f"--public is of one whole year that is closed, and {head['from']} to {head['to']} is none: close it first "
@@ -197,18 +197,20 @@ def for_publication(made: EmissionsReport) -> EmissionsReport:
         )
     k = head["k_anonymity"]
     assert isinstance(k, int), "a closed year has it"
-    return _made(round_for_publication(made.statement, made.periods, k), made.periods, {**head, PUBLIC: True})
+    return _build_report(
+        round_for_publication(report.statement, report.periods, k), report.periods, {**head, PUBLIC: True}
+    )
 
 
-def _under_way(document: Document, query: YearQuery) -> Document:
+def _mark_under_way(document: Document, query: YearQuery) -> Document:
     """Mark a period under way: the fleet counts until yesterday, and today counts what is measured by now."""
     if query.end <= query.today:
         return document
-    told = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
-    return under_way(told, query.today, query.today - timedelta(days=1))
+    noted = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
+    return under_way(noted, query.today, query.today - timedelta(days=1))
 
 
-def _of_closed_year(sources: Sources, query: YearQuery, *, compare: bool) -> EmissionsReport:
+def _closed_year_report(sources: Sources, query: YearQuery, *, compare: bool) -> EmissionsReport:
     """Build the report as it was frozen, whatever happened to factors and machines since."""
     found = closed_figures(
         sources.closings,
@@ -224,25 +226,27 @@ def _of_closed_year(sources: Sources, query: YearQuery, *, compare: bool) -> Emi
         current_tree=query.current_tree,
         dimensions=query.dimensions,
     )
-    statement, told = found.statement, found.closed.told
+    statement, closed_year = found.statement, found.closed.told
     head = {
         **_head(sources, query, found.closed.terms.data),
         "inventory_imported_on": found.closed.report["inventory_imported_on"],
         **{name: found.closed.report.get(name) for name in UNDECLARED},
         "k_anonymity": found.closed.kept.k,
-        "state": told.state.value,
-        "report_id": told.report_id,
-        "revision": told.revision,
-        "sha256": told.sha256,
-        "closed_unix_milliseconds": told.closed_unix_milliseconds,
+        "state": closed_year.state.value,
+        "report_id": closed_year.report_id,
+        "revision": closed_year.revision,
+        "sha256": closed_year.sha256,
+        "closed_unix_milliseconds": closed_year.closed_unix_milliseconds,
         "method_version": found.closed.report["method_version"],
         "periods_not_derived": 0,
         "unexplained_milliseconds": None,
     }
-    return _made(statement, found.periods, head)
+    return _build_report(statement, found.periods, head)
 
 
-def _made(statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head) -> EmissionsReport:
+def _build_report(
+    statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head
+) -> EmissionsReport:
     texts = _texts(statement)
     warnings = tuple(_warnings(periods, head))
     document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
@@ -255,10 +259,10 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
             if room.servers is not None:
                 yield from room_warnings(room.room, period.first, period.end, room.servers)
     if isinstance(servers := head.get(IN_NO_ROOM), list):
-        yield in_no_room(servers)
+        yield no_room_warning(servers)
 
 
-def _compared(
+def _compare_with_year_before(
     sources: Sources, query: YearQuery, known: Assumptions, number: int
 ) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
     """Return (figures of the year before by period index, reason without a comparison by period index).
@@ -270,15 +274,15 @@ def _compared(
     running = {
         place: NoComparison.RUNNING.value for place, asked in enumerate(stretches) if asked.end > query.today
     }
-    found = _before(sources, query, known, number)
+    found = _figures_of_year_before(sources, query, known, number)
     if isinstance(found, NoComparison):
         return {}, dict.fromkeys(range(number), found.value) | running
-    told = {
+    earlier = {
         place: period
         for place, period in enumerate(found)
         if place not in running and period.total is not None and period.total.estimate.energy_millijoules
     }
-    return told, dict.fromkeys(range(number), NoComparison.NO_DATA.value) | running
+    return earlier, dict.fromkeys(range(number), NoComparison.NO_DATA.value) | running
 
 
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
@@ -287,7 +291,7 @@ def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
     return [*(format_row(row, in_words=alone) for row in every), *map(format_row, statement.year)]
 
 
-def _year_beside(
+def _year_total_rows(
     year: tuple[EmissionsRow, ...], months: tuple[EmissionsRow, ...], k: int
 ) -> tuple[EmissionsRow, ...]:
     """Return the year's own total and its difference from the sum of its months' totals.
@@ -318,10 +322,10 @@ def _year_beside(
     return total, since
 
 
-def _before(
+def _figures_of_year_before(
     sources: Sources, query: YearQuery, known: Assumptions, number: int
 ) -> Sequence[PeriodFigures] | NoComparison:
-    earlier = before(query)
+    earlier = query_of_year_before(query)
     if earlier is None or not query.is_compared:
         return NoComparison.NO_DATA
     try:
@@ -330,8 +334,8 @@ def _before(
         return NoComparison.NOT_KEPT
     if len(found) != number:
         return NoComparison.NO_DATA
-    closed = {told.year for told in sources.closings.revisions()}
-    closed |= {told.year for told in sources.closings.kept_years() if told.stands_alone}
+    closed = {one.year for one in sources.closings.revisions()}
+    closed |= {one.year for one in sources.closings.kept_years() if one.stands_alone}
     if earlier.first.year not in closed and is_cut(
         sources.periods, earlier.first, earlier.end, sources.hosts
     ):
@@ -339,7 +343,7 @@ def _before(
     return found
 
 
-def _was_anything(sources: Sources, query: YearQuery | None) -> bool:
+def _has_data(sources: Sources, query: YearQuery | None) -> bool:
     """Return true when the period has any machine, or its year is closed or kept.
 
     Most first years have no year before.

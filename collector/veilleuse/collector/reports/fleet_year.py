@@ -35,8 +35,13 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
-from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
-from veilleuse.collector.reports.rooms import ServersInRooms, rooms
+from veilleuse.collector.reports.kept_years import (
+    find_sole_statistics,
+    load_kept,
+    read_kept_rooms,
+    require_answerable,
+)
+from veilleuse.collector.reports.rooms import ServersInRooms, compute_rooms
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
@@ -67,7 +72,7 @@ class YearQuery:
 
 
 @dataclass(slots=True)
-class _Known:
+class _Inputs:
     """Inputs that all stretches share."""
 
     sources: Sources
@@ -105,7 +110,7 @@ class _Known:
         )
         self.site_calendars = SiteCalendars(rolls.calendars, rolls.school_periods)
 
-    def stood(self, host: Host) -> FleetDevice:
+    def device_of(self, host: Host) -> FleetDevice:
         """Return the device of a host by its enrolment."""
         return device_of_host(host, self.sites, self.sources.reporting.zone)
 
@@ -123,35 +128,36 @@ class _Known:
 def year_figures(sources: Sources, query: YearQuery, assumptions: Assumptions) -> tuple[PeriodFigures, ...]:
     """Compute the figures of each stretch: the period cut at 1 January, or at each month if asked."""
     with without_garbage_collection():
-        known = _Known(sources, query, assumptions)
-        closed = {told.year: told for told in sources.closings.revisions()}
+        inputs = _Inputs(sources, query, assumptions)
+        closed = {closed_year.year: closed_year for closed_year in sources.closings.revisions()}
         return tuple(
-            _closed_stretch(known, part, told)
-            if (told := closed.get(part.first.year)) is not None and _is_kept_alone(known, part, told)
-            else _kept_stretch(known, part, kept)
-            if (kept := alone(sources, part.first, part.end)) is not None
-            else _stretch(known, part)
+            _restate_closed_year(inputs, part, closed_year)
+            if (closed_year := closed.get(part.first.year)) is not None
+            and _has_only_statistics(inputs, part, closed_year)
+            else _restate_kept_year(inputs, part, kept)
+            if (kept := find_sole_statistics(sources, part.first, part.end)) is not None
+            else _restate_open_stretch(inputs, part)
             for part in slices(query.first, query.end, by_month="month" in query.dimensions)
         )
 
 
-def _is_kept_alone(known: _Known, part: Slice, told: ClosedYear) -> bool:
+def _has_only_statistics(inputs: _Inputs, part: Slice, closed_year: ClosedYear) -> bool:
     """Return true when only the statistics of a closed year are left.
 
     The year is closed definitively, or its first months are deleted.
     """
-    return told.state is YearState.CLOSED_DEFINITIVE or is_cut(
-        known.sources.periods, part.first, part.end, known.hosts
+    return closed_year.state is YearState.CLOSED_DEFINITIVE or is_cut(
+        inputs.sources.periods, part.first, part.end, inputs.hosts
     )
 
 
-def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigures:
+def _restate_closed_year(inputs: _Inputs, part: Slice, closed_year: ClosedYear) -> PeriodFigures:
     """Compute a closed year from its statistics: its machines' months are deleted.
 
     Raises UsageError for a part of the year.
     """
-    query = known.query
-    closed = load_closed(known.sources.closings, told)
+    query = inputs.query
+    closed = load_closed(inputs.sources.closings, closed_year)
     require_publishable(
         closed,
         k=query.k_anonymity,
@@ -160,35 +166,37 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
     )
     if (part.first, part.end) != (closed.kept.first, closed.kept.end):
         raise UsageError(
-            f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
+            f"{closed_year.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
-    return restate_year(closed.kept, query.dimensions, known.assumptions)
+    return restate_year(closed.kept, query.dimensions, inputs.assumptions)
 
 
-def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
+def _restate_kept_year(inputs: _Inputs, part: Slice, kept_year: KeptYear) -> PeriodFigures:
     """Compute an open year from the statistics that the collector kept: its machines' months are deleted.
 
     Raises UsageError.
     """
-    query, found = known.query, load_kept(known.sources.closings, told)
-    require_told(found, k=query.k_anonymity, current_tree=query.current_tree)
-    return restate_year(found.kept, query.dimensions, found.under(known.assumptions))
+    query, found = inputs.query, load_kept(inputs.sources.closings, kept_year)
+    require_answerable(found, k=query.k_anonymity, current_tree=query.current_tree)
+    return restate_year(found.kept, query.dimensions, found.with_stored_calibrations(inputs.assumptions))
 
 
-def year_kept(sources: Sources, query: YearQuery) -> YearStatistics:
+def reduce_whole_year(sources: Sources, query: YearQuery) -> YearStatistics:
     """Reduce the whole period of the query, one year, to its statistics."""
     with without_garbage_collection():
-        return _kept(_Known(sources, query, Assumptions()), Slice(query.first, query.end), for_ever=True)
+        return _reduce_stretch(
+            _Inputs(sources, query, Assumptions()), Slice(query.first, query.end), for_ever=True
+        )
 
 
 def servers_in_rooms(sources: Sources, query: YearQuery) -> ServersInRooms:
     """Return the servers with their rooms over the whole period."""
-    known, part = _Known(sources, query, Assumptions()), Slice(query.first, query.end)
-    return _all_stood(known, part).servers
+    inputs, part = _Inputs(sources, query, Assumptions()), Slice(query.first, query.end)
+    return _find_places(inputs, part).servers
 
 
 @dataclass(frozen=True, slots=True)
-class _Stood:
+class _Places:
     """Places of machines and devices over a stretch."""
 
     devices: list[FleetDevice]
@@ -199,120 +207,122 @@ class _Stood:
     servers: ServersInRooms
 
 
-def _all_stood(known: _Known, part: Slice) -> _Stood:
-    devices = list(_standings(known, part))
+def _find_places(inputs: _Inputs, part: Slice) -> _Places:
+    devices = list(_fleet_devices(inputs, part))
     virtual = {
-        host.host_id: replace(known.stood(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
-        for host in known.hosts
-        if host.host_id in known.virtual
+        host.host_id: replace(inputs.device_of(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
+        for host in inputs.hosts
+        if host.host_id in inputs.virtual
     }
     places: dict[HostId, list[FleetDevice]] = defaultdict(list)
     for standing in devices:
         if standing.host_id is not None and standing.host_id not in virtual:
             places[standing.host_id].append(standing)
-    elsewhere = _elsewhere(known, places)
-    everywhere = [*devices, *(standing for stood in elsewhere.values() for standing in stood)]
-    servers = ServersInRooms(known.sources, part.first, part.end, everywhere, known.same)
-    return _Stood(devices, places | elsewhere, virtual, servers)
+    elsewhere = _devices_by_enrolment(inputs, places)
+    everywhere = [*devices, *(standing for own_devices in elsewhere.values() for standing in own_devices)]
+    servers = ServersInRooms(inputs.sources, part.first, part.end, everywhere, inputs.same)
+    return _Places(devices, places | elsewhere, virtual, servers)
 
 
-def _kept(known: _Known, part: Slice, *, for_ever: bool) -> YearStatistics:
+def _reduce_stretch(inputs: _Inputs, part: Slice, *, for_ever: bool) -> YearStatistics:
     """Reduce the machines and the fleet of a stretch to cells of k or more, with the rooms."""
-    stood = _all_stood(known, part)
+    places = _find_places(inputs, part)
     kept = reduce_year(
         part.first,
         part.end,
-        stood.devices,
-        _placed(known, part, stood.machines),
-        k=known.query.k_anonymity,
-        virtual=_virtual(known, part, stood.virtual),
-        headcounts=known.headcounts,
+        places.devices,
+        _machines_with_devices(inputs, part, places.machines),
+        k=inputs.query.k_anonymity,
+        virtual=_virtual_machines(inputs, part, places.virtual),
+        headcounts=inputs.headcounts,
         for_ever=for_ever,
-        in_groups=known.query.is_compared,
+        in_groups=inputs.query.is_compared,
     )
-    found = None if for_ever else kept_rooms(known.sources, part.first, part.end)
+    found = None if for_ever else read_kept_rooms(inputs.sources, part.first, part.end)
     if found is None:
-        found = tuple(rooms(known.sources, part.first, part.end, stood.servers, known.query.today))
+        found = tuple(compute_rooms(inputs.sources, part.first, part.end, places.servers, inputs.query.today))
     return replace(kept, rooms=tuple(found))
 
 
-def _elsewhere(
-    known: _Known, places: Mapping[HostId, Sequence[FleetDevice]]
+def _devices_by_enrolment(
+    inputs: _Inputs, places: Mapping[HostId, Sequence[FleetDevice]]
 ) -> dict[HostId, Sequence[FleetDevice]]:
     """Return devices, by enrolment, of machines without a place in the period: their measurements still
     count.
     """
     return {
-        host.host_id: (known.stood(host),)
-        for host in known.hosts
-        if host.host_id not in places and host.host_id not in known.virtual
+        host.host_id: (inputs.device_of(host),)
+        for host in inputs.hosts
+        if host.host_id not in places and host.host_id not in inputs.virtual
     }
 
 
-def _stretch(known: _Known, part: Slice) -> PeriodFigures:
+def _restate_open_stretch(inputs: _Inputs, part: Slice) -> PeriodFigures:
     """Compute an open stretch as a closing would: cells are merged before the estimate."""
-    return restate_year(_kept(known, part, for_ever=False), known.query.dimensions, known.assumptions)
+    return restate_year(
+        _reduce_stretch(inputs, part, for_ever=False), inputs.query.dimensions, inputs.assumptions
+    )
 
 
-def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
+def _fleet_devices(inputs: _Inputs, part: Slice) -> Iterable[FleetDevice]:
     def kind(site: str, population: Population | None, day: date) -> DayType:
-        found = known.sites.get(site)
+        found = inputs.sites.get(site)
         if found is None:  # unknown calendar: docs/methodology.md §5
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
-        return known.site_calendars.days(found, population or Population.SERVER).kind(day)
+        return inputs.site_calendars.days(found, population or Population.SERVER).kind(day)
 
-    zones, reporting = {name: site.time_zone for name, site in known.sites.items()}, known.sources.reporting
+    zones, reporting = {name: site.time_zone for name, site in inputs.sites.items()}, inputs.sources.reporting
     census = Census(
         DayTypes(part.first, part.end, zones, kind, default_time_zone=reporting.time_zone),
-        known.sites.values(),
+        inputs.sites.values(),
         default_zone=reporting.zone,
-        today=known.query.today,
-        current_tree=known.query.current_tree,
+        today=inputs.query.today,
+        current_tree=inputs.query.current_tree,
     )
-    return census.devices(known.assets, known.hosts)
+    return census.devices(inputs.assets, inputs.hosts)
 
 
-def _placed(
-    known: _Known, part: Slice, places: Mapping[HostId, Sequence[FleetDevice]]
+def _machines_with_devices(
+    inputs: _Inputs, part: Slice, places: Mapping[HostId, Sequence[FleetDevice]]
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     """Yield each machine with its device; a machine that moved is split by month.
 
     Machines move on the 1st of a month.
     """
     moved: set[HostId] = set()
-    for one in group_by_machine(known.host_periods(part)):
-        stood = places.get(one.host_id, ())
-        if len(stood) == 1:
-            yield one, stood[0]
-        elif stood:
+    for one in group_by_machine(inputs.host_periods(part)):
+        own_devices = places.get(one.host_id, ())
+        if len(own_devices) == 1:
+            yield one, own_devices[0]
+        elif own_devices:
             moved.add(one.host_id)
     if moved:
         months = [
             row
             for month in slices(part.first, part.end, by_month=True)
-            for row in known.host_periods(month)
+            for row in inputs.host_periods(month)
             if row.host_id in moved
         ]
         months.sort(key=lambda row: row.host_id)
         for host_id, rows in groupby(months, lambda row: row.host_id):
             by_place = defaultdict(list)
             for row in rows:
-                by_place[_stood(places[host_id], row.period_from)].append(row)
+                by_place[_device_index(places[host_id], row.period_from)].append(row)
             for number, own in by_place.items():
                 for one in group_by_machine(own):
                     yield one, places[host_id][number]
 
 
-def _stood(stood: Sequence[FleetDevice], day: date) -> int:
+def _device_index(own_devices: Sequence[FleetDevice], day: date) -> int:
     """Return the index of the machine's device on a day; 0 before the first one."""
-    return max((number for number, one in enumerate(stood) if one.from_day <= day), default=0)
+    return max((number for number, one in enumerate(own_devices) if one.from_day <= day), default=0)
 
 
-def _virtual(
-    known: _Known, part: Slice, virtual: Mapping[HostId, FleetDevice]
+def _virtual_machines(
+    inputs: _Inputs, part: Slice, virtual: Mapping[HostId, FleetDevice]
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     if virtual:
-        rows = (row for row in known.host_periods(part) if row.host_id in virtual)
+        rows = (row for row in inputs.host_periods(part) if row.host_id in virtual)
         for one in group_by_machine(rows):
             yield one, virtual[one.host_id]
 
@@ -323,20 +333,20 @@ def is_whole_year(query: YearQuery) -> bool:
     return (first.month, first.day) == (1, 1) and end == first.replace(year=first.year + 1)
 
 
-def before(query: YearQuery) -> YearQuery | None:
+def query_of_year_before(query: YearQuery) -> YearQuery | None:
     """Return the same stretch of the year before; None when out of range, or 29 February alone."""
     if query.first.year - 1 < PERIODS.first:
         return None
-    first, end = _year_before(query.first), _year_before(query.end)
+    first, end = _day_a_year_before(query.first), _day_a_year_before(query.end)
     return replace(query, first=first, end=end) if first < end else None
 
 
-def _year_before(day: date) -> date:
+def _day_a_year_before(day: date) -> date:
     """Return the same day a year before; 1 March for 29 February, as start and as exclusive end."""
     return date(day.year - 1, 3, 1) if (day.month, day.day) == (2, 29) else day.replace(year=day.year - 1)
 
 
-def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptions:
+def read_assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptions:
     """Read the current assumptions.
 
     Raises StoreDamaged, and ConfigurationError when a shipped table cannot be read.
@@ -356,7 +366,7 @@ def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptio
     )
 
 
-def chooser(sources: Sources) -> ChooseFactor:
+def factor_chooser(sources: Sources) -> ChooseFactor:
     """Return a function (zone, year) → factor, which raises UnknownZone."""
     book = book_of(sources.factors.versions())
 
@@ -364,12 +374,12 @@ def chooser(sources: Sources) -> ChooseFactor:
         try:
             return book.choose(zone, year)
         except UnknownZone as error:
-            raise UnknownZone(f"{error}; {_whose(sources, zone)}") from error
+            raise UnknownZone(f"{error}; {_describe_zone_use(sources, zone)}") from error
 
     return choose
 
 
-def _whose(sources: Sources, zone: str) -> str:
+def _describe_zone_use(sources: Sources, zone: str) -> str:
     sites = sorted(site.site for site in sources.reader.sites() if site.zone == zone)
     if sites:
         named = ", ".join(f"'{site}'" for site in sites)

@@ -243,8 +243,8 @@ def _withheld(key: GroupKey) -> Row:
 def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
     """Return one bar per row, where names distinguish the rows and the bars are readable."""
     for name in ("entity", "site", "device_class", "population"):
-        told = [row.get(name) for row in rows]
-        if 1 < len(rows) <= _FEW_ROWS and None not in told and len(set(map(str, told))) == len(rows):
+        names = [row.get(name) for row in rows]
+        if 1 < len(rows) <= _FEW_ROWS and None not in names and len(set(map(str, names))) == len(rows):
             title = {
                 "fr": "Émissions indicatives (hors bilan), kgCO2e",
                 "en": "Indicative emissions (hors bilan), kgCO2e",

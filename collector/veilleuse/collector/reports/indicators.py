@@ -30,7 +30,7 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.machines import Stretch, machines_of
-from veilleuse.collector.reports.savings import comparisons, in_force, moved
+from veilleuse.collector.reports.savings import actions_in_force, add_months, compare_actions
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
 
@@ -62,7 +62,7 @@ class SobrietyQuery:
     @property
     def stretch(self) -> Stretch:
         """Return the whole ended months inside the period, and its last day that has begun."""
-        first = self.first if self.first.day == 1 else moved(self.first.replace(day=1), 1)
+        first = self.first if self.first.day == 1 else add_months(self.first.replace(day=1), 1)
         end = min(self.end, self.today).replace(day=1)
         last = max(self.first, min(self.end - timedelta(days=1), self.today))
         return Stretch((first, max(first, end)), min(self.end, self.today), last)
@@ -85,14 +85,14 @@ class GroupFigure(NamedTuple):
 class IndicatorFigures:
     """All figures of a query, after the disclosure rule."""
 
-    found: tuple[GroupFigure, ...]
+    figures: tuple[GroupFigure, ...]
     withheld: tuple[Scope, ...]
     """Populations too small to be shown."""
     machines: tuple[IndicatorMachine, ...]
     """Machines for operations only: the disclosure rule was not applied to them."""
 
 
-def sobriety_of(sources: SobrietySources, query: SobrietyQuery, targets: Targets) -> IndicatorFigures:
+def compute_indicators(sources: SobrietySources, query: SobrietyQuery, targets: Targets) -> IndicatorFigures:
     """Compute every figure of every group."""
     base, k = sources.base, query.k_anonymity
     hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), query.stretch
@@ -104,7 +104,7 @@ def sobriety_of(sources: SobrietySources, query: SobrietyQuery, targets: Targets
         (OF_MACHINES, _by_scope(query, machines, ())),
         (OF_DEVICES, _by_scope(query, (), devices)),
     ):
-        kept, hidden = fit_to_show(cells, k)
+        kept, hidden = merge_small_groups(cells, k)
         groups += [(identifiers, group) for group in kept]
         withheld += [scope for scope in hidden if scope not in withheld]
     by_entity = "entity" in query.dimensions
@@ -114,7 +114,7 @@ def sobriety_of(sources: SobrietySources, query: SobrietyQuery, targets: Targets
     groups += [(OF_USERS, group) for group in used]
     groups += [(OF_ACTIONS, group) for group in action_groups(sources, query, hosts)]
     cut = cut_populations(base.periods, stretch.months, hosts)
-    return IndicatorFigures(_may_be_shown(groups, targets, k, cut), tuple(withheld), machines)
+    return IndicatorFigures(_disclose_figures(groups, targets, k, cut), tuple(withheld), machines)
 
 
 def figures_of_machines(
@@ -122,11 +122,11 @@ def figures_of_machines(
 ) -> tuple[GroupFigure, ...]:
     """Compute the indicators made of these machines only, after the disclosure rule."""
     k = query.k_anonymity
-    kept, _ = fit_to_show(_by_scope(query, machines, ()), k)
-    return _may_be_shown([(OF_MACHINES, group) for group in kept], targets, k)
+    kept, _ = merge_small_groups(_by_scope(query, machines, ()), k)
+    return _disclose_figures([(OF_MACHINES, group) for group in kept], targets, k)
 
 
-def _may_be_shown(
+def _disclose_figures(
     groups: Iterable[tuple[Sequence[str], SobrietyGroup]],
     targets: Targets,
     k: int,
@@ -146,7 +146,7 @@ def _may_be_shown(
     order = {identifier: place for place, identifier in enumerate(TABLE)}
     return tuple(
         sorted(
-            (one._replace(figure=disclosed(one.figure, one.scope, k)) for one in found),
+            (one._replace(figure=disclose_figure(one.figure, one.scope, k)) for one in found),
             key=lambda one: order[one.meta.indicator],
         )
     )
@@ -164,16 +164,18 @@ def action_groups(
     sources: SobrietySources, query: SobrietyQuery, hosts: Sequence[Host]
 ) -> Iterator[SobrietyGroup]:
     """Yield one group per action in force that has whole months after it."""
-    actions = in_force(sources.follows.actions())
+    actions = actions_in_force(sources.follows.actions())
     end = query.stretch.months[1]
-    for _, windows, comparison in comparisons(sources.base.periods, hosts, actions, end):
+    for _, windows, comparison in compare_actions(sources.base.periods, hosts, actions, end):
         yield SobrietyGroup(Scope(windows.after, windows.end), comparison=comparison)
 
 
 # --- disclosure rule
 
 
-def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[SobrietyGroup], list[Scope]]:
+def merge_small_groups(
+    groups: Mapping[Scope, SobrietyGroup], k: int
+) -> tuple[list[SobrietyGroup], list[Scope]]:
     """Return (groups that may be shown, populations withheld whole), by the rule of `disclosure`."""
     shown: list[SobrietyGroup] = []
     withheld: list[Scope] = []
@@ -191,11 +193,11 @@ def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[Sob
             continue
         shown += [members[cell.key] for cell in level.kept]
         if level.merged_keys:
-            shown.append(_merged([members[scope] for scope in level.merged_keys]))
+            shown.append(_merge_groups([members[scope] for scope in level.merged_keys]))
     return sorted(shown, key=_order), withheld
 
 
-def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
+def disclose_figure(figure: Figure, scope: Scope, k: int) -> Figure:
     """Remove values with fewer than k machines or assets of people: docs/guarantees.md P4, P5.
 
     Details that are parts of one sum are removed together: the rest would reveal a removed one.
@@ -232,7 +234,7 @@ def _cell(scope: Scope, group: SobrietyGroup) -> DisclosureCell[Scope]:
     return DisclosureCell(scope, members, (energies,))
 
 
-def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
+def _merge_groups(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
     """Merge groups: `autres` in every requested dimension, blank in the others."""
     scope = groups[0].scope
     named = replace(

@@ -24,7 +24,7 @@ from veilleuse.collector.ports import (
 )
 from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
-from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.reports.savings import add_months
 from veilleuse.collector.settings import Indicators, ReportingSettings
 from veilleuse.wire.vocabulary import Population
 
@@ -113,22 +113,22 @@ def cut_populations(
     """
     known = {host.host_id: host for host in hosts}
     at, end = months
-    last = moved(end, -1)
+    last = add_months(end, -1)
     waiting = {host.population for host in known.values() if is_enrolled(host, last) and at < end}
     found: set[Population] = set()
     while waiting and at < end:
         first_enrolled: dict[Population, date] = {}
-        for row in periods.host_months(at, moved(at, 1)):
+        for row in periods.host_months(at, add_months(at, 1)):
             host = known.get(row.host_id)
             if host is not None and host.population in waiting:
                 before = first_enrolled.get(host.population, host.enrolled_on)
                 first_enrolled[host.population] = min(before, host.enrolled_on)
                 if at == months[0] and first_enrolled.keys() == waiting:
                     break  # no month of the period is earlier
-        cut = {one for one, day in first_enrolled.items() if at > months[0] and day <= moved(at, -1)}
+        cut = {one for one, day in first_enrolled.items() if at > months[0] and day <= add_months(at, -1)}
         found |= cut
         waiting -= first_enrolled.keys()
-        at = moved(at, 1)
+        at = add_months(at, 1)
     return frozenset(found | waiting)
 
 

@@ -62,14 +62,14 @@ def fleet_groups(
     if year is None:
         return
     purchases = inventory.purchases(year)
-    retirements = _aged(inventory, scope)
+    retirements = _retirements_with_age(inventory, scope)
     stocks = _stocks(follows, year)
-    at = {one.entity: _nearest(stocks, one.entity) or one.entity for one in retirements}
+    at = {one.entity: _nearest_declaring(stocks, one.entity) or one.entity for one in retirements}
     entities = {one.entity for one in purchases} | set(at.values()) | stocks.keys()
     for entity in sorted(entities) if by_entity else (None,):
         bought = tuple(one for one in purchases if entity in (None, one.entity))
         left = tuple(one for one in retirements if entity in (None, at[one.entity]))
-        stock = _whole(stocks, left) if entity is None else stocks.get(entity) if entity else None
+        stock = _total_stock(stocks, left) if entity is None else stocks.get(entity) if entity else None
         yield SobrietyGroup(
             replace(scope, entity=entity or None),
             purchases=bought,
@@ -94,18 +94,18 @@ def _stocks(follows: ActionReader, year: int) -> Mapping[str, int]:
     }
 
 
-def _whole(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int | None:
+def _total_stock(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int | None:
     """Return the whole fleet's stock: its own line, else the sum of the entities' lines.
 
     None when some retirement left an entity without a line.
     """
     if "" in stocks:
         return stocks[""]
-    told = bool(stocks) and all(_nearest(stocks, one.entity) for one in left)
-    return sum(stocks.values()) if told else None
+    is_complete = bool(stocks) and all(_nearest_declaring(stocks, one.entity) for one in left)
+    return sum(stocks.values()) if is_complete else None
 
 
-def _aged(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
+def _retirements_with_age(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
     """Return retirements; a missing age is computed from the asset's day of service."""
     since = {asset.asset_id: asset.in_service_on for asset in inventory.assets()}
     found = []
@@ -135,10 +135,10 @@ def user_groups(
     at: defaultdict[str, tuple[list[IndicatorDevice], list[IndicatorMachine]]] = defaultdict(lambda: ([], []))
     for device in devices:
         if device.population in (None, Population.WORKSTATION):
-            at[_nearest(users, device.entity)][0].append(device)
+            at[_nearest_declaring(users, device.entity)][0].append(device)
     for machine in machines:
         if machine.population is Population.WORKSTATION and not machine.is_virtual:
-            at[_nearest(users, machine.entity)][1].append(machine)
+            at[_nearest_declaring(users, machine.entity)][1].append(machine)
     if "entity" in dimensions:
         for entity, number in sorted(users.items()):
             mine = at[entity]
@@ -162,7 +162,7 @@ def _users(headcounts: Iterable[Headcount], day: date) -> dict[str, int]:
     return {entity: one.users for entity, one in newest.items()}
 
 
-def _nearest(declared: Mapping[str, int], entity: str) -> str:
+def _nearest_declaring(declared: Mapping[str, int], entity: str) -> str:
     """Return the entity itself, or the nearest one above it, with a declared number; blank if none."""
     parts = entity.split(SEPARATOR)
     for depth in range(len(parts), 0, -1):

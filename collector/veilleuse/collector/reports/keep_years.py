@@ -21,8 +21,8 @@ from veilleuse.collector.months.retention import month_limit, months_before
 from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
 from veilleuse.collector.reports.inputs import Sources, sources_of
-from veilleuse.collector.reports.kept_years import kept_file
-from veilleuse.collector.reports.year_basis import are_gone, of_kept, of_machines
+from veilleuse.collector.reports.kept_years import build_kept_file
+from veilleuse.collector.reports.year_basis import basis_of_kept, basis_of_machines, has_deleted_months
 from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
@@ -30,7 +30,7 @@ Perform: TypeAlias = Callable[[str, Mapping[str, Any]], Any]
 """(operation, its arguments) → result of the running collector."""
 
 
-class Due(NamedTuple):
+class DueYear(NamedTuple):
     """A year to keep, and the data that may then be deleted."""
 
     year: int
@@ -38,7 +38,7 @@ class Due(NamedTuple):
     months_may_go: bool
 
 
-def due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Iterator[Due]:
+def years_due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Iterator[DueYear]:
     """Yield the ended years that are not closed and need to be kept.
 
     Such a year was never kept, or more of its data is about to be deleted since it was kept.
@@ -50,13 +50,14 @@ def due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Itera
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
         if year in closed or not_over(year, today) or not _has_anything(reader, first, end):
             continue
-        told = known.get(year, KeptYear(year, today, False, False, None))
-        wanted = Due(
+        kept_year = known.get(year, KeptYear(year, today, False, False, None))
+        wanted = DueYear(
             year,
-            told.readings_may_go or reader.has_readings(date(year - 1, 12, 31), min(readings, end)),
-            told.months_may_go or any(_month_goes(reader, kept, one, first, today) for one in Population),
+            kept_year.readings_may_go or reader.has_readings(date(year - 1, 12, 31), min(readings, end)),
+            kept_year.months_may_go
+            or any(_deletes_month(reader, kept, one, first, today) for one in Population),
         )
-        if year not in known or wanted != (year, told.readings_may_go, told.months_may_go):
+        if year not in known or wanted != (year, kept_year.readings_may_go, kept_year.months_may_go):
             yield wanted
 
 
@@ -64,7 +65,7 @@ def _has_anything(reader: ClosedYearReader, first: date, end: date) -> bool:
     return reader.has_months(first, end, tuple(Population)) or reader.has_readings(first, end)
 
 
-def _month_goes(
+def _deletes_month(
     reader: ClosedYearReader, kept: RetentionSettings, population: Population, first: date, today: date
 ) -> bool:
     """Return true when retention deletes a month of the year today."""
@@ -79,7 +80,7 @@ def keep_due(store: ReadStore, settings: CollectorSettings, today: date, perform
     """
     failed: dict[int, str] = {}
     sources = sources_of(store, settings.reporting)
-    for one in tuple(due(sources.closings, settings.retention, today)):
+    for one in tuple(years_due(sources.closings, settings.retention, today)):
         try:
             _keep(sources, settings, one, today, perform)
         except CollectorError as error:
@@ -87,16 +88,16 @@ def keep_due(store: ReadStore, settings: CollectorSettings, today: date, perform
     return failed
 
 
-def _keep(sources: Sources, settings: CollectorSettings, one: Due, today: date, perform: Perform) -> None:
+def _keep(sources: Sources, settings: CollectorSettings, one: DueYear, today: date, perform: Perform) -> None:
     closings = sources.closings
-    before = next((told for told in closings.kept_years() if told.year == one.year), None)
+    before = next((kept_year for kept_year in closings.kept_years() if kept_year.year == one.year), None)
     if waiting := closings.waiting(one.year).periods:
         raise AdminError(f"{waiting} periods of {one.year} wait to be derived")
-    if before is None and are_gone(sources, settings.retention, one.year, today):
+    if before is None and has_deleted_months(sources, settings.retention, one.year, today):
         perform("keep_put", {"year": one.year, "day": today.isoformat()})
         return
-    found = of_machines(sources, settings, one.year, today, of_kept(sources, settings, before))
-    file = kept_file(one.year, found.kept, found.facts, found.known)
+    found = basis_of_machines(sources, settings, one.year, today, basis_of_kept(sources, settings, before))
+    file = build_kept_file(one.year, found.kept, found.facts, found.known)
     digest = sha256(file.statistics)
     day = before.kept_on if before is not None and before.statistics_sha256 == digest else today
     small, upload = pack(file), secrets.token_hex(16)

@@ -152,7 +152,7 @@ def _row(one: IndicatorMachine, targets: Targets, data: str) -> Row:
         "under_used": is_underused(one, targets),
         "oversized": is_oversized(one, targets),
         "observed_180_days_ratio": _ratio(long.known_milliseconds, long.window_milliseconds) if long else 0.0,
-        "quiet_180_days_ratio": _quiet(long, targets) if long else None,
+        "quiet_180_days_ratio": _quiet_ratio(long, targets) if long else None,
         "mean_cpu_30_days_ratio": _ratio(short.cpu_busy_milliseconds, short.cpu_covered_milliseconds)
         if short
         else None,
@@ -171,7 +171,7 @@ def _row(one: IndicatorMachine, targets: Targets, data: str) -> Row:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _quiet(load: Load, targets: Targets) -> float | None:
+def _quiet_ratio(load: Load, targets: Targets) -> float | None:
     """Return the share of measured time on with traffic below I6's threshold; None without measured time."""
     place = NETWORK_RATE_EDGES_BYTES_PER_SECOND.index(targets.comatose_network_bytes_per_second)
     return _ratio(sum(load.network_buckets[: place + 1]), sum(load.network_buckets))

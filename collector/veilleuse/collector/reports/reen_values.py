@@ -48,10 +48,10 @@ from veilleuse.collector.model.indicators import (
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import MachineRatio
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, disclosed, figures_of
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, disclose_figure, figures_of
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reports.kept_years import alone
+from veilleuse.collector.reports.kept_years import find_sole_statistics
 from veilleuse.collector.reports.machines import machines_of
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
@@ -113,12 +113,12 @@ class YearValues:
         if indicator == SERVER_KWH:
             return self._energy_of_servers()
         if indicator == USE_PHASE:
-            return _emitted(self.total)
+            return _emissions_value(self.total)
         if indicator in _OF_GROUPS:
             groups = self.users if TABLE[indicator].made_of is IndicatorInput.USERS else self.groups
             found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
-            return [_of_inventory(one, self.query.k_anonymity) for one in found]
-        wanted = _wanted(indicator, population)
+            return [_inventory_value(one, self.query.k_anonymity) for one in found]
+        wanted = _populations_of(indicator, population)
         if indicator in OF_MONTHS and not self.cut.isdisjoint(wanted):
             return (_no_value(indicator),)
         machines = [one for one in self.machines if one.population in wanted and not one.is_virtual]
@@ -130,7 +130,7 @@ class YearValues:
         """Return true when a figure of this indicator would cover only a part of the period."""
         whole = self.of_statistics or (self.total is not None and self.total.revision is not None)
         rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not whole)
-        return rests and not self.cut.isdisjoint(_wanted(indicator, population))
+        return rests and not self.cut.isdisjoint(_populations_of(indicator, population))
 
     def _of_group(
         self,
@@ -145,8 +145,8 @@ class YearValues:
         scope = replace(self.query.scope, population=Population.SERVER if wanted == SERVERS else None)
         group, made = SobrietyGroup(scope, tuple(machines), devices), load_sobriety(indicator)
         for one in figures_of((indicator,), group, self.targets):
-            figure = disclosed(one.figure, scope, self.query.k_anonymity)
-            if self._is_told_apart(wanted):
+            figure = disclose_figure(one.figure, scope, self.query.k_anonymity)
+            if self._reveals_small_population(wanted):
                 figure = replace(figure, value=None, interval=None, withheld=True)
             interval = figure.interval
             covered = self.coverage(wanted) if machines else None
@@ -182,7 +182,7 @@ class YearValues:
         figure = made.figure(key, GroupSums(len(seen), 0, _states(seen)))
         pairs = [made.pair(one, self.targets) for one in seen]
         behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
-        if not self._may_show(seen, behind) or self._is_told_apart(wanted):
+        if not self._may_show(seen, behind) or self._reveals_small_population(wanted):
             yield SheetValue(meta.name, meta.unit, meta.direction, None, withheld=True)
         elif figure is not None and figure.value is not None:
             interval = ratio_interval(pairs, covered)
@@ -213,10 +213,12 @@ class YearValues:
             "kWh",
             "lower",
             sum(values) if known else None,
-            _summed([one.kwh_interval for one in rows]) if known else None,
+            _add_ends([one.kwh_interval for one in rows]) if known else None,
             self.coverage(SERVERS),
             is_sample_only=any(one.interval == SAMPLE_INTERVAL for one in rows),
-            sensitivity=_summed([one.kwh_sensitivity or one.kwh_interval for one in rows]) if known else None,
+            sensitivity=_add_ends([one.kwh_sensitivity or one.kwh_interval for one in rows])
+            if known
+            else None,
         )
 
     def _is_demonstrated(self, wanted: Collection[Population]) -> bool:
@@ -232,7 +234,7 @@ class YearValues:
         k = self.query.k_anonymity
         return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
 
-    def _is_told_apart(self, wanted: Collection[Population]) -> bool:
+    def _reveals_small_population(self, wanted: Collection[Population]) -> bool:
         """Return true when the difference of two figures would reveal a PC population below k machines."""
         if wanted == SERVERS or set(wanted) >= PCS:
             return False
@@ -272,11 +274,11 @@ def year_values(
         tuple(emissions),
         total,
         cut_populations(base.periods, stretch.months, hosts),
-        alone(base, *stretch.months) is not None,
+        find_sole_statistics(base, *stretch.months) is not None,
     )
 
 
-def _wanted(indicator: str, population: Population | None) -> frozenset[Population]:
+def _populations_of(indicator: str, population: Population | None) -> frozenset[Population]:
     """Return the populations whose machines an indicator covers."""
     if indicator == SERVER_KWH:
         wanted = also_of = SERVERS
@@ -292,8 +294,8 @@ def _no_value(indicator: str) -> SheetValue:
     return SheetValue(meta.name, meta.unit, meta.direction, None)
 
 
-def _of_inventory(one: GroupFigure, k: int) -> SheetValue:
-    figure = disclosed(one.figure, one.scope, k)
+def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
+    figure = disclose_figure(one.figure, one.scope, k)
     return SheetValue(
         one.meta.name,
         one.meta.unit,
@@ -344,7 +346,7 @@ def _beyond(use: BandUse) -> tuple[int, int, int]:
     return use.beyond(15), use.beyond(30), use.beyond(60)
 
 
-def _emitted(total: EmissionsRow | None) -> Iterable[SheetValue]:
+def _emissions_value(total: EmissionsRow | None) -> Iterable[SheetValue]:
     if total is not None and total.kgco2e_total is not None:
         yield SheetValue(
             "emissions of the use phase",
@@ -358,7 +360,7 @@ def _emitted(total: EmissionsRow | None) -> Iterable[SheetValue]:
         )
 
 
-def _summed(every: Sequence[Ends | None]) -> Ends | None:
+def _add_ends(every: Sequence[Ends | None]) -> Ends | None:
     """Add the ends of intervals; None when one is unknown."""
     known = [ends for ends in every if ends is not None]
     return (
@@ -391,7 +393,7 @@ def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | N
 def _item(cells: Cells, whole: float | None) -> Row:
     value, percent = _kilograms(cells), number_of(cells, "uncertainty_percent")
     spread = None if percent is None else 1 + percent / 100
-    return tidy(
+    return without_missing(
         {
             "year": int(cells["year"]),
             "item": cells["item"],
@@ -410,7 +412,7 @@ def _item(cells: Cells, whole: float | None) -> Row:
 
 def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
     value = total.kgco2e_total or 0.0
-    return tidy(
+    return without_missing(
         {
             "year": year,
             "item": "use phase",
@@ -435,6 +437,6 @@ def number_of(cells: Cells, name: str) -> float | None:
     return float(cells[name]) if name in cells else None
 
 
-def tidy(values: Mapping[str, Value | None]) -> Row:
+def without_missing(values: Mapping[str, Value | None]) -> Row:
     """Remove missing values."""
     return {name: value for name, value in values.items() if value is not None}

@@ -94,7 +94,7 @@ class ServersInRooms:
             one.room == room and self._overlaps(one.valid_from, one.valid_to) for one in self.declared.servers
         )
 
-    def known(
+    def sum_servers(
         self, room: str, whole: Mapping[int, int], day_of: Mapping[int, int]
     ) -> tuple[RoomServers, int]:
         """Return (the servers of a room, energy of those without a share in mJ), in the room's whole hours.
@@ -108,15 +108,15 @@ class ServersInRooms:
         times: defaultdict[Stratum, _Time] = defaultdict(_Time)
         energy = placed = uncertainty = 0
         for host_id, day, sums in self._sources.reader.hour_sums(day_of, Population.SERVER):
-            server = self._at(self._same.get(host_id, host_id), day)
+            server = self._server_on(self._same.get(host_id, host_id), day)
             if server is None or self._room(server, day) != room:
                 continue
-            told = sums.share(partial(_part, of=covered[day], whole=there[day]))
-            times[server.stratum].derived += told.milliseconds
-            energy += told.energy_millijoules
+            share = sums.share(partial(_part, of=covered[day], whole=there[day]))
+            times[server.stratum].derived += share.milliseconds
+            energy += share.energy_millijoules
             if not any(self._places.has_share(one, room, day) for one in server.host_ids):
-                placed += told.energy_millijoules
-                uncertainty += told.uncertainty_millijoules
+                placed += share.energy_millijoules
+                uncertainty += share.uncertainty_millijoules
         for server in self._servers:
             time = sum(
                 milliseconds
@@ -156,7 +156,7 @@ class ServersInRooms:
             server.rooms[day] = self._places.room(standing.site, server.host_ids, standing.asset_id, day)
         return server.rooms[day]
 
-    def _at(self, host_id: HostId, day: int) -> _Server | None:
+    def _server_on(self, host_id: HostId, day: int) -> _Server | None:
         """Return the machine's place on a day; its first place before that."""
         found = self._by_host.get(host_id)
         if not found:
@@ -209,7 +209,7 @@ class _Server:
             into.spare += milliseconds
 
 
-def rooms(
+def compute_rooms(
     sources: Sources, first: date, end: date, servers: ServersInRooms, today: date
 ) -> Iterator[RoomFigure]:
     """Yield the figure of each declared room with meter readings in [first, end).
@@ -263,7 +263,7 @@ def balance_of(
     if servers.are_declared_in(room):
         left_out = len({hour for seen in hours.values() for hour in seen if hour not in whole})
         hours = {name: {at: one for at, one in seen.items() if at in whole} for name, seen in hours.items()}
-    known, placed = servers.known(room, whole, {hour: day_of[hour] for hour in whole})
+    known, placed = servers.sum_servers(room, whole, {hour: day_of[hour] for hour in whole})
     made = with_servers(
         room, declared, hours, day_of, whole, servers.host_ids, known.known_millijoules, placed
     )
@@ -298,7 +298,7 @@ def room_warnings(room: str, first: date, end: date, servers: RoomServers) -> It
         }
 
 
-def in_no_room(servers: Sequence[str]) -> dict[str, str]:
+def no_room_warning(servers: Sequence[str]) -> dict[str, str]:
     """Return the warning that these servers may count twice."""
     names = ", ".join(servers)
     return {

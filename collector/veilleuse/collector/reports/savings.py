@@ -69,34 +69,34 @@ class Windows:
     end: date
 
 
-def windows(action: Action, end: date) -> Windows | None:
+def find_windows(action: Action, end: date) -> Windows | None:
     """Return the months to compare; None without a whole month between the action and `end`, the 1st of a
     month.
     """
     month = action.from_day.replace(day=1)
-    after = month if action.from_day.day == 1 else moved(month, 1)
-    last = min(end, moved(after, MOST_MONTHS))
-    return Windows(moved(month, -MOST_MONTHS), month, after, last) if after < last else None
+    after = month if action.from_day.day == 1 else add_months(month, 1)
+    last = min(end, add_months(after, MOST_MONTHS))
+    return Windows(add_months(month, -MOST_MONTHS), month, after, last) if after < last else None
 
 
-def moved(month: date, months: int) -> date:
+def add_months(month: date, months: int) -> date:
     """Return the 1st of the month `months` later."""
     number = month.year * 12 + month.month - 1 + months
     return date(number // 12, number % 12 + 1, 1)
 
 
-def in_force(kept: Sequence[StoredAction]) -> list[Action]:
+def actions_in_force(kept: Sequence[StoredAction]) -> list[Action]:
     """Return the actions that are neither withdrawn nor replaced."""
     return [one.action for one in kept if one.withdrawn_unix_milliseconds is None]
 
 
-def comparisons(
+def compare_actions(
     periods: PeriodReader, hosts: Sequence[Host], actions: Sequence[Action], end: date
 ) -> Iterator[tuple[Action, Windows, Comparison]]:
     """Compare each action that has months after it, up to `end`, the 1st of a month."""
     fleet = {host.host_id: host for host in hosts if host.facts.device_class.value != "virtual_machine"}
     for action in actions:
-        found = windows(action, end)
+        found = find_windows(action, end)
         if found is None:
             continue
         others = {
@@ -105,28 +105,28 @@ def comparisons(
             if one.action_id != action.action_id and one.from_day < found.end
             for site in one.sites
         }
-        yield action, found, _compared(periods, fleet, action, found, others)
+        yield action, found, _compare(periods, fleet, action, found, others)
 
 
-def _compared(
+def _compare(
     periods: PeriodReader,
     fleet: Mapping[HostId, Host],
     action: Action,
     found: Windows,
     elsewhere: Collection[str],
 ) -> Comparison:
-    before = _sides(periods, fleet, found.before, found.action_month)
-    after = _sides(periods, fleet, found.after, found.end)
-    came = [one for one in after if one not in before and fleet[one].site in action.sites]
-    witnesses = {
+    before = _read_sides(periods, fleet, found.before, found.action_month)
+    after = _read_sides(periods, fleet, found.after, found.end)
+    new_machines = [one for one in after if one not in before and fleet[one].site in action.sites]
+    control_sites = {
         host.site for host in fleet.values() if host.site not in action.sites and host.site not in elsewhere
     }
-    touched, untouched = _arms(fleet, (action.sites, witnesses), before.keys() & after.keys())
-    before, after = (_of_shared_months(fleet, (touched, untouched), sides) for sides in (before, after))
-    touched, untouched = _arms(fleet, (action.sites, witnesses), before.keys() & after.keys())
+    touched, untouched = _split_arms(fleet, (action.sites, control_sites), before.keys() & after.keys())
+    before, after = (_limit_to_shared_months(fleet, (touched, untouched), sides) for sides in (before, after))
+    touched, untouched = _split_arms(fleet, (action.sites, control_sites), before.keys() & after.keys())
     both = [*touched, *untouched]
     rates = _Rates(fleet, before, both)
-    renewals = [rates.frozen_and_actual(one, after[one]) for one in came if one in after]
+    renewals = [rates.frozen_and_actual(one, after[one]) for one in new_machines if one in after]
     energy = sum(after[one].whole.energy for one in touched)
     return Comparison(
         action.action_id,
@@ -137,16 +137,16 @@ def _compared(
         min(_weeks(fleet, arm, after) for arm in (touched, untouched)),
         sum(after[one].whole.time for one in touched) / _DAY_MILLISECONDS,
         sum(after[one].whole.uncertainty for one in touched) / energy if energy else 0.0,
-        _of_people(fleet, touched, after),
-        _of_people(fleet, untouched, after),
+        _contributions(fleet, touched, after),
+        _contributions(fleet, untouched, after),
         len(touched),
-        len(came),
+        len(new_machines),
         sum(frozen - actual for frozen, actual in renewals),
-        _of_people(fleet, came, after),
+        _contributions(fleet, new_machines, after),
     )
 
 
-def _arms(
+def _split_arms(
     fleet: Mapping[HostId, Host], sites: Sequence[Collection[str]], machines: Iterable[HostId]
 ) -> tuple[list[HostId], ...]:
     """Return the machines of the action's sites, and those of the control sites."""
@@ -154,7 +154,7 @@ def _arms(
     return tuple([one for one in ordered if fleet[one].site in mine] for mine in sites)
 
 
-def _of_people(
+def _contributions(
     fleet: Mapping[HostId, Host], machines: Iterable[HostId], after: Mapping[HostId, _Side]
 ) -> Contributions:
     """Return the contributions to a figure: energies of the machines of people, mJ."""
@@ -162,7 +162,7 @@ def _of_people(
     return {one: after[one].whole.energy for one in mine}
 
 
-def _sides(
+def _read_sides(
     periods: PeriodReader, fleet: Mapping[HostId, Host], first: date, end: date
 ) -> dict[HostId, _Side]:
     """Return the derived energy of each observed machine."""
@@ -180,7 +180,7 @@ def _sides(
     return dict(found)
 
 
-def _of_shared_months(
+def _limit_to_shared_months(
     fleet: Mapping[HostId, Host], arms: Sequence[Collection[HostId]], sides: Mapping[HostId, _Side]
 ) -> dict[HostId, _Side]:
     """Limit the machines to the months observed in both arms, by population.
@@ -215,7 +215,7 @@ def _weeks(
     Retention deletes months of PCs before those of servers.
     """
     months = _months(fleet, machines, sides).values()
-    days = [sum((moved(month, 1) - month).days for month in seen) for seen in months]
+    days = [sum((add_months(month, 1) - month).days for month in seen) for seen in months]
     return min(days, default=0) / _DAYS_PER_WEEK
 
 

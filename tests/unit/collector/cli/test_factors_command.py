@@ -24,7 +24,7 @@ from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.accounts import Account, Role
-from veilleuse.collector.reports.fleet_year import chooser
+from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
@@ -207,7 +207,7 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
             asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
             (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
             with opened(place.data_dir, place.reporting) as sources:
-                reported = chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
+                reported = factor_chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
             return {
                 sample.value,
                 float(text.split()[0]),

@@ -18,7 +18,7 @@ from veilleuse.collector.model.figures import SINCE_PUBLICATION
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery, assumptions, year_figures
+from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, year_figures
 from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -52,7 +52,7 @@ def test_open_and_closed_are_one_figure(seed, machines):
     """Closed on the same day, a year has the open report's total, rows and intervals to the last bit, whatever the grouping; a report of
     few machines used another estimator (70,441 kWh open, 69,891 closed)."""
     sources = stored(seed, machines).sources()
-    known = assumptions(sources, random_roll_out=False)
+    known = read_assumptions(sources, random_roll_out=False)
     kept = keep_year(sources, 2024, k=10, today=TODAY)
     totals = set()
     for size in range(4):

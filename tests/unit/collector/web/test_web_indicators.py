@@ -30,7 +30,7 @@ from veilleuse.collector.indicators import load_gauged, load_sobriety
 from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, sobriety_of
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, compute_indicators
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
@@ -125,7 +125,7 @@ def test_gauges_are_the_figures_of_the_report(data):
     with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
         question = SobrietyQuery(MONTH, END, (), 10, NOW.date())
         report = {
-            one.meta.indicator: one.figure for one in sobriety_of(sources, question, Targets()).figures
+            one.meta.indicator: one.figure for one in compute_indicators(sources, question, Targets()).figures
         }
     assert found["power_plan_compliance_ratio{population=workstation}"] == report["I3"].value == 18 / 30
     avoidable = {name: value for name, value in found.items() if name.startswith("month_avoidable")}

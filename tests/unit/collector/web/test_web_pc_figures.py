@@ -26,7 +26,7 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine, PowerPlan, Scope, Targets
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.reports.indicators import disclosed
+from veilleuse.collector.reports.indicators import disclose_figure
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.pc_figures import (
     DisclosureContext,
@@ -108,7 +108,9 @@ TOWERS, LAPTOPS = key("E", "tower"), key("E", "laptop")
 
 def told(machines: Sequence[IndicatorMachine], *rows: GroupKey, **how: Any) -> Figure:
     """I4 of them."""
-    figure = disclosed(the("I4", of(*machines)), Scope(PART.first, PART.end, population=FAMILY.population), K)
+    figure = disclose_figure(
+        the("I4", of(*machines)), Scope(PART.first, PART.end, population=FAMILY.population), K
+    )
     return limit_avoidable(figure, machines, (), beside(machines, *rows, **how))
 
 
