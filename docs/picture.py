@@ -33,9 +33,9 @@ HOUR = 3_600_000
 class Answered(SnapshotCache):
     """Answered adds a health to the snapshot, as if the receiving process answered."""
 
-    def look(self) -> Snapshot:
+    def take_snapshot(self) -> Snapshot:
         """Return the snapshot with a health."""
-        return replace(super().look(), health={})
+        return replace(super().take_snapshot(), health={})
 
 
 def main() -> None:

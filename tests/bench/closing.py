@@ -33,7 +33,7 @@ from veilleuse.collector.closed_years.verify import verify_file
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_store
@@ -81,7 +81,7 @@ def verify(settings: CollectorSettings) -> None:
 
 def report(settings: CollectorSettings) -> None:
     """Of the closed year."""
-    question = YearQuestion(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, TODAY)
+    question = YearQuery(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, TODAY)
     with opened(settings.data_dir, settings.reporting) as sources:
         emissions_report_of(sources, question)
 

@@ -43,7 +43,7 @@ from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions
+from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions
 from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.collector.settings import ReportingSettings, settings_environment
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -101,11 +101,11 @@ def first_year(_: int) -> Iterator[Row]:
             directory = Path(folder) / "data"
             _seconds, truth = simulate_one(order, directory)
             with opened(directory, ReportingSettings()) as sources:
-                question = YearQuestion(order.first, order.end, (), 10, order.end)
+                question = YearQuery(order.first, order.end, (), 10, order.end)
                 year = emissions_report_of(sources, question).statement.totals[0]
                 months = emissions_report_of(sources, replace(question, dimensions=("month",))).statement
                 kept = keep_year(sources, 2025, k=10, today=order.end)
-                closed = restate_year(kept, (), assumptions(sources, random_roll_out=False)).total
+                closed = restate_year(kept, (), read_assumptions(sources, random_roll_out=False)).total
         low, high = year.kwh_interval or (0.0, 0.0)
         of_months = sum(row.kwh_total or 0 for row in months.totals)
         told = closed.estimate.energy_millijoules / KWH if closed else 0.0

@@ -59,17 +59,17 @@ def main() -> None:
         indicators = MachineIndicators(*opened)
         figures, month = indicators.machine_figures, indicators.month
         fresh = SnapshotCache(reader, settings, machine_figures=figures, month=month)
-        first = milliseconds(fresh.look)
+        first = milliseconds(fresh.take_snapshot)
         worked_out = milliseconds(indicators.refresh)
         looks = [
-            milliseconds(SnapshotCache(reader, settings, machine_figures=figures, month=month).look)
+            milliseconds(SnapshotCache(reader, settings, machine_figures=figures, month=month).take_snapshot)
             for _ in range(options.rounds)
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
         store.store.publications.take_back(date.min, date.max)  # or there would be nothing to work out
         again_worked_out = MachineIndicators(*opened)
         beside = looks_beside(fresh, again_worked_out)
-        look = fresh.look()
+        look = fresh.take_snapshot()
         rounds = range(options.rounds)
         renders = [milliseconds(lambda: generate_latest(fleet_exposition(look, "bench", 10))) for _ in rounds]
         gathers = [milliseconds(lambda: fleet_exposition(look, "bench", 10)) for _ in rounds]

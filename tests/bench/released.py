@@ -32,11 +32,11 @@ from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.access import open_door
+from veilleuse.collector.web.access import read_metrics_auth
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.api.wiring import open_desk
+from veilleuse.collector.web.api.wiring import build_api
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -134,9 +134,9 @@ def fill(collector: Collector, groups: int, months: int) -> None:
 def ask_all(settings: CollectorSettings, months: int) -> None:
     """As the web process answers."""
     with ExitStack() as cleanup:
-        desk, _ = open_desk(
+        desk, _ = build_api(
             settings,
-            open_door(settings.http),
+            read_metrics_auth(settings.http),
             "bench",
             cleanup.enter_context(open_reader(settings.data_dir)),
             partial(open_reader, settings.data_dir),

@@ -44,7 +44,7 @@ from veilleuse.collector.model.inventory import (
 from veilleuse.collector.model.months import COLUMNS, PLACE, DayType, Vector
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import ReportingSettings, Store
 from veilleuse.collector.store import SqliteStore, create_store
 from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
@@ -235,15 +235,15 @@ def inventory(store: SqliteStore, ids: list[HostId]) -> None:
     store.inventory.put_matching(AssetMatches({place + 1: host_id for place, host_id in enumerate(ids)}, ()))
 
 
-def questions(*, current: bool) -> Iterator[tuple[str, YearQuestion]]:
+def questions(*, current: bool) -> Iterator[tuple[str, YearQuery]]:
     """Name, and what is asked."""
     today = date(YEAR, *unrolled.TODAY) if current else date(YEAR + 1, 2, 1)
     ends = {"year": date(YEAR + 1, 1, 1)} | ({"9 months": date(YEAR, unrolled.MONTH, 1)} if current else {})
     for name, end in ends.items():
-        yield name, YearQuestion(date(YEAR, 1, 1), end, ("entity", "device_class"), 10, today)
+        yield name, YearQuery(date(YEAR, 1, 1), end, ("entity", "device_class"), 10, today)
 
 
-def report(directory: Path, question: YearQuestion) -> tuple[float, float, int, bytes]:
+def report(directory: Path, question: YearQuery) -> tuple[float, float, int, bytes]:
     """(seconds of the figures, of the CSV, rows, CSV)."""
     began = time.perf_counter()
     with opened(directory, ReportingSettings()) as sources:

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support.sources import opened
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.reports.emissions import emissions_report_of, today
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -43,7 +43,7 @@ def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], 
 
     Of a population whose small classes were merged nothing but the total can be held against the truth.
     """
-    question = YearQuestion(first, end, ("device_class",), K, today())
+    question = YearQuery(first, end, ("device_class",), K, today())
     with opened(directory, ReportingSettings()) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     found: dict[tuple[str, str], Interval] = {}

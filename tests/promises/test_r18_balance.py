@@ -234,7 +234,7 @@ def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
     now = midnight(AUTUMN + timedelta(days=4)) // 1000
     config = CollectorSettings(data_dir=fleet.directory)
     with closing(SqliteReader(fleet.directory)) as reader:
-        out = fleet_exposition(SnapshotCache(reader, config, lambda: now).look(), "0", 10)
+        out = fleet_exposition(SnapshotCache(reader, config, lambda: now).take_snapshot(), "0", 10)
         told = {sample.name: sample for family in out.collect() for sample in family.samples}
         unexplained, excess = told[c.UNEXPLAINED.name], told[c.EXCESS.name]
         assert unexplained[:3] == (c.UNEXPLAINED.name, {"population": "server"}, gone / 1000)

@@ -27,7 +27,7 @@ from veilleuse.collector.account.publishable import round_for_publication, step_
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.wire.vocabulary import Band, State
 
 FILE: Final = "signed file"
@@ -58,7 +58,7 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
 def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRow, int]]:
     """Rows and total of 2026 by entity and device class, as `report emissions --public` tells them once it is closed, each with its step, mJ."""
     directory = data.data.directory
-    question = YearQuestion(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
+    question = YearQuery(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
     with opened(directory, settings_in(directory.parent).reporting) as sources:
         made = emissions_report_of(sources, question, compare=False)
     told = round_for_publication(made.statement, made.periods, k)

@@ -46,7 +46,7 @@ NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ObservedQuery:
     """Query for groups. Raises UsageError for an unknown dimension, or an empty or impossible period."""
 
     first: date
@@ -76,7 +76,7 @@ class ObservedGroups:
     withheld: tuple[GroupKey, ...]
 
 
-def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = None) -> ObservedGroups:
+def gather(reader: Reader, query: ObservedQuery, hosts: Iterable[Host] | None = None) -> ObservedGroups:
     """Return every group of the query, of `hosts` only when given.
 
     Raises CalendarError or StoreDamaged for a damaged calendar.
@@ -85,9 +85,9 @@ def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = No
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
     fleet = _Fleet(chosen, sites, cache(lambda name: WeekShares(reader.calendars(sites[name]))))
     tallies: dict[GroupKey, Tally] = {}
-    for part in slices(question.first, question.end, by_month="month" in question.dimensions):
-        tallies |= _Pass(reader, question, part, fleet).tallies()
-    groups, withheld = merge_small_groups(tallies, question.k_anonymity)
+    for part in slices(query.first, query.end, by_month="month" in query.dimensions):
+        tallies |= _Pass(reader, query, part, fleet).tallies()
+    groups, withheld = merge_small_groups(tallies, query.k_anonymity)
     return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 
@@ -104,15 +104,15 @@ class _Fleet:
 class _Pass:
     """One pass over a slice of the query."""
 
-    def __init__(self, reader: Reader, question: Question, part: Slice, fleet: _Fleet) -> None:
+    def __init__(self, reader: Reader, query: ObservedQuery, part: Slice, fleet: _Fleet) -> None:
         self._reader = reader
-        self._question = question
+        self._query = query
         self._part = part
         self._hosts, self._sites, self._weeks = fleet.hosts, fleet.sites, fleet.weeks
         self._seen: Counter[HostId] = Counter()
         self._tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
         self._of = {
-            host_id: group_key(host, self._sites[host.site], part, question.dimensions)
+            host_id: group_key(host, self._sites[host.site], part, query.dimensions)
             for host_id, host in self._hosts.items()
         }
 
@@ -124,7 +124,7 @@ class _Pass:
                 self._add_state(host_id, key, states)
             for host_id, energy_key, energies in self._reader.energy_sums(grain, first, last):
                 self._add_energy(host_id, energy_key, energies)
-            if self._question.screens:
+            if self._query.screens:
                 for host_id, energy_key, energies in self._reader.screen_sums(grain, first, last):
                     self._add_screens(host_id, energy_key, energies)
         for monday in self._part.cut_mondays():
@@ -172,7 +172,7 @@ class _Pass:
             if any(part.values):
                 self._add_energy(host_id, energy_key, part)
                 self._apportioned(host_id)
-        if self._question.screens:
+        if self._query.screens:
             for host_id, energy_key, energies in self._reader.screen_sums(Grain.WEEK, monday, monday + 1):
                 part = energies.share(self._share_of(host_id, monday))
                 if any(part.values):
@@ -216,7 +216,7 @@ class _Pass:
         """Add enrolled time, at least the observed time:
         a measured machine was there, so coverage is never above 1.
         """
-        now = self._question.now_unix_milliseconds
+        now = self._query.now_unix_milliseconds
         for host_id, host in self._hosts.items():
             enrolled = enrolled_milliseconds(host, self._sites[host.site], self._part, now)
             if length := max(enrolled, self._seen[host_id]):

@@ -15,7 +15,13 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather, group_key, order_of
+from veilleuse.collector.account.observed_days import (
+    ObservedGroups,
+    ObservedQuery,
+    gather,
+    group_key,
+    order_of,
+)
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure import EXEMPT
@@ -47,19 +53,19 @@ _NIGHTS: Final = PLACE["nights_on"]
 
 
 def gather_periods(
-    reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
+    reader: Reader, periods: PeriodReader, query: ObservedQuery, hosts: Iterable[Host] | None = None
 ) -> ObservedGroups:
     """Return every group of the query, of `hosts` only when given.
 
     Raises UsageError where the query cuts a month whose days are deleted, and StoreDamaged.
     """
-    tallies = tally_periods(reader, periods, question, hosts)
-    groups, withheld = merge_small_groups(tallies, question.k_anonymity)
+    tallies = tally_periods(reader, periods, query, hosts)
+    groups, withheld = merge_small_groups(tallies, query.k_anonymity)
     return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
 
 
 def tally_periods(
-    reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
+    reader: Reader, periods: PeriodReader, query: ObservedQuery, hosts: Iterable[Host] | None = None
 ) -> dict[GroupKey, Tally]:
     """Return the same groups before the disclosure rule: no value of them may be published.
     Raises the same errors.
@@ -67,12 +73,12 @@ def tally_periods(
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
     tallies: dict[GroupKey, Tally] = {}
-    for part in slices(question.first, question.end, by_month="month" in question.dimensions):
-        tallies |= _tallies(periods, question, part, chosen, sites)
+    for part in slices(query.first, query.end, by_month="month" in query.dimensions):
+        tallies |= _tallies(periods, query, part, chosen, sites)
     return tallies
 
 
-def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> ObservedGroups:
+def gather_kept(reader: Reader, periods: PeriodReader, query: ObservedQuery) -> ObservedGroups:
     """Return every group of the query, from days or months.
 
     Servers keep their days for years and use `gather`; other populations use `gather_periods`. Raises the
@@ -82,8 +88,8 @@ def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> Ob
     exempt = [host for host in hosts if host.population in EXEMPT]
     ruled = [host for host in hosts if host.population not in EXEMPT]
     found = (
-        gather(reader, question, exempt) if exempt else ObservedGroups((), ()),
-        gather_periods(reader, periods, question, ruled) if ruled else ObservedGroups((), ()),
+        gather(reader, query, exempt) if exempt else ObservedGroups((), ()),
+        gather_periods(reader, periods, query, ruled) if ruled else ObservedGroups((), ()),
     )
     return ObservedGroups(
         tuple(sorted((group for one in found for group in one.groups), key=order_of)),
@@ -93,15 +99,14 @@ def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> Ob
 
 def _tallies(
     periods: PeriodReader,
-    question: Question,
+    query: ObservedQuery,
     part: Slice,
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
 ) -> dict[GroupKey, Tally]:
     """Return the groups of one slice with an enrolled machine or a measurement."""
     of = {
-        host_id: group_key(host, sites[host.site], part, question.dimensions)
-        for host_id, host in hosts.items()
+        host_id: group_key(host, sites[host.site], part, query.dimensions) for host_id, host in hosts.items()
     }
     tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
     seen: Counter[HostId] = Counter()
@@ -110,9 +115,9 @@ def _tallies(
             continue
         for one in _by_band(rows):
             seen[host_id] += _add(tallies[of[host_id]], hosts[host_id], one)
-            if question.screens:
+            if query.screens:
                 _add_screens(tallies, of[host_id], one)
-    now = question.now_unix_milliseconds
+    now = query.now_unix_milliseconds
     for host_id, host in hosts.items():
         # A measured machine was there, whatever its enrolment says: coverage is never above 1.
         if length := max(enrolled_milliseconds(host, sites[host.site], part, now), seen[host_id]):

@@ -28,7 +28,7 @@ from veilleuse.collector.app.child import leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.reports.keep_years import due
+from veilleuse.collector.reports.keep_years import years_due
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, count_pcs, heard_before, open_days
 from veilleuse.collector.store import open_reader
@@ -196,7 +196,7 @@ def _run_keeper(
 
 def _due(collector: Collector, day: date) -> list[int]:
     with open_reader(collector.settings.data_dir) as store:
-        return [one.year for one in due(store.closings, collector.settings.retention, day)]
+        return [one.year for one in years_due(store.closings, collector.settings.retention, day)]
 
 
 def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:

@@ -47,7 +47,7 @@ from veilleuse.collector.model.clones import log_facts
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import CollectorSettings, child_environment, notify_socket
 from veilleuse.collector.validate import clean_facts
-from veilleuse.collector.web.access import open_door
+from veilleuse.collector.web.access import read_metrics_auth
 
 
 def notify(state: str) -> None:
@@ -156,7 +156,7 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
     with ExitStack() as cleanup:
         if web:
             # plain HTTP off loopback without a token is refused here, not in the log of a child
-            open_door(settings.http)
+            read_metrics_auth(settings.http)
             require_free(settings.http.address, "http.address")
         certificate = ServerCertificate(office.authority)
         servicer = TelemetryServicer(

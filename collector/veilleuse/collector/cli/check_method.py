@@ -10,7 +10,7 @@ import typer
 
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.shared import APP, JsonOption, print_json, print_table
-from veilleuse.collector.reports.worked_examples import WorkedExample, answers
+from veilleuse.collector.reports.worked_examples import WorkedExample, check_examples
 
 app = typer.Typer(**APP)
 
@@ -18,7 +18,7 @@ app = typer.Typer(**APP)
 @app.command("check-method")
 def check_method(as_json: JsonOption = False) -> None:
     """Compute every worked answer of the method. With expected and got; exit code 1 when one differs."""
-    found = list(answers())
+    found = list(check_examples())
     wrong = sum(not one.ok for one in found)
     if as_json:
         print_json(

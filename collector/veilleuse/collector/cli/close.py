@@ -101,7 +101,7 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
         raise AdminError(
             f"the last revision of {order.year} is damaged: {error}; see 'veilleuse verify {order.year}'"
         ) from error
-    refused = made.told.state is YearState.CLOSED_DEFINITIVE and bool(made.refused)
+    refused = made.closed_year.state is YearState.CLOSED_DEFINITIVE and bool(made.refused)
     written: Mapping[str, Any] = {}
     if made.changed and not refused and not dry_run:
         if made.before is not None and not order.why:
@@ -144,7 +144,7 @@ def _send(settings: CollectorSettings, made: Proposal) -> Any:
 
 def _told(made: Proposal, dry_run: bool, refused: bool, written: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **_row(made.told),
+        **_row(made.closed_year),
         "changed": made.changed,
         "written": bool(written),
         "dry_run": dry_run,
@@ -192,9 +192,9 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
     elif found["written"]:
         print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
         print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
-        if made.told.state is YearState.CLOSED_DEFINITIVE and made.report["basis"] == "machines":
+        if made.closed_year.state is YearState.CLOSED_DEFINITIVE and made.report["basis"] == "machines":
             print(
-                f"note: months of PCs of {made.told.year} go with the next daily clean-up: what needs them, 'veilleuse report reen' and "
+                f"note: months of PCs of {made.closed_year.year} go with the next daily clean-up: what needs them, 'veilleuse report reen' and "
                 "'report indicators' of that year, is to be written before",
                 file=sys.stderr,
             )

@@ -14,7 +14,12 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS, ObservedGroups, Question
+from veilleuse.collector.account.observed_days import (
+    DEFAULT_DIMENSIONS,
+    DIMENSIONS,
+    ObservedGroups,
+    ObservedQuery,
+)
 from veilleuse.collector.account.observed_months import gather_kept
 from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.statement import METHOD_VERSION
@@ -33,13 +38,13 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
-from veilleuse.collector.grid.ledger import HourlyQuestion
+from veilleuse.collector.grid.ledger import HourlyQuery
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
-from veilleuse.collector.reports.emissions import emissions_report_of, for_publication, today
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.inputs import sources_of
@@ -97,7 +102,7 @@ def emissions(
         raise UsageError(
             f"--from {first} has not come yet: today is {today()}, choose a period that has begun"
         )
-    question = YearQuestion(
+    query = YearQuery(
         date_of("--from", first),
         date_of("--to", end),
         _dimensions(group_by),
@@ -108,8 +113,8 @@ def emissions(
     write = _writer(form, language, output)
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        made = emissions_report_of(sources, question, random_roll_out=settings.reporting.random_roll_out)
-    made = for_publication(made) if public else made
+        made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
+    made = prepare_for_publication(made) if public else made
     write(made.document)
     _warn(made.document.head, len(made.statement.withheld))
     for warning in made.warnings:
@@ -165,7 +170,7 @@ def indicative(
 ) -> None:
     """Emissions hour by hour with the grid's intensity. Indicatif, hors bilan: servers and classrooms alone."""
     settings = settings_of(config)
-    question = HourlyQuestion(
+    query = HourlyQuery(
         date_of("--from", first),
         date_of("--to", end),
         _dimensions(group_by),
@@ -175,7 +180,7 @@ def indicative(
     )
     write = _writer(form, language, output)
     with open_reader(settings.data_dir) as store:
-        found, document = indicative_report_of(store.data, question)
+        found, document = indicative_report_of(store.data, query)
     write(document)
     _warn(document.head, len(found.ledger.withheld))
 
@@ -204,10 +209,10 @@ def attribution(
 def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Path | None) -> None:
     """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed. Raises UsageError where days are gone."""
     settings = settings_of(config)
-    question = _question(settings, *asked)
+    query = _observed_query(settings, *asked)
     with open_reader(settings.data_dir) as store:
-        gathered = gather_kept(store.data, Periods(store.data), question)
-        head = _head(store.data, question)
+        gathered = gather_kept(store.data, Periods(store.data), query)
+        head = _head(store.data, query)
     write(make(gathered, settings, head))
     _warn(head, len(gathered.withheld))
 
@@ -218,8 +223,8 @@ def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, h
     return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
 
 
-def _question(settings: CollectorSettings, first: str, end: str, group_by: str) -> Question:
-    return Question(
+def _observed_query(settings: CollectorSettings, first: str, end: str, group_by: str) -> ObservedQuery:
+    return ObservedQuery(
         date_of("--from", first),
         date_of("--to", end),
         _dimensions(group_by),
@@ -246,24 +251,24 @@ def _writer(form: str, language: str, output: str) -> _Write:
     )
 
 
-def _head(reader: Reader, question: Question) -> _Head:
+def _head(reader: Reader, query: ObservedQuery) -> _Head:
     return {
-        "from": question.first.isoformat(),
-        "to": question.end.isoformat(),
-        "group_by": list(question.dimensions),
-        "k_anonymity": question.k_anonymity,
+        "from": query.first.isoformat(),
+        "to": query.end.isoformat(),
+        "group_by": list(query.dimensions),
+        "k_anonymity": query.k_anonymity,
         "data": "simulated" if reader.data_kind().simulated else "real",
         "method_version": METHOD_VERSION,
         "periods_not_derived": reader.dirty_count(),
-        "unexplained_milliseconds": _unexplained_milliseconds(reader, question),
-        "generated_unix_milliseconds": question.now_unix_milliseconds,
+        "unexplained_milliseconds": _unexplained_milliseconds(reader, query),
+        "generated_unix_milliseconds": query.now_unix_milliseconds,
     }
 
 
-def _unexplained_milliseconds(reader: Reader, question: Question) -> int:
+def _unexplained_milliseconds(reader: Reader, query: ObservedQuery) -> int:
     """R18: time of all machines that is neither stored nor declared lost, in their whole days and weeks of the period."""
-    last = question.end - timedelta(days=1)
-    rows = reader.balance(question.first, last, by_hour=False)
+    last = query.end - timedelta(days=1)
+    rows = reader.balance(query.first, last, by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)
 
 

@@ -10,7 +10,7 @@ from datetime import date
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.model.figures import Thresholds
 from veilleuse.collector.reports.emissions import today
-from veilleuse.collector.reports.indicators import SobrietyQuestion, sobriety_of
+from veilleuse.collector.reports.indicators import SobrietyQuery, compute_indicators
 from veilleuse.collector.reports.inputs import sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import server_rows
 from veilleuse.collector.reports.reen import reen_document
@@ -23,9 +23,11 @@ def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
     """The indicators report of I1, I2 and I13 with the others; what was asked stands in its head."""
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
-        found = sobriety_of(sources, _question(document, settings), targets_of(settings.indicators))
+        found = compute_indicators(
+            sources, _indicators_query(document, settings), targets_of(settings.indicators)
+        )
     data = str(document.head["data"])
-    rows = [row(one.meta, one.scope, one.figure, data=data) for one in found.found]
+    rows = [row(one.meta, one.scope, one.figure, data=data) for one in found.figures]
     return with_rows(document, rows, [withheld_row(scope) for scope in found.withheld])
 
 
@@ -34,7 +36,7 @@ def servers_of(document: Document, settings: CollectorSettings) -> Document:
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
         targets = targets_of(settings.indicators)
-        found = sobriety_of(sources, _question(document, settings), targets)
+        found = compute_indicators(sources, _indicators_query(document, settings), targets)
     rows = server_rows(found.machines, targets, data=str(document.head["data"]))
     left_out = ("kind", "group_by", "k_anonymity")
     return servers_document(
@@ -57,12 +59,12 @@ def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
         )
 
 
-def _question(document: Document, settings: CollectorSettings) -> SobrietyQuestion:
+def _indicators_query(document: Document, settings: CollectorSettings) -> SobrietyQuery:
     head = document.head
     asked = head["group_by"]
     assert not isinstance(asked, str)
     return replace(
-        SobrietyQuestion(
+        SobrietyQuery(
             date.fromisoformat(str(head["from"])),
             date.fromisoformat(str(head["to"])),
             (),

@@ -32,7 +32,7 @@ from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
-from veilleuse.collector.web.metrics.released_month import MonthView, energy_of, last_month, month_view
+from veilleuse.collector.web.metrics.released_month import MonthView, build_month_view, energy_of, last_month
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
 from veilleuse.collector.web.publications import PublicationCache
@@ -120,8 +120,8 @@ def top(
     zone = ZoneInfo(settings.reporting.time_zone)
     with open_reader(settings.data_dir) as store:
         month = _published_month(settings, store.publications, lambda: datetime.now(zone).date())
-        outlook = SnapshotCache(store.data, settings, month=month)
-        screens = _screens(outlook, settings, interval, until)
+        snapshots = SnapshotCache(store.data, settings, month=month)
+        screens = _screens(snapshots, settings, interval, until)
         with contextlib.suppress(KeyboardInterrupt):
             if plain or not sys.stdout.isatty():
                 _plain(screens)
@@ -141,56 +141,56 @@ def _published_month(
     def newest() -> MonthView | None:
         month = months.read(*last_month(today()))
         if month and not (kept and kept[0][0] is month):
-            kept[:] = [(month, month_view(month))]
+            kept[:] = [(month, build_month_view(month))]
         return kept[0][1] if month else None
 
     return newest
 
 
 def _screens(
-    outlook: SnapshotCache, settings: CollectorSettings, interval_seconds: float, until: float | None
+    snapshots: SnapshotCache, settings: CollectorSettings, interval_seconds: float, until: float | None
 ) -> Iterator[Screen]:
     """Now, and again every interval, until the end. The last one is at the end itself."""
     w = words("en")
     while True:
-        yield screen(outlook.look(), settings, w)
+        yield screen(snapshots.take_snapshot(), settings, w)
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
             return
         time.sleep(interval_seconds if left is None else min(interval_seconds, left))
 
 
-def screen(look: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
-    """A look as text (pure)."""
+def screen(snapshot: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
+    """Render a snapshot as text (pure)."""
     base = f"http://{settings.http.address}/"
-    watts = {power.host.host_id: power.watts for power in look.fleet.power}
-    servers = [host for host in look.fleet.active if host.population is Population.SERVER]
+    watts = {power.host.host_id: power.watts for power in snapshot.fleet.power}
+    servers = [host for host in snapshot.fleet.active if host.population is Population.SERVER]
     servers.sort(key=lambda host: (-watts.get(host.host_id, -1.0), host.host_id))
     return Screen(
-        f"{local_time(look):%H:%M:%S}",
-        tuple(_headline(look, w)),
-        tuple(_rows(look, servers[:MAXIMUM_ROWS], watts, w)),
+        f"{local_time(snapshot):%H:%M:%S}",
+        tuple(_headline(snapshot, w)),
+        tuple(_rows(snapshot, servers[:MAXIMUM_ROWS], watts, w)),
         len(servers),
-        tuple(_others(look, w)),
+        tuple(_others(snapshot, w)),
         base,
         base + "metrics",
-        tuple(_warnings(look, w)),
+        tuple(_warnings(snapshot, w)),
     )
 
 
-def _headline(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
+def _headline(snapshot: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
     for virtual, name in ((False, "servers"), (True, "virtual machines")):
-        energy, grams = energy_today(look, virtual=virtual)
-        power = [p.watts for p in look.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
+        energy, grams = energy_today(snapshot, virtual=virtual)
+        power = [p.watts for p in snapshot.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
         if energy is None and not power and virtual:
             continue
         watts = w.watts(sum(power)) if power else w("none.unknown")
         text = f"{watts}, today {w.energy(energy) if energy is not None else w('none.unknown')}"
         text += f" = {w.grams(grams)}" if grams is not None else ""
-        missing, whole = look.fleet.without_power(virtual=virtual)
+        missing, whole = snapshot.fleet.without_power(virtual=virtual)
         text += f"; {missing} of {whole} not in the power" if power and missing else ""
         yield name, text + (" (outside the total)" if virtual else "")
-    for one in look.sobriety:
+    for one in snapshot.sobriety:
         if one.period == "today" and one.coverage_states is not None:
             energy_part = DASH if one.coverage_energy is None else w.percent(one.coverage_energy)
             name = "VM coverage" if one.virtual else "coverage"
@@ -198,15 +198,15 @@ def _headline(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
 
 
 def _rows(
-    look: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words
+    snapshot: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words
 ) -> Iterable[ServerRow]:
     wanted = {host.host_id for host in shown}
     energy: dict[HostId, int] = {}
-    for row in look.fleet.today.derived:
+    for row in snapshot.fleet.today.derived:
         if row.host_id in wanted:
             energy[row.host_id] = energy.get(row.host_id, 0) + row.cell.energy_millijoules
     sums: defaultdict[HostId, list[SumRow]] = defaultdict(list)
-    for one in look.fleet.today.sums:
+    for one in snapshot.fleet.today.sums:
         if one.host_id in wanted:
             sums[one.host_id].append(one)
     for host in shown:
@@ -218,7 +218,7 @@ def _rows(
             _cpu(sums[key], w),
             _states(sums[key]),
             w.energy(energy[key]) if key in energy else DASH,
-            _contact(look, host),
+            _contact(snapshot, host),
         )
 
 
@@ -239,59 +239,59 @@ def _states(sums: Iterable[SumRow]) -> str:
     return " ".join(f"{STATE_WORDS[state]} {ms / whole:.0%}" for state, ms in ordered if ms) or DASH
 
 
-def _contact(look: Snapshot, host: Host) -> str:
+def _contact(snapshot: Snapshot, host: Host) -> str:
     if host.last_contact_unix_milliseconds is None:
         return "never"
-    zone = ZoneInfo(look.fleet.time_zone)
+    zone = ZoneInfo(snapshot.fleet.time_zone)
     moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
-    return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
+    return f"{moment:%H:%M:%S}" if moment.date() == snapshot.today else f"{moment.date()}"
 
 
-def _others(look: Snapshot, w: Words) -> Iterable[str]:
-    numbers = Counter(host.population for host in look.fleet.active)
+def _others(snapshot: Snapshot, w: Words) -> Iterable[str]:
+    numbers = Counter(host.population for host in snapshot.fleet.active)
     kinds = (Population.WORKSTATION, Population.CLASSROOM)
     told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
     if told:
         yield f"{', '.join(told)}: by published month, never live"
-    for kind in kinds if look.month else ():
-        yield from _of_month(look, kind, w)
+    for kind in kinds if snapshot.month else ():
+        yield from _of_month(snapshot, kind, w)
 
 
-def _of_month(look: Snapshot, kind: Population, w: Words) -> Iterable[str]:
+def _of_month(snapshot: Snapshot, kind: Population, w: Words) -> Iterable[str]:
     """The rows of a population's physical machines, as one line."""
-    if look.month is None:
+    if snapshot.month is None:
         return
     energy, grams, missing = 0, Fraction(0), False
-    mine = [(row, sums) for row, sums in look.month.cells.items() if row.population == kind.value]
+    mine = [(row, sums) for row, sums in snapshot.month.cells.items() if row.population == kind.value]
     for row, sums in mine:
         if is_virtual(row.device_class):
             continue
         of_row = energy_of(sums) or 0
-        emitted = grams_of_month(look, row.zone, of_row)
+        emitted = grams_of_month(snapshot, row.zone, of_row)
         energy, missing = energy + of_row, missing or emitted is None
         grams += emitted or 0
     if energy:
-        text = f"{w(f'group.{kind.value}')}, {w.month(look.month.first)}: {w.energy(energy)}"
+        text = f"{w(f'group.{kind.value}')}, {w.month(snapshot.month.first)}: {w.energy(energy)}"
         yield text if missing else f"{text} = {w.grams(grams)}"
 
 
-def _warnings(look: Snapshot, w: Words) -> Iterable[str]:
-    if look.fleet.kind.simulated:
+def _warnings(snapshot: Snapshot, w: Words) -> Iterable[str]:
+    if snapshot.fleet.kind.simulated:
         yield "simulated data: no figure comes from a real machine"
-    if look.health is None:
+    if snapshot.health is None:
         yield "the collector does not answer: these are the last figures stored"
-    if not look.fleet.hosts:
+    if not snapshot.fleet.hosts:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
-    for one in look.silence:
+    for one in snapshot.silence:
         if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED):
             yield sentence_of(one, w) + (f" {names_of(one.hosts)}." if one.hosts else "")
-    for _, chosen in look.factors_now():
+    for _, chosen in snapshot.factors_now():
         if chosen.provisional:
             yield f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}"
 
 
 def _plain(screens: Iterator[Screen]) -> None:
-    """One line per look and server; what does not change is said once."""
+    """Render one line per snapshot and server; unchanged lines are written once."""
     said: set[str] = set()
     for one in screens:
         once = (f"page {one.page_url}", f"metrics {one.metrics_url}", *one.warnings, *one.others)

@@ -147,7 +147,7 @@ DIMENSIONS: Final = ("entity", "site", "population", "device_class")
 
 
 @dataclass(frozen=True, slots=True)
-class HourlyQuestion:
+class HourlyQuery:
     """A query of the ledger. Raises UsageError on an unknown dimension or an empty period."""
 
     first: date
@@ -168,36 +168,36 @@ class HourlyQuestion:
         check_period(self.first, self.end)
 
 
-def indicative(reader: HourReader, question: HourlyQuestion) -> Hourly:
+def indicative(reader: HourReader, query: HourlyQuery) -> Hourly:
     """Compute the ledger over every machine with hours. Raises UsageError."""
     sites = {site.site: site for site in reader.sites()}
     hosts = {
         host.host_id: host
         for host in reader.hosts()
-        if host.population in question.populations
+        if host.population in query.populations
         and host.site in sites
-        and _is_requested(question, host.org_entity)
+        and _is_requested(query, host.org_entity)
     }
-    keys = {host.host_id: _key(host, sites[host.site], question) for host in hosts.values()}
+    keys = {host.host_id: _key(host, sites[host.site], query) for host in hosts.values()}
     grid = reader.intensities()
     zones = {sites[host.site].zone for host in hosts.values()}
     return Hourly(
-        ledger(_hours(reader, grid, question, hosts, sites), keys, question.k_anonymity),
-        tuple(one for one in grid.states() if one.series == question.series and one.zone in zones),
+        ledger(_hours(reader, grid, query, hosts, sites), keys, query.k_anonymity),
+        tuple(one for one in grid.states() if one.series == query.series and one.zone in zones),
         _hours_from(reader, hosts),
     )
 
 
-def _is_requested(question: HourlyQuestion, entity: str) -> bool:
-    wanted = question.entities
+def _is_requested(query: HourlyQuery, entity: str) -> bool:
+    wanted = query.entities
     return wanted is None or any(entity == one or entity.startswith(f"{one} > ") for one in wanted)
 
 
-def _key(host: Host, site: Site, question: HourlyQuestion) -> GroupKey:
-    asked = question.dimensions
+def _key(host: Host, site: Site, query: HourlyQuery) -> GroupKey:
+    asked = query.dimensions
     return GroupKey(
-        question.first,
-        question.end,
+        query.first,
+        query.end,
         site.zone,
         host.population,
         host.facts.device_class is DeviceClass.VIRTUAL_MACHINE,
@@ -210,21 +210,21 @@ def _key(host: Host, site: Site, question: HourlyQuestion) -> GroupKey:
 def _hours(
     reader: HourReader,
     grid: IntensityReader,
-    question: HourlyQuestion,
+    query: HourlyQuery,
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
 ) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
     """Yield hours site by site: each site has its time zone and its grid."""
-    only = next(iter(question.populations)) if len(question.populations) == 1 else None
+    only = next(iter(query.populations)) if len(query.populations) == 1 else None
     members: defaultdict[tuple[str, str], set[HostId]] = defaultdict(set)
     for host in hosts.values():
         site = sites[host.site]
         members[site.zone, site.time_zone].add(host.host_id)
     for (zone, time_zone), own in sorted(members.items()):
-        start = _whole_hour(day_start_unix_milliseconds(question.first, time_zone))
-        end = _whole_hour(day_start_unix_milliseconds(question.end, time_zone))
-        end = min(end, _whole_hour(question.now_unix_milliseconds))
-        known = by_hour(grid.values(zone, question.series, start, end))
+        start = _whole_hour(day_start_unix_milliseconds(query.first, time_zone))
+        end = _whole_hour(day_start_unix_milliseconds(query.end, time_zone))
+        end = min(end, _whole_hour(query.now_unix_milliseconds))
+        known = by_hour(grid.values(zone, query.series, start, end))
         labels, kinds = _labels(range(start, end, MILLISECONDS_PER_HOUR), known)
         for host_id, label, sums in reader.hour_sums(labels, only):
             if host_id in own:

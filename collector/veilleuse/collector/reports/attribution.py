@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The attribution report: one row a part of one server's energy, and their total."""
+"""Builds the attribution report: one row per part of one server's energy, and their total."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _MEMO: Final = (
 
 
 def document(found: Attribution, head: dict[str, Value | list[str] | None], *, memo: bool) -> Document:
-    """The report of one machine; `head` says what was asked. `memo`: it is a virtual machine."""
+    """Build the report of one machine; `head` describes the query; `memo` is true for a virtual machine."""
     data = str(head["data"])
     notes = [*ASSUMPTIONS, *(_BASIS[basis] for basis in sorted({basis for _, basis in found.idle}))]
     notes += [_WHY[why] for why in sorted(found.not_attributed)]
@@ -146,9 +146,9 @@ LONGEST_DAYS: Final = 400
 def attribution_document(
     reader: DataReader, beginning: str, first: date, end: date, now_unix_milliseconds: int
 ) -> Document:
-    """The report of the server whose agent id begins so, over the civil days [first, end) of its site.
+    """Build the report of the server with this agent id prefix, over the civil days [first, end) of its site.
 
-    Raises UsageError for a period, AdminError for a machine it cannot be asked of.
+    Raises UsageError for a bad period, AdminError for a machine without attribution.
     """
     if not first < end <= first + timedelta(days=LONGEST_DAYS):
         raise UsageError(f"--from {first} must be before --to {end}, by at most {LONGEST_DAYS} days")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a year would be closed as: computed in the command's own process, beside the running collector."""
+"""Computes the file of a year to close, in the command's own process, beside the running collector."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from veilleuse.collector.model.closed_years import (
     canonical,
     sha256,
 )
-from veilleuse.collector.reports.fleet_year import chooser
+from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.year_basis import LATER, ROOMS_BASIS, YearBasis, rests_on
+from veilleuse.collector.reports.year_basis import LATER, ROOMS_BASIS, YearBasis, choose_basis
 from veilleuse.collector.settings import CollectorSettings
 
 _NOT_COMPARED: Final = frozenset(
@@ -48,12 +48,12 @@ _NOT_COMPARED: Final = frozenset(
         "rooms_basis",
     }
 )
-"""What makes no revision by itself."""
+"""Fields of the report whose change alone makes no revision."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosingOrder:
-    """What is asked."""
+    """Year, state and author of a closing."""
 
     year: int
     definitive: bool
@@ -65,52 +65,58 @@ class ClosingOrder:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What would be written; nothing is."""
+    """Closed year that would be written; nothing is written yet."""
 
-    told: ClosedYear
+    closed_year: ClosedYear
     report: Mapping[str, Any]
     file: ClosedFile
-    """Without its signature."""
+    """File without its signature."""
     before: ClosedRevision | None
-    """The last revision."""
+    """Last revision of the year."""
     refused: tuple[str, ...]
-    """Why it cannot be; a provisional closing never is for these, but is told of them."""
+    """Reasons that forbid a definitive closing; a provisional closing only lists them."""
     notes: tuple[str, ...] = ()
-    """What should be known of its figures, and cannot be helped any more."""
+    """Remarks on figures that can no longer be corrected."""
 
     @property
     def changed(self) -> bool:
-        """Something differs from the last revision, or there is none."""
-        return self.before is None or _compared(self.report) != _compared(self.before.report)
+        """Return true when something differs from the last revision, or there is none."""
+        return self.before is None or _without_changing_fields(self.report) != _without_changing_fields(
+            self.before.report
+        )
 
 
 def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) -> Proposal:
-    """Raises UsageError when it is too early or too late, UnknownZone for a place without a factor, NotAClosedYear for a damaged one."""
-    last = _last(sources, order.year)
+    """Compute the closed year.
+
+    Raises UsageError when it is too early or too late, UnknownZone for a place without a factor,
+    NotAClosedYear for a damaged revision.
+    """
+    last = _last_revision(sources, order.year)
     if reason := preconditions.not_over(order.year, order.today):
         raise UsageError(reason)
-    rests = rests_on(sources, settings, order.year, order.today, last)
-    kept, facts, statistics = rests.kept, rests.facts, rests.statistics
-    terms = _terms(sources, order.year, rests)
+    basis = choose_basis(sources, settings, order.year, order.today, last)
+    kept, facts, statistics = basis.kept, basis.facts, basis.statistics
+    terms = _terms(sources, order.year, basis)
     definitive = order.definitive or (last is not None and last.told.state is YearState.CLOSED_DEFINITIVE)
-    refused = tuple(_refusals(sources, settings, order.year, kept, terms, of_machines=rests.of_machines))
+    refused = tuple(_refusals(sources, settings, order.year, kept, terms, of_machines=basis.is_of_machines))
     state = YearState.CLOSED_DEFINITIVE if definitive else YearState.CLOSED_PROVISIONAL
     revision = 1 if last is None else last.told.revision + 1
-    told = ClosedYear(order.year, revision, state, order.now_unix_milliseconds, sha256(statistics), "")
+    closed_year = ClosedYear(order.year, revision, state, order.now_unix_milliseconds, sha256(statistics), "")
     report = {
-        **_head(told, order, last),
+        **_head(closed_year, order, last),
         **facts,
         "k_anonymity": kept.k,
-        "basis": rests.told,
+        "basis": basis.source,
         "terms": terms_document(terms),
         "figures": frozen_documents(kept, terms),
         "difference": None if last is None else difference(last, kept, terms),
     }
     file = ClosedFile(canonical(report), statistics, b"")
-    # As read back: tuples are lists there, and what is compared is what is written.
+    # Compare what is written: JSON turns tuples into lists.
     as_written = json.loads(file.report)
     notes = _notes(facts, order.year, settings.retention.server_records_months)
-    return Proposal(replace(told, sha256=sha256(file.content)), as_written, file, last, refused, notes)
+    return Proposal(replace(closed_year, sha256=sha256(file.content)), as_written, file, last, refused, notes)
 
 
 def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
@@ -124,32 +130,32 @@ def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
     return (said,)
 
 
-def _head(told: ClosedYear, order: ClosingOrder, last: ClosedRevision | None) -> dict[str, Any]:
+def _head(closed_year: ClosedYear, order: ClosingOrder, last: ClosedRevision | None) -> dict[str, Any]:
     return {
         "kind": KIND,
         "format": FORMAT,
-        "year": told.year,
-        "revision": told.revision,
-        "report_id": told.report_id,
-        "state": told.state.value,
+        "year": closed_year.year,
+        "revision": closed_year.revision,
+        "report_id": closed_year.report_id,
+        "state": closed_year.state.value,
         "previous_sha256": None if last is None else last.told.sha256,
         "who": order.who,
         "why": order.why,
-        "closed_unix_milliseconds": told.closed_unix_milliseconds,
+        "closed_unix_milliseconds": closed_year.closed_unix_milliseconds,
         "method_version": METHOD_VERSION,
         "product_version": product_version(),
-        "statistics_sha256": told.statistics_sha256,
+        "statistics_sha256": closed_year.statistics_sha256,
     }
 
 
-def _last(sources: Sources, year: int) -> ClosedRevision | None:
+def _last_revision(sources: Sources, year: int) -> ClosedRevision | None:
     revisions = sources.closings.revisions(year)
     return revision_of(revisions[-1], sources.closings.file(revisions[-1])) if revisions else None
 
 
-def _terms(sources: Sources, year: int, rests: YearBasis) -> FrozenTerms:
-    """As they are now; of machines that are gone, the calibrations are those of when they were kept."""
-    choose, kept = chooser(sources), rests.kept
+def _terms(sources: Sources, year: int, basis: YearBasis) -> FrozenTerms:
+    """Return the current terms; for deleted machines, the calibrations stored with their statistics."""
+    choose, kept = factor_chooser(sources), basis.kept
     zones = {Place.of(one.stratum).zone for one in kept.fleet}
     zones |= {Place.of(cell.stratum).zone for cell in kept.cells} | {room.zone for room in kept.rooms}
     mappings = sources.factors.mappings()
@@ -157,7 +163,7 @@ def _terms(sources: Sources, year: int, rests: YearBasis) -> FrozenTerms:
         {zone: choose(zone, year) for zone in sorted(zones)},
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [one.contract for one in sources.factors.contracts() if one.withdrawn_unix_milliseconds is None],
-        replace(rests.known, class_microwatts=class_microwatts()),
+        replace(basis.known, class_microwatts=class_microwatts()),
         "simulated" if sources.reader.data_kind().simulated else "real",
     )
 
@@ -171,12 +177,14 @@ def _refusals(
     *,
     of_machines: bool,
 ) -> list[str]:
-    found = list(preconditions.of_terms(terms, kept))
-    if of_machines:  # else what came in since is in no figure any more
-        found += preconditions.of_data(year, sources.closings.waiting(year))
-        found += preconditions.of_inventory(len(sources.inventory.doubts()), sources.inventory.assets(), year)
-    return [*found, *preconditions.of_coverage(kept, settings.closing.coverage_minimum_ratio)]
+    refusals = list(preconditions.of_terms(terms, kept))
+    if of_machines:  # otherwise no figure includes data received since
+        refusals += preconditions.of_data(year, sources.closings.waiting(year))
+        refusals += preconditions.of_inventory(
+            len(sources.inventory.doubts()), sources.inventory.assets(), year
+        )
+    return [*refusals, *preconditions.of_coverage(kept, settings.closing.coverage_minimum_ratio)]
 
 
-def _compared(report: Mapping[str, Any]) -> dict[str, Any]:
+def _without_changing_fields(report: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name not in _NOT_COMPARED}

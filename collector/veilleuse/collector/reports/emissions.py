@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The emissions report, as every outlet gives it."""
+"""Builds the emissions report for the commands, the API and the publication."""
 
 from __future__ import annotations
 
@@ -41,39 +41,45 @@ from veilleuse.collector.model.figures import SINCE_PUBLICATION, EmissionsRow, E
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports.fleet_year import (
-    YearQuestion,
-    assumptions,
-    before,
-    chooser,
+    YearQuery,
+    factor_chooser,
     is_whole_year,
+    query_of_year_before,
+    read_assumptions,
     servers_in_rooms,
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.kept_years import statistics_of
-from veilleuse.collector.reports.rooms import in_no_room, room_warnings
+from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import DeviceClass
 
 IN_NO_ROOM: Final = "servers_in_no_room"
 _OF_DEVICES: Final = ("devices_without_day", "devices_without_site", "default_zone")
 UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
-"""Of a report's head."""
+"""Fields of a report's head about missing declarations."""
 
 
-def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
-    """Devices in service in [first, end) that count from its first day on, and those that take the default zone; None without an
-    inventory. And the servers that nobody placed in a room of their site, where there are any."""
+def read_undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
+    """Count the devices in service in [first, end) whose site or service day nobody declared.
+
+    A device without a day counts from the first day on; one without a site takes the default zone. The counts
+    are None without an inventory. Servers placed in no room of their site are listed, where there are any.
+    """
     servers = list(servers_in_no_room(sources, first, end))
     return {**_devices(sources, first, end), **({IN_NO_ROOM: servers} if servers else {})}
 
 
 def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str]:
-    """Servers of sites with a metered room, which stand in none on a day on which its meters were read: they may count twice."""
+    """Yield servers of sites with a metered room that are in no room on a day with meter readings.
+
+    Such servers may count twice.
+    """
     if not sources.metering.declarations().meters:
         return
-    question = YearQuestion(first, end, (), 1, end)
-    servers = servers_in_rooms(sources, question)
+    query = YearQuery(first, end, (), 1, end)
+    servers = servers_in_rooms(sources, query)
     zones = {site.site: site.time_zone for site in sources.reader.sites()}
     read: defaultdict[str, set[int]] = defaultdict(set)
     for meter in servers.declared.meters:
@@ -86,9 +92,9 @@ def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str
 
 
 def servers_in_no_room_on(sources: Sources, day: date) -> list[str]:
-    """As `servers_in_no_room`, whether the meters were read on that day or not."""
+    """Return the servers of `servers_in_no_room` on one day, with or without meter readings on that day."""
     end = day + timedelta(days=1)
-    servers = servers_in_rooms(sources, YearQuestion(day, end, (), 1, end))
+    servers = servers_in_rooms(sources, YearQuery(day, end, (), 1, end))
     sites = {meter.site for meter in servers.declared.meters if servers.may_hold_servers(meter.room)}
     return list(servers.in_no_room({site: (day.toordinal(),) for site in sites}))
 
@@ -102,11 +108,11 @@ def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None
     last = end - timedelta(days=1)
 
     def is_placed(asset: Asset) -> bool:
-        told = (
+        candidates = (
             asset.placement_on(last).site,
             *(of_hosts.get(host_id, "") for host_id in reversed(asset.host_ids)),
         )
-        return next((site for site in told if site), "") in sites
+        return next((site for site in candidates if site), "") in sites
 
     without_site = sum(not is_placed(asset) for asset in assets)
     return {
@@ -126,37 +132,38 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
 
 
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
-"""Longest period whose days are looked at one by one: workstations' days are kept for as long."""
+"""Longest period whose balance is read day by day: days of workstations are kept as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmissionsReport:
-    """A report with what it was made of."""
+    """A report with the figures that it was built from."""
 
     statement: EmissionsStatement
     periods: tuple[PeriodFigures, ...]
     document: Document
     warnings: tuple[Mapping[str, str], ...] = ()
-    """What is wrong or doubtful of its server rooms; in the document too."""
+    """Errors and doubts about its server rooms; the document holds them too."""
 
 
 def emissions_report_of(
-    sources: Sources, question: YearQuestion, *, compare: bool = True, random_roll_out: bool = False
+    sources: Sources, query: YearQuery, *, compare: bool = True, random_roll_out: bool = False
 ) -> EmissionsReport:
-    """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
-    revisions = sources.closings.revisions(question.first.year) if is_whole_year(question) else ()
-    if revisions and (
-        "month" not in question.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE
-    ):
-        return _of_closed_year(sources, question, compare=compare)
-    known = assumptions(sources, random_roll_out=random_roll_out)
+    """Build the official ledger of every group; `compare` adds the change from the year before.
+
+    Raises UnknownZone, UsageError.
+    """
+    revisions = sources.closings.revisions(query.first.year) if is_whole_year(query) else ()
+    if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
+        return _closed_year_report(sources, query, compare=compare)
+    known = read_assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
-    question = replace(question, is_compared=compare and _was_anything(sources, before(question)))
-    periods = year_figures(sources, question, known)
+    query = replace(query, is_compared=compare and _has_data(sources, query_of_year_before(query)))
+    periods = year_figures(sources, query, known)
     mappings = sources.factors.mappings()
-    earlier, why_not = _compared(sources, question, known, len(periods)) if compare else ({}, {})
+    earlier, why_not = _compare_with_year_before(sources, query, known, len(periods)) if compare else ({}, {})
     terms = StatementTerms(
-        chooser(sources),
+        factor_chooser(sources),
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None],
@@ -164,22 +171,25 @@ def emissions_report_of(
         why_not,
     )
     statement = build_statement(periods, terms)
-    if "month" in question.dimensions and is_whole_year(question):
+    if "month" in query.dimensions and is_whole_year(query):
         year = emissions_report_of(
-            sources, replace(question, dimensions=()), compare=compare, random_roll_out=random_roll_out
+            sources, replace(query, dimensions=()), compare=compare, random_roll_out=random_roll_out
         )
         statement = replace(
-            statement, year=_year_beside(year.statement.totals, statement.totals, question.k_anonymity)
+            statement, year=_year_total_rows(year.statement.totals, statement.totals, query.k_anonymity)
         )
-    head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
-    made = _made(statement, periods, head)
-    return replace(made, document=_under_way(made.document, question))
+    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
+    report = _build_report(statement, periods, head)
+    return replace(report, document=_mark_under_way(report.document, query))
 
 
-def for_publication(made: EmissionsReport) -> EmissionsReport:
-    """Rounded so that nothing of few PCs is told beside the months that readers of the API were told. Raises UsageError where the report is of
-    no closed year: two days' reports of an open one can be subtracted."""
-    head = made.document.head
+def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:
+    """Round the report so that it reveals nothing about few PCs beside the months that the API released.
+
+    Raises UsageError unless the report is of a closed year: reports of an open year of two days can be
+    subtracted.
+    """
+    head = report.document.head
     if head.get("state") not in (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value):
         raise UsageError(
             f"--public is of one whole year that is closed, and {head['from']} to {head['to']} is none: close it first "
@@ -187,52 +197,56 @@ def for_publication(made: EmissionsReport) -> EmissionsReport:
         )
     k = head["k_anonymity"]
     assert isinstance(k, int), "a closed year has it"
-    return _made(round_for_publication(made.statement, made.periods, k), made.periods, {**head, PUBLIC: True})
+    return _build_report(
+        round_for_publication(report.statement, report.periods, k), report.periods, {**head, PUBLIC: True}
+    )
 
 
-def _under_way(document: Document, question: YearQuestion) -> Document:
-    """The fleet's days count until yesterday; of today, what was measured by now."""
-    if question.end <= question.today:
+def _mark_under_way(document: Document, query: YearQuery) -> Document:
+    """Mark a period under way: the fleet counts until yesterday, and today counts what is measured by now."""
+    if query.end <= query.today:
         return document
-    told = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
-    return add_under_way(told, question.today, question.today - timedelta(days=1))
+    noted = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
+    return add_under_way(noted, query.today, query.today - timedelta(days=1))
 
 
-def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> EmissionsReport:
-    """As it was frozen, whatever has become of factors and machines since."""
+def _closed_year_report(sources: Sources, query: YearQuery, *, compare: bool) -> EmissionsReport:
+    """Build the report as it was frozen, whatever happened to factors and machines since."""
     found = closed_figures(
         sources.closings,
-        question.first.year,
-        question.dimensions,
+        query.first.year,
+        query.dimensions,
         None,
         compare=compare,
     )
     assert found is not None, "there are revisions, and none is ever removed"
     require_publishable(
         found.closed,
-        k=question.k_anonymity,
-        current_tree=question.current_tree,
-        dimensions=question.dimensions,
+        k=query.k_anonymity,
+        current_tree=query.current_tree,
+        dimensions=query.dimensions,
     )
-    statement, told = found.statement, found.closed.told
+    statement, closed_year = found.statement, found.closed.told
     head = {
-        **_head(sources, question, found.closed.terms.data),
+        **_head(sources, query, found.closed.terms.data),
         "inventory_imported_on": found.closed.report["inventory_imported_on"],
         **{name: found.closed.report.get(name) for name in UNDECLARED},
         "k_anonymity": found.closed.kept.k,
-        "state": told.state.value,
-        "report_id": told.report_id,
-        "revision": told.revision,
-        "sha256": told.sha256,
-        "closed_unix_milliseconds": told.closed_unix_milliseconds,
+        "state": closed_year.state.value,
+        "report_id": closed_year.report_id,
+        "revision": closed_year.revision,
+        "sha256": closed_year.sha256,
+        "closed_unix_milliseconds": closed_year.closed_unix_milliseconds,
         "method_version": found.closed.report["method_version"],
         "periods_not_derived": 0,
         "unexplained_milliseconds": None,
     }
-    return _made(statement, found.periods, head)
+    return _build_report(statement, found.periods, head)
 
 
-def _made(statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head) -> EmissionsReport:
+def _build_report(
+    statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head
+) -> EmissionsReport:
     texts = _texts(statement)
     warnings = tuple(_warnings(periods, head))
     document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
@@ -245,29 +259,30 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
             if room.servers is not None:
                 yield from room_warnings(room.room, period.first, period.end, room.servers)
     if isinstance(servers := head.get(IN_NO_ROOM), list):
-        yield in_no_room(servers)
+        yield no_room_warning(servers)
 
 
-def _compared(
-    sources: Sources, question: YearQuestion, known: Assumptions, number: int
+def _compare_with_year_before(
+    sources: Sources, query: YearQuery, known: Assumptions, number: int
 ) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
-    """(the same stretches a year before, under the same method, grouping and rule; why there is none of the others): only of a stretch that
-    has ended, for a year half over is compared with no whole one."""
-    stretches = slices(question.first, question.end, by_month="month" in question.dimensions)
+    """Return (figures of the year before by period index, reason without a comparison by period index).
+
+    The year before has the same stretches, method, grouping and disclosure rule. A stretch that has not ended
+    is not compared: a half year cannot be compared with a whole one.
+    """
+    stretches = slices(query.first, query.end, by_month="month" in query.dimensions)
     running = {
-        place: NoComparison.RUNNING.value
-        for place, asked in enumerate(stretches)
-        if asked.end > question.today
+        place: NoComparison.RUNNING.value for place, asked in enumerate(stretches) if asked.end > query.today
     }
-    found = _before(sources, question, known, number)
+    found = _figures_of_year_before(sources, query, known, number)
     if isinstance(found, NoComparison):
         return {}, dict.fromkeys(range(number), found.value) | running
-    told = {
+    earlier = {
         place: period
         for place, period in enumerate(found)
         if place not in running and period.total is not None and period.total.estimate.energy_millijoules
     }
-    return told, dict.fromkeys(range(number), NoComparison.NO_DATA.value) | running
+    return earlier, dict.fromkeys(range(number), NoComparison.NO_DATA.value) | running
 
 
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
@@ -276,12 +291,13 @@ def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
     return [*(format_row(row, in_words=alone) for row in every), *map(format_row, statement.year)]
 
 
-def _year_beside(
+def _year_total_rows(
     year: tuple[EmissionsRow, ...], months: tuple[EmissionsRow, ...], k: int
 ) -> tuple[EmissionsRow, ...]:
-    """A year's own total, and what it differs by from the totals of its months.
+    """Return the year's own total and its difference from the sum of its months' totals.
 
-    The difference is not told where a month or the year lacks machines, or has fewer than k: it could be theirs.
+    The difference is left out where a month or the year lacks machines, or has fewer than k: it could be
+    theirs.
     """
     if len(year) != 1 or len(months) != 12:
         return year
@@ -306,20 +322,20 @@ def _year_beside(
     return total, since
 
 
-def _before(
-    sources: Sources, question: YearQuestion, known: Assumptions, number: int
+def _figures_of_year_before(
+    sources: Sources, query: YearQuery, known: Assumptions, number: int
 ) -> Sequence[PeriodFigures] | NoComparison:
-    earlier = before(question)
-    if earlier is None or not question.is_compared:
+    earlier = query_of_year_before(query)
+    if earlier is None or not query.is_compared:
         return NoComparison.NO_DATA
     try:
         found = year_figures(sources, earlier, known)
-    except UsageError:  # closed, and not kept as it is asked for
+    except UsageError:  # closed, and not stored in this grouping
         return NoComparison.NOT_KEPT
     if len(found) != number:
         return NoComparison.NO_DATA
-    closed = {told.year for told in sources.closings.revisions()}
-    closed |= {told.year for told in sources.closings.kept_years() if told.stands_alone}
+    closed = {one.year for one in sources.closings.revisions()}
+    closed |= {one.year for one in sources.closings.kept_years() if one.stands_alone}
     if earlier.first.year not in closed and is_cut(
         sources.periods, earlier.first, earlier.end, sources.hosts
     ):
@@ -327,41 +343,44 @@ def _before(
     return found
 
 
-def _was_anything(sources: Sources, question: YearQuestion | None) -> bool:
-    """Whether any machine told of the period, or its year was closed or kept: most first years have none before."""
-    if question is None:
+def _has_data(sources: Sources, query: YearQuery | None) -> bool:
+    """Return true when the period has any machine, or its year is closed or kept.
+
+    Most first years have no year before.
+    """
+    if query is None:
         return False
     closings = sources.closings
     years = {one.year for one in closings.revisions()} | {one.year for one in closings.kept_years()}
-    if question.first.year in years:
+    if query.first.year in years:
         return True
     try:
-        return next(iter(sources.periods.host_periods(question.first, question.end)), None) is not None
-    except UsageError:  # days of it are gone: it cannot be compared
+        return next(iter(sources.periods.host_periods(query.first, query.end)), None) is not None
+    except UsageError:  # some of its days are deleted: no comparison is possible
         return False
 
 
-def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Value | list[str] | None]:
+def _head(sources: Sources, query: YearQuery, data: str) -> dict[str, Value | list[str] | None]:
     imported = sources.inventory.inventory_imported_on()
     return {
-        "from": question.first.isoformat(),
-        "to": question.end.isoformat(),
-        "group_by": list(question.dimensions),
-        "k_anonymity": question.k_anonymity,
-        "tree": "current, pro forma" if question.current_tree else "as of then",
+        "from": query.first.isoformat(),
+        "to": query.end.isoformat(),
+        "group_by": list(query.dimensions),
+        "k_anonymity": query.k_anonymity,
+        "tree": "current, pro forma" if query.current_tree else "as of then",
         "inventory_imported_on": imported.isoformat() if imported else None,
         "data": data,
         "state": "open",
-        "years_of_statistics": statistics_of(sources, question.first, question.end) or None,
+        "years_of_statistics": statistics_of(sources, query.first, query.end) or None,
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.reader.dirty_count(),
-        "unexplained_milliseconds": _unexplained_milliseconds(sources, question),
+        "unexplained_milliseconds": _unexplained_milliseconds(sources, query),
         "generated_unix_milliseconds": time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     }
 
 
 def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
-    """Of the one total of a year or a part of it; several totals are compared with each other."""
+    """Yield the equivalences of a single total; several totals are compared with each other instead."""
     if len(statement.totals) == 1 and statement.totals[0].kgco2e_total:
         for one in equivalences(statement.totals[0].kgco2e_total):
             yield {
@@ -376,14 +395,17 @@ def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
             }
 
 
-def _unexplained_milliseconds(sources: Sources, question: YearQuestion) -> int | None:
-    """R18, while the days are there: neither stored nor declared lost. None for longer: the coverage tells."""
-    if question.end - question.first > MOST_DAYS_BALANCED:
+def _unexplained_milliseconds(sources: Sources, query: YearQuery) -> int | None:
+    """Return the time (R18) neither stored nor declared lost, while the days are kept.
+
+    None for longer periods, whose coverage shows the gap.
+    """
+    if query.end - query.first > MOST_DAYS_BALANCED:
         return None
-    rows = sources.reader.balance(question.first, question.end - timedelta(days=1), by_hour=False)
+    rows = sources.reader.balance(query.first, query.end - timedelta(days=1), by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)
 
 
 def today() -> date:
-    """UTC: no day of a site that has not ended anywhere counts for more than an hour or two."""
+    """Return the UTC day: wherever a site is, at most an hour or two of a day that has not ended count."""
     return datetime.now(UTC).date()

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The emissions report: a statement as a Document, with docs/methodology.md §10's column names, in its order."""
+"""Builds the emissions report: a statement as a Document, with the columns of docs/methodology.md §10 in
+order.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ SAMPLE_NOTES: Final = {
     "_lo_sensitivity": "Sensitivity (…_sensitivity): the sample interval, wider by what follows if the machines that nobody measured draw "
     "1/1.5 to 1.5 times what the measured ones say. The factor 1.5 is an assumption of ours, measured nowhere (method, section 6).",
 }
-"""How the name of a column ends → what is said of it."""
+"""End of a column's name → its note."""
 ASSUMPTIONS: Final = (
     "Use phase only, location-based, official ledger: one factor per zone and year; not additive to another energy line.",
     "Periods are half-open: period_to is the day after the last; a machine's days are the civil days of its site.",
@@ -58,7 +60,7 @@ ASSUMPTIONS: Final = (
 
 
 def sample_notes(rows: Iterable[Row]) -> list[str]:
-    """What is to be said of intervals that hold the sample only, where any of these rows has one."""
+    """Return the notes on intervals that cover the sample only, if any of these rows has one."""
     names = {name for row in rows for name in row}
     return [note for end, note in SAMPLE_NOTES.items() if any(name.endswith(end) for name in names)]
 
@@ -70,8 +72,12 @@ def document(
     equivalents: Iterable[Row] = (),
     warnings: Iterable[Text] = (),
 ) -> Document:
-    """The report of a statement; `head` says what was asked; `shown`: for each row, total, memo and row of the year in order, its texts for
-    people; `equivalents`: what else emits as much as the total, at most three; `warnings`: what is wrong or doubtful of its figures."""
+    """Build the report of a statement; `head` describes the query.
+
+    `shown` holds the texts for people of each row, total, memo and row of the year, in this order.
+    `equivalents` are at most three comparisons with the total. `warnings` are errors and doubts about its
+    figures.
+    """
     texts = iter(shown)
     rows, totals, memo, year = (
         [_row(row, next(texts, None)) for row in part]
@@ -111,7 +117,7 @@ def document(
 
 
 def _general_notes(rows: Sequence[Row]) -> Iterable[str]:
-    """What is true of every report; of intervals, what is true of those that these rows have."""
+    """Yield the notes of every report, and those on the kinds of intervals in these rows."""
     for note in ASSUMPTIONS:
         if note != FULL_NOTE or any("kwh_lo95" in row for row in rows):
             yield note
@@ -151,7 +157,7 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
 
 
 def _month_notes(statement: EmissionsStatement) -> Iterable[Text]:
-    """On months and their year."""
+    """Yield the notes on months and their year."""
     if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
     if any(row.level == SINCE_PUBLICATION for row in statement.year):
@@ -162,7 +168,7 @@ def _month_notes(statement: EmissionsStatement) -> Iterable[Text]:
 
 
 def _change_notes(statement: EmissionsStatement) -> Iterable[Text]:
-    """On the change from the year before."""
+    """Yield the notes on the change from the year before."""
     every = (*statement.rows, *statement.totals)
     if any(row.fleet_effect_kwh is not None for row in every):
         yield (
@@ -177,7 +183,7 @@ def _change_notes(statement: EmissionsStatement) -> Iterable[Text]:
 
 
 def _not_compared(statement: EmissionsStatement) -> Iterable[Text]:
-    """On totals whose change is not told."""
+    """Yield the notes on totals without a change."""
     for row in statement.totals:
         if row.not_compared is None or row.not_compared == "running":
             continue
@@ -193,7 +199,7 @@ def _not_compared(statement: EmissionsStatement) -> Iterable[Text]:
 
 
 def _head_notes(head: Head) -> Iterable[Text]:
-    """On years whose machines are gone, and on what nobody declared of devices."""
+    """Yield the notes on years whose machines are deleted, and on missing declarations of devices."""
     if years := head.get("years_of_statistics"):
         told = ", ".join(map(str, years)) if isinstance(years, list) else str(years)
         yield {
@@ -229,7 +235,7 @@ def _head_notes(head: Head) -> Iterable[Text]:
 
 
 def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:
-    """On items of the bilan carbone and contracts."""
+    """Yield the notes on items of the bilan carbone and on contracts."""
     every = (*statement.rows, *statement.totals, *statement.memo)
     if statement.homes:
         yield (
@@ -246,7 +252,7 @@ def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:
 
 
 def _charts(rows: list[Row], totals: list[Row]) -> Iterable[Chart]:
-    """Where they can be read: bars of a period's rows, a line over periods."""
+    """Yield the readable charts: bars of a period's rows, a line over periods."""
     if len(totals) > 1:
         yield Chart("line", "totals", "period_from", ("kwh_total",), "Energy over the periods")
     elif 1 < len(rows) <= MOST_BARS:
@@ -257,6 +263,6 @@ def _charts(rows: list[Row], totals: list[Row]) -> Iterable[Chart]:
 
 
 def _row(row: EmissionsRow, shown: Texts | None) -> Row:
-    """What exists of it, in the columns' order."""
+    """Return the row's known values, in the order of the columns."""
     made = {name: value for name in _ORDER if (value := getattr(row, name)) is not None}
     return {**made, SHOWN: dict(shown)} if shown else made

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure of any period: what is stored → PeriodFigures. docs/methodology.md §6."""
+"""Computes the fleet's figures of any period: stored data → PeriodFigures. docs/methodology.md §6."""
 
 from __future__ import annotations
 
@@ -35,26 +35,34 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
-from veilleuse.collector.reports.kept_years import alone, kept_rooms, load_kept, require_told
-from veilleuse.collector.reports.rooms import ServersInRooms, rooms
+from veilleuse.collector.reports.kept_years import (
+    find_sole_statistics,
+    load_kept,
+    read_kept_rooms,
+    require_answerable,
+)
+from veilleuse.collector.reports.rooms import ServersInRooms, compute_rooms
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
 @dataclass(frozen=True, slots=True)
-class YearQuestion:
-    """What is asked. Raises UsageError on an unknown dimension, and a period that is empty or lies nowhere."""
+class YearQuery:
+    """Period, grouping and rule of an emissions report.
+
+    Raises UsageError for an unknown dimension, or a period that is empty or out of range.
+    """
 
     first: date
     end: date
-    """Exclusive."""
+    """Exclusive end."""
     dimensions: tuple[str, ...]
     k_anonymity: int
-    """Fewest machines of a group that may be shown; 1 = the caller sees to that."""
+    """Fewest machines of a group that may be shown; 1 = the caller applies the rule."""
     today: date
     current_tree: bool = False
-    """True: pro forma, everything where it stands now; False: the tree as of then."""
+    """True: everything at its present place, pro forma. False: at its place of then."""
     is_compared: bool = False
-    """The change from or to another year is told, with margins."""
+    """True when the report shows the change from or to another year, with margins."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -64,20 +72,20 @@ class YearQuestion:
 
 
 @dataclass(slots=True)
-class _Known:
-    """What does not depend on the stretch."""
+class _Inputs:
+    """Inputs that all stretches share."""
 
     sources: Sources
-    question: YearQuestion
+    query: YearQuery
     assumptions: Assumptions
     hosts: tuple[Host, ...] = ()
     sites: dict[str, Site] = field(default_factory=dict)
     assets: tuple[Asset, ...] = ()
     headcounts: tuple[Headcount, ...] = ()
     same: dict[HostId, HostId] = field(default_factory=dict)
-    """Machines of one asset, which was installed anew → the one that it is, or else was last; itself included."""
+    """Machine of a reinstalled asset → the asset's last machine, which maps to itself."""
     virtual: frozenset[HostId] = frozenset()
-    """Virtual machines: by what their agents say, or by what the inventory says of them."""
+    """Virtual machines, by their agents' facts or by the inventory."""
     site_calendars: SiteCalendars = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,12 +110,12 @@ class _Known:
         )
         self.site_calendars = SiteCalendars(rolls.calendars, rolls.school_periods)
 
-    def stood(self, host: Host) -> FleetDevice:
-        """By its enrolment."""
+    def device_of(self, host: Host) -> FleetDevice:
+        """Return the device of a host by its enrolment."""
         return device_of_host(host, self.sites, self.sources.reporting.zone)
 
     def host_periods(self, part: Slice) -> Iterator[HostPeriod]:
-        """Machine by machine, as they are stored; those of one asset are one machine."""
+        """Yield the stored rows machine by machine; the machines of one asset become one machine."""
         together: list[HostPeriod] = []
         for row in self.sources.periods.host_periods(part.first, part.end):
             if row.host_id in self.same:
@@ -117,214 +125,232 @@ class _Known:
         yield from sorted(together, key=lambda row: row.host_id)
 
 
-def year_figures(
-    sources: Sources, question: YearQuestion, assumptions: Assumptions
-) -> tuple[PeriodFigures, ...]:
-    """One for each stretch of the question: cut at every 1 January, or at every month when that is asked."""
+def year_figures(sources: Sources, query: YearQuery, assumptions: Assumptions) -> tuple[PeriodFigures, ...]:
+    """Compute the figures of each stretch: the period cut at 1 January, or at each month if asked."""
     with without_garbage_collection():
-        known = _Known(sources, question, assumptions)
-        closed = {told.year: told for told in sources.closings.revisions()}
+        inputs = _Inputs(sources, query, assumptions)
+        closed = {closed_year.year: closed_year for closed_year in sources.closings.revisions()}
         return tuple(
-            _closed_stretch(known, part, told)
-            if (told := closed.get(part.first.year)) is not None and _is_kept_alone(known, part, told)
-            else _kept_stretch(known, part, kept)
-            if (kept := alone(sources, part.first, part.end)) is not None
-            else _stretch(known, part)
-            for part in slices(question.first, question.end, by_month="month" in question.dimensions)
+            _restate_closed_year(inputs, part, closed_year)
+            if (closed_year := closed.get(part.first.year)) is not None
+            and _has_only_statistics(inputs, part, closed_year)
+            else _restate_kept_year(inputs, part, kept)
+            if (kept := find_sole_statistics(sources, part.first, part.end)) is not None
+            else _restate_open_stretch(inputs, part)
+            for part in slices(query.first, query.end, by_month="month" in query.dimensions)
         )
 
 
-def _is_kept_alone(known: _Known, part: Slice, told: ClosedYear) -> bool:
-    """Whether what was kept of a year at its closing is all there is: closed for good, or its first months are gone meanwhile."""
-    return told.state is YearState.CLOSED_DEFINITIVE or is_cut(
-        known.sources.periods, part.first, part.end, known.hosts
+def _has_only_statistics(inputs: _Inputs, part: Slice, closed_year: ClosedYear) -> bool:
+    """Return true when only the statistics of a closed year are left.
+
+    The year is closed definitively, or its first months are deleted.
+    """
+    return closed_year.state is YearState.CLOSED_DEFINITIVE or is_cut(
+        inputs.sources.periods, part.first, part.end, inputs.hosts
     )
 
 
-def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigures:
-    """Out of what was kept: machines' months are gone. Raises UsageError for less than the year."""
-    question = known.question
-    closed = load_closed(known.sources.closings, told)
+def _restate_closed_year(inputs: _Inputs, part: Slice, closed_year: ClosedYear) -> PeriodFigures:
+    """Compute a closed year from its statistics: its machines' months are deleted.
+
+    Raises UsageError for a part of the year.
+    """
+    query = inputs.query
+    closed = load_closed(inputs.sources.closings, closed_year)
     require_publishable(
         closed,
-        k=question.k_anonymity,
-        current_tree=question.current_tree,
-        dimensions=question.dimensions,
+        k=query.k_anonymity,
+        current_tree=query.current_tree,
+        dimensions=query.dimensions,
     )
     if (part.first, part.end) != (closed.kept.first, closed.kept.end):
         raise UsageError(
-            f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
+            f"{closed_year.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
-    return restate_year(closed.kept, question.dimensions, known.assumptions)
+    return restate_year(closed.kept, query.dimensions, inputs.assumptions)
 
 
-def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
-    """Of a year that nobody has closed, out of what the collector kept: machines' months are gone. Raises UsageError."""
-    question, found = known.question, load_kept(known.sources.closings, told)
-    require_told(found, k=question.k_anonymity, current_tree=question.current_tree)
-    return restate_year(found.kept, question.dimensions, found.under(known.assumptions))
+def _restate_kept_year(inputs: _Inputs, part: Slice, kept_year: KeptYear) -> PeriodFigures:
+    """Compute an open year from the statistics that the collector kept: its machines' months are deleted.
+
+    Raises UsageError.
+    """
+    query, found = inputs.query, load_kept(inputs.sources.closings, kept_year)
+    require_answerable(found, k=query.k_anonymity, current_tree=query.current_tree)
+    return restate_year(found.kept, query.dimensions, found.with_stored_calibrations(inputs.assumptions))
 
 
-def year_kept(sources: Sources, question: YearQuestion) -> YearStatistics:
-    """All that is kept of the whole question, which is one year."""
+def reduce_whole_year(sources: Sources, query: YearQuery) -> YearStatistics:
+    """Reduce the whole period of the query, one year, to its statistics."""
     with without_garbage_collection():
-        return _kept(
-            _Known(sources, question, Assumptions()), Slice(question.first, question.end), for_ever=True
+        return _reduce_stretch(
+            _Inputs(sources, query, Assumptions()), Slice(query.first, query.end), for_ever=True
         )
 
 
-def servers_in_rooms(sources: Sources, question: YearQuestion) -> ServersInRooms:
-    """Which servers stand in which rooms over the whole question."""
-    known, part = _Known(sources, question, Assumptions()), Slice(question.first, question.end)
-    return _all_stood(known, part).servers
+def servers_in_rooms(sources: Sources, query: YearQuery) -> ServersInRooms:
+    """Return the servers with their rooms over the whole period."""
+    inputs, part = _Inputs(sources, query, Assumptions()), Slice(query.first, query.end)
+    return _find_places(inputs, part).servers
 
 
 @dataclass(frozen=True, slots=True)
-class _Stood:
-    """Where things stood over a stretch."""
+class _Places:
+    """Places of machines and devices over a stretch."""
 
     devices: list[FleetDevice]
     """Machines and screens in service."""
     machines: dict[HostId, Sequence[FleetDevice]]
-    """Of each machine, virtual ones apart."""
+    """Machine → its successive devices, without virtual machines."""
     virtual: dict[HostId, FleetDevice]
     servers: ServersInRooms
 
 
-def _all_stood(known: _Known, part: Slice) -> _Stood:
-    devices = list(_standings(known, part))
+def _find_places(inputs: _Inputs, part: Slice) -> _Places:
+    devices = list(_fleet_devices(inputs, part))
     virtual = {
-        host.host_id: replace(known.stood(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
-        for host in known.hosts
-        if host.host_id in known.virtual
+        host.host_id: replace(inputs.device_of(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
+        for host in inputs.hosts
+        if host.host_id in inputs.virtual
     }
     places: dict[HostId, list[FleetDevice]] = defaultdict(list)
     for standing in devices:
         if standing.host_id is not None and standing.host_id not in virtual:
             places[standing.host_id].append(standing)
-    elsewhere = _elsewhere(known, places)
-    everywhere = [*devices, *(standing for stood in elsewhere.values() for standing in stood)]
-    servers = ServersInRooms(known.sources, part.first, part.end, everywhere, known.same)
-    return _Stood(devices, places | elsewhere, virtual, servers)
+    elsewhere = _devices_by_enrolment(inputs, places)
+    everywhere = [*devices, *(standing for own_devices in elsewhere.values() for standing in own_devices)]
+    servers = ServersInRooms(inputs.sources, part.first, part.end, everywhere, inputs.same)
+    return _Places(devices, places | elsewhere, virtual, servers)
 
 
-def _kept(known: _Known, part: Slice, *, for_ever: bool) -> YearStatistics:
-    """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
-    stood = _all_stood(known, part)
+def _reduce_stretch(inputs: _Inputs, part: Slice, *, for_ever: bool) -> YearStatistics:
+    """Reduce the machines and the fleet of a stretch to cells of k or more, with the rooms."""
+    places = _find_places(inputs, part)
     kept = reduce_year(
         part.first,
         part.end,
-        stood.devices,
-        _placed(known, part, stood.machines),
-        k=known.question.k_anonymity,
-        virtual=_virtual(known, part, stood.virtual),
-        headcounts=known.headcounts,
+        places.devices,
+        _machines_with_devices(inputs, part, places.machines),
+        k=inputs.query.k_anonymity,
+        virtual=_virtual_machines(inputs, part, places.virtual),
+        headcounts=inputs.headcounts,
         for_ever=for_ever,
-        in_groups=known.question.is_compared,
+        in_groups=inputs.query.is_compared,
     )
-    found = None if for_ever else kept_rooms(known.sources, part.first, part.end)
+    found = None if for_ever else read_kept_rooms(inputs.sources, part.first, part.end)
     if found is None:
-        found = tuple(rooms(known.sources, part.first, part.end, stood.servers, known.question.today))
+        found = tuple(compute_rooms(inputs.sources, part.first, part.end, places.servers, inputs.query.today))
     return replace(kept, rooms=tuple(found))
 
 
-def _elsewhere(
-    known: _Known, places: Mapping[HostId, Sequence[FleetDevice]]
+def _devices_by_enrolment(
+    inputs: _Inputs, places: Mapping[HostId, Sequence[FleetDevice]]
 ) -> dict[HostId, Sequence[FleetDevice]]:
-    """Machines that did not stand anywhere in the period, by their enrolment: what was measured of one counts all the same."""
+    """Return devices, by enrolment, of machines without a place in the period: their measurements still
+    count.
+    """
     return {
-        host.host_id: (known.stood(host),)
-        for host in known.hosts
-        if host.host_id not in places and host.host_id not in known.virtual
+        host.host_id: (inputs.device_of(host),)
+        for host in inputs.hosts
+        if host.host_id not in places and host.host_id not in inputs.virtual
     }
 
 
-def _stretch(known: _Known, part: Slice) -> PeriodFigures:
-    """An open stretch, as it would be closed: its cells are merged before anything is estimated."""
-    return restate_year(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
+def _restate_open_stretch(inputs: _Inputs, part: Slice) -> PeriodFigures:
+    """Compute an open stretch as a closing would: cells are merged before the estimate."""
+    return restate_year(
+        _reduce_stretch(inputs, part, for_ever=False), inputs.query.dimensions, inputs.assumptions
+    )
 
 
-def _standings(known: _Known, part: Slice) -> Iterable[FleetDevice]:
+def _fleet_devices(inputs: _Inputs, part: Slice) -> Iterable[FleetDevice]:
     def kind(site: str, population: Population | None, day: date) -> DayType:
-        found = known.sites.get(site)
-        if found is None:  # its days are not known: docs/methodology.md §5
+        found = inputs.sites.get(site)
+        if found is None:  # unknown calendar: docs/methodology.md §5
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
-        return known.site_calendars.days(found, population or Population.SERVER).kind(day)
+        return inputs.site_calendars.days(found, population or Population.SERVER).kind(day)
 
-    zones, reporting = {name: site.time_zone for name, site in known.sites.items()}, known.sources.reporting
+    zones, reporting = {name: site.time_zone for name, site in inputs.sites.items()}, inputs.sources.reporting
     census = Census(
         DayTypes(part.first, part.end, zones, kind, default_time_zone=reporting.time_zone),
-        known.sites.values(),
+        inputs.sites.values(),
         default_zone=reporting.zone,
-        today=known.question.today,
-        current_tree=known.question.current_tree,
+        today=inputs.query.today,
+        current_tree=inputs.query.current_tree,
     )
-    return census.devices(known.assets, known.hosts)
+    return census.devices(inputs.assets, inputs.hosts)
 
 
-def _placed(
-    known: _Known, part: Slice, places: Mapping[HostId, Sequence[FleetDevice]]
+def _machines_with_devices(
+    inputs: _Inputs, part: Slice, places: Mapping[HostId, Sequence[FleetDevice]]
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
-    """Each machine where it stood; one that moved, which it does on the 1st of a month, month by month."""
+    """Yield each machine with its device; a machine that moved is split by month.
+
+    Machines move on the 1st of a month.
+    """
     moved: set[HostId] = set()
-    for one in group_by_machine(known.host_periods(part)):
-        stood = places.get(one.host_id, ())
-        if len(stood) == 1:
-            yield one, stood[0]
-        elif stood:
+    for one in group_by_machine(inputs.host_periods(part)):
+        own_devices = places.get(one.host_id, ())
+        if len(own_devices) == 1:
+            yield one, own_devices[0]
+        elif own_devices:
             moved.add(one.host_id)
     if moved:
         months = [
             row
             for month in slices(part.first, part.end, by_month=True)
-            for row in known.host_periods(month)
+            for row in inputs.host_periods(month)
             if row.host_id in moved
         ]
         months.sort(key=lambda row: row.host_id)
         for host_id, rows in groupby(months, lambda row: row.host_id):
             by_place = defaultdict(list)
             for row in rows:
-                by_place[_stood(places[host_id], row.period_from)].append(row)
+                by_place[_device_index(places[host_id], row.period_from)].append(row)
             for number, own in by_place.items():
                 for one in group_by_machine(own):
                     yield one, places[host_id][number]
 
 
-def _stood(stood: Sequence[FleetDevice], day: date) -> int:
-    """Which of a machine's standings holds a day; before the first, the first."""
-    return max((number for number, one in enumerate(stood) if one.from_day <= day), default=0)
+def _device_index(own_devices: Sequence[FleetDevice], day: date) -> int:
+    """Return the index of the machine's device on a day; 0 before the first one."""
+    return max((number for number, one in enumerate(own_devices) if one.from_day <= day), default=0)
 
 
-def _virtual(
-    known: _Known, part: Slice, virtual: Mapping[HostId, FleetDevice]
+def _virtual_machines(
+    inputs: _Inputs, part: Slice, virtual: Mapping[HostId, FleetDevice]
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
     if virtual:
-        rows = (row for row in known.host_periods(part) if row.host_id in virtual)
+        rows = (row for row in inputs.host_periods(part) if row.host_id in virtual)
         for one in group_by_machine(rows):
             yield one, virtual[one.host_id]
 
 
-def is_whole_year(question: YearQuestion) -> bool:
-    """Exactly one calendar year."""
-    first, end = question.first, question.end
+def is_whole_year(query: YearQuery) -> bool:
+    """Return true for exactly one calendar year."""
+    first, end = query.first, query.end
     return (first.month, first.day) == (1, 1) and end == first.replace(year=first.year + 1)
 
 
-def before(question: YearQuestion) -> YearQuestion | None:
-    """The same stretch of the year before; None where that lies nowhere, or is 29 February alone."""
-    if question.first.year - 1 < PERIODS.first:
+def query_of_year_before(query: YearQuery) -> YearQuery | None:
+    """Return the same stretch of the year before; None when out of range, or 29 February alone."""
+    if query.first.year - 1 < PERIODS.first:
         return None
-    first, end = _year_before(question.first), _year_before(question.end)
-    return replace(question, first=first, end=end) if first < end else None
+    first, end = _day_a_year_before(query.first), _day_a_year_before(query.end)
+    return replace(query, first=first, end=end) if first < end else None
 
 
-def _year_before(day: date) -> date:
-    """Of 29 February 1 March: the moment after 28 February, whether a stretch begins or ends there."""
+def _day_a_year_before(day: date) -> date:
+    """Return the same day a year before; 1 March for 29 February, as start and as exclusive end."""
     return date(day.year - 1, 3, 1) if (day.month, day.day) == (2, 29) else day.replace(year=day.year - 1)
 
 
-def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptions:
-    """As they are now. Raises ConfigurationError when a shipped table cannot be read, StoreDamaged."""
+def read_assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptions:
+    """Read the current assumptions.
+
+    Raises StoreDamaged, and ConfigurationError when a shipped table cannot be read.
+    """
     calibrated: dict[HardwareModel, CalibratedWall] = {}
     for stored in sources.reader.calibrations():
         kept = stored.kept
@@ -340,20 +366,20 @@ def assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assumptio
     )
 
 
-def chooser(sources: Sources) -> ChooseFactor:
-    """(zone, year) → factor; raises UnknownZone."""
+def factor_chooser(sources: Sources) -> ChooseFactor:
+    """Return a function (zone, year) → factor, which raises UnknownZone."""
     book = book_of(sources.factors.versions())
 
     def choose(zone: str, year: int) -> ChosenFactor:
         try:
             return book.choose(zone, year)
         except UnknownZone as error:
-            raise UnknownZone(f"{error}; {_whose(sources, zone)}") from error
+            raise UnknownZone(f"{error}; {_describe_zone_use(sources, zone)}") from error
 
     return choose
 
 
-def _whose(sources: Sources, zone: str) -> str:
+def _describe_zone_use(sources: Sources, zone: str) -> str:
     sites = sorted(site.site for site in sources.reader.sites() if site.zone == zone)
     if sites:
         named = ", ".join(f"'{site}'" for site in sites)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The indicative ledger as a Document of its own: in no total with the official one, and labelled so in every row."""
+"""Builds the indicative ledger as a Document of its own.
+
+No total adds it to the official ledger, and every row is labelled as indicative.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from veilleuse.collector.documents.document import Chart, Document, Head, Row, Text, Value
-from veilleuse.collector.grid.ledger import HourlyQuestion, indicative
+from veilleuse.collector.grid.ledger import HourlyQuery, indicative
 from veilleuse.collector.model.figures import AUTRES, GroupKey
 from veilleuse.collector.model.grid import (
     LABEL,
@@ -105,7 +108,7 @@ _FEW_ROWS: Final = 20
 
 
 def document(found: Hourly, head: Head, *, series: str, data: str) -> Document:
-    """The report of a ledger; `head` says what was asked."""
+    """Build the report of a ledger; `head` describes the query."""
     kind = found.states[0].kind if found.states else None
     common = {"intensity_series": series, "intensity_kind": kind and kind.value, "data": data}
     lines = [line for line in found.ledger.lines if not line.key.memo]
@@ -238,10 +241,10 @@ def _withheld(key: GroupKey) -> Row:
 
 
 def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
-    """One bar a row, where a name tells them apart and they can still be read."""
+    """Return one bar per row, where names distinguish the rows and the bars are readable."""
     for name in ("entity", "site", "device_class", "population"):
-        told = [row.get(name) for row in rows]
-        if 1 < len(rows) <= _FEW_ROWS and None not in told and len(set(map(str, told))) == len(rows):
+        names = [row.get(name) for row in rows]
+        if 1 < len(rows) <= _FEW_ROWS and None not in names and len(set(map(str, names))) == len(rows):
             title = {
                 "fr": "Émissions indicatives (hors bilan), kgCO2e",
                 "en": "Indicative emissions (hors bilan), kgCO2e",
@@ -251,20 +254,20 @@ def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
 
 
 class MachineReader(Reader, HourReader, Protocol):
-    """What the report reads of machines."""
+    """Reader of the machines' data that the report needs."""
 
 
-def indicative_report_of(reader: MachineReader, question: HourlyQuestion) -> tuple[Hourly, Document]:
-    """The ledger of the question, and its document. Raises UsageError."""
-    found = indicative(reader, question)
+def indicative_report_of(reader: MachineReader, query: HourlyQuery) -> tuple[Hourly, Document]:
+    """Compute the ledger of the query, and its document. Raises UsageError."""
+    found = indicative(reader, query)
     data = "simulated" if reader.data_kind().simulated else "real"
     head: Head = {
-        "from": question.first.isoformat(),
-        "to": question.end.isoformat(),
-        "group_by": list(question.dimensions),
-        "k_anonymity": question.k_anonymity,
+        "from": query.first.isoformat(),
+        "to": query.end.isoformat(),
+        "group_by": list(query.dimensions),
+        "k_anonymity": query.k_anonymity,
         "data": data,
         "periods_not_derived": reader.dirty_count(),
-        "generated_unix_milliseconds": question.now_unix_milliseconds,
+        "generated_unix_milliseconds": query.now_unix_milliseconds,
     }
-    return found, document(found, head, series=question.series, data=data)
+    return found, document(found, head, series=query.series, data=data)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Indicators of any period, as every outlet gives them: what is stored → groups → figures that may be shown."""
+"""Computes the indicators of any period: stored data → groups → figures that may be disclosed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.machines import Stretch, machines_of
-from veilleuse.collector.reports.savings import comparisons, in_force, moved
+from veilleuse.collector.reports.savings import actions_in_force, add_months, compare_actions
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
 
 DIMENSIONS: Final = ("entity", "site", "device_class")
-"""Of those of a report, what these figures are divided by; population always divides, months and years never."""
+"""Dimensions that divide these figures; population always divides, months and years never."""
 OF_MACHINES: Final = made_of(IndicatorInput.MACHINES)
 OF_DEVICES: Final = made_of(IndicatorInput.DEVICES)
 OF_FLEET: Final = made_of(IndicatorInput.FLEET)
@@ -44,14 +44,14 @@ OF_ACTIONS: Final = made_of(IndicatorInput.ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class SobrietyQuestion:
-    """What is asked. Raises UsageError on an empty period."""
+class SobrietyQuery:
+    """Period and grouping of an indicators report. Raises UsageError for an empty period."""
 
     first: date
     end: date
-    """Exclusive."""
+    """Exclusive end."""
     dimensions: tuple[str, ...]
-    """Those of DIMENSIONS count."""
+    """Dimensions of the report; only those of DIMENSIONS divide."""
     k_anonymity: int
     today: date
 
@@ -61,20 +61,20 @@ class SobrietyQuestion:
 
     @property
     def stretch(self) -> Stretch:
-        """The whole months inside that have ended, and the last day that has begun."""
-        first = self.first if self.first.day == 1 else moved(self.first.replace(day=1), 1)
+        """Return the whole ended months inside the period, and its last day that has begun."""
+        first = self.first if self.first.day == 1 else add_months(self.first.replace(day=1), 1)
         end = min(self.end, self.today).replace(day=1)
         last = max(self.first, min(self.end - timedelta(days=1), self.today))
         return Stretch((first, max(first, end)), min(self.end, self.today), last)
 
     @property
     def scope(self) -> Scope:
-        """Of the whole."""
+        """Return the scope of the whole fleet."""
         return Scope(self.first, self.end)
 
 
 class GroupFigure(NamedTuple):
-    """One figure of one group."""
+    """Figure of one group."""
 
     meta: IndicatorMeta
     scope: Scope
@@ -83,58 +83,59 @@ class GroupFigure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IndicatorFigures:
-    """All of a question, as it may be shown."""
+    """All figures of a query, after the disclosure rule."""
 
-    found: tuple[GroupFigure, ...]
+    figures: tuple[GroupFigure, ...]
     withheld: tuple[Scope, ...]
     """Populations too small to be shown."""
     machines: tuple[IndicatorMachine, ...]
-    """For operations alone: nothing of the rule was applied to them."""
+    """Machines for operations only: the disclosure rule was not applied to them."""
 
 
-def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: Targets) -> IndicatorFigures:
-    """Every figure of every group."""
-    base, k = sources.base, question.k_anonymity
-    hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), question.stretch
+def compute_indicators(sources: SobrietySources, query: SobrietyQuery, targets: Targets) -> IndicatorFigures:
+    """Compute every figure of every group."""
+    base, k = sources.base, query.k_anonymity
+    hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), query.stretch
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
     groups: list[tuple[Sequence[str], SobrietyGroup]] = []
     withheld: list[Scope] = []
     for identifiers, cells in (
-        (OF_MACHINES, _by_scope(question, machines, ())),
-        (OF_DEVICES, _by_scope(question, (), devices)),
+        (OF_MACHINES, _by_scope(query, machines, ())),
+        (OF_DEVICES, _by_scope(query, (), devices)),
     ):
-        kept, hidden = fit_to_show(cells, k)
+        kept, hidden = merge_small_groups(cells, k)
         groups += [(identifiers, group) for group in kept]
         withheld += [scope for scope in hidden if scope not in withheld]
-    by_entity = "entity" in question.dimensions
-    bought = fleet_groups(base.inventory, sources.follows, question.scope, by_entity=by_entity)
+    by_entity = "entity" in query.dimensions
+    bought = fleet_groups(base.inventory, sources.follows, query.scope, by_entity=by_entity)
     groups += [(OF_FLEET, group) for group in bought]
-    used = user_groups(
-        base.inventory, devices, machines, question.scope, question.dimensions, stretch.last_day
-    )
+    used = user_groups(base.inventory, devices, machines, query.scope, query.dimensions, stretch.last_day)
     groups += [(OF_USERS, group) for group in used]
-    groups += [(OF_ACTIONS, group) for group in action_groups(sources, question, hosts)]
+    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query, hosts)]
     cut = cut_populations(base.periods, stretch.months, hosts)
-    return IndicatorFigures(_may_be_shown(groups, targets, k, cut), tuple(withheld), machines)
+    return IndicatorFigures(_disclose_figures(groups, targets, k, cut), tuple(withheld), machines)
 
 
 def figures_of_machines(
-    machines: Iterable[IndicatorMachine], question: SobrietyQuestion, targets: Targets
+    machines: Iterable[IndicatorMachine], query: SobrietyQuery, targets: Targets
 ) -> tuple[GroupFigure, ...]:
-    """Indicators made of machines, of these alone, as they may be shown."""
-    k = question.k_anonymity
-    kept, _ = fit_to_show(_by_scope(question, machines, ()), k)
-    return _may_be_shown([(OF_MACHINES, group) for group in kept], targets, k)
+    """Compute the indicators made of these machines only, after the disclosure rule."""
+    k = query.k_anonymity
+    kept, _ = merge_small_groups(_by_scope(query, machines, ()), k)
+    return _disclose_figures([(OF_MACHINES, group) for group in kept], targets, k)
 
 
-def _may_be_shown(
+def _disclose_figures(
     groups: Iterable[tuple[Sequence[str], SobrietyGroup]],
     targets: Targets,
     k: int,
     cut: Collection[Population] = (),
 ) -> tuple[GroupFigure, ...]:
-    """In the order of the indicators; `cut`: populations of which months are gone."""
+    """Return the disclosed figures in the order of the indicators.
+
+    `cut` holds the populations with deleted months.
+    """
     found = (
         one._replace(figure=Figure(None, one.figure.n))
         if TABLE[one.meta.indicator].is_of_months and one.scope.population in cut
@@ -145,14 +146,14 @@ def _may_be_shown(
     order = {identifier: place for place, identifier in enumerate(TABLE)}
     return tuple(
         sorted(
-            (one._replace(figure=disclosed(one.figure, one.scope, k)) for one in found),
+            (one._replace(figure=disclose_figure(one.figure, one.scope, k)) for one in found),
             key=lambda one: order[one.meta.indicator],
         )
     )
 
 
 def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Targets) -> Iterator[GroupFigure]:
-    """Of one group, before the rule of disclosure."""
+    """Yield the figures of one group, before the disclosure rule."""
     for identifier in identifiers:
         indicator = load_sobriety(identifier)
         for figure in indicator.figures(group, targets):
@@ -160,20 +161,22 @@ def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Target
 
 
 def action_groups(
-    sources: SobrietySources, question: SobrietyQuestion, hosts: Sequence[Host]
+    sources: SobrietySources, query: SobrietyQuery, hosts: Sequence[Host]
 ) -> Iterator[SobrietyGroup]:
-    """One per action in force that has whole months after it."""
-    actions = in_force(sources.follows.actions())
-    end = question.stretch.months[1]
-    for _, windows, comparison in comparisons(sources.base.periods, hosts, actions, end):
+    """Yield one group per action in force that has whole months after it."""
+    actions = actions_in_force(sources.follows.actions())
+    end = query.stretch.months[1]
+    for _, windows, comparison in compare_actions(sources.base.periods, hosts, actions, end):
         yield SobrietyGroup(Scope(windows.after, windows.end), comparison=comparison)
 
 
-# --- the rule of disclosure
+# --- disclosure rule
 
 
-def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[SobrietyGroup], list[Scope]]:
-    """(groups as they may be shown, populations withheld whole): as account.anonymity does with sums."""
+def merge_small_groups(
+    groups: Mapping[Scope, SobrietyGroup], k: int
+) -> tuple[list[SobrietyGroup], list[Scope]]:
+    """Return (groups that may be shown, populations withheld whole), by the rule of `disclosure`."""
     shown: list[SobrietyGroup] = []
     withheld: list[Scope] = []
     families: defaultdict[Scope, dict[Scope, SobrietyGroup]] = defaultdict(dict)
@@ -190,14 +193,14 @@ def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[Sob
             continue
         shown += [members[cell.key] for cell in level.kept]
         if level.merged_keys:
-            shown.append(_merged([members[scope] for scope in level.merged_keys]))
+            shown.append(_merge_groups([members[scope] for scope in level.merged_keys]))
     return sorted(shown, key=_order), withheld
 
 
-def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
-    """Without what fewer than k machines or assets of people stand behind: docs/guarantees.md P4, P5.
+def disclose_figure(figure: Figure, scope: Scope, k: int) -> Figure:
+    """Remove values with fewer than k machines or assets of people: docs/guarantees.md P4, P5.
 
-    Details that are parts of one sum fall together: what is left would tell the one that was taken out.
+    Details that are parts of one sum are removed together: the rest would reveal a removed one.
     """
     if k == 1 or scope.population in EXEMPT:
         return figure
@@ -218,7 +221,7 @@ def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
 
 
 def _may_show(behind: Contributions, k: int) -> bool:
-    """Nobody is behind it, or enough are."""
+    """Return true when nobody contributes, or enough do."""
     mine = {HostId(key): value for key, value in behind.items()}
     return not any(mine.values()) or is_safe(mine, k)
 
@@ -231,8 +234,8 @@ def _cell(scope: Scope, group: SobrietyGroup) -> DisclosureCell[Scope]:
     return DisclosureCell(scope, members, (energies,))
 
 
-def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
-    """`autres` in every dimension that was asked for, blank in the others."""
+def _merge_groups(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
+    """Merge groups: `autres` in every requested dimension, blank in the others."""
     scope = groups[0].scope
     named = replace(
         scope,
@@ -249,25 +252,25 @@ def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
 
 
 def _by_scope(
-    question: SobrietyQuestion, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
+    query: SobrietyQuery, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
 ) -> dict[Scope, SobrietyGroup]:
     found: defaultdict[Scope, tuple[list[IndicatorMachine], list[IndicatorDevice]]] = defaultdict(
         lambda: ([], [])
     )
     for machine in machines:
-        scope = _scope_of(question, machine, machine.device_class.value, memo=machine.is_virtual)
+        scope = _scope_of(query, machine, machine.device_class.value, memo=machine.is_virtual)
         found[scope][0].append(machine)
     for device in devices:
-        found[_scope_of(question, device, device.device_class, memo=False)][1].append(device)
+        found[_scope_of(query, device, device.device_class, memo=False)][1].append(device)
     return {scope: SobrietyGroup(scope, tuple(ms), tuple(ds)) for scope, (ms, ds) in found.items()}
 
 
 def _scope_of(
-    question: SobrietyQuestion, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
+    query: SobrietyQuery, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
 ) -> Scope:
-    asked = question.dimensions
+    asked = query.dimensions
     return replace(
-        question.scope,
+        query.scope,
         entity=one.entity if "entity" in asked else None,
         site=one.site if "site" in asked else None,
         population=one.population,
@@ -284,7 +287,10 @@ def _order(group: SobrietyGroup) -> tuple[str, str, str, str, bool, bool]:
 
 
 def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: str) -> list[Row]:
-    """Every built-in indicator of every group it applies to, with the group's coverage; `data`: real or simulated."""
+    """Compute every built-in indicator of every group it applies to, with the group's coverage.
+
+    `data`: real or simulated.
+    """
     thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
     coverage, chosen = load(COVERAGE), tuple(groups)
     rows: list[Row] = []

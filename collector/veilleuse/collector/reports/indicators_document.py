@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The indicators report: one row per indicator and group."""
+"""Builds the indicators report: one row per indicator and group."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def row(
     incomplete: bool,
     data: str,
 ) -> Row:
-    """One line: figure, what it is, what it is of, and its coverage; a value that does not exist is left out."""
+    """Build one row: figure, indicator, group and coverage; missing values are left out."""
     values: dict[str, Value | None] = {
         "indicator": meta.indicator,
         "name": meta.name,
@@ -93,9 +93,10 @@ def row(
 def document(
     rows: Iterable[Row], withheld: Iterable[Row], head: dict[str, Value | list[str] | None]
 ) -> Document:
-    """The report of its rows; `withheld`: populations too small to be shown.
+    """Build the report of its rows; `withheld` holds the populations too small to be shown.
 
-    The head's `method_version` stands in each row too: a table without a head says all the same how its kWh were derived.
+    Each row repeats the head's `method_version`: a table without a head must still tell how its kWh were
+    derived.
     """
     method: dict[str, Value] = {name: str(head[name]) for name in ("method_version",) if name in head}
     return Document(

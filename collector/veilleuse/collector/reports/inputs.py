@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Readers of a data directory, as reports use them beside a running collector."""
+"""Gathers the readers of a data directory that reports use beside a running collector."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from veilleuse.collector.ports import (
 )
 from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
-from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.reports.savings import add_months
 from veilleuse.collector.settings import Indicators, ReportingSettings
 from veilleuse.wire.vocabulary import Population
 
 
 @dataclass(frozen=True)
 class Sources:
-    """All read-only; used by one thread, for one report."""
+    """Read-only readers of one report. Not thread-safe."""
 
     reader: DataReader
     periods: PeriodReader
@@ -40,23 +40,23 @@ class Sources:
     metering: MeteringReader
     closings: ClosedYearReader
     reporting: ReportingSettings = field(default_factory=ReportingSettings)
-    """Its zones are those of devices whose site nobody declared."""
+    """Settings whose zones apply to devices without a declared site."""
 
     @cached_property
     def hosts(self) -> tuple[Host, ...]:
-        """Read once a report."""
+        """Return the hosts, read once a report."""
         return self.reader.hosts()
 
     @cached_property
     def assets(self) -> tuple[Asset, ...]:
-        """Likewise."""
+        """Return the assets, read once a report."""
         return self.inventory.assets()
 
 
 def sources_of(
     store: ReadStore, reporting: ReportingSettings, with_reader: DataReader | None = None
 ) -> Sources:
-    """Gather the readers of a report; `with_reader` takes the place of `store.data`. Raises what opening a reader raises."""
+    """Gather the readers of a report; `with_reader` replaces `store.data`. Raises the errors of opening."""
     reader = store.data if with_reader is None else with_reader
     return Sources(
         reader,
@@ -71,7 +71,7 @@ def sources_of(
 
 @dataclass(frozen=True, slots=True)
 class SobrietySources:
-    """All read-only; used by one thread."""
+    """Read-only readers of an indicators report. Not thread-safe."""
 
     base: Sources
     loads: LoadReader
@@ -79,12 +79,12 @@ class SobrietySources:
 
 
 def sobriety_sources_of(store: ReadStore, reporting: ReportingSettings) -> SobrietySources:
-    """Gather the readers of an indicators report. Raises as sources_of."""
+    """Gather the readers of an indicators report. Raises the errors of `sources_of`."""
     return SobrietySources(sources_of(store, reporting), store.loads, store.follows)
 
 
 def targets_of(settings: Indicators) -> Targets:
-    """The settings as the indicators take them."""
+    """Convert the settings to the indicators' targets."""
     return Targets(
         settings.display_off_minutes,
         settings.sleep_minutes,
@@ -105,36 +105,42 @@ def targets_of(settings: Indicators) -> Targets:
 def cut_populations(
     periods: PeriodReader, months: tuple[date, date], hosts: Iterable[Host]
 ) -> frozenset[Population]:
-    """Populations of which nothing is kept of the period's first months, though such machines were enrolled: what is summed over the
-    period would be of the months that are left. `months`: the 1st of two months, end exclusive.
+    """Return populations without stored rows of the period's first months, although such machines were
+    enrolled.
+
+    A sum over the period would cover only the remaining months. `months` are the 1st of two months, end
+    exclusive.
     """
     known = {host.host_id: host for host in hosts}
     at, end = months
-    last = moved(end, -1)
+    last = add_months(end, -1)
     waiting = {host.population for host in known.values() if is_enrolled(host, last) and at < end}
     found: set[Population] = set()
     while waiting and at < end:
         first_enrolled: dict[Population, date] = {}
-        for row in periods.host_months(at, moved(at, 1)):
+        for row in periods.host_months(at, add_months(at, 1)):
             host = known.get(row.host_id)
             if host is not None and host.population in waiting:
                 before = first_enrolled.get(host.population, host.enrolled_on)
                 first_enrolled[host.population] = min(before, host.enrolled_on)
                 if at == months[0] and first_enrolled.keys() == waiting:
-                    break  # nothing of the period is older
-        cut = {one for one, day in first_enrolled.items() if at > months[0] and day <= moved(at, -1)}
+                    break  # no month of the period is earlier
+        cut = {one for one, day in first_enrolled.items() if at > months[0] and day <= add_months(at, -1)}
         found |= cut
         waiting -= first_enrolled.keys()
-        at = moved(at, 1)
+        at = add_months(at, 1)
     return frozenset(found | waiting)
 
 
 def is_enrolled(host: Host, until: date) -> bool:
-    """Of the fleet, and enrolled before that day."""
+    """Return true when a host is in the fleet and was enrolled before that day."""
     return host.status in (HostStatus.ACTIVE, HostStatus.SUSPENDED) and host.enrolled_on < until
 
 
 def is_cut(periods: PeriodReader, first: date, end: date, hosts: Iterable[Host]) -> bool:
-    """Of a whole calendar year: whether its first months are gone of any population of which later ones are kept, or all of them."""
+    """Return true when a whole calendar year lacks first months of any population.
+
+    Later months of the population are still stored, or none is.
+    """
     whole = (first.month, first.day) == (1, 1) == (end.month, end.day) and first < end
     return whole and bool(cut_populations(periods, (first, end), hosts))

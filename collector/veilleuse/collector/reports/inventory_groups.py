@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The inventory → what I9 to I12 are made of."""
+"""Groups the inventory's devices, purchases, retirements and users for the indicators I9 to I12."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEPARATOR: Final = " > "
 
 
 def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...]:
-    """Those in service on a day, where they stood then. Virtual machines are no devices."""
+    """Return the devices in service on a day, at their place of that day, without virtual machines."""
     found = []
     for asset in assets:
         since, until = asset.in_service_on, asset.out_of_service_on
@@ -54,20 +54,22 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...
 def fleet_groups(
     inventory: InventoryReader, follows: ActionReader, scope: Scope, *, by_entity: bool
 ) -> Iterator[SobrietyGroup]:
-    """Purchases and retirements of the civil year that the scope is; none where it is none. What left below an entity whose retired stock
-    is known left its stock."""
+    """Yield purchases and retirements of the scope's civil year; nothing when the scope is no civil year.
+
+    A retirement below an entity with a declared retired stock leaves this entity's stock.
+    """
     year = year_of(scope)
     if year is None:
         return
     purchases = inventory.purchases(year)
-    retirements = _aged(inventory, scope)
+    retirements = _retirements_with_age(inventory, scope)
     stocks = _stocks(follows, year)
-    at = {one.entity: _nearest(stocks, one.entity) or one.entity for one in retirements}
+    at = {one.entity: _nearest_declaring(stocks, one.entity) or one.entity for one in retirements}
     entities = {one.entity for one in purchases} | set(at.values()) | stocks.keys()
     for entity in sorted(entities) if by_entity else (None,):
         bought = tuple(one for one in purchases if entity in (None, one.entity))
         left = tuple(one for one in retirements if entity in (None, at[one.entity]))
-        stock = _whole(stocks, left) if entity is None else stocks.get(entity) if entity else None
+        stock = _total_stock(stocks, left) if entity is None else stocks.get(entity) if entity else None
         yield SobrietyGroup(
             replace(scope, entity=entity or None),
             purchases=bought,
@@ -77,14 +79,14 @@ def fleet_groups(
 
 
 def year_of(scope: Scope) -> int | None:
-    """The civil year that a period is."""
+    """Return the civil year of a period; None when the period is no civil year."""
     first, end = scope.period_from, scope.period_to
     whole = first == date(first.year, 1, 1) and end == date(first.year + 1, 1, 1)
     return first.year if whole else None
 
 
 def _stocks(follows: ActionReader, year: int) -> Mapping[str, int]:
-    """Entity → retired stock on 1 January; blank: of all."""
+    """Return entity → retired stock on 1 January; the blank entity is the whole fleet."""
     return {
         line.cells.get("entity", ""): int(line.cells["units"])
         for line in follows.lines(ActionTable.RETIRED_STOCK)
@@ -92,16 +94,19 @@ def _stocks(follows: ActionReader, year: int) -> Mapping[str, int]:
     }
 
 
-def _whole(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int | None:
-    """The line of all; else the sum of the entities', if it is of all from which anything left."""
+def _total_stock(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int | None:
+    """Return the whole fleet's stock: its own line, else the sum of the entities' lines.
+
+    None when some retirement left an entity without a line.
+    """
     if "" in stocks:
         return stocks[""]
-    told = bool(stocks) and all(_nearest(stocks, one.entity) for one in left)
-    return sum(stocks.values()) if told else None
+    is_complete = bool(stocks) and all(_nearest_declaring(stocks, one.entity) for one in left)
+    return sum(stocks.values()) if is_complete else None
 
 
-def _aged(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
-    """With the age that the asset's day of service tells, where the row says none."""
+def _retirements_with_age(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
+    """Return retirements; a missing age is computed from the asset's day of service."""
     since = {asset.asset_id: asset.in_service_on for asset in inventory.assets()}
     found = []
     for one in inventory.retirements(scope.period_from, scope.period_to):
@@ -120,17 +125,20 @@ def user_groups(
     dimensions: Collection[str],
     last_day: date,
 ) -> Iterator[SobrietyGroup]:
-    """One per entity with a headcount, or all of them together; what stands at no such entity is in none."""
+    """Yield one group per entity with a headcount, or one for all of them together.
+
+    Devices and machines outside these entities are in no group.
+    """
     users = _users(inventory.headcounts(), last_day)
     if not users:
         return
     at: defaultdict[str, tuple[list[IndicatorDevice], list[IndicatorMachine]]] = defaultdict(lambda: ([], []))
     for device in devices:
         if device.population in (None, Population.WORKSTATION):
-            at[_nearest(users, device.entity)][0].append(device)
+            at[_nearest_declaring(users, device.entity)][0].append(device)
     for machine in machines:
         if machine.population is Population.WORKSTATION and not machine.is_virtual:
-            at[_nearest(users, machine.entity)][1].append(machine)
+            at[_nearest_declaring(users, machine.entity)][1].append(machine)
     if "entity" in dimensions:
         for entity, number in sorted(users.items()):
             mine = at[entity]
@@ -146,7 +154,7 @@ def user_groups(
 
 
 def _users(headcounts: Iterable[Headcount], day: date) -> dict[str, int]:
-    """Entity → its users on a day. An entity's own, without those of the entities below it that declare some."""
+    """Return entity → its users on a day, without those of entities below with a headcount of their own."""
     newest: dict[str, Headcount] = {}
     for one in headcounts:
         if one.from_day <= day and (one.entity not in newest or newest[one.entity].from_day <= one.from_day):
@@ -154,8 +162,8 @@ def _users(headcounts: Iterable[Headcount], day: date) -> dict[str, int]:
     return {entity: one.users for entity, one in newest.items()}
 
 
-def _nearest(declared: Mapping[str, int], entity: str) -> str:
-    """The entity itself, or the nearest above it, that declares a number; blank: none."""
+def _nearest_declaring(declared: Mapping[str, int], entity: str) -> str:
+    """Return the entity itself, or the nearest one above it, with a declared number; blank if none."""
     parts = entity.split(SEPARATOR)
     for depth in range(len(parts), 0, -1):
         path = SEPARATOR.join(parts[:depth])

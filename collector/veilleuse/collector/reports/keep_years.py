@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Keeps the statistics of years that nobody has closed, before anything that they are made of goes. docs/closing.md.
+"""Keeps the statistics of open years before retention deletes the data behind them. docs/closing.md.
 
-The running collector looks each day what is due, and has it computed in a process of its own (`python -m veilleuse.collector.closed_years`).
+The running collector checks each day which years are due. A process of its own computes them
+(`python -m veilleuse.collector.closed_years`).
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ from veilleuse.collector.months.retention import month_limit, months_before
 from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
 from veilleuse.collector.reports.inputs import Sources, sources_of
-from veilleuse.collector.reports.kept_years import kept_file
-from veilleuse.collector.reports.year_basis import are_gone, of_kept, of_machines
+from veilleuse.collector.reports.kept_years import build_kept_file
+from veilleuse.collector.reports.year_basis import basis_of_kept, basis_of_machines, has_deleted_months
 from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
 Perform: TypeAlias = Callable[[str, Mapping[str, Any]], Any]
-"""(operation, its arguments) → its result: of the running collector."""
+"""(operation, its arguments) → result of the running collector."""
 
 
-class Due(NamedTuple):
-    """A year to be kept, and what may go of it then."""
+class DueYear(NamedTuple):
+    """A year to keep, and the data that may then be deleted."""
 
     year: int
     readings_may_go: bool
     months_may_go: bool
 
 
-def due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Iterator[Due]:
-    """Years that are over, not closed, and never kept; or kept before the last day on which all they are made of is there."""
+def years_due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Iterator[DueYear]:
+    """Yield the ended years that are not closed and need to be kept.
+
+    Such a year was never kept, or more of its data is about to be deleted since it was kept.
+    """
     closed = {one.year for one in reader.revisions()}
     known = {one.year: one for one in reader.kept_years()}
     readings = months_before(today, kept.server_records_months)
@@ -46,13 +50,14 @@ def due(reader: ClosedYearReader, kept: RetentionSettings, today: date) -> Itera
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
         if year in closed or not_over(year, today) or not _has_anything(reader, first, end):
             continue
-        told = known.get(year, KeptYear(year, today, False, False, None))
-        wanted = Due(
+        kept_year = known.get(year, KeptYear(year, today, False, False, None))
+        wanted = DueYear(
             year,
-            told.readings_may_go or reader.has_readings(date(year - 1, 12, 31), min(readings, end)),
-            told.months_may_go or any(_month_goes(reader, kept, one, first, today) for one in Population),
+            kept_year.readings_may_go or reader.has_readings(date(year - 1, 12, 31), min(readings, end)),
+            kept_year.months_may_go
+            or any(_deletes_month(reader, kept, one, first, today) for one in Population),
         )
-        if year not in known or wanted != (year, told.readings_may_go, told.months_may_go):
+        if year not in known or wanted != (year, kept_year.readings_may_go, kept_year.months_may_go):
             yield wanted
 
 
@@ -60,19 +65,22 @@ def _has_anything(reader: ClosedYearReader, first: date, end: date) -> bool:
     return reader.has_months(first, end, tuple(Population)) or reader.has_readings(first, end)
 
 
-def _month_goes(
+def _deletes_month(
     reader: ClosedYearReader, kept: RetentionSettings, population: Population, first: date, today: date
 ) -> bool:
-    """Whether retention takes a month of the year today."""
+    """Return true when retention deletes a month of the year today."""
     limit = min(month_limit(kept, population, today).replace(day=1), first.replace(year=first.year + 1))
     return first < limit and reader.has_months(first, limit, (population,))
 
 
 def keep_due(store: ReadStore, settings: CollectorSettings, today: date, perform: Perform) -> dict[int, str]:
-    """Keep what is due. Year → why it could not be kept; nothing of it may go today. Raises CollectorError when nothing can be read."""
+    """Keep the due years. Return year → reason of a failure: nothing of this year may be deleted today.
+
+    Raises CollectorError when nothing can be read.
+    """
     failed: dict[int, str] = {}
     sources = sources_of(store, settings.reporting)
-    for one in tuple(due(sources.closings, settings.retention, today)):
+    for one in tuple(years_due(sources.closings, settings.retention, today)):
         try:
             _keep(sources, settings, one, today, perform)
         except CollectorError as error:
@@ -80,16 +88,16 @@ def keep_due(store: ReadStore, settings: CollectorSettings, today: date, perform
     return failed
 
 
-def _keep(sources: Sources, settings: CollectorSettings, one: Due, today: date, perform: Perform) -> None:
+def _keep(sources: Sources, settings: CollectorSettings, one: DueYear, today: date, perform: Perform) -> None:
     closings = sources.closings
-    before = next((told for told in closings.kept_years() if told.year == one.year), None)
+    before = next((kept_year for kept_year in closings.kept_years() if kept_year.year == one.year), None)
     if waiting := closings.waiting(one.year).periods:
         raise AdminError(f"{waiting} periods of {one.year} wait to be derived")
-    if before is None and are_gone(sources, settings.retention, one.year, today):
+    if before is None and has_deleted_months(sources, settings.retention, one.year, today):
         perform("keep_put", {"year": one.year, "day": today.isoformat()})
         return
-    found = of_machines(sources, settings, one.year, today, of_kept(sources, settings, before))
-    file = kept_file(one.year, found.kept, found.facts, found.known)
+    found = basis_of_machines(sources, settings, one.year, today, basis_of_kept(sources, settings, before))
+    file = build_kept_file(one.year, found.kept, found.facts, found.known)
     digest = sha256(file.statistics)
     day = before.kept_on if before is not None and before.statistics_sha256 == digest else today
     small, upload = pack(file), secrets.token_hex(16)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A year that nobody has closed, out of the statistics that the collector kept of it by itself. docs/closing.md."""
+"""Reads an open year from the statistics that the collector kept by itself. docs/closing.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, canonical, sha256
 from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.reports.inputs import Sources, is_enrolled
-from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.reports.savings import add_months
 
 KIND: Final = "veilleuse kept year"
 FORMAT: Final = 1
@@ -32,24 +32,26 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class KeptStatistics:
-    """All that is kept of an open year."""
+    """Stored statistics of an open year."""
 
-    told: KeptYear
+    kept_year: KeptYear
     facts: Mapping[str, Any]
-    """What was in force when its machines were kept."""
+    """Declarations in force when the statistics were kept."""
     kept: YearStatistics
     statistics: bytes
-    """`kept` as it was written, by whatever program."""
+    """`kept` as stored, whatever program wrote it."""
     calibrated: Assumptions
-    """Of which the calibrations are those that the machines' energy was derived by."""
+    """Assumptions with the calibrations that the machines' energy was derived with."""
 
-    def under(self, present: Assumptions) -> Assumptions:
-        """The present assumptions, with the calibrations of then: those of now are of other energy."""
+    def with_stored_calibrations(self, present: Assumptions) -> Assumptions:
+        """Return the present assumptions with the stored calibrations: today's derive other energy."""
         return replace(present, calibrations=self.calibrated.calibrations)
 
 
-def kept_file(year: int, kept: YearStatistics, facts: Mapping[str, Any], known: Assumptions) -> ClosedFile:
-    """What is stored of a year, without a signature."""
+def build_kept_file(
+    year: int, kept: YearStatistics, facts: Mapping[str, Any], known: Assumptions
+) -> ClosedFile:
+    """Build the file stored for a year, without a signature."""
     statistics = canonical(statistics_document(kept))
     about = {
         "kind": KIND,
@@ -65,34 +67,34 @@ def kept_file(year: int, kept: YearStatistics, facts: Mapping[str, Any], known: 
 
 
 def has_rooms(file: ClosedFile) -> bool:
-    """Whether rooms are in it: without reading the statistics."""
+    """Return true when the file has rooms, without reading the statistics."""
     return bool(json.loads(file.report)["rooms"])
 
 
-def load_kept(reader: ClosedYearReader, told: KeptYear) -> KeptStatistics:
-    """Raises StoreDamaged for what contradicts itself."""
-    file = reader.kept_file(told)
+def load_kept(reader: ClosedYearReader, kept_year: KeptYear) -> KeptStatistics:
+    """Read the statistics of a kept year. Raises StoreDamaged when they contradict themselves."""
+    file = reader.kept_file(kept_year)
     try:
         about, document = json.loads(file.report), json.loads(file.statistics)
         written = (about["kind"], about["format"], about["year"], about["statistics_sha256"])
-        if written != (KIND, FORMAT, told.year, told.statistics_sha256):
+        if written != (KIND, FORMAT, kept_year.year, kept_year.statistics_sha256):
             raise ValueError("its facts are of something else")
-        if sha256(file.statistics) != told.statistics_sha256:
+        if sha256(file.statistics) != kept_year.statistics_sha256:
             raise ValueError("its statistics were changed")
         kept = statistics_from_document(document)
-        if (kept.first, kept.end) != (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
+        if (kept.first, kept.end) != (date(kept_year.year, 1, 1), date(kept_year.year + 1, 1, 1)):
             raise ValueError(f"its statistics are of {kept.first} to {kept.end}")
         known = assumptions_from_document(about["assumptions"])
-        return KeptStatistics(told, dict(about["facts"]), kept, file.statistics, known)
+        return KeptStatistics(kept_year, dict(about["facts"]), kept, file.statistics, known)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise StoreDamaged(
-            f"what is kept of {told.year} cannot be read ({error}): restore a backup"
+            f"what is kept of {kept_year.year} cannot be read ({error}): restore a backup"
         ) from error
 
 
-def require_told(found: KeptStatistics, *, k: int, current_tree: bool) -> None:
-    """Raises UsageError for what the statistics of a year cannot tell."""
-    year = found.told.year
+def require_answerable(found: KeptStatistics, *, k: int, current_tree: bool) -> None:
+    """Raise UsageError for a query that the statistics of a year cannot answer."""
+    year = found.kept_year.year
     if current_tree:
         raise UsageError(
             f"months of machines of {year} are gone: machines stand where they stood then, leave out --tree now"
@@ -103,37 +105,43 @@ def require_told(found: KeptStatistics, *, k: int, current_tree: bool) -> None:
         )
 
 
-def alone(sources: Sources, first: date, end: date) -> KeptYear | None:
-    """The year that [first, end) is, where its statistics are all there is of the whole year; None where months tell. Raises UsageError for
-    a part whose first month is not there of a population that was enrolled by its end.
+def find_sole_statistics(sources: Sources, first: date, end: date) -> KeptYear | None:
+    """Return the kept year [first, end) when only its statistics are left; None when months are.
+
+    Raises UsageError for a part of a year whose first month is deleted for a population enrolled by that
+    month's end.
     """
-    told = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
-    if told is None or not told.stands_alone:
+    kept_year = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
+    if kept_year is None or not kept_year.stands_alone:
         return None
-    if (first, end) == (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
-        return told
+    if (first, end) == (date(kept_year.year, 1, 1), date(kept_year.year + 1, 1, 1)):
+        return kept_year
     month = first.replace(day=1)
-    following = moved(month, 1)
+    following = add_months(month, 1)
     for population in {host.population for host in sources.hosts if is_enrolled(host, following)}:
         if not sources.closings.has_months(month, following, (population,)):
             raise UsageError(
-                f"months of {told.year} are gone: what was kept of it on {told.kept_on} is the whole year, not {first} to {end}; ask for "
+                f"months of {kept_year.year} are gone: what was kept of it on {kept_year.kept_on} is the whole year, not {first} to {end}; ask for "
                 "the year, without 'month'"
             )
     return None
 
 
-def kept_rooms(sources: Sources, first: date, end: date) -> Sequence[RoomFigure] | None:
-    """The server rooms of an open year whose readings of meters go; None where the readings tell."""
-    told = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
+def read_kept_rooms(sources: Sources, first: date, end: date) -> Sequence[RoomFigure] | None:
+    """Return the kept rooms of an open year whose meter readings are deleted; None when they are stored."""
+    kept_year = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
     whole = (first, end) == (date(first.year, 1, 1), date(first.year + 1, 1, 1))
-    if told is None or not whole or not told.readings_may_go or told.statistics_sha256 is None:
+    if kept_year is None or not whole or not kept_year.readings_may_go or kept_year.statistics_sha256 is None:
         return None
-    return load_kept(sources.closings, told).kept.rooms if has_rooms(sources.closings.kept_file(told)) else ()
+    return (
+        load_kept(sources.closings, kept_year).kept.rooms
+        if has_rooms(sources.closings.kept_file(kept_year))
+        else ()
+    )
 
 
 def statistics_of(sources: Sources, first: date, end: date) -> list[str]:
-    """ "YEAR (DAY)" of each whole year of a period that is told by its statistics alone, with the day that they were kept on."""
+    """Return "YEAR (DAY KEPT)" of each whole year of the period with only its statistics left."""
     return [
         f"{one.year} ({one.kept_on})"
         for one in sources.closings.kept_years()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines as the sobriety indicators take them: what they did, how busy, what they draw at rest, where they stood."""
+"""Builds the machines of the sobriety indicators: their use, load, standby power and place."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ from veilleuse.wire.vocabulary import Band, Population, State
 
 
 class Stretch(NamedTuple):
-    """When."""
+    """Months and days of an indicators report."""
 
     months: tuple[date, date]
-    """The whole months looked at, end exclusive; equal where there is none."""
+    """Whole months of the period, end exclusive; equal when there is none."""
     until: date
-    """Loads of servers are of the days before."""
+    """Exclusive end of the days of server loads."""
     last_day: date
 
 
 def machines_of(
     sources: SobrietySources, stretch: Stretch, hosts: Sequence[Host], assets: Sequence[Asset]
 ) -> tuple[IndicatorMachine, ...]:
-    """Of `hosts`, every machine that is enrolled or was observed, where it stood on the last day."""
+    """Return the machines of `hosts` that are enrolled or were observed, at their place on the last day."""
     bands: dict[HostId, dict[Band, BandUse]] = {}
     chosen = {host.host_id for host in hosts}
     first, end = stretch.months
@@ -112,7 +112,10 @@ def _machine(
 
 
 def _standby(host: Host, book: CalibrationBook) -> tuple[int | None, int | None]:
-    """Microwatts off and asleep: calibrated for the model, else the class's; None of a virtual machine."""
+    """Return the power (off, asleep) in µW: calibrated for the model, else the class's prior.
+
+    Both are None for a virtual machine.
+    """
     powers = STATE_POWERS.get(host.facts.device_class)
     if powers is None:
         return None, None
@@ -128,7 +131,7 @@ _ORDER: Final = {kind: place for place, kind in enumerate(ServerVerdict)}
 
 
 def server_rows(machines: Iterable[IndicatorMachine], targets: Targets, *, data: str) -> list[Row]:
-    """Comatose ones first, then by what they draw."""
+    """Return the servers' rows, comatose servers first, then by energy."""
     servers = [one for one in machines if one.population is Population.SERVER]
     servers.sort(key=lambda one: (_ORDER[verdict(one, targets)], -one.use().derived_millijoules, one.label))
     return [_row(one, targets, data) for one in servers]
@@ -149,7 +152,7 @@ def _row(one: IndicatorMachine, targets: Targets, data: str) -> Row:
         "under_used": is_underused(one, targets),
         "oversized": is_oversized(one, targets),
         "observed_180_days_ratio": _ratio(long.known_milliseconds, long.window_milliseconds) if long else 0.0,
-        "quiet_180_days_ratio": _quiet(long, targets) if long else None,
+        "quiet_180_days_ratio": _quiet_ratio(long, targets) if long else None,
         "mean_cpu_30_days_ratio": _ratio(short.cpu_busy_milliseconds, short.cpu_covered_milliseconds)
         if short
         else None,
@@ -168,8 +171,8 @@ def _row(one: IndicatorMachine, targets: Targets, data: str) -> Row:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _quiet(load: Load, targets: Targets) -> float | None:
-    """Share of its measured time on below I6's rate of others' traffic."""
+def _quiet_ratio(load: Load, targets: Targets) -> float | None:
+    """Return the share of measured time on with traffic below I6's threshold; None without measured time."""
     place = NETWORK_RATE_EDGES_BYTES_PER_SECOND.index(targets.comatose_network_bytes_per_second)
     return _ratio(sum(load.network_buckets[: place + 1]), sum(load.network_buckets))
 

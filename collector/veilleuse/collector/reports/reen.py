@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The follow-up sheet of the REEN strategy: what is computed and what is entered, objective by objective."""
+"""Builds the follow-up sheet of the REEN strategy: computed and entered values, objective by objective."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, Em
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import sample_notes
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.indicators import (
     OF_ACTIONS,
-    SobrietyQuestion,
+    SobrietyQuery,
     action_groups,
-    disclosed,
+    disclose_figure,
     figures_of,
 )
 from veilleuse.collector.reports.inputs import SobrietySources
@@ -43,10 +43,10 @@ from veilleuse.collector.reports.reen_values import (
     YearValues,
     bilan_rows,
     number_of,
-    tidy,
+    without_missing,
     year_values,
 )
-from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.reports.savings import add_months
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Population
 
@@ -151,7 +151,7 @@ def sheet_document(
     head: Head,
     warnings: Sequence[Text] = (),
 ) -> Document:
-    """The sheet of its rows; `warnings`: what is wrong or doubtful of the emissions that it rests on."""
+    """Build the sheet of its rows; `warnings` are errors and doubts about the emissions behind it."""
     parts = [row for row in bilan if row.get("part_of_bilan") != "whole"]
     return Document(
         head={"kind": "reen", **head},
@@ -181,7 +181,7 @@ SERVES: Final[Mapping[str, tuple[str, ...]]] = {
     )
     for objective in OBJECTIVES
 }
-"""docs/reen.md: objective → indicators; 3°, eco-design, is read from what servers draw."""
+"""Objective → indicators (docs/reen.md); objective 3°, eco-design, uses the energy of servers."""
 NO_HISTORY: Final = frozenset(one for one, line in TABLE.items() if not line.has_history)
 SUMS: Final = frozenset({*(one for one, line in TABLE.items() if line.is_sum), SERVER_KWH, USE_PHASE})
 AGES: Final = frozenset(one for one, line in TABLE.items() if not line.is_threshold_a_goal)
@@ -196,29 +196,29 @@ _YEARS: Final = ("baseline_year", "target_year")
 
 @dataclass(slots=True)
 class _Sheet:
-    """The sheet while it is made."""
+    """Inputs of the sheet while its rows are built."""
 
     sources: SobrietySources
-    question: YearQuestion
+    query: YearQuery
     targets: Targets
     thresholds: Thresholds
     now: YearValues
     data: str
     _years: dict[int, YearValues | None]
 
-    def restated(self, year: int) -> YearValues | None:
-        """The same figures of an earlier year, by today's method; None where its months are not all kept."""
+    def restate(self, year: int) -> YearValues | None:
+        """Return the same figures of an earlier year, by today's method; None when some of its months are
+        deleted.
+        """
         if year not in self._years:
-            self._years[year] = self._restate(year)
+            self._years[year] = self._compute_restated(year)
         return self._years[year]
 
-    def _restate(self, year: int) -> YearValues | None:
+    def _compute_restated(self, year: int) -> YearValues | None:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
-        if end > self.question.first or not _has_months(self.sources, first, end):
+        if end > self.query.first or not _has_months(self.sources, first, end):
             return None
-        return _values(
-            self.sources, replace(self.question, first=first, end=end), self.targets, self.thresholds
-        )
+        return _values(self.sources, replace(self.query, first=first, end=end), self.targets, self.thresholds)
 
 
 def reen_document(
@@ -230,15 +230,15 @@ def reen_document(
     targets: Targets,
     thresholds: Thresholds,
 ) -> Document:
-    """The sheet of a period of whole months. Raises UsageError, UnknownZone."""
+    """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     for option, day in (("--from", first), ("--to", end)):
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
-    question = YearQuestion(first, end, ("population",), k_anonymity, today)
-    emitted = _emitted(sources, question)
-    now = _values_of(emitted, sources, question, targets, thresholds)
+    query = YearQuery(first, end, ("population",), k_anonymity, today)
+    report = _emissions_report(sources, query)
+    now = _values_of(report, sources, query, targets, thresholds)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
-    made = _Sheet(sources, question, targets, thresholds, now, data, {})
+    sheet = _Sheet(sources, query, targets, thresholds, now, data, {})
     head: Head = {
         "from": first.isoformat(),
         "to": end.isoformat(),
@@ -251,48 +251,48 @@ def reen_document(
     yesterday = today - timedelta(days=1)
     until = {UNDER_WAY_UNTIL: yesterday.isoformat()} if end > today else {}
 
-    def told(row: Row) -> Row:
+    def complete_row(row: Row) -> Row:
         return {**row, **(until if row.get("origin") == "computed" else {}), "data": data}
 
     document = sheet_document(
-        list(map(told, _objectives(made))),
-        list(map(told, _measures(made))),
-        list(map(told, bilan_rows(*_items(made)))),
+        list(map(complete_row, _objectives(sheet))),
+        list(map(complete_row, _measures(sheet))),
+        list(map(complete_row, bilan_rows(*_items(sheet)))),
         head,
-        emitted.warnings,
+        report.warnings,
     )
     return add_under_way(document, today, yesterday)
 
 
 def _values(
-    sources: SobrietySources, question: YearQuestion, targets: Targets, thresholds: Thresholds
+    sources: SobrietySources, query: YearQuery, targets: Targets, thresholds: Thresholds
 ) -> YearValues:
-    return _values_of(_emitted(sources, question), sources, question, targets, thresholds)
+    return _values_of(_emissions_report(sources, query), sources, query, targets, thresholds)
 
 
-def _emitted(sources: SobrietySources, question: YearQuestion) -> EmissionsReport:
+def _emissions_report(sources: SobrietySources, query: YearQuery) -> EmissionsReport:
     random = sources.base.reporting.random_roll_out
-    return emissions_report_of(sources.base, question, compare=False, random_roll_out=random)
+    return emissions_report_of(sources.base, query, compare=False, random_roll_out=random)
 
 
 def _values_of(
-    emitted: EmissionsReport,
+    report: EmissionsReport,
     sources: SobrietySources,
-    question: YearQuestion,
+    query: YearQuery,
     targets: Targets,
     thresholds: Thresholds,
 ) -> YearValues:
-    statement = emitted.statement
-    asked = SobrietyQuestion(question.first, question.end, (), question.k_anonymity, question.today)
+    statement = report.statement
+    indicators_query = SobrietyQuery(query.first, query.end, (), query.k_anonymity, query.today)
     total = statement.totals[0] if len(statement.totals) == 1 else None
-    return year_values(sources, asked, targets, thresholds, statement.rows, total)
+    return year_values(sources, indicators_query, targets, thresholds, statement.rows, total)
 
 
 def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
-    """Whether anything is kept of every month: what retention took cannot be restated."""
+    """Return true when every month has stored rows: deleted months cannot be restated."""
     month = first
     while month < end:
-        following = moved(month, 1)
+        following = add_months(month, 1)
         if next(iter(sources.base.periods.host_months(month, following)), None) is None:
             return False
         month = following
@@ -302,18 +302,18 @@ def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
 # --- objectives
 
 
-def _objectives(made: _Sheet) -> Iterator[Row]:
-    """Objective by objective: each indicator that serves it, as lines ask for it, then the lines of the user's own."""
-    lines = [line.cells for line in made.sources.follows.lines(ActionTable.OBJECTIVES)]
+def _objectives(sheet: _Sheet) -> Iterator[Row]:
+    """Yield the rows of each objective: its indicators, as lines ask for them, then the user's own lines."""
+    lines = [line.cells for line in sheet.sources.follows.lines(ActionTable.OBJECTIVES)]
     for objective in OBJECTIVES:
         mine = [cells for cells in lines if cells["objective"] == objective]
         named = {cells["indicator"] for cells in mine}
-        asked: list[Cells] = [
+        defaults: list[Cells] = [
             {"objective": objective, "indicator": indicator}
             for indicator in SERVES[objective]
             if indicator not in named
         ]
-        found = [row for cells in (*asked, *mine) for row in _rows(made, cells)]
+        found = [row for cells in (*defaults, *mine) for row in _rows(sheet, cells)]
         yield from sorted(found, key=lambda row: _place(objective, str(row["indicator"])))
         if not found:
             yield {"objective": objective, "origin": "missing"}
@@ -324,28 +324,30 @@ def _place(objective: str, indicator: str) -> int:
     return known.index(indicator) if indicator in known else len(known)
 
 
-def _rows(made: _Sheet, cells: Cells) -> Iterator[Row]:
+def _rows(sheet: _Sheet, cells: Cells) -> Iterator[Row]:
     population = Population(cells["population"]) if "population" in cells else None
     is_ours = cells["indicator"] in ON_THE_SHEET
-    values = made.now.of(cells["indicator"], population) if is_ours else ()
+    values = sheet.now.of(cells["indicator"], population) if is_ours else ()
     if not is_ours:
-        yield _entered(cells)
+        yield _entered_row(cells)
     elif values:
         for value in values:
-            yield _computed(made, cells, population, value)
-    elif len(cells) > 2:  # a target is set for what cannot be told: not known, and said so
-        yield tidy({**_common(cells), "origin": "computed", "indicator": cells["indicator"]})
+            yield _computed_row(sheet, cells, population, value)
+    elif len(cells) > 2:  # a target without a computable value: the row says that it is unknown
+        yield without_missing({**_common(cells), "origin": "computed", "indicator": cells["indicator"]})
 
 
-def _computed(made: _Sheet, cells: Cells, population: Population | None, value: SheetValue) -> Row:
+def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, value: SheetValue) -> Row:
     indicator = cells["indicator"]
     year = int(cells["baseline_year"]) if "baseline_year" in cells else None
-    comparable = indicator not in SUMS or _is_of_twelve_months(made)
-    restated = None if year is None or not comparable else _restated(made, indicator, population, value, year)
+    comparable = indicator not in SUMS or _is_of_twelve_months(sheet)
+    restated = (
+        None if year is None or not comparable else _restated_value(sheet, indicator, population, value, year)
+    )
     baseline = number_of(cells, "baseline_value")
     target = number_of(cells, "target_value")
     goal = value.threshold if target is None and indicator not in AGES else target
-    return tidy(
+    return without_missing(
         {
             **_common(cells),
             "indicator": indicator,
@@ -355,21 +357,21 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
             "unit": value.unit,
             "direction": value.direction,
             "restated_baseline_value": restated,
-            "current_year": year_of(made.now.question.scope),
+            "current_year": year_of(sheet.now.query.scope),
             "value": value.value,
             **_bounds(value),
             "coverage_states": value.coverage_states,
             "trend_ratio": _trend(value.value, baseline) if comparable else None,
             "restated_trend_ratio": _trend(value.value, restated),
             "threshold": value.threshold,
-            "reached": _reached(value.value, goal, value.direction) if comparable else None,
+            "reached": _is_reached(value.value, goal, value.direction) if comparable else None,
             "withheld": True if value.withheld else None,
         }
     )
 
 
 def _bounds(value: SheetValue) -> dict[str, Shown | None]:
-    """The interval's columns, by what it may be called."""
+    """Return the interval's columns, named by the kind of interval."""
     if value.interval is None:
         return {}
     low, high = value.interval
@@ -385,26 +387,26 @@ def _bounds(value: SheetValue) -> dict[str, Shown | None]:
     }
 
 
-def _restated(
-    made: _Sheet, indicator: str, population: Population | None, value: SheetValue, year: int
+def _restated_value(
+    sheet: _Sheet, indicator: str, population: Population | None, value: SheetValue, year: int
 ) -> float | None:
     if indicator in NO_HISTORY:
         return None
-    earlier = made.restated(year)
+    earlier = sheet.restate(year)
     if earlier is None or earlier.is_cut(indicator, population):
         return None
     found = earlier.of(indicator, population)
     return next((one.value for one in found if one.category == value.category), None)
 
 
-def _is_of_twelve_months(made: _Sheet) -> bool:
-    first, end = made.now.question.stretch.months
-    return moved(first, 12) == end
+def _is_of_twelve_months(sheet: _Sheet) -> bool:
+    first, end = sheet.now.query.stretch.months
+    return add_months(first, 12) == end
 
 
-def _entered(cells: Cells) -> Row:
+def _entered_row(cells: Cells) -> Row:
     value, target = number_of(cells, "current_value"), number_of(cells, "target_value")
-    return tidy(
+    return without_missing(
         {
             **_common(cells),
             "indicator": cells["indicator"],
@@ -417,13 +419,13 @@ def _entered(cells: Cells) -> Row:
             "value_hi95": number_of(cells, "current_hi95"),
             "coverage_states": number_of(cells, "coverage"),
             "trend_ratio": _trend(value, number_of(cells, "baseline_value")),
-            "reached": _reached(value, target, cells.get("direction")),
+            "reached": _is_reached(value, target, cells.get("direction")),
         }
     )
 
 
 def _common(cells: Cells) -> dict[str, Shown | None]:
-    """What a line says beside its value."""
+    """Return a line's columns other than its value."""
     texts = ("objective", "population", "measure", "pilot", "status", "source", "comment")
     return {
         **{name: cells.get(name) for name in texts},
@@ -436,7 +438,7 @@ def _trend(value: float | None, baseline: float | None) -> float | None:
     return (value - baseline) / abs(baseline) if value is not None and baseline else None
 
 
-def _reached(value: float | None, goal: float | None, direction: str | None) -> bool | None:
+def _is_reached(value: float | None, goal: float | None, direction: str | None) -> bool | None:
     if value is None or goal is None or direction is None:
         return None
     return value <= goal if direction == "lower" else value >= goal
@@ -445,15 +447,15 @@ def _reached(value: float | None, goal: float | None, direction: str | None) -> 
 # --- measures
 
 
-def _measures(made: _Sheet) -> Iterator[Row]:
-    """Lines as entered, each with the saving of its action; then actions that no line names."""
-    savings = dict(_savings(made))
+def _measures(sheet: _Sheet) -> Iterator[Row]:
+    """Yield the entered lines, each with the saving of its action, then the actions without a line."""
+    savings = dict(_savings(sheet))
     named: set[str] = set()
-    for line in made.sources.follows.lines(ActionTable.MEASURES):
+    for line in sheet.sources.follows.lines(ActionTable.MEASURES):
         cells = line.cells
         texts = ("measure_id", "what", "indicator", "action", "from_day", "to_day")
         named.add(cells.get("action", ""))
-        yield tidy(
+        yield without_missing(
             {
                 **_common(cells),
                 **{name: cells.get(name) for name in texts},
@@ -462,14 +464,14 @@ def _measures(made: _Sheet) -> Iterator[Row]:
         )
     for action, saving in savings.items():
         if action not in named:
-            yield tidy({"action": action, **saving})
+            yield without_missing({"action": action, **saving})
 
 
-def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
-    asked = made.now.question
-    for group in action_groups(made.sources, asked, made.sources.base.reader.hosts()):
-        for one in figures_of(OF_ACTIONS, group, made.targets):
-            figure = disclosed(one.figure, one.scope, asked.k_anonymity)
+def _savings(sheet: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
+    indicators_query = sheet.now.query
+    for group in action_groups(sheet.sources, indicators_query, sheet.sources.base.reader.hosts()):
+        for one in figures_of(OF_ACTIONS, group, sheet.targets):
+            figure = disclose_figure(one.figure, one.scope, indicators_query.k_anonymity)
             low, high = figure.interval or (None, None)
             yield (
                 str(figure.details["action"]),
@@ -484,7 +486,7 @@ def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
             )
 
 
-def _items(made: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
-    """Lines of the user's file; the civil year that the sheet is of, and its total."""
-    lines = [line.cells for line in made.sources.follows.lines(ActionTable.OTHER_ITEMS)]
-    return lines, year_of(made.now.question.scope), made.now.total
+def _items(sheet: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
+    """Return (lines of the user's file, civil year of the sheet, total of this year)."""
+    lines = [line.cells for line in sheet.sources.follows.lines(ActionTable.OTHER_ITEMS)]
+    return lines, year_of(sheet.now.query.scope), sheet.now.total

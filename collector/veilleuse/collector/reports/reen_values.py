@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every indicator of the REEN sheet over one year: value, interval, coverage; of the machines of some populations together."""
+"""Computes every indicator of the REEN sheet over one year, for the machines of some populations together.
+
+Each has a value, an interval and a coverage.
+"""
 
 from __future__ import annotations
 
@@ -45,24 +48,24 @@ from veilleuse.collector.model.indicators import (
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import MachineRatio
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, disclosed, figures_of
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, disclose_figure, figures_of
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reports.kept_years import alone
+from veilleuse.collector.reports.kept_years import find_sole_statistics
 from veilleuse.collector.reports.machines import machines_of
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
 
 OF_MONTHS: Final = frozenset(one for one, line in TABLE.items() if line.is_of_months)
 OF_THE_ESTIMATOR: Final = frozenset({COVERAGE, SERVER_KWH, USE_PHASE})
-"""Of the emissions report: a closed or kept year has them when its months are gone."""
+"""Indicators of the emissions report: a closed or kept year still has them when its months are deleted."""
 _DEMONSTRATED: Final = (Representativeness.CENSUS.value, Representativeness.DEMONSTRATED.value)
 _OF_SUMS: Final = made_of(IndicatorInput.SUMS)
 _OF_GROUPS: Final = (*made_of(IndicatorInput.FLEET), *made_of(IndicatorInput.USERS))
 
 
 class SheetValue(NamedTuple):
-    """One figure of the sheet."""
+    """Figure of the sheet."""
 
     name: str
     unit: str
@@ -74,15 +77,15 @@ class SheetValue(NamedTuple):
     withheld: bool = False
     category: str | None = None
     is_sample_only: bool = False
-    """Whether the interval holds the sample only: 95 % else."""
+    """True when the interval covers the sample only; otherwise it is a 95 % interval."""
     sensitivity: Ends | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class YearValues:
-    """What the sheet's figures of one period are made of."""
+    """Inputs of the sheet's figures of one period."""
 
-    question: SobrietyQuestion
+    query: SobrietyQuery
     targets: Targets
     thresholds: Thresholds
     machines: tuple[IndicatorMachine, ...]
@@ -91,16 +94,16 @@ class YearValues:
     """Purchases and retirements."""
     users: tuple[SobrietyGroup, ...]
     emissions: tuple[EmissionsRow, ...] = ()
-    """Of the estimator, by population."""
+    """Rows of the estimator, by population."""
     total: EmissionsRow | None = None
     cut: frozenset[Population] = frozenset()
-    """Populations of which some months are gone."""
+    """Populations with deleted months."""
     of_statistics: bool = False
-    """It is a whole year that nobody closed and that is told by the statistics kept of it."""
+    """True for a whole year that is not closed and has only its kept statistics left."""
     cache: dict[tuple[str, str], tuple[SheetValue, ...]] = field(default_factory=dict)
 
     def of(self, indicator: str, population: Population | None = None) -> tuple[SheetValue, ...]:
-        """Its figures: none where there is nothing to say, one a category of purchases."""
+        """Return the figures of an indicator: none without data, one per category of purchases."""
         key = (indicator, population.value if population else "")
         if key not in self.cache:
             self.cache[key] = tuple(self._of(indicator, population))
@@ -110,12 +113,12 @@ class YearValues:
         if indicator == SERVER_KWH:
             return self._energy_of_servers()
         if indicator == USE_PHASE:
-            return _emitted(self.total)
+            return _emissions_value(self.total)
         if indicator in _OF_GROUPS:
             groups = self.users if TABLE[indicator].made_of is IndicatorInput.USERS else self.groups
             found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
-            return [_of_inventory(one, self.question.k_anonymity) for one in found]
-        wanted = _wanted(indicator, population)
+            return [_inventory_value(one, self.query.k_anonymity) for one in found]
+        wanted = _populations_of(indicator, population)
         if indicator in OF_MONTHS and not self.cut.isdisjoint(wanted):
             return (_no_value(indicator),)
         machines = [one for one in self.machines if one.population in wanted and not one.is_virtual]
@@ -124,10 +127,10 @@ class YearValues:
         return self._of_group(indicator, machines, wanted, population)
 
     def is_cut(self, indicator: str, population: Population | None) -> bool:
-        """Whether its figure, if there is any, would be of a part of the period."""
+        """Return true when a figure of this indicator would cover only a part of the period."""
         whole = self.of_statistics or (self.total is not None and self.total.revision is not None)
         rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not whole)
-        return rests and not self.cut.isdisjoint(_wanted(indicator, population))
+        return rests and not self.cut.isdisjoint(_populations_of(indicator, population))
 
     def _of_group(
         self,
@@ -139,11 +142,11 @@ class YearValues:
         devices = self.devices if TABLE[indicator].made_of is IndicatorInput.DEVICES else ()
         if population is not None:
             devices = tuple(one for one in devices if one.population is population)
-        scope = replace(self.question.scope, population=Population.SERVER if wanted == SERVERS else None)
+        scope = replace(self.query.scope, population=Population.SERVER if wanted == SERVERS else None)
         group, made = SobrietyGroup(scope, tuple(machines), devices), load_sobriety(indicator)
         for one in figures_of((indicator,), group, self.targets):
-            figure = disclosed(one.figure, scope, self.question.k_anonymity)
-            if self._is_told_apart(wanted):
+            figure = disclose_figure(one.figure, scope, self.query.k_anonymity)
+            if self._reveals_small_population(wanted):
                 figure = replace(figure, value=None, interval=None, withheld=True)
             interval = figure.interval
             covered = self.coverage(wanted) if machines else None
@@ -174,12 +177,12 @@ class YearValues:
         seen = [one for one in machines if one.bands]
         if not seen or not isinstance(made, MachineRatio):
             return
-        question = self.question
-        key = GroupKey(question.first, question.end, "", Population.WORKSTATION, memo=False)
+        query = self.query
+        key = GroupKey(query.first, query.end, "", Population.WORKSTATION, memo=False)
         figure = made.figure(key, GroupSums(len(seen), 0, _states(seen)))
         pairs = [made.pair(one, self.targets) for one in seen]
         behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
-        if not self._may_show(seen, behind) or self._is_told_apart(wanted):
+        if not self._may_show(seen, behind) or self._reveals_small_population(wanted):
             yield SheetValue(meta.name, meta.unit, meta.direction, None, withheld=True)
         elif figure is not None and figure.value is not None:
             interval = ratio_interval(pairs, covered)
@@ -196,7 +199,10 @@ class YearValues:
             )
 
     def _energy_of_servers(self) -> Iterable[SheetValue]:
-        """Of all together, though rows part where they stand and by year; bounds added up, since what is not known of priors is common."""
+        """Yield the energy of all servers together, over the rows of each place and year.
+
+        Bounds are added, since the unknown errors of priors are common to all rows.
+        """
         rows = [one for one in self.emissions if one.population == Population.SERVER.value]
         if not rows:
             return
@@ -207,32 +213,36 @@ class YearValues:
             "kWh",
             "lower",
             sum(values) if known else None,
-            _summed([one.kwh_interval for one in rows]) if known else None,
+            _add_ends([one.kwh_interval for one in rows]) if known else None,
             self.coverage(SERVERS),
             is_sample_only=any(one.interval == SAMPLE_INTERVAL for one in rows),
-            sensitivity=_summed([one.kwh_sensitivity or one.kwh_interval for one in rows]) if known else None,
+            sensitivity=_add_ends([one.kwh_sensitivity or one.kwh_interval for one in rows])
+            if known
+            else None,
         )
 
     def _is_demonstrated(self, wanted: Collection[Population]) -> bool:
-        """Whether measured machines of these populations are demonstrated to stand for the others: what a share of machines says of a fleet
-        rests on it, as energy does."""
+        """Return true when measured machines of these populations are shown to represent the others.
+
+        A share of machines applies to a fleet only then, as energy does.
+        """
         rows = [one for one in self.emissions if one.population in wanted]
         return bool(rows) and all(one.representativeness in _DEMONSTRATED for one in rows)
 
     def _may_show(self, machines: Sequence[IndicatorMachine], behind: dict[HostId, int]) -> bool:
         known = {one.host_id: one.observed_milliseconds for one in machines}
-        k = self.question.k_anonymity
+        k = self.query.k_anonymity
         return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
 
-    def _is_told_apart(self, wanted: Collection[Population]) -> bool:
-        """Some population of PCs is so small that what another one shows, taken from what both show, would show it."""
+    def _reveals_small_population(self, wanted: Collection[Population]) -> bool:
+        """Return true when the difference of two figures would reveal a PC population below k machines."""
         if wanted == SERVERS or set(wanted) >= PCS:
             return False
         sizes = [sum(one.population is kind for one in self.machines) for kind in PCS]
-        return any(0 < size < self.question.k_anonymity for size in sizes)
+        return any(0 < size < self.query.k_anonymity for size in sizes)
 
     def coverage(self, wanted: Collection[Population]) -> float | None:
-        """Observed ÷ the fleet's machine-days of these populations; None where the estimator tells none."""
+        """Return observed ÷ fleet machine-days of these populations; None without an estimate."""
         rows = [one for one in self.emissions if one.population in wanted and one.machine_days_fleet]
         fleet = sum(one.machine_days_fleet or 0.0 for one in rows)
         return min(1.0, sum(one.machine_days_observed or 0.0 for one in rows) / fleet) if fleet else None
@@ -240,36 +250,36 @@ class YearValues:
 
 def year_values(
     sources: SobrietySources,
-    question: SobrietyQuestion,
+    query: SobrietyQuery,
     targets: Targets,
     thresholds: Thresholds,
     emissions: Sequence[EmissionsRow] = (),
     total: EmissionsRow | None = None,
 ) -> YearValues:
-    """All of a period. `emissions`: its rows by population."""
-    base, stretch = sources.base, question.stretch
+    """Read the inputs of a period; `emissions` are its rows by population."""
+    base, stretch = sources.base, query.stretch
     assets = base.inventory.assets()
     hosts = base.reader.hosts()
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
-    users = user_groups(base.inventory, devices, machines, question.scope, (), stretch.last_day)
+    users = user_groups(base.inventory, devices, machines, query.scope, (), stretch.last_day)
     return YearValues(
-        question,
+        query,
         targets,
         thresholds,
         machines,
         devices,
-        tuple(fleet_groups(base.inventory, sources.follows, question.scope, by_entity=False)),
+        tuple(fleet_groups(base.inventory, sources.follows, query.scope, by_entity=False)),
         tuple(users),
         tuple(emissions),
         total,
         cut_populations(base.periods, stretch.months, hosts),
-        alone(base, *stretch.months) is not None,
+        find_sole_statistics(base, *stretch.months) is not None,
     )
 
 
-def _wanted(indicator: str, population: Population | None) -> frozenset[Population]:
-    """Whose machines its figure is of."""
+def _populations_of(indicator: str, population: Population | None) -> frozenset[Population]:
+    """Return the populations whose machines an indicator covers."""
     if indicator == SERVER_KWH:
         wanted = also_of = SERVERS
     elif indicator == USE_PHASE:
@@ -284,8 +294,8 @@ def _no_value(indicator: str) -> SheetValue:
     return SheetValue(meta.name, meta.unit, meta.direction, None)
 
 
-def _of_inventory(one: GroupFigure, k: int) -> SheetValue:
-    figure = disclosed(one.figure, one.scope, k)
+def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
+    figure = disclose_figure(one.figure, one.scope, k)
     return SheetValue(
         one.meta.name,
         one.meta.unit,
@@ -298,10 +308,11 @@ def _of_inventory(one: GroupFigure, k: int) -> SheetValue:
 
 
 def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float, float] | None:
-    """95 % of Σ part ÷ Σ whole over machines as drawn from the fleet, linearised; `sampled`: observed share of the fleet.
+    """Return the 95 % interval of Σ part ÷ Σ whole, linearised, of machines drawn from the fleet.
 
-    None for fewer than 2 machines, where the share is not known, and where all machines seen are alike: ten idle ones of a thousand do not
-    say that the others are. docs/methodology.md §6, without pooling.
+    `sampled` is the observed share of the fleet. None for fewer than 2 machines, or when the share is
+    unknown. None also when all observed machines are alike: ten idle machines of a thousand do not prove that
+    the others are idle. docs/methodology.md §6, without pooling.
     """
     pairs = [one for one in pairs if one[1] > 0]
     whole, count = sum(one[1] for one in pairs), len(pairs)
@@ -317,7 +328,7 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
 
 
 def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
-    """As `account.gather` has them; off and asleep together."""
+    """Sum the states as `account.gather` does, with off and asleep together."""
     found: dict[tuple[Band, State], StateSums] = {}
 
     def add(band: Band, state: State, more: StateSums) -> None:
@@ -335,7 +346,7 @@ def _beyond(use: BandUse) -> tuple[int, int, int]:
     return use.beyond(15), use.beyond(30), use.beyond(60)
 
 
-def _emitted(total: EmissionsRow | None) -> Iterable[SheetValue]:
+def _emissions_value(total: EmissionsRow | None) -> Iterable[SheetValue]:
     if total is not None and total.kgco2e_total is not None:
         yield SheetValue(
             "emissions of the use phase",
@@ -349,8 +360,8 @@ def _emitted(total: EmissionsRow | None) -> Iterable[SheetValue]:
         )
 
 
-def _summed(every: Sequence[Ends | None]) -> Ends | None:
-    """Ends added up; None where one is not known."""
+def _add_ends(every: Sequence[Ends | None]) -> Ends | None:
+    """Add the ends of intervals; None when one is unknown."""
     known = [ends for ends in every if ends is not None]
     return (
         (sum(low for low, _ in known), sum(high for _, high in known)) if len(known) == len(every) else None
@@ -368,7 +379,7 @@ _ENDS: Final = tuple(
 
 
 def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | None) -> Iterator[Row]:
-    """Lines by year, and our use phase in `year`; shares where the file has that year's whole."""
+    """Yield the lines by year, and the use phase in `year`; shares need the year's whole in the file."""
     years = {int(cells["year"]) for cells in lines} | ({year} if year is not None else set())
     for each in sorted(years):
         mine = [cells for cells in lines if int(cells["year"]) == each]
@@ -382,7 +393,7 @@ def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | N
 def _item(cells: Cells, whole: float | None) -> Row:
     value, percent = _kilograms(cells), number_of(cells, "uncertainty_percent")
     spread = None if percent is None else 1 + percent / 100
-    return tidy(
+    return without_missing(
         {
             "year": int(cells["year"]),
             "item": cells["item"],
@@ -401,7 +412,7 @@ def _item(cells: Cells, whole: float | None) -> Row:
 
 def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
     value = total.kgco2e_total or 0.0
-    return tidy(
+    return without_missing(
         {
             "year": year,
             "item": "use phase",
@@ -422,10 +433,10 @@ def _kilograms(cells: Cells) -> float:
 
 
 def number_of(cells: Cells, name: str) -> float | None:
-    """A cell as a number; None where it is blank."""
+    """Return a cell as a number; None when it is blank."""
     return float(cells[name]) if name in cells else None
 
 
-def tidy(values: Mapping[str, Value | None]) -> Row:
-    """What exists of it."""
+def without_missing(values: Mapping[str, Value | None]) -> Row:
+    """Remove missing values."""
     return {name: value for name, value in values.items() if value is not None}

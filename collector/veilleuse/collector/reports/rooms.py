@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The server rooms of a stretch, out of the hours of their meters and of the servers that stand in them."""
+"""Computes the server rooms of a stretch from the hours of their meters and of their servers."""
 
 from __future__ import annotations
 
@@ -28,25 +28,28 @@ from veilleuse.wire.vocabulary import Population
 
 @dataclass(slots=True)
 class _Time:
-    """Machine time of one stratum in one room, milliseconds; of servers with an asset, of the others, and the energy's."""
+    """Machine time of one stratum in one room, ms: with an asset, without one, and with energy."""
 
     inventoried: int = 0
     spare: int = 0
-    """Of `inventoried`: of assets that no machine is matched with."""
+    """Part of `inventoried` of assets without a matched machine."""
     enrolled: int = 0
     left: int = 0
-    """Of machines without an asset that are enrolled no more."""
+    """Time of machines without an asset that are no longer enrolled."""
     derived: int = 0
 
     @property
     def silent(self) -> int:
-        """Without derived energy. A machine without an asset is one of the spare ones, as `sample.FleetBook.settle` has it."""
+        """Return the time without derived energy, ms.
+
+        A machine without an asset is one of the spare assets, as in `sample.FleetBook.settle`.
+        """
         enrolled = self.enrolled + (0 if self.inventoried else self.left)
         return max(0, self.inventoried + max(0, enrolled - self.spare) - self.derived)
 
 
 class ServersInRooms:
-    """Servers over [first, end): machines and assets of population server, virtual machines apart."""
+    """Servers over [first, end): machines and assets of population server, without virtual machines."""
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class ServersInRooms:
         standings: Iterable[FleetDevice],
         same: Mapping[HostId, HostId],
     ) -> None:
-        """`standings`: where they stood; `same`: machines of one asset → the one that it is last."""
+        """Take `standings`, the servers' places, and `same`: machine → the last machine of its asset."""
         self.declared: MeterDeclarations = sources.metering.declarations()
         self._sources = sources
         self._first, self._end = first.toordinal(), end.toordinal()
@@ -75,25 +78,29 @@ class ServersInRooms:
             if server.standing.host_id is not None:
                 self._by_host[server.standing.host_id].append(server)
         self.host_ids = frozenset(host_id for server in self._servers for host_id in server.host_ids)
-        """The agents' machines that they are or were."""
+        """All machines of these servers, earlier installations included."""
 
     def stand_in(self, room: str) -> bool:
-        """True when a share or a declaration places any in a room in the period."""
+        """Return true when a share or a declaration places a server in a room in the period."""
         return self.are_declared_in(room) or any(
             one.host_id in self.host_ids for one in self._shares_in(room)
         )
 
     def are_declared_in(self, room: str) -> bool:
-        """True when one is placed without a share, or all others of the site are."""
+        """Return true when a declaration without a share places one server, or the site's others, in the
+        room.
+        """
         return any(
             one.room == room and self._overlaps(one.valid_from, one.valid_to) for one in self.declared.servers
         )
 
-    def known(
+    def sum_servers(
         self, room: str, whole: Mapping[int, int], day_of: Mapping[int, int]
     ) -> tuple[RoomServers, int]:
-        """Of those in a room, in its whole hours: hour → milliseconds covered, hour → day number; what its meters have is not known yet.
-        And the energy of those without a share."""
+        """Return (the servers of a room, energy of those without a share in mJ), in the room's whole hours.
+
+        `whole`: hour → milliseconds covered; `day_of`: hour → day number. The metered energy is still 0.
+        """
         covered, there = Counter[int](), Counter[int]()
         for hour, milliseconds in whole.items():
             covered[day_of[hour]] += milliseconds
@@ -101,15 +108,15 @@ class ServersInRooms:
         times: defaultdict[Stratum, _Time] = defaultdict(_Time)
         energy = placed = uncertainty = 0
         for host_id, day, sums in self._sources.reader.hour_sums(day_of, Population.SERVER):
-            server = self._at(self._same.get(host_id, host_id), day)
+            server = self._server_on(self._same.get(host_id, host_id), day)
             if server is None or self._room(server, day) != room:
                 continue
-            told = sums.share(partial(_part, of=covered[day], whole=there[day]))
-            times[server.stratum].derived += told.milliseconds
-            energy += told.energy_millijoules
+            share = sums.share(partial(_part, of=covered[day], whole=there[day]))
+            times[server.stratum].derived += share.milliseconds
+            energy += share.energy_millijoules
             if not any(self._places.has_share(one, room, day) for one in server.host_ids):
-                placed += told.energy_millijoules
-                uncertainty += told.uncertainty_millijoules
+                placed += share.energy_millijoules
+                uncertainty += share.uncertainty_millijoules
         for server in self._servers:
             time = sum(
                 milliseconds
@@ -122,7 +129,10 @@ class ServersInRooms:
         return RoomServers(0, energy, uncertainty, silent), placed
 
     def in_no_room(self, days_of: Mapping[str, Collection[int]]) -> Iterator[str]:
-        """Agent id, or #number of the asset, of servers that nothing places on some of these days: site → day numbers."""
+        """Yield servers in no room on some of these days: short agent id, or #number of the asset.
+
+        `days_of`: site → day numbers.
+        """
         agents = {host.host_id: host.agent_id.hex() for host in self._sources.hosts}
         names = {
             agents.get(server.standing.host_id, "")[:12]
@@ -137,7 +147,7 @@ class ServersInRooms:
         yield from sorted(names)
 
     def may_hold_servers(self, room: str) -> bool:
-        """False for a room whose meters only other machines have shares of in the period: a classroom's plugs."""
+        """Return false when only other machines have shares of the room's meters: a classroom's plugs."""
         return self.stand_in(room) or not self._shares_in(room)
 
     def _room(self, server: _Server, day: int) -> str | None:
@@ -146,8 +156,8 @@ class ServersInRooms:
             server.rooms[day] = self._places.room(standing.site, server.host_ids, standing.asset_id, day)
         return server.rooms[day]
 
-    def _at(self, host_id: HostId, day: int) -> _Server | None:
-        """Where a machine stands on a day; before the first standing, there."""
+    def _server_on(self, host_id: HostId, day: int) -> _Server | None:
+        """Return the machine's place on a day; its first place before that."""
         found = self._by_host.get(host_id)
         if not found:
             return None
@@ -172,12 +182,12 @@ def _part(value: int, of: int, whole: int) -> int:
 
 @dataclass(slots=True)
 class _Server:
-    """One device over one standing."""
+    """One device at one place."""
 
     standing: FleetDevice
     host_ids: tuple[HostId, ...]
     rooms: dict[int, str | None] = field(default_factory=dict)
-    """Day → room, of days that were asked for."""
+    """Day → room, for days already looked up."""
 
     @property
     def stratum(self) -> Stratum:
@@ -187,7 +197,7 @@ class _Server:
         return self.standing.from_day.toordinal() <= day < self.standing.end_day.toordinal()
 
     def add(self, milliseconds: int, into: _Time) -> None:
-        """Time in service."""
+        """Add time in service."""
         if not self.standing.inventoried:
             if self.standing.has_left:
                 into.left += milliseconds
@@ -199,10 +209,13 @@ class _Server:
             into.spare += milliseconds
 
 
-def rooms(
+def compute_rooms(
     sources: Sources, first: date, end: date, servers: ServersInRooms, today: date
 ) -> Iterator[RoomFigure]:
-    """Of each declared room whose meters were read in [first, end); `today`: from it on nothing is missing yet."""
+    """Yield the figure of each declared room with meter readings in [first, end).
+
+    No hour is missing from `today` on.
+    """
     declared = servers.declared
     sites = {site.site: site for site in sources.reader.sites()}
     for room in sorted({meter.room for meter in declared.meters}):
@@ -238,7 +251,10 @@ def rooms(
 def balance_of(
     room: str, hours: Hours, day_of: Mapping[int, int], servers: ServersInRooms
 ) -> tuple[ServersBalance, RoomServers | None]:
-    """A room, and the servers in it; None where none stands there. `hours`: of its meters; `day_of`: hour of the period → day number."""
+    """Return (balance of a room, its servers); the servers are None when no server is in it.
+
+    `hours` are those of its meters; `day_of`: hour of the period → day number.
+    """
     declared = servers.declared
     if not servers.stand_in(room):
         return with_servers(room, declared, hours, day_of, (), servers.host_ids, 0, 0), None
@@ -247,7 +263,7 @@ def balance_of(
     if servers.are_declared_in(room):
         left_out = len({hour for seen in hours.values() for hour in seen if hour not in whole})
         hours = {name: {at: one for at, one in seen.items() if at in whole} for name, seen in hours.items()}
-    known, placed = servers.known(room, whole, {hour: day_of[hour] for hour in whole})
+    known, placed = servers.sum_servers(room, whole, {hour: day_of[hour] for hour in whole})
     made = with_servers(
         room, declared, hours, day_of, whole, servers.host_ids, known.known_millijoules, placed
     )
@@ -255,7 +271,7 @@ def balance_of(
 
 
 def room_warnings(room: str, first: date, end: date, servers: RoomServers) -> Iterator[dict[str, str]]:
-    """What is wrong or doubtful of a room's figures, language by language."""
+    """Yield errors and doubts about a room's figures, in each language."""
     known, metered = (
         f"{energy / MILLIJOULES_PER_KWH:.1f}"
         for energy in (servers.known_millijoules, servers.metered_millijoules)
@@ -282,8 +298,8 @@ def room_warnings(room: str, first: date, end: date, servers: RoomServers) -> It
         }
 
 
-def in_no_room(servers: Sequence[str]) -> dict[str, str]:
-    """The warning that these servers may count twice."""
+def no_room_warning(servers: Sequence[str]) -> dict[str, str]:
+    """Return the warning that these servers may count twice."""
     names = ", ".join(servers)
     return {
         "fr": "Attention : serveurs d’un site à salle mesurée qui ne sont déclarés dans aucune salle ; leur énergie peut compter deux fois, "
@@ -298,8 +314,10 @@ def _comma(number: str) -> str:
 
 
 def readings_gone_before(sources: Sources, year: int, today: date, months: int) -> date | None:
-    """The day of a year from which readings of meters are there, kept for so many months: whether there were earlier ones nobody knows.
-    None while none of the year can have gone."""
+    """Return the day of a year from which meter readings are stored; they are kept `months` months.
+
+    Earlier readings may or may not have existed. None while none of the year can be deleted yet.
+    """
     limit, first_hour = months_before(today, months), sources.metering.first_read()
     first = limit if first_hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), first_hour))
     whole = first <= date(year, 1, 1) or limit <= date(year, 1, 1)

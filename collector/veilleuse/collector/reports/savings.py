@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions → what each is compared with: months of machines before and after, by site. The formula is the indicator's (I14)."""
+"""Compares each action with the months of machines before and after it, by site. I14 has the formula."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 
 MOST_MONTHS: Final = 12
-"""Of each side: a longer one would compare other fleets."""
+"""Most months of each side: longer ones would compare different fleets."""
 _DAY_MILLISECONDS: Final = 24 * MILLISECONDS_PER_HOUR
 _DAYS_PER_WEEK: Final = 7
 
@@ -30,7 +30,7 @@ _Cell: TypeAlias = tuple[str, DayType]
 
 
 class _Sum(NamedTuple):
-    """Millijoules and milliseconds."""
+    """Energy and its uncertainty in mJ, time in ms."""
 
     energy: int = 0
     time: int = 0
@@ -39,7 +39,7 @@ class _Sum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One machine, before or after: what was derived, by month and day type."""
+    """Derived energy of one machine before or after an action, by month and day type."""
 
     sums: dict[tuple[date, DayType], _Sum] = field(default_factory=dict)
 
@@ -69,32 +69,34 @@ class Windows:
     end: date
 
 
-def windows(action: Action, end: date) -> Windows | None:
-    """None where no whole month lies between the action and `end` (the 1st of a month)."""
+def find_windows(action: Action, end: date) -> Windows | None:
+    """Return the months to compare; None without a whole month between the action and `end`, the 1st of a
+    month.
+    """
     month = action.from_day.replace(day=1)
-    after = month if action.from_day.day == 1 else moved(month, 1)
-    last = min(end, moved(after, MOST_MONTHS))
-    return Windows(moved(month, -MOST_MONTHS), month, after, last) if after < last else None
+    after = month if action.from_day.day == 1 else add_months(month, 1)
+    last = min(end, add_months(after, MOST_MONTHS))
+    return Windows(add_months(month, -MOST_MONTHS), month, after, last) if after < last else None
 
 
-def moved(month: date, months: int) -> date:
-    """The 1st of the month so many months later."""
+def add_months(month: date, months: int) -> date:
+    """Return the 1st of the month `months` later."""
     number = month.year * 12 + month.month - 1 + months
     return date(number // 12, number % 12 + 1, 1)
 
 
-def in_force(kept: Sequence[StoredAction]) -> list[Action]:
-    """Those neither taken back nor replaced."""
+def actions_in_force(kept: Sequence[StoredAction]) -> list[Action]:
+    """Return the actions that are neither withdrawn nor replaced."""
     return [one.action for one in kept if one.withdrawn_unix_milliseconds is None]
 
 
-def comparisons(
+def compare_actions(
     periods: PeriodReader, hosts: Sequence[Host], actions: Sequence[Action], end: date
 ) -> Iterator[tuple[Action, Windows, Comparison]]:
-    """Of each action with months after it. `end`: the 1st of a month, up to which months are looked at."""
+    """Compare each action that has months after it, up to `end`, the 1st of a month."""
     fleet = {host.host_id: host for host in hosts if host.facts.device_class.value != "virtual_machine"}
     for action in actions:
-        found = windows(action, end)
+        found = find_windows(action, end)
         if found is None:
             continue
         others = {
@@ -103,28 +105,28 @@ def comparisons(
             if one.action_id != action.action_id and one.from_day < found.end
             for site in one.sites
         }
-        yield action, found, _compared(periods, fleet, action, found, others)
+        yield action, found, _compare(periods, fleet, action, found, others)
 
 
-def _compared(
+def _compare(
     periods: PeriodReader,
     fleet: Mapping[HostId, Host],
     action: Action,
     found: Windows,
     elsewhere: Collection[str],
 ) -> Comparison:
-    before = _sides(periods, fleet, found.before, found.action_month)
-    after = _sides(periods, fleet, found.after, found.end)
-    came = [one for one in after if one not in before and fleet[one].site in action.sites]
-    witnesses = {
+    before = _read_sides(periods, fleet, found.before, found.action_month)
+    after = _read_sides(periods, fleet, found.after, found.end)
+    new_machines = [one for one in after if one not in before and fleet[one].site in action.sites]
+    control_sites = {
         host.site for host in fleet.values() if host.site not in action.sites and host.site not in elsewhere
     }
-    touched, untouched = _arms(fleet, (action.sites, witnesses), before.keys() & after.keys())
-    before, after = (_of_shared_months(fleet, (touched, untouched), sides) for sides in (before, after))
-    touched, untouched = _arms(fleet, (action.sites, witnesses), before.keys() & after.keys())
+    touched, untouched = _split_arms(fleet, (action.sites, control_sites), before.keys() & after.keys())
+    before, after = (_limit_to_shared_months(fleet, (touched, untouched), sides) for sides in (before, after))
+    touched, untouched = _split_arms(fleet, (action.sites, control_sites), before.keys() & after.keys())
     both = [*touched, *untouched]
     rates = _Rates(fleet, before, both)
-    renewals = [rates.frozen_and_actual(one, after[one]) for one in came if one in after]
+    renewals = [rates.frozen_and_actual(one, after[one]) for one in new_machines if one in after]
     energy = sum(after[one].whole.energy for one in touched)
     return Comparison(
         action.action_id,
@@ -135,35 +137,35 @@ def _compared(
         min(_weeks(fleet, arm, after) for arm in (touched, untouched)),
         sum(after[one].whole.time for one in touched) / _DAY_MILLISECONDS,
         sum(after[one].whole.uncertainty for one in touched) / energy if energy else 0.0,
-        _of_people(fleet, touched, after),
-        _of_people(fleet, untouched, after),
+        _contributions(fleet, touched, after),
+        _contributions(fleet, untouched, after),
         len(touched),
-        len(came),
+        len(new_machines),
         sum(frozen - actual for frozen, actual in renewals),
-        _of_people(fleet, came, after),
+        _contributions(fleet, new_machines, after),
     )
 
 
-def _arms(
+def _split_arms(
     fleet: Mapping[HostId, Host], sites: Sequence[Collection[str]], machines: Iterable[HostId]
 ) -> tuple[list[HostId], ...]:
-    """Machines of the touched sites, and of the untouched ones."""
+    """Return the machines of the action's sites, and those of the control sites."""
     ordered = sorted(machines)
     return tuple([one for one in ordered if fleet[one].site in mine] for mine in sites)
 
 
-def _of_people(
+def _contributions(
     fleet: Mapping[HostId, Host], machines: Iterable[HostId], after: Mapping[HostId, _Side]
 ) -> Contributions:
-    """What stands behind a figure: energies of the machines that are somebody's."""
+    """Return the contributions to a figure: energies of the machines of people, mJ."""
     mine = [one for one in machines if one in after and fleet[one].population not in EXEMPT]
     return {one: after[one].whole.energy for one in mine}
 
 
-def _sides(
+def _read_sides(
     periods: PeriodReader, fleet: Mapping[HostId, Host], first: date, end: date
 ) -> dict[HostId, _Side]:
-    """Of each machine that was seen."""
+    """Return the derived energy of each observed machine."""
     found: defaultdict[HostId, _Side] = defaultdict(_Side)
     for row in periods.host_months(first, end):
         use = use_of(row.values)
@@ -178,11 +180,14 @@ def _sides(
     return dict(found)
 
 
-def _of_shared_months(
+def _limit_to_shared_months(
     fleet: Mapping[HostId, Host], arms: Sequence[Collection[HostId]], sides: Mapping[HostId, _Side]
 ) -> dict[HostId, _Side]:
-    """Machines over the months in which both arms were seen, population by population: else the season of the others would be a saving.
-    A population that one arm alone has keeps its own."""
+    """Limit the machines to the months observed in both arms, by population.
+
+    Otherwise a season of the other arm would count as a saving. A population in only one arm keeps its
+    months.
+    """
     seen = [_months(fleet, arm, sides) for arm in arms]
     shared: dict[Population, set[date]] = {}
     for population in set[Population]().union(*seen):
@@ -195,7 +200,7 @@ def _of_shared_months(
 def _months(
     fleet: Mapping[HostId, Host], machines: Iterable[HostId], sides: Mapping[HostId, _Side]
 ) -> dict[Population, set[date]]:
-    """In which any of the machines was seen."""
+    """Return the months in which any of the machines was observed, by population."""
     months: defaultdict[Population, set[date]] = defaultdict(set)
     for host_id in machines:
         months[fleet[host_id].population] |= sides[host_id].months
@@ -205,14 +210,17 @@ def _months(
 def _weeks(
     fleet: Mapping[HostId, Host], machines: Collection[HostId], sides: Mapping[HostId, _Side]
 ) -> float:
-    """In which any machine of an arm was seen; of the population that was seen least: retention takes months of PCs before servers'."""
+    """Return the weeks in which any machine of an arm was observed, for the population with the fewest.
+
+    Retention deletes months of PCs before those of servers.
+    """
     months = _months(fleet, machines, sides).values()
-    days = [sum((moved(month, 1) - month).days for month in seen) for seen in months]
+    days = [sum((add_months(month, 1) - month).days for month in seen) for seen in months]
     return min(days, default=0) / _DAYS_PER_WEEK
 
 
 class _Rates:
-    """Energy per time of before, by class and day type: the site's own, else of all sites compared."""
+    """Energy per time before the action, by class and day type: of the site, else of all compared sites."""
 
     def __init__(
         self, fleet: Mapping[HostId, Host], before: Mapping[HostId, _Side], panel: Sequence[HostId]
@@ -228,7 +236,7 @@ class _Rates:
                     sums[1] += one.time
 
     def frozen_and_actual(self, host_id: HostId, after: _Side) -> tuple[int, int]:
-        """Millijoules, over the day types of which something is known of before: the others are in neither."""
+        """Return (energy at the rates before, energy after) in mJ, over the day types with a rate before."""
         frozen = actual = 0
         host = self._fleet[host_id]
         for (_, kind), one in after.sums.items():

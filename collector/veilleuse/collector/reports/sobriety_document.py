@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of I3 to I12 and I14 in the indicators report, and the list of servers for operations."""
+"""Builds the rows of I3 to I12 and I14 in the indicators report, and the list of servers for operations."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ SERVER_ASSUMPTIONS: Final = (
 
 
 def row(meta: IndicatorMeta, scope: Scope, figure: Figure, *, data: str) -> Row:
-    """One line; a value that does not exist is left out."""
+    """Build one row; missing values are left out."""
     low, high = figure.interval or (None, None)
     values: dict[str, Value | None] = {
         "indicator": meta.indicator,
@@ -119,7 +119,7 @@ def row(meta: IndicatorMeta, scope: Scope, figure: Figure, *, data: str) -> Row:
 
 
 def with_rows(document: Document, rows: Iterable[Row], withheld: Sequence[Row]) -> Document:
-    """The indicators report with these rows too."""
+    """Add these rows to the indicators report."""
     tables = dict(document.tables)
     known = {(one.get("population"), one["level"]) for one in tables["withheld"]}
     tables["rows"] = [*tables["rows"], *rows]
@@ -137,7 +137,7 @@ def with_rows(document: Document, rows: Iterable[Row], withheld: Sequence[Row]) 
 
 
 def withheld_row(scope: Scope) -> Row:
-    """A population too small to be shown."""
+    """Build the row of a population too small to be shown."""
     return {
         "period_from": scope.period_from.isoformat(),
         "period_to": scope.period_to.isoformat(),
@@ -147,7 +147,7 @@ def withheld_row(scope: Scope) -> Row:
 
 
 def servers_document(rows: Sequence[Row], head: Head) -> Document:
-    """Server by server: for operations, never for publication."""
+    """Build the list of servers: for operations, never for publication."""
     return Document(
         head={"kind": "servers", **head},
         columns=SERVER_COLUMNS,

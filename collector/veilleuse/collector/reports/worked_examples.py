@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The worked answers of docs/methodology.md §13, asked of the product's own functions, with others that have numbers in §1, §2, §6, §8 and §10.
+"""Checks the worked examples of docs/methodology.md §13, and those with numbers in §1, §2, §6, §8 and §10.
 
-Expected values are written as the method writes them and come from outside this program; nothing here computes but through the
-functions that reports use. They are called by their modules, so that what a report would call is what is asked.
+Expected values are written as in the method and come from outside this program. Every computed value comes
+from functions that reports use. They are called through their modules, so that the examples call what a
+report calls.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ENERGY_STAR_8: Final = "ENERGY STAR 8.0"
 NOTEBOOK: Final = "notebook"
 DESKTOP: Final = "desktop/integrated desktop"
 HOURS_PER_YEAR: Final = 8_760
-"""Both schemes': 365 days."""
+"""Hours of both schemes' year of 365 days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,13 @@ class Duty:
     off: Fraction
     sleep: Fraction
     long_idle: Fraction
-    """Screen off; 0 where the scheme knows one idle mode."""
+    """Screen off; 0 where the scheme has one idle mode."""
     short_idle: Fraction
 
 
 @cache
 def duties() -> Mapping[tuple[str, str], Duty]:
-    """(scheme, device) → its duty. Source: tec_mode_weights.csv. Raises ConfigurationError."""
+    """Return (scheme, device) → its duty, from tec_mode_weights.csv. Raises ConfigurationError."""
     return {
         (row["scheme"], row["device"]): Duty(
             *(Fraction(row[name] or "0") for name in ("t_off", "t_sleep", "t_long_idle", "t_short_idle"))
@@ -67,7 +68,7 @@ def duties() -> Mapping[tuple[str, str], Duty]:
 def tec_kwh_per_year(
     duty: Duty, off: Decimal, sleep: Decimal, long_idle: Decimal, short_idle: Decimal
 ) -> Fraction:
-    """kWh a year, exactly, of these powers in watts ≥ 0."""
+    """Return the exact kWh a year of these powers in W, each ≥ 0."""
     watts = (
         duty.off * Fraction(off)
         + duty.sleep * Fraction(sleep)
@@ -78,7 +79,9 @@ def tec_kwh_per_year(
 
 
 def tec_of(powers: StatePowers, duty: Duty) -> Fraction:
-    """Of a class as the load model has it, kWh a year: idle with the screen off is its `idle`, with it on its `light`."""
+    """Return the kWh a year of a class of the load model: its `idle` with the screen off, its `light` with it
+    on.
+    """
 
     def watts(microwatts: int | None) -> Decimal:
         return Decimal(microwatts or 0) / MILLION
@@ -95,28 +98,31 @@ def tec_of(powers: StatePowers, duty: Duty) -> Fraction:
 Value: TypeAlias = Fraction | float | int
 
 _ULPS: Final = 4
-"""Last bits in which two ways of adding up the same may differ."""
+"""Last bits by which two orders of the same sum may differ."""
 _ZONE: Final = "FR"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkedExample:
-    """One worked answer beside what this version says."""
+    """A worked example beside the value of this version."""
 
     section: str
-    """Of docs/methodology.md."""
+    """Section of docs/methodology.md."""
     what: str
     inputs: str
     unit: str
     expected: str
-    """As the method writes it."""
+    """Value as the method writes it."""
     got: float
-    """Unrounded."""
+    """Unrounded value."""
     ok: bool
 
 
-def answers() -> Iterator[WorkedExample]:
-    """All of them, section 13 first. Raises ConfigurationError for a damaged table, UnknownZone for a missing factor."""
+def check_examples() -> Iterator[WorkedExample]:
+    """Yield all examples, section 13 first.
+
+    Raises ConfigurationError for a damaged table, UnknownZone for a missing factor.
+    """
     yield from _energies_and_emissions()
     yield from _tec()
     yield from _pedigree()
@@ -127,27 +133,33 @@ def answers() -> Iterator[WorkedExample]:
     yield from _sober_about_size()
 
 
-def _answer(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> WorkedExample:
-    """Right when it is the expected value, to the digits that are written."""
-    return _within(section, what, inputs, expected, (*_written(expected), got), unit)
+def _check_rounded(
+    section: str, what: str, inputs: str, expected: str, got: Value, unit: str = ""
+) -> WorkedExample:
+    """Compare with the expected value, to its written digits."""
+    return _check_within(section, what, inputs, expected, (*_written_range(expected), got), unit)
 
 
-def _exact(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> WorkedExample:
-    """Right when it is the expected value and nothing else."""
+def _check_exact(
+    section: str, what: str, inputs: str, expected: str, got: Value, unit: str = ""
+) -> WorkedExample:
+    """Compare exactly with the expected value."""
     value = Fraction(Decimal(expected))
-    return _within(section, what, inputs, expected, (value, value, got), unit)
+    return _check_within(section, what, inputs, expected, (value, value, got), unit)
 
 
-def _within(
+def _check_within(
     section: str, what: str, inputs: str, expected: str, bounds: tuple[Fraction, Fraction, Value], unit: str
 ) -> WorkedExample:
-    """`bounds`: lowest and highest that is right, and what was got."""
+    """Check a value; `bounds` are the lowest and highest right value, and the value itself."""
     low, high, got = bounds
     return WorkedExample(section, what, inputs, unit, expected, float(got), low <= Fraction(got) <= high)
 
 
-def _written(expected: str) -> tuple[Fraction, Fraction]:
-    """What a written number may stand for: half a unit of its last digit to either side, or some bits of a float."""
+def _written_range(expected: str) -> tuple[Fraction, Fraction]:
+    """Return the range of a written number: half a unit of its last digit on either side, or some bits of a
+    float.
+    """
     number = Decimal(expected)
     half = Fraction(Decimal(1).scaleb(int(number.as_tuple().exponent))) / 2
     spread = max(half, _ULPS * Fraction(math.ulp(float(number))))
@@ -160,12 +172,12 @@ def _written(expected: str) -> tuple[Fraction, Fraction]:
 def _energies_and_emissions() -> Iterator[WorkedExample]:
     energy = units.millijoules_from_watts(65, 900 * units.MILLISECONDS_PER_SECOND)
     got = units.kwh_from_millijoules(round(energy))
-    yield _answer("13", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
+    yield _check_rounded("13", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
     book = factor_book()
     owid = emissions.emissions(Fraction(10), book.named("OWID-FRA-2023"))
-    yield _exact("13", "OWID table", "10 kWh, FR 2023", "0.55275", owid.total_kgco2e, "kgCO2e")
+    yield _check_exact("13", "OWID table", "10 kWh, FR 2023", "0.55275", owid.total_kgco2e, "kgCO2e")
     product = emissions.kgco2e(Fraction(10), Decimal("0.056039"))
-    yield _exact("13", "plain product", "10 kWh × 56.039 g", "0.56039", product, "kgCO2e")
+    yield _check_exact("13", "plain product", "10 kWh × 56.039 g", "0.56039", product, "kgCO2e")
     bill = emissions.emissions(Fraction(10_000), book.choose(_ZONE, 2022).factor)
     rest = (bill.upstream_kgco2e or Fraction(0)) + (bill.losses_kgco2e or Fraction(0))
     for what, expected, part in (
@@ -174,21 +186,21 @@ def _energies_and_emissions() -> Iterator[WorkedExample]:
         ("upstream + losses", "182.4", rest),
         ("residual", "-0.4", bill.split_residual_kgco2e),
     ):
-        yield _exact("13", f"ADEME 2022, {what}", "10,000 kWh", expected, part or Fraction(0), "kgCO2e")
+        yield _check_exact("13", f"ADEME 2022, {what}", "10,000 kWh", expected, part or Fraction(0), "kgCO2e")
     bill = emissions.emissions(Fraction(12_500), book.choose(_ZONE, 2021).factor)
-    yield _exact("13", "ADEME 2021", "12,500 kWh", "711.25", bill.total_kgco2e, "kgCO2e")
+    yield _check_exact("13", "ADEME 2021", "12,500 kWh", "711.25", bill.total_kgco2e, "kgCO2e")
 
 
 def _tec() -> Iterator[WorkedExample]:
     duty = duties()[EU_617_2013, NOTEBOOK]
     got = tec_kwh_per_year(duty, Decimal(1), Decimal("1.7"), Decimal(0), Decimal(10))
     inputs = "off 1 W, sleep 1.7, idle 10; 0.60/0.10/0.30"
-    yield _exact("13", "TEC, notebook, EU 617/2013", inputs, "33.0252", got, "kWh/year")
+    yield _check_exact("13", "TEC, notebook, EU 617/2013", inputs, "33.0252", got, "kWh/year")
 
 
 def _pedigree() -> Iterator[WorkedExample]:
     got = pedigree.gsd2({})
-    yield _answer("13", "pedigree, nothing known", "all scores null", "2.5163566012590954", got)
+    yield _check_rounded("13", "pedigree, nothing known", "all scores null", "2.5163566012590954", got)
 
 
 _STRATA: Final = (
@@ -215,11 +227,11 @@ def _stratified_mean() -> Iterator[WorkedExample]:
         (", lower end", "1088520", low, "kWh"),
         (", upper end", "1160636", high, "kWh"),
     ):
-        yield _answer("13", f"stratified mean{what}", inputs, expected, got, unit)
+        yield _check_rounded("13", f"stratified mean{what}", inputs, expected, got, unit)
 
 
 def _stratified_total() -> Estimate:
-    """Machines of exactly these means and deviations: half of them above, half below. All year, one day type."""
+    """Estimate machines with exactly these means and deviations, half above and half below; one day type."""
     machines: list[SampleMachine] = []
     in_service: list[InService] = []
     for name, number, observed, mean, deviation in _STRATA:
@@ -243,7 +255,7 @@ def _machine(stratum: Stratum, kwh: float) -> SampleMachine:
 
 
 def _days(value: int) -> tuple[int, ...]:
-    """All of it on days of the first type."""
+    """Put the whole value on days of the first type."""
     return (value, *(0 for _ in DAY_TYPES[1:]))
 
 
@@ -257,12 +269,12 @@ def _factors() -> Iterator[WorkedExample]:
     book = factor_book()
     for year, expected in _ADEME:
         got = Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh)
-        yield _exact("8", f"ADEME {year}", "mainland, average mix", expected, got, "kgCO2e/kWh")
+        yield _check_exact("8", f"ADEME {year}", "mainland, average mix", expected, got, "kgCO2e/kWh")
     old, new = (Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh) for year in (2024, 2025))
-    yield _answer("10", "fall of the factor", "2024 to 2025", "11.2", 100 * (1 - new / old), "%")
+    yield _check_rounded("10", "fall of the factor", "2024 to 2025", "11.2", 100 * (1 - new / old), "%")
     of_2022 = book.choose(_ZONE, 2022).factor
     parts = sum((Fraction(value) for _, value in of_2022.components), Fraction(0))
-    yield _exact("8", "ADEME 2022, sum of its parts", "as published", "0.05204", parts, "kgCO2e/kWh")
+    yield _check_exact("8", "ADEME 2022, sum of its parts", "as published", "0.05204", parts, "kgCO2e/kWh")
     estimated = emissions.emissions(Fraction(1), book.choose(_ZONE, 2021).factor)
     for name, expected, part in (
         ("combustion", "65.0", estimated.combustion_kgco2e),
@@ -270,13 +282,13 @@ def _factors() -> Iterator[WorkedExample]:
         ("losses", "9.1", estimated.losses_kgco2e),
     ):
         got = 100 * (part or Fraction(0)) / estimated.total_kgco2e
-        yield _answer(
+        yield _check_rounded(
             "8", f"share of {name}, estimated", "ADEME 2021, by the parts of 2022", expected, got, "%"
         )
     last = book.choose(_ZONE, 2025)
     waiting = book.choose(_ZONE, last.factor.valid_to.year + 1)
     added = math.sqrt(emissions.factor_u(waiting) ** 2 - emissions.factor_u(last) ** 2)
-    yield _answer("8", "u of a year not published yet", "added in quadrature", "0.108", added)
+    yield _check_rounded("8", "u of a year not published yet", "added in quadrature", "0.108", added)
 
 
 # --- §1 and §2
@@ -295,13 +307,15 @@ def _walls() -> Iterator[WorkedExample]:
         (DeviceClass.TOWER, 10, "33.5", (0, 0), "20 W + 1.35 × 10 W"),
         (DeviceClass.SERVER, 100, "190", (1, 2), "10 W + 6 + 2 × 2 + 1.7 × 100 W"),
     ):
-        cell = _on(Supply.AC, _PACKAGE, watts)
+        cell = _hour_on(Supply.AC, _PACKAGE, watts)
         hard, solid = disks
         facts = MachineFacts(device_class, hard_disks=hard, solid_state_disks=solid)
-        got = _watts(wall.wall_energy(cell, facts), Method.COUNTER_MODELLED)
-        yield _answer("1", f"wall model, {device_class}", inputs, expected, got, "W")
-    drained = wall.wall_energy(_on(Supply.BATTERY, _BATTERY, 8), MachineFacts(DeviceClass.LAPTOP))
-    yield _answer("1", "battery discharge", "8 W ÷ 0.84", "9.524", _watts(drained, Method.BATTERY), "W")
+        got = _mean_watts(wall.wall_energy(cell, facts), Method.COUNTER_MODELLED)
+        yield _check_rounded("1", f"wall model, {device_class}", inputs, expected, got, "W")
+    drained = wall.wall_energy(_hour_on(Supply.BATTERY, _BATTERY, 8), MachineFacts(DeviceClass.LAPTOP))
+    yield _check_rounded(
+        "1", "battery discharge", "8 W ÷ 0.84", "9.524", _mean_watts(drained, Method.BATTERY), "W"
+    )
     yield from _state_powers()
 
 
@@ -311,13 +325,13 @@ def _state_powers() -> Iterator[WorkedExample]:
     found = {one: tec_of(priors.STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
     for device_class in (DeviceClass.MINI_PC, DeviceClass.SFF):
         bounds = (Fraction(28), Fraction(50), found[device_class])
-        yield _within("2", f"TEC, {device_class}", inputs, "28 to 50", bounds, "kWh/year")
-    yield _answer("2", "TEC, tower", inputs, "95", found[DeviceClass.TOWER], "kWh/year")
-    yield _answer("2", "TEC, all_in_one", inputs, "96", found[DeviceClass.ALL_IN_ONE], "kWh/year")
+        yield _check_within("2", f"TEC, {device_class}", inputs, "28 to 50", bounds, "kWh/year")
+    yield _check_rounded("2", "TEC, tower", inputs, "95", found[DeviceClass.TOWER], "kWh/year")
+    yield _check_rounded("2", "TEC, all_in_one", inputs, "96", found[DeviceClass.ALL_IN_ONE], "kWh/year")
     server = MachineFacts(DeviceClass.SERVER, cpu_model="known", cpu_count=16)
     idle = loadmodel.rest_microwatts(server, State.ON_IDLE) or 0
     full = priors.STATE_POWERS[DeviceClass.SERVER].active_microwatts
-    yield _answer("2", "server, idle over full load", "100 W, 475 W", "0.21", Fraction(idle, full))
+    yield _check_rounded("2", "server, idle over full load", "100 W, 475 W", "0.21", Fraction(idle, full))
 
 
 _COMPARED: Final = frozenset(
@@ -325,14 +339,14 @@ _COMPARED: Final = frozenset(
 )
 
 
-def _on(supply: Supply, point: Point, watts: int) -> Cell:
-    """One hour on, idle, with one point."""
+def _hour_on(supply: Supply, point: Point, watts: int) -> Cell:
+    """Return a cell of one hour on and idle, with one point."""
     energy = round(units.millijoules_from_watts(watts, _HOUR))
     return Cell(Band.OPEN, State.ON_IDLE, supply, _HOUR, ((point, energy, _HOUR),))
 
 
-def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
-    """Mean power of an hour that one method answers for whole; 0 where another did."""
+def _mean_watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
+    """Return the mean power of an hour with one method, W; 0 where another method answered."""
     energy = sum(one.energy_millijoules for one in parts if one.method is method)
     return Fraction(energy, _HOUR)
 
@@ -342,26 +356,32 @@ def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
 
 def _uncertainty() -> Iterator[WorkedExample]:
     last = factor_book().choose(_ZONE, 2022)
-    yield _answer("6", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
+    yield _check_rounded("6", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
     gsd2 = priors.u_ppm(1.5) / priors.MILLION
-    yield _answer("6", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
-    yield _answer("6", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200))
-    yield _answer("6", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
+    yield _check_rounded("6", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
+    yield _check_rounded(
+        "6", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200)
+    )
+    yield _check_rounded("6", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
     shown = rounding.round_interval((1_124_000.0, 1_088_520.4, 1_160_636.2))
     for what, expected, text in zip(
         ("value", "lower end", "upper end"), ("1124000", "1089000", "1161000"), shown, strict=True
     ):
-        yield _exact("6", f"rounded for people, {what}", "half-width 36,058", expected, int(text), "kWh")
+        yield _check_exact(
+            "6", f"rounded for people, {what}", "half-width 36,058", expected, int(text), "kWh"
+        )
 
 
 def _sober_about_size() -> Iterator[WorkedExample]:
     factor = factor_book().choose(_ZONE, 2024).factor
     fleet_kgco2e = emissions.emissions(Fraction(13_000 * 70), factor).total_kgco2e
     inputs = "13,000 PCs × 70 kWh, 2024"
-    yield _answer("8", "sober about size", inputs, "47", fleet_kgco2e / KILOGRAMS_PER_TONNE, "tCO2e")
-    yield _answer("8", "sober about size, share", f"{inputs}; of 2,103 t", "2", fleet_kgco2e / 21_030, "%")
+    yield _check_rounded("8", "sober about size", inputs, "47", fleet_kgco2e / KILOGRAMS_PER_TONNE, "tCO2e")
+    yield _check_rounded(
+        "8", "sober about size, share", f"{inputs}; of 2,103 t", "2", fleet_kgco2e / 21_030, "%"
+    )
     back = emissions.emissions(Fraction(40_500_000), factor).total_kgco2e / KILOGRAMS_PER_TONNE
-    yield _within(
+    yield _check_within(
         "8",
         "sober about size, back",
         "40.5 GWh, 2024",

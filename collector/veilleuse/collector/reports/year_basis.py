@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the figure of a year rests on: its machines while their months are there, else the statistics that were kept of them."""
+"""Chooses the source of a year's figure: its machines while their months are stored, else the kept
+statistics.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,23 @@ from veilleuse.collector.model.calibration import facts_of
 from veilleuse.collector.model.closed_years import KeptYear, YearState, canonical, sha256
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.months.retention import month_limit
-from veilleuse.collector.reports.emissions import IN_NO_ROOM, UNDECLARED, undeclared
-from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions, year_kept
+from veilleuse.collector.reports.emissions import IN_NO_ROOM, UNDECLARED, read_undeclared
+from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, reduce_whole_year
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.reports.rooms import readings_gone_before
-from veilleuse.collector.reports.savings import moved
+from veilleuse.collector.reports.savings import add_months
 from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
 
 def keep_year(sources: Sources, year: int, *, k: int, today: date) -> YearStatistics:
-    """Of the calendar year; `k`: fewest workstations or classroom PCs of a cell. Raises UsageError for a year that lies nowhere."""
-    question = YearQuestion(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
-    return year_kept(sources, question)
+    """Reduce a calendar year; `k` is the fewest workstations or classroom PCs of a cell.
+
+    Raises UsageError for a year out of range.
+    """
+    query = YearQuery(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
+    return reduce_whole_year(sources, query)
 
 
 ROOMS_BASIS: Final = "rooms_basis"
@@ -49,37 +54,43 @@ _FACTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class YearBasis:
-    """What a figure is made of."""
+    """Source of a year's figure."""
 
     kept: YearStatistics
     statistics: bytes
-    """`kept` as it is written."""
+    """`kept` as it is stored."""
     facts: Mapping[str, Any]
-    """What was in force when `kept` was made of machines."""
+    """Declarations in force when `kept` was computed from machines."""
     known: Assumptions
-    told: str
-    """In words of the report: machines, or which statistics."""
+    source: str
+    """Name of the source in the report: machines, or which statistics."""
 
     @property
-    def of_machines(self) -> bool:
-        """False: what came in since is in no figure any more."""
-        return self.told == "machines"
+    def is_of_machines(self) -> bool:
+        """Return false for statistics: they include no data received since."""
+        return self.source == "machines"
 
 
-def rests_on(
+def choose_basis(
     sources: Sources, settings: CollectorSettings, year: int, today: date, last: ClosedRevision | None
 ) -> YearBasis:
-    """`last`: the last revision of the year. Raises UsageError where machines' months are gone and nothing was kept of them."""
-    told = next((one for one in sources.closings.kept_years() if one.year == year), None)
+    """Choose the source of a year; `last` is its last revision.
+
+    Raises UsageError when machines' months are deleted and no statistics of them were kept.
+    """
+    kept_year = next((one for one in sources.closings.kept_years() if one.year == year), None)
     before: YearBasis | None
     if last is not None:
-        before = _of_revision(sources, last)
+        before = _basis_of_revision(sources, last)
         if last.told.state is YearState.CLOSED_DEFINITIVE:
             return before
     else:
-        before = of_kept(sources, settings, told)
-    if not ((told is not None and told.months_may_go) or are_gone(sources, settings.retention, year, today)):
-        return of_machines(sources, settings, year, today, before)
+        before = basis_of_kept(sources, settings, kept_year)
+    if not (
+        (kept_year is not None and kept_year.months_may_go)
+        or has_deleted_months(sources, settings.retention, year, today)
+    ):
+        return basis_of_machines(sources, settings, year, today, before)
     if before is None:
         raise UsageError(
             f"months of machines in {year} are gone, they are kept for {settings.retention.pc_monthly_months} months, and {year} was "
@@ -88,34 +99,43 @@ def rests_on(
     return before
 
 
-def of_machines(
+def basis_of_machines(
     sources: Sources, settings: CollectorSettings, year: int, today: date, before: YearBasis | None
 ) -> YearBasis:
-    """Out of the store as it is now. `before`: what an earlier look rested on; its rooms serve where readings have gone since."""
+    """Compute the year from the store's machines.
+
+    `before` is an earlier basis; its rooms are used when meter readings are deleted since.
+    """
     kept = keep_year(sources, year, k=settings.reporting.k_anonymity, today=today)
     kept, rooms_basis = _with_rooms(sources, settings, year, today, kept, before)
-    known = assumptions(sources, random_roll_out=settings.reporting.random_roll_out)
+    known = read_assumptions(sources, random_roll_out=settings.reporting.random_roll_out)
     facts = {**_facts(sources, year), ROOMS_BASIS: rooms_basis}
-    if before is not None and kept.rooms == before.kept.rooms:  # the readings that it rests on may be gone
+    if before is not None and kept.rooms == before.kept.rooms:  # their readings may be deleted
         facts |= {IN_NO_ROOM: before.facts[IN_NO_ROOM]} if IN_NO_ROOM in before.facts else {}
     return YearBasis(kept, canonical(statistics_document(kept)), facts, known, "machines")
 
 
-def _of_revision(sources: Sources, last: ClosedRevision) -> YearBasis:
+def _basis_of_revision(sources: Sources, last: ClosedRevision) -> YearBasis:
     facts = {name: last.report[name] for name in _FACTS if name in last.report}
-    statistics = sources.closings.file(last.told).statistics  # as they were written, by whatever program
+    statistics = sources.closings.file(last.told).statistics  # as stored, whatever program wrote them
     return YearBasis(
         last.kept, statistics, facts, last.terms.assumptions, f"statistics of {last.told.report_id}"
     )
 
 
-def of_kept(sources: Sources, settings: CollectorSettings, told: KeptYear | None) -> YearBasis | None:
-    """What the collector kept by itself; None where it could not."""
-    if told is None or told.statistics_sha256 is None:
+def basis_of_kept(
+    sources: Sources, settings: CollectorSettings, kept_year: KeptYear | None
+) -> YearBasis | None:
+    """Return the statistics that the collector kept by itself; None when it could not keep them."""
+    if kept_year is None or kept_year.statistics_sha256 is None:
         return None
-    found = load_kept(sources.closings, told)
-    known = found.under(assumptions(sources, random_roll_out=settings.reporting.random_roll_out))
-    return YearBasis(found.kept, found.statistics, found.facts, known, f"statistics kept on {told.kept_on}")
+    found = load_kept(sources.closings, kept_year)
+    known = found.with_stored_calibrations(
+        read_assumptions(sources, random_roll_out=settings.reporting.random_roll_out)
+    )
+    return YearBasis(
+        found.kept, found.statistics, found.facts, known, f"statistics kept on {kept_year.kept_on}"
+    )
 
 
 def _with_rooms(
@@ -126,22 +146,26 @@ def _with_rooms(
     kept: YearStatistics,
     before: YearBasis | None,
 ) -> tuple[YearStatistics, str]:
-    """Readings of meters go before the year's own factor is there: rooms are then those that were kept before; and what they are of."""
+    """Return (statistics with rooms, source of the rooms).
+
+    Meter readings are deleted before the year's own factor is published. Then the rooms of an earlier basis
+    are used.
+    """
     gone = readings_gone_before(sources, year, today, settings.retention.server_records_months)
     if gone is None or not (kept.rooms or (before and before.kept.rooms)):
         return kept, "readings"
     if before is None:
         return kept, f"{LATER}{gone}"
     basis = str(before.facts.get(ROOMS_BASIS, ""))
-    return replace(kept, rooms=before.kept.rooms), basis if basis.startswith(LATER) else before.told
+    return replace(kept, rooms=before.kept.rooms), basis if basis.startswith(LATER) else before.source
 
 
 def _facts(sources: Sources, year: int) -> dict[str, Any]:
-    """What is in force."""
+    """Return the declarations in force."""
     imported = sources.inventory.inventory_imported_on()
     return {
         "inventory_imported_on": imported.isoformat() if imported else None,
-        **undeclared(sources, date(year, 1, 1), date(year + 1, 1, 1)),
+        **read_undeclared(sources, date(year, 1, 1), date(year + 1, 1, 1)),
         "calendars": {site.site: _calendar_sha256(sources, site) for site in sources.reader.sites()},
         "school_holidays_sha256": sha256(
             canonical(
@@ -160,7 +184,7 @@ def _facts(sources: Sources, year: int) -> dict[str, Any]:
 
 
 def _calendar_sha256(sources: Sources, site: Site) -> str:
-    """Of all versions of a site's calendar."""
+    """Return the SHA-256 of all versions of a site's calendar."""
     versions = [
         [
             version.from_day.isoformat(),
@@ -172,23 +196,26 @@ def _calendar_sha256(sources: Sources, site: Site) -> str:
     return sha256(canonical(versions))
 
 
-def are_gone(sources: Sources, kept: RetentionSettings, year: int, today: date) -> bool:
-    """Whether retention has taken months of the year: too old ones that there must have been are not there.
+def has_deleted_months(sources: Sources, kept: RetentionSettings, year: int, today: date) -> bool:
+    """Return true when retention has deleted months of the year: old months that must have existed are
+    missing.
 
-    That few machines have such a month proves nothing: a late record makes one, and what cannot be kept holds one back. A machine that
-    was last heard of before the year never had one.
+    A few machines with such a month prove nothing: a late record creates one, and a month that cannot be
+    stored holds one back. A machine last heard of before the year never had such a month.
     """
     january = date(year, 1, 1)
     seen = {host_id for host_id, _, _ in sources.reader.state_totals()}
     hosts = [
-        host for host in sources.reader.hosts() if host.host_id in seen and not _silent_since(host, january)
+        host
+        for host in sources.reader.hosts()
+        if host.host_id in seen and not _is_silent_since(host, january)
     ]
     for population in Population:
         mine = [host for host in hosts if host.population is population]
         if not mine or month_limit(kept, population, today) < january.replace(month=2):
             continue
         first = max(january, min(host.enrolled_on for host in mine).replace(day=1))
-        end = moved(first, 1)
+        end = add_months(first, 1)
         there = {row.host_id for row in sources.periods.host_months(first, end)}
         enrolled = [host.host_id for host in mine if host.enrolled_on < end]
         if first.year == year and 2 * sum(one in there for one in enrolled) < len(enrolled):
@@ -196,7 +223,9 @@ def are_gone(sources: Sources, kept: RetentionSettings, year: int, today: date) 
     return False
 
 
-def _silent_since(host: Host, day: date) -> bool:
-    """Whether it was last heard of before that day, of UTC; of one that never said when, nobody knows."""
+def _is_silent_since(host: Host, day: date) -> bool:
+    """Return true when the host's last contact was before that UTC day; false when its last contact is
+    unknown.
+    """
     last = host.last_contact_unix_milliseconds
     return last is not None and last < day_start_unix_milliseconds(day, "UTC")

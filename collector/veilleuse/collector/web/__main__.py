@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.web --config FILE`: the web process, started by `veilleuse serve`. Exit codes 0, 1, 2."""
+"""`python -m veilleuse.collector.web --config FILE`: runs the web process.
+
+`veilleuse serve` starts it. Exit codes 0, 1, 2.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.access import MetricsAuth, open_door
-from veilleuse.collector.web.api.wiring import open_desk, publisher
+from veilleuse.collector.web.access import MetricsAuth, read_metrics_auth
+from veilleuse.collector.web.api.wiring import build_api, publisher
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.series_bound import series_bound
@@ -33,13 +36,16 @@ log = logging.getLogger("veilleuse.collector.web")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. 0 = stopped as asked, 1 = cannot serve, 2 = wrong configuration."""
+    """Serve until SIGTERM or SIGINT.
+
+    Return 0 = stopped on request, 1 = cannot serve, 2 = bad configuration.
+    """
     return finish("veilleuse web", partial(_main, _parser().parse_args(arguments)))
 
 
 def _main(options: argparse.Namespace) -> int:
     settings = read_settings(options.config, overrides=_overrides(options))
-    return _serve(settings, open_door(settings.http))
+    return _serve(settings, read_metrics_auth(settings.http))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,30 +71,32 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
+def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
     configure(settings)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we log start and stop ourselves
     with ExitStack() as cleanup:
         open_store = partial(open_reader, settings.data_dir)
-        # Two, so that an answer of the API and the indicators' thread do not wait for each other.
+        # Two connections: an answer of the API and the indicators' thread must not wait for each other.
         store, api_store = cleanup.enter_context(open_store()), cleanup.enter_context(open_store())
-        desk, admission = open_desk(settings, door, product_version(), api_store, open_store)
+        api_context, access_control = build_api(
+            settings, metrics_auth, product_version(), api_store, open_store
+        )
         indicators = MachineIndicators(settings, open_store, store.publications, publisher(settings))
         cleanup.callback(indicators.stop)
-        outlook = SnapshotCache(
+        snapshots = SnapshotCache(
             store.data,
             settings,
             machine_figures=indicators.machine_figures,
             month=indicators.month,
             month_is_of_older_rule=indicators.is_of_older_rule,
         )
-        bound = series_bound(outlook.look().fleet)
-        listener = _listen(door)
+        bound = series_bound(snapshots.take_snapshot().fleet)
+        listener = _listen(metrics_auth)
         host, port = listener.getsockname()[:2]
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
         server = QuietServer(
             uvicorn.Config(
-                make_app(outlook, settings, door, product_version(), desk, admission),
+                make_app(snapshots, settings, metrics_auth, product_version(), api_context, access_control),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -96,11 +104,11 @@ def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
                 ws="none",
                 http=HastyProtocol,
                 timeout_keep_alive=5,
-                timeout_graceful_shutdown=1,  # `serve` waits 2 s before it kills
+                timeout_graceful_shutdown=1,  # seconds; `serve` kills after 2 s
                 h11_max_incomplete_event_size=16 * 1024,
             )
         )
-        # uvicorn raises the signal again once it has stopped: it must not end us before we have closed.
+        # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         indicators.start()
@@ -108,18 +116,21 @@ def _serve(settings: CollectorSettings, door: MetricsAuth) -> int:
         return 0 if server.started else 1
 
 
-def _listen(door: MetricsAuth) -> socket.socket:
-    """A bound socket. Raises CollectorError with one line when the port is in use or the address is not ours."""
+def _listen(metrics_auth: MetricsAuth) -> socket.socket:
+    """Bind the socket.
+
+    Raises CollectorError with one line when the port is in use or the address is not this machine's.
+    """
     try:
-        family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0]
-        # With its protocol: asyncio sets TCP_NODELAY on connections of such a socket alone.
+        family = socket.getaddrinfo(metrics_auth.host, metrics_auth.port, type=socket.SOCK_STREAM)[0]
+        # Set the protocol: asyncio sets TCP_NODELAY only on connections of such a socket.
         listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
         listener.bind(family[4])
     except OSError as error:
         raise CollectorError(
-            f"cannot listen on {door.host}:{door.port}: {error.strerror or error}; "
+            f"cannot listen on {metrics_auth.host}:{metrics_auth.port}: {error.strerror or error}; "
             "stop what uses it, or set http.address"
         ) from error
     listener.set_inheritable(False)

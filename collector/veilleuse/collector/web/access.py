@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The door: open on loopback, elsewhere for whoever holds the token of `http.metrics_token_file`. Accounts: `tokens`."""
+"""Controls access to the web process: open on loopback, elsewhere by a token or an account.
+
+The token is that of `http.metrics_token_file`.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,16 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MINIMUM_TOKEN_CHARACTERS: Final = 16
 TOKEN_BYTES: Final = 4096
-"""Of the file that holds it."""
+"""Largest size of the token file."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsAuth:
-    """Where to listen and what to ask for."""
+    """Listening address and required token."""
 
     host: str
     port: int
-    """0 to 65,535; 0 = any free one."""
+    """0 to 65,535; 0 = any free port."""
     token: str | None
 
     @property
@@ -49,36 +52,42 @@ class MetricsAuth:
         return is_loopback(self.host)
 
     def admits(self, authorization: str | None) -> bool:
-        """True without a token, or with it as a bearer token or as the password of Basic (what browsers can send)."""
+        """Return true without a required token, or when the header holds it.
+
+        It may be a bearer token or the password of Basic, which browsers can send.
+        """
         given = secret_of(authorization)
         return self.token is None or (given is not None and self.opens_to(given))
 
     def opens_to(self, secret: str) -> bool:
-        """Whether there is a token, and it is this one."""
+        """Return true when a token is required and `secret` is this token."""
         return self.token is not None and hmac.compare_digest(secret.encode(), self.token.encode())
 
     def knows_host(self, host_header: str) -> bool:
-        """On loopback only loopback names: a foreign page cannot read ours through a name it points here."""
+        """Return true for a Host header that may be used; on loopback, only for loopback names.
+
+        Otherwise a foreign page could read ours under a name that resolves to this machine.
+        """
         if not self.on_loopback:
             return True
         name = host_header.rpartition(":")[0] if _has_port(host_header) else host_header
         return is_loopback(name.strip("[]").lower())
 
 
-def open_door(http: Http) -> MetricsAuth:
-    """From the settings. Raises ConfigurationError: no usable token, or a door open to the network."""
+def read_metrics_auth(http: Http) -> MetricsAuth:
+    """Read the settings. Raises ConfigurationError for an unusable token, or none outside loopback."""
     host, port = split_address(http.address)
     token = read_token(Path(http.metrics_token_file)) if http.metrics_token_file else None
-    door = MetricsAuth(host, port, token)
-    if token is None and not door.on_loopback:
+    metrics_auth = MetricsAuth(host, port, token)
+    if token is None and not metrics_auth.on_loopback:
         raise ConfigurationError(
             f"http.address {http.address} is not on loopback: set http.metrics_token_file, or use 127.0.0.1"
         )
-    return door
+    return metrics_auth
 
 
 def read_token(path: Path) -> str:
-    """The token, stripped. Raises ConfigurationError when it cannot be read or is too short to be a secret."""
+    """Return the token, stripped. Raises ConfigurationError when it is unreadable or too short."""
     try:
         token = read_named(path, TOKEN_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -95,7 +104,7 @@ def read_token(path: Path) -> str:
 
 
 def secret_of(authorization: str | None) -> str | None:
-    """The bearer token, or the password of Basic, that came along; None without any."""
+    """Return the bearer token, or the password of Basic; None without either."""
     scheme, _, rest = (authorization or "").partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip() or None
@@ -105,7 +114,7 @@ def secret_of(authorization: str | None) -> str | None:
 def _password(encoded: str) -> str | None:
     try:
         return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
-    except ValueError:  # no base64, no ASCII, no UTF-8
+    except ValueError:  # not base64, not ASCII or not UTF-8
         return None
 
 
@@ -114,22 +123,25 @@ def _has_port(host_header: str) -> bool:
 
 
 STATE: Final = "caller"
-"""Where the gate leaves who calls, in the request's state."""
+"""Key of the caller in the request's state, set by the middleware."""
 
 
 class Guard(Enum):
-    """What a route asks for."""
+    """Credentials that a route requires."""
 
     OPEN = auto()
-    """Nothing: it says nothing of the fleet."""
+    """None: the route reveals nothing about the fleet."""
     KNOWN = auto()
-    """The door's token, or any good account: says nothing of the fleet either, but to strangers not even what runs here."""
+    """The metrics token, or any valid account.
+
+    The route reveals nothing about the fleet, but strangers must not even learn what runs here.
+    """
     FLEET = auto()
-    """The door's token, or an account that sees the whole fleet."""
+    """The metrics token, or an account that sees the whole fleet."""
     HOSTS = auto()
-    """The door's token, or an admin: single servers."""
+    """The metrics token, or an admin: single servers."""
     FIGURES = auto()
-    """An account, always: its accesses are noted under its name. The door's token has none."""
+    """Always an account: each access is logged under its name. The metrics token has no name."""
 
 
 GUARDS: Final[Mapping[str, Guard]] = {
@@ -142,41 +154,41 @@ GUARDS: Final[Mapping[str, Guard]] = {
     DESCRIPTION: Guard.KNOWN,
     **{resource.path: Guard.FIGURES for resource in RESOURCES},
 }
-UNNAMED: Final = Guard.HOSTS
-"""Of a route that is not in the table."""
-NOWHERE: Final = Guard.KNOWN
-"""Of a path that no route has: who is let in is told so."""
+UNLISTED_GUARD: Final = Guard.HOSTS
+"""Guard of a route that is missing from the table."""
+NO_ROUTE_GUARD: Final = Guard.KNOWN
+"""Guard of a path without a route: only callers with access learn that it does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpCaller:
-    """Who asks."""
+    """Credentials of a request."""
 
-    at_door: bool = False
-    """Has the token of `http.metrics_token_file`, or connects where none is asked for: on loopback."""
+    has_metrics_access: bool = False
+    """True with the token of `http.metrics_token_file`, or where none is required: on loopback."""
     account: Account | None = None
-    """Whose good token came along."""
+    """Account of the request's valid token."""
     wrong_token: bool = False
-    """One came along, and it is nobody's."""
+    """True when the request's token belongs to nobody."""
 
     def may(self, guard: Guard) -> bool:
-        """Whether a route of this guard is for them."""
+        """Return true when the caller may use a route of this guard."""
         account = self.account
         match guard:
             case Guard.OPEN:
                 return True
             case Guard.KNOWN:
-                return self.at_door or account is not None
+                return self.has_metrics_access or account is not None
             case Guard.FLEET:
-                return self.at_door or (account is not None and account.sees_all)
+                return self.has_metrics_access or (account is not None and account.sees_all)
             case Guard.HOSTS:
-                return self.at_door or (account is not None and account.role is Role.ADMIN)
+                return self.has_metrics_access or (account is not None and account.role is Role.ADMIN)
             case Guard.FIGURES:
                 return account is not None
 
 
 def caller_of(request: Request) -> HttpCaller:
-    """As the gate found out; nobody where it was not asked."""
+    """Return the caller that the middleware found; an empty caller on an open route."""
     found = request.scope.get("state", {}).get(STATE)
     return found if isinstance(found, HttpCaller) else HttpCaller()
 
@@ -187,41 +199,47 @@ MAX_TOKEN_CHARACTERS = 256
 
 
 class AccessControl:
-    """Looks tokens up. For one event loop."""
+    """Finds the account of a token. For one event loop."""
 
     def __init__(
         self,
-        door: MetricsAuth,
+        metrics_auth: MetricsAuth,
         accounts: AccountReader | None = None,
         note_use: Callable[[int], None] | None = None,
         *,
         clock: Callable[[], float] = time.time,
         limiter: FailureLimiter | None = None,
     ) -> None:
-        """`accounts` None: there are none. `note_use`: once a UTC day and account. `clock`: Unix seconds."""
-        self._door = door
+        """Without `accounts` there are none.
+
+        `note_use` runs once a UTC day and account; `clock`: Unix seconds.
+        """
+        self._metrics_auth = metrics_auth
         self._accounts = accounts
         self._note_use = note_use
         self._clock = clock
         self._limiter = limiter or FailureLimiter()
-        self._looking: Executor = ThreadPoolExecutor(1, "accounts")
+        self._lookup_thread: Executor = ThreadPoolExecutor(1, "accounts")
         self._used: dict[int, int] = {}
 
     async def caller(self, request: Request) -> HttpCaller:
-        """Who asks. Raises what the store raises."""
+        """Return the caller. Raises the store's errors."""
         secret = secret_of(request.headers.get("authorization"))
         if secret is None:
-            return HttpCaller(at_door=self._door.token is None)
-        if self._door.opens_to(secret):
-            return HttpCaller(at_door=True)
+            return HttpCaller(has_metrics_access=self._metrics_auth.token is None)
+        if self._metrics_auth.opens_to(secret):
+            return HttpCaller(has_metrics_access=True)
         loop = asyncio.get_running_loop()
-        account = await loop.run_in_executor(self._looking, self._account, secret)
+        account = await loop.run_in_executor(self._lookup_thread, self._account, secret)
         if account is not None:
-            self._note(account)
-        return HttpCaller(self._door.token is None, account, wrong_token=account is None)
+            self._note_daily_use(account)
+        return HttpCaller(self._metrics_auth.token is None, account, wrong_token=account is None)
 
     def has_tries_left(self, request: Request) -> bool:
-        """Count a wrong token of this address; False when there were too many of late. A good one is never held back by it."""
+        """Count a wrong token of this address; return False after too many recent ones.
+
+        A valid token is never refused because of earlier wrong ones.
+        """
         address = _address(request)
         try:
             self._limiter.check(address)
@@ -231,7 +249,7 @@ class AccessControl:
         return True
 
     def _account(self, secret: str) -> Account | None:
-        """The account of a token, if both are good. In the thread of its connection."""
+        """Return the account of a token if both are valid. Runs in the thread of the accounts' connection."""
         if (
             self._accounts is None
             or not secret.startswith(TOKEN_PREFIX)
@@ -240,13 +258,13 @@ class AccessControl:
             return None
         given = token_sha256(secret)
         found = self._accounts.account_by_hash(given)
-        # Looked up by its hash, of which nobody can choose a byte; compared in constant time all the same.
+        # The lookup is by hash, whose bytes nobody can choose; it is compared in constant time all the same.
         if found is None or not hmac.compare_digest(found.token_sha256, given):
             return None
         return found if found.is_good(round(self._clock() * MILLISECONDS_PER_SECOND)) else None
 
-    def _note(self, account: Account) -> None:
-        """That it was used today; nothing is refused when that cannot be written."""
+    def _note_daily_use(self, account: Account) -> None:
+        """Store that the account was used today; a failed write refuses nothing."""
         today = day_number(round(self._clock() * MILLISECONDS_PER_SECOND))
         if self._note_use is None or self._used.get(account.account_id) == today:
             return

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The Starlette application: routes, headers, clean errors. It only reads, on one thread with one connection."""
+"""Builds the Starlette application: routes, headers, error pages.
+
+It only reads, on one thread and connection.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ from veilleuse.collector.web.middleware import ErrorPage, SecurityMiddleware
 from veilleuse.collector.web.pages.api import api_page
 from veilleuse.collector.web.pages.first_page import first_page, no_month
 from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.problems import of_status
+from veilleuse.collector.web.problems import problem_of_status
 
 log = logging.getLogger(__name__)
 
@@ -45,36 +48,36 @@ STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 
 @dataclass(slots=True)
 class Outlets:
-    """What the handlers share."""
+    """Objects that the handlers share."""
 
-    outlook: SnapshotCache
+    snapshots: SnapshotCache
     settings: CollectorSettings
     version: str
     reading: Executor
     templates: Environment
     metrics: MetricsWriter
 
-    async def look(self) -> Snapshot:
-        """In the reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.reading, self.outlook.look)
+    async def take_snapshot(self) -> Snapshot:
+        """Take a snapshot in the reading thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.reading, self.snapshots.take_snapshot)
 
 
 def make_app(
-    outlook: SnapshotCache,
+    snapshots: SnapshotCache,
     settings: CollectorSettings,
-    door: MetricsAuth,
+    metrics_auth: MetricsAuth,
     version: str,
-    desk: ApiContext | None = None,
-    admission: AccessControl | None = None,
+    api_context: ApiContext | None = None,
+    access_control: AccessControl | None = None,
 ) -> ASGIApp:
-    """The whole application, closed by `door` and by `admission`'s accounts. `desk` None: without /api."""
+    """Build the application. Without `api_context` it has no /api; without `access_control`, no accounts."""
     outlets = Outlets(
-        outlook,
+        snapshots,
         settings,
         version,
         ThreadPoolExecutor(1, "reading"),
         _templates(),
-        MetricsWriter(outlook, version, settings.reporting.k_anonymity),
+        MetricsWriter(snapshots, version, settings.reporting.k_anonymity),
     )
     routes = [
         Route("/", _first(outlets)),
@@ -84,8 +87,8 @@ def make_app(
     ]
     if settings.http.hosts_metrics:
         routes.append(Route("/metrics/hosts", _hosts_metrics(outlets)))
-    if desk is not None:
-        routes += [Route("/api", _api(outlets)), *desk.routes()]
+    if api_context is not None:
+        routes += [Route("/api", _api(outlets)), *api_context.routes()]
     app = Starlette(
         routes=routes,
         exception_handlers={
@@ -94,8 +97,10 @@ def make_app(
             Exception: _failed(outlets),
         },
     )
-    app.router.redirect_slashes = False  # behind a proxy it would lead out of TLS, the token with it
-    return SecurityMiddleware(app, door, outlets.metrics.durations, _error_page(outlets), admission)
+    app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
+    return SecurityMiddleware(
+        app, metrics_auth, outlets.metrics.durations, _error_page(outlets), access_control
+    )
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -103,16 +108,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def _first(outlets: Outlets) -> Handler:
     async def first(request: Request) -> Response:
-        """The day's energy and states."""
-        look = await outlets.look()
+        """Answer the first page: the day's energy and states."""
+        snapshot = await outlets.take_snapshot()
         w = _words(request)
         return _html(
             outlets,
             "first.html",
             w,
-            page=first_page(look, w),
-            no_month=no_month(look, w, outlets.settings.reporting.k_anonymity),
-            sobriety=indicator_part(look.machine_figures, w, outlets.settings),
+            page=first_page(snapshot, w),
+            no_month=no_month(snapshot, w, outlets.settings.reporting.k_anonymity),
+            sobriety=indicator_part(snapshot.machine_figures, w, outlets.settings),
             k=outlets.settings.reporting.k_anonymity,
             zone=outlets.settings.reporting.time_zone,
         )
@@ -122,7 +127,7 @@ def _first(outlets: Outlets) -> Handler:
 
 def _api(outlets: Outlets) -> Handler:
     async def api(request: Request) -> Response:
-        """What programs may ask, in words."""
+        """Answer the page /api, which describes the API for people."""
         w = _words(request)
         return _html(
             outlets, "api.html", w, page=api_page(w), here="/api", k=outlets.settings.reporting.k_anonymity
@@ -133,7 +138,7 @@ def _api(outlets: Outlets) -> Handler:
 
 def _metrics(outlets: Outlets) -> Handler:
     async def metrics(request: Request) -> Response:
-        """The catalogue, then this process."""
+        """Answer the catalogue's metrics, then those of this process."""
         accept, began = request.headers.get("accept", ""), time.perf_counter()
         loop = asyncio.get_running_loop()
         text, content_type = await loop.run_in_executor(outlets.reading, outlets.metrics.write, accept, began)
@@ -144,18 +149,18 @@ def _metrics(outlets: Outlets) -> Handler:
 
 def _hosts_metrics(outlets: Outlets) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
-        """Servers, one by one."""
-        look = await outlets.look()
-        return Response(hosts_exposition(look).text(c.PER_HOST), media_type=CONTENT_TYPE)
+        """Answer the metrics of single servers."""
+        snapshot = await outlets.take_snapshot()
+        return Response(hosts_exposition(snapshot).text(c.PER_HOST), media_type=CONTENT_TYPE)
 
     return hosts_metrics
 
 
 def _healthz(outlets: Outlets) -> Handler:
     async def healthz(_request: Request) -> Response:
-        """Whether the store can be read."""
+        """Answer 200 when the store can be read."""
         try:
-            await outlets.look()
+            await outlets.take_snapshot()
         except CollectorError as error:
             log.warning("store unreadable", extra={"reason": str(error)})
             return PlainTextResponse("unreadable\n", 503)
@@ -188,7 +193,7 @@ def _words(request: Request) -> Words:
 
 
 def choose_language(asked: str | None, accept_language: str) -> str:
-    """`?lang=` if known, else the best of Accept-Language, else French."""
+    """Return the language of `?lang=` if known, else the best of Accept-Language, else French."""
     if asked in LANGUAGES:
         return asked
     best, best_quality = LANGUAGES[0], 0.0
@@ -225,7 +230,7 @@ def _error_page(outlets: Outlets) -> ErrorPage:
     def page(request: Request, code: int) -> Response:
         w = _words(request)
         if request.url.path.startswith("/api/"):
-            return of_status(code).response(request.url.path)
+            return problem_of_status(code).response(request.url.path)
         key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
             return PlainTextResponse(words("en")(key) + "\n", code)
@@ -241,7 +246,7 @@ def _http_error(outlets: Outlets) -> Callable[[Request, Exception], Response]:
         code = error.status_code if isinstance(error, HTTPException) else 500
         response = page(request, code)
         if isinstance(error, HTTPException) and error.headers:
-            response.headers.update(error.headers)  # Allow, on 405
+            response.headers.update(error.headers)  # Allow, for 405
         return response
 
     return handle

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What stands before every route: the Host header and who may pass; and after it: the security headers and the duration."""
+"""Checks the Host header and access before every route; adds security headers and durations after it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.web.access import GUARDS, NOWHERE, STATE, UNNAMED, AccessControl, Guard, MetricsAuth
+from veilleuse.collector.web.access import (
+    GUARDS,
+    NO_ROUTE_GUARD,
+    STATE,
+    UNLISTED_GUARD,
+    AccessControl,
+    Guard,
+    MetricsAuth,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,35 +47,35 @@ HEADERS: Final = (
 )
 
 ErrorPage = Callable[[Request, int], Response]
-"""The page of a status code, in the reader's language."""
+"""Builds the page of a status code, in the reader's language."""
 
 
 class SecurityMiddleware:
-    """Before every route: the Host header, who may pass; after it: the security headers and the duration."""
+    """Checks requests before every route, then adds the security headers and observes the duration."""
 
     def __init__(
         self,
         app: Starlette,
-        door: MetricsAuth,
+        metrics_auth: MetricsAuth,
         durations: Summary,
         page: ErrorPage,
-        admission: AccessControl | None = None,
+        access_control: AccessControl | None = None,
     ) -> None:
-        """`admission` None: there are no accounts."""
+        """Take the access rules; without `access_control` there are no accounts."""
         self._app = app
-        self._door = door
-        self._admission = admission or AccessControl(door)
+        self._metrics_auth = metrics_auth
+        self._access_control = access_control or AccessControl(metrics_auth)
         self._durations = durations
         self._page = page
         self._routes = {route.path for route in app.routes if isinstance(route, Route)}
 
     @property
     def application(self) -> Starlette:
-        """What is behind it."""
+        """Return the wrapped application."""
         return self._app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle one ASGI request."""
         if scope["type"] != "http":
             return
         began, status = time.perf_counter(), 500
@@ -87,15 +95,15 @@ class SecurityMiddleware:
             self._durations.labels(route, str(status)).observe(time.perf_counter() - began)
 
     async def _refuse(self, request: Request) -> Response | None:
-        """None: they may pass."""
-        if not self._door.knows_host(request.headers.get("host", "")):
+        """Return the error page of a refused request; None when it may pass."""
+        if not self._metrics_auth.knows_host(request.headers.get("host", "")):
             return self._page(request, 400)
-        route = self._route(request.scope["path"])  # what the router goes by, whatever the Host header is
-        guard = NOWHERE if route == c.OTHER else GUARDS.get(route, UNNAMED)
+        route = self._route(request.scope["path"])  # the router's path, whatever the Host header is
+        guard = NO_ROUTE_GUARD if route == c.OTHER else GUARDS.get(route, UNLISTED_GUARD)
         if guard is Guard.OPEN:
             return None
         try:
-            caller = await self._admission.caller(request)
+            caller = await self._access_control.caller(request)
         except CollectorError as error:
             log.error("accounts unreadable", extra={"reason": str(error)})
             return self._page(request, 503)
@@ -104,7 +112,7 @@ class SecurityMiddleware:
             return None
         if caller.account is not None:
             return self._page(request, 403)
-        if caller.wrong_token and not self._admission.has_tries_left(request):
+        if caller.wrong_token and not self._access_control.has_tries_left(request):
             response = self._page(request, 429)
             response.headers["retry-after"] = "60"
             return response
@@ -114,7 +122,7 @@ class SecurityMiddleware:
         return response
 
     def _route(self, path: str) -> str:
-        """A label from our own list, whatever was asked for."""
+        """Return the route's label, from our own closed list whatever the path is."""
         if path.startswith("/static/"):
             return "/static/{name}"
         return path if path in self._routes else c.OTHER

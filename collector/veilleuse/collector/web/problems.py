@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is wrong with a request to /api, as RFC 9457 says it: application/problem+json with what, where and what to do."""
+"""Builds error answers of /api (RFC 9457, application/problem+json): the error, its place and the remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TITLES: Final[Mapping[str, str]] = {
     "unreadable": "The figures cannot be read",
     "failed": "The service failed",
 }
-"""Kind → title. Each has its paragraph on the page /api: `type` leads there."""
+"""Kind → title. Each kind has a paragraph on the page /api, and `type` links to it."""
 _OF_A_STATUS: Final[Mapping[int, tuple[str, str, str]]] = {
     400: ("malformed", "the request is not one", "read the description at /api/v1/openapi.json"),
     401: (
@@ -57,7 +57,7 @@ _OF_A_STATUS: Final[Mapping[int, tuple[str, str, str]]] = {
 
 
 class Problem(Exception):
-    """Something that the caller should know. Becomes the answer."""
+    """Error answer of the API."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Problem(Exception):
         remedy: str = "",
         retry_after_seconds: int | None = None,
     ) -> None:
-        """`kind`: one of TITLES; `where`: a parameter or a header."""
+        """Take `kind`, one of TITLES, and `where`, a parameter or a header."""
         super().__init__(what)
         self.status = status
         self.kind = kind
@@ -78,7 +78,7 @@ class Problem(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def response(self, path: str) -> Response:
-        """As it is sent."""
+        """Return the HTTP response."""
         body: dict[str, Any] = {
             "type": f"/api#{self.kind}",
             "title": TITLES[self.kind],
@@ -94,8 +94,8 @@ class Problem(Exception):
         return Response(text.encode(), self.status, headers, media_type=MEDIA_TYPE)
 
 
-def of_status(status: int) -> Problem:
-    """The problem of a plain status code."""
+def problem_of_status(status: int) -> Problem:
+    """Return the problem of a plain status code."""
     kind, what, remedy = _OF_A_STATUS.get(
         status, ("failed", "the service failed", "try again; its log says what happened")
     )

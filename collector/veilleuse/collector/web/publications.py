@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the web process has published, and how it has more kept: it only reads, the running collector writes. docs/api.md."""
+"""Reads published figures, and publishes new ones through the running collector. docs/api.md.
+
+The web process only reads the store; the collector writes.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +22,40 @@ from veilleuse.collector.ports.publications import PublicationReader, Publicatio
 
 T = TypeVar("T")
 Publish = Callable[[Publication], None]
-"""Has it kept, unless something is kept of the period already. Raises AdminError."""
+"""Stores a publication, unless the period has one already. Raises AdminError."""
 
 DECODED_BYTES: Final = 32 * 1024 * 1024
-"""Of the contents that are kept decoded, three times as large in memory: 18 months of 600 groups. Of more, months are decoded each time."""
+"""Most bytes of contents whose decoded figures are cached: 18 months of 600 groups.
+
+Decoded figures take three times as much memory. Beyond this limit months are decoded at each request.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[T]):
-    """How one kind of figures is written down. Another content of the same kind is another format; an older one is not shown."""
+    """Format of one kind of figures.
+
+    A different content of the same kind is a different format; older formats are not shown.
+    """
 
     kind: PublicationKind
     format: int
     encode: Callable[[T], dict[str, Any]]
-    """Words and integers, without a machine."""
+    """Encodes figures as words and integers, without machines."""
     decode: Callable[[dict[str, Any], date, date], T]
-    """Of what was published of [first, end). Raises ValueError, KeyError, TypeError."""
+    """Decodes what was published of [first, end). Raises ValueError, KeyError, TypeError."""
     is_empty: Callable[[T], bool]
-    """Whether they show nothing: then there is nothing that a later look could be compared with, and they are not kept."""
+    """Returns true when the figures show nothing.
+
+    Empty figures are not published, since no later snapshot could be compared with them.
+    """
 
 
 class PublicationCache(Generic[T]):
-    """Figures of one kind, as they were published. For one thread at a time."""
+    """Published figures of one kind. Not thread-safe: one caller at a time."""
 
     def __init__(self, form: Form[T], reader: PublicationReader, publish: Publish, k: int) -> None:
-        """`k`: fewest machines of a published group, now."""
+        """Take the current `k`, the fewest machines of a published group."""
         self._form = form
         self._reader = reader
         self._publish = publish
@@ -52,58 +64,71 @@ class PublicationCache(Generic[T]):
         self._empty: dict[tuple[date, date], tuple[date, T]] = {}
 
     def figures(self, first: date, end: date, today: date, make: Callable[[], T] | None) -> T | None:
-        """Those of [first, end): as published; else made, and published, or shown empty until another day. None: they cannot be yet, were
-        published under another rule or in an older format, or nobody may `make` them. Raises StoreDamaged, StoreTooNew, AdminError, what
-        `make` raises."""
+        """Return the published figures of [first, end); if there are none, make them with `make` and publish
+        them.
+
+        Empty figures are returned without publishing, and made again the next day. None while they cannot be
+        made, after a publication under another rule or an older format, or without `make`. Raises
+        StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
+        """
         found = self.read(first, end)
         if found is not None or make is None:
             return found
         day, nothing = self._empty.get((first, end), (date.min, None))
         if day == today:
             return nothing
-        if self._told(first, end) or self._reader.waits(first, end):
+        if self._find_summary(first, end) or self._reader.waits(first, end):
             return None
         made = make()
         if not self._form.is_empty(made):
-            return self._kept(made, first, end)
+            return self._publish_figures(made, first, end)
         self._empty = {key: kept for key, kept in self._empty.items() if kept[0] == today}
         self._empty[first, end] = (today, made)
         return made
 
-    def _told(self, first: date, end: date) -> PublicationSummary | None:
+    def _find_summary(self, first: date, end: date) -> PublicationSummary | None:
         return self._reader.summary(self._form.kind, first, end)
 
     def is_of_older_rule(self, first: date, end: date) -> bool:
-        """Whether it was published of fewer machines a group than `k` now, or in an older format: it is not shown until it is taken back."""
-        told = self._told(first, end)
-        return told is not None and (told.format < self._form.format or told.k_anonymity < self._k)
+        """Return true when the publication has groups of fewer than `k` machines, or an older format.
+
+        Such a publication is not shown until it is taken back.
+        """
+        summary = self._find_summary(first, end)
+        return summary is not None and (summary.format < self._form.format or summary.k_anonymity < self._k)
 
     def read(self, first: date, end: date) -> T | None:
-        """As published; None: not yet, of fewer machines a group than `k`, or in an older format, which told more than may be told.
-        Raises StoreDamaged, StoreTooNew."""
-        told = self._told(first, end)
-        if told is not None and told.format < self._form.format:
+        """Return the published figures.
+
+        None without a publication, or when its groups may have fewer than `k` machines, or its format is
+        older, which disclosed too much. Raises StoreDamaged, StoreTooNew.
+        """
+        summary = self._find_summary(first, end)
+        if summary is not None and summary.format < self._form.format:
             return None
-        if told in self._decoded:
-            return self._decoded[told] if told.k_anonymity >= self._k else None
-        found = None if told is None else self._reader.find(self._form.kind, first, end)
-        if told is None or found is None or found.k_anonymity < self._k:
+        if summary in self._decoded:
+            return self._decoded[summary] if summary.k_anonymity >= self._k else None
+        found = None if summary is None else self._reader.find(self._form.kind, first, end)
+        if summary is None or found is None or found.k_anonymity < self._k:
             return None
         figures = self._decode(found)
-        # Else it was taken back in between.
-        if found.published_unix_milliseconds == told.published_unix_milliseconds:
-            self._decoded[told] = figures
+        # Different times: the publication was taken back between the two reads.
+        if found.published_unix_milliseconds == summary.published_unix_milliseconds:
+            self._decoded[summary] = figures
             while sum(one.content_bytes for one in self._decoded) > DECODED_BYTES:
                 self._decoded.pop(next(iter(self._decoded)))
         return figures
 
-    def _kept(self, figures: T, first: date, end: date) -> T | None:
-        """What is kept of the period from now on: these figures, or what another process had kept a moment before. Raises AdminError."""
+    def _publish_figures(self, figures: T, first: date, end: date) -> T | None:
+        """Publish the figures and return the stored ones; another process may have published first.
+
+        Raises AdminError.
+        """
         form = self._form
         content = canonical(form.encode(figures)).decode()
         one = Publication(form.kind, first, end, form.format, self._k, METHOD_VERSION, 0, content)
         self._publish(one)
-        if not self._told(first, end):
+        if not self._find_summary(first, end):
             raise AdminError(f"{one.name} was not kept")
         return self.read(first, end)
 

@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The HTTP server: idle when nobody asks (uvicorn's own loop wakes ten times a second for the life of the process), and
-with no patience for clients that send or read a byte at a time (uvicorn waits for a request for ever)."""
+"""HTTP server that is idle without requests and cuts slow clients.
+
+uvicorn's own loop wakes ten times a second, and uvicorn waits for a request without a limit.
+"""
 
 from __future__ import annotations
 
@@ -13,47 +15,50 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS: Final = 5.0
-"""Longest a connection may take to send its request, from its beginning or from the request's first byte: S9."""
+"""Most seconds to send a request, from the connection's start or the request's first byte (S9)."""
 ANSWER_SECONDS: Final = 60.0
-"""Longest that an answer may be in the making; a client that takes it slowly is part of it where it comes in parts."""
+"""Most seconds to produce an answer; an answer sent in parts includes the client's reading time."""
 STALL_SECONDS: Final = 5.0
 STALL_BYTES: Final = 1024
-"""A client that takes less than so much of its answer in so long is cut."""
+"""Least bytes that a client must read of its answer in STALL_SECONDS, or its connection is cut."""
 MOST_CONNECTIONS: Final = 512
-"""At once: the next one is let in, and the slowest is cut. No bound per address: behind a proxy all have the same."""
+"""Most connections at once; one more is accepted and the slowest is cut.
+
+There is no bound per address: behind a proxy all clients have the same one.
+"""
 SEND_BUFFER_BYTES: Final = 64 * 1024
-"""Of the kernel, for each connection; what does not fit waits here, where it is seen."""
+"""Kernel send buffer of each connection; the rest waits in this process, where stalls are visible."""
 TICK_SECONDS: Final = 1.0
-"""The Date header is as old as this."""
+"""Greatest age of the Date header, s."""
 _DATE_TICKS: Final = 10
-"""uvicorn counts tenths of a second, and writes the date at every tenth."""
+"""Ticks counted per second: uvicorn counts tenths of a second and writes the date every ten."""
 
 
 class Connections(dict[Any, None]):
-    """uvicorn's set of connections, in order: first the one that is longest on one thing."""
+    """uvicorn's set of connections, ordered: first the one that has waited longest at one step."""
 
     def add(self, one: Any) -> None:
-        """At the end, where it was not there."""
+        """Append a connection unless it is present."""
         self.setdefault(one)
 
     def discard(self, one: Any) -> None:
-        """No error when it is not there."""
+        """Remove a connection; no error when absent."""
         self.pop(one, None)
 
 
 class QuietServer(uvicorn.Server):
-    """uvicorn, one tick a second; a signal still ends it at once."""
+    """uvicorn with one tick a second; a signal still stops it at once."""
 
     _signalled: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self, config: uvicorn.Config) -> None:
-        """As uvicorn's own."""
+        """Take uvicorn's configuration."""
         super().__init__(config)
         self.server_state.connections = Connections()  # type: ignore[assignment]  # all that uvicorn asks of a set
 
     async def main_loop(self) -> None:
-        """Until `should_exit`."""
+        """Tick until `should_exit`."""
         self._loop, self._signalled = asyncio.get_running_loop(), asyncio.Event()
         counter = 0
         while not await self.on_tick(counter):
@@ -64,50 +69,50 @@ class QuietServer(uvicorn.Server):
                 continue
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """In the signal's handler: note it, then wake the loop."""
+        """Note the signal in its handler, then wake the loop."""
         super().handle_exit(sig, frame)
         if self._loop is not None and self._signalled is not None:
             self._loop.call_soon_threadsafe(self._signalled.set)
 
 
 class HastyProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with a deadline on each request, on the making of each answer, and on how it is taken."""
+    """uvicorn's HTTP/1.1 with deadlines: for each request, each answer, and the client's reading."""
 
     _deadline: asyncio.TimerHandle | None = None
-    _looking: asyncio.TimerHandle | None = None
+    _stall_check: asyncio.TimerHandle | None = None
     _answering = False
     _resumed = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """The first request is due. Where there are too many connections, the slowest is cut."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's type
+        """Start the deadline of the first request. Beyond MOST_CONNECTIONS, cut the slowest connection."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             self._make_room()
         self._within(REQUEST_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        """A request that is whole gets its answer; one that only began is due."""
+        """Start the answer's deadline for a complete request, else the request's own deadline."""
         super().data_received(data)
-        cycle: Any = self.cycle  # None until the first request, whatever uvicorn's annotation says
+        cycle: Any = self.cycle  # None until the first request, in spite of uvicorn's annotation
         answering = cycle is not None and not cycle.response_complete
         if answering and not self._answering:
             self._within(ANSWER_SECONDS)
-            if self._looking is None:
-                self._look_later()
+            if self._stall_check is None:
+                self._schedule_stall_check()
         elif not answering and self._deadline is None:
             self._within(REQUEST_SECONDS)
         self._answering = answering
 
     def resume_writing(self) -> None:
-        """The client took something."""
+        """Note that the client read something."""
         self._resumed = True
         super().resume_writing()
 
     def on_response_complete(self) -> None:
-        """From here on uvicorn's keep-alive timer counts, and whether the client takes what was handed over.
+        """Stop our deadlines: uvicorn's keep-alive timer and the stall check go on.
 
-        A client that sent its next request before it had this answer (no program of our readers does) gets this one alone:
-        hundreds of requests in a row on each connection would hold up those who ask for one.
+        A client that sent its next request before it had this answer gets only this one: no client of ours
+        pipelines. Hundreds of requests in a row on each connection would delay clients with one request.
         """
         self._answering = False
         self.connections.discard(self)
@@ -118,38 +123,38 @@ class HastyProtocol(H11Protocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is due any more."""
+        """Cancel the timers."""
         self._cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._stall_check is not None:
+            self._stall_check.cancel()
         super().connection_lost(exc)
 
     @property
     def in_our_hands(self) -> bool:
-        """Whether its answer is being made: it waits for us, not we for it."""
+        """Return true while we produce the answer: the client waits for us, not we for the client."""
         cycle: Any = self.cycle
         return cycle is not None and not cycle.response_complete and not self.flow.write_paused
 
     def _make_room(self) -> None:
-        """Cut the slowest connection that we wait for; this one when all wait for us."""
-        others: Any = self.connections  # of this class: uvicorn was told so
+        """Cut the slowest connection whose client we wait for; this connection when there is none."""
+        others: Any = self.connections  # a Connections: QuietServer sets it
         slowest = next((one for one in others if one is not self and not one.in_our_hands), self)
-        self.connections.discard(slowest)  # now, not when the loop comes to it: the next one counts too
+        self.connections.discard(slowest)  # at once, since the next new connection counts them too
         slowest.transport.abort()
 
-    def _look_later(self) -> None:
+    def _schedule_stall_check(self) -> None:
         self._resumed = False
         unread = self.transport.get_write_buffer_size()
-        self._looking = self.loop.call_later(STALL_SECONDS, self._look, unread)
+        self._stall_check = self.loop.call_later(STALL_SECONDS, self._check_stall, unread)
 
-    def _look(self, unread_before: int) -> None:
-        """Cut a client that takes nothing, or next to nothing, of what waits for it."""
-        self._looking = None
+    def _check_stall(self, unread_before: int) -> None:
+        """Cut a client that read fewer than STALL_BYTES of the bytes that wait for it."""
+        self._stall_check = None
         unread = self.transport.get_write_buffer_size()
         if unread_before and unread > unread_before - STALL_BYTES and unread and not self._resumed:
             self.transport.abort()
         elif unread or self._answering:
-            self._look_later()
+            self._schedule_stall_check()
 
     def _within(self, seconds: float) -> None:
         self._cancel()

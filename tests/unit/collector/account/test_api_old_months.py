@@ -86,11 +86,11 @@ def test_a_month_that_is_being_taken_apart_is_whole(data):
 
 def test_days_alone_say_what_months_say(data):
     """What was asked of days before is what months answer: energy by method, time by state and band, nights."""
-    from veilleuse.collector.account.observed_days import Question, gather
+    from veilleuse.collector.account.observed_days import ObservedQuery, gather
     from veilleuse.collector.account.observed_months import gather_periods
     from veilleuse.collector.months.reader import Periods
 
-    question = Question(
+    question = ObservedQuery(
         date(2026, 5, 1),
         date(2026, 6, 1),
         ("entity", "device_class", "month"),

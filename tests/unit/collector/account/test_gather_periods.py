@@ -13,7 +13,7 @@ import pytest
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host
 from tests.support.year import vector
 from tests.unit.collector.account.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
-from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather
+from veilleuse.collector.account.observed_days import ObservedGroups, ObservedQuery, gather
 from veilleuse.collector.account.observed_months import gather_periods
 from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.factors.book import choose
@@ -61,9 +61,9 @@ def kept(machines: int = 3, screens: int = 3, *, apportioned: bool = False) -> M
     return MemoryPeriods(rows)
 
 
-def ask(*dimensions: str, k: int = 1) -> Question:
+def ask(*dimensions: str, k: int = 1) -> ObservedQuery:
     """Of March, screens too."""
-    return Question(FIRST, END, dimensions, k, NOW, screens=True)
+    return ObservedQuery(FIRST, END, dimensions, k, NOW, screens=True)
 
 
 def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
@@ -94,7 +94,7 @@ def test_screens_are_shown_to_be_shared_where_their_month_is():
 
 def test_screens_nobody_asked_for_are_not_there():
     """Indicators: the machines' energy alone."""
-    question = Question(FIRST, END, ("device_class",), 1, NOW)
+    question = ObservedQuery(FIRST, END, ("device_class",), 1, NOW)
     found = gather_periods(fleet(), kept(), question)
     assert found == gather_periods(fleet(), kept(screens=0), question)
 

@@ -10,7 +10,7 @@ from datetime import date
 import pytest
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host
-from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_days import ObservedQuery, gather
 from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
@@ -41,7 +41,7 @@ def fleet(machines: int = 3, screens: int = 3, population: Population = Populati
 
 def rows(reader: MemoryReader, *dimensions: str, k: int = 1) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
     """(rows, totals) of March."""
-    question = Question(FIRST, END, dimensions, k, NOW, screens=True)
+    question = ObservedQuery(FIRST, END, dimensions, k, NOW, screens=True)
     made = build_observed_statement(gather(reader, question), choose, data="real")
     return list(made.rows), list(made.totals)
 
@@ -82,7 +82,7 @@ def test_without_device_classes_they_are_inside_and_cover_nothing():
 def test_indicators_never_see_them():
     """A question that does not ask for screens is answered as if there were none."""
     for dimensions in ((), ("device_class",)):
-        asked = Question(FIRST, END, dimensions, 1, NOW)
+        asked = ObservedQuery(FIRST, END, dimensions, 1, NOW)
         assert gather(fleet(), asked) == gather(replace(fleet(), screen_rows=[]), asked)
 
 
@@ -102,7 +102,9 @@ def test_a_week_on_the_edge_shares_its_screens_too():
     cell = DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, Method.LOAD_MODELLED, HOUR, 1_000_001, 7)
     monday = date(2026, 3, 30)
     reader.screen_rows.append(DerivedRow(HostId(1), Grain.WEEK, monday.toordinal(), cell))
-    question = Question(FIRST, date(2026, 5, 1), ("device_class", "month"), 1, NOW + 40 * DAY, screens=True)
+    question = ObservedQuery(
+        FIRST, date(2026, 5, 1), ("device_class", "month"), 1, NOW + 40 * DAY, screens=True
+    )
     made = build_observed_statement(gather(reader, question), choose, data="real")
     monitors = [row for row in made.rows if row.device_class == "monitor"]
     assert len(monitors) == 2

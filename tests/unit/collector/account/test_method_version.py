@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date
 
 from tests.support.memory_store import HOUR, MemoryReader, host
-from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_days import ObservedQuery, gather
 from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.derive.meters import ALONE, Context
@@ -149,9 +149,9 @@ def reader() -> MemoryReader:
     return made
 
 
-def question() -> Question:
+def question() -> ObservedQuery:
     """Of that day."""
-    return Question(DAY, date(2026, 3, 3), ("device_class",), 10, 2**41)
+    return ObservedQuery(DAY, date(2026, 3, 3), ("device_class",), 10, 2**41)
 
 
 def test_the_same_data_give_the_figures_of_this_version():

@@ -16,7 +16,7 @@ from tests.support.machines import settings_in
 from tests.support.sources import opened
 from veilleuse.collector.account.publishable import _nice, round_for_publication
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import settings_environment
 
 STEP_KWH = 5_000
@@ -88,7 +88,7 @@ def test_pcs_without_an_energy(year, tmp_path):
     """Of a row of PCs whose energy nobody knows, no time and no coverage is told either."""
     told(year, "close", str(YEAR))
     settings = settings_in(tmp_path)
-    question = YearQuestion(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity",), 10, date(YEAR + 1, 6, 1))
+    question = YearQuery(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity",), 10, date(YEAR + 1, 6, 1))
     with opened(settings.data_dir, settings.reporting) as sources:
         made = emissions_report_of(sources, question, compare=False)
     (period,) = made.periods

@@ -36,7 +36,7 @@ from veilleuse.collector.model.meters import (
 )
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, PointKind, Population
 
@@ -81,7 +81,7 @@ def asked(
     grouping: tuple[str, ...] = ("entity",),
 ) -> EmissionsStatement:
     """The report, with k = 1."""
-    return emissions_report_of(kept.sources(), YearQuestion(first, end, grouping, 1, today)).statement
+    return emissions_report_of(kept.sources(), YearQuery(first, end, grouping, 1, today)).statement
 
 
 def total(kept: StoredYear, *more: Any) -> EmissionsRow:

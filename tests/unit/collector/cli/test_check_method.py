@@ -21,7 +21,7 @@ from veilleuse.collector.factors import book
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.model.sums import WallEnergy
 from veilleuse.collector.reports import worked_examples
-from veilleuse.collector.reports.worked_examples import answers
+from veilleuse.collector.reports.worked_examples import check_examples
 from veilleuse.wire import units
 
 SECTION_13 = {
@@ -33,7 +33,7 @@ SECTION_13 = {
 
 def test_every_answer_is_right_and_none_of_the_method_is_missing():
     """All of §13 is asked, with some of §1, §2, §6, §8 and §10; nothing differs."""
-    found = list(answers())
+    found = list(check_examples())
     assert {one.expected for one in found if one.section == "13"} == SECTION_13
     assert {one.section for one in found} == {"1", "2", "6", "8", "10", "13"}
     assert [one for one in found if not one.ok] == []

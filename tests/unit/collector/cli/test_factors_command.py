@@ -24,14 +24,14 @@ from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.accounts import Account, Role
-from veilleuse.collector.reports.fleet_year import chooser
+from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.api.wiring import open_desk
+from veilleuse.collector.web.api.wiring import build_api
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page
@@ -190,7 +190,7 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
     with served(place), closing(SqliteReader(place.data_dir)) as reader, ExitStack() as cleanup:
         outlook = SnapshotCache(reader, place, clock)
-        desk, _ = open_desk(
+        desk, _ = build_api(
             place,
             MetricsAuth("127.0.0.1", 1, None),
             "0",
@@ -200,14 +200,14 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
 
         def grams() -> set[float]:
             """gCO2e per kWh in 2022, as each outlet says it."""
-            look = outlook.look()
+            look = outlook.take_snapshot()
             families = {family.name: family for family in fleet_exposition(look, "0", 10).collect()}
             (sample,) = families["veilleuse_factor_gco2e_per_kwh"].samples
             ((text, _),) = first_page(look, words("en")).factors
             asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
             (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
             with opened(place.data_dir, place.reporting) as sources:
-                reported = chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
+                reported = factor_chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
             return {
                 sample.value,
                 float(text.split()[0]),
@@ -230,7 +230,7 @@ def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
     def flagged() -> set[bool]:
         text = veilleuse("convert", "1", "--year", "2023")[1]
         with closing(SqliteReader(place.data_dir)) as reader:
-            look = SnapshotCache(reader, place, datetime(2023, 6, 1, tzinfo=UTC).timestamp).look()
+            look = SnapshotCache(reader, place, datetime(2023, 6, 1, tzinfo=UTC).timestamp).take_snapshot()
         ((_, note),) = first_page(look, words("en")).factors
         return {
             "not sourced" in text,

@@ -176,13 +176,13 @@ def test_metrics(tmp_path: Path):
         settings = CollectorSettings(data_dir=made.directory)
         reader = made.reader()
         empty = Exposition()
-        add_grid(empty, GridReader(reader, settings, NOW.timestamp).look())
+        add_grid(empty, GridReader(reader, settings, NOW.timestamp).read_view())
         assert not [family for family in empty.collect() if "intensity" in family.name]
         filled(settings, made)
         made.store.intensities.note("odre", "timeout", 5)
         assert made.store.intensities.count_call("odre", 1, 9)
         made.store.intensities.note("odre_consolidated", "done", 5)
-        out = fleet_exposition(SnapshotCache(reader, settings, NOW.timestamp).look(), "0", 10)
+        out = fleet_exposition(SnapshotCache(reader, settings, NOW.timestamp).take_snapshot(), "0", 10)
         reader.close()
     samples = {
         (sample.name.removeprefix("veilleuse_"), *sorted(sample.labels.values())): sample.value

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
-from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_days import ObservedQuery, gather
 from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.documents.document import Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
@@ -40,7 +40,7 @@ def state_of(
     reader: MemoryReader, *dimensions: str, first: date = FIRST, end: date = END
 ) -> EmissionsStatement:
     """The statement of a day."""
-    gathered = gather(reader, Question(first, end, dimensions or ("entity", "device_class"), 10, NOW))
+    gathered = gather(reader, ObservedQuery(first, end, dimensions or ("entity", "device_class"), 10, NOW))
     return build_observed_statement(gathered, choose, data="simulated" if reader.simulated else "real")
 
 
@@ -290,7 +290,7 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
 def documents(reader: MemoryReader) -> tuple[Document, Document]:
     """Both reports."""
     head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
-    gathered = gather(reader, Question(FIRST, END, ("entity", "device_class"), 10, NOW))
+    gathered = gather(reader, ObservedQuery(FIRST, END, ("entity", "device_class"), 10, NOW))
     rows = []
     for name in made_of(IndicatorInput.SUMS):
         indicator = load(name)
@@ -402,7 +402,7 @@ def test_notes_say_what_was_assumed():
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     monday = date(2026, 3, 2)
     reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
-    gathered = gather(reader, Question(monday, date(2026, 3, 4), (), 10, NOW))
+    gathered = gather(reader, ObservedQuery(monday, date(2026, 3, 4), (), 10, NOW))
     document = emissions_report.document(build_observed_statement(gathered, choose, data="simulated"), {})
     notes = " ".join(map(str, document.assumptions))
     assert "provisional" in notes

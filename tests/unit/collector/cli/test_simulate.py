@@ -23,7 +23,7 @@ from veilleuse.collector.documents.document import renderer
 from veilleuse.collector.errors import DataDirectoryError, UsageError
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.agent_stream import Agent
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
@@ -75,7 +75,7 @@ def made(tmp_path_factory) -> Made:
 
 def report(directory: Path, *dimensions: str, k: int = 1) -> EmissionsReport:
     """Of February."""
-    question = YearQuestion(date(2026, 2, 1), date(2026, 3, 1), dimensions, k, TODAY)
+    question = YearQuery(date(2026, 2, 1), date(2026, 3, 1), dimensions, k, TODAY)
     with opened(directory, ReportingSettings()) as sources:
         return emissions_report_of(sources, question, compare=False)
 

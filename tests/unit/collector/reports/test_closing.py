@@ -418,7 +418,7 @@ def test_the_collector_looks_again(place):
         second = report_ | {
             "revision": 2,
             "report_id": "2025-r2",
-            "previous_sha256": made.told.sha256,
+            "previous_sha256": made.closed_year.sha256,
             "state": "closed_provisional",
         }
         with pytest.raises(AdminError, match="is definitive too"):

@@ -22,7 +22,7 @@ from tests.support.filled import METER, Filled, cell, clock
 from veilleuse.collector.documents.columns import catalogue
 from veilleuse.collector.documents.document import FORMATS, Document, renderer
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.grid.ledger import HourlyQuestion, by_hour, ledger
+from veilleuse.collector.grid.ledger import HourlyQuery, by_hour, ledger
 from veilleuse.collector.model.figures import EnergySums, GroupKey
 from veilleuse.collector.model.grid import (
     LABEL,
@@ -227,7 +227,7 @@ def hour_of(number: int) -> tuple[Any, list[Any]]:
     return clock(START + number * HOUR, HOUR), [cell(State.ON_ACTIVE, HOUR, energy_millijoules=KWH // 10)]
 
 
-def question(**other: Any) -> HourlyQuestion:
+def question(**other: Any) -> HourlyQuery:
     """The first two days of March in UTC's neighbourhood; rows by entity."""
     asked: dict[str, Any] = {
         "first": date(2026, 3, 2),
@@ -237,7 +237,7 @@ def question(**other: Any) -> HourlyQuestion:
         "series": "odre_consumption",
         "now_unix_milliseconds": NOW,
     }
-    return HourlyQuestion(**{**asked, **other})
+    return HourlyQuery(**{**asked, **other})
 
 
 def answered(place: Filled, **other: Any) -> tuple[Hourly, Document]:

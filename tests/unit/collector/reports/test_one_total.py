@@ -18,7 +18,7 @@ from veilleuse.collector.model.figures import SINCE_PUBLICATION
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion, assumptions, year_figures
+from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, year_figures
 from veilleuse.collector.reports.year_basis import keep_year
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -52,12 +52,12 @@ def test_open_and_closed_are_one_figure(seed, machines):
     """Closed on the same day, a year has the open report's total, rows and intervals to the last bit, whatever the grouping; a report of
     few machines used another estimator (70,441 kWh open, 69,891 closed)."""
     sources = stored(seed, machines).sources()
-    known = assumptions(sources, random_roll_out=False)
+    known = read_assumptions(sources, random_roll_out=False)
     kept = keep_year(sources, 2024, k=10, today=TODAY)
     totals = set()
     for size in range(4):
         for dimensions in combinations(("entity", "site", "device_class"), size):
-            (opened,) = year_figures(sources, YearQuestion(FIRST, END, dimensions, 10, TODAY), known)
+            (opened,) = year_figures(sources, YearQuery(FIRST, END, dimensions, 10, TODAY), known)
             closed = restate_year(kept, dimensions, known)
             assert (opened.rows, opened.total, opened.withheld) == (
                 closed.rows,
@@ -75,8 +75,8 @@ def test_open_and_closed_are_one_figure(seed, machines):
 def test_a_year_beside_its_months():
     """By month, the year's own total stands below, and one line says what it differs by from the sum of the months."""
     sources = stored(5, 150).sources()
-    year = emissions_report_of(sources, YearQuestion(FIRST, END, (), 10, TODAY))
-    months = emissions_report_of(sources, YearQuestion(FIRST, END, ("month",), 10, TODAY))
+    year = emissions_report_of(sources, YearQuery(FIRST, END, (), 10, TODAY))
+    months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY))
     total, since = months.statement.year
     assert total == year.statement.totals[0]
     assert since.level == SINCE_PUBLICATION
@@ -93,7 +93,7 @@ def test_a_year_beside_its_months():
 def test_the_difference_of_few_is_not_told():
     """Months in which too few machines were there lack what these measured: their sum and the year's total differ by that."""
     sources = stored(6, 12).sources()
-    months = emissions_report_of(sources, YearQuestion(FIRST, END, ("month",), 10, TODAY)).statement
+    months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY)).statement
     assert any(row.incomplete for row in months.totals)
     assert [row.level for row in months.year] == ["total"]
 
@@ -101,5 +101,5 @@ def test_the_difference_of_few_is_not_told():
 def test_part_of_a_year_has_no_year_beside_it():
     """Eleven months are no year."""
     sources = stored(5, 20).sources()
-    question = YearQuestion(FIRST, date(2024, 12, 1), ("month",), 10, TODAY)
+    question = YearQuery(FIRST, date(2024, 12, 1), ("month",), 10, TODAY)
     assert emissions_report_of(sources, question).statement.year == ()

@@ -23,8 +23,8 @@ from veilleuse.collector.model.indicators import Comparison, SiteEnergy, Sobriet
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import disclosed
-from veilleuse.collector.reports.savings import Windows, comparisons, moved, windows
+from veilleuse.collector.reports.indicators import disclose_figure
+from veilleuse.collector.reports.savings import Windows, add_months, compare_actions, find_windows
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 KWH = 3_600_000_000
@@ -98,13 +98,13 @@ def test_one_site_alone_has_no_interval():
 
 def test_windows_are_whole_months():
     """The month of an action is on neither side, unless it begins it; a year at most."""
-    assert windows(replace(ACTION, from_day=date(2026, 1, 15)), date(2026, 6, 1)) == Windows(
+    assert find_windows(replace(ACTION, from_day=date(2026, 1, 15)), date(2026, 6, 1)) == Windows(
         date(2025, 1, 1), date(2026, 1, 1), date(2026, 2, 1), date(2026, 6, 1)
     )
-    found = windows(ACTION, date(2028, 6, 1))
+    found = find_windows(ACTION, date(2028, 6, 1))
     assert found is not None
     assert (found.before, found.after, found.end) == (date(2025, 1, 1), date(2026, 1, 1), date(2027, 1, 1))
-    assert windows(ACTION, date(2026, 1, 1)) is None
+    assert find_windows(ACTION, date(2026, 1, 1)) is None
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Months:
 
 def compare(months: Months, hosts: list[Host], *actions: Action) -> list[Comparison]:
     """Up to the middle of the year."""
-    return [one for _, _, one in comparisons(months, hosts, actions or (ACTION,), date(2026, 7, 1))]
+    return [one for _, _, one in compare_actions(months, hosts, actions or (ACTION,), date(2026, 7, 1))]
 
 
 def test_day_types_are_compared_with_their_own():
@@ -184,7 +184,7 @@ def test_the_saving_of_one_new_machine_is_not_told():
             for month in (date(2026, 2, 1), date(2026, 3, 1)):
                 months.add(one.host_id, month, DayType.OPEN, 20, 30 if one.host_id % 4 < 2 else 38)
         (found,) = compare(months, hosts)
-        figure = disclosed(saving(found), SCOPE, 10)
+        figure = disclose_figure(saving(found), SCOPE, 10)
         assert figure.value is not None
         assert (found.renewals, "renewals" in figure.details) == (number, shown)
         assert ("renewals_kwh" in figure.details) is shown
@@ -203,7 +203,7 @@ def test_an_action_on_servers_alone_is_nobody_s():
                 saved = month.year == 2026 and one.host_id % 4 < 2
                 months.add(one.host_id, month, DayType.OPEN, 20, 30 if saved else 40)
         (found,) = compare(months, hosts)
-        figure = disclosed(saving(found), SCOPE, 10)
+        figure = disclose_figure(saving(found), SCOPE, 10)
         assert (figure.value is not None, figure.withheld, figure.n) == (shown, not shown, 4)
 
 
@@ -258,9 +258,9 @@ def _fleet(
 
 def test_months_are_moved_over_new_year():
     """Backwards too."""
-    assert moved(date(2026, 1, 1), -1) == date(2025, 12, 1)
-    assert moved(date(2026, 12, 1), 1) == date(2027, 1, 1)
-    assert moved(date(2026, 3, 1), -12) == date(2025, 3, 1)
+    assert add_months(date(2026, 1, 1), -1) == date(2025, 12, 1)
+    assert add_months(date(2026, 12, 1), 1) == date(2027, 1, 1)
+    assert add_months(date(2026, 3, 1), -12) == date(2025, 3, 1)
 
 
 def seasons(first_of_touched: int) -> tuple[Months, list[Host]]:

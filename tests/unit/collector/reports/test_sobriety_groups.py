@@ -15,7 +15,7 @@ from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.actions import ActionLine, ActionTable
 from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
-from veilleuse.collector.reports.indicators import disclosed, fit_to_show
+from veilleuse.collector.reports.indicators import disclose_figure, merge_small_groups
 from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.settings import read_settings
@@ -42,7 +42,7 @@ def test_fewer_than_k_on_the_smaller_side_show_nothing(good: int, bad: int, valu
     """Nine that comply, or nine that do not: who they are could be told. None at all harms nobody: administrators set the plan."""
     plans = [(600, 600)] * good + [(0, 0)] * bad + [(None, None)] * (50 - good - bad)
     figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
-    found = disclosed(figure, SCOPE, 10)
+    found = disclose_figure(figure, SCOPE, 10)
     assert (found.value, found.withheld) == (value, value is None)
     assert found.details == (figure.details if value is not None else {})
 
@@ -53,10 +53,12 @@ def test_causes_fall_together():
     beyond = idle._replace(beyond_30_minutes_milliseconds=HOUR)
     machines = [machine(n, bands={Band.NIGHT: idle}) for n in range(20)]
     machines += [machine(100 + n, bands={Band.NIGHT: idle, Band.OPEN: beyond}) for n in range(3)]
-    found = disclosed(the("I4", of(*machines)), SCOPE, 10)
+    found = disclose_figure(the("I4", of(*machines)), SCOPE, 10)
     assert found.value is not None
     assert [name for name in found.details if name.endswith("_kwh")] == []
-    assert disclosed(the("I4", of(*machines)), Scope(*SCOPE_DAYS, population=Population.SERVER), 10).details
+    assert disclose_figure(
+        the("I4", of(*machines)), Scope(*SCOPE_DAYS, population=Population.SERVER), 10
+    ).details
 
 
 SCOPE_DAYS = (SCOPE.period_from, SCOPE.period_to)
@@ -80,7 +82,7 @@ def test_small_groups_merge_and_a_small_population_is_withheld():
             group("S", Population.SERVER, 1, 70),
         ]
     )
-    kept, withheld = fit_to_show(groups, 10)
+    kept, withheld = merge_small_groups(groups, 10)
     assert {(one.scope.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
     assert withheld == [Scope(*SCOPE_DAYS, population=Population.CLASSROOM)]
 

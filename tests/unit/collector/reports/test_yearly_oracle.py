@@ -25,7 +25,7 @@ from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
@@ -249,7 +249,7 @@ def report(
     stored = StoredYear(
         tuple(SITES.values()), tuple(world.hosts.values()), world.assets, world.months, HOLIDAYS, SCHOOL
     )
-    question = YearQuestion(first, end, grouping, 1, world.today)
+    question = YearQuery(first, end, grouping, 1, world.today)
     return emissions_report_of(stored.sources(), question).statement
 
 

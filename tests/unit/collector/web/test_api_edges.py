@@ -22,7 +22,7 @@ from veilleuse.collector.model.months import NOTHING, DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions_document import ASSUMPTIONS
 from veilleuse.collector.web.api import handlers
-from veilleuse.collector.web.api.answers import NOT_OF_SUMS, OBSERVED_NOTES, _Watched
+from veilleuse.collector.web.api.answers import NOT_OF_SUMS, OBSERVED_NOTES, _TimedPeriods
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
@@ -145,14 +145,14 @@ def test_what_is_kept_is_bounded(reading, monkeypatch):
     monkeypatch.setattr(handlers, "KEPT_ROWS", 10)
     for name in range(handlers.KEPT_ANSWERS + 2):
         reading.desk._keep((name,), of(1))
-    assert len(reading.desk._kept) == handlers.KEPT_ANSWERS
+    assert len(reading.desk._cache) == handlers.KEPT_ANSWERS
     reading.desk._keep(("many",), of(9))
-    assert len(reading.desk._kept) == 2
+    assert len(reading.desk._cache) == 2
     reading.desk._keep(("more",), of(50))
-    assert list(reading.desk._kept) == [("more",)]
+    assert list(reading.desk._cache) == [("more",)]
     monkeypatch.setattr(handlers, "KEEP_SECONDS", 0.0)
     reading.desk._keep(("new",), of(1))
-    assert list(reading.desk._kept) == [("new",)]
+    assert list(reading.desk._cache) == [("new",)]
 
 
 # --- the administrator's report, in time
@@ -188,7 +188,10 @@ def test_the_clock_is_looked_at_between_two_machines():
 
         host_months = host_periods
 
-    for rows in (_Watched(Kept(), check_time).host_periods, _Watched(Kept(), check_time).host_months):
+    for rows in (
+        _TimedPeriods(Kept(), check_time).host_periods,
+        _TimedPeriods(Kept(), check_time).host_months,
+    ):
         looks.clear()
         given = rows(date(2026, 1, 1), date(2027, 1, 1))
         assert next(given) is row

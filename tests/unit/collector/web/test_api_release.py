@@ -27,7 +27,7 @@ from veilleuse.collector.model.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.publications import PublicationSummary
-from veilleuse.collector.web.api.release import Shown, is_month, shown
+from veilleuse.collector.web.api.release import ReleasedSums, is_month, sum_cells
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -112,7 +112,7 @@ def answers(months: Sequence[Month], entities: Sequence[str]) -> set[frozenset[S
     found: set[frozenset[Seen]] = set()
     for first, last in itertools.combinations_with_replacement(MONTHS, 2):
         for dimensions in GROUPINGS:
-            answer = shown(
+            answer = sum_cells(
                 [month for month in months if first.first <= month.part.first <= last.first],
                 first.first,
                 last.end,
@@ -306,13 +306,13 @@ def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
         + (("B > 1", "tower"),) * 2
     )
     fleet = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
-    of_a = shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("A",))
+    of_a = sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("A",))
     assert {(group.key.entity, group.sums.hosts) for group in of_a.rows} == {("A", 4), ("A > 1", 3)}
     assert decoded(of_a.whole) == {Seen(host, month) for host in range(7) for month in range(3)}
-    assert shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("B",)).rows == ()
+    assert sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("B",)).rows == ()
 
 
-def grown(*others: tuple[str, str]) -> Shown:
+def grown(*others: tuple[str, str]) -> ReleasedSums:
     """The year's answer of four laptops of A, two of them from February on, beside others."""
     fleet = Fleet(
         (("A", "laptop"),) * 4 + others,
@@ -323,7 +323,7 @@ def grown(*others: tuple[str, str]) -> Shown:
             if month > 0 or host not in (0, 1)
         ),
     )
-    return shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    return sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
 
 
 def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
@@ -341,7 +341,7 @@ def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
     places = (("A", "laptop"),) * 4 + (("B > 1", "laptop"),) * 2 + (("B > 2", "laptop"),) * 2
     everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
     fleet = Fleet(places, everywhere - {Seen(0, 1), Seen(1, 1)})
-    answer = shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    answer = sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
     of_a = [group for group in answer.rows if group.key.entity == "A"]
     assert [(group.key.period_from.month, group.key.period_to.month) for group in of_a] == [(1, 2), (3, 4)]
     assert {seen.month for group in of_a for seen in decoded([group])} == {0, 2}
@@ -452,7 +452,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     from tests.support.sources import opened
     from veilleuse.collector.model.accounts import Role
     from veilleuse.collector.reports.emissions import emissions_report_of, today
-    from veilleuse.collector.reports.fleet_year import YearQuestion
+    from veilleuse.collector.reports.fleet_year import YearQuery
     from veilleuse.collector.settings import ReportingSettings
 
     with (
@@ -460,7 +460,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
         Reading(data, clock=NOW.timestamp) as reading,
     ):
         a_dozen(data)
-        question = YearQuestion(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
+        question = YearQuery(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
         with opened(tmp_path / "data", ReportingSettings()) as sources:
             expected = emissions_report_of(sources, question).document.tables
         answer = reading.get(

@@ -23,7 +23,7 @@ from veilleuse.collector.web.api.resources import (
     RESOURCES,
     ResourceKind,
 )
-from veilleuse.collector.web.problems import TITLES, of_status
+from veilleuse.collector.web.problems import TITLES, problem_of_status
 
 SPEC = description("0.1.0")
 
@@ -92,7 +92,7 @@ def test_columns_are_those_of_the_statement():
 def test_problems_have_their_titles():
     """Of every status that is described, and of any other."""
     for status in (400, 401, 403, 404, 405, 429, 500, 503, 599):
-        problem = of_status(status)
+        problem = problem_of_status(status)
         assert problem.kind in TITLES
         assert problem.remedy
 

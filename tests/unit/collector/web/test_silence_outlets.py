@@ -135,7 +135,11 @@ def said(settings: CollectorSettings) -> Said:
                 language: asyncio.run(get(f"/?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
                 for language in ("fr", "en")
             },
-            [line for line in screen(outlook.look(), settings, words("en")).warnings if "silent" in line],
+            [
+                line
+                for line in screen(outlook.take_snapshot(), settings, words("en")).warnings
+                if "silent" in line
+            ],
             re.findall(
                 r"^veilleuse_(?:agents_silent|silence_level)\{.*", asyncio.run(get("/metrics")), re.MULTILINE
             ),
@@ -287,7 +291,7 @@ def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
         data.derive()
         with closing(data.reader()) as reader:
             outlook = SnapshotCache(reader, CollectorSettings(data_dir=data.directory), lambda: now[0])
-            seen = outlook.look()
+            seen = outlook.take_snapshot()
             assert [power.watts for power in seen.fleet.power] == [100.0]
             for language, note in (
                 ("en", "2 servers of 3 are not"),

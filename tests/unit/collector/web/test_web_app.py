@@ -284,7 +284,7 @@ def test_hostile_names_add_no_series_beyond_the_bound(data, client):
     ours = [key for key in samples(text) if key[0].startswith("veilleuse_")]
     reader = data.reader()
     settings = CollectorSettings(data_dir=data.directory)
-    assert len(ours) <= series_bound(SnapshotCache(reader, settings).look().fleet)
+    assert len(ours) <= series_bound(SnapshotCache(reader, settings).take_snapshot().fleet)
     reader.close()
 
 

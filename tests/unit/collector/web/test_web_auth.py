@@ -10,7 +10,7 @@ import pytest
 
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.settings import Http, read_settings
-from veilleuse.collector.web.access import MetricsAuth, open_door
+from veilleuse.collector.web.access import MetricsAuth, read_metrics_auth
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -27,14 +27,14 @@ def token_file(tmp_path):
 def test_off_loopback_needs_a_token(address, token_file):
     """Refused without, accepted with."""
     with pytest.raises(ConfigurationError, match="metrics_token_file"):
-        open_door(Http(address=address))
-    assert open_door(Http(address=address, metrics_token_file=str(token_file))).token == TOKEN
+        read_metrics_auth(Http(address=address))
+    assert read_metrics_auth(Http(address=address, metrics_token_file=str(token_file))).token == TOKEN
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8640", "[::1]:0", "localhost:1", "127.1.2.3:8640"])
 def test_loopback_needs_none(address):
     """Only this machine can connect."""
-    assert open_door(Http(address=address)).on_loopback
+    assert read_metrics_auth(Http(address=address)).on_loopback
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_bad_tokens(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("bad") / "file"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
-        open_door(Http(metrics_token_file=str(file)))
+        read_metrics_auth(Http(metrics_token_file=str(file)))
     assert not content or content not in str(caught.value)
 
 
 def test_missing_token_file(tmp_path):
     """Named in the error."""
     with pytest.raises(ConfigurationError, match="nowhere"):
-        open_door(Http(metrics_token_file=str(tmp_path / "nowhere")))
+        read_metrics_auth(Http(metrics_token_file=str(tmp_path / "nowhere")))
 
 
 def basic(password: str) -> str:

@@ -41,7 +41,7 @@ def test_small_fleet(tmp_path, golden):
         indicators.refresh()
         figures, month = indicators.machine_figures, indicators.month
         outlook = SnapshotCache(reader, settings, NOW.timestamp, figures, month)
-        out = fleet_exposition(outlook.look(), "0.1.0", 10)
+        out = fleet_exposition(outlook.take_snapshot(), "0.1.0", 10)
         told = [family for family in out.collect() if family.name not in OF_THE_MACHINE]
         text = generate_latest(SimpleNamespace(collect=lambda: told)).decode()
         reader.close()

@@ -30,7 +30,7 @@ from veilleuse.collector.indicators import load_gauged, load_sobriety
 from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, sobriety_of
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, compute_indicators
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
@@ -123,8 +123,10 @@ def test_gauges_are_the_figures_of_the_report(data):
     found = samples(made(data))
     settings = CollectorSettings(data_dir=data.directory)
     with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
-        question = SobrietyQuestion(MONTH, END, (), 10, NOW.date())
-        report = {one.meta.indicator: one.figure for one in sobriety_of(sources, question, Targets()).found}
+        question = SobrietyQuery(MONTH, END, (), 10, NOW.date())
+        report = {
+            one.meta.indicator: one.figure for one in compute_indicators(sources, question, Targets()).figures
+        }
     assert found["power_plan_compliance_ratio{population=workstation}"] == report["I3"].value == 18 / 30
     avoidable = {name: value for name, value in found.items() if name.startswith("month_avoidable")}
     assert set(avoidable) == {
@@ -276,7 +278,7 @@ def test_a_month_stays_as_published_after_a_restart(data):
     hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     first = made(data)
     before = first.machine_figures()
-    assert {one.found.meta.indicator for one in before} == {"I3", "I4", "I5"}
+    assert {one.group_figure.meta.indicator for one in before} == {"I3", "I4", "I5"}
     data.push(hosts[0], [(civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])])
     assert made(data).machine_figures() == before
     assert data.store.publications.take_back(MONTH, END) == 2
@@ -296,14 +298,14 @@ def test_what_cannot_be_published_is_absent(data, caplog):
         settings, partial(open_reader, settings.data_dir), published, publisher(settings), NOW.timestamp
     )
     indicators.refresh()
-    assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
+    assert {one.group_figure.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
     assert "a month of workstations and classroom PCs is not shown" in caplog.messages
     indicators = made(data)
-    assert len({one.found.scope.population for one in indicators.machine_figures()}) == 2
+    assert len({one.group_figure.scope.population for one in indicators.machine_figures()}) == 2
     data.store.publications.take_back(MONTH, END)
     data.store.publications.put(Publication(PublicationKind.INDICATORS, MONTH, END, 3, 10, "", 0, "{}"))
     indicators.refresh()
-    assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
+    assert {one.group_figure.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
     assert "has format 3" in caplog.records[-1].reason
 
 
@@ -321,15 +323,15 @@ def test_figures_are_read_as_they_were_written():
         '"numerator":18,"population":"workstation","threshold":{"float":"0.9"},"value":{"float":"0.30000000000000004"},"withheld":false}]}'
     )
     assert FORM.decode(content, MONTH, END) == figures
-    behind = figures[0].found._replace(figure=replace(figure, behind=({1: 1},)))
+    behind = figures[0].group_figure._replace(figure=replace(figure, behind=({1: 1},)))
     with pytest.raises(ValueError, match="I3 is of more"):
-        FORM.encode((figures[0]._replace(found=behind),))
+        FORM.encode((figures[0]._replace(group_figure=behind),))
 
 
 def test_who_stands_behind_is_not_kept(data):
     """The web process keeps figures, not machines."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
-    figures = [one.found.figure for one in made(data).machine_figures()]
+    figures = [one.group_figure.figure for one in made(data).machine_figures()]
     assert figures
     assert all(figure.behind == () and not figure.behind_details for figure in figures)
 
@@ -341,12 +343,12 @@ def test_a_look_never_waits(data):
     settings = CollectorSettings(data_dir=data.directory)
     indicators = begun(data)
     reader = data.reader()
-    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).look()
+    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).take_snapshot()
     assert look.machine_figures == ()
     indicators.start()
     until(indicators.machine_figures)
-    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).look()
-    assert {one.found.meta.indicator for one in look.machine_figures} == {"I3", "I4", "I5"}
+    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).take_snapshot()
+    assert {one.group_figure.meta.indicator for one in look.machine_figures} == {"I3", "I4", "I5"}
     out = Exposition()
     add_machine_figures(out, look.machine_figures)
     assert 0 < out.series() < series_bound(look.fleet)

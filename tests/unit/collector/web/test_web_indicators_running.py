@@ -17,10 +17,14 @@ from tests.unit.collector.web.test_web_indicators import GOOD, MONTH, NOW
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import Figure
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, MachineIndicators, _due
+from veilleuse.collector.web.metrics.indicators_monthly import (
+    MachineFigure,
+    MachineIndicators,
+    _due_computations,
+)
 from veilleuse.collector.web.pages.indicators import indicator_part
 
 
@@ -67,7 +71,7 @@ def test_the_page_names_the_period_of_its_table():
     """Any day of two years, the first three of a month too: whole months as in the table, servers' days up to yesterday."""
     for offset in range(730):
         today = date(2026, 1, 1) + timedelta(days=offset)
-        servers, others = _due(today)
+        servers, others = _due_computations(today)
         figure = Figure(None, 12)
         found = GroupFigure(load_sobriety("I3").meta, SCOPE, figure)
         shown = [MachineFigure(found, due.month, due.until) for due in (servers, others)]
@@ -77,7 +81,7 @@ def test_the_page_names_the_period_of_its_table():
             period = re.search(r"--from (\S+) --to (\S+) ", command)
             assert period is not None
             first, end = map(date.fromisoformat, period.groups())
-            asked = SobrietyQuestion(first, end, (), 10, today).stretch
+            asked = SobrietyQuery(first, end, (), 10, today).stretch
             assert last == command.endswith("--servers")
             if last:
                 assert asked.until == today

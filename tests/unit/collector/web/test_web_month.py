@@ -77,7 +77,7 @@ class Service:
         self.now = noon(day)
         self.indicators.refresh()
         self.outlook._last = None
-        return self.outlook.look()
+        return self.outlook.take_snapshot()
 
     def of_pcs(self, day: date) -> Samples:
         """Samples of workstations and classroom PCs."""
@@ -413,10 +413,10 @@ def test_top_reads_the_month_and_publishes_none(data, service):
     with closing(SqlitePublicationReader(data.directory)) as reader:
         month = _published_month(service.settings, reader, lambda: date(2026, 11, 4))
         outlook = SnapshotCache(service.reader, service.settings, lambda: service.now, month=month)
-        told = screen(outlook.look(), service.settings, words("en")).others
+        told = screen(outlook.take_snapshot(), service.settings, words("en")).others
         assert told == ("30 workstations: by published month, never live",)
         service.look(RELEASED_ON)
         outlook._last = None
-        _, line = screen(outlook.look(), service.settings, words("en")).others
+        _, line = screen(outlook.take_snapshot(), service.settings, words("en")).others
     assert line.startswith("workstations, October 2026: ")
     assert line.endswith("CO₂e")

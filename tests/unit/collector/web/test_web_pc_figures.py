@@ -26,14 +26,14 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine, PowerPlan, Scope, Targets
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.reports.indicators import disclosed
+from veilleuse.collector.reports.indicators import disclose_figure
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.pc_figures import (
-    Beside,
+    DisclosureContext,
     ReleasePlace,
-    avoidable,
-    compliance,
-    night_ratio,
+    compute_night_ratio,
+    limit_avoidable,
+    limit_compliance,
 )
 from veilleuse.collector.web.metrics.released_month import MonthFamily
 from veilleuse.wire.ladder import Method
@@ -55,7 +55,7 @@ def beside(
     *rows: GroupKey,
     withheld: frozenset[Detail] = frozenset(),
     days: float = 1,
-) -> Beside:
+) -> DisclosureContext:
     """The month has these rows, and tells these × what their machines did; each machine is of its class in E."""
     uses = tuple(
         Group(row, replace(row_of(of_row, days), withheld=withheld))
@@ -63,7 +63,7 @@ def beside(
         if (of_row := [one for one in machines if row.autres or row.device_class == one.device_class.value])
     )
     places = {one.host_id: ReleasePlace(FAMILY, "E", one.device_class.value) for one in machines}
-    return Beside(Month(PART, uses, uses, (), ()), places, K, Targets())
+    return DisclosureContext(Month(PART, uses, uses, (), ()), places, K, Targets())
 
 
 def row_of(machines: Sequence[IndicatorMachine], days: float) -> GroupSums:
@@ -108,8 +108,10 @@ TOWERS, LAPTOPS = key("E", "tower"), key("E", "laptop")
 
 def told(machines: Sequence[IndicatorMachine], *rows: GroupKey, **how: Any) -> Figure:
     """I4 of them."""
-    figure = disclosed(the("I4", of(*machines)), Scope(PART.first, PART.end, population=FAMILY.population), K)
-    return avoidable(figure, machines, (), beside(machines, *rows, **how))
+    figure = disclose_figure(
+        the("I4", of(*machines)), Scope(PART.first, PART.end, population=FAMILY.population), K
+    )
+    return limit_avoidable(figure, machines, (), beside(machines, *rows, **how))
 
 
 def test_one_power_among_others_is_not_solved_for():
@@ -180,7 +182,7 @@ def test_avoidable_energy_has_a_coarse_interval_and_no_total_of_its_own():
             12, 0, {}, {(EnergyClass.AUTRES, Method.METERED, Band.OPEN, State.OFF): EnergySums(0, 10**12)}
         )
     ]
-    figure = avoidable(the("I4", of(*machines)), machines, cells, beside(machines, TOWERS))
+    figure = limit_avoidable(the("I4", of(*machines)), machines, cells, beside(machines, TOWERS))
     assert (figure.numerator, figure.denominator) == (None, None)
     assert figure.value is not None
     assert figure.interval is not None
@@ -194,7 +196,7 @@ def test_few_unknown_plans_are_not_counted(unknown, counts):
     """22 told their plan, 3 did not: the share to the percent, and no number that 25 less it is 3 of."""
     plans = [(600, 1800)] * 12 + [(0, 0)] * 10 + [(None, None)] * unknown
     machines = [machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans)]
-    figure = compliance(the("I3", of(*machines)), K)
+    figure = limit_compliance(the("I3", of(*machines)), K)
     assert (figure.value == 12 / 22) is counts
     assert figure.value == pytest.approx(12 / 22, abs=0.005)
     assert (figure.numerator is not None and figure.denominator is not None) is counts
@@ -214,11 +216,11 @@ def test_night_ratio_is_of_the_rows():
     }
     whole = GroupSums(12, 0, states, derived)
     figure = Figure(0.3, 12)
-    found = night_ratio(figure, [uses], [whole])
+    found = compute_night_ratio(figure, [uses], [whole])
     assert (found.value, found.numerator, found.denominator) == (0.25, 10, 40)
     for rows, families in (
         ([uses, replace(uses, withheld=frozenset({Detail.OUTSIDE}))], [whole]),
         ([uses], [replace(whole, withheld=frozenset({Detail.DERIVED}))]),
         ([uses], [replace(whole, energies={})]),
     ):
-        assert night_ratio(figure, rows, families) == Figure(None, 12, withheld=True)
+        assert compute_night_ratio(figure, rows, families) == Figure(None, 12, withheld=True)

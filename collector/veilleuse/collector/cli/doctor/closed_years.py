@@ -21,8 +21,8 @@ from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports import ClosedYearReader
 from veilleuse.collector.reports.inputs import sources_of
-from veilleuse.collector.reports.keep_years import due
-from veilleuse.collector.reports.year_basis import are_gone
+from veilleuse.collector.reports.keep_years import years_due
+from veilleuse.collector.reports.year_basis import has_deleted_months
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.vocabulary import Population
@@ -50,7 +50,7 @@ def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
     with open_reader(settings.data_dir) as store:
         closed = {one.year for one in store.closings.revisions()}
         kept = {one.year: one for one in store.closings.kept_years()}
-        late = tuple(due(store.closings, settings.retention, today - timedelta(days=GRACE_DAYS)))
+        late = tuple(years_due(store.closings, settings.retention, today - timedelta(days=GRACE_DAYS)))
         first = min((one.year for one in (month, read) if one), default=today.year)
         years = {*range(first, today.year), *(one.year for one in kept.values() if one.statistics_sha256)}
         open_years = [year for year in sorted(years - closed) if not not_over(year, today)]
@@ -122,7 +122,7 @@ def _too_late(year: int) -> Finding:
 def _is_gone(settings: CollectorSettings, year: int, today: date) -> bool:
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        return are_gone(sources, settings.retention, year, today)
+        return has_deleted_months(sources, settings.retention, year, today)
 
 
 def _from(day: date, today: date) -> str:

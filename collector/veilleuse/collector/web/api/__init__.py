@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`/api/v1`: figures for programs. docs/api.md.
+"""Serves `/api/v1`: figures for programs. docs/api.md.
 
-`resources` is the table of what there is; `asking` reads a request against it; `figures` makes the answer's Document, through
-`release` for readers; `pages` cuts it; `bounds` keeps one account from taking everything; `handlers` puts them together.
+`resources` is the table of routes, parameters and columns. `query` checks a request against it. `answers`
+builds the answer's Document, for readers from `release`. `pagination` cuts it into pages. `limits` bounds the
+requests of one account. `handlers` combines them.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A question of an account → the Document that answers it. The one place of the API that knows how figures are made."""
+"""Builds the Document that answers an account's query: the only module of the API that computes figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.observed_days import ObservedGroups, Question, gather
+from veilleuse.collector.account.observed_days import ObservedGroups, ObservedQuery, gather
 from veilleuse.collector.account.observed_months import gather_kept
 from veilleuse.collector.account.observed_statement import build_observed_statement, withheld_row
 from veilleuse.collector.account.statement import METHOD_VERSION
@@ -29,7 +29,7 @@ from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import emissions_report_of, today
-from veilleuse.collector.reports.fleet_year import YearQuestion
+from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
@@ -38,10 +38,10 @@ from veilleuse.collector.web.api.release import (
     READERS_DIMENSIONS,
     MonthStatus,
     Releases,
-    looked,
-    not_shown,
-    shown,
-    under_the_rule,
+    hosts_under_rule,
+    month_status,
+    sum_cells,
+    withheld_rows,
 )
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
@@ -50,28 +50,33 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
 def fleet_document(
-    reader: BoundedReader, open_store: OpenReadStore, settings: CollectorSettings, asked: ApiQuery
+    reader: BoundedReader, open_store: OpenReadStore, settings: CollectorSettings, query: ApiQuery
 ) -> Document:
-    """As `veilleuse report emissions` gives it. Inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone."""
+    """Build the figures of `veilleuse report emissions`.
+
+    Call it inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone.
+    """
     reporting = settings.reporting
-    question = YearQuestion(asked.first, asked.end, asked.dimensions, reporting.k_anonymity, today())
+    year_query = YearQuery(query.first, query.end, query.dimensions, reporting.k_anonymity, today())
     with open_store() as store:
         sources = sources_of(store, reporting, reader)
-        watched = replace(sources, periods=_Watched(sources.periods, reader.check_time))
-        made = emissions_report_of(watched, question, random_roll_out=reporting.random_roll_out)
+        timed = replace(sources, periods=_TimedPeriods(sources.periods, reader.check_time))
+        report = emissions_report_of(timed, year_query, random_roll_out=reporting.random_roll_out)
     reader.check_time()
-    tables = {name: [_bare(row) for row in rows] for name, rows in made.document.tables.items()}
-    return replace(made.document, tables=tables)
+    tables = {name: [_without_texts(row) for row in rows] for name, rows in report.document.tables.items()}
+    return replace(report.document, tables=tables)
 
 
-def _bare(row: Row) -> Row:
-    """Without its texts for people, which neither JSON nor CSV holds."""
+def _without_texts(row: Row) -> Row:
+    """Remove a row's texts for people, which neither JSON nor CSV has."""
     return {name: value for name, value in row.items() if name != SHOWN}
 
 
 @dataclass(frozen=True, slots=True)
-class _Watched:
-    """Months of machines; the clock is looked at between two rows, since most of a report's time is ours and not SQLite's."""
+class _TimedPeriods:
+    """Months of machines, with a time check between two rows: Python takes most of a report's time, not
+    SQLite.
+    """
 
     periods: PeriodReader
     check_time: Callable[[], None]
@@ -81,7 +86,7 @@ class _Watched:
         yield from self._in_time(self.periods.host_periods(first, end))
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """Likewise."""
+        """See ports.PeriodReader. Raises QueryTooSlow."""
         yield from self._in_time(self.periods.host_months(first, end))
 
     def _in_time(self, rows: Iterator[HostPeriod]) -> Iterator[HostPeriod]:
@@ -98,7 +103,7 @@ OBSERVED_NOTES: Final = (
     "kwh_total = measured + modelled, exactly, in millijoules. Coverage is observed over the time of enrolled machines, up to today.",
     "95 % intervals on the log scale hold models and, for emissions, the factor; no sampling, since nothing is extrapolated.",
 )
-"""In the place of NOT_OF_SUMS."""
+"""Assumptions that replace those of NOT_OF_SUMS."""
 NOT_OF_SUMS: Final = (
     "kwh_total = ",
     "Imputed: ",
@@ -109,7 +114,7 @@ NOT_OF_SUMS: Final = (
     "95 % intervals ",
     "Rows of one period ",
 )
-"""How the report's assumptions begin that are of the fleet's figure alone."""
+"""First words of the report's assumptions that hold only for the fleet's figure."""
 READERS_NOTES: Final = (
     "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
@@ -126,7 +131,7 @@ READERS_NOTES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Groups of an answer; `whole`: the same under the periods of the totals."""
+    """Groups of an answer; `whole` holds the same groups over the periods of the totals."""
 
     rows: tuple[Group, ...]
     whole: tuple[Group, ...]
@@ -135,7 +140,7 @@ class _Answer:
 
 
 class Figures:
-    """Makes answers. Safe from any thread."""
+    """Builds answers. Thread-safe."""
 
     def __init__(
         self,
@@ -147,7 +152,11 @@ class Figures:
         publish: Publish,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`open_store`: for one answer; `book`: the factors as they are now; `publish`: to the running collector; `clock`: Unix seconds."""
+        """Take the sources of the figures.
+
+        `open_store` opens the store for one answer; `book` returns the current factors; `publish` sends a
+        month to the running collector; `clock`: Unix seconds.
+        """
         self._reader = reader
         self._open_store = open_store
         self._settings = settings
@@ -155,155 +164,159 @@ class Figures:
         self._clock = clock
         self._releases = Releases(reader, settings, published, publish, clock)
 
-    def document(self, asked: ApiQuery, account: Account) -> Document:
-        """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, AdminError when a month cannot be published,
-        what the store raises."""
-        if asked.kind is ResourceKind.FACTORS:
-            return self._factors(asked)
+    def document(self, query: ApiQuery, account: Account) -> Document:
+        """Build the whole answer, before it is cut into pages.
+
+        Raises QueryTooSlow, UnknownZone, the store's errors, and AdminError when a month cannot be published.
+        """
+        if query.kind is ResourceKind.FACTORS:
+            return self._factors(query)
         today = datetime.fromtimestamp(self._clock(), UTC).date()
-        return add_under_way(self._of_period(asked, account), today)
+        return add_under_way(self._answer_period(query, account), today)
 
-    def _of_period(self, asked: ApiQuery, account: Account) -> Document:
+    def _answer_period(self, query: ApiQuery, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
-            if account.role is Role.ADMIN and asked.kind is not ResourceKind.INDICATORS:
-                return self._fleet(asked, account)
+            if account.role is Role.ADMIN and query.kind is not ResourceKind.INDICATORS:
+                return self._fleet(query, account)
             if account.role is Role.ADMIN:
-                answer = self._gathered(asked)
+                answer = self._gather_groups(query)
             else:
-                answer = self._released(asked, account)
+                answer = self._sum_released(query, account)
             self._reader.check_time()
-            head = self._head(asked, account)
-            if asked.kind is ResourceKind.INDICATORS:
+            head = self._head(query, account)
+            if query.kind is ResourceKind.INDICATORS:
                 return self._indicators(answer, head)
-            return self._emissions(asked.kind, answer, head)
+            return self._emissions(query.kind, answer, head)
 
-    def _fleet(self, asked: ApiQuery, account: Account) -> Document:
-        """The fleet's figure, as `veilleuse report emissions` gives it: an administrator may read all of it."""
-        document = fleet_document(self._reader, self._open_store, self._settings, asked)
-        told = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
-        return _cut(replace(document, head=told), asked.kind)
+    def _fleet(self, query: ApiQuery, account: Account) -> Document:
+        """Build the fleet's figure of `veilleuse report emissions`: an administrator may read all of it."""
+        document = fleet_document(self._reader, self._open_store, self._settings, query)
+        head = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
+        return _cut(replace(document, head=head), query.kind)
 
     # --- groups
 
-    def _question(self, asked: ApiQuery) -> Question:
-        return Question(
-            asked.first,
-            asked.end,
-            asked.dimensions,
+    def _observed_query(self, query: ApiQuery) -> ObservedQuery:
+        return ObservedQuery(
+            query.first,
+            query.end,
+            query.dimensions,
             self._settings.reporting.k_anonymity,
             round(self._clock() * MILLISECONDS_PER_SECOND),
-            screens=asked.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
+            screens=query.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
         )
 
-    def _gathered(self, asked: ApiQuery) -> _Answer:
-        """Any period and grouping, the rule within."""
-        found = gather_kept(self._reader, Periods(self._reader), self._question(asked))
-        return _Answer(found.groups, found.groups, [withheld_row(key) for key in found.withheld])
+    def _gather_groups(self, query: ApiQuery) -> _Answer:
+        """Sum any period and grouping, under the disclosure rule."""
+        observed = gather_kept(self._reader, Periods(self._reader), self._observed_query(query))
+        return _Answer(observed.groups, observed.groups, [withheld_row(key) for key in observed.withheld])
 
-    def _released(self, asked: ApiQuery, account: Account) -> _Answer:
-        """Machines that are nobody's as asked; the others from the release."""
+    def _sum_released(self, query: ApiQuery, account: Account) -> _Answer:
+        """Sum servers as asked; other machines come from the release."""
         hosts = self._reader.hosts()
-        live = self._gather_exempt(asked, account, hosts)
-        ruled = under_the_rule(hosts)
-        asked_for = (asked.first, asked.end, asked.dimensions, account.entities)
-        whole = self._releases.months(asked.first, asked.end, self._closed_years())
+        live = self._gather_exempt(query, account, hosts)
+        ruled = hosts_under_rule(hosts)
+        bounds = (query.first, query.end, query.dimensions, account.entities)
+        whole = self._releases.months(query.first, query.end, self._closed_years())
         older = [part for part in whole if self._releases.is_of_older_rule(part)]
-        may_group = set(asked.dimensions) <= READERS_DIMENSIONS
+        may_group = set(query.dimensions) <= READERS_DIMENSIONS
         months: list[MonthStatus] = []
         parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
-        with_screens = asked.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY)
-        of_uses = asked.kind is ResourceKind.INDICATORS
-        found = shown(parts, *asked_for, of_uses=of_uses, screens=with_screens)
+        with_screens = query.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY)
+        of_uses = query.kind is ResourceKind.INDICATORS
+        released = sum_cells(parts, *bounds, of_uses=of_uses, screens=with_screens)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld_row(key) for key in live.withheld])
         rows, totals = (
-            groups if with_screens else _without_screens(groups) for groups in (found.rows, found.whole)
+            groups if with_screens else _without_screens(groups) for groups in (released.rows, released.whole)
         )
         return _Answer(
             tuple(sorted((*live.groups, *rows), key=_order)),
             (*live.groups, *totals),
-            not_shown(months, older, self._releases.today(), *asked_for, ruled),
+            withheld_rows(months, older, self._releases.today(), *bounds, ruled),
             READERS_NOTES,
         )
 
     def _months(
         self, parts: Iterable[Slice], may_compute: bool, entities: Collection[str], seen: list[MonthStatus]
     ) -> Iterator[Month]:
-        """One after the other, as they are released, and each noted in `seen`: a year of thousands of groups is 500 MiB."""
+        """Yield the months one by one and append each status to `seen`: a year of thousands of groups is 500
+        MiB.
+        """
         for part in parts:
             month = self._releases.month(part, may_compute=may_compute)
             if month is not None:
-                seen.append(looked(month, entities))
+                seen.append(month_status(month, entities))
                 yield month
 
     def _closed_years(self) -> frozenset[int]:
-        """Definitively: what is kept of them is the whole year's, and an administrator's to read."""
+        """Return definitively closed years: their statistics cover whole years, for administrators only."""
         with self._open_store() as store:
             return store.closings.definitive_years()
 
-    def _gather_exempt(self, asked: ApiQuery, account: Account, hosts: Iterable[Host]) -> ObservedGroups:
+    def _gather_exempt(self, query: ApiQuery, account: Account, hosts: Iterable[Host]) -> ObservedGroups:
         mine = [
             host
             for host in hosts
             if host.population in EXEMPT and is_within(host.org_entity, account.entities)
         ]
-        # Without any, gather would read all rows of the others for nothing.
-        return gather(self._reader, self._question(asked), mine) if mine else ObservedGroups((), ())
+        # Without hosts, gather would read all rows of the others for nothing.
+        return gather(self._reader, self._observed_query(query), mine) if mine else ObservedGroups((), ())
 
     # --- documents
 
     def _emissions(self, kind: ResourceKind, answer: _Answer, head: Head) -> Document:
         data = str(head["data"])
         choose = self._book().choose
-        made = build_observed_statement(ObservedGroups(answer.rows, ()), choose, data=data)
+        statement = build_observed_statement(ObservedGroups(answer.rows, ()), choose, data=data)
         totals = build_observed_statement(ObservedGroups(answer.whole, ()), choose, data=data).totals
-        whole = replace(made, totals=totals, withheld=tuple(answer.withheld))
+        whole = replace(statement, totals=totals, withheld=tuple(answer.withheld))
         document = emissions_report.document(whole, head)
         true_of_sums = [text for text in document.assumptions if not str(text).startswith(NOT_OF_SUMS)]
         document = replace(document, assumptions=(*OBSERVED_NOTES, *true_of_sums))
-        return self._told(_cut(document, kind), answer)
+        return self._add_notes(_cut(document, kind), answer)
 
     def _indicators(self, answer: _Answer, head: Head) -> Document:
         rows = indicator_rows(answer.rows, self._settings, str(head["data"]))
-        return self._told(indicators_report.document(rows, answer.withheld, head), answer)
+        return self._add_notes(indicators_report.document(rows, answer.withheld, head), answer)
 
     @staticmethod
-    def _told(document: Document, answer: _Answer) -> Document:
+    def _add_notes(document: Document, answer: _Answer) -> Document:
         return replace(document, assumptions=(*document.assumptions, *answer.notes))
 
-    def _factors(self, asked: ApiQuery) -> Document:
+    def _factors(self, query: ApiQuery) -> Document:
         book = self._book()
-        zone = None if asked.zone is None else book.normalise(asked.zone)
+        zone = None if query.zone is None else book.normalise(query.zone)
         rows = [
             _factor(book, factor)
             for factor in book.factors()
             if zone in (None, factor.zone)
-            and (asked.year is None or factor.valid_from.year <= asked.year <= factor.valid_to.year)
+            and (query.year is None or factor.valid_from.year <= query.year <= factor.valid_to.year)
         ]
         if zone is not None and not any(factor.zone == zone for factor in book.factors()):
-            book.zone_of(zone)  # raises UnknownZone, which names the nearest
+            book.zone_of(zone)  # raises UnknownZone, which names the nearest zone
         return Document(
-            head={"kind": "factors", "zone": zone, "year": asked.year},
+            head={"kind": "factors", "zone": zone, "year": query.year},
             columns=tuple(FACTOR_COLUMNS),
             tables={"rows": rows},
             tabular=("rows",),
         )
 
-    def _head(self, asked: ApiQuery, account: Account) -> Head:
+    def _head(self, query: ApiQuery, account: Account) -> Head:
         head: Head = {
-            "from": asked.first.isoformat(),
-            "to": asked.end.isoformat(),
-            "group_by": list(asked.dimensions),
+            "from": query.first.isoformat(),
+            "to": query.end.isoformat(),
+            "group_by": list(query.dimensions),
             "k_anonymity": self._settings.reporting.k_anonymity,
             "data": "simulated" if self._reader.data_kind().simulated else "real",
             "method_version": METHOD_VERSION,
             "figures": Extent.OBSERVED.value,
         }
         if account.role is Role.ADMIN:
-            # Of all machines, as of now: a reader could see by them when one machine called.
+            # These count all machines, live: they would reveal to a reader when one machine connected.
             head["periods_not_derived"] = self._reader.dirty_count()
-            last = asked.end - timedelta(days=1)
-            balance = self._reader.balance(asked.first, last, by_hour=False)
+            last = query.end - timedelta(days=1)
+            balance = self._reader.balance(query.first, last, by_hour=False)
             head["unexplained_milliseconds"] = sum(row.unexplained_milliseconds for row in balance)
         head["role"] = account.role.value
         head["entities"] = list(account.entities) or None
@@ -312,7 +325,7 @@ class Figures:
 
 
 def _cut(document: Document, kind: ResourceKind) -> Document:
-    """The columns and tables of a kind."""
+    """Keep the columns and tables of a kind."""
     if kind is ResourceKind.EMISSIONS:
         return document
     resource = BY_KIND[kind]
@@ -329,7 +342,7 @@ def _cut(document: Document, kind: ResourceKind) -> Document:
 
 
 def _without_screens(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """As a question without `screens` has them: screens have no state, and no indicator counts them."""
+    """Remove screens: screens have no state, and no indicator counts them."""
     return tuple(
         Group(
             group.key,
@@ -373,7 +386,7 @@ def _factor(book: FactorBook, factor: Factor) -> Row:
 
 
 def _order(group: Group) -> tuple[date, str, str, str, str, str, bool, bool, date]:
-    """As gather sorts, then by the end of the period."""
+    """Return a group's sort key: the order of gather, then the end of the period."""
     key = group.key
     words = (key.entity or "", key.site or "", key.population.value, key.device_class or "", key.zone)
     return (key.period_from, *words, key.memo, key.autres, key.period_to)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The routes of /api/v1 as Starlette knows them. Nothing is answered before it is noted in the access journal."""
+"""Handles the routes of /api/v1. Every access is logged in the access journal before its answer is sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.limits import AT_ONCE, RETRY_SECONDS, Rate, Turns
 from veilleuse.collector.web.api.openapi import description
 from veilleuse.collector.web.api.pagination import Page, page_of, with_withheld
-from veilleuse.collector.web.api.query import ApiQuery, asked
+from veilleuse.collector.web.api.query import ApiQuery, parse_query
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Resource, ResourceKind
 from veilleuse.collector.web.problems import Problem
 
@@ -36,19 +36,19 @@ log = logging.getLogger(__name__)
 
 KEPT_ANSWERS: Final = 8
 KEPT_ROWS: Final = 100_000
-"""Of all kept answers together: some 4 kB each."""
+"""Most rows of all cached answers together, about 4 kB each."""
 KEEP_SECONDS: Final = 60.0
-"""An answer is kept for so long, so that its pages are cut from one."""
+"""Seconds that an answer is cached, so that its pages are cut from one answer."""
 PRIVATE: Final = "private, no-store"
 REVALIDATE: Final = "private, no-cache"
 
 NoteAccess = Callable[[int, str, str, int, int], None]
-"""(account_id, route, query, status, rows) → the access journal. Raises AdminError."""
+"""Writes (account_id, route, query, status, rows) to the access journal. Raises AdminError."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ApiContext:
-    """What the handlers of /api/v1 share."""
+    """State that the handlers of /api/v1 share."""
 
     def __init__(
         self, figures: Figures, settings: CollectorSettings, version: str, note_access: NoteAccess
@@ -57,19 +57,19 @@ class ApiContext:
         self._note_access = note_access
         self._turns = Turns()
         self._rate = Rate(settings.http.api_requests_per_minute)
-        self._working: Executor = ThreadPoolExecutor(AT_ONCE, "figures")
-        self._noting: Executor = ThreadPoolExecutor(1, "journal")
-        self._kept: OrderedDict[tuple[Any, ...], tuple[float, Document]] = OrderedDict()
+        self._answer_threads: Executor = ThreadPoolExecutor(AT_ONCE, "figures")
+        self._journal_thread: Executor = ThreadPoolExecutor(1, "journal")
+        self._cache: OrderedDict[tuple[Any, ...], tuple[float, Document]] = OrderedDict()
         self._description = json.dumps(description(version), ensure_ascii=False, indent=1).encode()
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         found = [Route(resource.path, self._handler(resource)) for resource in RESOURCES]
         return [*found, Route(DESCRIPTION, self._describe)]
 
     def _handler(self, resource: Resource) -> Handler:
         async def handle(request: Request) -> Response:
-            """One resource."""
+            """Answer one resource."""
             try:
                 return await self._answer(resource, request)
             except Problem as problem:
@@ -78,52 +78,53 @@ class ApiContext:
         return handle
 
     async def _describe(self, request: Request) -> Response:
-        """What there is, for programs."""
+        """Answer the OpenAPI description."""
         return _with_tag(request, self._description, "application/json", {})
 
     async def _answer(self, resource: Resource, request: Request) -> Response:
         account = caller_of(request).account
-        if account is None:  # the gate lets nobody else through
+        if account is None:  # the middleware refuses everybody else
             raise Problem(401, "no_token", "no good token came with the request")
         self._rate.count(account)
-        question = asked(resource, request.query_params.multi_items(), request.headers.get("accept"))
+        query = parse_query(resource, request.query_params.multi_items(), request.headers.get("accept"))
         try:
-            document = await self._document(question, account)
-            page = page_of(with_withheld(document) if question.form == "csv" else document, question)
-            body = await self._worked(lambda: renderer(question.form)(page.document))
-        except Problem as problem:  # that there is no answer tells something too
-            await self._noted(account, resource, question, problem.status, 0)
+            document = await self._document(query, account)
+            page = page_of(with_withheld(document) if query.form == "csv" else document, query)
+            body = await self._run_job(lambda: renderer(query.form)(page.document))
+        except Problem as problem:  # a missing answer reveals something too
+            await self._log_access(account, resource, query, problem.status, 0)
             raise
-        await self._noted(account, resource, question, 200, page.rows)
-        return self._response(request, question, page, body)
+        await self._log_access(account, resource, query, 200, page.rows)
+        return self._response(request, query, page, body)
 
-    async def _document(self, question: ApiQuery, account: Account) -> Document:
-        """Of a moment ago, or made now in this account's turn."""
-        key = (account.account_id, *question.what)
+    async def _document(self, query: ApiQuery, account: Account) -> Document:
+        """Return the cached answer, or build it in this account's turn."""
+        key = (account.account_id, *query.without_page)
         async with self._turns.turn(account):
-            kept = self._kept.get(key)
-            if kept is not None and time.monotonic() - kept[0] < KEEP_SECONDS:
-                return kept[1]
-            document: Document = await self._worked(lambda: self._figures.document(question, account))
+            cached = self._cache.get(key)
+            if cached is not None and time.monotonic() - cached[0] < KEEP_SECONDS:
+                return cached[1]
+            document: Document = await self._run_job(lambda: self._figures.document(query, account))
             self._keep(key, document)
             return document
 
     def _keep(self, key: tuple[Any, ...], document: Document) -> None:
-        """The newest in any case; of those before it what is fresh and fits."""
+        """Cache the newest answer always, and earlier ones while fresh and within the limits."""
         now = time.monotonic()
-        for old in [one for one, (then, _) in self._kept.items() if now - then >= KEEP_SECONDS]:
-            del self._kept[old]
-        self._kept[key] = (now, document)
-        self._kept.move_to_end(key)
-        while len(self._kept) > 1 and (
-            len(self._kept) > KEPT_ANSWERS or sum(_rows(kept) for _, kept in self._kept.values()) > KEPT_ROWS
+        for old in [one for one, (then, _) in self._cache.items() if now - then >= KEEP_SECONDS]:
+            del self._cache[old]
+        self._cache[key] = (now, document)
+        self._cache.move_to_end(key)
+        while len(self._cache) > 1 and (
+            len(self._cache) > KEPT_ANSWERS
+            or sum(_rows(cached) for _, cached in self._cache.values()) > KEPT_ROWS
         ):
-            self._kept.popitem(last=False)
+            self._cache.popitem(last=False)
 
-    async def _worked(self, job: Callable[[], Any]) -> Any:
-        """In a thread of its own; what it raises, as a problem."""
+    async def _run_job(self, job: Callable[[], Any]) -> Any:
+        """Run a job in a thread of the executor; its errors become a Problem."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._working, job)
+            return await asyncio.get_running_loop().run_in_executor(self._answer_threads, job)
         except QueryTooSlow as error:
             raise Problem(
                 503,
@@ -136,7 +137,7 @@ class ApiContext:
             ) from error
         except UsageError as error:
             raise Problem(
-                422, "unanswerable", _of_parameters(str(error)), remedy="ask for another period or grouping"
+                422, "unanswerable", _name_parameters(str(error)), remedy="ask for another period or grouping"
             ) from error
         except UnknownZone as error:
             raise Problem(
@@ -152,14 +153,14 @@ class ApiContext:
                 retry_after_seconds=RETRY_SECONDS,
             ) from error
 
-    async def _noted(
-        self, account: Account, resource: Resource, question: ApiQuery, status: int, rows: int
+    async def _log_access(
+        self, account: Account, resource: Resource, query: ApiQuery, status: int, rows: int
     ) -> None:
-        """Raises Problem: no access without its line."""
+        """Log an access. Raises Problem when it cannot be written: no answer without its journal entry."""
         loop = asyncio.get_running_loop()
-        line = (account.account_id, resource.path, question.query(), status, rows)
+        line = (account.account_id, resource.path, query.query_string(), status, rows)
         try:
-            await loop.run_in_executor(self._noting, lambda: self._note_access(*line))
+            await loop.run_in_executor(self._journal_thread, lambda: self._note_access(*line))
         except AdminError as error:
             log.warning("access not noted, nothing answered", extra={"reason": str(error)})
             raise Problem(
@@ -171,29 +172,29 @@ class ApiContext:
             ) from error
 
     @staticmethod
-    def _response(request: Request, question: ApiQuery, page: Page, body: bytes) -> Response:
+    def _response(request: Request, query: ApiQuery, page: Page, body: bytes) -> Response:
         headers = {
-            "link": page.links(question, request.url.path),
+            "link": page.links(query, request.url.path),
             "x-total-count": str(page.total),
             "vary": "Accept, Authorization",
         }
-        if question.kind is ResourceKind.FACTORS:  # published tables: nothing of anybody
-            return _with_tag(request, body, MEDIA_TYPES[question.form], headers)
+        if query.kind is ResourceKind.FACTORS:  # published tables, no personal data
+            return _with_tag(request, body, MEDIA_TYPES[query.form], headers)
         headers["cache-control"] = PRIVATE
-        return Response(body, 200, headers, media_type=MEDIA_TYPES[question.form])
+        return Response(body, 200, headers, media_type=MEDIA_TYPES[query.form])
 
 
 def _rows(document: Document) -> int:
     return sum(map(len, document.tables.values()))
 
 
-def _of_parameters(text: str) -> str:
-    """What the commands say of their options, of the query's parameters of the same names."""
+def _name_parameters(text: str) -> str:
+    """Replace the commands' option names in a text by the query's parameter names."""
     return re.sub("--([a-z-]+)", lambda match: match[1].replace("-", "_"), text)
 
 
 def _with_tag(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:
-    """With a strong ETag: 304 when the client has it already."""
+    """Build the response with a strong ETag; 304 when the client has this body already."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {**headers, "etag": tag, "cache-control": REVALIDATE}
     known = [word.strip().removeprefix("W/") for word in request.headers.get("if-none-match", "").split(",")]

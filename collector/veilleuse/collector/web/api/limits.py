@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How much one account, and all together, may ask at once. For one event loop."""
+"""Limits simultaneous queries, of one account and of all together. For one event loop."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.web.problems import Problem
 
 AT_ONCE: Final = 2
-"""Questions worked on at the same time, of all accounts: each has a thread and a connection."""
+"""Queries answered at the same time, of all accounts: each has a thread and a connection."""
 LINE_SECONDS: Final = 2.0
-"""A question waits so long for the one before it, so that the panels of a dashboard come one after the other."""
+"""Most seconds that a query waits for the one before it: the panels of a dashboard run one after another."""
 LINE_LENGTH: Final = 16
-"""Questions of one account that wait."""
+"""Most waiting queries of one account."""
 RETRY_SECONDS: Final = 5
 MINUTE_SECONDS: Final = 60.0
 
 
 class Turns:
-    """One question at a time per account, and AT_ONCE of all."""
+    """Runs one query at a time per account, and AT_ONCE of all accounts."""
 
     def __init__(self, line_seconds: float = LINE_SECONDS) -> None:
         self._line_seconds = line_seconds
@@ -35,7 +35,10 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, account: Account) -> AsyncIterator[None]:
-        """Wait for one's turn. Raises Problem: 429 while another question of the account runs, 503 while others' do."""
+        """Wait for a turn.
+
+        Raises Problem: 429 while another query of the account runs, 503 while other accounts' queries run.
+        """
         number = account.account_id
         if self._waiting[number] >= LINE_LENGTH:
             raise _mine()
@@ -76,16 +79,16 @@ def _mine() -> Problem:
 
 
 class Rate:
-    """Requests of each account within a minute."""
+    """Counts the requests of each account within a minute."""
 
     def __init__(self, most: int, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
-        """`most`: in a minute."""
+        """Allow at most `most` requests a minute."""
         self._most = most
         self._now = monotonic_seconds
         self._seen: defaultdict[int, deque[float]] = defaultdict(deque)
 
     def count(self, account: Account) -> None:
-        """One more. Raises Problem when there were too many: it says when there is room again."""
+        """Count one request. Raises Problem after too many; it tells how long to wait."""
         seen, now = self._seen[account.account_id], self._now()
         while seen and seen[0] <= now - MINUTE_SECONDS:
             seen.popleft()

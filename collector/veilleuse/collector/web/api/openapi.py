@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The OpenAPI 3.1 description of /api/v1, made of the table that the routes are made of."""
+"""Builds the OpenAPI 3.1 description of /api/v1 from the table that also defines the routes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _WHICH_FIGURE: Final[Schema] = {
 
 
 def description(version: str) -> Json:
-    """The document. `version`: of the product."""
+    """Return the description; `version` is the product's."""
     return {
         "openapi": "3.1.0",
         "info": {

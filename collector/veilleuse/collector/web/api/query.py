@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A request's query and headers → what is asked, or what is wrong with it (pure)."""
+"""Parses a request's query and headers into an ApiQuery, or raises a Problem (pure)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from veilleuse.collector.web.problems import Problem
 
 _MEDIA: Final = {"application/json": "json", "text/csv": "csv"}
 _MOST_RANGES: Final = 20
-"""Of an Accept header that are looked at."""
+"""Most media ranges of an Accept header that are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiQuery:
-    """A question that can be answered."""
+    """A checked query."""
 
     kind: ResourceKind
     page: int
@@ -45,12 +45,12 @@ class ApiQuery:
     year: int | None = None
 
     @property
-    def what(self) -> tuple[Any, ...]:
-        """The question without its page and format: pages of one answer share it."""
+    def without_page(self) -> tuple[Any, ...]:
+        """Return the query without page and format: the pages of one answer share it."""
         return (self.kind, self.first, self.end, self.dimensions, self.zone, self.year)
 
-    def query(self, page: int | None = None) -> str:
-        """In a fixed order, with what was left to its default; of another page when given."""
+    def query_string(self, page: int | None = None) -> str:
+        """Return the query string in a fixed order, defaults included; of another page when given."""
         words: dict[str, str | int] = {}
         if self.kind is ResourceKind.FACTORS:
             words |= {} if self.zone is None else {"zone": self.zone}
@@ -65,10 +65,14 @@ class ApiQuery:
         return urlencode(words, safe=",")
 
 
-def asked(resource: Resource, query: Sequence[tuple[str, str]], accept: str | None) -> ApiQuery:
-    """What a request asks. Raises Problem: 400 what no description allows, 406, 422 what cannot be answered."""
+def parse_query(resource: Resource, query: Sequence[tuple[str, str]], accept: str | None) -> ApiQuery:
+    """Parse a request.
+
+    Raises Problem: 400 for parameters that the description forbids, 406 for Accept, 422 for a query without
+    an answer.
+    """
     values = _values(resource, query)
-    form = str(values.get("format") or _negotiated(accept))
+    form = str(values.get("format") or _negotiate_format(accept))
     page, limit = int(values.get("page", 1)), int(values.get("limit", DEFAULT_LIMIT))
     if resource.kind is ResourceKind.FACTORS:
         year = values.get("year")
@@ -111,7 +115,7 @@ def _values(resource: Resource, query: Sequence[tuple[str, str]]) -> Mapping[str
 
 
 def _check(parameter: Parameter, value: str) -> None:
-    """Against its JSON Schema, as far as it uses it. Raises Problem."""
+    """Check a value against the parts of JSON Schema that the parameters use. Raises Problem."""
     schema = parameter.schema
     good = True
     if schema["type"] == "integer":
@@ -130,17 +134,17 @@ def _check(parameter: Parameter, value: str) -> None:
 def _day(name: str, text: str) -> date:
     try:
         return date.fromisoformat(text)
-    except ValueError as error:  # 2026-02-30
+    except ValueError as error:  # e.g. 2026-02-30
         raise _unanswerable(name, f"there is no day {text}") from error
 
 
-def _negotiated(accept: str | None) -> str:
-    """The format of the best media range; JSON when all are welcome. Raises Problem."""
+def _negotiate_format(accept: str | None) -> str:
+    """Return the format of the best media range; JSON when any is accepted. Raises Problem."""
     best, best_quality = "", 0.0
     for position, part in enumerate((accept or "*/*").split(",")[:_MOST_RANGES]):
         media, *parameters = (word.strip().lower() for word in part.split(";"))
         form = _MEDIA.get(media) or {"*/*": "json", "application/*": "json", "text/*": "csv"}.get(media)
-        quality = _quality(parameters) - position * 1e-6  # of two equally welcome, the first
+        quality = _quality(parameters) - position * 1e-6  # equal quality: the first range wins
         if form is not None and quality > best_quality:
             best, best_quality = form, quality
     if best not in FORMATS:

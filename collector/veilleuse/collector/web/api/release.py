@@ -1,14 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What readers see of workstations and classroom PCs: one release, of which every answer is made. docs/api.md.
+"""Releases the months of workstations and classroom PCs, from which every reader's answer is summed.
+docs/api.md.
 
-Any number of readers may ask any number of questions and put the answers together. So there is one partition of the fleet,
-entity × device class × calendar month, made safe over the whole fleet once (veilleuse.collector.disclosure); a reader of some
-entities is shown those of its cells that lie wholly inside; and every answer is a sum of shown cells, whatever its period
-and grouping. Any difference of answers, of one reader or of several, is then made of cells that each have k machines behind
-them. A month is released once it is over for so long that it is complete; it is then kept in the store as it was first computed
-(docs/api.md), so that a machine that came late, moved or was forgotten is no difference between two looks, whenever they are. It is
-made of what is kept of machines' months, since their days go after 62; once those go too, it is not answered any more.
+Any number of readers may send any number of queries and combine the answers. So the fleet has one partition:
+entity × device class × calendar month. It is made safe once, over the whole fleet
+(veilleuse.collector.disclosure). A reader of some entities is shown the cells that lie wholly inside them.
+Every answer is a sum of shown cells, for any period and grouping. So any difference of answers, of one reader
+or several, consists of cells with k machines each.
+
+A month is released when it has been over long enough to be complete. It is then stored as first computed
+(docs/api.md). So a machine that came late, moved or was forgotten makes no difference between two answers. A
+release is computed from machines' stored months, since their days are deleted after 62. Once the months are
+deleted too, it is no longer answered.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.observed_days import Question, order_of
+from veilleuse.collector.account.observed_days import ObservedQuery, order_of
 from veilleuse.collector.account.observed_months import tally_periods
 from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.release_tables import Hidden, build_release_tables
@@ -55,11 +59,11 @@ from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")
 READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
-"""What readers may group populations under the rule by: `site` would be a second partition."""
+"""Dimensions by which readers may group populations under the rule; `site` would be a second partition."""
 
 
 class Releases:
-    """Released months, each computed once and published: kept in the store. Safe from any thread."""
+    """Released months, each computed and published once, then stored. Thread-safe."""
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class Releases:
         publish: Publish,
         clock: Callable[[], float],
     ) -> None:
-        """`clock`: Unix seconds."""
+        """Take a clock in Unix seconds."""
         reporting, retention = settings.reporting, settings.retention
         self._reader = reader
         self._k = reporting.k_anonymity
@@ -80,11 +84,14 @@ class Releases:
         self._lock = threading.Lock()
 
     def today(self) -> date:
-        """The current civil day."""
+        """Return the current civil day."""
         return datetime.fromtimestamp(self._clock(), self._zone).date()
 
     def months(self, first: date, end: date, closed_years: Collection[int]) -> tuple[Slice, ...]:
-        """The whole months of a period that are released and still kept; `closed_years`: definitively, so that their months go."""
+        """Return the whole months of a period that are released and still stored.
+
+        `closed_years` are the definitively closed years, whose months are deleted.
+        """
         until = self.today() - timedelta(days=WAIT_DAYS)
         since = months_before(self.today(), self._kept_months)
         return tuple(
@@ -94,30 +101,35 @@ class Releases:
         )
 
     def is_of_older_rule(self, part: Slice) -> bool:
-        """Whether a month was published under a smaller k or in an older format, and is not answered until it is taken back."""
+        """Return true when a month was published under a smaller k or in an older format.
+
+        Such a month is not answered until it is taken back.
+        """
         with self._lock:
             return self._published.is_of_older_rule(part.first, part.end)
 
     def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
-        """One of them, as published; None: it cannot be yet, or was under another rule. `may_compute`: publish it, if nobody has. It is not
-        begun when the time is up, and once begun ended: of a fleet whose month takes longer, who asks again finds it.
+        """Return a month as published; None when it cannot be published yet, or was under another rule.
 
-        Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot keep it.
+        `may_compute` computes and publishes a month that nobody has published. The computation does not start
+        after the time limit. Once started it ends: where it exceeds the limit, a later query finds the month.
+
+        Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot store the month.
         """
-        make = partial(self._made, part) if may_compute else None
+        make = partial(self._make_month, part) if may_compute else None
         with self._lock:
             self._reader.check_time()
             return self._published.figures(part.first, part.end, self.today(), make)
 
-    def _made(self, part: Slice) -> Month:
+    def _make_month(self, part: Slice) -> Month:
         with self._reader.to_its_end():
-            return made_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
+            return make_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
 
 
-def made_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
-    """One month of the fleet as it is now."""
-    question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
-    tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))
+def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
+    """Compute one month from the fleet's present data."""
+    query = ObservedQuery(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
+    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()))
     found = build_release_tables(tallies, k)
     return Month(
         part,
@@ -134,32 +146,32 @@ def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=order_of))
 
 
-def under_the_rule(hosts: Iterable[Host]) -> list[Host]:
-    """Those of populations that only groups may be shown of."""
+def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:
+    """Return the hosts of populations that may only be shown as groups."""
     return [host for host in hosts if host.population not in EXEMPT]
 
 
 def released_on(day: date) -> date:
-    """The first day on which the month of a day may be released."""
+    """Return the first day on which the month of `day` may be released."""
     return (day.replace(day=1) + timedelta(days=31)).replace(day=1) + timedelta(days=WAIT_DAYS)
 
 
 def is_month(part: Slice) -> bool:
-    """Whether it is a whole calendar month."""
+    """Return true for a whole calendar month."""
     return part.first.day == 1 and part.end.day == 1 and (part.end - part.first).days > 27
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReleasedSums:
     """Sums of released rows."""
 
     rows: tuple[Group, ...]
-    """Each over consecutive months in all of which it is shown: `period_from` and `period_to` are its own."""
+    """Rows over consecutive months that all show them; `period_from` and `period_to` are the row's own."""
     whole: tuple[Group, ...]
-    """All of them by family, under the period of their slice, for its total."""
+    """All rows summed by family, under the period of their slice, for its total."""
 
 
-def shown(
+def sum_cells(
     months: Iterable[Month],
     first: date,
     end: date,
@@ -168,9 +180,12 @@ def shown(
     *,
     of_uses: bool = False,
     screens: bool = True,
-) -> Shown:
-    """The cells of these months that lie inside `entities`, or their uses, added up as asked (pure). `months`: in their order, each looked at
-    once, so that only the answer is in memory whole. Without `screens` a row is not incomplete for want of them."""
+) -> ReleasedSums:
+    """Sum the months' cells, or their uses, that lie inside `entities`, as asked (pure).
+
+    `months` must be in order and is read once, so that only the answer is whole in memory. Without `screens`,
+    missing screens do not make a row incomplete.
+    """
     rows: list[Group] = []
     whole: list[Group] = []
     parts = slices(first, end, by_month="month" in dimensions)
@@ -180,10 +195,10 @@ def shown(
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
         totals: dict[GroupKey, GroupSums] = {}
         for month in inside:
-            for key, sums in _of_month(month, dimensions, entities, of_uses, screens).items():
+            for key, sums in _month_rows(month, dimensions, entities, of_uses, screens).items():
                 _extend(runs[key], month.part, sums)
-            for key, sums in _of_month(month, (), entities, of_uses, screens).items():
-                totals[key] = added(totals[key], sums, same_time=False) if key in totals else sums
+            for key, sums in _month_rows(month, (), entities, of_uses, screens).items():
+                totals[key] = add_sums(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
             rows += [
                 Group(replace(key, period_from=run.first, period_to=run.end), sums) for run, sums in found
@@ -192,7 +207,7 @@ def shown(
             Group(replace(key, period_from=part.first, period_to=part.end), sums)
             for key, sums in totals.items()
         ]
-    return Shown(tuple(rows), tuple(whole))
+    return ReleasedSums(tuple(rows), tuple(whole))
 
 
 def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
@@ -200,25 +215,25 @@ def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
     return next(inside, None)
 
 
-def _of_month(
+def _month_rows(
     month: Month, dimensions: Collection[str], entities: Collection[str], of_uses: bool, screens: bool
 ) -> Mapping[GroupKey, GroupSums]:
-    """Its rows by what was asked for; the key's period is blank."""
+    """Return a month's rows, summed by dimensions; the key's period is blank."""
     found: dict[GroupKey, GroupSums] = {}
     for group in sorted(month.uses if of_uses else month.cells, key=_is_of_screens):
-        # What is merged may hold machines of others: it is of the whole fleet alone.
+        # A merged cell may hold machines of other entities: only the whole fleet may see it.
         inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
         if inside:
-            key, sums = _coarse(group.key, dimensions), group.sums
+            key, sums = _coarsen_key(group.key, dimensions), group.sums
             if key in found:
-                # A machine counts once beside its screens.
+                # A machine and its screens count as one host.
                 more = replace(sums, hosts=0) if _is_of_screens(group) else sums
-                sums = added(found[key], more, same_time=True)
+                sums = add_sums(found[key], more, same_time=True)
             found[key] = sums
     if not entities:
         for group in month.whole:
-            key = _coarse(group.key, dimensions)
-            if key in found and not _named(dimensions):
+            key = _coarsen_key(group.key, dimensions)
+            if key in found and not _divides_families(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
     hidden = [
         one
@@ -232,7 +247,10 @@ def _of_month(
 
 
 def _lacks(key: GroupKey, hidden: Hidden, dimensions: Collection[str], entities: Collection[str]) -> bool:
-    """Whether some machines of a row's entity or class, or of a reader's entities, are in `autres`: a row of both is whole."""
+    """Return true when `autres` holds some machines of a row's entity or class, or of a reader's entities.
+
+    A row of both entity and class is always whole.
+    """
     family = hidden.family
     named = [name for name in ("entity", "device_class") if name in dimensions]
     if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
@@ -251,43 +269,47 @@ def _is_of_screens(group: Group) -> bool:
 
 
 def _with_coverage(sums: GroupSums, whole: GroupSums) -> GroupSums:
-    """A whole family's sums with its coverage."""
-    told = {Detail.COVERAGE, Detail.DERIVED}
+    """Return a whole family's sums with its coverage."""
+    details = {Detail.COVERAGE, Detail.DERIVED}
     energies = dict(sums.energies)
     for key, one in whole.energies.items():
         energies[key] = energies.get(key, EnergySums()) + one
-    withheld = (sums.withheld - told) | (whole.withheld & told)
+    withheld = (sums.withheld - details) | (whole.withheld & details)
     enrolled = whole.enrolled_milliseconds
     return replace(sums, enrolled_milliseconds=enrolled, energies=energies, withheld=withheld)
 
 
-def _named(dimensions: Collection[str]) -> bool:
-    """Whether rows are of parts of families."""
+def _divides_families(dimensions: Collection[str]) -> bool:
+    """Return true when rows are parts of families."""
     return bool({"entity", "device_class"} & set(dimensions))
 
 
-def _coarse(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
+def _coarsen_key(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
     return replace(
         key,
         period_from=date.min,
         period_to=date.max,
         entity=key.entity if "entity" in dimensions else None,
         device_class=key.device_class if "device_class" in dimensions else None,
-        autres=key.autres and _named(dimensions),
+        autres=key.autres and _divides_families(dimensions),
     )
 
 
 def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -> None:
-    """One more month at the end of the last run, or a new run after a hole."""
+    """Add one month to the last run, or start a new run after a hole."""
     if runs and runs[-1][0].end == part.first:
         run, before = runs[-1]
-        runs[-1] = (Slice(run.first, part.end), added(before, sums, same_time=False))
+        runs[-1] = (Slice(run.first, part.end), add_sums(before, sums, same_time=False))
     else:
         runs.append((part, sums))
 
 
-def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
-    """Sums of both. `same_time`: of other machines in one month; else of a later month, and `hosts` is the most of a month."""
+def add_sums(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
+    """Add two sums.
+
+    `same_time` is for other machines in the same month. Otherwise `other` is a later month, and `hosts`
+    becomes the largest of the months.
+    """
     states: dict[tuple[Band, State], StateSums] = dict(one.states)
     for state_key, state in other.states.items():
         states[state_key] = states[state_key] + state if state_key in states else state
@@ -309,16 +331,16 @@ def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
 
 @dataclass(frozen=True, slots=True)
 class MonthStatus:
-    """What `not_shown` asks of a month."""
+    """Facts of a month that `withheld_rows` needs."""
 
     part: Slice
     withheld: tuple[GroupKey, ...]
     present: frozenset[Population]
-    """Those with a cell of their own inside the entities."""
+    """Populations with a cell of their own inside the entities."""
 
 
-def looked(month: Month, entities: Collection[str]) -> MonthStatus:
-    """Of one month (pure)."""
+def month_status(month: Month, entities: Collection[str]) -> MonthStatus:
+    """Return the status of one month (pure)."""
     present = {
         group.key.population
         for group in month.cells
@@ -327,7 +349,7 @@ def looked(month: Month, entities: Collection[str]) -> MonthStatus:
     return MonthStatus(month.part, month.withheld, frozenset(present))
 
 
-def not_shown(
+def withheld_rows(
     months: Sequence[MonthStatus],
     older: Sequence[Slice],
     today: date,
@@ -337,33 +359,36 @@ def not_shown(
     entities: Collection[str],
     hosts: Iterable[Host],
 ) -> list[dict[str, str]]:
-    """Rows of `withheld`: what a reader's answer lacks, and why. `hosts`: those it may see that are under the rule; `older`: months that were
-    published under a smaller k or in an older format."""
+    """Return the rows of `withheld`: groups missing from a reader's answer, with the reason.
+
+    `hosts` are those under the rule. `older` are the months published under a smaller k or in an older
+    format.
+    """
     present = {host.population for host in hosts if is_within(host.org_entity, entities)}
     found: list[dict[str, str]] = []
     for population in sorted(present):
         if not set(dimensions) <= READERS_DIMENSIONS:
-            found.append(_lack(Slice(first, end), population, "grouping"))
+            found.append(_withheld_row(Slice(first, end), population, "grouping"))
             continue
         for part in _holes([*(month.part for month in months), *older], first, end):
-            found.append({**_lack(part, population, "period"), **_awaited(part, today)})
-        found += [_lack(part, population, "older_rule") for part in older]
+            found.append({**_withheld_row(part, population, "period"), **_next_release(part, today)})
+        found += [_withheld_row(part, population, "older_rule") for part in older]
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
-            found += [_lack(month.part, population, "too_few", key) for key in hidden]
+            found += [_withheld_row(month.part, population, "too_few", key) for key in hidden]
             if entities and not hidden and population not in month.present:
-                found.append(_lack(month.part, population, "merged"))
+                found.append(_withheld_row(month.part, population, "merged"))
     return found
 
 
-def _awaited(part: Slice, today: date) -> dict[str, str]:
-    """The first day on which more of a hole may be told; nothing where all its months could be there already."""
+def _next_release(part: Slice, today: date) -> dict[str, str]:
+    """Return the first day on which more of a hole may be released; empty if it may be already."""
     day = max(part.first, (today - timedelta(days=WAIT_DAYS)).replace(day=1))
     return {"released_on": released_on(day).isoformat()} if day < part.end else {}
 
 
 def _holes(covered: Iterable[Slice], first: date, end: date) -> list[Slice]:
-    """What of the period none of these months covers."""
+    """Return the parts of the period that none of these months covers."""
     found, at = [], first
     for month in sorted(covered, key=lambda part: part.first):
         if month.first > at:
@@ -372,7 +397,9 @@ def _holes(covered: Iterable[Slice], first: date, end: date) -> list[Slice]:
     return [*found, Slice(at, end)] if at < end else found
 
 
-def _lack(part: Slice, population: Population, reason: str, key: GroupKey | None = None) -> dict[str, str]:
+def _withheld_row(
+    part: Slice, population: Population, reason: str, key: GroupKey | None = None
+) -> dict[str, str]:
     row = {
         "period_from": part.first.isoformat(),
         "period_to": part.end.isoformat(),

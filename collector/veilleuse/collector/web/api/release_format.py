@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A released month as it is written down, format 2: words and integers, and nothing that may not be told. docs/decisions/0046.
+"""Encodes a released month in format 2: words and integers that may be disclosed. docs/decisions/0046.
 
-Format 1 had one table, of sums that could be solved for a machine: what was published in it is not shown any more.
+Format 1 had one table, whose sums could be solved for one machine. Months published in format 1 are not
+shown.
 """
 
 from __future__ import annotations
@@ -36,24 +37,27 @@ _HIDDEN: Final = ("hidden_cells", "hidden_uses")
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """One released month: three tables, as veilleuse.collector.account.release_tables says. Keys are of its period."""
+    """A released month in three tables (see veilleuse.collector.account.release_tables).
+
+    The keys have the month's period.
+    """
 
     part: Slice
     cells: tuple[Group, ...]
     """Entity × device class, or `autres` of their family: machines, time and energy."""
     uses: tuple[Group, ...]
-    """The same machines, but screens, in the same groups or in fewer: parts of their time and energy."""
+    """The same machines without screens, in the same groups or fewer: parts of their time and energy."""
     whole: tuple[Group, ...]
-    """One of each family (zone, population, memo), but of screens: enrolled time, and how much has an energy."""
+    """One group per family (zone, population, memo), without screens: enrolled and derived time."""
     withheld: tuple[GroupKey, ...]
-    """Families of which nothing may be told."""
+    """Families with nothing that may be disclosed."""
     hidden_cells: tuple[Hidden, ...] = ()
-    """What `cells` have in `autres`, by name."""
+    """Entities and classes that `cells` merged into `autres`, by name."""
     hidden_uses: tuple[Hidden, ...] = ()
 
 
-def encoded(month: Month) -> dict[str, Any]:
-    """Ready for JSON. Raises ValueError for a key that is not of the release's partition."""
+def encode_month(month: Month) -> dict[str, Any]:
+    """Encode a month for JSON. Raises ValueError for a key outside the release's partition."""
     return {
         **{
             name: [{**_key(group.key), **_sums(group.sums)} for group in getattr(month, name)]
@@ -64,8 +68,8 @@ def encoded(month: Month) -> dict[str, Any]:
     }
 
 
-def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
-    """What was encoded. Raises ValueError, KeyError, TypeError."""
+def decode_month(content: Mapping[str, Any], first: date, end: date) -> Month:
+    """Decode what `encode_month` returned. Raises ValueError, KeyError, TypeError."""
     cells, uses, whole = (
         tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name]) for name in _TABLES
     )
@@ -74,7 +78,7 @@ def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
     return Month(Slice(first, end), cells, uses, whole, withheld, *hidden)
 
 
-FORM: Final = Form(PublicationKind.RELEASE, 2, encoded, decoded, lambda month: not month.cells)
+FORM: Final = Form(PublicationKind.RELEASE, 2, encode_month, decode_month, lambda month: not month.cells)
 
 
 def _key(key: GroupKey) -> dict[str, Any]:
@@ -140,7 +144,8 @@ def _sums_of(one: Mapping[str, Any]) -> GroupSums:
     )
 
 
-@cache  # some dozens, one object each however many groups have them: half of a month's time and a third of its memory
+# A few dozen keys, shared by all groups: this saves half of a month's time and a third of its memory.
+@cache
 def _state_key(band: str, state: str) -> tuple[Band, State]:
     return Band(band), State(state)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The table of what /api/v1 gives: routes, parameters, columns. Routes, reading of requests and openapi.json all come from it."""
+"""Defines the resources of /api/v1. Routes, request parsing and openapi.json all come from this table."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ DEFAULT_LIMIT: Final = 1_000
 MAX_LIMIT: Final = 10_000
 MAX_PAGE: Final = 1_000_000
 MAX_DAYS: Final = 1_827
-"""Five years, leap days included: the longest period of a question."""
+"""Longest period of a query, days: five years with leap days."""
 DATE: Final = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-"""Years of model.years.API."""
+"""Pattern of a date; its years are model.years.API."""
 ZONE: Final = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,4})?"
 
 Schema = Mapping[str, Any]
 
 
 class ResourceKind(Word):
-    """What is asked for."""
+    """Kind of resource."""
 
     EMISSIONS = "emissions"
     ENERGY = "energy"
@@ -42,17 +42,20 @@ class ResourceKind(Word):
 
 
 class Extent(Word):
-    """What the figures of an answer are of: in its head, as `figures`; a sum of what was observed has it in each row, as `basis`."""
+    """Machines and times that an answer's figures include.
+
+    The head gives it as `figures`; each row of observed sums also gives it as `basis`.
+    """
 
     FLEET = "fleet"
-    """Machines that nobody measured, and times, stand in it: imputed and extrapolated."""
+    """Includes machines and times without measurement: imputed and extrapolated."""
     OBSERVED = OBSERVED
-    """Sums of what was seen of machines with an agent, and nothing else: lower wherever the coverage is below 1."""
+    """Sums of observations of machines with an agent only: lower wherever the coverage is below 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One of the query."""
+    """A query parameter."""
 
     name: str
     doc: str
@@ -71,13 +74,13 @@ class Resource:
     doc: str
     parameters: tuple[Parameter, ...]
     columns: Mapping[str, Schema]
-    """Of a row: name → JSON Schema. All may be absent: what does not exist is not there."""
+    """Columns of a row: name → JSON Schema. Each may be absent: a missing value has no column."""
     tables: tuple[str, ...]
-    """Of the JSON answer."""
+    """Tables of the JSON answer."""
 
     @property
     def path(self) -> str:
-        """Its route."""
+        """Return the route's path."""
         return f"{PREFIX}/{self.kind.value}"
 
 
@@ -146,7 +149,7 @@ _TYPES: Final[Mapping[str, Schema]] = {
 
 
 def _column(annotation: str) -> Schema:
-    """Of a field of EmissionsRow, from its annotation."""
+    """Return the schema of a field of EmissionsRow, from its annotation."""
     return _TYPES.get(annotation.removesuffix(" | None"), _SHARES)
 
 
@@ -200,9 +203,9 @@ ENERGY_COLUMNS: Final = (
     "data_type",
     *_LAST,
 )
-"""Of /energy: those of /emissions that need no factor."""
+"""Columns of /energy: those of /emissions that need no factor."""
 COVERAGE_COLUMNS: Final = (*_KEY, *_FLEET, "coverage_states", "coverage_energy", *_LAST)
-"""Of /coverage: how much of the fleet's time the figures stand on."""
+"""Columns of /coverage: the observed share of the fleet's time."""
 _INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
     "value": _NUMBER,
     "threshold": _NUMBER,

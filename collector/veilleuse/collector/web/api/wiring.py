@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Puts /api together over a data directory: read-only connections of its own, and the way to the journal's writer."""
+"""Builds the objects of /api: its read-only connections, and its way to write to the access journal."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.publications import Publish
 
 
-def open_desk(
-    settings: CollectorSettings, door: MetricsAuth, version: str, store: ReadStore, open_store: OpenReadStore
+def build_api(
+    settings: CollectorSettings,
+    metrics_auth: MetricsAuth,
+    version: str,
+    store: ReadStore,
+    open_store: OpenReadStore,
 ) -> tuple[ApiContext, AccessControl]:
-    """Both sides of /api. `store`: of its own, as long as it runs; `open_store`: for one answer. Raises DataDirectoryError, StoreTooNew,
-    StoreDamaged."""
+    """Build the handlers and the access control of /api.
+
+    `store` stays open as long as /api runs; `open_store` opens one for one answer. Raises DataDirectoryError,
+    StoreTooNew, StoreDamaged.
+    """
     reader = store.bounded
 
     def note_access(account_id: int, route: str, query: str, status: int, rows: int) -> None:
-        _told(
+        _send_operation(
             settings,
             "account_access",
             account_id=account_id,
@@ -38,7 +45,7 @@ def open_desk(
         )
 
     def note_use(account_id: int) -> None:
-        _told(settings, "account_use", account_id=account_id)
+        _send_operation(settings, "account_use", account_id=account_id)
 
     figures = Figures(
         reader,
@@ -48,12 +55,16 @@ def open_desk(
         store.publications,
         publisher(settings),
     )
-    desk = ApiContext(figures, settings, version, note_access)
-    return desk, AccessControl(door, store.accounts, note_use)
+    context = ApiContext(figures, settings, version, note_access)
+    return context, AccessControl(metrics_auth, store.accounts, note_use)
 
 
 def publisher(settings: CollectorSettings) -> Publish:
-    """The way to the running collector: the content in pieces, then what it is of. Until then nothing is kept."""
+    """Return a function that sends a publication to the running collector: its content in pieces, then its
+    key.
+
+    The collector stores nothing before the key.
+    """
 
     def publish(one: Publication) -> None:
         content = one.content.encode()
@@ -61,8 +72,8 @@ def publisher(settings: CollectorSettings) -> Publish:
             raise AdminError(f"{one.name} has {len(content)} bytes, {MAXIMUM_BYTES} at most may be kept")
         upload = secrets.token_hex(16)
         for piece in pieces_of(upload, content):
-            _told(settings, "publish_part", **piece)
-        _told(
+            _send_operation(settings, "publish_part", **piece)
+        _send_operation(
             settings,
             "publish",
             kind=one.kind.value,
@@ -77,8 +88,8 @@ def publisher(settings: CollectorSettings) -> Publish:
     return publish
 
 
-def _told(settings: CollectorSettings, operation: str, **arguments: Any) -> None:
-    """To the running collector, which alone writes. Raises AdminError, whatever it answered."""
+def _send_operation(settings: CollectorSettings, operation: str, **arguments: Any) -> None:
+    """Send one operation to the running collector, the only writer. Raises AdminError for any refusal."""
     try:
         ask(settings.data_dir, operation, **arguments)
     except UsageError as error:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R18 for the outlets: how much of the last whole days of servers nobody accounts for. Of PCs it is in reports and `veilleuse doctor`."""
+"""Reads the time balance of servers: time of the last whole days that no record explains (R18).
+
+For PCs, the time balance is only in reports and in `veilleuse doctor`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from veilleuse.collector.ports import Reader
 from veilleuse.wire.vocabulary import Population
 
 KEEP_SECONDS: Final = 600.0
-"""A balance reads the hours of a week: not at every scrape."""
+"""Seconds between two balances: each reads the hours of a week, too much for every scrape."""
 DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
 class PopulationBalance:
-    """Of one population, over its last whole periods."""
+    """Time balance of one population, over its last whole periods."""
 
     population: Population
     periods: int
@@ -33,16 +36,16 @@ class PopulationBalance:
 
 
 class BalanceReader:
-    """Takes balances now and then. Not thread-safe: one at a time."""
+    """Reads balances and caches them for KEEP_SECONDS. Not thread-safe: one caller at a time."""
 
     def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
-        """`clock`: Unix seconds."""
+        """Take the reader and a clock in Unix seconds."""
         self._reader = reader
         self._clock = clock
         self._kept: tuple[float, tuple[PopulationBalance, ...]] | None = None
 
-    def look(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
-        """As of at most ten minutes ago."""
+    def read_balances(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
+        """Return the balance of each population, at most ten minutes old."""
         if self._kept is None or self._clock() >= self._kept[0]:
             self._kept = (self._clock() + KEEP_SECONDS, self._taken(hosts, today))
         return self._kept[1]

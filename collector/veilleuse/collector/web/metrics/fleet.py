@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One look at the store: what the exposition, the page and `top` show, gathered once. Reads, sums, never estimates."""
+"""Reads the store once for the exposition, the page and `top`. Reads and sums, never estimates."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE,
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 CALL_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""Until a record that a server brings is stored and derived. Its power is `now` for its length, a contact interval, and this."""
+"""Time allowed to store and derive a server's record, 1 min.
+
+A record's power counts as current for its length, one contact interval and this time.
+"""
 LONGEST_MILLISECONDS: Final = 3 * MILLISECONDS_PER_HOUR
-"""The hour that a record began in began no longer ago than this, its age since its end apart: it lasts an hour at the most."""
+"""Longest time before a record's end at which its hour can have started: a record lasts one hour at most."""
 CLOSED_DAY_SECONDS: Final = 60.0
-"""How long what was read of a closed day is kept: late records of servers appear after it."""
+"""Seconds that the rows of a closed day are cached: late records of servers still reach a closed day."""
 
 
 class ServerGroup(NamedTuple):
-    """The labels of a group of servers, as text."""
+    """Labels of a group of servers, as text."""
 
     entity: str
     site: str
@@ -48,7 +51,7 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The day sums of servers and what was derived from them."""
+    """Day sums of servers, and the rows derived from these sums."""
 
     day: date
     sums: tuple[SumRow, ...]
@@ -57,7 +60,10 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """Everything the outlets show of servers and of the registry; populations under the k rule are in month.py."""
+    """Everything shown about servers and the registry.
+
+    Populations under the k rule are in `released_month`.
+    """
 
     now_unix_milliseconds: int
     time_zone: str
@@ -65,28 +71,28 @@ class FleetView:
     hosts: dict[HostId, Host]
     sites: dict[str, Site]
     rollouts: dict[Population, Rollout]
-    """Remote configuration of the populations for which something was ever set."""
+    """Remote configuration of the populations that were ever configured."""
     power: tuple[Power, ...]
     today: Day
     hours: tuple[DerivedRow, ...]
-    """Derived energy of servers per UTC hour, of the current civil day."""
+    """Derived energy of servers per UTC hour of the current civil day."""
     yesterday: Day
     ledger: tuple[LedgerEntry, ...]
     state_totals: dict[tuple[HostId, State], int]
-    """Milliseconds since the data directory was made; servers."""
+    """Milliseconds of servers since the data directory was created."""
     forgotten_states: tuple[tuple[str, str, State, int], ...]
-    """The same of servers that were forgotten: (entity, site, state, milliseconds)."""
+    """State times of forgotten servers: (entity, site, state, milliseconds)."""
     gaps: tuple[tuple[HostId, str, int, int], ...]
     records: int
     dirty: int
 
     @property
     def active(self) -> tuple[Host, ...]:
-        """Hosts that may talk to us."""
+        """Return the hosts that may connect."""
         return tuple(host for host in self.hosts.values() if host.status is HostStatus.ACTIVE)
 
     def without_power(self, *, virtual: bool) -> tuple[int, int]:
-        """(active servers, or virtual machines, that are not in `power`; all of them)."""
+        """Return (active servers that are not in `power`, all active servers), physical or virtual."""
         known = {power.host.host_id for power in self.power}
         members = [
             host.host_id
@@ -97,7 +103,7 @@ class FleetView:
 
 
 class ServerFleetReader:
-    """Looks at a store. Not thread-safe: one at a time."""
+    """Reads a FleetView from a store. Not thread-safe: one caller at a time."""
 
     def __init__(
         self,
@@ -105,7 +111,7 @@ class ServerFleetReader:
         time_zone: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`time_zone`: IANA zone of the civil day; `clock`: Unix seconds."""
+        """Take the IANA time zone of the civil day and a clock in Unix seconds."""
         self._reader = reader
         self._zone = ZoneInfo(time_zone)
         self._clock = clock
@@ -113,11 +119,11 @@ class ServerFleetReader:
 
     @property
     def reader(self) -> Reader:
-        """The store behind."""
+        """Return the store's reader."""
         return self._reader
 
-    def look(self) -> FleetView:
-        """The store as it is now. Raises StoreDamaged or another DataDirectoryError."""
+    def read_view(self) -> FleetView:
+        """Read the store as it is now. Raises StoreDamaged or another DataDirectoryError."""
         now = self._clock()
         today = datetime.fromtimestamp(now, self._zone).date()
         hosts = {host.host_id: host for host in self._reader.hosts()}
@@ -172,17 +178,20 @@ class ServerFleetReader:
 
 
 def group_of(host: Host) -> ServerGroup:
-    """Its labels."""
+    """Return the labels of a server's group."""
     return ServerGroup(host.org_entity, host.site, host.population.value, host.facts.device_class.value)
 
 
 def is_virtual(device_class: str) -> bool:
-    """Whether machines of a class are a memo line, outside every total: their host carries their energy."""
+    """Return true when machines of this class are a memo line outside every total.
+
+    A virtual machine's energy is already in its host's.
+    """
     return device_class == DeviceClass.VIRTUAL_MACHINE
 
 
 def longest_contact_milliseconds(rollouts: Mapping[Population, Rollout]) -> int:
-    """Between two contacts of a server."""
+    """Return the longest time between two contacts of a server, ms."""
     return (rollouts.get(Population.SERVER) or Rollout(Population.SERVER)).longest_contact_milliseconds
 
 
@@ -192,8 +201,11 @@ def live_power(
     now_unix_milliseconds: int,
     contact_milliseconds: int,
 ) -> tuple[Power, ...]:
-    """Watts of active servers whose newest record is no older than its length and their contact interval, and has an energy;
-    the others are absent, never 0 W."""
+    """Return the mean wall power of each active server with a recent record, W.
+
+    A record is recent up to its length, one contact interval and CALL_MILLISECONDS after its end. Servers
+    without a recent record, or whose record has no energy, are absent: never 0 W.
+    """
     found: list[Power] = []
     for record in records:
         host = hosts.get(record.host_id)
@@ -204,6 +216,6 @@ def live_power(
         end = record.start_unix_milliseconds + record.milliseconds
         if now_unix_milliseconds - end > record.milliseconds + contact_milliseconds + CALL_MILLISECONDS:
             continue
-        # 1 mJ over 1 ms is 1 W.
+        # 1 mJ per ms is 1 W.
         found.append(Power(host, record.energy_millijoules / record.milliseconds, end))
     return tuple(found)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The indicative ledger and the grid's intensity, as /metrics shows them: servers alone, of the last closed civil day."""
+"""Exports the indicative ledger and the grid intensity to /metrics: servers only, last closed civil day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuestion, indicative
+from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuery, indicative
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     MILLIGRAMS_PER_GRAM,
@@ -28,22 +28,22 @@ from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 KEEP_SECONDS: Final = 60.0
-"""How long a look is kept: values come by the hour."""
+"""Seconds that a view is cached: grid values are hourly."""
 INDICATIVE: Final = "indicative"
 
 
 @dataclass(frozen=True, slots=True)
 class GridView:
-    """What is shown."""
+    """Indicative ledger and grid intensity at one time."""
 
     states: tuple[SeriesState, ...] = ()
     polls: tuple[PollState, ...] = ()
     lines: tuple[LedgerLine, ...] = ()
-    """Of yesterday, servers; virtual ones are memo lines."""
+    """Lines of yesterday's servers; virtual machines are memo lines."""
 
 
 class GridReader:
-    """Looks, and keeps the look for a moment. Not thread-safe: one at a time."""
+    """Reads grid views and caches the last one. Not thread-safe: one caller at a time."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class GridReader:
         settings: CollectorSettings,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock`: Unix seconds."""
+        """Take the reader, the settings and a clock in Unix seconds."""
         self._reader, self._settings, self._clock = reader, settings, clock
         self._kept: tuple[float, date, GridView] | None = None
 
-    def look(self) -> GridView:
-        """As of now, or of at most a minute ago. Raises what the store does."""
+    def read_view(self) -> GridView:
+        """Return a view at most one minute old. Raises the store's errors."""
         now = self._clock()
         today = datetime.fromtimestamp(now, ZoneInfo(self._settings.reporting.time_zone)).date()
         if self._kept is None or now >= self._kept[0] or today != self._kept[1]:
@@ -68,7 +68,7 @@ class GridReader:
         states, polls = grid.states(), grid.polls()
         if not states:
             return GridView((), polls)
-        question = HourlyQuestion(
+        query = HourlyQuery(
             today - timedelta(days=1),
             today,
             DIMENSIONS,
@@ -77,12 +77,12 @@ class GridReader:
             int(now * MILLISECONDS_PER_SECOND),
             frozenset({Population.SERVER}),
         )
-        found = indicative(self._reader, question)
+        found = indicative(self._reader, query)
         return GridView(states, polls, found.ledger.lines)
 
 
 def add_grid(out: Exposition, view: GridView) -> None:
-    """Its samples. What has no intensity has no grams: absent is not zero."""
+    """Add the samples of the grid. Energy without an intensity has no grams: absent is not zero."""
     total = Sums()
     for line in view.lines:
         key, kilograms = line.key, line.sums.kgco2e
@@ -105,5 +105,5 @@ def add_grid(out: Exposition, view: GridView) -> None:
         out.add(c.INTENSITY_NEWEST, where, state.newest_unix_milliseconds / MILLISECONDS_PER_SECOND)
     for poll in view.polls:
         out.add(c.INTENSITY_FAILURES, (poll.connector,), poll.failures)
-        if poll.connector != CONSOLIDATED:  # its calls are ODRÉ's
+        if poll.connector != CONSOLIDATED:  # its calls are counted as ODRÉ's
             out.add(c.INTENSITY_CALLS, (poll.connector,), poll.calls_this_month)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Health of the agents and of the collector, as samples. Summaries per population, never per host."""
+"""Exports the health of agents and of the collector. Summaries per population, never per host."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COUNTERS: Final = (
     ("jobs", c.JOBS),
 )
 _CALLS: Final = frozenset({"pushes", "records", "hellos", "renewals", "enrolments", "copies", "jobs"})
-"""Moved by calls that go well; the others say that something is wrong."""
+"""Counters that successful calls increase; the other counters report faults."""
 _FROM_THE_START: Final[dict[str, tuple[str, ...]]] = {
     "pushes": tuple(result.value for result in AppendResult),
     "records": ("duplicate", "replayed", "stored"),
@@ -49,15 +49,21 @@ _FROM_THE_START: Final[dict[str, tuple[str, ...]]] = {
     "collector_behind": ("certificate",),
     "store_errors": ("damaged", "failing", "full", "lost"),
 }
-"""Labels that count from 0: an alert sees an increase only between two samples, so that a first one would pass unseen."""
+"""Labels exported from 0 on, by counter.
+
+An alert sees an increase only between two samples, so it would miss a first sample above 0.
+"""
 MAXIMUM_LABELS: Final = 96
-"""Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
+"""Most labels of one collector counter; the rest is summed as `other`. Its closed lists are shorter."""
 
 
-def add_agents(out: Exposition, look: Snapshot) -> None:
-    """What agents say of themselves, of servers. Of populations under the k rule only how many there are, and how many are silent, as at
-    the first look of the day: whatever else moves when one of them calls would tell at which scrape it did."""
-    fleet, day_start = look.fleet, look.day_start
+def add_agents(out: Exposition, snapshot: Snapshot) -> None:
+    """Add the samples of agents: servers in full; of populations under the k rule only two counts.
+
+    The two are the number of hosts and of silent hosts, from the first snapshot of the day. Any live value
+    would reveal the scrape at which a PC connected.
+    """
+    fleet, day_start = snapshot.fleet, snapshot.day_start
     statuses = Counter(
         (host.population.value, host.status.value)
         for seen, exempt in ((fleet, True), (day_start, False))
@@ -73,26 +79,29 @@ def add_agents(out: Exposition, look: Snapshot) -> None:
             _configuration(out, fleet.rollouts.get(population) or Rollout(population), members)
             _spool(out, population, members)
             _gaps(out, population, fleet)
-    for account in look.accounts:
+    for account in snapshot.accounts:
         out.add(
             c.UNEXPLAINED,
             (account.population.value,),
             account.unexplained_milliseconds / MILLISECONDS_PER_SECOND,
         )
         out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / MILLISECONDS_PER_SECOND)
-    _silence(out, look)
+    _silence(out, snapshot)
     _versions(out, servers)
     _sources(out, servers)
 
 
-def _silence(out: Exposition, look: Snapshot) -> None:
-    """As the page and `doctor` say it; nothing of a population that cannot be judged now."""
-    for one in look.silence:
+def _silence(out: Exposition, snapshot: Snapshot) -> None:
+    """Add the silence level that the page and `doctor` show.
+
+    Populations that cannot be judged now have no sample.
+    """
+    for one in snapshot.silence:
         if one.level is not SilenceLevel.WAITING:
             out.add(c.SILENT, (one.population.value,), one.silent)
             out.add(c.SILENCE_LEVEL, (one.population.value,), LEVELS[one.level])
-    servers = (host for host in look.fleet.active if host.population in EXEMPT)
-    now = look.fleet.now_unix_milliseconds
+    servers = (host for host in snapshot.fleet.active if host.population in EXEMPT)
+    now = snapshot.fleet.now_unix_milliseconds
     ages = [max(0.0, (now - last_sign(host)) / MILLISECONDS_PER_SECOND) for host in servers]
     if ages:
         out.add(c.CONTACT_AGE, (Population.SERVER.value, "median"), median(ages))
@@ -153,29 +162,32 @@ def _sources(out: Exposition, servers: Iterable[Host]) -> None:
             if source.unavailable is not None:
                 found[name, "unavailable"] += 1
                 continue
-            # One source of one host may have both: it was read, and some reads failed.
+            # One source of one host may have both: some reads succeeded and some failed.
             found[name, "success"] += source.successes > 0
             found[name, "failure"] += source.failures > 0
     for labels, number in sorted(found.items()):
         out.add(c.SOURCE_SUCCESS, labels, number)
 
 
-def add_collector(out: Exposition, look: Snapshot, k: int) -> None:
-    """The receiving process as it says itself, and the store as it is on disk. Where fewer than k PCs are enrolled, what each of their calls
-    moves is as at the first look of the day: live, it would tell when one of a few people's machines was on (docs/privacy.md)."""
-    few = look.pcs_are_few(k)
-    seen, calls = (look.day_start, look.day_health) if few else (look.fleet, look.health)
-    disk = look.day_disk if few else look.disk
-    out.add(c.COLLECTOR_UP, (), int(look.health is not None))
+def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
+    """Add the samples of the receiving process and of the store's disk usage.
+
+    Where fewer than k PCs are enrolled, values that each call changes come from the first snapshot of the
+    day. Live values would reveal when one of few people's machines was on (docs/privacy.md).
+    """
+    few = snapshot.pcs_are_few(k)
+    seen, calls = (snapshot.day_start, snapshot.day_health) if few else (snapshot.fleet, snapshot.health)
+    disk = snapshot.day_disk if few else snapshot.disk
+    out.add(c.COLLECTOR_UP, (), int(snapshot.health is not None))
     for key, metric in _COUNTERS:
-        _counter(out, metric, key, calls if key in _CALLS else look.health)
+        _counter(out, metric, key, calls if key in _CALLS else snapshot.health)
     _commits(out, calls)
-    if look.health is not None:
-        _certificates(out, look.health)
+    if snapshot.health is not None:
+        _certificates(out, snapshot.health)
     out.add(c.RECORDS_STORED, (), seen.records)
     out.add(c.DIRTY, (), seen.dirty)
     if not few:
-        out.add(c.STORE_BYTES, (), look.disk.size_bytes)
+        out.add(c.STORE_BYTES, (), snapshot.disk.size_bytes)
     out.add(c.STORE_FREE, (), disk.free_bytes)
     out.add(c.STORE_RESERVE, (), disk.reserve_bytes)
 
@@ -192,16 +204,16 @@ def _counter(out: Exposition, metric: Metric, key: str, health: Mapping[str, Any
 
 
 def _commits(out: Exposition, health: Mapping[str, Any] | None) -> None:
-    told = health or {}
-    buckets = told.get("commit_seconds_buckets")
+    health_values = health or {}
+    buckets = health_values.get("commit_seconds_buckets")
     if isinstance(buckets, dict):
         out.add_histogram(
             c.COMMIT,
             {float(bound): int(number) for bound, number in buckets.items()},
-            float(told["commit_seconds_sum"]),
+            float(health_values["commit_seconds_sum"]),
         )
-    if "queue_pushes" in told:
-        out.add(c.QUEUE, (), int(told["queue_pushes"]))
+    if "queue_pushes" in health_values:
+        out.add(c.QUEUE, (), int(health_values["queue_pushes"]))
 
 
 def _certificates(out: Exposition, health: Mapping[str, Any]) -> None:

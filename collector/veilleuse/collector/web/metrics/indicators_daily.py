@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Indicators made of sums, per population: of servers for the current day and the last closed one."""
+"""Computes indicators from sums, per population: servers, for the current day and the last closed day."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.observed_days import Question, gather
+from veilleuse.collector.account.observed_days import ObservedQuery, gather
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
@@ -36,54 +36,65 @@ OF_SUMS: Final = made_of(IndicatorInput.SUMS)
 
 @dataclass(frozen=True, slots=True)
 class DailyIndicators:
-    """The indicators of one population over one period. What is not known, or not to be shown, is absent: never zero."""
+    """Indicators of one population over one period.
+
+    Values that are unknown or may not be disclosed are absent: never zero.
+    """
 
     population: Population
     virtual: bool
-    """Of its virtual machines: the memo line."""
+    """True for the memo line of the population's virtual machines."""
     period: str
-    """today, day or month."""
+    """`today`, `day` or `month`."""
     first: date
     parts: Mapping[str, Mapping[str, float]]
-    """Gauge → its parts, as its indicator says them (`Indicator.parts`)."""
+    """Gauge → its parts (see `Indicator.parts`)."""
 
     def value(self, gauge: Metric, part: str = "") -> float | None:
-        """Of one part of a gauge."""
+        """Return the value of one part of a gauge; None if absent."""
         return self.parts.get(gauge.name, {}).get(part)
 
     @property
     def coverage_states(self) -> float | None:
-        """Observed share of the time."""
+        """Return the observed share of the enrolled time, 0 to 1."""
         return self.value(c.COVERAGE, STATES)
 
     @property
     def coverage_energy(self) -> float | None:
-        """The same with a known energy."""
+        """Return the share of the enrolled time with known energy, 0 to 1."""
         return self.value(c.COVERAGE, ENERGY)
 
 
-def sobriety(
+def compute_indicators(
     reader: Reader,
     members: Mapping[HostId, Host],
     period: str,
     first: date,
     now_unix_milliseconds: int,
 ) -> tuple[DailyIndicators, ...]:
-    """The indicators of `members` over one day, physical machines and virtual ones apart. Servers: no rule is applied."""
+    """Compute the indicators of `members` over one day, physical and virtual machines separately.
+
+    `members` are servers, so no disclosure rule applies.
+    """
     found: list[DailyIndicators] = []
     for virtual in (False, True):
         chosen = [host for host in members.values() if is_virtual(host.facts.device_class) is virtual]
         if not chosen:
             continue
-        question = Question(first, first + timedelta(days=1), (), 1, now_unix_milliseconds)
-        groups = gather(reader, question, chosen).groups
+        query = ObservedQuery(first, first + timedelta(days=1), (), 1, now_unix_milliseconds)
+        groups = gather(reader, query, chosen).groups
         if groups:
-            found.append(of_sums(groups[0].key, merge([group.sums for group in groups]), period, first))
+            found.append(
+                indicators_of_sums(groups[0].key, merge([group.sums for group in groups]), period, first)
+            )
     return tuple(found)
 
 
 def merge(parts: Sequence[GroupSums]) -> GroupSums:
-    """Groups that differ by grid zone or year, as one; `hosts` is the largest, since one machine may be in several."""
+    """Merge groups that differ by grid zone or year.
+
+    `hosts` becomes the largest count, since one machine may be in several groups.
+    """
     states: dict[tuple[Band, State], StateSums] = {}
     energies: dict[EnergyKey, EnergySums] = {}
     for part in parts:
@@ -99,10 +110,10 @@ def merge(parts: Sequence[GroupSums]) -> GroupSums:
     )
 
 
-def of_sums(
+def indicators_of_sums(
     key: GroupKey, sums: GroupSums, period: str, first: date, identifiers: Iterable[str] = OF_SUMS
 ) -> DailyIndicators:
-    """Indicators of these sums; `key` says whose they are."""
+    """Compute the indicators of these sums; `key` names their population."""
     parts: dict[str, Mapping[str, float]] = {}
     for identifier in identifiers:
         indicator = load(identifier)
@@ -112,7 +123,7 @@ def of_sums(
 
 
 def add_parts(out: Exposition, gauge: str, labels: Mapping[str, str], parts: Mapping[str, float]) -> None:
-    """The samples of one gauge; a label that is not in `labels` is the part's."""
+    """Add the samples of one gauge; a label missing from `labels` takes the part's name."""
     metric = c.BY_NAME[gauge]
     for part, amount in parts.items():
         is_energy = metric.unit == "joules"
@@ -121,5 +132,5 @@ def add_parts(out: Exposition, gauge: str, labels: Mapping[str, str], parts: Map
 
 
 def millijoules(kwh: float) -> float:
-    """kWh of an indicator's detail as mJ."""
+    """Convert kWh of an indicator's detail to mJ."""
     return kwh * MILLIJOULES_PER_KWH

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The released month of PCs, and I3 to I8, for the outlets: worked out in a thread of their own, since a month and 180 days of load are too
-much for a scrape.
+"""Computes the released month of PCs and I3 to I8 in a background thread.
 
-Servers' once a civil day. Of populations under the k rule the month that the API answers from, and beside it I3 to I5 of the machines that
-it shows, published once (docs/api.md): a plan that changed or a late machine must not show as the difference of two looks.
+A month of energy and 180 days of load are too much work for a scrape. Servers' indicators are computed once
+a civil day. Populations under the k rule are shown from the month that the API answers from. I3 to I5 of the
+machines in that month are published once beside it (docs/api.md). So a changed power plan or a late machine
+never shows as the difference of two snapshots.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.publications import PublicationReader
 from veilleuse.collector.ports.store import OpenReadStore
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuestion, figures_of_machines
+from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, figures_of_machines
 from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.api.release import made_month
+from veilleuse.collector.web.api.release import make_month
 from veilleuse.collector.web.api.release_format import FORM as RELEASE
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
-from veilleuse.collector.web.metrics.pc_figures import Beside, ReleasePlace, told_beside
+from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, ReleasePlace, disclose_figures
 from veilleuse.collector.web.metrics.released_month import (
     MonthFamily,
     MonthView,
+    build_month_view,
     families_of,
     last_month,
-    month_view,
 )
 from veilleuse.collector.web.publications import Form, PublicationCache, Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -53,36 +54,39 @@ from veilleuse.wire.vocabulary import Population
 
 
 class MachineFigure(NamedTuple):
-    """One indicator of one population's machines, physical or virtual, and when it is of."""
+    """One indicator of one population's machines, physical or virtual, with its dates."""
 
-    found: GroupFigure
+    group_figure: GroupFigure
     month: date
-    """First day of the last closed month: I4 and I5 are of it."""
+    """First day of the last closed month: period of I4 and I5."""
     until: date
-    """Exclusive. Loads of servers are of the days before, power plans as said by then."""
+    """Exclusive end of the days of server loads; power plans are those reported before it."""
 
 
-def encoded(figures: Sequence[MachineFigure]) -> dict[str, Any]:
-    """Ready for JSON. Raises ValueError for a figure of anything but a population's whole month, or with the machines behind it."""
-    return {"figures": [_told(one) for one in figures]}
+def encode_figures(figures: Sequence[MachineFigure]) -> dict[str, Any]:
+    """Encode the figures for JSON.
+
+    Raises ValueError for a figure that is not of a population's whole month, or that holds its machines.
+    """
+    return {"figures": [_encode_figure(one) for one in figures]}
 
 
-def decoded(content: Mapping[str, Any], first: date, end: date) -> tuple[MachineFigure, ...]:
-    """What was encoded. Raises ValueError, KeyError, TypeError."""
-    return tuple(MachineFigure(_found(one, first, end), first, end) for one in content["figures"])
+def decode_figures(content: Mapping[str, Any], first: date, end: date) -> tuple[MachineFigure, ...]:
+    """Decode what `encode_figures` returned. Raises ValueError, KeyError, TypeError."""
+    return tuple(MachineFigure(_decode_figure(one, first, end), first, end) for one in content["figures"])
 
 
 def _is_empty(figures: Sequence[MachineFigure]) -> bool:
-    return all(one.found.figure.value is None for one in figures)
+    return all(one.group_figure.figure.value is None for one in figures)
 
 
 FORM: Final[Form[tuple[MachineFigure, ...]]] = Form(
-    PublicationKind.INDICATORS, 2, encoded, decoded, _is_empty
+    PublicationKind.INDICATORS, 2, encode_figures, decode_figures, _is_empty
 )
 
 
-def _told(one: MachineFigure) -> dict[str, Any]:
-    meta, scope, figure = one.found
+def _encode_figure(one: MachineFigure) -> dict[str, Any]:
+    meta, scope, figure = one.group_figure
     whole = Scope(one.month, one.until, population=scope.population, memo=scope.memo, autres=scope.autres)
     if scope != whole or scope.population is None or figure.behind or figure.behind_details:
         raise ValueError(f"{meta.indicator} is of more, or of less, than a population's month: {scope}")
@@ -91,19 +95,19 @@ def _told(one: MachineFigure) -> dict[str, Any]:
         "population": scope.population.value,
         "memo": scope.memo,
         "autres": scope.autres,
-        "value": _exact(figure.value),
+        "value": _encode_number(figure.value),
         "n": figure.n,
-        "numerator": _exact(figure.numerator),
-        "denominator": _exact(figure.denominator),
+        "numerator": _encode_number(figure.numerator),
+        "denominator": _encode_number(figure.denominator),
         "counted_in": figure.counted_in,
-        "details": {name: _exact(value) for name, value in figure.details.items()},
-        "interval": None if figure.interval is None else [_exact(end) for end in figure.interval],
-        "threshold": _exact(figure.threshold),
+        "details": {name: _encode_number(value) for name, value in figure.details.items()},
+        "interval": None if figure.interval is None else [_encode_number(end) for end in figure.interval],
+        "threshold": _encode_number(figure.threshold),
         "withheld": figure.withheld,
     }
 
 
-def _found(one: Mapping[str, Any], first: date, end: date) -> GroupFigure:
+def _decode_figure(one: Mapping[str, Any], first: date, end: date) -> GroupFigure:
     scope = Scope(
         first, end, population=Population(one["population"]), memo=one["memo"], autres=one["autres"]
     )
@@ -122,7 +126,7 @@ def _found(one: Mapping[str, Any], first: date, end: date) -> GroupFigure:
     return GroupFigure(load_sobriety(one["indicator"]).meta, scope, figure)
 
 
-def _exact(value: float | str | None) -> Any:
+def _encode_number(value: float | str | None) -> Any:
     return {"float": repr(value)} if isinstance(value, float) else value
 
 
@@ -132,28 +136,31 @@ def _number(value: Any) -> Any:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 60.0
-"""How often the thread asks whether a new day or month is due."""
+CHECK_SECONDS: Final = 60.0
+"""Seconds between two checks of the thread for a new day or month."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """What one computation is of."""
+class _Computation:
+    """Populations and dates of one computation."""
 
     exempt: bool
-    """Servers; else populations under the rule."""
+    """True for servers, False for populations under the k rule."""
     month: date
     end: date
-    """Of the month, exclusive."""
+    """Exclusive end of the month."""
     until: date
 
     def has(self, host: Host) -> bool:
-        """Whether a host is of these populations."""
+        """Return true when a host is of these populations."""
         return (host.population in EXEMPT) is self.exempt
 
 
 class MachineIndicators:
-    """Works them out and keeps them. `machine_figures` never waits; `start` and `stop` are for the service, `refresh` for tests."""
+    """Computes the monthly indicators and caches them. `machine_figures` never waits.
+
+    The service calls `start` and `stop`; tests call `refresh`.
+    """
 
     def __init__(
         self,
@@ -162,16 +169,16 @@ class MachineIndicators:
         published: PublicationReader,
         publish: Publish,
         clock: Callable[[], float] = time.time,
-        look_seconds: float = LOOK_SECONDS,
+        check_seconds: float = CHECK_SECONDS,
     ) -> None:
-        """`open_store`: for one look; `clock`: Unix seconds. Nothing is read yet."""
+        """Read nothing yet. `open_store` opens the store for one computation; `clock`: Unix seconds."""
         self._settings = settings
         self._open_store = open_store
         self._clock = clock
-        self._look_seconds = look_seconds
+        self._check_seconds = check_seconds
         self._published = PublicationCache(FORM, published, publish, settings.reporting.k_anonymity)
-        self._kept: dict[_Due, tuple[MachineFigure, ...]] = {}
-        self._shown: tuple[MachineFigure, ...] = ()
+        self._by_computation: dict[_Computation, tuple[MachineFigure, ...]] = {}
+        self._current: tuple[MachineFigure, ...] = ()
         self._month: MonthView | None = None
         self._is_of_older_rule = False
         self._months = PublicationCache(RELEASE, published, publish, settings.reporting.k_anonymity)
@@ -179,118 +186,139 @@ class MachineIndicators:
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
 
     def machine_figures(self) -> tuple[MachineFigure, ...]:
-        """The newest; none until they were first worked out, and none while they cannot be."""
-        return self._shown
+        """Return the newest figures; empty before the first computation and while it fails."""
+        return self._current
 
     def month(self) -> MonthView | None:
-        """The newest released one; None until there is one. Never waits."""
+        """Return the newest released month; None until there is one. Never waits."""
         return self._month
 
     def is_of_older_rule(self) -> bool:
-        """Whether the newest month is there, and not shown: it was published under a smaller k or in an older format. Never waits."""
+        """Return true when the newest month was published under a smaller k or in an older format.
+
+        Such a month is not shown. Never waits.
+        """
         return self._is_of_older_rule
 
     def refresh(self) -> None:
-        """Work out what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
+        """Compute what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
         today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
-        servers, others = _due(today)
-        self._kept = {servers: self._kept[servers] if servers in self._kept else self._worked_out(servers)}
+        servers, others = _due_computations(today)
+        self._by_computation = {
+            servers: self._by_computation[servers]
+            if servers in self._by_computation
+            else self._compute_figures(servers)
+        }
         try:
-            month = self._released(others, today)
-            figures = self._beside(month, others, today) if month else ()
+            month = self._find_month(others, today)
+            figures = self._find_figures(month, others, today) if month else ()
         except CollectorError as error:
             log.warning(
                 "a month of workstations and classroom PCs is not shown", extra={"reason": str(error)}
             )
             month, figures = None, ()
-        self._month = month_view(month) if month else None
+        self._month = build_month_view(month) if month else None
         self._is_of_older_rule = month is None and self._months.is_of_older_rule(others.month, others.end)
-        self._shown = (*self._kept[servers], *figures)
+        self._current = (*self._by_computation[servers], *figures)
 
-    def _released(self, due: _Due, today: date) -> Month | None:
-        """As published; None as long as it cannot be."""
-        return self._months.figures(due.month, due.end, today, partial(self._made_month, due))
+    def _find_month(self, computation: _Computation, today: date) -> Month | None:
+        """Return the published month; None as long as it cannot be published."""
+        return self._months.figures(
+            computation.month, computation.end, today, partial(self._make_month, computation)
+        )
 
-    def _made_month(self, due: _Due) -> Month:
+    def _make_month(self, computation: _Computation) -> Month:
         with self._open_store() as store:
-            part, now = Slice(due.month, due.end), round(self._clock() * MILLISECONDS_PER_SECOND)
-            return made_month(store.data, part, self._settings.reporting.k_anonymity, now)
+            part, now = (
+                Slice(computation.month, computation.end),
+                round(self._clock() * MILLISECONDS_PER_SECOND),
+            )
+            return make_month(store.data, part, self._settings.reporting.k_anonymity, now)
 
-    def _beside(self, month: Month, due: _Due, today: date) -> tuple[MachineFigure, ...]:
-        """I3 to I5 as published, of the machines that the month shows."""
-        make = partial(self._worked_out, due, month)
-        return self._published.figures(due.month, due.end, today, make) or ()
+    def _find_figures(
+        self, month: Month, computation: _Computation, today: date
+    ) -> tuple[MachineFigure, ...]:
+        """Return the published I3 to I5 of the machines in the month."""
+        make = partial(self._compute_figures, computation, month)
+        return self._published.figures(computation.month, computation.end, today, make) or ()
 
-    def _worked_out(self, due: _Due, month: Month | None = None) -> tuple[MachineFigure, ...]:
+    def _compute_figures(
+        self, computation: _Computation, month: Month | None = None
+    ) -> tuple[MachineFigure, ...]:
         began = time.monotonic()
         with self._open_store() as store:
             sources = sobriety_sources_of(store, self._settings.reporting)
-            made = tuple(_made(sources, due, self._settings, month))
-        facts = {"month": due.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
+            made = tuple(_machine_figures_of(sources, computation, self._settings, month))
+        facts = {"month": computation.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
         log.info("indicators of machines worked out", extra=facts)
         return made
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Start no more; what runs is left to end with the process."""
+        """Start no further computation; a running one ends with the process."""
         self._stop.set()
 
     def _run(self) -> None:
-        told: set[type[Exception]] = set()
+        logged: set[type[Exception]] = set()
         try:
             while not self._stop.is_set():
                 try:
                     self.refresh()
-                    told.clear()
+                    logged.clear()
                 except CollectorError as error:
                     self._forget()
                     log.warning("indicators of machines not worked out", extra={"reason": str(error)})
-                except Exception as error:  # a defect never ends the thread: decisions/0011
+                except Exception as error:  # a bug must not end the thread: decisions/0011
                     self._forget()
-                    if type(error) not in told:
+                    if type(error) not in logged:
                         log.error("indicators of machines cannot be worked out", exc_info=error)
-                    told.add(type(error))
-                self._stop.wait(self._look_seconds)
+                    logged.add(type(error))
+                self._stop.wait(self._check_seconds)
         finally:
-            self._forget()  # nobody refreshes them any more
+            self._forget()  # without this thread the figures would grow old
 
     def _forget(self) -> None:
-        self._shown, self._month, self._is_of_older_rule = (), None, False
+        self._current, self._month, self._is_of_older_rule = (), None, False
 
 
-def _due(today: date) -> tuple[_Due, ...]:
-    """Servers as of today; the others as of the end of the month, once what agents still held of it has come."""
+def _due_computations(today: date) -> tuple[_Computation, ...]:
+    """Return what is due: servers up to today, other populations up to the end of the last month.
+
+    The last month is the newest one whose late records have arrived.
+    """
     month, end = last_month(today)
-    return _Due(True, month, end, today), _Due(False, month, end, end)
+    return _Computation(True, month, end, today), _Computation(False, month, end, end)
 
 
-def _made(
-    sources: SobrietySources, due: _Due, settings: CollectorSettings, month: Month | None
+def _machine_figures_of(
+    sources: SobrietySources, computation: _Computation, settings: CollectorSettings, month: Month | None
 ) -> Iterable[MachineFigure]:
-    """Of servers; with a released `month`, of the machines of its families alone."""
-    hosts = [host for host in sources.base.reader.hosts() if due.has(host)]
+    """Compute the figures of the due hosts; with a released `month`, only of machines of its families."""
+    hosts = [host for host in sources.base.reader.hosts() if computation.has(host)]
     places = _places(sources, hosts, month) if month else {}
     if month:
         hosts = [host for host in hosts if host.host_id in places]
     if not hosts:
         return
-    stretch = Stretch((due.month, due.end), due.until, due.until - timedelta(days=1))
+    stretch = Stretch(
+        (computation.month, computation.end), computation.until, computation.until - timedelta(days=1)
+    )
     machines = machines_of(sources, stretch, hosts, sources.base.inventory.assets())
     k, targets = settings.reporting.k_anonymity, targets_of(settings.indicators)
-    question = SobrietyQuestion(due.month, due.until, (), k, due.until)
-    found = figures_of_machines(machines, question, targets)
+    query = SobrietyQuery(computation.month, computation.until, (), k, computation.until)
+    found = figures_of_machines(machines, query, targets)
     if month:
-        found = told_beside(found, machines, Beside(month, places, k, targets))
+        found = disclose_figures(found, machines, DisclosureContext(month, places, k, targets))
     for one in found:
-        alone = replace(one.figure, behind=(), behind_details={})  # which machines stand behind stays inside
-        yield MachineFigure(one._replace(figure=alone), due.month, due.until)
+        alone = replace(one.figure, behind=(), behind_details={})  # its machines must not leave the process
+        yield MachineFigure(one._replace(figure=alone), computation.month, computation.until)
 
 
 def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, ReleasePlace]:
-    """Where the release has each machine; of families without a row, none."""
+    """Return the place of each machine in the release; families without a row are left out."""
     zones = {site.site: site.zone for site in sources.base.reader.sites()}
     families = families_of(month)
     places = {
@@ -308,9 +336,9 @@ def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> di
 
 
 def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure]) -> None:
-    """Their samples. What is not known, or not to be shown, has none."""
+    """Add the samples. Values that are unknown or may not be disclosed have none."""
     for one in machine_figures:
-        meta, scope, figure = one.found
+        meta, scope, figure = one.group_figure
         population = scope.population.value if scope.population else ""
         labels = {"population": population, "machines": "virtual" if scope.memo else "physical"}
         gauges = TABLE[meta.indicator].gauges

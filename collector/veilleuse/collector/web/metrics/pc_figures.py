@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is told of I3 to I5 of workstations and classroom PCs beside their released month (pure). docs/privacy.md.
+"""Limits I3 to I5 of PCs to what may be disclosed beside their released month (pure). docs/privacy.md.
 
-They are sums over machines, as the month's rows are: put together with those, they must not leave fewer than k machines either. So I5 is
-made of the month's rows, I4 loses its causes where these would divide a row, and I3 its counts where few plans are not known.
+These figures are sums over machines, as the month's rows are. Combined with the rows, they must still leave
+at least k machines. So I5 is computed from the month's rows. I4 loses its causes where they would divide a
+row, and I3 its counts where few plans are unknown.
 """
 
 from __future__ import annotations
@@ -39,16 +40,19 @@ from veilleuse.wire.vocabulary import Band, State
 CLOSED_BANDS: Final = "closed_bands"
 CAUSES_OF_PCS: Final = (CLOSED_BANDS, "open_idle", "screens")
 _SHARE_DIGITS: Final = 2
-"""Of a share whose counts are not told."""
+"""Decimal places of a share without its counts."""
 _SAME: Final = 0.01
-"""Relative: closed_bands of rows and of machines that are nearer are one figure. Few update windows, or time in whole days, set them apart."""
+"""Relative difference up to which closed_bands of rows and of machines are one figure.
+
+A few update windows, or time in whole days, cause differences this small.
+"""
 _U_STEP: Final = 0.05
-"""Uncertainties are rounded up to it: exact ones would tell which part of the energy was measured."""
+"""Step to which uncertainties are rounded up: exact ones would reveal the measured part of the energy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleasePlace:
-    """Where the release has a machine. What the inventory says of it may be newer."""
+    """Row of a machine in the release. The inventory may have changed since."""
 
     family: MonthFamily
     entity: str
@@ -56,41 +60,47 @@ class ReleasePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What figures are told beside."""
+class DisclosureContext:
+    """Released month and rule that limit the figures."""
 
     month: Month
     places: Mapping[HostId, ReleasePlace]
-    """Of the machines of families that have a row."""
+    """Places of the machines whose family has a row."""
     k: int
     targets: Targets
 
 
-def told_beside(
-    found: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], beside: Beside
+def disclose_figures(
+    found: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], context: DisclosureContext
 ) -> tuple[GroupFigure, ...]:
-    """I3 to I5 of these machines, as far as they may be told."""
+    """Return I3 to I5 of these machines, limited to what may be disclosed."""
     chosen = tuple(machines)
     return tuple(
-        one._replace(figure=_RULES[one.meta.indicator](one, chosen, beside))
+        one._replace(figure=_RULES[one.meta.indicator](one, chosen, context))
         for one in found
         if one.meta.indicator in _RULES
     )
 
 
-def _told_plans(one: GroupFigure, _machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
-    return compliance(one.figure, beside.k)
+def _disclose_plans(
+    one: GroupFigure, _machines: Sequence[IndicatorMachine], context: DisclosureContext
+) -> Figure:
+    return limit_compliance(one.figure, context.k)
 
 
-def _told_energy(one: GroupFigure, machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
+def _disclose_energy(
+    one: GroupFigure, machines: Sequence[IndicatorMachine], context: DisclosureContext
+) -> Figure:
     kind = (one.scope.population, one.scope.memo)
     mine = [machine for machine in machines if (machine.population, machine.is_virtual) == kind]
-    return avoidable(one.figure, mine, _of_kind(one.scope, beside.month.cells), beside)
+    return limit_avoidable(one.figure, mine, _of_kind(one.scope, context.month.cells), context)
 
 
-def _told_nights(one: GroupFigure, _machines: Sequence[IndicatorMachine], beside: Beside) -> Figure:
-    uses, whole = (_of_kind(one.scope, table) for table in (beside.month.uses, beside.month.whole))
-    return night_ratio(one.figure, uses, whole)
+def _disclose_nights(
+    one: GroupFigure, _machines: Sequence[IndicatorMachine], context: DisclosureContext
+) -> Figure:
+    uses, whole = (_of_kind(one.scope, table) for table in (context.month.uses, context.month.whole))
+    return compute_night_ratio(one.figure, uses, whole)
 
 
 def _of_kind(scope: Scope, groups: Iterable[Group]) -> list[GroupSums]:
@@ -98,16 +108,18 @@ def _of_kind(scope: Scope, groups: Iterable[Group]) -> list[GroupSums]:
     return [group.sums for group in groups if (group.key.population, group.key.memo) == kind]
 
 
-_RULES: Final[Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], Beside], Figure]]] = {
-    PowerPlanCompliance.meta.indicator: _told_plans,
-    AvoidableEnergy.meta.indicator: _told_energy,
-    NightRatio.meta.indicator: _told_nights,
+_RULES: Final[
+    Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], DisclosureContext], Figure]]
+] = {
+    PowerPlanCompliance.meta.indicator: _disclose_plans,
+    AvoidableEnergy.meta.indicator: _disclose_energy,
+    NightRatio.meta.indicator: _disclose_nights,
 }
-"""What may be told is a question of each formula. An indicator without a rule is not told of PCs."""
+"""Indicator → its disclosure rule. Indicators without a rule are not shown for PCs."""
 
 
-def compliance(figure: Figure, k: int) -> Figure:
-    """I3. How few machines have a plan that is not known is no count to be told: the share is rounded then, and stands alone."""
+def limit_compliance(figure: Figure, k: int) -> Figure:
+    """Limit I3: with 1 to k - 1 unknown plans, round the share and drop its counts."""
     unknown = int(figure.details.get("not_known", 0))
     if figure.value is None or unknown == 0 or unknown >= k:
         return figure
@@ -115,34 +127,41 @@ def compliance(figure: Figure, k: int) -> Figure:
     return replace(figure, value=share, numerator=None, denominator=None, details={})
 
 
-def avoidable(
-    figure: Figure, machines: Sequence[IndicatorMachine], cells: Iterable[GroupSums], beside: Beside
+def limit_avoidable(
+    figure: Figure,
+    machines: Sequence[IndicatorMachine],
+    cells: Iterable[GroupSums],
+    context: DisclosureContext,
 ) -> Figure:
-    """I4: the energy, its causes and a coarse interval; its share is one of the month's energy."""
+    """Limit I4 to the energy, its causes and a coarse interval.
+
+    Its share is a share of the month's energy. The value is withheld where its parts would reveal the energy
+    of fewer than k machines.
+    """
     bare = replace(figure, numerator=None, denominator=None, details={}, interval=None)
     if figure.value is None:
         return bare
     value = figure.value
     names = [name for cause in CAUSES_OF_PCS if (name := f"{cause}_kwh") in figure.details]
     details: dict[str, Detail] = {name: figure.details[name] for name in names}
-    if not is_safe({machine.host_id: not_avoidable_millijoules(machine) for machine in machines}, beside.k):
-        closed, others = _by_machine(machines, beside.targets)
-        of_rows = closed_bands_of_rows(machines, beside) if names else None
+    if not is_safe({machine.host_id: not_avoidable_millijoules(machine) for machine in machines}, context.k):
+        closed, others = _by_machine(machines, context.targets)
+        of_rows = closed_bands_of_rows(machines, context) if names else None
         if of_rows is not None and abs(of_rows - closed) <= _SAME * of_rows:
             value += (of_rows - closed) / MILLIJOULES_PER_KWH
             details[f"{CLOSED_BANDS}_kwh"] = of_rows / MILLIJOULES_PER_KWH
-        elif is_safe(others, beside.k):
+        elif is_safe(others, context.k):
             details = {}
         else:
             return replace(bare, value=None, withheld=True)
     total = sum(energy_of(sums) or 0 for sums in cells)
     if total:
         details["avoidable_share"] = value * MILLIJOULES_PER_KWH / total
-    return replace(bare, value=value, details=details, interval=_coarse(figure, value))
+    return replace(bare, value=value, details=details, interval=_coarse_interval(figure, value))
 
 
 def _by_machine(machines: Iterable[IndicatorMachine], targets: Targets) -> tuple[int, dict[HostId, int]]:
-    """Millijoules of closed_bands, and of the other causes by machine."""
+    """Return millijoules of closed_bands, and of the other causes by machine."""
     closed, others = 0, dict[HostId, int]()
     for machine in machines:
         by_cause = {cause.name: cause.millijoules for cause in causes_of(machine, targets)}
@@ -151,8 +170,8 @@ def _by_machine(machines: Iterable[IndicatorMachine], targets: Targets) -> tuple
     return closed, others
 
 
-def _coarse(figure: Figure, value: float) -> tuple[float, float] | None:
-    """Its interval around the value, of an uncertainty rounded up."""
+def _coarse_interval(figure: Figure, value: float) -> tuple[float, float] | None:
+    """Return the interval around the value, with its uncertainty rounded up."""
     if figure.interval is None or not figure.value:
         return None
     u = math.log(figure.interval[1] / figure.value) / Z95
@@ -160,20 +179,23 @@ def _coarse(figure: Figure, value: float) -> tuple[float, float] | None:
     return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
 
 
-def closed_bands_of_rows(machines: Iterable[IndicatorMachine], beside: Beside) -> int | None:
-    """Millijoules of closed_bands as everybody may work them out of the month: of each row, the idle energy outside opening hours less its
-    machines' lower power × the time. None where a row does not tell both, or its machines have several powers.
+def closed_bands_of_rows(machines: Iterable[IndicatorMachine], context: DisclosureContext) -> int | None:
+    """Return closed_bands in mJ as anyone can compute it from the released month.
 
-    Of each machine closed_bands is such a difference: a sum over machines would be an equation more, which with a model's watts, or with
-    the rest of a row's energy, is solved for few of them."""
+    Per row: idle energy outside opening hours, minus the machines' lower power × that time. None where a row
+    does not disclose both, or its machines have several powers.
+
+    For each machine closed_bands is such a difference. A sum over machines would be one more equation. With a
+    model's watts, or the rest of a row's energy, that equation could be solved for a few machines.
+    """
     rows = {
         ReleasePlace(family_of(g.key), g.key.entity or "", g.key.device_class or ""): g.sums
-        for g in beside.month.uses
+        for g in context.month.uses
     }
     powers: defaultdict[ReleasePlace, set[int | None]] = defaultdict(set)
     for machine in machines:
         if machine.use(*OUTSIDE).on_idle_milliseconds:
-            place = beside.places[machine.host_id]
+            place = context.places[machine.host_id]
             row = place if place in rows else ReleasePlace(place.family, AUTRES, AUTRES)
             powers[row].add(lower_microwatts(machine))
     found = 0
@@ -191,9 +213,12 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], beside: Beside) -
     return found
 
 
-def night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[GroupSums]) -> Figure:
-    """I5, of the rows of the month's uses; none where one of them does not tell opening hours apart, or where some time has no energy:
-    their energy is then not of their time."""
+def compute_night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[GroupSums]) -> Figure:
+    """Compute I5 from the rows of the month's uses.
+
+    It is withheld where a row does not disclose opening hours separately. It is also withheld where some time
+    has no energy, since energy and time would then not match.
+    """
     withheld = Figure(None, figure.n, withheld=figure.value is not None or figure.withheld)
     if any(
         Part.DERIVED in one.withheld or one.derived_milliseconds != one.observed_milliseconds for one in whole
@@ -203,10 +228,10 @@ def night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[Group
     for bands in (frozenset(OUTSIDE), frozenset({Band.OPEN})):
         time = [one.milliseconds(bands, KNOWN_STATES) for one in uses]
         energy = [one.millijoules(bands, frozenset(State)) for one in uses]
-        untold = None in time or any(a and b is None for a, b in zip(time, energy, strict=True))
-        known = None if untold else sum(one or 0 for one in time)
-        # 1 mJ in 1 ms is 1 W.
-        watts.append(sum(one or 0 for one in energy) / known if known else None)
+        withheld_part = None in time or any(a and b is None for a, b in zip(time, energy, strict=True))
+        known_milliseconds = None if withheld_part else sum(one or 0 for one in time)
+        # 1 mJ per ms is 1 W.
+        watts.append(sum(one or 0 for one in energy) / known_milliseconds if known_milliseconds else None)
     night, day = watts
     if night is None or not day:
         return withheld

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The last released month of workstations and classroom PCs, as the outlets show it: its rows, and sums of them. docs/api.md.
+"""Prepares the last released month of workstations and classroom PCs for display. docs/api.md.
 
-The page, `veilleuse top` and /metrics read the very month that /api/v1 answers from: a second partition, by site or by day, could be
-subtracted from it, and what is left would be one machine.
+The page, `veilleuse top` and /metrics read the same month that /api/v1 answers from. A second partition, by
+site or by day, could be subtracted from it, and the difference could be one machine.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Final, NamedTuple
 from veilleuse.collector.indicators import COVERAGE
 from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Group, GroupKey, GroupSums
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.web.api.release import added
+from veilleuse.collector.web.api.release import add_sums
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, of_sums
+from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, indicators_of_sums
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"
-"""Period of its indicators."""
+"""Period name of the month's indicators."""
 REST: Final = "rest"
 ON: Final = "on"
 
 
 class MonthFamily(NamedTuple):
-    """Machines of which each table of a month is made apart: a row never has two grid zones."""
+    """Machines that a month's tables keep separate: a row never has two grid zones."""
 
     zone: str
     population: Population
@@ -38,7 +38,7 @@ class MonthFamily(NamedTuple):
 
 
 class RowLabels(NamedTuple):
-    """The labels of a row, as text."""
+    """Labels of a row, as text."""
 
     entity: str
     population: str
@@ -48,38 +48,38 @@ class RowLabels(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MonthView:
-    """A released month, ready to be shown."""
+    """A released month, ready for display."""
 
     first: date
     cells: Mapping[RowLabels, GroupSums]
-    """Energy and machines."""
+    """Energy and number of machines."""
     uses: Mapping[RowLabels, GroupSums]
     """Time in use, of the same machines in fewer rows."""
     families: frozenset[MonthFamily]
-    """Those that have a row."""
+    """Families with a row."""
     sobriety: tuple[DailyIndicators, ...]
     merged: Mapping[Population, int]
-    """Families that have a row `autres`, those of screens apart."""
+    """Number of families with a row `autres`; those of screens count separately."""
     withheld: Mapping[Population, int]
-    """Families without a row: too few machines; those of screens apart."""
+    """Number of families without a row because of too few machines; those of screens count separately."""
     incomplete: frozenset[tuple[MonthFamily, str]]
-    """Entities of which some machines, or screens, are in a row `autres`."""
+    """Entities with some machines, or screens, in a row `autres`."""
 
     def is_incomplete(self, row: RowLabels) -> bool:
-        """Whether more machines of a row's entity are in `autres`."""
+        """Return true when more machines of the row's entity are in `autres`."""
         memo = row.device_class == DeviceClass.VIRTUAL_MACHINE.value
         return (MonthFamily(row.zone, Population(row.population), memo), row.entity) in self.incomplete
 
 
-def month_view(month: Month) -> MonthView:
-    """Of one month (pure)."""
+def build_month_view(month: Month) -> MonthView:
+    """Build the view of one month (pure)."""
     families = families_of(month)
     return MonthView(
         month.part.first,
         _by_row(month.cells),
         _by_row(month.uses),
         families,
-        tuple(_sobriety(month, families)),
+        tuple(_month_indicators(month, families)),
         Counter(group.key.population for group in month.cells if group.key.autres),
         Counter(key.population for key in month.withheld),
         frozenset((family_of(one.family), name) for one in month.hidden_cells for name in one.entities),
@@ -87,28 +87,31 @@ def month_view(month: Month) -> MonthView:
 
 
 def last_month(today: date) -> tuple[date, date]:
-    """The newest month that is complete, end exclusive: it is over for three days."""
+    """Return the newest complete month, end exclusive: it ended at least three days ago."""
     end = ended_by(today)
     return (end - timedelta(days=1)).replace(day=1), end
 
 
 def family_of(key: GroupKey) -> MonthFamily:
-    """Of a row."""
+    """Return the family of a row."""
     return MonthFamily(key.zone, key.population, key.memo)
 
 
 def families_of(month: Month) -> frozenset[MonthFamily]:
-    """Of whose machines there is a row."""
+    """Return the families whose machines have a row."""
     return frozenset(family_of(group.key) for group in month.uses)
 
 
 def energy_of(sums: GroupSums) -> int | None:
-    """All energy of a row, in mJ; None when none of it is known."""
+    """Return all energy of a row, mJ; None when none is known."""
     return sum(one.energy_millijoules for one in sums.energies.values()) if sums.energies else None
 
 
 def times_of(sums: GroupSums) -> dict[str, int]:
-    """State → milliseconds of a row of uses, as far as it tells them apart: active and idle, or `on`; and `rest`, off or asleep."""
+    """Return state → milliseconds of a row of uses, as far as the row separates them.
+
+    States are active and idle, or `on` for both together, and `rest` for off or asleep.
+    """
     bands, found = frozenset(Band), {}
     rest, on = sums.milliseconds(bands, REST_STATES), sums.milliseconds(bands, ON_STATES)
     if rest is None or on is None:
@@ -122,13 +125,13 @@ def times_of(sums: GroupSums) -> dict[str, int]:
 
 
 def _row(key: GroupKey) -> RowLabels:
-    """Virtual machines are always told apart by their class: no total may hold them."""
+    """Return a row's labels. Virtual machines always keep their class: no total may include them."""
     device_class = DeviceClass.VIRTUAL_MACHINE.value if key.memo else key.device_class or ""
     return RowLabels(key.entity or "", key.population.value, device_class, key.zone)
 
 
 def _by_row(groups: Iterable[Group]) -> dict[RowLabels, GroupSums]:
-    """An entity may bear the name `autres` itself: rows of the same labels are one."""
+    """Return the sums by row. An entity may itself be named `autres`: rows with equal labels are merged."""
     found: defaultdict[RowLabels, list[GroupSums]] = defaultdict(list)
     for group in groups:
         found[_row(group.key)].append(group.sums)
@@ -136,11 +139,14 @@ def _by_row(groups: Iterable[Group]) -> dict[RowLabels, GroupSums]:
 
 
 def _total(parts: Iterable[GroupSums]) -> GroupSums:
-    return reduce(partial(added, same_time=True), parts)
+    return reduce(partial(add_sums, same_time=True), parts)
 
 
-def _sobriety(month: Month, families: Collection[MonthFamily]) -> Iterable[DailyIndicators]:
-    """Coverage of the sums of `whole`, the other indicators of those of `uses`; per population, physical machines and virtual ones apart."""
+def _month_indicators(month: Month, families: Collection[MonthFamily]) -> Iterable[DailyIndicators]:
+    """Compute coverage from the sums of `whole`, and the other indicators from those of `uses`.
+
+    Per population, physical and virtual machines separately.
+    """
     for population, memo in sorted({(one.population, one.memo) for one in families}):
         used, seen = (
             [group for group in table if (group.key.population, group.key.memo) == (population, memo)]
@@ -148,9 +154,9 @@ def _sobriety(month: Month, families: Collection[MonthFamily]) -> Iterable[Daily
         )
         key = used[0].key
         others = [one for one in OF_SUMS if one != COVERAGE]
-        found = of_sums(key, _total(group.sums for group in used), MONTH, month.part.first, others)
+        found = indicators_of_sums(key, _total(group.sums for group in used), MONTH, month.part.first, others)
         if seen:
             whole = _total(group.sums for group in seen)
-            covered = of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
+            covered = indicators_of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
             found = replace(found, parts={**found.parts, **covered.parts})
         yield found

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A look → the samples of the catalogue. No reading, no formula: sums per label, and the labels' closed lists."""
+"""Renders a Snapshot as metric samples. Sums by label only; no I/O, no formula."""
 
 from __future__ import annotations
 
@@ -33,46 +33,50 @@ OFFICIAL: Final = "official"
 Grams = Fraction
 
 
-def fleet_exposition(look: Snapshot, version: str, k: int) -> Exposition:
-    """Everything on /metrics but what the web process adds about itself."""
+def fleet_exposition(snapshot: Snapshot, version: str, k: int) -> Exposition:
+    """Return everything on /metrics except what the web process adds about itself."""
     out = Exposition()
-    out.add(c.BUILD_INFO, (version, _word(look.fleet.kind.simulated)), 1)
-    _ledger(out, look.fleet)
-    _power(out, look.fleet)
-    _states(out, look.fleet)
-    _server_day(out, look)
-    _month(out, look)
-    _indicators(out, look)
-    add_machine_figures(out, look.machine_figures)
-    _factors(out, look)
-    add_grid(out, look.grid)
-    add_agents(out, look)
-    add_collector(out, look, k)
+    out.add(c.BUILD_INFO, (version, _word(snapshot.fleet.kind.simulated)), 1)
+    _ledger(out, snapshot.fleet)
+    _power(out, snapshot.fleet)
+    _states(out, snapshot.fleet)
+    _server_day(out, snapshot)
+    _month(out, snapshot)
+    _indicators(out, snapshot)
+    add_machine_figures(out, snapshot.machine_figures)
+    _factors(out, snapshot)
+    add_grid(out, snapshot.grid)
+    add_agents(out, snapshot)
+    add_collector(out, snapshot, k)
     return out
 
 
-def hosts_exposition(look: Snapshot) -> Exposition:
-    """/metrics/hosts: servers only, by the beginning of their agent ids, never by a name."""
+def hosts_exposition(snapshot: Snapshot) -> Exposition:
+    """Return /metrics/hosts: servers only, by the first digits of their agent ids, never by name."""
     out = Exposition()
-    for power in look.fleet.power:
+    for power in snapshot.fleet.power:
         out.add(c.HOST_POWER, (_label(power.host), *group_of(power.host)), power.watts)
     sums: defaultdict[tuple[HostId, Method], int] = defaultdict(int)
-    for row in look.fleet.yesterday.derived:
+    for row in snapshot.fleet.yesterday.derived:
         sums[row.host_id, row.cell.method] += row.cell.energy_millijoules
     for (host_id, method), energy in sorted(sums.items()):
-        host = look.fleet.hosts[host_id]
+        host = snapshot.fleet.hosts[host_id]
         labels = (_label(host), *group_of(host), method.value)
         out.add(c.HOST_DAY_ENERGY, labels, joules_from_millijoules(energy))
     return out
 
 
 def _label(host: Host) -> str:
-    """As `veilleuse hosts` takes it."""
+    """Return the host's short agent id, which `veilleuse hosts` accepts."""
     return host.agent_id.hex()[:AGENT_ID_DIGITS]
 
 
 def _ledger(out: Exposition, fleet: FleetView) -> None:
-    """Servers only: the counter of a group that merges and parts would go down, and its steps are single machines."""
+    """Add the ledger of servers only.
+
+    A counter of a group that is merged and later separated would decrease. Its steps would be single
+    machines.
+    """
     energy: defaultdict[tuple[str, ...], int] = defaultdict(int)
     grams: defaultdict[tuple[str, ...], Grams] = defaultdict(Fraction)
     labels: tuple[str, ...]
@@ -119,9 +123,11 @@ def _states(out: Exposition, fleet: FleetView) -> None:
         out.add(c.STATE_SECONDS, labels, milliseconds / MILLISECONDS_PER_SECOND)
 
 
-def _server_day(out: Exposition, look: Snapshot) -> None:
-    hosts, day = look.fleet.hosts, look.fleet.yesterday
-    for (group, method, state), (energy, grams) in energies(day.derived, hosts, look, day.day.year).items():
+def _server_day(out: Exposition, snapshot: Snapshot) -> None:
+    hosts, day = snapshot.fleet.hosts, snapshot.fleet.yesterday
+    for (group, method, state), (energy, grams) in energies(
+        day.derived, hosts, snapshot, day.day.year
+    ).items():
         labels = (*group, method, state)
         out.add(c.DAY_ENERGY, labels, joules_from_millijoules(energy))
         if grams is not None:
@@ -144,24 +150,30 @@ def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) 
 
 
 def energies(
-    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], look: Snapshot, year: int
+    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], snapshot: Snapshot, year: int
 ) -> dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]]:
-    """(group, method, state) → (mJ, g at the factor of the year); None where the site's zone has no factor."""
+    """Return (group, method, state) → (mJ, g at the year's factor).
+
+    Grams are None where the site's zone has no factor.
+    """
     sums: defaultdict[tuple[ServerGroup, str, str], int] = defaultdict(int)
     for row in rows:
         key = (group_of(hosts[row.host_id]), row.cell.method.value, row.cell.state.value)
         sums[key] += row.cell.energy_millijoules
     found: dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]] = {}
     for key, energy in sorted(sums.items()):
-        chosen = look.factor_of_site(key[0].site, year)
+        chosen = snapshot.factor_of_site(key[0].site, year)
         factor = chosen.factor.total_kgco2e_per_kwh if chosen else None
         found[key] = (energy, None if factor is None else grams_from_millijoules(energy, factor))
     return found
 
 
-def energy_today(look: Snapshot, *, virtual: bool) -> tuple[int | None, Grams | None]:
-    """(mJ, g) of servers since midnight, physical or virtual; None when nothing is known, of grams when one site's zone has no factor."""
-    found = energies(look.fleet.today.derived, look.fleet.hosts, look, look.today.year)
+def energy_today(snapshot: Snapshot, *, virtual: bool) -> tuple[int | None, Grams | None]:
+    """Return (mJ, g) of physical or virtual servers since midnight.
+
+    Both are None when nothing is known. Grams are None when one site's zone has no factor.
+    """
+    found = energies(snapshot.fleet.today.derived, snapshot.fleet.hosts, snapshot, snapshot.today.year)
     mine = [one for (group, _, _), one in found.items() if is_virtual(group.device_class) is virtual]
     if not mine:
         return None, None
@@ -170,12 +182,12 @@ def energy_today(look: Snapshot, *, virtual: bool) -> tuple[int | None, Grams | 
     return sum(energy for energy, _ in mine), whole
 
 
-def _month(out: Exposition, look: Snapshot) -> None:
-    """Of workstations and classroom PCs: rows of the released month, and how many of its families are not shown whole."""
-    month = look.month
+def _month(out: Exposition, snapshot: Snapshot) -> None:
+    """Add the rows of the released month of PCs, and the number of its families that are not shown whole."""
+    month = snapshot.month
     if month is None:
         return
-    start = day_start_unix_milliseconds(month.first, look.fleet.time_zone) / MILLISECONDS_PER_SECOND
+    start = day_start_unix_milliseconds(month.first, snapshot.fleet.time_zone) / MILLISECONDS_PER_SECOND
     shown = {family.population for family in month.families}
     for population in sorted(shown):
         out.add(c.MONTH_START, (population.value,), start)
@@ -184,7 +196,7 @@ def _month(out: Exposition, look: Snapshot) -> None:
         energy = energy_of(sums)
         if energy is not None:
             out.add(c.MONTH_ENERGY, row, joules_from_millijoules(energy))
-        grams = grams_of_month(look, row.zone, energy)
+        grams = grams_of_month(snapshot, row.zone, energy)
         if grams is not None:
             out.add(c.MONTH_EMISSIONS, (*row, OFFICIAL), float(grams))
     for row, sums in month.uses.items():
@@ -195,24 +207,24 @@ def _month(out: Exposition, look: Snapshot) -> None:
             out.add(c.SUPPRESSED, (population.value, MONTH, outcome), numbers.get(population, 0))
 
 
-def grams_of_month(look: Snapshot, zone: str, energy_millijoules: int | None) -> Grams | None:
-    """At the factor of the month's year in the row's zone; None where there is none."""
-    chosen = look.factors.get((zone, look.month.first.year)) if look.month else None
+def grams_of_month(snapshot: Snapshot, zone: str, energy_millijoules: int | None) -> Grams | None:
+    """Return grams at the factor of the month's year in the zone; None without a factor."""
+    chosen = snapshot.factors.get((zone, snapshot.month.first.year)) if snapshot.month else None
     if chosen is None or energy_millijoules is None:
         return None
     return grams_from_millijoules(energy_millijoules, chosen.factor.total_kgco2e_per_kwh)
 
 
-def _indicators(out: Exposition, look: Snapshot) -> None:
-    for one in look.sobriety:
+def _indicators(out: Exposition, snapshot: Snapshot) -> None:
+    for one in snapshot.sobriety:
         machines = "virtual" if one.virtual else "physical"
         labels = {"population": one.population.value, "machines": machines, "period": one.period}
         for gauge, parts in one.parts.items():
             add_parts(out, gauge, labels, parts)
 
 
-def _factors(out: Exposition, look: Snapshot) -> None:
-    for zone, chosen in look.factors_now():
+def _factors(out: Exposition, snapshot: Snapshot) -> None:
+    for zone, chosen in snapshot.factors_now():
         factor, year = chosen.factor, str(chosen.year)
         grams = factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM
         labels = (zone, factor.factor_id, year, _word(chosen.provisional))

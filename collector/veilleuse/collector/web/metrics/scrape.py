@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Answers of /metrics: the registry of the Prometheus client, our look among its collectors, in the format that the scraper accepts."""
+"""Answers /metrics with the Prometheus client, in the format that the scraper accepts."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 
 _OTHER_VERSION: Final = re.compile(r";\s*version=(?!(0\.0\.[14]|1\.0\.0)\s*(;|$))")
-"""Media ranges that the client would answer with a version it does not write, or could not compare."""
+"""Media ranges with a version that the client does not write, or cannot compare."""
 
 
-class LookCollector:
-    """A custom collector of the Prometheus client: the catalogue as of one look."""
+class SnapshotCollector:
+    """Custom collector of the Prometheus client: the catalogue's metrics of one snapshot."""
 
-    def __init__(self, outlook: SnapshotCache, version: str, k: int) -> None:
-        """`version`: of the program; `k`: the k rule's."""
-        self._outlook = outlook
+    def __init__(self, snapshots: SnapshotCache, version: str, k: int) -> None:
+        """Take the program's `version` and the `k` of the disclosure rule."""
+        self._snapshots = snapshots
         self._version = version
         self._k = k
         self.render_seconds: float | None = None
-        """Of the answer before this one."""
+        """Seconds spent rendering the answer before this one."""
 
     def collect(self) -> Iterator[Metric]:
-        """Take a look; its families. Raises StoreDamaged or another DataDirectoryError."""
-        look = self._outlook.look()
-        out = fleet_exposition(look, self._version, self._k)
-        registry = look.day_start if look.pcs_are_few(self._k) else look.fleet
-        out.add(c.SERIES_BOUND, (), series_bound(registry, look.month))
+        """Take a snapshot and return its metric families. Raises StoreDamaged, another DataDirectoryError."""
+        snapshot = self._snapshots.take_snapshot()
+        out = fleet_exposition(snapshot, self._version, self._k)
+        registry = snapshot.day_start if snapshot.pcs_are_few(self._k) else snapshot.fleet
+        out.add(c.SERIES_BOUND, (), series_bound(registry, snapshot.month))
         out.add(c.SERIES, (), out.series() + 1)
         if self.render_seconds is not None:
             out.add(c.RENDER, (), self.render_seconds)
@@ -53,33 +53,36 @@ class LookCollector:
 
 
 class MetricsWriter:
-    """Writes the answers of /metrics. Not thread-safe: one at a time."""
+    """Writes the answers of /metrics. Not thread-safe: one caller at a time."""
 
-    def __init__(self, outlook: SnapshotCache, version: str, k: int) -> None:
-        """Nothing is read yet."""
+    def __init__(self, snapshots: SnapshotCache, version: str, k: int) -> None:
+        """Read nothing yet."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-        self._outlook = outlook
-        self._look_collector = LookCollector(outlook, version, k)
+        self._snapshots = snapshots
+        self._snapshot_collector = SnapshotCollector(snapshots, version, k)
         self._registry = CollectorRegistry()
-        self._registry.register(self._look_collector)
+        self._registry.register(self._snapshot_collector)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
         self.durations = Summary(
             c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=self._registry
         )
-        """Of HTTP requests, by route and status code."""
+        """Seconds of HTTP requests, by route and status code."""
         self._written: tuple[Snapshot, dict[str, bytes]] | None = None
-        """Content type → answer of the last look: 300 who ask within a second have one text."""
+        """Content type → answer of the last snapshot: 300 requests within a second share one text."""
 
     def write(self, accept: str, began: float) -> tuple[bytes, str]:
-        """(answer, its content type) for an Accept header; `began`: when it was asked for, of time.perf_counter."""
+        """Return (answer, its content type) for an Accept header.
+
+        `began` is the start of the request, a value of time.perf_counter.
+        """
         known = [one for one in accept.split(",") if not _OTHER_VERSION.search(one)]
         encoder, content_type = choose_encoder(",".join(known))
-        look = self._outlook.look()
-        if self._written is None or self._written[0] is not look:
-            self._written = (look, {})
+        snapshot = self._snapshots.take_snapshot()
+        if self._written is None or self._written[0] is not snapshot:
+            self._written = (snapshot, {})
         answers = self._written[1]
         if content_type not in answers:
             answers[content_type] = encoder(self._registry)
-            self._look_collector.render_seconds = time.perf_counter() - began
+            self._snapshot_collector.render_seconds = time.perf_counter() - began
         return answers[content_type], content_type

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S11: the most series that /metrics can hold for a registry, whatever agents send. Counted from the catalogue's labels."""
+"""Counts the most series that /metrics can hold for a registry, from the catalogue's labels (S11)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import SOURCES, DeviceClass, Population, State
 
 PROCESS_SERIES: Final = 48
-"""process_* and python_* of the Prometheus client: one process, three generations of its garbage collector."""
+"""process_* and python_* of the Prometheus client: one process, three garbage collector generations."""
 ROUTES, CODES = 13, 16
-"""Of all there are, `other` among them; and the status codes they answer."""
+"""Numbers of routes, `other` included, and of their status codes."""
 
 _VALUES: Final = {
     "method": len(Method),
@@ -46,9 +46,9 @@ _VALUES: Final = {
     "code": CODES,
     "connector": len(CONNECTORS),
     "cause": len(CAUSES) + 1,  # mixed
-    "verdict": len(ServerVerdict),  # those of I6 are the most
+    "verdict": len(ServerVerdict),  # I6 has the most verdicts
 }
-"""Label → how many values it has: closed lists of ours, and lists cut to a length."""
+"""Label → number of its values: our closed lists, and lists cut to a length."""
 _SAMPLES: Final = {
     MetricType.COUNTER: 1,
     MetricType.GAUGE: 1,
@@ -61,12 +61,14 @@ _ALONE: Final = {c.BUILD_INFO}
 
 
 _RELEASED_CLASSES: Final = len(DeviceClass) + 2
-"""Of a released month: screens and `autres` too."""
+"""Classes of a released month: screens and `autres` included."""
 
 
 def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
-    """Entities × sites × populations of the registry, its history included, × closed lists; and the entities of the released month, which
-    may bear older names. Agents cannot raise it."""
+    """Return the most series: entities × sites × populations of the registry and its history × closed lists.
+
+    Entities of the released month count too, since they may have older names. Agents cannot raise the bound.
+    """
     places = {(host.org_entity, host.site, host.population) for host in fleet.hosts.values()}
     places |= {(entry.org_entity, entry.site, entry.population) for entry in fleet.ledger}
     places |= {(entity, site, Population.SERVER) for entity, site, _, _ in fleet.forgotten_states}

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One look for all outlets: the fleet, the last released month, the indicators, the factors, the collector's health."""
+"""Takes one snapshot for the pages, /metrics and `top`.
+
+It holds the fleet, the last released month, the indicators, the factors and the collector's health.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +28,19 @@ from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.metrics.balance import BalanceReader, PopulationBalance
 from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, FleetView, ServerFleetReader
 from veilleuse.collector.web.metrics.grid import GridReader, GridView
-from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, sobriety
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, compute_indicators
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 KEEP_SECONDS: Final = 1.0
-"""A second request within this time gets the same look."""
+"""Seconds that requests share one snapshot."""
 HEALTH_TIMEOUT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What the store takes and leaves."""
+    """Disk space used by the store, and free space."""
 
     size_bytes: int
     free_bytes: int
@@ -46,74 +49,83 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the outlets show."""
+    """Everything that the pages, /metrics and `top` show."""
 
     fleet: FleetView
     sobriety: tuple[DailyIndicators, ...]
     factors: Mapping[tuple[str, int], ChosenFactor]
-    """(grid zone, year) → factor, this year and the last; zones without one are absent."""
+    """(grid zone, year) → factor, of this year and the last one; zones without a factor are absent."""
     health: Mapping[str, Any] | None
-    """Of the running collector; None when it does not answer."""
+    """Health of the running collector; None when the collector does not answer."""
     disk: Disk
     day_start: FleetView
-    """The first look of the day: what is shown of PCs' agents. Live, it would tell when one of them called."""
+    """First fleet view of the day: source of the counts of PCs' agents.
+
+    A live count would reveal when one of the PCs connected.
+    """
     day_health: Mapping[str, Any] | None
-    """`health` then: what is shown of calls where the PCs are few."""
+    """`health` at the first snapshot of the day: shown for calls where PCs are few."""
     day_disk: Disk
-    """`disk` then, likewise."""
+    """`disk` at the first snapshot of the day, shown where PCs are few."""
     accounts: tuple[PopulationBalance, ...]
-    """R18, per population that has whole periods."""
+    """Time balance (R18) of each population with whole periods."""
     grid: GridView
-    """The indicative ledger, and the grid's intensity."""
+    """Indicative ledger and grid intensity."""
     machine_figures: tuple[MachineFigure, ...]
-    """I3 to I8, worked out apart; none until they are."""
+    """I3 to I8, computed in another thread; empty until the first computation."""
     month: MonthView | None
-    """The last released month of populations under the k rule; None until there is one."""
+    """Last released month of populations under the k rule; None until there is one."""
     month_is_of_older_rule: bool
-    """True when there is one, and it is not shown: it was published under a smaller k or in an older format."""
+    """True when the month was published under a smaller k or in an older format, and so is not shown."""
     silence: tuple[Condition, ...]
-    """Of each population that can be judged."""
+    """Silence of each population that can be judged."""
 
     @property
     def today(self) -> date:
-        """The current civil day."""
+        """Return the current civil day."""
         return self.fleet.today.day
 
     def pcs_are_few(self, k: int) -> bool:
-        """Whether PCs are enrolled, and fewer than k: what each of their calls moves is shown as at the first look of the day (docs/privacy.md)."""
+        """Return true when PCs are enrolled, and fewer than k.
+
+        Values that each PC's call changes then come from the first snapshot of the day (docs/privacy.md).
+        """
         return 0 < sum(host.population not in EXEMPT for host in self.fleet.active) < k
 
     def factor_of_site(self, site: str, year: int) -> ChosenFactor | None:
-        """The factor applied to a site's energy of a year."""
+        """Return the factor applied to a site's energy of a year; None without a factor."""
         known = self.fleet.sites.get(site)
         return self.factors.get((known.zone, year)) if known else None
 
     def factors_now(self) -> list[tuple[str, ChosenFactor]]:
-        """(zone, factor) of the current year."""
+        """Return (zone, factor) of the current year."""
         year = self.today.year
         return [(zone, one) for (zone, of), one in sorted(self.factors.items()) if of == year]
 
 
-class LookReader(Reader, HourReader, Protocol):
-    """What a look reads."""
+class SnapshotReader(Reader, HourReader, Protocol):
+    """Reader of everything that a snapshot holds."""
 
-    def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # as FactorReader.versions
+    def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # see FactorReader.versions
 
 
 class SnapshotCache:
-    """Takes looks, one at a time, and keeps the last one for a moment. Safe from any thread."""
+    """Takes snapshots one at a time and caches the last one for KEEP_SECONDS. Thread-safe."""
 
     def __init__(
         self,
-        reader: LookReader,
+        reader: SnapshotReader,
         settings: CollectorSettings,
         clock: Callable[[], float] = time.time,
         machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
         month: Callable[[], MonthView | None] = lambda: None,
         month_is_of_older_rule: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, `month`: the last released one, or whether it is of an older
-        rule; none of them may wait."""
+        """Take a clock in Unix seconds and three functions that must not wait.
+
+        `machine_figures` returns the current I3 to I8. `month` returns the last released month.
+        `month_is_of_older_rule` tells if that month was published under an older rule.
+        """
         self._settings = settings
         self._reader = reader
         self._zone = ZoneInfo(settings.reporting.time_zone)
@@ -132,8 +144,8 @@ class SnapshotCache:
         self._day_health: Mapping[str, Any] | None = None
         self._day_disk: Disk | None = None
 
-    def look(self) -> Snapshot:
-        """As of now, or of at most a second ago. Raises StoreDamaged or another DataDirectoryError."""
+    def take_snapshot(self) -> Snapshot:
+        """Return a snapshot at most one second old. Raises StoreDamaged, another DataDirectoryError."""
         with self._lock:
             now = time.monotonic()
             if self._last is None or now - self._last[0] > KEEP_SECONDS:
@@ -141,7 +153,7 @@ class SnapshotCache:
             return self._last[1]
 
     def _take(self) -> Snapshot:
-        fleet, health, disk = self._fleet.look(), self._health(), disk_of(self._settings)
+        fleet, health, disk = self._fleet.read_view(), self._health(), disk_of(self._settings)
         new_day = self._day_start is None or self._day_start.today.day != fleet.today.day
         if self._day_start is None or self._day_disk is None or new_day:
             self._day_start, self._day_health, self._day_disk = fleet, health, disk
@@ -151,30 +163,34 @@ class SnapshotCache:
         month = self._month()
         return Snapshot(
             fleet,
-            (*self._sobriety(fleet), *(month.sobriety if month else ())),
+            (*self._read_indicators(fleet), *(month.sobriety if month else ())),
             factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
             health,
             disk,
             self._day_start,
             self._day_health,
             self._day_disk,
-            self._accounts.look(fleet.hosts, fleet.today.day),
-            self._grid.look(),
+            self._accounts.read_balances(fleet.hosts, fleet.today.day),
+            self._grid.read_view(),
             self._machine_figures(),
             month,
             self._month_is_of_older_rule(),
             judge.conditions(fleet.hosts.values(), fleet.rollouts),
         )
 
-    def _sobriety(self, fleet: FleetView) -> tuple[DailyIndicators, ...]:
+    def _read_indicators(self, fleet: FleetView) -> tuple[DailyIndicators, ...]:
         today = fleet.today.day
         servers = {key: host for key, host in fleet.hosts.items() if host.population in EXEMPT}
         now = fleet.now_unix_milliseconds
-        figures = sobriety(self._reader, servers, TODAY, today, now)
+        figures = compute_indicators(self._reader, servers, TODAY, today, now)
         yesterday = today - timedelta(days=1)
         if self._yesterday is None or self._yesterday[1] != yesterday or self._clock() >= self._yesterday[0]:
             until = self._clock() + CLOSED_DAY_SECONDS
-            self._yesterday = (until, yesterday, sobriety(self._reader, servers, DAY, yesterday, now))
+            self._yesterday = (
+                until,
+                yesterday,
+                compute_indicators(self._reader, servers, DAY, yesterday, now),
+            )
         return (*figures, *self._yesterday[2])
 
     def _health(self) -> Mapping[str, Any] | None:
@@ -186,7 +202,7 @@ class SnapshotCache:
 
 
 def factors_of(fleet: FleetView, default_zone: str, book: FactorBook) -> dict[tuple[str, int], ChosenFactor]:
-    """Per grid zone of the sites; of the reporting zone when there is no site yet."""
+    """Choose the factors of the sites' grid zones; of the reporting zone while there is no site."""
     found: dict[tuple[str, int], ChosenFactor] = {}
     year = fleet.today.day.year
     for zone in {site.zone for site in fleet.sites.values()} or {default_zone}:
@@ -194,12 +210,12 @@ def factors_of(fleet: FleetView, default_zone: str, book: FactorBook) -> dict[tu
             try:
                 found[zone, of] = book.choose(zone, of)
             except UnknownZone:
-                continue  # no emissions are shown for it
+                continue  # emissions of this zone are not shown
     return found
 
 
 def disk_of(settings: CollectorSettings) -> Disk:
-    """Sizes of the database's files, and the disk's free space; 0 bytes for files that are not there."""
+    """Return sizes of the database's files and the disk's free space, bytes; 0 for missing files."""
     directory: Path = settings.data_dir
     size = sum(
         path.stat().st_size
@@ -211,7 +227,7 @@ def disk_of(settings: CollectorSettings) -> Disk:
     return Disk(size, usage.free, reserve)
 
 
-def local_time(look: Snapshot) -> datetime:
-    """The moment of the look on the reporting zone's clock."""
-    zone = ZoneInfo(look.fleet.time_zone)
-    return datetime.fromtimestamp(look.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
+def local_time(snapshot: Snapshot) -> datetime:
+    """Return the snapshot's time in the reporting time zone."""
+    zone = ZoneInfo(snapshot.fleet.time_zone)
+    return datetime.fromtimestamp(snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)

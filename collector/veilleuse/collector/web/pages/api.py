@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The page /api: what programs may ask, in words, in both languages. The same for everybody: it says nothing of the fleet."""
+"""Renders the page /api, which describes the API for people, in two languages.
+
+It is the same for everybody: it reveals nothing about the fleet.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from veilleuse.collector.web.problems import TITLES
 
 @dataclass(frozen=True, slots=True)
 class ApiEntry:
-    """Something with a name and a sentence."""
+    """A name with its sentence."""
 
     name: str
     text: str
@@ -21,7 +24,7 @@ class ApiEntry:
 
 @dataclass(frozen=True, slots=True)
 class ApiPage:
-    """What the template shows."""
+    """Content of the template."""
 
     description: str
     """Path of openapi.json."""
@@ -34,7 +37,7 @@ class ApiPage:
 
 
 def api_page(w: Words) -> ApiPage:
-    """In the language of `w`."""
+    """Build the page in the language of `w`."""
     names = dict.fromkeys(parameter.name for resource in RESOURCES for parameter in resource.parameters)
     return ApiPage(
         DESCRIPTION,

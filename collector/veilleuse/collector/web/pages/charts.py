@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the two drawings of the first page show, each with its legend and the same values as a table."""
+"""Builds the two charts of the first page, each with a legend and a table of the same values."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ STATE_COLOURS = {
     State.UNKNOWN.value: 7,
 }
 LADDER = tuple(Method)
-"""What is known best lies at the bottom of a column."""
+"""Methods from the bottom of a column to its top: the best known first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """The alternative to a chart, or a list of figures. The first cell of a row is its heading."""
+    """Alternative to a chart, or a list of figures. The first cell of a row is its heading."""
 
     caption: str
     heads: tuple[str, ...]
@@ -47,7 +47,7 @@ class PageTable:
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """One colour."""
+    """Entry of one colour."""
 
     name: str
     colour: int
@@ -56,23 +56,23 @@ class Legend:
 
 @dataclass(frozen=True, slots=True)
 class PageChart:
-    """A drawing, its legend and the same values as a table."""
+    """A drawing, its legend and a table of the same values."""
 
     drawing: Markup
     legend: tuple[Legend, ...]
     table: PageTable
 
 
-def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
-    """Columns per hour of the current day; None when nothing was derived today."""
-    rows = look.fleet.hours
+def energy_chart(snapshot: Snapshot, w: Words) -> PageChart | None:
+    """Draw columns per hour of the current day; None when nothing was derived today."""
+    rows = snapshot.fleet.hours
     if not rows:
         return None
-    starts = _hours(look)
+    starts = _hours(snapshot)
     sums: defaultdict[tuple[DeviceClass, Method], defaultdict[int, int]]
     sums = defaultdict(lambda: defaultdict(int))
     for row in rows:
-        device_class = look.fleet.hosts[row.host_id].facts.device_class
+        device_class = snapshot.fleet.hosts[row.host_id].facts.device_class
         sums[device_class, row.cell.method][row.start] += row.cell.energy_millijoules
     keys = sorted(sums, key=lambda key: (is_virtual(key[0]), key[0], LADDER.index(key[1])))
     whole = max(sum(sums[key].get(start, 0) for key in keys) for start in starts)
@@ -86,7 +86,7 @@ def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
         )
         for colour, key in enumerate(keys)
     ]
-    zone = ZoneInfo(look.fleet.time_zone)
+    zone = ZoneInfo(snapshot.fleet.time_zone)
     labels = [f"{datetime.fromtimestamp(s / MILLISECONDS_PER_SECOND, zone):%H}" for s in starts]
     drawing = columns("energy", w("energy.chart", unit=unit), labels, series, w.tick, unit=unit, every=3)
     table = PageTable(
@@ -105,11 +105,11 @@ def energy_chart(look: Snapshot, w: Words) -> PageChart | None:
     return PageChart(drawing, legend, table)
 
 
-def _hours(look: Snapshot) -> list[int]:
-    """Unix milliseconds of the UTC hours of the current civil day: 23, 24 or 25."""
+def _hours(snapshot: Snapshot) -> list[int]:
+    """Return Unix milliseconds of the UTC hours of the current civil day: 23, 24 or 25 hours."""
     first, last = (
-        day_start_unix_milliseconds(day, look.fleet.time_zone)
-        for day in (look.today, look.today + timedelta(days=1))
+        day_start_unix_milliseconds(day, snapshot.fleet.time_zone)
+        for day in (snapshot.today, snapshot.today + timedelta(days=1))
     )
     return list(range(first - first % MILLISECONDS_PER_HOUR, last, MILLISECONDS_PER_HOUR))
 
@@ -119,21 +119,21 @@ def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
     return w("group.memo", name=name) if is_virtual(device_class) else name
 
 
-def states_chart(look: Snapshot, w: Words) -> PageChart | None:
-    """One bar per kind of server today, then one per row of the last released month."""
+def states_chart(snapshot: Snapshot, w: Words) -> PageChart | None:
+    """Draw one bar per kind of server today, then one per row of the last released month."""
     bars: list[tuple[str, dict[str, int]]] = []
     for virtual in (False, True):
         sums: defaultdict[str, int] = defaultdict(int)
-        for row in look.fleet.today.sums:
-            if is_virtual(look.fleet.hosts[row.host_id].facts.device_class) is virtual:
+        for row in snapshot.fleet.today.sums:
+            if is_virtual(snapshot.fleet.hosts[row.host_id].facts.device_class) is virtual:
                 sums[row.cell.state.value] += row.cell.milliseconds
         if sums:
             name = machines_name(Population.SERVER, virtual, w)
             bars.append((f"{name} · {w('indicators.today')}", dict(sums)))
-    if look.month:
-        for of, used in look.month.uses.items():
+    if snapshot.month:
+        for of, used in snapshot.month.uses.items():
             if times := times_of(used):
-                bars.append((f"{row_name(of, w)} · {w.month(look.month.first)}", times))
+                bars.append((f"{row_name(of, w)} · {w.month(snapshot.month.first)}", times))
     return _states_chart(bars, w) if bars else None
 
 
@@ -159,7 +159,7 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> PageC
 
 
 def row_name(row: RowLabels, w: Words) -> str:
-    """Entity, population and class, in words."""
+    """Name a row by its entity, population and class."""
     if row.entity == AUTRES:
         group = f"{w('states.autres')} · {w.word('population', row.population)}"
         return (
@@ -169,12 +169,12 @@ def row_name(row: RowLabels, w: Words) -> str:
 
 
 def class_name(row: RowLabels, w: Words) -> str:
-    """Population and class, in words."""
+    """Name a row by its population and class."""
     return f"{w.word('population', row.population)} · {w.word('device_class', row.device_class)}"
 
 
 def machines_name(population: Population, virtual: bool, w: Words) -> str:
-    """The physical or the virtual machines of a population, in words."""
+    """Name the physical or the virtual machines of a population."""
     return w(f"group.virtual_{population.value}" if virtual else f"group.{population.value}")
 
 

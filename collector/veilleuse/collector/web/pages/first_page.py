@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A look → what the first page says, in one language. Words and rounding only: no formula of the method is here."""
+"""Builds the first page from a Snapshot, in one language.
+
+Text and rounding only: no formula of the method.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ from veilleuse.wire.vocabulary import Population
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One figure with what it rests on."""
+    """One figure with its basis."""
 
     label: str
     value: str
@@ -49,7 +52,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class FirstPage:
-    """Everything the template writes."""
+    """Content of the template."""
 
     day: str
     time: str
@@ -57,10 +60,10 @@ class FirstPage:
     collector_down: bool
     has_hosts: bool
     silences: tuple[str, ...]
-    """What is to be said of machines that are not heard of, a sentence each."""
+    """Sentences about silent machines, one each."""
     tiles: tuple[Tile, ...]
     factors: tuple[tuple[str, str], ...]
-    """(text, notes: provisional, not sourced; blank without any)"""
+    """(text, notes): notes are provisional or not sourced; blank without any."""
     energy: PageChart | None
     states: PageChart | None
     closed: PageTable | None
@@ -68,63 +71,63 @@ class FirstPage:
     methods: PageTable | None
 
 
-def first_page(look: Snapshot, w: Words) -> FirstPage:
-    """What the page says now."""
-    moment = local_time(look)
-    fleet = look.fleet
+def first_page(snapshot: Snapshot, w: Words) -> FirstPage:
+    """Build the page of this snapshot."""
+    moment = local_time(snapshot)
+    fleet = snapshot.fleet
     return FirstPage(
         w.long_day(moment.date()),
         f"{moment:%H:%M}",
         fleet.kind.simulated,
-        look.health is None,
+        snapshot.health is None,
         bool(fleet.hosts),
         tuple(
             sentence_of(one, w)
-            for one in look.silence
+            for one in snapshot.silence
             if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED)
         ),
-        tuple(_tiles(look, w)),
-        tuple(_factors(look, w)),
-        energy_chart(look, w),
-        states_chart(look, w),
-        _closed(look, w),
-        _indicators(look.sobriety, w),
+        tuple(_tiles(snapshot, w)),
+        tuple(_factors(snapshot, w)),
+        energy_chart(snapshot, w),
+        states_chart(snapshot, w),
+        _closed(snapshot, w),
+        _indicators(snapshot.sobriety, w),
         _methods(fleet.today.derived, w),
     )
 
 
-def _tiles(look: Snapshot, w: Words) -> Iterable[Tile]:
-    physical, physical_grams = energy_today(look, virtual=False)
-    virtual, virtual_grams = energy_today(look, virtual=True)
+def _tiles(snapshot: Snapshot, w: Words) -> Iterable[Tile]:
+    physical, physical_grams = energy_today(snapshot, virtual=False)
+    virtual, virtual_grams = energy_today(snapshot, virtual=True)
     if physical is None:
-        key = "energy_none" if _has_physical(look) else "energy_no_server"
+        key = "energy_none" if _has_physical(snapshot) else "energy_no_server"
         yield Tile(w("figures.energy"), w("none.unknown"), (w(f"figures.{key}"),))
     else:
         yield Tile(w("figures.energy"), w.energy(physical), (w("figures.energy_note"),))
-    yield _emissions(look, w, physical, physical_grams, virtual_grams)
-    yield _power(look, w)
+    yield _emissions(snapshot, w, physical, physical_grams, virtual_grams)
+    yield _power(snapshot, w)
     if virtual is not None:
         yield Tile(w("figures.memo"), w.energy(virtual), (w("figures.memo_note"),))
-    yield _hosts(look, w)
-    yield from _coverage(look.sobriety, w)
+    yield _hosts(snapshot, w)
+    yield from _coverage(snapshot.sobriety, w)
 
 
-def _has_physical(look: Snapshot) -> bool:
+def _has_physical(snapshot: Snapshot) -> bool:
     return any(
         host.population is Population.SERVER and not is_virtual(host.facts.device_class)
-        for host in look.fleet.active
+        for host in snapshot.fleet.active
     )
 
 
 def _emissions(
-    look: Snapshot, w: Words, energy: int | None, grams: Fraction | None, memo: Fraction | None
+    snapshot: Snapshot, w: Words, energy: int | None, grams: Fraction | None, memo: Fraction | None
 ) -> Tile:
     notes: list[str] = []
     if energy is None:
         notes.append(w("figures.emissions_none"))
     elif grams is None:
         notes.append(w("figures.emissions_no_factor"))
-    since = _since(look)
+    since = _since(snapshot)
     if since is not None:
         notes.append(w("figures.emissions_since", grams=w.grams(since)))
     if memo is not None:
@@ -133,26 +136,26 @@ def _emissions(
     return Tile(w("figures.emissions"), value, tuple(notes))
 
 
-def _since(look: Snapshot) -> Fraction | None:
-    """Grams of the ledger's physical servers; None when it holds none."""
+def _since(snapshot: Snapshot) -> Fraction | None:
+    """Return the ledger's grams of physical servers; None when it holds none."""
     parts = [
         grams_from_millijoules(entry.energy_millijoules, Decimal(entry.factor_kgco2e_per_kwh))
-        for entry in look.fleet.ledger
+        for entry in snapshot.fleet.ledger
         if entry.population is Population.SERVER and not is_virtual(entry.device_class)
     ]
     return sum(parts, Fraction(0)) if parts else None
 
 
-def _power(look: Snapshot, w: Words) -> Tile:
-    physical = [p for p in look.fleet.power if not is_virtual(p.host.facts.device_class)]
-    virtual = [p for p in look.fleet.power if is_virtual(p.host.facts.device_class)]
+def _power(snapshot: Snapshot, w: Words) -> Tile:
+    physical = [p for p in snapshot.fleet.power if not is_virtual(p.host.facts.device_class)]
+    virtual = [p for p in snapshot.fleet.power if is_virtual(p.host.facts.device_class)]
     notes: list[str] = []
     if physical:
         end = max(power.end_unix_milliseconds for power in physical)
-        clock = datetime.fromtimestamp(end / MILLISECONDS_PER_SECOND, ZoneInfo(look.fleet.time_zone))
+        clock = datetime.fromtimestamp(end / MILLISECONDS_PER_SECOND, ZoneInfo(snapshot.fleet.time_zone))
         hosts = w.count("count.server", len(physical))
         notes.append(w("figures.power_note", hosts=hosts, time=f"{clock:%H:%M:%S}"))
-    missing, whole = look.fleet.without_power(virtual=False)
+    missing, whole = snapshot.fleet.without_power(virtual=False)
     if missing:
         notes.append(w.count("figures.power_missing", missing, whole=w.number(whole)))
     elif not physical and not virtual:
@@ -164,9 +167,9 @@ def _power(look: Snapshot, w: Words) -> Tile:
     return Tile(w("figures.power"), value, tuple(notes))
 
 
-def _hosts(look: Snapshot, w: Words) -> Tile:
+def _hosts(snapshot: Snapshot, w: Words) -> Tile:
     numbers: defaultdict[Population, int] = defaultdict(int)
-    for seen, exempt in ((look.fleet, True), (look.day_start, False)):  # as on /metrics
+    for seen, exempt in ((snapshot.fleet, True), (snapshot.day_start, False)):  # same sources as on /metrics
         for host in seen.active:
             numbers[host.population] += (host.population in EXEMPT) is exempt
     notes = tuple(w.count(f"count.{p.value}", numbers[p]) for p in Population if numbers[p])
@@ -174,7 +177,7 @@ def _hosts(look: Snapshot, w: Words) -> Tile:
 
 
 def _coverage(figures: Sequence[DailyIndicators], w: Words) -> Iterable[Tile]:
-    """One tile: the share of physical servers, or of virtual machines where there is nothing else."""
+    """Build one tile of coverage: physical servers, or virtual machines where there are only these."""
     known = [f for f in figures if f.period == TODAY and f.coverage_states is not None]
     notes: list[str] = []
     for one in known:
@@ -186,8 +189,8 @@ def _coverage(figures: Sequence[DailyIndicators], w: Words) -> Iterable[Tile]:
         yield Tile(w("figures.coverage"), w.percent(known[0].coverage_states or 0.0), tuple(notes))
 
 
-def _factors(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
-    for zone, chosen in look.factors_now():
+def _factors(snapshot: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
+    for zone, chosen in snapshot.factors_now():
         factor = chosen.factor
         grams = w.number(float(factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM))
         text = w(
@@ -202,19 +205,19 @@ def _factors(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
         yield text, " ".join(notes)
 
 
-def _closed(look: Snapshot, w: Words) -> PageTable | None:
-    """The rows of the released month."""
-    if look.month is None or not look.month.cells:
+def _closed(snapshot: Snapshot, w: Words) -> PageTable | None:
+    """Build the table of the released month."""
+    if snapshot.month is None or not snapshot.month.cells:
         return None
-    zones = {family.zone for family in look.month.families}
+    zones = {family.zone for family in snapshot.month.families}
     rows: list[tuple[str, ...]] = []
-    for row, sums in look.month.cells.items():
+    for row, sums in snapshot.month.cells.items():
         energy = energy_of(sums)
-        grams = grams_of_month(look, row.zone, energy)
+        grams = grams_of_month(snapshot, row.zone, energy)
         rows.append(
             (
                 class_name(row, w),
-                _entity(look.month, row, w),
+                _entity(snapshot.month, row, w),
                 *((row.zone,) if len(zones) > 1 else ()),
                 w.number(sums.hosts),
                 DASH if energy is None else w.energy(energy),
@@ -223,23 +226,23 @@ def _closed(look: Snapshot, w: Words) -> PageTable | None:
         )
     keys = ("entity", *(("zone",) if len(zones) > 1 else ()), "machines", "energy", "emissions")
     heads = (w("states.group"), *(w(f"closed.{key}") for key in keys))
-    return PageTable(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
+    return PageTable(w("closed.caption", month=w.month(snapshot.month.first)), heads, tuple(rows))
 
 
-def no_month(look: Snapshot, w: Words, k: int) -> str:
-    """Why no figures of workstations and classroom PCs are shown; of use where there are none."""
-    enrolled = [host.enrolled_on for host in look.fleet.active if host.population not in EXEMPT]
-    first, end = last_month(look.today)
-    if look.month_is_of_older_rule:
+def no_month(snapshot: Snapshot, w: Words, k: int) -> str:
+    """Explain why no figures of PCs are shown; called only where there are none."""
+    enrolled = [host.enrolled_on for host in snapshot.fleet.active if host.population not in EXEMPT]
+    first, end = last_month(snapshot.today)
+    if snapshot.month_is_of_older_rule:
         return w("closed.older_rule", month=w.month(first), k=k, first=first, end=end)
     if not enrolled:
         return w("closed.no_pcs")
     begun = min(enrolled)
     if begun >= end:
         return w("closed.not_yet", month=w.month(begun), day=w.long_day(released_on(begun)))
-    if look.month is None:
+    if snapshot.month is None:
         return w("closed.waiting", month=w.month(first))
-    return w("closed.few" if look.month.withheld else "closed.silent", month=w.month(first), k=k)
+    return w("closed.few" if snapshot.month.withheld else "closed.silent", month=w.month(first), k=k)
 
 
 def _entity(month: MonthView, row: RowLabels, w: Words) -> str:
@@ -249,7 +252,7 @@ def _entity(month: MonthView, row: RowLabels, w: Words) -> str:
 
 
 def _indicators(figures: Sequence[DailyIndicators], w: Words) -> PageTable | None:
-    """One row per kind of machine and period."""
+    """Build one row per kind of machine and period."""
     rows = tuple(
         (
             machines_name(one.population, one.virtual, w),
@@ -270,7 +273,7 @@ def _indicators(figures: Sequence[DailyIndicators], w: Words) -> PageTable | Non
 
 
 def _covered(ratio: float | None, one: DailyIndicators, w: Words) -> str:
-    """I13. Of a released month it is absent only where it may not be told."""
+    """Format I13. In a released month it is absent only where it may not be disclosed."""
     return w("indicators.not_told") if ratio is None and one.period == MONTH else _ratio(ratio, None, w)
 
 

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Indicators of machines on the page, each with its period, what it rests on and its threshold; and the glossary. Words and rounding only."""
+"""Builds the machine indicators of the page and the glossary. Text and rounding only.
+
+Each indicator has its period, its basis and its threshold.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _POPULATIONS: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.
 
 @dataclass(frozen=True, slots=True)
 class MachineLine:
-    """One kind of machine."""
+    """Line of one kind of machine."""
 
     machines: str
     value: str
@@ -40,29 +43,29 @@ class MachineLine:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One indicator."""
+    """Block of one indicator."""
 
     identifier: str
     name: str
     threshold: str
-    """And its period."""
+    """Threshold and period."""
     lines: tuple[MachineLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class IndicatorPart:
-    """What the page says of them."""
+    """The page's part about indicators."""
 
     blocks: tuple[Block, ...]
     chart: PageChart | None
     commands: tuple[tuple[str, str], ...]
-    """(what for, command)."""
+    """(purpose, command)."""
     glossary: tuple[tuple[str, str, str], ...]
     """(identifier, name, definition)."""
 
 
 def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: CollectorSettings) -> IndicatorPart:
-    """In the order of the indicators, users' machines first."""
+    """Build the blocks in the order of the indicators, users' machines first."""
     targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
     target = w.tick(100 * settings.indicators.out_of_hours_target_ratio)
     ordered = sorted(figures, key=_order)
@@ -75,25 +78,25 @@ def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: Collect
 
 
 def _identifier(one: MachineFigure) -> str:
-    return one.found.meta.indicator
+    return one.group_figure.meta.indicator
 
 
 def _order(one: MachineFigure) -> tuple[str, int, bool]:
-    scope = one.found.scope
+    scope = one.group_figure.scope
     return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
 
 
 def _block(identifier: str, figures: Sequence[MachineFigure], w: Words, targets: Targets, k: int) -> Block:
-    told = w(
+    threshold = w(
         "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
     )
     lines = tuple(_line(one, w, k) for one in figures)
-    return Block(identifier, w(f"glossary.{identifier}"), told, lines)
+    return Block(identifier, w(f"glossary.{identifier}"), threshold, lines)
 
 
 def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
-    figure = one.found.figure
-    value, notes = _told(one, w)
+    figure = one.group_figure.figure
+    value, notes = _format_figure(one, w)
     if figure.withheld:
         value, notes = DASH, (w("sobriety.withheld", k=k),)
     elif figure.value is None:
@@ -102,8 +105,8 @@ def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
 
 
 def _machines(one: MachineFigure, w: Words) -> str:
-    population = one.found.scope.population
-    return machines_name(population, one.found.scope.memo, w) if population else DASH
+    population = one.group_figure.scope.population
+    return machines_name(population, one.group_figure.scope.memo, w) if population else DASH
 
 
 def _period(one: MachineFigure, w: Words) -> str:
@@ -127,12 +130,12 @@ def _threshold(identifier: str, w: Words, targets: Targets) -> str:
     return w(key, **asdict(targets) | percents | {"comatose_network_bytes_per_second": network})
 
 
-# --- values: (value, what it rests on); asked for only what is there
+# --- values: (value, its basis); called only when there is a value
 
 
-def _told(one: MachineFigure, w: Words) -> tuple[str, tuple[str, ...]]:
-    """By what the figure is made of."""
-    meta, _, figure = one.found
+def _format_figure(one: MachineFigure, w: Words) -> tuple[str, tuple[str, ...]]:
+    """Format the figure by its numerator and denominator."""
+    meta, _, figure = one.group_figure
     note = f"sobriety.{meta.indicator}_note"
     if TABLE[meta.indicator].populations == SERVERS:
         return _servers(figure, w)
@@ -184,15 +187,17 @@ def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     return w.count("sobriety.servers_value", round(figure.numerator), judged=judged), (share, *notes)
 
 
-# --- the drawing of what is avoidable
+# --- chart of avoidable energy
 
 
 def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
-    """One bar per kind of machine with energy to avoid; None when there is none."""
-    avoidable = [one for one in figures if one.found.meta.unit == KWH and one.found.figure.value]
+    """Draw one bar per kind of machine with avoidable energy; None when there is none."""
+    avoidable = [
+        one for one in figures if one.group_figure.meta.unit == KWH and one.group_figure.figure.value
+    ]
     if not avoidable:
         return None
-    parts = [kwh_by_cause(one.found.figure) for one in avoidable]
+    parts = [kwh_by_cause(one.group_figure.figure) for one in avoidable]
     present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
     series = [
         Series(
@@ -201,7 +206,8 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
         for cause in present
     ]
     names = [
-        f"{_machines(one, w)}{SEPARATOR}{_energy(one.found.figure.value or 0.0, w)}" for one in avoidable
+        f"{_machines(one, w)}{SEPARATOR}{_energy(one.group_figure.figure.value or 0.0, w)}"
+        for one in avoidable
     ]
     drawing = shares("avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series)
     table = PageTable(
@@ -211,7 +217,7 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
             (
                 _machines(one, w),
                 *(DASH if part.get(cause) is None else w.number(part[cause]) for cause in present),
-                w.number(one.found.figure.value or 0.0),
+                w.number(one.group_figure.figure.value or 0.0),
             )
             for one, part in zip(avoidable, parts, strict=True)
         ),
@@ -220,12 +226,12 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
 
 
 def _commands(figures: Sequence[MachineFigure], w: Words) -> tuple[tuple[str, str], ...]:
-    """How to ask for what the page does not show; none before there is a month."""
+    """Return commands that print what the page does not show; none before there is a month."""
     if not figures:
         return ()
     month, until = figures[0].month, max(one.until for one in figures)
     end = (month + timedelta(days=31)).replace(day=1)
-    ended = until.replace(day=1) - timedelta(days=1)  # last day of the last month that is over
+    ended = until.replace(day=1) - timedelta(days=1)  # last day of the last complete month
     command = "veilleuse report indicators --from"
     return (
         (
