@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse top`: the fleet live, on a terminal with rich, as plain lines elsewhere. Reads the data directory, never writes.
+"""Implements `veilleuse top`: shows the fleet live, on a terminal with rich, as plain lines elsewhere.
 
-Servers show watts and state; workstations and classroom PCs the month that was last published of them, never anything live.
+It reads the data directory and never writes. Servers have power and state. Workstations and classroom PCs
+have only their last published month, never anything live.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, names_of
 from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
@@ -48,9 +49,9 @@ app = typer.Typer(**APP)
 MINIMUM_INTERVAL_SECONDS: Final = 0.5
 MAXIMUM_INTERVAL_SECONDS: Final = 86_400
 MAXIMUM_ROWS: Final = 40
-"""Servers shown, those that draw most first; the rest are counted in one line."""
+"""Most servers shown, highest power first; one line counts the others."""
 OTHER_LINES: Final = 4
-"""Of a terminal: the clock, the blank line above the table, its head, the addresses."""
+"""Lines of a terminal without servers: clock, blank line above the table, its head, addresses."""
 STATE_WORDS: Final = {
     State.ON_ACTIVE: "active",
     State.ON_IDLE: "idle",
@@ -62,7 +63,7 @@ STATE_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ServerRow:
-    """One server as shown."""
+    """Texts of one server."""
 
     host: str
     group: str
@@ -75,24 +76,24 @@ class ServerRow:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """One moment."""
+    """Texts of the whole screen at one moment."""
 
     time: str
     headline: tuple[tuple[str, str], ...]
     rows: tuple[ServerRow, ...]
     servers: int
-    """How many there are, shown or not."""
+    """Number of servers, shown or not."""
     others: tuple[str, ...]
-    """One line on the populations that are never shown live."""
+    """Lines on the populations that are never shown live."""
     page_url: str
     metrics_url: str
     warnings: tuple[str, ...]
 
 
-def _finite(seconds: float | None) -> float | None:
-    """Raises BadParameter: an infinity or no number passes every bound, and never comes."""
+def _require_finite(seconds: float | None) -> float | None:
+    """Refuse infinity and NaN: these pass every bound, and such a time never ends. Raises BadParameter."""
     if seconds is not None and not math.isfinite(seconds):
-        raise typer.BadParameter("it is no number of seconds: leave it out to go on until Ctrl-C")
+        raise typer.BadParameter("it is not a number of seconds: leave it out to go on until Ctrl-C")
     return seconds
 
 
@@ -101,32 +102,32 @@ def top(
     config: ConfigOption = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0, callback=_finite, help="stop by itself after this many seconds"),
+        typer.Option(min=0, callback=_require_finite, help="stop after this many seconds"),
     ] = None,
     interval: Annotated[
         float,
         typer.Option(
             min=MINIMUM_INTERVAL_SECONDS,
             max=MAXIMUM_INTERVAL_SECONDS,
-            callback=_finite,
-            help="seconds between two looks",
+            callback=_require_finite,
+            help="seconds between two updates",
         ),
     ] = 2.0,
-    plain: Annotated[bool, typer.Option("--plain", help="plain lines, also on a terminal")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="print plain lines, also on a terminal")] = False,
 ) -> None:
     """Watch the collector live. Ctrl-C stops."""
-    settings = settings_of(config)
+    settings = load_settings(config)
     until = None if seconds is None else time.monotonic() + seconds
     zone = ZoneInfo(settings.reporting.time_zone)
     with open_reader(settings.data_dir) as store:
         month = _published_month(settings, store.publications, lambda: datetime.now(zone).date())
-        outlook = SnapshotCache(store.data, settings, month=month)
-        screens = _screens(outlook, settings, interval, until)
+        snapshots = SnapshotCache(store.data, settings, month=month)
+        screens = _screens(snapshots, settings, interval, until)
         with contextlib.suppress(KeyboardInterrupt):
             if plain or not sys.stdout.isatty():
-                _plain(screens)
+                _print_plain(screens)
             else:
-                _live(screens)
+                _show_live(screens)
 
 
 def _published_month(
@@ -134,7 +135,7 @@ def _published_month(
     published: PublicationReader,
     today: Callable[[], date],
 ) -> Callable[[], MonthView | None]:
-    """Reads the newest month as it was published, however often it is asked; publishes nothing."""
+    """Return a function that reads the newest month as published. It publishes nothing."""
     months = PublicationCache(FORM, published, lambda _: None, settings.reporting.k_anonymity)
     kept: list[tuple[Month, MonthView]] = []
 
@@ -148,49 +149,49 @@ def _published_month(
 
 
 def _screens(
-    outlook: SnapshotCache, settings: CollectorSettings, interval_seconds: float, until: float | None
+    snapshots: SnapshotCache, settings: CollectorSettings, interval_seconds: float, until: float | None
 ) -> Iterator[Screen]:
-    """Now, and again every interval, until the end. The last one is at the end itself."""
+    """Yield a screen now and after every interval, until the end. The last screen is at the end itself."""
     w = words("en")
     while True:
-        yield screen(outlook.look(), settings, w)
+        yield screen(snapshots.look(), settings, w)
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
             return
         time.sleep(interval_seconds if left is None else min(interval_seconds, left))
 
 
-def screen(look: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
-    """A look as text (pure)."""
+def screen(snapshot: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
+    """Return the texts of a snapshot (pure)."""
     base = f"http://{settings.http.address}/"
-    watts = {power.host.host_id: power.watts for power in look.fleet.power}
-    servers = [host for host in look.fleet.active if host.population is Population.SERVER]
+    watts = {power.host.host_id: power.watts for power in snapshot.fleet.power}
+    servers = [host for host in snapshot.fleet.active if host.population is Population.SERVER]
     servers.sort(key=lambda host: (-watts.get(host.host_id, -1.0), host.host_id))
     return Screen(
-        f"{local_time(look):%H:%M:%S}",
-        tuple(_headline(look, w)),
-        tuple(_rows(look, servers[:MAXIMUM_ROWS], watts, w)),
+        f"{local_time(snapshot):%H:%M:%S}",
+        tuple(_headline(snapshot, w)),
+        tuple(_rows(snapshot, servers[:MAXIMUM_ROWS], watts, w)),
         len(servers),
-        tuple(_others(look, w)),
+        tuple(_other_lines(snapshot, w)),
         base,
         base + "metrics",
-        tuple(_warnings(look, w)),
+        tuple(_warnings(snapshot, w)),
     )
 
 
-def _headline(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
+def _headline(snapshot: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
     for virtual, name in ((False, "servers"), (True, "virtual machines")):
-        energy, grams = energy_today(look, virtual=virtual)
-        power = [p.watts for p in look.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
+        energy, grams = energy_today(snapshot, virtual=virtual)
+        power = [p.watts for p in snapshot.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
         if energy is None and not power and virtual:
             continue
         watts = w.watts(sum(power)) if power else w("none.unknown")
         text = f"{watts}, today {w.energy(energy) if energy is not None else w('none.unknown')}"
         text += f" = {w.grams(grams)}" if grams is not None else ""
-        missing, whole = look.fleet.without_power(virtual=virtual)
+        missing, whole = snapshot.fleet.without_power(virtual=virtual)
         text += f"; {missing} of {whole} not in the power" if power and missing else ""
         yield name, text + (" (outside the total)" if virtual else "")
-    for one in look.sobriety:
+    for one in snapshot.sobriety:
         if one.period == "today" and one.coverage_states is not None:
             energy_part = DASH if one.coverage_energy is None else w.percent(one.coverage_energy)
             name = "VM coverage" if one.virtual else "coverage"
@@ -198,15 +199,15 @@ def _headline(look: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
 
 
 def _rows(
-    look: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words
+    snapshot: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words
 ) -> Iterable[ServerRow]:
     wanted = {host.host_id for host in shown}
     energy: dict[HostId, int] = {}
-    for row in look.fleet.today.derived:
+    for row in snapshot.fleet.today.derived:
         if row.host_id in wanted:
             energy[row.host_id] = energy.get(row.host_id, 0) + row.cell.energy_millijoules
     sums: defaultdict[HostId, list[SumRow]] = defaultdict(list)
-    for one in look.fleet.today.sums:
+    for one in snapshot.fleet.today.sums:
         if one.host_id in wanted:
             sums[one.host_id].append(one)
     for host in shown:
@@ -218,19 +219,19 @@ def _rows(
             _cpu(sums[key], w),
             _states(sums[key]),
             w.energy(energy[key]) if key in energy else DASH,
-            _contact(look, host),
+            _contact(snapshot, host),
         )
 
 
 def _cpu(sums: Iterable[SumRow], w: Words) -> str:
-    """Mean CPU over what was covered today."""
+    """Return today's mean CPU load over the covered time."""
     covered = [row.cell for row in sums if row.cell.cpu_covered_milliseconds]
     whole = sum(cell.cpu_covered_milliseconds or 0 for cell in covered)
     return w.percent(sum(c.cpu_busy_milliseconds or 0 for c in covered) / whole) if whole else DASH
 
 
 def _states(sums: Iterable[SumRow]) -> str:
-    """Shares of today's states, largest first."""
+    """Return the shares of today's states, largest first."""
     times: defaultdict[State, int] = defaultdict(int)
     for row in sums:
         times[row.cell.state] += row.cell.milliseconds
@@ -239,59 +240,59 @@ def _states(sums: Iterable[SumRow]) -> str:
     return " ".join(f"{STATE_WORDS[state]} {ms / whole:.0%}" for state, ms in ordered if ms) or DASH
 
 
-def _contact(look: Snapshot, host: Host) -> str:
+def _contact(snapshot: Snapshot, host: Host) -> str:
     if host.last_contact_unix_milliseconds is None:
         return "never"
-    zone = ZoneInfo(look.fleet.time_zone)
+    zone = ZoneInfo(snapshot.fleet.time_zone)
     moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
-    return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
+    return f"{moment:%H:%M:%S}" if moment.date() == snapshot.today else f"{moment.date()}"
 
 
-def _others(look: Snapshot, w: Words) -> Iterable[str]:
-    numbers = Counter(host.population for host in look.fleet.active)
+def _other_lines(snapshot: Snapshot, w: Words) -> Iterable[str]:
+    numbers = Counter(host.population for host in snapshot.fleet.active)
     kinds = (Population.WORKSTATION, Population.CLASSROOM)
     told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
     if told:
         yield f"{', '.join(told)}: by published month, never live"
-    for kind in kinds if look.month else ():
-        yield from _of_month(look, kind, w)
+    for kind in kinds if snapshot.month else ():
+        yield from _month_lines(snapshot, kind, w)
 
 
-def _of_month(look: Snapshot, kind: Population, w: Words) -> Iterable[str]:
-    """The rows of a population's physical machines, as one line."""
-    if look.month is None:
+def _month_lines(snapshot: Snapshot, kind: Population, w: Words) -> Iterable[str]:
+    """Sum the month of a population's physical machines into one line."""
+    if snapshot.month is None:
         return
     energy, grams, missing = 0, Fraction(0), False
-    mine = [(row, sums) for row, sums in look.month.cells.items() if row.population == kind.value]
+    mine = [(row, sums) for row, sums in snapshot.month.cells.items() if row.population == kind.value]
     for row, sums in mine:
         if is_virtual(row.device_class):
             continue
         of_row = energy_of(sums) or 0
-        emitted = grams_of_month(look, row.zone, of_row)
+        emitted = grams_of_month(snapshot, row.zone, of_row)
         energy, missing = energy + of_row, missing or emitted is None
         grams += emitted or 0
     if energy:
-        text = f"{w(f'group.{kind.value}')}, {w.month(look.month.first)}: {w.energy(energy)}"
+        text = f"{w(f'group.{kind.value}')}, {w.month(snapshot.month.first)}: {w.energy(energy)}"
         yield text if missing else f"{text} = {w.grams(grams)}"
 
 
-def _warnings(look: Snapshot, w: Words) -> Iterable[str]:
-    if look.fleet.kind.simulated:
+def _warnings(snapshot: Snapshot, w: Words) -> Iterable[str]:
+    if snapshot.fleet.kind.simulated:
         yield "simulated data: no figure comes from a real machine"
-    if look.health is None:
+    if snapshot.health is None:
         yield "the collector does not answer: these are the last figures stored"
-    if not look.fleet.hosts:
+    if not snapshot.fleet.hosts:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
-    for one in look.silence:
+    for one in snapshot.silence:
         if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED):
             yield sentence_of(one, w) + (f" {names_of(one.hosts)}." if one.hosts else "")
-    for _, chosen in look.factors_now():
+    for _, chosen in snapshot.factors_now():
         if chosen.provisional:
             yield f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}"
 
 
-def _plain(screens: Iterator[Screen]) -> None:
-    """One line per look and server; what does not change is said once."""
+def _print_plain(screens: Iterator[Screen]) -> None:
+    """Print one line per update and server; lines that do not change are printed once."""
     said: set[str] = set()
     for one in screens:
         once = (f"page {one.page_url}", f"metrics {one.metrics_url}", *one.warnings, *one.others)
@@ -308,25 +309,25 @@ def _plain(screens: Iterator[Screen]) -> None:
                 flush=True,
             )
         if one.servers > len(one.rows):
-            print(f"{one.time} {_more(one, len(one.rows))}", flush=True)
+            print(f"{one.time} {_more_text(one, len(one.rows))}", flush=True)
 
 
-def _more(one: Screen, shown: int) -> str:
+def _more_text(one: Screen, shown: int) -> str:
     return f"and {one.servers - shown} more"
 
 
-def _live(screens: Iterator[Screen]) -> None:
+def _show_live(screens: Iterator[Screen]) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False) as live:
         for one in screens:
-            live.update(_drawn(one, console.height), refresh=True)
+            live.update(_render(one, console.height), refresh=True)
 
 
-def _drawn(one: Screen, height: int) -> RenderableType:
-    """At most `height` lines, none wrapped: servers that would not fit are counted instead."""
+def _render(one: Screen, height: int) -> RenderableType:
+    """Render at most `height` lines, none wrapped: servers that do not fit are counted."""
     from rich.console import Group
     from rich.text import Text
 
@@ -338,7 +339,7 @@ def _drawn(one: Screen, height: int) -> RenderableType:
     head, *body = _columns(rows)
     lines += [Text(), Text(head, style="bold"), *map(Text, body)]
     if one.servers > len(rows):
-        lines.append(Text(_more(one, len(rows))))
+        lines.append(Text(_more_text(one, len(rows))))
     lines += [Text(line) for line in one.others]
     lines += [Text(line, style="yellow") for line in one.warnings]
     lines.append(Text(f"{one.page_url}  {one.metrics_url}  Ctrl-C stops"))
@@ -348,7 +349,7 @@ def _drawn(one: Screen, height: int) -> RenderableType:
 
 
 def _columns(rows: Sequence[ServerRow]) -> list[str]:
-    """A head and one line per server, as wide as their content; what may be cut off stands last."""
+    """Return a head and one line per server; the column that a terminal may cut off is the last."""
     heads = ("host", "power", "cpu", "states today", "energy", "contact", "entity / site / class")
     cells = [(r.host, r.power, r.cpu, r.state, r.today, r.contact, r.group) for r in rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]

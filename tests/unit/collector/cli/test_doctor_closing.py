@@ -14,7 +14,7 @@ from tests.support.machines import settings_in
 from tests.support.rolled import retention
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.cli.doctor.closed_years import closing_on, goes_on
+from veilleuse.collector.cli.doctor.closed_years import check_closing_on, removal_day
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DirtyPeriod
@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 def said(settings: CollectorSettings, today: date) -> tuple[str, str]:
     """(outcome, text with the remedy) of the one finding."""
-    (finding,) = closing_on(settings, today)
+    (finding,) = check_closing_on(settings, today)
     assert bool(finding.remedy) == (finding.outcome == "warning")
     return finding.outcome, f"{finding.text}; {finding.remedy}"
 
@@ -101,7 +101,7 @@ def test_no_day_that_is_past_is_named(place):
         connection.execute(f"UPDATE host_months SET month = ? WHERE {pcs}", (december.toordinal(),))
         contact = day_start_unix_milliseconds(december, "UTC")
         connection.execute(f"UPDATE hosts SET last_contact_unix_milliseconds = ? WHERE {pcs}", (contact,))
-    found = [(one.outcome, one.text) for one in closing_on(place, date(YEAR + 1, 11, 28))]
+    found = [(one.outcome, one.text) for one in check_closing_on(place, date(YEAR + 1, 11, 28))]
     assert found[-1] == (
         "good",
         "2025 is over and not closed: it has no months of PCs or readings that could go",
@@ -149,5 +149,5 @@ def test_the_first_day_on_which_something_goes(months):
     """The inverse of what retention asks each day, also of the 31st."""
     for offset in range(800):
         end = date(2024, 1, 1) + offset * DAY
-        day = goes_on(end, months)
+        day = removal_day(end, months)
         assert months_before(day - DAY, months) < end <= months_before(day, months)
