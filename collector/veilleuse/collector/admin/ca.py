@@ -35,7 +35,7 @@ class RotationProgress:
     hosts: int
     """Active machines that can still renew: their last certificate did not end over 400 days ago."""
     hosts_without_new_root: int
-    """Those of `hosts` that may know only the old root: no certificate in use came with both roots."""
+    """Those of `hosts` that may know only the old root: they used no certificate that came with both."""
     hosts_with_old_intermediate: int
     """Those of the others with a valid certificate of the old intermediate."""
 
@@ -112,8 +112,8 @@ def retire(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
         if found.hosts_without_new_root or found.hosts_with_old_intermediate:
             raise AdminError(
                 f"{found.hosts_without_new_root} machine(s) do not have the new root yet and would have to "
-                f"enrol again, and {found.hosts_with_old_intermediate} would be refused until they renew: "
-                "wait for them ('veilleuse ca show'), or use --force"
+                f"enrol again, and {found.hosts_with_old_intermediate} would be refused until they notice "
+                "and renew: wait for them ('veilleuse ca show'), or use --force"
             )
     return _run_step(context, "retire", ca_rotation.retire)
 

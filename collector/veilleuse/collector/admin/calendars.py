@@ -122,7 +122,7 @@ def import_calendar(
 
 
 def show(context: AdminContext, *, site: str, year: int | None = None) -> dict[str, Any]:
-    """Return a civil year of a site, the update windows that machines report, and its past calendars."""
+    """Return a civil year of a site, its update windows (reported by machines or not), and its calendars."""
     known = _read_site(context, site)
     newest, today = known.versions[-1], _today(context, known.site)
     year = year or max(today, newest.from_day).year
@@ -241,10 +241,7 @@ def _make_version(known: _SiteCalendars, declaration: Declaration, today: date) 
 
 
 def _with_version(known: _SiteCalendars, made: CalendarVersion) -> tuple[CalendarVersion, ...]:
-    """Return the versions with a new one.
-
-    It replaces a version that waits for the same day, as on machines.
-    """
+    """Return the versions with a new one; it replaces one that waits for the same day, as machines do."""
     newest = known.versions[-1]
     if made.calendar == newest.calendar:
         return (*known.versions[:-1], replace(made, from_day=newest.from_day))

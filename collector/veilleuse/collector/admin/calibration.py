@@ -86,10 +86,10 @@ def _may_replace(before: StoredFit | None, kept: KeptFit, *, replace: bool) -> N
 def _derive_again(
     context: AdminContext, calibration_id: int, hardware: Hardware, *, marking: bool
 ) -> tuple[int, int]:
-    """(machines of the model, periods marked): a job of the writer for each machine, so that no agent waits
-    for all of them.
+    """Mark all periods of the model's machines dirty; returns (machines of the model, periods marked).
 
-    What a crash cuts is still `marking`: the same command, given again, begins again here.
+    Each machine is one job of the writer, so that no agent waits for all of them. After a crash the
+    calibration is still `marking`: the same command starts the marking again.
     """
     registry, calibrations, commit = (
         context.office.registry,

@@ -34,8 +34,7 @@ def receive_part(context: AdminContext, *, upload: str, number: int, data: str) 
 
 
 def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, Any]:
-    """Sign and store the upload that `close_part` received, then export it to `closed/` of the data
-    directory.
+    """Sign and store the upload that `close_part` received, then export it to `<data_dir>/closed/`.
 
     The upload is the report, `report_bytes` long, then the statistics, each compressed with zlib. Raises
     UsageError when the upload is not a closed year, AdminError when another revision came first.

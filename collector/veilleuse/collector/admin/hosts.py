@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Changes the status of machines, forgets and exports them, and reads the access journals. docs/guarantees.md
-P9.
+"""Changes the status of machines, forgets and exports them, and reads the access journals.
+
+docs/guarantees.md P9.
 """
 
 from __future__ import annotations
@@ -182,8 +183,9 @@ def read_identity(context: AdminContext, *, host: str, who: str, why: str) -> di
 
 
 def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterEntry) -> Host:
-    """Begin to forget a machine: it is refused from here on, and a start of the collector continues from
-    here.
+    """Begin to forget a machine: its calls are refused from now on.
+
+    After an interruption the next start of the collector continues.
     """
     office = context.office
     found = one_host(office.registry.hosts(), host)

@@ -183,9 +183,7 @@ def decide(
 
 
 def accept(context: AdminContext, *, kind: str, who: str, why: str = "") -> dict[str, Any]:
-    """Match all pairs of one kind of doubt.
-
-    Only for doubts with one asset and one machine, whose facts differ.
+    """Match all pairs of one kind of doubt: one asset and one machine whose facts differ.
 
     Raises UsageError for another kind.
     """

@@ -82,8 +82,7 @@ def new_site(
     Raises UsageError or UnknownZone for zones that do not exist.
     """
     zone, time_zone = zone or settings.reporting.zone, time_zone or settings.reporting.time_zone
-    # Store the code of the zone, however it was named. An unknown zone raises here: its records would have no
-    # factor.
+    # Store the code of the zone. An unknown zone raises here, because its records would have no factor.
     zone = choose_factor(zone, datetime.now(UTC).year).factor.zone
     try:
         return Site(checked_name("site", site), zone, time_zone, default_calendar(time_zone).to_json())

@@ -317,8 +317,9 @@ def _sample_text(where: dict[str, Any]) -> str:
 
 
 def _half_width(found: dict[str, Any], value: int, variance: str) -> float:
-    """Return the 95 % half-width of `value` / 10^6, with the gain error of the meter: equal to that of the
-    fit's run.
+    """Return the 95 % half-width of `value` / 10^6, with the gain error of the meter.
+
+    It is the half-width that the run of the fit printed.
     """
     spread = Z95 * found["expansion_ppm"] / 1e12 * math.sqrt(found[variance])
     return math.hypot(spread, Z95 * found["meter_u_ppm"] / 1e12 * value)

@@ -1,9 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fits the reference units of the store or of a file, for `veilleuse calibrate`.
-
-It reads and changes nothing.
-"""
+"""Fits the reference units of the store or of a file, for `veilleuse calibrate`. It only reads."""
 
 from __future__ import annotations
 
@@ -198,8 +195,9 @@ def _open(settings: CollectorSettings) -> Iterator[tuple[ReferenceReader, tuple[
 
 
 def _hosts_of_model(hosts: Sequence[Host], query: ReferenceQuery) -> Iterator[tuple[Host, Hardware]]:
-    """Yield hosts of a known model that the query asks for; no virtual machine, whose counters are its
-    host's.
+    """Yield hosts of a known model that the query asks for.
+
+    Virtual machines are left out: their counters are those of their host.
     """
     for host in hosts:
         hardware = Hardware.of(host.facts)

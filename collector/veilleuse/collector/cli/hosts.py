@@ -152,7 +152,7 @@ def activate(
 
 @app.command()
 def suspend(host: HostArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Refuse a machine until it is activated again, from its next call on."""
+    """Refuse a machine until it is activated again. Holds from its next call on."""
     _set_or_decide(config, host, None, HostStatus.SUSPENDED, as_json)
 
 
@@ -179,9 +179,8 @@ def revoke(
             f"refuse for ever {waiting} {plural(waiting, 'machine')} pending as copies of {_describe(found)}"
         )
     _require_yes(what, yes, "nothing was revoked")
-    agent_id = (
-        found.agent_id.hex()
-    )  # all digits: a machine that enrols meanwhile may have the same first ones
+    # All digits: a machine that enrols meanwhile may have the same first ones.
+    agent_id = found.agent_id.hex()
     _set_or_decide(config, host and agent_id, copies_of and agent_id, HostStatus.REVOKED, as_json)
 
 
@@ -229,7 +228,7 @@ def export(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Write all data of one machine to a file, for a person with a right to it."""
+    """Write all data of one machine to a file. For a person with a right to these data."""
     settings = load_settings(config)
     found = one_host(_read(settings), host)
     agent_id = found.agent_id.hex()
@@ -244,7 +243,7 @@ def export(
 
 
 def _write_export(file: TextIO, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:
-    """Write one row a line, because a server may have millions; returns table → rows written."""
+    """Write one row per line, because a server may have millions; returns table → number of rows."""
     rows: dict[str, int] = {}
     file.write(json.dumps({"identity": identity}, ensure_ascii=False)[:-1])
     for table, found in export_host(data_dir, host.host_id):

@@ -50,8 +50,7 @@ def journal(
 ) -> None:
     """Show who looked up names, exported, imported or changed data, and why; and who read figures over HTTP.
 
-    The newest lines come first. Days and times are in reporting.time_zone. The journal notes that you read
-    it.
+    The newest lines come first. Days and times are in reporting.time_zone. The journal notes this reading.
     """
     mark = who_and_why(why, "journal")
     found = run_operation(

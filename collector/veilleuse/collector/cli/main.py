@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Defines the table of commands and runs a command line.
 
-To add a command, write `cli/<noun>.py` and add one line to COMMANDS. The file holds `app =
-typer.Typer(**APP)` with either one `@app.command()` (`veilleuse init …`) or several and an `@app.callback()`
-(`veilleuse token create …`). A module without `app` may hold a plain function with the name of the command.
+To add a command, write `cli/<noun>.py` and add one line to COMMANDS.
+The file holds `app = typer.Typer(**APP)` with either one `@app.command()` (`veilleuse init …`) or several and
+an `@app.callback()` (`veilleuse token create …`).
+A module without `app` may hold a plain function with the name of the command.
 
 A module is imported only when its command runs, so that `veilleuse version` never loads a web framework.
 Options that all commands share (`--config`, `--json`), the settings and JSON output come from
@@ -161,9 +162,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    logging.basicConfig(
-        level=logging.ERROR, format="veilleuse: %(message)s"
-    )  # `serve` configures its own log
+    # `serve` configures its own log.
+    logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")
     for name, why in RETIRED.items():
         if arguments[: name.count(" ") + 1] == name.split():
             return say("veilleuse", f"'veilleuse {name}' was removed in 0.3: {why}", 2)

@@ -28,8 +28,9 @@ STANDARD_OUTPUT = "-"
 
 
 def write_output(content: bytes, output: str, *, binary: bool) -> None:
-    """Write to the file `output`, or to standard output for `-`; `binary`: a terminal cannot show the
-    content.
+    """Write to the file `output`, or to standard output for `-`.
+
+    `binary`: True when a terminal cannot show the content.
 
     An existing file is replaced atomically and keeps its mode: a power cut leaves the old file or the new
     one. Raises UsageError for a directory or a terminal, CollectorError when the file cannot be written.
@@ -45,7 +46,7 @@ def write_output(content: bytes, output: str, *, binary: bool) -> None:
         if mode is not None and not stat.S_ISREG(mode):
             path.write_bytes(content)  # a device or a pipe: /dev/null, /dev/stdout
         else:
-            # a link stays a link: the file it points to is replaced
+            # A link stays a link: the file that it points to is replaced.
             _replace_file(path.resolve(), content, mode)
     except OSError as error:
         raise CollectorError(f"cannot write '{output}': {error.strerror}; give another path to -o") from error
@@ -65,7 +66,7 @@ def _to_standard_output(content: bytes, *, binary: bool) -> None:
 
 
 def _replace_file(path: Path, content: bytes, mode: int | None) -> None:
-    """Write a new file beside it, with an unguessable name, sync the file, then rename it."""
+    """Write a new file beside `path`, with an unguessable name, sync it, then rename it to `path`."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", suffix=".new", dir=path.parent)
     draft = Path(name)
     try:

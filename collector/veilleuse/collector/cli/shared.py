@@ -43,7 +43,9 @@ IN_PARTS: Final = "import it in parts"
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE", help="configuration (default: /etc/veilleuse/collector.toml if it exists)"
+        "--config",
+        metavar="FILE",
+        help="configuration file (default: /etc/veilleuse/collector.toml if it exists)",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -106,7 +108,7 @@ def read_content(file: Path, maximum_bytes: int, remedy: str) -> bytes:
 
 
 def read_text(file: Path, maximum_bytes: int, remedy: str) -> str:
-    """Read a file like content_of, as text without a byte order mark. Raises UsageError."""
+    """Read a file like read_content, as text without a byte order mark. Raises UsageError."""
     try:
         text = read_content(file, maximum_bytes, remedy).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -180,9 +182,8 @@ def day(unix_milliseconds: int | None) -> str:
 def new_private(path: Path) -> Iterator[TextIO]:
     """Make a file that only its owner can read, before its content is known.
 
-    The file is deleted when the block raises.
-
-    Raises CollectorError when the file exists or cannot be written.
+    The file is deleted when the block raises. Raises CollectorError when the file exists or cannot be
+    written.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -42,7 +42,11 @@ def simulate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fill an empty data directory with a simulated fleet. Three colleges, two directions, a server room."""
+    """Fill an empty simulated data directory with a fleet.
+
+    The fleet has three colleges, two directions and a server room. 'veilleuse init --simulated' makes the
+    directory.
+    """
     settings = load_settings(config)
     order = SimulationOrder(hosts, parse_date("--from", first), days, seed)
     path = truth or settings.data_dir.with_name(f"{settings.data_dir.name}-truth.json")

@@ -334,8 +334,9 @@ def _check_sums(checked: MeterFileResult, places: Sequence[tuple[str, MeterShare
 
 
 class _SharesOfDay:
-    """Shares of one meter that are valid on a day; days are visited in order, so that each share is seen
-    once.
+    """Shares of one meter that are valid on a day.
+
+    Days are visited in order, so that each share is handled once.
     """
 
     def __init__(self) -> None:

@@ -30,20 +30,18 @@ from veilleuse.wire.vocabulary import Population
 SOON_DAYS: Final = 90
 """Days before a removal from which a warning is given.
 
-Readings of meters go from January on, months of PCs from May on.
+Readings of meters are removed from January on, months of PCs from May on.
 """
 _PCS: Final = (Population.WORKSTATION, Population.CLASSROOM)
 
 
 def check_closing(settings: CollectorSettings) -> Iterator[Finding]:
-    """Report each year that may be closed and is not, and the day from which it can no longer be closed
-    whole.
-    """
+    """Report each year that may be closed and is not, and how long it can still be closed whole."""
     return check_closing_on(settings, datetime.now(UTC).date())
 
 
 def check_closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
-    """Do the same for a given day."""
+    """Report the open years, as of a given day."""
     with open_reader(settings.data_dir) as store:
         if store.data.data_kind().simulated:
             yield Finding("closing", "good", "simulated data need not be closed")
@@ -91,8 +89,8 @@ def _open_finding(
         going.append(
             ("readings of shared meters", removal_day(read + timedelta(days=1), kept.server_records_months))
         )
-    told = ", ".join(f"{what} go {_from_day(day, today)}" for what, day in going)
-    text = f"{year} is over and not closed: {told or 'it has no months of PCs or readings that could go'}"
+    told = ", ".join(f"{what} are removed {_from_day(day, today)}" for what, day in going)
+    text = f"{year} is over and not closed: {told or 'it has no months of PCs or readings to remove'}"
     first = min((day for _, day in going), default=date.max)
     if first - today > timedelta(days=SOON_DAYS):
         return Finding("closing", "good", text)
@@ -111,12 +109,12 @@ def _kept_finding(settings: CollectorSettings, told: KeptYear, today: date, mont
         return Finding("closing", "good", f"{text}, 'veilleuse close {told.year}' uses them")
     if month is not None:
         day = removal_day(_next_month(month), settings.retention.pc_monthly_months)
-        text += f", and are kept anew before months of PCs go {_from_day(day, today)}"
+        text += f", and are kept again before months of PCs are removed {_from_day(day, today)}"
     return Finding("closing", "good", text)
 
 
 def _held_finding(settings: CollectorSettings, year: int) -> Finding:
-    """Report a year whose old rows stay until its statistics are kept; the running collector tells why."""
+    """Report a year whose old rows stay until its statistics are kept, with the collector's reason."""
     why = ""
     with suppress(AdminError):
         why = ask(settings.data_dir, "health")["years_not_kept"].get(str(year), "")
@@ -145,8 +143,9 @@ def _from_day(day: date, today: date) -> str:
 
 
 def removal_day(end: date, months: int) -> date:
-    """Return the first day on which retention removes rows that ended by `end`, exclusive, after so many
-    months.
+    """Return the first day on which retention removes rows that ended by `end`, exclusive.
+
+    `months`: months for which these rows are kept.
     """
     day = months_before(end, -months)
     while months_before(day, months) < end:  # a 31st, in a month that has none

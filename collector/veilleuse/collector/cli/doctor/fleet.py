@@ -101,8 +101,9 @@ def _is_too_old(minor: tuple[int, int] | None, ours: tuple[int, int]) -> bool:
 
 
 def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
-    """Check that produced = stored + declared gaps, over the last whole days and weeks: docs/guarantees.md
-    R18.
+    """Check that produced = stored + declared gaps, over the last whole days and weeks.
+
+    docs/guarantees.md R18.
     """
     today = datetime.now(UTC).date()
     with open_reader(settings.data_dir) as store:
